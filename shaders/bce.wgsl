@@ -1,0 +1,27 @@
+// Binary cross-entropy of probabilities p and targets y, both in [0, 1].
+//
+//   loss = -(y max(log p, -100) + (1 - y) max(log(1 - p), -100))        grad = (p - y) / max(p (1 - p), 1e-12)
+
+fn bce_loss(p: f32, y: f32) -> f32 {
+    let log_p = max(log_f32(p), -100.0);
+    let log_q = max(log1p_f32(-p), -100.0);
+    return (y - 1.0) * log_q - y * log_p;
+}
+
+fn element_loss(p: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(bce_loss(p.x, y.x), bce_loss(p.y, y.y), bce_loss(p.z, y.z), bce_loss(p.w, y.w));
+}
+
+fn element_grad(p: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
+    return (p - y) / max((1.0 - p) * p, vec4<f32>(1e-12));
+}
+
+// Of the bits of floats, those of [0, 1] and of -0 are the ones in these ranges; NaN and all else are outside.
+fn in_unit(x: vec4<f32>) -> vec4<bool> {
+    let bits = bitcast<vec4<u32>>(x);
+    return (bits <= vec4<u32>(0x3f800000u)) | (bits == vec4<u32>(0x80000000u));
+}
+
+fn in_range(p: vec4<f32>, y: vec4<f32>) -> vec4<bool> {
+    return in_unit(p) & in_unit(y);
+}

@@ -1,0 +1,134 @@
+// Elementary functions that do not depend on the driver's: at most 2 ulp each over the whole range (sigmoid and softplus 3).
+//
+// Drivers may fold NaN tests away, flush subnormals, and offer an `exp` that is 64 ulp off. So special values are recognised
+// and written as integers, scaling goes through exponent bits, and no step needs an operation to be fused or not fused.
+
+// Runtime variables: a constant expression must not be NaN or infinite.
+var<private> infinity_bits: u32 = 0x7f800000u;
+var<private> nan_bits: u32 = 0x7fc00000u;
+
+const LOWEST: f32 = -3.4028234e38;
+const LOG2_E: f32 = 1.44269502;
+// ln 2 in two pieces: an integer below 2^14 times the first is exact.
+const LN2_HIGH: f32 = 0.693359375;
+const LN2_LOW: f32 = -2.12194440e-4;
+
+fn infinity() -> f32 {
+    return bitcast<f32>(infinity_bits);
+}
+
+fn nan() -> f32 {
+    return bitcast<f32>(nan_bits);
+}
+
+fn is_nan(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
+fn is_infinite(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7fffffffu) == 0x7f800000u;
+}
+
+// x - n * ln(2). The first difference is exact. Mesa would join the two pieces of ln 2 into one rounded product, `fma` or not;
+// the maximum, which changes nothing, keeps them apart.
+fn reduce_argument(x: f32, n: f32) -> f32 {
+    return max(x - n * LN2_HIGH, LOWEST) - n * LN2_LOW;
+}
+
+// exp(r) for |r| <= ln(2)/2.
+fn exp_reduced(r: f32) -> f32 {
+    var p = 1.9875691e-4;
+    p = p * r + 1.3981999e-3;
+    p = p * r + 8.3334519e-3;
+    p = p * r + 4.1665796e-2;
+    p = p * r + 1.6666666e-1;
+    p = p * r + 5.0000001e-1;
+    return 1.0 + (r + r * r * p);
+}
+
+// exp(x) for x <= 0; below 2^-126 the result is 0. NaN gives an unspecified number: callers set rows with NaN apart.
+fn exp_nonpositive(x: f32) -> f32 {
+    let t = max(x, -87.4);
+    let n = round(t * LOG2_E);
+    let r = reduce_argument(t, n);
+    let scale = bitcast<f32>(u32(i32(n) + 127) << 23u);
+    return select(exp_reduced(r) * scale, 0.0, x < -87.33654);
+}
+
+// exp(x), subnormal results included where the hardware has them.
+fn exp_f32(x: f32) -> f32 {
+    let t = clamp(x, -104.5, 89.0);
+    let n = round(t * LOG2_E);
+    let r = reduce_argument(t, n);
+    // Two factors, so that neither leaves the exponent's range: the product may be subnormal, or overflow.
+    let half = i32(n) >> 1u;
+    let first = bitcast<f32>(u32(half + 127) << 23u);
+    let second = bitcast<f32>(u32(i32(n) - half + 127) << 23u);
+    let y = exp_reduced(r) * first * second;
+    let finite = select(y, infinity(), x > 88.72284);
+    return select(finite, nan(), is_nan(x));
+}
+
+// log((1 + f) * 2^k) for 1 + f in [sqrt(1/2), sqrt(2)].
+fn log_reduced(f: f32, k: f32) -> f32 {
+    let s = f / (2.0 + f);
+    let z = s * s;
+    let w = z * z;
+    let even = w * (0.40000972 + w * 0.24279079);
+    let odd = z * (0.66666663 + w * 0.28498787);
+    let half_square = 0.5 * f * f;
+    let correction = s * (half_square + (even + odd)) + k * LN2_LOW;
+    return k * LN2_HIGH + (f - (half_square - correction));
+}
+
+// log(x).
+fn log_f32(x: f32) -> f32 {
+    var bits = bitcast<u32>(x);
+    var k = -127;
+    if (bits < 0x00800000u && bits != 0u) {
+        // Subnormal: shift the leading bit to where a normal number has it.
+        let shift = countLeadingZeros(bits) - 8u;
+        bits = bits << shift;
+        k = -127 - i32(shift);
+    }
+    // Move the mantissa's range from [1, 2) to [sqrt(1/2), sqrt(2)).
+    let moved = bits + (0x3f800000u - 0x3f3504f3u);
+    let mantissa = bitcast<f32>((moved & 0x007fffffu) + 0x3f3504f3u);
+    let y = log_reduced(mantissa - 1.0, f32(k + i32(moved >> 23u)));
+    let original = bitcast<u32>(x);
+    var special = y;
+    special = select(special, infinity(), original == 0x7f800000u);
+    special = select(special, -infinity(), (original & 0x7fffffffu) == 0u);
+    return select(special, nan(), (original > 0x7f800000u && original != 0x80000000u));
+}
+
+// log(1 + x).
+fn log1p_f32(x: f32) -> f32 {
+    // The rounded sum only chooses the scale 2^-k; f = (1 + x) * 2^-k - 1 is rounded once.
+    let moved = bitcast<u32>(1.0 + x) + (0x3f800000u - 0x3f3504f3u);
+    let k = i32(moved >> 23u) - 127;
+    let scale = bitcast<f32>(u32(127 - min(k, 126)) << 23u);
+    let f = x * scale + (scale - 1.0);
+    // From 2^126 on the scale would be subnormal, and 1 + x is x.
+    let y = select(log_reduced(f, f32(k)), log_f32(x), k > 100);
+    let bits = bitcast<u32>(x);
+    var special = y;
+    // Below 2^-24 the result is x, whatever the hardware does to subnormals.
+    special = select(special, x, (bits & 0x7fffffffu) < 0x33800000u);
+    special = select(special, -infinity(), bits == 0xbf800000u);
+    special = select(special, infinity(), bits == 0x7f800000u);
+    return select(special, nan(), is_nan(x) || (bits > 0xbf800000u));
+}
+
+// 1 / (1 + exp(-x)).
+fn sigmoid_f32(x: f32) -> f32 {
+    let e = exp_f32(-abs(x));
+    let y = select(e, 1.0, x >= 0.0) / (1.0 + e);
+    return select(y, nan(), is_nan(x));
+}
+
+// log(1 + exp(x)).
+fn softplus_f32(x: f32) -> f32 {
+    let y = max(x, 0.0) + log1p_f32(exp_f32(-abs(x)));
+    return select(y, nan(), is_nan(x));
+}

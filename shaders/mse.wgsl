@@ -1,0 +1,13 @@
+// loss = (x - y)^2        grad = 2 (x - y)
+
+fn element_loss(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
+    return (x - y) * (x - y);
+}
+
+fn element_grad(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
+    return 2.0 * (x - y);
+}
+
+fn in_range(x: vec4<f32>, y: vec4<f32>) -> vec4<bool> {
+    return vec4<bool>(true);
+}

@@ -1,0 +1,71 @@
+// Negative log-likelihood of log-probabilities and class indices, and its gradient.
+//
+//   loss = -log_probs_t        grad_c = -scale * [c = t]
+//
+// Bindings: log_probs [outer, classes, inner], targets [outer, inner], counts (valid targets, first bad position),
+// upstream (one element, or one a row), losses [outer, inner], grad like log_probs.
+
+struct Params {
+    rows: u32,
+    classes: u32,
+    inner: u32,
+    input_base: u32,
+    grad_base: u32,
+    targets_base: u32,
+    losses_base: u32,
+    upstream_base: u32,
+    // 0: one upstream gradient for all rows; 1: one for each.
+    upstream_stride: u32,
+    ignore_index: i32,
+    // 1: the gradient is divided by the number of valid targets.
+    mean: u32,
+}
+
+// 1: write the gradient.
+override GRAD: u32;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let row = row_of(group_index(group, groups), thread, params.classes, params.inner);
+    if (row.index >= params.rows) {
+        return;
+    }
+    let target_class = load_targets(params.targets_base + row.index);
+    let ignored = target_class == params.ignore_index;
+    let valid = target_class >= 0 && u32(target_class) < params.classes;
+    let t = select(0u, u32(target_class), valid);
+    if (row.lane == 0u) {
+        var loss = nan();
+        if (ignored) {
+            loss = 0.0;
+        } else if (valid) {
+            loss = -load_log_probs(params.input_base + row.start + t * params.inner);
+        }
+        store_losses(params.losses_base + row.index, loss);
+    }
+    if (GRAD == 0u) {
+        return;
+    }
+    var scale = load_upstream(params.upstream_base + row.index * params.upstream_stride);
+    if (params.mean == 1u) {
+        scale = scale / f32(load_counts(0u));
+    }
+    let to = params.grad_base + row.start;
+    for (var c = row.lane * 4u; c < params.classes; c += LANES * 4u) {
+        let at = vec4<u32>(c, c + 1u, c + 2u, c + 3u);
+        var g = select(vec4<f32>(0.0), vec4<f32>(-scale), at == vec4<u32>(t));
+        g = select(vec4<f32>(nan()), g, valid);
+        g = select(g, vec4<f32>(0.0), ignored);
+        if (params.inner == 1u && c + 4u <= params.classes) {
+            store4_grad(to + c, g);
+        } else {
+            for (var k = 0u; k < min(4u, params.classes - c); k++) {
+                store_grad(to + (c + k) * params.inner, g[k]);
+            }
+        }
+    }
+}

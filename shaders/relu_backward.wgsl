@@ -1,0 +1,5 @@
+// The upstream gradient where the output is positive or NaN.
+
+fn map_backward(y: f32, upstream: f32) -> f32 {
+    return select(0.0, upstream, y > 0.0 || is_nan(y));
+}

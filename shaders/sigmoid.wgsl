@@ -1,0 +1,5 @@
+// 1 / (1 + exp(-x))
+
+fn map(x: f32) -> f32 {
+    return sigmoid_f32(x);
+}

@@ -1,0 +1,82 @@
+//! The few facts about a device that the planner works with.
+
+/// A family of kernels. Both run on every adapter and compute the same thing; they differ in speed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Family {
+    /// Workgroups of many threads and tiles in workgroup memory: discrete and integrated GPUs.
+    Gpu,
+    /// Workgroups of one SIMD vector and tiles in registers: software adapters such as lavapipe, llvmpipe
+    /// and `SwiftShader`, where a workgroup is one thread of a CPU and a barrier is a loop.
+    CpuSimd,
+}
+
+/// What the planner knows about a device.
+///
+/// [`Gpu::new`](crate::Gpu::new) reads it from the device. [`Gpu::with_caps`](crate::Gpu::with_caps) replaces it, for
+/// instance to force the other [`Family`] or to keep bindings small; limits can only be lowered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caps {
+    /// The kernels to use.
+    pub family: Family,
+    /// Lanes of a SIMD vector on a software adapter (the size of a workgroup in [`Family::CpuSimd`]).
+    pub simd_width: u32,
+    /// Bytes that one storage binding may cover.
+    pub max_binding: u64,
+    /// Bytes that one buffer may have.
+    pub max_buffer: u64,
+    /// Alignment of a storage binding's offset, in bytes.
+    pub storage_align: u32,
+    /// Alignment of a uniform binding's offset, in bytes.
+    pub uniform_align: u32,
+    /// Workgroups in one dimension of a dispatch.
+    pub max_groups: u32,
+    /// Threads in a workgroup.
+    pub max_invocations: u32,
+}
+
+impl Caps {
+    /// The smallest `max_binding` the kernels can work with: a block of a reduction and its alignment.
+    pub const MIN_BINDING: u64 = 16384;
+
+    /// Reads the facts from a device's limits and its adapter's description.
+    ///
+    /// Software adapters (`DeviceType::Cpu`) get [`Family::CpuSimd`] with the adapter's subgroup size where it is fixed
+    /// and a plausible width of a CPU's vector, and 8 lanes where it is not known; all others get [`Family::Gpu`].
+    #[must_use]
+    pub fn new(limits: &wgpu::Limits, info: &wgpu::AdapterInfo) -> Self {
+        let fixed = info.subgroup_min_size == info.subgroup_max_size;
+        let simd_width = match info.subgroup_min_size {
+            width @ 4..=16 if fixed && width.is_power_of_two() => width,
+            _ => 8,
+        };
+        let family = match info.device_type {
+            wgpu::DeviceType::Cpu => Family::CpuSimd,
+            _ => Family::Gpu,
+        };
+        Self {
+            family,
+            simd_width,
+            max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !15,
+            max_buffer: limits.max_buffer_size & !15,
+            storage_align: limits.min_storage_buffer_offset_alignment,
+            uniform_align: limits.min_uniform_buffer_offset_alignment,
+            max_groups: limits.max_compute_workgroups_per_dimension,
+            max_invocations: limits
+                .max_compute_invocations_per_workgroup
+                .min(limits.max_compute_workgroup_size_x),
+        }
+    }
+
+    /// Threads of a workgroup in this family.
+    #[must_use]
+    pub fn workgroup_size(&self) -> u32 {
+        match self.family {
+            Family::Gpu => {
+                let most = self.max_invocations.clamp(1, 256);
+                1 << most.ilog2()
+            }
+            Family::CpuSimd => self.simd_width,
+        }
+    }
+}

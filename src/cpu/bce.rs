@@ -1,0 +1,36 @@
+use super::{LossGrad, elementwise_loss};
+use crate::error::{Error, Result};
+use crate::options::Bce;
+
+/// Binary cross-entropy of probabilities; see [`Recorder::bce`](crate::Recorder::bce).
+///
+/// # Errors
+/// [`Error::Shape`] if the slices differ in length; [`Error::Value`] with the first probability or target outside [0, 1].
+pub fn bce<T: Copy + Into<f64>>(probabilities: &[T], targets: &[T], options: &Bce) -> Result<Vec<f64>> {
+    Ok(bce_backward(probabilities, targets, options, None)?.loss)
+}
+
+/// [`bce`] and its gradient with respect to `probabilities`.
+///
+/// # Errors
+/// As [`bce`], and for an upstream gradient that has neither one element nor one for each loss.
+pub fn bce_backward<T: Copy + Into<f64>>(
+    probabilities: &[T],
+    targets: &[T],
+    options: &Bce,
+    upstream: Option<&[f64]>,
+) -> Result<LossGrad> {
+    let op = "cpu::bce";
+    let lens = (probabilities.len(), targets.len());
+    elementwise_loss(op, lens, options.reduction, upstream, |i| {
+        let (p, y): (f64, f64) = (probabilities[i].into(), targets[i].into());
+        for (what, value) in [("a probability", p), ("a target", y)] {
+            if !(0.0..=1.0).contains(&value) {
+                let got = format!("{value} at position {i}");
+                return Err(Error::Value { op, what, expected: "in 0..=1".to_owned(), got });
+            }
+        }
+        let loss = (y - 1.0) * (-p).ln_1p().max(-100.0) - y * p.ln().max(-100.0);
+        Ok((loss, (p - y) / ((1.0 - p) * p).max(f64::from(1e-12f32))))
+    })
+}

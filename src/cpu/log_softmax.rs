@@ -1,0 +1,55 @@
+use super::{Classes, expect_len};
+use crate::error::Result;
+
+/// A row's maximum and log of the sum of exp(x - maximum); NaN if the row has NaN, +infinity, or nothing but -infinity.
+pub(super) fn row_log_sum(row: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+    let max = row.clone().fold(f64::NEG_INFINITY, f64::max);
+    if row.clone().any(f64::is_nan) || max.is_infinite() {
+        return (f64::NAN, f64::NAN);
+    }
+    // The maximum itself contributes exactly 1, once for each time it occurs.
+    let ties = super::count(row.clone().filter(|&x| x == max).count());
+    let rest: f64 = row.filter(|&x| x != max).map(|x| (x - max).exp()).sum();
+    (max, (ties - 1.0 + rest).ln_1p())
+}
+
+/// Log-softmax over the class dimension; see [`Recorder::log_softmax`](crate::Recorder::log_softmax).
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if the slice is not of the shape's size.
+pub fn log_softmax<T: Copy + Into<f64>>(logits: &[T], shape: &[usize]) -> Result<Vec<f64>> {
+    let dims = Classes::of("cpu::log_softmax", shape, logits.len())?;
+    let mut out = vec![0.0; logits.len()];
+    for row in 0..dims.rows() {
+        let (max, log_sum) = row_log_sum(dims.row(row).map(|i| logits[i].into()));
+        for i in dims.row(row) {
+            let x: f64 = logits[i].into();
+            out[i] = (x - max) - log_sum;
+        }
+    }
+    Ok(out)
+}
+
+/// The gradient of [`log_softmax`] from its output.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if a slice is not of the shape's size.
+pub fn log_softmax_backward<T: Copy + Into<f64>>(
+    log_probs: &[T],
+    shape: &[usize],
+    upstream: &[T],
+) -> Result<Vec<f64>> {
+    let op = "cpu::log_softmax_backward";
+    let dims = Classes::of(op, shape, log_probs.len())?;
+    expect_len(op, "upstream", upstream.len(), log_probs.len())?;
+    let mut grad = vec![0.0; log_probs.len()];
+    for row in 0..dims.rows() {
+        let sum: f64 = dims.row(row).map(|i| upstream[i].into()).sum();
+        for i in dims.row(row) {
+            let y: f64 = log_probs[i].into();
+            let g: f64 = upstream[i].into();
+            grad[i] = g - y.exp() * sum;
+        }
+    }
+    Ok(grad)
+}

@@ -1,0 +1,40 @@
+use super::{expect_len, shape_error};
+use crate::Layout;
+use crate::error::Result;
+
+/// `op(a) op(b) + bias` for matrices stored with the shapes `a_shape` and `b_shape`; see
+/// [`Recorder::matmul`](crate::Recorder::matmul).
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) naming the matrix that does not fit.
+pub fn matmul<T: Copy + Into<f64>>(
+    layout: Layout,
+    (a, a_shape): (&[T], [usize; 2]),
+    (b, b_shape): (&[T], [usize; 2]),
+    bias: Option<&[T]>,
+) -> Result<Vec<f64>> {
+    let op = "cpu::matmul";
+    expect_len(op, "a", a.len(), a_shape[0] * a_shape[1])?;
+    expect_len(op, "b", b.len(), b_shape[0] * b_shape[1])?;
+    let [m, k] = if layout == Layout::Tn { [a_shape[1], a_shape[0]] } else { a_shape };
+    let [b_k, n] = if layout == Layout::Nt { [b_shape[1], b_shape[0]] } else { b_shape };
+    if b_k != k {
+        return Err(shape_error(op, "b", format!("{k} summands"), format!("{b_k}")));
+    }
+    if let Some(bias) = bias {
+        expect_len(op, "bias", bias.len(), n)?;
+    }
+    let mut c = Vec::with_capacity(m * n);
+    for row in 0..m {
+        for column in 0..n {
+            let mut sum = 0.0;
+            for i in 0..k {
+                let a: f64 = a[if layout == Layout::Tn { i * m + row } else { row * k + i }].into();
+                let b: f64 = b[if layout == Layout::Nt { column * k + i } else { i * n + column }].into();
+                sum += a * b;
+            }
+            c.push(sum + bias.map_or(0.0, |bias| bias[column].into()));
+        }
+    }
+    Ok(c)
+}

@@ -1,0 +1,162 @@
+//! The reference: every operation in plain loops over `f64`, independent of the GPU's plan and kernels.
+//!
+//! Inputs are slices of `f32` or `f64`, row-major; results are `f64`. Use it to check kernels, to compute where there is no
+//! adapter, or to read what an operation means.
+//!
+//! # Examples
+//! ```
+//! use xent::{CrossEntropy, cpu};
+//! let loss = cpu::cross_entropy(&[2.0, 1.0, 0.0], &[1, 3], &[0], &CrossEntropy::default())?;
+//! assert!((loss[0] - 0.4076059644443803).abs() < 1e-15);
+//! # Ok::<(), xent::Error>(())
+//! ```
+
+mod bce;
+mod bce_with_logits;
+mod column_sum;
+mod cross_entropy;
+mod log_softmax;
+mod matmul;
+mod mse;
+mod nll;
+mod relu;
+mod sgd;
+mod sigmoid;
+
+pub use bce::{bce, bce_backward};
+pub use bce_with_logits::{bce_with_logits, bce_with_logits_backward};
+pub use column_sum::column_sum;
+pub use cross_entropy::{cross_entropy, cross_entropy_backward};
+pub use log_softmax::{log_softmax, log_softmax_backward};
+pub use matmul::matmul;
+pub use mse::{mse, mse_backward};
+pub use nll::{nll, nll_backward};
+pub use relu::{relu, relu_backward};
+pub use sgd::sgd;
+pub use sigmoid::{sigmoid, sigmoid_backward};
+
+use crate::error::{Error, Result};
+use crate::options::Reduction;
+
+/// A loss and its gradient with respect to the loss's input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LossGrad {
+    /// One element, or one for each element or row with [`Reduction::None`].
+    pub loss: Vec<f64>,
+    /// The gradient, of the input's size.
+    pub grad: Vec<f64>,
+}
+
+/// A shape around its class dimension: the first of one, the second of more.
+#[derive(Clone, Copy, Debug)]
+struct Classes {
+    outer: usize,
+    classes: usize,
+    inner: usize,
+}
+
+impl Classes {
+    fn of(op: &'static str, shape: &[usize], len: usize) -> Result<Self> {
+        let split = usize::from(shape.len() > 1);
+        if shape.is_empty() {
+            return Err(shape_error(op, "the shape", "1 or more dimensions", format!("{shape:?}")));
+        }
+        expect_len(op, "the input", len, shape.iter().product())?;
+        let (outer, inner) = (shape[..split].iter().product(), shape[split + 1..].iter().product());
+        Ok(Self { outer, classes: shape[split], inner })
+    }
+
+    fn rows(self) -> usize {
+        self.outer * self.inner
+    }
+
+    /// Where a row's classes are.
+    fn row(self, row: usize) -> impl Iterator<Item = usize> + Clone {
+        let start = row / self.inner * self.classes * self.inner + row % self.inner;
+        (0..self.classes).map(move |class| start + class * self.inner)
+    }
+}
+
+fn shape_error(op: &'static str, what: &'static str, expected: impl Into<String>, got: impl Into<String>) -> Error {
+    Error::Shape { op, what, expected: expected.into(), got: got.into() }
+}
+
+fn expect_len(op: &'static str, what: &'static str, got: usize, expected: usize) -> Result<()> {
+    match got == expected {
+        true => Ok(()),
+        false => Err(shape_error(op, what, format!("{expected} elements"), got.to_string())),
+    }
+}
+
+/// A target's class, `None` if it is ignored.
+fn class_of(op: &'static str, target: i64, position: usize, classes: usize, ignore: i64) -> Result<Option<usize>> {
+    if target == ignore {
+        return Ok(None);
+    }
+    match usize::try_from(target) {
+        Ok(class) if class < classes => Ok(Some(class)),
+        _ => Err(Error::Value {
+            op,
+            what: "a target",
+            expected: format!("in 0..{classes} or the ignored {ignore}"),
+            got: format!("{target} at position {position}"),
+        }),
+    }
+}
+
+/// Reduces losses; `denominator` is the mean's.
+fn reduce(losses: Vec<f64>, reduction: Reduction, denominator: f64) -> Vec<f64> {
+    match reduction {
+        Reduction::None => losses,
+        Reduction::Sum => vec![losses.iter().sum()],
+        Reduction::Mean => vec![losses.iter().sum::<f64>() / denominator],
+    }
+}
+
+/// The factor of element `i`'s gradient: the upstream gradient (a scalar or one for each loss), over the mean's denominator.
+fn upstream_factor(
+    op: &'static str,
+    upstream: Option<&[f64]>,
+    losses: usize,
+    reduction: Reduction,
+    denominator: f64,
+) -> Result<impl Fn(usize) -> f64> {
+    let upstream = upstream.map_or_else(|| vec![1.0], <[f64]>::to_vec);
+    if upstream.len() != 1 && (reduction != Reduction::None || upstream.len() != losses) {
+        let expected = if reduction == Reduction::None { format!("1 or {losses}") } else { "1".to_owned() };
+        return Err(shape_error(op, "upstream", format!("{expected} elements"), upstream.len().to_string()));
+    }
+    let divisor = if reduction == Reduction::Mean { denominator } else { 1.0 };
+    Ok(move |i: usize| if upstream.len() == 1 { upstream[0] / divisor } else { upstream[i] / divisor })
+}
+
+/// What the losses of two slices of one length share: `element` gives an element's loss and gradient.
+fn elementwise_loss(
+    op: &'static str,
+    lens: (usize, usize),
+    reduction: Reduction,
+    upstream: Option<&[f64]>,
+    element: impl Fn(usize) -> Result<(f64, f64)>,
+) -> Result<LossGrad> {
+    let (len, targets) = lens;
+    expect_len(op, "targets", targets, len)?;
+    let factor = upstream_factor(op, upstream, len, reduction, count(len))?;
+    let mut losses = Vec::with_capacity(len);
+    let mut grad = Vec::with_capacity(len);
+    for i in 0..len {
+        let (loss, slope) = element(i)?;
+        losses.push(loss);
+        grad.push(factor(i) * slope);
+    }
+    Ok(LossGrad { loss: reduce(losses, reduction, count(len)), grad })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no slice has 2^53 elements")]
+fn count(len: usize) -> f64 {
+    len as f64
+}
+
+/// log(1 + exp(v))
+fn softplus(v: f64) -> f64 {
+    v.max(0.0) + (-v.abs()).exp().ln_1p()
+}

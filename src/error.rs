@@ -1,0 +1,126 @@
+//! The one error type of the crate.
+
+use std::time::Duration;
+
+/// What a fallible function of this crate returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong. Every message names the operation, what was expected and what was given.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A tensor has a shape that the operation cannot take.
+    #[error("{op}: {what} must have {expected}, got {got}")]
+    Shape {
+        /// The operation.
+        op: &'static str,
+        /// The tensor, or the number, that does not fit.
+        what: &'static str,
+        /// What would have fitted.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+    /// A number (an option, a target in a host slice) is outside its range.
+    #[error("{op}: {what} must be {expected}, got {got}")]
+    Value {
+        /// The operation.
+        op: &'static str,
+        /// The number's name.
+        what: &'static str,
+        /// Its range.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+    /// The operation needs more of something than the device allows.
+    #[error("{op}: {what} needs {needed}, the device allows {allowed}")]
+    Limit {
+        /// The operation.
+        op: &'static str,
+        /// What is limited.
+        what: &'static str,
+        /// What the operation needs.
+        needed: u64,
+        /// What the device allows.
+        allowed: u64,
+    },
+    /// An output shares its buffer with another tensor of the same operation, which WebGPU forbids.
+    #[error("{op}: {output} is written, so it must have a buffer of its own, but it shares one with {other}")]
+    Aliasing {
+        /// The operation.
+        op: &'static str,
+        /// The tensor that is written.
+        output: &'static str,
+        /// The tensor it shares its buffer with.
+        other: &'static str,
+    },
+    /// A tensor was made for another [`Gpu`](crate::Gpu).
+    #[error("{op}: {what} must belong to this Gpu, got a tensor made by another Gpu")]
+    ForeignTensor {
+        /// The operation.
+        op: &'static str,
+        /// The tensor.
+        what: &'static str,
+    },
+    /// A caller's buffer cannot be used as a tensor.
+    #[error("{op}: the buffer must have {expected}, got {got}")]
+    Buffer {
+        /// The operation.
+        op: &'static str,
+        /// What the buffer must have.
+        expected: String,
+        /// What it has.
+        got: String,
+    },
+    /// Data that was already on the GPU holds a value outside its range. The results that depend on it are NaN.
+    #[error(
+        "{op}: {what} at flat position {position} is out of range; the results that depend on it are NaN"
+    )]
+    Data {
+        /// The operation that met the value.
+        op: &'static str,
+        /// What the value is.
+        what: &'static str,
+        /// The flat (row-major) position of the first such value.
+        position: u32,
+    },
+    /// No adapter fits.
+    #[error("no adapter {wanted}; available: {available}")]
+    NoAdapter {
+        /// What was asked for.
+        wanted: String,
+        /// The adapters that there are.
+        available: String,
+    },
+    /// The adapter did not give a device.
+    #[error("the adapter {adapter:?} refused to make a device")]
+    RequestDevice {
+        /// The adapter's name.
+        adapter: String,
+        /// wgpu's reason.
+        #[source]
+        source: wgpu::RequestDeviceError,
+    },
+    /// wgpu rejected a resource: out of memory, a driver that does not compile a shader, a lost device.
+    #[error("{op}: the GPU rejected it")]
+    Gpu {
+        /// The operation.
+        op: &'static str,
+        /// wgpu's reason.
+        #[source]
+        source: wgpu::Error,
+    },
+    /// A readback was never submitted: its recorder, or the caller's encoder, was dropped.
+    #[error("readback: the recording was dropped before it was submitted")]
+    NotSubmitted,
+    /// The readback's buffer could not be mapped, most likely because the device is lost.
+    #[error("readback: the buffer could not be mapped; the device may be lost")]
+    Readback(#[source] wgpu::BufferAsyncError),
+    /// The mapped memory of a readback could not be read.
+    #[error("readback: the mapped memory could not be read")]
+    MapRange(#[source] wgpu::MapRangeError),
+    /// The GPU did not finish in time. The ticket stays valid: wait again.
+    #[error("readback: the GPU did not finish within {0:?}")]
+    Timeout(Duration),
+}

@@ -1,0 +1,306 @@
+//! The handle to a device: its queue, its facts, its compiled pipelines and its pool of buffers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use crate::caps::{Caps, Family};
+use crate::error::{Error, Result};
+use crate::kernel::Pipelines;
+use crate::pool::{Pool, Role, Storage};
+use crate::recorder::{Batch, Recorder};
+use crate::tensor::{Shape, Tensor};
+
+/// A device to compute on. Clones are cheap and share everything.
+///
+/// Bring your own device with [`Gpu::new`], or let [`Gpu::headless`] find one. The crate installs no callbacks on the
+/// device, starts no threads and never submits an encoder that is yours.
+#[derive(Clone, Debug)]
+pub struct Gpu {
+    shared: Arc<Shared>,
+    caps: Arc<Caps>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    pipelines: Pipelines,
+    pool: Arc<Pool>,
+    /// Holds 1.0: what kernels read where the caller gave no upstream gradient.
+    one: Arc<Storage>,
+    submissions: AtomicU64,
+}
+
+/// Counters of what a [`Gpu`] has done so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Queue submissions by this crate (submissions of the caller's own encoders are not counted).
+    pub submissions: u64,
+    /// Buffers that were created, as opposed to used again.
+    pub buffers_created: u64,
+}
+
+impl Gpu {
+    /// The name of the environment variable that picks an adapter for [`Gpu::headless`].
+    pub const ADAPTER_VARIABLE: &str = "XENT_ADAPTER";
+
+    /// Uses the caller's device and queue.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if the device's limits are below what every kernel needs; WebGPU's default limits are enough.
+    pub fn new(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
+        let limits = device.limits();
+        let caps = Caps::new(&limits, &device.adapter_info());
+        let enough = |what, needed: u64, allowed: u64| match allowed >= needed {
+            true => Ok(()),
+            false => Err(Error::Limit { op: "Gpu::new", what, needed, allowed }),
+        };
+        enough("storage bindings in a shader", 7, limits.max_storage_buffers_per_shader_stage.into())?;
+        enough("a storage binding's bytes", Caps::MIN_BINDING, caps.max_binding)?;
+        enough("threads in a workgroup", 64, caps.max_invocations.into())?;
+        enough("workgroup memory", 8192, limits.max_compute_workgroup_storage_size.into())?;
+        enough("a uniform binding's bytes", 256, limits.max_uniform_buffer_binding_size)?;
+        enough("dynamic uniform offsets", 1, limits.max_dynamic_uniform_buffers_per_pipeline_layout.into())?;
+        let one = guard(&device, "Gpu::new", || {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("xent.one"),
+                size: 16,
+                usage: Role::Storage.usage_flags(),
+                mapped_at_creation: false,
+            })
+        })?;
+        queue.write_buffer(&one, 0, bytemuck::bytes_of(&[1.0f32; 4]));
+        let shared = Shared {
+            device,
+            queue,
+            pipelines: Pipelines::default(),
+            pool: Arc::default(),
+            one: Arc::new(Storage::callers(one)),
+            submissions: AtomicU64::new(0),
+        };
+        Ok(Self { shared: Arc::new(shared), caps: Arc::new(caps) })
+    }
+
+    /// Finds an adapter and makes a device with all its limits, blocking. Not on the web: see [`Gpu::request`].
+    ///
+    /// The environment variable `XENT_ADAPTER` picks an adapter by its backend's name (`vulkan`, `gl`, `metal`, `dx12`) or
+    /// by a piece of its own name or its driver's. Without it, discrete GPUs come before integrated ones before software.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] with a list of what there is, or [`Error::RequestDevice`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn headless() -> Result<Self> {
+        let wanted = std::env::var(Self::ADAPTER_VARIABLE).unwrap_or_default();
+        pollster::block_on(Self::request(&wanted))
+    }
+
+    /// Finds an adapter and makes a device with all its limits. `wanted` is as in [`Gpu::headless`]; empty takes the best.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] with a list of what there is, or [`Error::RequestDevice`].
+    pub async fn request(wanted: &str) -> Result<Self> {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+        // Debug builds would otherwise ask the driver for validation layers; what reaches wgpu is already validated.
+        descriptor.flags = wgpu::InstanceFlags::empty().with_env();
+        let instance = wgpu::Instance::new(descriptor);
+        let adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
+        let adapter = pick_adapter(adapters, wanted)?;
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("xent"),
+            required_limits: adapter.limits(),
+            ..wgpu::DeviceDescriptor::default()
+        };
+        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|source| {
+            Error::RequestDevice { adapter: adapter.get_info().name, source }
+        })?;
+        Self::new(device, queue)
+    }
+
+    /// The same device with other planning facts: force the other [`Family`], or lower limits.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if a limit is above the device's or below what the kernels need.
+    ///
+    /// # Examples
+    /// ```
+    /// use xent::{Caps, Family, Gpu};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let gpu = gpu.with_caps(Caps { family: Family::Gpu, max_binding: 1 << 20, ..gpu.caps().clone() })?;
+    /// assert_eq!(gpu.caps().max_binding, 1 << 20);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    pub fn with_caps(&self, caps: Caps) -> Result<Self> {
+        let device = Caps::new(&self.device().limits(), &self.device().adapter_info());
+        let within = |what, value: u64, least: u64, most: u64| match (least..=most).contains(&value) {
+            true => Ok(()),
+            false => Err(Error::Value {
+                op: "with_caps",
+                what,
+                expected: format!("{least}..={most}"),
+                got: value.to_string(),
+            }),
+        };
+        within("max_binding", caps.max_binding, Caps::MIN_BINDING, device.max_binding)?;
+        within("max_buffer", caps.max_buffer, Caps::MIN_BINDING, device.max_buffer)?;
+        within("max_groups", caps.max_groups.into(), 1, device.max_groups.into())?;
+        within("max_invocations", caps.max_invocations.into(), 64, device.max_invocations.into())?;
+        within("simd_width", caps.simd_width.into(), 4, 64)?;
+        let aligned = |what, value: u32, device: u32| match value.is_power_of_two() {
+            true => within(what, value.into(), device.into(), 4096),
+            false => within(what, 0, device.into(), 4096),
+        };
+        aligned("storage_align", caps.storage_align, device.storage_align)?;
+        aligned("uniform_align", caps.uniform_align, device.uniform_align)?;
+        if !caps.simd_width.is_power_of_two() {
+            within("simd_width", 0, 4, 64)?;
+        }
+        Ok(Self { shared: self.shared.clone(), caps: Arc::new(caps) })
+    }
+
+    /// Starts a batch: work for one submission, in an encoder of its own.
+    #[must_use]
+    pub fn batch(&self) -> Batch {
+        Batch::new(self)
+    }
+
+    /// Records into the caller's encoder, which stays the caller's to submit.
+    #[must_use]
+    pub fn record<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> Recorder<'e> {
+        Recorder::borrowing(self, encoder)
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn device(&self) -> &wgpu::Device {
+        &self.shared.device
+    }
+
+    /// The queue.
+    #[must_use]
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.shared.queue
+    }
+
+    /// The facts that the planner works with.
+    #[must_use]
+    pub fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    /// What this handle and its clones have done so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        Counters {
+            submissions: self.shared.submissions.load(Ordering::Relaxed),
+            buffers_created: self.shared.pool.created(),
+        }
+    }
+
+    /// The adapter in words: name, backend, driver and its version, family of kernels.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let info = self.device().adapter_info();
+        let family = match self.caps.family {
+            Family::Gpu => "GPU kernels",
+            Family::CpuSimd => "CPU-SIMD kernels",
+        };
+        format!("{} [{}; {} {}; {family}]", info.name, info.backend, info.driver, info.driver_info)
+    }
+
+    /// Frees the buffers that are waiting to be used again.
+    pub fn trim(&self) {
+        self.shared.pool.clear();
+    }
+
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    pub(crate) fn pipelines(&self) -> &Pipelines {
+        &self.shared.pipelines
+    }
+
+    /// A scalar 1.
+    pub(crate) fn one(&self) -> Tensor<f32> {
+        Tensor::over(self, self.shared.one.clone(), 0, Shape::default())
+    }
+
+    pub(crate) fn allocate(&self, op: &'static str, role: Role, bytes: u64) -> Result<Storage> {
+        self.shared.pool.take(self.device(), op, role, bytes, self.caps.max_buffer)
+    }
+
+    pub(crate) fn submit(&self, commands: wgpu::CommandBuffer) {
+        self.shared.submissions.fetch_add(1, Ordering::Relaxed);
+        self.queue().submit([commands]);
+    }
+}
+
+fn pick_adapter(adapters: Vec<wgpu::Adapter>, wanted: &str) -> Result<wgpu::Adapter> {
+    let wanted = wanted.trim().to_lowercase();
+    let describe = |info: &wgpu::AdapterInfo| {
+        format!("{} ({}, {:?}, {} {})", info.name, info.backend, info.device_type, info.driver, info.driver_info)
+    };
+    let infos: Vec<_> = adapters.iter().map(wgpu::Adapter::get_info).collect();
+    // The name of a backend means that backend even where some adapter's name contains the same letters.
+    let is_backend = infos.iter().any(|info| info.backend.to_str() == wanted);
+    let fits = |info: &wgpu::AdapterInfo| match is_backend {
+        true => info.backend.to_str() == wanted,
+        false => describe(info).to_lowercase().contains(&wanted),
+    };
+    let rank = |info: &wgpu::AdapterInfo| {
+        let device = match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => 0,
+            wgpu::DeviceType::IntegratedGpu => 1,
+            wgpu::DeviceType::VirtualGpu => 2,
+            wgpu::DeviceType::Cpu => 3,
+            wgpu::DeviceType::Other => 4,
+        };
+        (device, info.backend == wgpu::Backend::Gl)
+    };
+    let available = match infos.is_empty() {
+        true => "none; a software adapter comes with Debian's package mesa-vulkan-drivers".to_owned(),
+        false => infos.iter().map(describe).collect::<Vec<_>>().join("; "),
+    };
+    adapters
+        .into_iter()
+        .zip(infos)
+        .filter(|(_, info)| fits(info))
+        .min_by_key(|(_, info)| rank(info))
+        .map(|(adapter, _)| adapter)
+        .ok_or_else(|| Error::NoAdapter {
+            wanted: match wanted.is_empty() {
+                true => "at all".to_owned(),
+                false => format!("matches {wanted:?} (variable {})", Gpu::ADAPTER_VARIABLE),
+            },
+            available,
+        })
+}
+
+/// Runs wgpu calls that create something and turns what wgpu would report elsewhere into an error.
+///
+/// On the web, scopes resolve later than this function returns, so there such an error surfaces in the browser's console.
+pub(crate) fn guard<R>(device: &wgpu::Device, op: &'static str, create: impl FnOnce() -> R) -> Result<R> {
+    use wgpu::ErrorFilter as F;
+    let scopes = [F::Validation, F::OutOfMemory, F::Internal].map(|filter| device.push_error_scope(filter));
+    let made = create();
+    let mut first = None;
+    for scope in scopes.into_iter().rev() {
+        let error = ready(scope.pop()).flatten();
+        first = first.or(error);
+    }
+    match first {
+        None => Ok(made),
+        Some(source) => Err(Error::Gpu { op, source }),
+    }
+}
+
+/// The output of a future that needs no waiting.
+fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::pin!(future).poll(&mut context) {
+        std::task::Poll::Ready(output) => Some(output),
+        std::task::Poll::Pending => None,
+    }
+}

@@ -1,0 +1,403 @@
+//! What a kernel is: a shader, its bindings and its parameters, defined once; and the cache of compiled ones.
+//!
+//! The shader's storage bindings are not written in WGSL: [`compose`] declares them from the kernel's [`Binding`] list,
+//! together with accessors, so that one shader text serves tensors read by element or by quad (`vec4`), gradients written
+//! in place, and outputs that nobody asked for. For a binding `x` the shader calls
+//!
+//! * `load_x(i)`, `store_x(i, v)`: element `i`;
+//! * `load4_x(i)`, `store4_x(i, v)`: elements `i .. i + 4`, for a binding made by [`read4`] and its like. In the variant that
+//!   is declared by quad, `i` is a multiple of 4.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::Result;
+use crate::gpu::guard;
+
+/// Joins shader files of `shaders/` into one source.
+macro_rules! wgsl {
+    ($($file:literal),+) => {
+        concat!($(include_str!(concat!("../../shaders/", $file, ".wgsl")), "\n"),+)
+    };
+}
+pub(crate) use wgsl;
+
+/// Defines a kernel's parameters: a `#[repr(C)]` struct whose fields a test compares with `Params` in the shader.
+macro_rules! params {
+    ($(#[$meta:meta])* struct $name:ident { $($(#[$doc:meta])* $field:ident : $ty:ident),* $(,)? }) => {
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+        struct $name { $($(#[$doc])* $field: $ty),* }
+
+        impl $name {
+            const FIELDS: &'static [$crate::kernel::Field] = &[$($crate::kernel::Field {
+                name: stringify!($field),
+                ty: stringify!($ty),
+                offset: std::mem::offset_of!($name, $field),
+            }),*];
+        }
+    };
+}
+pub(crate) use params;
+
+/// A field of a kernel's parameters.
+#[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the test that compares it with the shader"))]
+pub(crate) struct Field {
+    pub(crate) name: &'static str,
+    pub(crate) ty: &'static str,
+    pub(crate) offset: usize,
+}
+
+/// A storage binding of a kernel.
+#[derive(Debug)]
+pub(crate) struct Binding {
+    pub(crate) name: &'static str,
+    pub(crate) element: &'static str,
+    /// Whether the shader goes through it by quad (`load4`, `store4`).
+    pub(crate) quads: bool,
+    pub(crate) access: Access,
+}
+
+/// What a kernel does with a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+    /// Read and written.
+    Update,
+    /// Written; in place over another binding of the kernel if the caller wants that.
+    WriteOver(&'static str),
+}
+
+const fn binding(name: &'static str, element: &'static str, quads: bool, access: Access) -> Binding {
+    Binding { name, element, quads, access }
+}
+
+pub(crate) const fn read(name: &'static str, element: &'static str) -> Binding {
+    binding(name, element, false, Access::Read)
+}
+
+pub(crate) const fn write(name: &'static str, element: &'static str) -> Binding {
+    binding(name, element, false, Access::Write)
+}
+
+pub(crate) const fn update(name: &'static str, element: &'static str) -> Binding {
+    binding(name, element, false, Access::Update)
+}
+
+pub(crate) const fn read4(name: &'static str) -> Binding {
+    binding(name, "f32", true, Access::Read)
+}
+
+pub(crate) const fn write4(name: &'static str) -> Binding {
+    binding(name, "f32", true, Access::Write)
+}
+
+pub(crate) const fn update4(name: &'static str) -> Binding {
+    binding(name, "f32", true, Access::Update)
+}
+
+pub(crate) const fn write4_over(name: &'static str, over: &'static str) -> Binding {
+    binding(name, "f32", true, Access::WriteOver(over))
+}
+
+/// A compute shader with the entry point `main`. Binding 0 is `params`, 1 and on are `bindings` in their order.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    /// `xent.<stem of the shader's file>`
+    pub(crate) label: &'static str,
+    pub(crate) source: &'static str,
+    pub(crate) bindings: &'static [Binding],
+    #[cfg_attr(not(test), expect(dead_code, reason = "read by the test that compares it with the shader"))]
+    pub(crate) params: &'static [Field],
+    /// The `override` constants that the shader declares.
+    pub(crate) constants: &'static [&'static str],
+}
+
+/// One compiled form of a kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Variant {
+    /// Values of the kernel's constants, in their order.
+    pub(crate) constants: Vec<u32>,
+    /// The bindings that the shader goes through by quad are declared as arrays of `vec4`.
+    pub(crate) vec4: bool,
+    /// The [`Access::WriteOver`] binding is written over its input.
+    pub(crate) in_place: bool,
+    /// Bit `i`: binding `i` is absent; loads give 0, stores do nothing.
+    pub(crate) absent: u32,
+}
+
+impl Variant {
+    pub(crate) fn new(constants: &[u32]) -> Self {
+        Self { constants: constants.to_vec(), ..Self::default() }
+    }
+}
+
+/// The bindings of a variant that need a buffer: index in `kernel.bindings`, and whether it is only read.
+fn bound(kernel: &Kernel, variant: &Variant) -> Vec<(usize, bool)> {
+    let written_over = kernel.bindings.iter().find_map(|b| match b.access {
+        Access::WriteOver(over) if variant.in_place => Some(over),
+        _ => None,
+    });
+    let needs_buffer = |(i, b): &(usize, &Binding)| {
+        let aliased = variant.in_place && matches!(b.access, Access::WriteOver(_));
+        variant.absent & (1 << i) == 0 && !aliased
+    };
+    let only_read = |b: &Binding| b.access == Access::Read && written_over != Some(b.name);
+    kernel.bindings.iter().enumerate().filter(needs_buffer).map(|(i, b)| (i, only_read(b))).collect()
+}
+
+/// The WGSL text of a variant.
+pub(crate) fn compose(kernel: &Kernel, variant: &Variant) -> String {
+    let mut text = String::from("@group(0) @binding(0) var<uniform> params: Params;\n");
+    let bound = bound(kernel, variant);
+    for (slot, &(i, only_read)) in bound.iter().enumerate() {
+        let Binding { name, element, quads, .. } = kernel.bindings[i];
+        let access = if only_read { "read" } else { "read_write" };
+        let item = match variant.vec4 && quads {
+            true => "vec4<f32>",
+            false => element,
+        };
+        let binding = slot + 1;
+        let _ = writeln!(
+            text,
+            "@group(0) @binding({binding}) var<storage, {access}> {name}_data: array<{item}>;"
+        );
+    }
+    for (i, binding) in kernel.bindings.iter().enumerate() {
+        let present = variant.absent & (1 << i) == 0;
+        let data = match binding.access {
+            Access::WriteOver(over) if variant.in_place => over,
+            _ => binding.name,
+        };
+        accessors(&mut text, binding, data, present, variant.vec4);
+    }
+    text.push_str(kernel.source);
+    text
+}
+
+fn accessors(text: &mut String, binding: &Binding, data: &str, present: bool, vec4: bool) {
+    let Binding { name, element, quads, access } = binding;
+    let reads = matches!(access, Access::Read | Access::Update);
+    let writes = *access != Access::Read;
+    let at = if vec4 && *quads { "[i >> 2u][i & 3u]" } else { "[i]" };
+    if reads {
+        let value = if present { format!("{data}_data{at}") } else { format!("{element}()") };
+        let _ = writeln!(text, "fn load_{name}(i: u32) -> {element} {{ return {value}; }}");
+    }
+    if writes {
+        let store = if present { format!("{data}_data{at} = v;") } else { String::new() };
+        let _ = writeln!(text, "fn store_{name}(i: u32, v: {element}) {{ {store} }}");
+    }
+    if *quads && reads {
+        let value = match (present, vec4) {
+            (false, _) => "vec4<f32>()".to_owned(),
+            (true, true) => format!("{data}_data[i >> 2u]"),
+            (true, false) => {
+                format!("vec4<f32>({data}_data[i], {data}_data[i + 1u], {data}_data[i + 2u], {data}_data[i + 3u])")
+            }
+        };
+        let _ = writeln!(text, "fn load4_{name}(i: u32) -> vec4<f32> {{ return {value}; }}");
+    }
+    if *quads && writes {
+        let store = match (present, vec4) {
+            (false, _) => String::new(),
+            (true, true) => format!("{data}_data[i >> 2u] = v;"),
+            (true, false) => (0..4).map(|k| format!("{data}_data[i + {k}u] = v[{k}]; ")).collect(),
+        };
+        let _ = writeln!(text, "fn store4_{name}(i: u32, v: vec4<f32>) {{ {store} }}");
+    }
+}
+
+/// A compiled variant.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub(crate) pipeline: wgpu::ComputePipeline,
+    pub(crate) layout: wgpu::BindGroupLayout,
+}
+
+/// Compiled variants, made on first use.
+#[derive(Debug, Default)]
+pub(crate) struct Pipelines {
+    compiled: Mutex<HashMap<(&'static str, Variant), Arc<Compiled>>>,
+}
+
+impl Pipelines {
+    pub(crate) fn get(
+        &self,
+        device: &wgpu::Device,
+        kernel: &'static Kernel,
+        variant: &Variant,
+    ) -> Result<Arc<Compiled>> {
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = compiled.get(&(kernel.label, variant.clone())) {
+            return Ok(found.clone());
+        }
+        let made = Arc::new(guard(device, kernel.label, || compile(device, kernel, variant))?);
+        compiled.insert((kernel.label, variant.clone()), made.clone());
+        Ok(made)
+    }
+}
+
+fn compile(device: &wgpu::Device, kernel: &Kernel, variant: &Variant) -> Compiled {
+    let entry = |binding: usize, ty: wgpu::BufferBindingType, has_dynamic_offset: bool| wgpu::BindGroupLayoutEntry {
+        // A kernel has at most eight bindings.
+        binding: u32::try_from(binding).unwrap_or(u32::MAX),
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },
+        count: None,
+    };
+    let params = entry(0, wgpu::BufferBindingType::Uniform, true);
+    let storage = bound(kernel, variant).into_iter().enumerate().map(|(slot, (_, read_only))| {
+        entry(slot + 1, wgpu::BufferBindingType::Storage { read_only }, false)
+    });
+    let entries: Vec<_> = std::iter::once(params).chain(storage).collect();
+    let label = Some(kernel.label);
+    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label,
+        bind_group_layouts: &[Some(&layout)],
+        immediate_size: 0,
+    });
+    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        label,
+        source: wgpu::ShaderSource::Wgsl(compose(kernel, variant).into()),
+    });
+    let constants: Vec<_> =
+        kernel.constants.iter().copied().zip(variant.constants.iter().map(|&v| f64::from(v))).collect();
+    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label,
+        layout: Some(&pipeline_layout),
+        module: &module,
+        entry_point: Some("main"),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            constants: &constants,
+            // Every kernel writes workgroup memory before it reads it.
+            zero_initialize_workgroup_memory: false,
+        },
+        cache: None,
+    });
+    Compiled { pipeline, layout }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::KERNELS;
+
+    /// Every variant that a kernel can be compiled as: read by quad or not, each output absent or present, in place or not.
+    fn variants(kernel: &Kernel) -> Vec<Variant> {
+        let constants = vec![1; kernel.constants.len()];
+        let outputs = kernel.bindings.iter().enumerate().filter(|(_, b)| b.access != Access::Read);
+        let over = kernel.bindings.iter().any(|b| matches!(b.access, Access::WriteOver(_)));
+        let absences: Vec<u32> = std::iter::once(0).chain(outputs.map(|(i, _)| 1 << i)).collect();
+        let mut all = Vec::new();
+        for vec4 in [false, true] {
+            all.extend(absences.iter().map(|&absent| Variant { constants: constants.clone(), vec4, in_place: false, absent }));
+            if over {
+                all.push(Variant { constants: constants.clone(), vec4, in_place: true, absent: 0 });
+            }
+        }
+        all
+    }
+
+    fn parse(kernel: &Kernel, variant: &Variant) -> naga::Module {
+        let source = compose(kernel, variant);
+        naga::front::wgsl::parse_str(&source)
+            .unwrap_or_else(|e| panic!("{} {variant:?}: {}", kernel.label, e.emit_to_string(&source)))
+    }
+
+    #[test]
+    fn params_have_the_layout_that_the_shader_has() {
+        for kernel in KERNELS {
+            let module = parse(kernel, &Variant::new(&vec![1; kernel.constants.len()]));
+            let params = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params"));
+            let Some((_, naga::Type { inner: naga::TypeInner::Struct { members, .. }, .. })) = params else {
+                panic!("{}: no struct Params", kernel.label)
+            };
+            let shader: Vec<_> = members
+                .iter()
+                .map(|m| {
+                    let ty = match module.types[m.ty].inner {
+                        naga::TypeInner::Scalar(naga::Scalar { kind, width: 4 }) => match kind {
+                            naga::ScalarKind::Uint => "u32",
+                            naga::ScalarKind::Sint => "i32",
+                            naga::ScalarKind::Float => "f32",
+                            other => panic!("{}: {other:?}", kernel.label),
+                        },
+                        ref other => panic!("{}: {other:?}", kernel.label),
+                    };
+                    (m.name.as_deref().unwrap_or(""), ty, m.offset as usize)
+                })
+                .collect();
+            let rust: Vec<_> = kernel.params.iter().map(|f| (f.name, f.ty, f.offset)).collect();
+            assert_eq!(shader, rust, "{}", kernel.label);
+        }
+    }
+
+    #[test]
+    fn bindings_are_used_as_declared() {
+        let caps = naga::valid::Capabilities::default();
+        for kernel in KERNELS {
+            for variant in variants(kernel) {
+                let module = parse(kernel, &variant);
+                let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), caps);
+                let info = validator
+                    .validate(&module)
+                    .unwrap_or_else(|e| panic!("{} {variant:?}: {}", kernel.label, e.emit_to_string(&compose(kernel, &variant))));
+                let entry = info.get_entry_point(0);
+                let mut slots = Vec::new();
+                for (handle, global) in module.global_variables.iter() {
+                    let Some(binding) = &global.binding else { continue };
+                    let name = global.name.as_deref().unwrap_or("");
+                    let use_ = entry[handle];
+                    assert!(!use_.is_empty(), "{} {variant:?}: {name} is declared and not used", kernel.label);
+                    if let naga::AddressSpace::Storage { access } = global.space {
+                        let writes = use_.contains(naga::valid::GlobalUse::WRITE);
+                        let may_write = access.contains(naga::StorageAccess::STORE);
+                        assert_eq!(writes, may_write, "{} {variant:?}: {name}", kernel.label);
+                    }
+                    slots.push((binding.binding as usize, name.to_owned()));
+                }
+                slots.sort();
+                let names = bound(kernel, &variant).into_iter().map(|(i, _)| format!("{}_data", kernel.bindings[i].name));
+                let want: Vec<_> = std::iter::once("params".to_owned()).chain(names).enumerate().collect();
+                assert_eq!(slots, want, "{} {variant:?}", kernel.label);
+            }
+        }
+    }
+
+    #[test]
+    fn constants_and_the_entry_point_are_the_shaders() {
+        for kernel in KERNELS {
+            let module = parse(kernel, &Variant::new(&vec![1; kernel.constants.len()]));
+            let mut shader: Vec<_> = module.overrides.iter().filter_map(|(_, o)| o.name.as_deref()).collect();
+            let mut rust = kernel.constants.to_vec();
+            shader.sort_unstable();
+            rust.sort_unstable();
+            assert_eq!(shader, rust, "{}", kernel.label);
+            let entries: Vec<_> = module.entry_points.iter().map(|e| (e.stage, e.name.as_str())).collect();
+            assert_eq!(entries, [(naga::ShaderStage::Compute, "main")], "{}", kernel.label);
+        }
+    }
+
+    #[test]
+    fn labels_name_their_shader_and_are_unique() {
+        let mut labels: Vec<_> = KERNELS.iter().map(|k| k.label).collect();
+        for label in &labels {
+            let stem = label.strip_prefix("xent.").expect("labels start with the crate's name");
+            let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("shaders/{stem}.wgsl"));
+            assert!(file.exists(), "{label}: {}", file.display());
+        }
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), KERNELS.len());
+        let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders")).expect("shaders");
+        let shaders = files.filter(|f| f.as_ref().is_ok_and(|f| f.path().is_file())).count();
+        // The maps and the elementwise losses have a file each as well, so every file is some kernel's.
+        assert_eq!(shaders, KERNELS.len(), "every shader belongs to a kernel");
+    }
+}

@@ -1,0 +1,29 @@
+//! A loss engine for any GPU: WGSL compute shaders through [wgpu] turn logits into losses, gradients and updated weights.
+#![doc = ""]
+#![doc = include_str!("../README.md")]
+
+mod caps;
+pub mod cpu;
+mod error;
+mod gpu;
+mod kernel;
+mod ops;
+mod options;
+mod parameters;
+mod plan;
+mod pool;
+mod readback;
+mod recorder;
+mod tensor;
+
+pub use wgpu;
+
+pub use caps::{Caps, Family};
+pub use error::{Error, Result};
+pub use gpu::{Counters, Gpu};
+pub use ops::{Layout, LossGrad, Momentum};
+pub use options::{Bce, BceWithLogits, CrossEntropy, Mse, Nll, Reduction, Sgd};
+pub use parameters::Parameters;
+pub use readback::Readback;
+pub use recorder::{Batch, Recorder};
+pub use tensor::{Element, Shape, Tensor};

@@ -1,0 +1,94 @@
+//! Binary cross-entropy of probabilities.
+
+use crate::error::Result;
+use crate::kernel::{Kernel, wgsl};
+use crate::options::Bce;
+use crate::recorder::Recorder;
+use crate::tensor::Tensor;
+
+use super::elementwise_loss::{BINDINGS, CONSTANTS, ElementwiseLoss, PARAMS};
+use super::{Grad, LossGrad};
+
+pub(super) const KERNEL: Kernel = Kernel {
+    label: "xent.bce",
+    source: wgsl!["lib/grid", "lib/numerics", "lib/partials", "lib/elementwise_loss", "bce"],
+    bindings: BINDINGS,
+    params: PARAMS,
+    constants: CONSTANTS,
+};
+
+fn call<'a>(
+    op: &'static str,
+    grad: Grad,
+    probabilities: &'a Tensor<f32>,
+    targets: &'a Tensor<f32>,
+    options: &Bce,
+    upstream: Option<&'a Tensor<f32>>,
+) -> ElementwiseLoss<'a> {
+    let &Bce { reduction } = options;
+    ElementwiseLoss { op, kernel: &KERNEL, x: ("probabilities", probabilities), targets, reduction, upstream, grad }
+}
+
+/// Binary cross-entropy of probabilities.
+impl Recorder<'_> {
+    /// Binary cross-entropy of probabilities `p` and targets `y`, both in [0, 1]:
+    /// `loss = -(y * max(log p, -100) + (1 - y) * max(log(1 - p), -100))`.
+    ///
+    /// # Shapes
+    /// `probabilities` and `targets` have the same shape. The loss is a scalar, or has that shape with
+    /// [`Reduction::None`](crate::Reduction::None).
+    ///
+    /// # Reduction
+    /// The mean divides by the number of elements; over nothing it is NaN.
+    ///
+    /// # Edge cases
+    /// A probability or target outside [0, 1], or NaN, gives NaN there, and reading the result gives
+    /// [`Error::Data`](crate::Error::Data) with its position. For logits,
+    /// [`bce_with_logits`](Self::bce_with_logits) is exact where a probability has rounded to 0 or 1.
+    ///
+    /// # Errors
+    /// Shapes that differ, tensors of another [`Gpu`](crate::Gpu). Nothing is recorded then.
+    ///
+    /// # Cost
+    /// One read of both tensors (8 bytes an element).
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{Bce, Gpu, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let probabilities = Tensor::from_slice(&gpu, [2], &[0.9, 0.1f32])?;
+    /// let targets = Tensor::from_slice(&gpu, [2], &[1.0, 0.0f32])?;
+    /// let mut batch = gpu.batch();
+    /// let loss = batch.bce(&probabilities, &targets, &Bce::default())?;
+    /// let mut loss = batch.read(&loss)?;
+    /// batch.submit();
+    /// assert!((loss.wait(Duration::from_secs(10))?[0] - 0.105361).abs() < 1e-6);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    ///
+    /// The definition is PyTorch's `torch.nn.functional.binary_cross_entropy`.
+    pub fn bce(&mut self, probabilities: &Tensor<f32>, targets: &Tensor<f32>, options: &Bce) -> Result<Tensor<f32>> {
+        Ok(self.elementwise_loss(&call("bce", Grad::No, probabilities, targets, options, None))?.loss)
+    }
+
+    /// [`bce`](Self::bce) and its gradient with respect to `probabilities`, in one dispatch:
+    /// `g * (p - y) / max(p * (1 - p), 1e-12)`, where `g` is the upstream gradient (1 if there is none), divided by the
+    /// number of elements for the mean. `upstream` is a scalar or has the loss's shape.
+    ///
+    /// # Errors
+    /// As [`bce`](Self::bce), and for an upstream gradient of another shape.
+    ///
+    /// # Cost
+    /// One read of both tensors and one write (12 bytes an element).
+    pub fn bce_backward(
+        &mut self,
+        probabilities: &Tensor<f32>,
+        targets: &Tensor<f32>,
+        options: &Bce,
+        upstream: Option<&Tensor<f32>>,
+    ) -> Result<LossGrad> {
+        self.elementwise_loss(&call("bce_backward", Grad::New, probabilities, targets, options, upstream))
+    }
+}

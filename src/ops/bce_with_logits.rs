@@ -1,0 +1,93 @@
+//! Binary cross-entropy of logits.
+
+use crate::error::Result;
+use crate::kernel::{Kernel, wgsl};
+use crate::options::BceWithLogits;
+use crate::recorder::Recorder;
+use crate::tensor::Tensor;
+
+use super::elementwise_loss::{BINDINGS, CONSTANTS, ElementwiseLoss, PARAMS};
+use super::{Grad, LossGrad};
+
+pub(super) const KERNEL: Kernel = Kernel {
+    label: "xent.bce_with_logits",
+    source: wgsl!["lib/grid", "lib/numerics", "lib/partials", "lib/elementwise_loss", "bce_with_logits"],
+    bindings: BINDINGS,
+    params: PARAMS,
+    constants: CONSTANTS,
+};
+
+fn call<'a>(
+    op: &'static str,
+    grad: Grad,
+    logits: &'a Tensor<f32>,
+    targets: &'a Tensor<f32>,
+    options: &BceWithLogits,
+    upstream: Option<&'a Tensor<f32>>,
+) -> ElementwiseLoss<'a> {
+    let &BceWithLogits { reduction } = options;
+    ElementwiseLoss { op, kernel: &KERNEL, x: ("logits", logits), targets, reduction, upstream, grad }
+}
+
+/// Binary cross-entropy of logits.
+impl Recorder<'_> {
+    /// Binary cross-entropy of logits `x` and targets `y`:
+    /// `loss = y * softplus(-x) + (1 - y) * softplus(x)` with `softplus(v) = log(1 + exp(v))`, without overflow.
+    ///
+    /// # Shapes
+    /// `logits` and `targets` have the same shape. The loss is a scalar, or has that shape with
+    /// [`Reduction::None`](crate::Reduction::None).
+    ///
+    /// # Reduction
+    /// The mean divides by the number of elements; over nothing it is NaN.
+    ///
+    /// # Edge cases
+    /// At x = +-infinity the loss takes its limit: right and certain costs 0, wrong and certain costs +infinity (PyTorch: NaN in
+    /// most of these cases). NaN gives NaN. Targets are not restricted to [0, 1].
+    ///
+    /// # Errors
+    /// Shapes that differ, tensors of another [`Gpu`](crate::Gpu). Nothing is recorded then.
+    ///
+    /// # Cost
+    /// One read of both tensors (8 bytes an element).
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{BceWithLogits, Gpu, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let logits = Tensor::from_slice(&gpu, [2], &[2.0, -1.0f32])?;
+    /// let targets = Tensor::from_slice(&gpu, [2], &[1.0, 0.0f32])?;
+    /// let mut batch = gpu.batch();
+    /// let loss = batch.bce_with_logits(&logits, &targets, &BceWithLogits::default())?;
+    /// let mut loss = batch.read(&loss)?;
+    /// batch.submit();
+    /// assert!((loss.wait(Duration::from_secs(10))?[0] - 0.220095).abs() < 1e-6);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    ///
+    /// The definition is PyTorch's `torch.nn.functional.binary_cross_entropy_with_logits`.
+    pub fn bce_with_logits(&mut self, logits: &Tensor<f32>, targets: &Tensor<f32>, options: &BceWithLogits) -> Result<Tensor<f32>> {
+        Ok(self.elementwise_loss(&call("bce_with_logits", Grad::No, logits, targets, options, None))?.loss)
+    }
+
+    /// [`bce_with_logits`](Self::bce_with_logits) and its gradient with respect to `logits`, in one dispatch:
+    /// `g * (sigmoid(x) - y)`, where `g` is the upstream gradient (1 if there is none), divided by the
+    /// number of elements for the mean. `upstream` is a scalar or has the loss's shape.
+    ///
+    /// # Errors
+    /// As [`bce_with_logits`](Self::bce_with_logits), and for an upstream gradient of another shape.
+    ///
+    /// # Cost
+    /// One read of both tensors and one write (12 bytes an element).
+    pub fn bce_with_logits_backward(
+        &mut self,
+        logits: &Tensor<f32>,
+        targets: &Tensor<f32>,
+        options: &BceWithLogits,
+        upstream: Option<&Tensor<f32>>,
+    ) -> Result<LossGrad> {
+        self.elementwise_loss(&call("bce_with_logits_backward", Grad::New, logits, targets, options, upstream))
+    }
+}

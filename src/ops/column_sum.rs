@@ -1,0 +1,106 @@
+//! Sums of columns: the gradient of a bias.
+
+use crate::error::Result;
+use crate::kernel::{Kernel, Variant, params, read, update, wgsl};
+use crate::plan::{COLUMN_BLOCK, Cut};
+use crate::recorder::Recorder;
+use crate::tensor::Tensor;
+
+use super::{no_alias, shape_error};
+
+params! {
+    struct Params { first: u32, rows: u32, columns: u32, block: u32, input_base: u32, sums_base: u32 }
+}
+
+pub(super) const KERNEL: Kernel = Kernel {
+    label: "xent.column_sum",
+    source: wgsl!["lib/grid", "column_sum"],
+    bindings: &[read("input", "f32"), update("sums", "f32")],
+    params: Params::FIELDS,
+    constants: &["WORKGROUP"],
+};
+
+/// Sums of columns.
+impl Recorder<'_> {
+    /// The sum of each column of `[rows, columns]`: `[columns]`. This is the gradient of a bias that is added to every row.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) unless the input has two dimensions;
+    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor); a row larger than a binding.
+    ///
+    /// # Cost
+    /// One read. Columns are summed by blocks of 64 rows, and the blocks' sums likewise, in a fixed order.
+    pub fn column_sum(&mut self, input: &Tensor<f32>) -> Result<Tensor<f32>> {
+        let columns = input.shape().get(1).copied().unwrap_or(0);
+        let out = self.output("column_sum", [columns])?;
+        self.column_sum_into(input, &out)?;
+        Ok(out)
+    }
+
+    /// [`column_sum`](Self::column_sum) into an existing tensor, such as a gradient of [`Parameters`](crate::Parameters).
+    ///
+    /// # Errors
+    /// As [`column_sum`](Self::column_sum), and [`Error::Aliasing`](crate::Error::Aliasing) if `out` shares its buffer with
+    /// the input.
+    pub fn column_sum_into(&mut self, input: &Tensor<f32>, out: &Tensor<f32>) -> Result<()> {
+        let op = "column_sum";
+        self.own(op, "input", input)?;
+        self.own(op, "out", out)?;
+        let [rows, columns] = input.shape()[..] else {
+            return Err(shape_error(op, "input", "2 dimensions", input.shape()));
+        };
+        if out.shape()[..] != [columns] {
+            return Err(shape_error(op, "out", format!("shape [{columns}]"), out.shape()));
+        }
+        no_alias(op, ("out", out), ("input", input))?;
+        if out.is_empty() {
+            return Ok(());
+        }
+        let mut rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        let mut input = input.clone();
+        while rows > COLUMN_BLOCK {
+            let blocks = rows.div_ceil(COLUMN_BLOCK);
+            let sums = self.output(op, [blocks as usize, columns])?;
+            self.column_sum_level(&input, rows, &sums)?;
+            (input, rows) = (sums, blocks);
+        }
+        self.column_sum_level(&input, rows, out)
+    }
+
+    /// Sums blocks of rows. `rows` may be 0: then the sums are 0.
+    fn column_sum_level(&mut self, input: &Tensor<f32>, rows: u32, sums: &Tensor<f32>) -> Result<()> {
+        let columns = u32::try_from(input.shape()[1]).unwrap_or(u32::MAX);
+        let workgroup = self.gpu().caps().workgroup_size();
+        let per_block = u64::from(columns.div_ceil(workgroup));
+        let cut = Cut {
+            op: "column_sum",
+            rows,
+            row_bytes: &[u64::from(columns) * 4],
+            granule: 1,
+            groups_per_granule: per_block,
+        };
+        let mut ranges = cut.ranges(self.gpu().caps())?;
+        if ranges.is_empty() {
+            ranges.push(0..0);
+        }
+        for range in ranges {
+            let len = u64::from(range.end - range.start) * u64::from(columns);
+            let first_block = range.start / COLUMN_BLOCK;
+            let blocks = (range.end.div_ceil(COLUMN_BLOCK) - first_block).max(1);
+            let from = (len > 0).then(|| self.window(input, u64::from(range.start) * u64::from(columns), len));
+            let sums_first = u64::from(first_block) * u64::from(columns);
+            let to = self.window(sums, sums_first, u64::from(blocks) * u64::from(columns));
+            let params = Params {
+                first: range.start % COLUMN_BLOCK,
+                rows: range.end - range.start,
+                columns,
+                block: COLUMN_BLOCK,
+                input_base: from.as_ref().map_or(0, |w| w.base),
+                sums_base: to.base,
+            };
+            let groups = u64::from(blocks) * per_block;
+            self.dispatch(&KERNEL, Variant::new(&[workgroup]), &params, &[from.as_ref(), Some(&to)], groups)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! What the elementwise maps share.
+
+use crate::error::Result;
+use crate::kernel::{Binding, Field, Kernel, Variant, params, read4, write4};
+use crate::plan::{BLOCK, Cut};
+use crate::recorder::Recorder;
+use crate::tensor::Tensor;
+
+use super::same_shape;
+
+params! {
+    struct ForwardParams { count: u32, block: u32, x_base: u32, y_base: u32 }
+}
+
+pub(super) const FORWARD_PARAMS: &[Field] = ForwardParams::FIELDS;
+pub(super) const FORWARD_BINDINGS: &[Binding] = &[read4("x"), write4("y")];
+
+params! {
+    struct BackwardParams { count: u32, block: u32, y_base: u32, upstream_base: u32, grad_base: u32 }
+}
+
+pub(super) const BACKWARD_PARAMS: &[Field] = BackwardParams::FIELDS;
+pub(super) const BACKWARD_BINDINGS: &[Binding] = &[read4("y"), read4("upstream"), write4("grad")];
+
+pub(super) const CONSTANTS: &[&str] = &["WORKGROUP"];
+
+/// Cuts `count` elements that a kernel handles one by one.
+pub(super) fn elementwise(op: &'static str, count: u32) -> Cut<'static> {
+    Cut { op, rows: count, row_bytes: &[4], granule: BLOCK, groups_per_granule: 1 }
+}
+
+impl Recorder<'_> {
+    pub(super) fn map(&mut self, op: &'static str, kernel: &'static Kernel, x: &Tensor<f32>) -> Result<Tensor<f32>> {
+        self.own(op, "x", x)?;
+        let ranges = elementwise(op, x.count()).ranges(self.gpu().caps())?;
+        let y = self.output(op, x.shape().clone())?;
+        for range in ranges {
+            let (first, len) = (range.start.into(), u64::from(range.end - range.start));
+            let (from, to) = (self.window(x, first, len), self.window(&y, first, len));
+            let params = ForwardParams {
+                count: range.end - range.start,
+                block: BLOCK,
+                x_base: from.base,
+                y_base: to.base,
+            };
+            let variant = Variant { vec4: true, ..Variant::new(&[self.gpu().caps().workgroup_size()]) };
+            self.dispatch(kernel, variant, &params, &[Some(&from), Some(&to)], len.div_ceil(BLOCK.into()))?;
+        }
+        Ok(y)
+    }
+
+    pub(super) fn map_backward(
+        &mut self,
+        op: &'static str,
+        kernel: &'static Kernel,
+        y: &Tensor<f32>,
+        upstream: &Tensor<f32>,
+    ) -> Result<Tensor<f32>> {
+        self.own(op, "y", y)?;
+        self.own(op, "upstream", upstream)?;
+        same_shape(op, "upstream", upstream, y)?;
+        let ranges = elementwise(op, y.count()).ranges(self.gpu().caps())?;
+        let grad = self.output(op, y.shape().clone())?;
+        for range in ranges {
+            let (first, len) = (range.start.into(), u64::from(range.end - range.start));
+            let (y, g) = (self.window(y, first, len), self.window(upstream, first, len));
+            let to = self.window(&grad, first, len);
+            let params = BackwardParams {
+                count: range.end - range.start,
+                block: BLOCK,
+                y_base: y.base,
+                upstream_base: g.base,
+                grad_base: to.base,
+            };
+            let variant = Variant { vec4: true, ..Variant::new(&[self.gpu().caps().workgroup_size()]) };
+            let slots = [Some(&y), Some(&g), Some(&to)];
+            self.dispatch(kernel, variant, &params, &slots, len.div_ceil(BLOCK.into()))?;
+        }
+        Ok(grad)
+    }
+}

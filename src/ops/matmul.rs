@@ -1,0 +1,276 @@
+//! Matrix products in the layouts that training needs.
+
+use std::ops::Range;
+
+use crate::caps::Family;
+use crate::error::Result;
+use crate::kernel::{Binding, Kernel, Variant, params, read, read4, update, wgsl};
+use crate::plan::Cut;
+use crate::recorder::Recorder;
+use crate::tensor::Tensor;
+
+use super::{no_alias, shape_error};
+
+/// Which of a product's matrices are stored transposed. All are row-major.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// `c = a b`: `a` is `[m, k]`, `b` is `[k, n]`. A layer's gradient with respect to its input: `upstream * weight`.
+    Nn,
+    /// `c = a b^T`: `a` is `[m, k]`, `b` is `[n, k]`. A layer forward: `input * weight^T + bias`.
+    Nt,
+    /// `c = a^T b`: `a` is `[k, m]`, `b` is `[k, n]`. A layer's gradient with respect to its weight: `upstream^T * input`.
+    Tn,
+}
+
+params! {
+    struct Params {
+        m: u32,
+        n: u32,
+        k: u32,
+        a_stride: u32,
+        b_stride: u32,
+        c_stride: u32,
+        a_base: u32,
+        b_base: u32,
+        bias_base: u32,
+        c_base: u32,
+        resume: u32,
+        add_bias: u32,
+    }
+}
+
+const CONSTANTS: &[&str] = &["WORKGROUP", "A_TRANSPOSED", "B_TRANSPOSED"];
+
+pub(super) const TILED: Kernel = Kernel {
+    label: "xent.matmul",
+    source: wgsl!["lib/grid", "matmul"],
+    bindings: &[read("a", "f32"), read("b", "f32"), read("bias", "f32"), update("c", "f32")],
+    params: Params::FIELDS,
+    constants: CONSTANTS,
+};
+
+const SIMD_BINDINGS: &[Binding] = &[read4("a"), read4("b"), read("bias", "f32"), update("c", "f32")];
+
+pub(super) const SIMD: Kernel = Kernel {
+    label: "xent.matmul_simd",
+    source: wgsl!["lib/grid", "matmul_simd"],
+    bindings: SIMD_BINDINGS,
+    params: Params::FIELDS,
+    constants: CONSTANTS,
+};
+
+/// Threads of the tiled kernel, which are 8 x 8.
+const TILED_WORKGROUP: u32 = 64;
+const TILED_SIDE: u32 = 32;
+const SIMD_ROWS: u32 = 8;
+
+/// The sizes of a product.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    m: u32,
+    n: u32,
+    k: u32,
+}
+
+/// A part of a product that is one dispatch.
+#[derive(Clone, Debug)]
+struct Piece {
+    m: Range<u32>,
+    n: Range<u32>,
+    k: Range<u32>,
+}
+
+impl Layout {
+    fn sizes(self, op: &'static str, a: &Tensor<f32>, b: &Tensor<f32>) -> Result<Sizes> {
+        let dims = |what, tensor: &Tensor<f32>| match tensor.shape()[..] {
+            [rows, columns] => Ok((narrow(rows), narrow(columns))),
+            _ => Err(shape_error(op, what, "2 dimensions", tensor.shape())),
+        };
+        let (a_dims, b_dims) = (dims("a", a)?, dims("b", b)?);
+        let (m, a_k) = if self == Self::Tn { (a_dims.1, a_dims.0) } else { a_dims };
+        let (b_k, n) = if self == Self::Nt { (b_dims.1, b_dims.0) } else { b_dims };
+        if a_k != b_k {
+            let expected = match self {
+                Self::Nt => format!("shape [n, {a_k}] for a of shape {}", a.shape()),
+                Self::Nn | Self::Tn => format!("shape [{a_k}, n] for a of shape {}", a.shape()),
+            };
+            return Err(shape_error(op, "b", expected, b.shape()));
+        }
+        Ok(Sizes { m, n, k: a_k })
+    }
+
+    /// The dispatches of a product, those that share a part of `c` in the order of `k`.
+    fn pieces(self, op: &'static str, sizes: Sizes, gpu: &crate::Gpu) -> Result<Vec<Piece>> {
+        let Sizes { m, n, k } = sizes;
+        let bytes = |columns: u32| u64::from(columns) * 4;
+        let caps = gpu.caps();
+        let (tile_m, tile_n) = match caps.family {
+            Family::Gpu => (TILED_SIDE, TILED_SIDE),
+            Family::CpuSimd => (SIMD_ROWS, caps.simd_width * 4),
+        };
+        let groups_in = |size: u32, tile: u32| u64::from(size.div_ceil(tile));
+        // Cuts on multiples of 4 leave quads whole.
+        let ranges = |rows: u32, row_bytes: u64, granule: u32, groups: u64| {
+            let cut = Cut { op, rows, row_bytes: &[row_bytes], granule, groups_per_granule: groups };
+            let coarse = cut.ranges(caps);
+            if granule > 1 && coarse.is_err() { Cut { granule: 1, ..cut }.ranges(caps) } else { coarse }
+        };
+        // What a binding holds whole rows of: c moves with m, a with m or k, b with k or n.
+        let by_m = if self == Self::Tn { bytes(n) } else { bytes(k).max(bytes(n)) };
+        let m_ranges = ranges(m, by_m, tile_m, groups_in(n, tile_n))?;
+        let n_ranges = match self {
+            Self::Nt => ranges(n, bytes(k), 4, 1)?,
+            Self::Nn | Self::Tn => std::iter::once(0..n).collect(),
+        };
+        let k_ranges = match self {
+            Self::Nt => vec![],
+            Self::Nn => ranges(k, bytes(n), 4, 0)?,
+            Self::Tn => ranges(k, bytes(n).max(bytes(m)), 4, 0)?,
+        };
+        let k_ranges = if k_ranges.is_empty() { std::iter::once(0..k).collect() } else { k_ranges };
+        let mut pieces = Vec::with_capacity(m_ranges.len() * n_ranges.len() * k_ranges.len());
+        for m in &m_ranges {
+            for n in &n_ranges {
+                pieces.extend(k_ranges.iter().map(|k| Piece { m: m.clone(), n: n.clone(), k: k.clone() }));
+            }
+        }
+        Ok(pieces)
+    }
+}
+
+/// A dimension of a tensor, which constructors keep below 2^32 unless another dimension is 0.
+fn narrow(dim: usize) -> u32 {
+    u32::try_from(dim).unwrap_or(u32::MAX)
+}
+
+/// Matrix products.
+impl Recorder<'_> {
+    /// `c = op(a) op(b) + bias`, with the stored layouts that `layout` says.
+    ///
+    /// # Shapes
+    /// See [`Layout`]; `bias` is `[n]` and is added to every row; the result is `[m, n]`. With `k` = 0 it is the bias, or 0.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) naming the matrix that does not fit; [`Error::ForeignTensor`](crate::Error::ForeignTensor); a row of a matrix larger than a binding.
+    ///
+    /// # Cost
+    /// `2 m n k` floating-point operations. Every element of the result is one `f32` sum over `k` in its order.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{Gpu, Layout, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let input = Tensor::from_slice(&gpu, [1, 2], &[1.0, 2.0f32])?;
+    /// let weight = Tensor::from_slice(&gpu, [3, 2], &[1.0, 0.0, 0.0, 1.0, 1.0, 1.0f32])?;
+    /// let bias = Tensor::from_slice(&gpu, [3], &[0.5, 0.5, 0.5f32])?;
+    /// let mut batch = gpu.batch();
+    /// let output = batch.matmul(Layout::Nt, &input, &weight, Some(&bias))?;
+    /// let mut output = batch.read(&output)?;
+    /// batch.submit();
+    /// assert_eq!(output.wait(Duration::from_secs(10))?, [1.5, 2.5, 3.5]);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    pub fn matmul(
+        &mut self,
+        layout: Layout,
+        a: &Tensor<f32>,
+        b: &Tensor<f32>,
+        bias: Option<&Tensor<f32>>,
+    ) -> Result<Tensor<f32>> {
+        let Sizes { m, n, .. } = layout.sizes("matmul", a, b)?;
+        let out = self.output("matmul", [m as usize, n as usize])?;
+        self.matmul_into(layout, a, b, bias, &out)?;
+        Ok(out)
+    }
+
+    /// [`matmul`](Self::matmul) into an existing tensor, such as a gradient of [`Parameters`](crate::Parameters).
+    ///
+    /// # Errors
+    /// As [`matmul`](Self::matmul), and [`Error::Aliasing`](crate::Error::Aliasing) if `out` shares its buffer with an argument.
+    pub fn matmul_into(
+        &mut self,
+        layout: Layout,
+        a: &Tensor<f32>,
+        b: &Tensor<f32>,
+        bias: Option<&Tensor<f32>>,
+        out: &Tensor<f32>,
+    ) -> Result<()> {
+        let op = "matmul";
+        let sizes = layout.sizes(op, a, b)?;
+        for (what, tensor) in [("a", Some(a)), ("b", Some(b)), ("bias", bias), ("out", Some(out))] {
+            let Some(tensor) = tensor else { continue };
+            self.own(op, what, tensor)?;
+            if what != "out" {
+                no_alias(op, ("out", out), (what, tensor))?;
+            }
+        }
+        let fits = |what, tensor: &Tensor<f32>, dims: &[u32]| {
+            let same = tensor.shape().iter().copied().eq(dims.iter().map(|&d| d as usize));
+            if same { Ok(()) } else { Err(shape_error(op, what, format!("shape {dims:?}"), tensor.shape())) }
+        };
+        fits("out", out, &[sizes.m, sizes.n])?;
+        bias.map_or(Ok(()), |bias| fits("bias", bias, &[sizes.n]))?;
+        let pieces = layout.pieces(op, sizes, self.gpu())?;
+        for piece in pieces.into_iter().filter(|_| !out.is_empty()) {
+            self.matmul_piece(layout, sizes, &piece, [a, b, out], bias)?;
+        }
+        Ok(())
+    }
+
+    fn matmul_piece(
+        &mut self,
+        layout: Layout,
+        sizes: Sizes,
+        piece: &Piece,
+        [a, b, c]: [&Tensor<f32>; 3],
+        bias: Option<&Tensor<f32>>,
+    ) -> Result<()> {
+        let Piece { m, n, k } = piece;
+        // A stored matrix's rows, its columns in all, and the first column that counts.
+        let (a_rows, a_columns, a_first) = match layout {
+            Layout::Tn => (k, sizes.m, m.start),
+            Layout::Nn | Layout::Nt => (m, sizes.k, k.start),
+        };
+        let (b_rows, b_columns, b_first) = match layout {
+            Layout::Nt => (n, sizes.k, k.start),
+            Layout::Nn | Layout::Tn => (k, sizes.n, n.start),
+        };
+        let rows_of = |tensor, rows: &Range<u32>, columns: u32| {
+            let len = u64::from(rows.end - rows.start) * u64::from(columns);
+            (len > 0).then(|| self.window(tensor, u64::from(rows.start) * u64::from(columns), len))
+        };
+        let a = rows_of(a, a_rows, a_columns);
+        let b = rows_of(b, b_rows, b_columns);
+        let c = rows_of(c, m, sizes.n);
+        let last = k.end == sizes.k;
+        let bias = bias.filter(|_| last).map(|bias| self.whole(bias));
+        let base = |window: &Option<crate::recorder::Window>| window.as_ref().map_or(0, |w| w.base);
+        let params = Params {
+            m: m.end - m.start,
+            n: n.end - n.start,
+            k: k.end - k.start,
+            a_stride: a_columns,
+            b_stride: b_columns,
+            c_stride: sizes.n,
+            a_base: base(&a) + a_first,
+            b_base: base(&b) + b_first,
+            bias_base: base(&bias) + n.start,
+            c_base: base(&c) + n.start,
+            resume: u32::from(k.start > 0),
+            add_bias: u32::from(bias.is_some()),
+        };
+        let transposed = [u32::from(layout == Layout::Tn), u32::from(layout == Layout::Nt)];
+        let quads = [a_columns, b_columns, a_first, b_first].iter().all(|x| x.is_multiple_of(4));
+        let caps = self.gpu().caps();
+        let (kernel, workgroup, tile_m, tile_n) = match caps.family {
+            Family::Gpu => (&TILED, TILED_WORKGROUP, TILED_SIDE, TILED_SIDE),
+            Family::CpuSimd => (&SIMD, caps.simd_width, SIMD_ROWS, caps.simd_width * 4),
+        };
+        let groups = u64::from(params.m.div_ceil(tile_m)) * u64::from(params.n.div_ceil(tile_n));
+        let variant = Variant { vec4: quads, ..Variant::new(&[workgroup, transposed[0], transposed[1]]) };
+        self.dispatch(kernel, variant, &params, &[a.as_ref(), b.as_ref(), bias.as_ref(), c.as_ref()], groups)
+    }
+}
+

@@ -1,0 +1,129 @@
+//! The operations: validation, planning and recording, one file each. The methods are on [`Recorder`](crate::Recorder).
+
+mod bce;
+mod bce_with_logits;
+mod column_sum;
+mod cross_entropy;
+mod elementwise_loss;
+mod log_softmax;
+mod map;
+mod matmul;
+mod mse;
+mod nll;
+mod reduce;
+mod relu;
+mod row_loss;
+mod sgd;
+mod sigmoid;
+mod targets;
+
+pub use matmul::Layout;
+pub use sgd::Momentum;
+
+use crate::error::{Error, Result};
+#[cfg(test)]
+use crate::kernel::Kernel;
+use crate::tensor::{Element, Shape, Tensor};
+
+/// A loss and its gradient with respect to the loss's input.
+#[derive(Clone, Debug)]
+pub struct LossGrad {
+    /// The loss: a scalar, or one for each element or row with [`Reduction::None`](crate::Reduction::None).
+    pub loss: Tensor<f32>,
+    /// The gradient, of the input's shape.
+    pub grad: Tensor<f32>,
+}
+
+/// Where the gradient goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Grad {
+    No,
+    New,
+    InPlace,
+}
+
+/// A tensor's dimensions around its class dimension, which is the first of one and the second of more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Classes {
+    outer: u32,
+    classes: u32,
+    inner: u32,
+}
+
+impl Classes {
+    /// Reads `[C]` or `[N, C, d1, .., dK]`.
+    fn of(op: &'static str, what: &'static str, tensor: &Tensor<f32>) -> Result<Self> {
+        let shape = tensor.shape();
+        let split = match shape.len() {
+            0 => return Err(shape_error(op, what, "1 or more dimensions", shape)),
+            1 => 0,
+            _ => 1,
+        };
+        // Constructors keep the product below 2^32 unless a dimension is 0; then the others do not matter.
+        let size = |dims: &[usize]| u32::try_from(dims.iter().product::<usize>()).unwrap_or(u32::MAX);
+        let classes = u32::try_from(shape[split]).unwrap_or(u32::MAX);
+        Ok(Self { outer: size(&shape[..split]), classes, inner: size(&shape[split + 1..]) })
+    }
+
+    fn rows(self) -> u32 {
+        self.outer.saturating_mul(self.inner)
+    }
+
+    /// Elements of one of the `outer` parts.
+    fn part(self) -> u64 {
+        u64::from(self.classes) * u64::from(self.inner)
+    }
+}
+
+fn shape_error(op: &'static str, what: &'static str, expected: impl Into<String>, got: &Shape) -> Error {
+    Error::Shape { op, what, expected: expected.into(), got: format!("shape {got}") }
+}
+
+fn same_shape<A: Element, B: Element>(
+    op: &'static str,
+    what: &'static str,
+    tensor: &Tensor<A>,
+    like: &Tensor<B>,
+) -> Result<()> {
+    match tensor.shape() == like.shape() {
+        true => Ok(()),
+        false => Err(shape_error(op, what, format!("shape {}", like.shape()), tensor.shape())),
+    }
+}
+
+/// Checks that a tensor that is written shares no buffer with another tensor of the operation.
+fn no_alias<A: Element, B: Element>(
+    op: &'static str,
+    (output, written): (&'static str, &Tensor<A>),
+    (other, tensor): (&'static str, &Tensor<B>),
+) -> Result<()> {
+    match written.buffer() == tensor.buffer() && !written.is_empty() && !tensor.is_empty() {
+        true => Err(Error::Aliasing { op, output, other }),
+        false => Ok(()),
+    }
+}
+
+/// Every kernel of the crate, for the tests that look at all of them.
+#[cfg(test)]
+pub(crate) const KERNELS: &[&Kernel] = &[
+    &bce::KERNEL,
+    &bce_with_logits::KERNEL,
+    &column_sum::KERNEL,
+    &cross_entropy::KERNEL,
+    &log_softmax::BACKWARD,
+    &log_softmax::FORWARD,
+    &matmul::SIMD,
+    &matmul::TILED,
+    &mse::KERNEL,
+    &nll::KERNEL,
+    &reduce::FINISH,
+    &reduce::PARTIALS,
+    &reduce::VALUES,
+    &relu::BACKWARD,
+    &relu::FORWARD,
+    &sgd::KERNEL,
+    &sigmoid::BACKWARD,
+    &sigmoid::FORWARD,
+    &targets::COMBINE,
+    &targets::COUNT,
+];

@@ -1,0 +1,49 @@
+//! The rectifier.
+
+use crate::error::Result;
+use crate::kernel::{Kernel, wgsl};
+use crate::recorder::Recorder;
+use crate::tensor::Tensor;
+
+use super::map::{BACKWARD_BINDINGS, BACKWARD_PARAMS, CONSTANTS, FORWARD_BINDINGS, FORWARD_PARAMS};
+
+pub(super) const FORWARD: Kernel = Kernel {
+    label: "xent.relu",
+    source: wgsl!["lib/grid", "lib/numerics", "lib/map", "relu"],
+    bindings: FORWARD_BINDINGS,
+    params: FORWARD_PARAMS,
+    constants: CONSTANTS,
+};
+
+pub(super) const BACKWARD: Kernel = Kernel {
+    label: "xent.relu_backward",
+    source: wgsl!["lib/grid", "lib/numerics", "lib/map_backward", "relu_backward"],
+    bindings: BACKWARD_BINDINGS,
+    params: BACKWARD_PARAMS,
+    constants: CONSTANTS,
+};
+
+/// The rectifier.
+impl Recorder<'_> {
+    /// `y = max(x, 0)`, element by element; NaN stays NaN.
+    ///
+    /// # Errors
+    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor), [`Error::Limit`](crate::Error::Limit).
+    ///
+    /// # Cost
+    /// One read and one write (8 bytes an element).
+    pub fn relu(&mut self, x: &Tensor<f32>) -> Result<Tensor<f32>> {
+        self.map("relu", &FORWARD, x)
+    }
+
+    /// The gradient of [`relu`](Self::relu), from its output: `upstream` where `y` is positive (or NaN), 0 elsewhere.
+    ///
+    /// # Errors
+    /// If `y` and `upstream` differ in shape; else as [`relu`](Self::relu).
+    ///
+    /// # Cost
+    /// Two reads and one write (12 bytes an element).
+    pub fn relu_backward(&mut self, y: &Tensor<f32>, upstream: &Tensor<f32>) -> Result<Tensor<f32>> {
+        self.map_backward("relu_backward", &BACKWARD, y, upstream)
+    }
+}

@@ -1,0 +1,174 @@
+//! Stochastic gradient descent.
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::kernel::{Kernel, Variant, params, read4, update4, wgsl};
+use crate::options::Sgd;
+use crate::plan::BLOCK;
+use crate::recorder::Recorder;
+use crate::tensor::{Shape, Tensor};
+
+use super::map::elementwise;
+use super::{no_alias, same_shape};
+
+params! {
+    struct Params {
+        count: u32,
+        block: u32,
+        values_base: u32,
+        grads_base: u32,
+        velocity_base: u32,
+        first_step: u32,
+        lr: f32,
+        momentum: f32,
+        intake: f32,
+        weight_decay: f32,
+        sign: f32,
+    }
+}
+
+pub(super) const KERNEL: Kernel = Kernel {
+    label: "xent.sgd",
+    source: wgsl!["lib/grid", "sgd"],
+    bindings: &[update4("values"), read4("grads"), update4("velocity")],
+    params: Params::FIELDS,
+    constants: &["WORKGROUP", "MOMENTUM"],
+};
+
+/// The velocity of [`Recorder::sgd`] with momentum: PyTorch's `momentum_buffer`.
+#[derive(Clone, Debug)]
+pub struct Momentum {
+    velocity: Tensor<f32>,
+    started: bool,
+}
+
+impl Momentum {
+    /// A velocity that starts as the first gradient, as PyTorch's does.
+    ///
+    /// # Errors
+    /// Those of [`Tensor::from_slice`].
+    pub fn new(gpu: &Gpu, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        let zeros = vec![0.0; shape.checked_len().unwrap_or(0)];
+        Ok(Self { velocity: Tensor::from_slice(gpu, shape, &zeros)?, started: false })
+    }
+
+    /// A velocity that exists already, to resume a training.
+    #[must_use]
+    pub fn resume(velocity: Tensor<f32>) -> Self {
+        Self { velocity, started: true }
+    }
+
+    /// The velocity.
+    #[must_use]
+    pub fn velocity(&self) -> &Tensor<f32> {
+        &self.velocity
+    }
+}
+
+/// The optimiser.
+impl Recorder<'_> {
+    /// One step of stochastic gradient descent, in one dispatch for all the parameters of a model
+    /// ([`Parameters`](crate::Parameters) keeps them in one tensor).
+    ///
+    /// ```text
+    /// g = -grad if maximize else grad;  g += weight_decay * value
+    /// v = g at the first step, else momentum * v + (1 - dampening) * g          with momentum only
+    /// value -= lr * (g + momentum * v with Nesterov's, v with momentum, else g)
+    /// ```
+    ///
+    /// `momentum` is needed when `options.momentum` is not 0, and not touched otherwise. The first step recorded with a new
+    /// [`Momentum`] starts its velocity, whether or not the recording is ever submitted.
+    ///
+    /// # Errors
+    /// [`Error::Value`] as [`Sgd::validate`], or without the momentum that the options ask for; shapes that differ;
+    /// [`Error::Aliasing`]; [`Error::ForeignTensor`]. Nothing is recorded then.
+    ///
+    /// # Cost
+    /// 12 bytes an element, 20 with momentum.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{Gpu, Sgd, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let values = Tensor::from_slice(&gpu, [2], &[1.0, 2.0f32])?;
+    /// let grads = Tensor::from_slice(&gpu, [2], &[0.5, -1.0f32])?;
+    /// let mut batch = gpu.batch();
+    /// batch.sgd(&values, &grads, None, &Sgd { lr: 0.5, ..Sgd::default() })?;
+    /// let mut values = batch.read(&values)?;
+    /// batch.submit();
+    /// assert_eq!(values.wait(Duration::from_secs(10))?, [0.75, 2.5]);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    ///
+    /// The definition is PyTorch's `torch.optim.SGD`.
+    pub fn sgd(
+        &mut self,
+        values: &Tensor<f32>,
+        grads: &Tensor<f32>,
+        momentum: Option<&mut Momentum>,
+        options: &Sgd,
+    ) -> Result<()> {
+        let op = "sgd";
+        options.validate()?;
+        self.own(op, "values", values)?;
+        self.own(op, "grads", grads)?;
+        same_shape(op, "grads", grads, values)?;
+        no_alias(op, ("values", values), ("grads", grads))?;
+        let momentum = momentum.filter(|_| options.momentum != 0.0);
+        match &momentum {
+            Some(momentum) => {
+                self.own(op, "velocity", &momentum.velocity)?;
+                same_shape(op, "velocity", &momentum.velocity, values)?;
+                no_alias(op, ("velocity", &momentum.velocity), ("values", values))?;
+                no_alias(op, ("velocity", &momentum.velocity), ("grads", grads))?;
+            }
+            None if options.momentum != 0.0 => {
+                let (expected, got) = ("0 without a Momentum".to_owned(), options.momentum.to_string());
+                return Err(Error::Value { op, what: "momentum", expected, got });
+            }
+            None => {}
+        }
+        let kind = match (&momentum, options.nesterov) {
+            (None, _) => 0,
+            (Some(_), false) => 1,
+            (Some(_), true) => 2,
+        };
+        let velocity = momentum.as_deref().map(|momentum| momentum.velocity.clone());
+        let first_step = momentum.as_ref().is_some_and(|momentum| !momentum.started);
+        for range in elementwise(op, values.count()).ranges(self.gpu().caps())? {
+            let (first, len) = (range.start.into(), u64::from(range.end - range.start));
+            let value = self.window(values, first, len);
+            let grad = self.window(grads, first, len);
+            let velocity = velocity.as_ref().map(|velocity| self.window(velocity, first, len));
+            let params = Params {
+                count: range.end - range.start,
+                block: BLOCK,
+                values_base: value.base,
+                grads_base: grad.base,
+                velocity_base: velocity.as_ref().map_or(0, |w| w.base),
+                first_step: first_step.into(),
+                lr: options.lr,
+                momentum: options.momentum,
+                intake: intake(options.dampening),
+                weight_decay: options.weight_decay,
+                sign: if options.maximize { -1.0 } else { 1.0 },
+            };
+            let variant = Variant { vec4: true, ..Variant::new(&[self.gpu().caps().workgroup_size(), kind]) };
+            let slots = [Some(&value), Some(&grad), velocity.as_ref()];
+            self.dispatch(&KERNEL, variant, &params, &slots, len.div_ceil(BLOCK.into()))?;
+        }
+        if let Some(momentum) = momentum {
+            momentum.started = true;
+        }
+        Ok(())
+    }
+}
+
+/// How much of a gradient goes into the velocity, rounded once.
+#[expect(clippy::cast_possible_truncation, reason = "rounding is meant")]
+fn intake(dampening: f32) -> f32 {
+    (1.0 - f64::from(dampening)) as f32
+}

@@ -1,0 +1,49 @@
+//! The logistic function.
+
+use crate::error::Result;
+use crate::kernel::{Kernel, wgsl};
+use crate::recorder::Recorder;
+use crate::tensor::Tensor;
+
+use super::map::{BACKWARD_BINDINGS, BACKWARD_PARAMS, CONSTANTS, FORWARD_BINDINGS, FORWARD_PARAMS};
+
+pub(super) const FORWARD: Kernel = Kernel {
+    label: "xent.sigmoid",
+    source: wgsl!["lib/grid", "lib/numerics", "lib/map", "sigmoid"],
+    bindings: FORWARD_BINDINGS,
+    params: FORWARD_PARAMS,
+    constants: CONSTANTS,
+};
+
+pub(super) const BACKWARD: Kernel = Kernel {
+    label: "xent.sigmoid_backward",
+    source: wgsl!["lib/grid", "lib/numerics", "lib/map_backward", "sigmoid_backward"],
+    bindings: BACKWARD_BINDINGS,
+    params: BACKWARD_PARAMS,
+    constants: CONSTANTS,
+};
+
+/// The logistic function.
+impl Recorder<'_> {
+    /// `y = 1 / (1 + exp(-x))`, element by element, to 3 ulp; NaN stays NaN.
+    ///
+    /// # Errors
+    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor), [`Error::Limit`](crate::Error::Limit).
+    ///
+    /// # Cost
+    /// One read and one write (8 bytes an element).
+    pub fn sigmoid(&mut self, x: &Tensor<f32>) -> Result<Tensor<f32>> {
+        self.map("sigmoid", &FORWARD, x)
+    }
+
+    /// The gradient of [`sigmoid`](Self::sigmoid), from its output: `upstream * y * (1 - y)`.
+    ///
+    /// # Errors
+    /// If `y` and `upstream` differ in shape; else as [`sigmoid`](Self::sigmoid).
+    ///
+    /// # Cost
+    /// Two reads and one write (12 bytes an element).
+    pub fn sigmoid_backward(&mut self, y: &Tensor<f32>, upstream: &Tensor<f32>) -> Result<Tensor<f32>> {
+        self.map_backward("sigmoid_backward", &BACKWARD, y, upstream)
+    }
+}

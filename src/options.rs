@@ -1,0 +1,121 @@
+//! What the losses and the optimiser can be told; the same for the GPU and the CPU reference.
+
+use crate::error::{Error, Result};
+
+/// How the losses of single elements become the result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Reduction {
+    /// Every element's loss.
+    None,
+    /// Their mean. What it divides by is the loss's own matter; over nothing it is NaN.
+    #[default]
+    Mean,
+    /// Their sum.
+    Sum,
+}
+
+/// Options of cross-entropy (`cross_entropy`, `cross_entropy_backward`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrossEntropy {
+    /// How the rows' losses become the result. The mean divides by the number of rows that are not ignored.
+    pub reduction: Reduction,
+    /// Rows with this target have loss 0, gradient 0 and no part in the mean. It may lie outside the classes.
+    pub ignore_index: i64,
+}
+
+impl Default for CrossEntropy {
+    fn default() -> Self {
+        Self { reduction: Reduction::Mean, ignore_index: -100 }
+    }
+}
+
+/// Options of the negative log-likelihood (`nll`, `nll_backward`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nll {
+    /// How the rows' losses become the result. The mean divides by the number of rows that are not ignored.
+    pub reduction: Reduction,
+    /// Rows with this target have loss 0, gradient 0 and no part in the mean. It may lie outside the classes.
+    pub ignore_index: i64,
+}
+
+impl Default for Nll {
+    fn default() -> Self {
+        let CrossEntropy { reduction, ignore_index } = CrossEntropy::default();
+        Self { reduction, ignore_index }
+    }
+}
+
+/// Options of binary cross-entropy on probabilities (`bce`, `bce_backward`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bce {
+    /// How the elements' losses become the result. The mean divides by the number of elements.
+    pub reduction: Reduction,
+}
+
+/// Options of binary cross-entropy on logits (`bce_with_logits`, `bce_with_logits_backward`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BceWithLogits {
+    /// How the elements' losses become the result. The mean divides by the number of elements.
+    pub reduction: Reduction,
+}
+
+/// Options of the squared error (`mse`, `mse_backward`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mse {
+    /// How the elements' losses become the result. The mean divides by the number of elements.
+    pub reduction: Reduction,
+}
+
+/// Options of stochastic gradient descent, with the meaning and the defaults of `torch.optim.SGD`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sgd {
+    /// The learning rate.
+    pub lr: f32,
+    /// How much of the velocity stays from step to step.
+    pub momentum: f32,
+    /// How much of the gradient is kept out of the velocity.
+    pub dampening: f32,
+    /// The factor of the parameters that is added to their gradient (after its sign is settled).
+    pub weight_decay: f32,
+    /// Look ahead along the velocity (Nesterov's momentum).
+    pub nesterov: bool,
+    /// Go up the gradient instead of down.
+    pub maximize: bool,
+}
+
+impl Default for Sgd {
+    fn default() -> Self {
+        Self { lr: 1e-3, momentum: 0.0, dampening: 0.0, weight_decay: 0.0, nesterov: false, maximize: false }
+    }
+}
+
+impl Sgd {
+    /// Checks the numbers as `torch.optim.SGD` does.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a negative or NaN learning rate, momentum or weight decay, and for Nesterov's momentum without
+    /// momentum or with dampening.
+    pub fn validate(&self) -> Result<()> {
+        let fail = |what, expected: &str, got: f32| {
+            Err(Error::Value { op: "sgd", what, expected: expected.to_owned(), got: got.to_string() })
+        };
+        for (what, value) in [("lr", self.lr), ("momentum", self.momentum), ("weight_decay", self.weight_decay)] {
+            if value.is_nan() || value < 0.0 {
+                return fail(what, "at least 0", value);
+            }
+        }
+        if self.nesterov && self.momentum == 0.0 {
+            return fail("momentum", "above 0 with nesterov", self.momentum);
+        }
+        if self.nesterov && self.dampening != 0.0 {
+            return fail("dampening", "0 with nesterov", self.dampening);
+        }
+        Ok(())
+    }
+}
+
+/// The ignored target as kernels compare it, in 32 bits. A value that does not fit cannot be a class; host slices are
+/// translated with it, and it takes the one place that no class can have.
+pub(crate) fn device_ignore_index(ignore_index: i64) -> i32 {
+    i32::try_from(ignore_index).unwrap_or(i32::MIN)
+}

@@ -1,0 +1,108 @@
+//! The parameters of a model in one tensor, so that one dispatch updates them all.
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::tensor::{Shape, Tensor};
+
+/// Named parameters and their gradients. Each is a view into one flat tensor of values and one of gradients.
+///
+/// # Examples
+/// ```
+/// use xent::{Gpu, Parameters};
+/// # if let Ok(gpu) = Gpu::headless() {
+/// let parameters = Parameters::new(&gpu, &[
+///     ("weight", [2, 3].into(), &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
+///     ("bias", [2].into(), &[0.0, 0.0]),
+/// ])?;
+/// assert_eq!(parameters.value("bias")?.shape()[..], [2]);
+/// # }
+/// # Ok::<(), xent::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Parameters {
+    values: Tensor<f32>,
+    grads: Tensor<f32>,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+struct Part {
+    name: String,
+    start: usize,
+    shape: Shape,
+}
+
+/// Parts start at multiples of 256 bytes: no binding needs a residue, and every part can be read by quad.
+const ALIGN: usize = 64;
+
+impl Parameters {
+    /// Uploads parameters: name, shape and values of each. The gradients start as 0.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if values do not fit their shape; the errors of [`Tensor::from_slice`].
+    pub fn new(gpu: &Gpu, parameters: &[(&str, Shape, &[f32])]) -> Result<Self> {
+        let mut flat = Vec::new();
+        let mut parts = Vec::with_capacity(parameters.len());
+        for (name, shape, values) in parameters {
+            if shape.checked_len() != Some(values.len()) {
+                return Err(Error::Shape {
+                    op: "Parameters::new",
+                    what: "a parameter's values",
+                    expected: format!("the elements of {shape} for {name:?}"),
+                    got: values.len().to_string(),
+                });
+            }
+            parts.push(Part { name: (*name).to_owned(), start: flat.len(), shape: shape.clone() });
+            flat.extend_from_slice(values);
+            flat.resize(flat.len().next_multiple_of(ALIGN), 0.0);
+        }
+        let values = Tensor::from_slice(gpu, [flat.len()], &flat)?;
+        let grads = Tensor::from_slice(gpu, [flat.len()], &vec![0.0; flat.len()])?;
+        Ok(Self { values, grads, parts })
+    }
+
+    /// All values, flat, with padding between the parameters: what [`sgd`](crate::Recorder::sgd) updates.
+    #[must_use]
+    pub fn values(&self) -> &Tensor<f32> {
+        &self.values
+    }
+
+    /// All gradients, laid out like [`values`](Self::values).
+    #[must_use]
+    pub fn grads(&self) -> &Tensor<f32> {
+        &self.grads
+    }
+
+    /// The names, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().map(|part| part.name.as_str())
+    }
+
+    /// A parameter's value: a view.
+    ///
+    /// # Errors
+    /// [`Error::Value`] with the names that there are.
+    pub fn value(&self, name: &str) -> Result<Tensor<f32>> {
+        let part = self.part(name)?;
+        Ok(self.values.part(part.start, part.shape.clone()))
+    }
+
+    /// A parameter's gradient: a view for the backward pass to write.
+    ///
+    /// # Errors
+    /// [`Error::Value`] with the names that there are.
+    pub fn grad(&self, name: &str) -> Result<Tensor<f32>> {
+        let part = self.part(name)?;
+        Ok(self.grads.part(part.start, part.shape.clone()))
+    }
+
+    fn part(&self, name: &str) -> Result<&Part> {
+        let found = self.parts.iter().find(|part| part.name == name);
+        found.ok_or_else(|| Error::Value {
+            op: "Parameters",
+            what: "a name",
+            expected: format!("one of {:?}", self.names().collect::<Vec<_>>()),
+            got: format!("{name:?}"),
+        })
+    }
+}

@@ -1,0 +1,141 @@
+//! Where work is cut: pure integers, no wgpu objects.
+//!
+//! A tensor may be larger than a binding, and a grid larger than a dispatch. Both are cut here, in a way that never shows in
+//! the result: the arithmetic of a row, a block of a reduction or an element of a product does not depend on the cut.
+
+use std::ops::Range;
+
+use crate::caps::Caps;
+use crate::error::{Error, Result};
+
+/// Elements (or partial results) that one workgroup of a reduction sums.
+pub(crate) const BLOCK: u32 = 1024;
+
+/// Rows that one thread of a column sum adds up in order.
+pub(crate) const COLUMN_BLOCK: u32 = 64;
+
+/// How to cut `rows`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cut<'a> {
+    pub(crate) op: &'static str,
+    pub(crate) rows: u32,
+    /// Bytes of a row in each binding that moves with the rows.
+    pub(crate) row_bytes: &'a [u64],
+    /// A cut falls on a multiple of this many rows.
+    pub(crate) granule: u32,
+    /// Workgroups that a granule of rows takes.
+    pub(crate) groups_per_granule: u64,
+}
+
+impl Cut<'_> {
+    /// Ranges of rows that fit the bindings and the grid; together they are `0..rows`.
+    pub(crate) fn ranges(&self, caps: &Caps) -> Result<Vec<Range<u32>>> {
+        let granule = u64::from(self.granule);
+        // A binding starts at an aligned offset, so up to an alignment's bytes of it lie before the row.
+        let usable = caps.max_binding - u64::from(caps.storage_align);
+        let widest = self.row_bytes.iter().copied().max().unwrap_or(0);
+        let by_bytes = usable.checked_div(widest * granule).unwrap_or(u64::MAX);
+        let grid = u64::from(caps.max_groups).pow(2);
+        let by_groups = grid.checked_div(self.groups_per_granule).unwrap_or(u64::MAX);
+        let limit = |what, needed, allowed| Err(Error::Limit { op: self.op, what, needed, allowed });
+        if by_bytes == 0 {
+            let what = "a storage binding's bytes for the smallest piece of a tensor";
+            return limit(what, widest * granule, usable);
+        }
+        if by_groups == 0 {
+            return limit("workgroups in a dispatch", self.groups_per_granule, grid);
+        }
+        let rows = u64::from(self.rows);
+        let step = by_bytes.min(by_groups).saturating_mul(granule).min(rows.max(1));
+        let starts = (0..rows).step_by(usize::try_from(step).unwrap_or(usize::MAX));
+        // Ends are at most `rows`, a u32.
+        #[expect(clippy::cast_possible_truncation, reason = "at most `rows`, a u32")]
+        Ok(starts.map(|start| start as u32..(start + step).min(rows) as u32).collect())
+    }
+}
+
+/// A grid of at least `groups` workgroups, folded into two dimensions. Kernels ignore the surplus.
+pub(crate) fn grid(groups: u64, caps: &Caps) -> [u32; 3] {
+    let most = u64::from(caps.max_groups);
+    let y = groups.div_ceil(most).max(1);
+    let x = groups.div_ceil(y);
+    // `Cut` keeps `groups` at most `max_groups` squared.
+    #[expect(clippy::cast_possible_truncation, reason = "both are at most `max_groups`")]
+    [x as u32, y as u32, 1]
+}
+
+/// How many threads share a row of `classes` elements that lie `inner` apart.
+///
+/// One thread where neighbouring rows interleave (their loads coalesce) or the row is short; the whole workgroup otherwise.
+pub(crate) fn lanes_per_row(caps: &Caps, classes: u32, inner: u32) -> u32 {
+    let workgroup = caps.workgroup_size();
+    match (inner, classes) {
+        (2.., _) | (_, 0..=32) => 1,
+        (_, 33..=1024) => workgroup.min(32),
+        _ => workgroup,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::caps::Family;
+
+    fn caps(max_binding: u64, max_groups: u32) -> Caps {
+        Caps {
+            family: Family::CpuSimd,
+            simd_width: 8,
+            max_binding,
+            max_buffer: 1 << 30,
+            storage_align: 256,
+            uniform_align: 256,
+            max_groups,
+            max_invocations: 256,
+        }
+    }
+
+    #[test]
+    fn ranges_cover_every_row_once_and_fit() {
+        for (rows, row_bytes, granule, binding, groups) in [
+            (1, 4, 1, 16384, 1),
+            (999, 40, 1, 16384, 65535),
+            (999, 4000, 1, 16384, 65535),
+            (70_000, 4, 1024, 16384, 2),
+            (10, 16128, 1, 16384, 65535),
+            (u32::MAX, 4, 1, 1 << 27, 65535),
+            (5000, 8, 1024, 16384, 3),
+        ] {
+            let caps = caps(binding, groups);
+            let cut = Cut { op: "t", rows, row_bytes: &[row_bytes, 4], granule, groups_per_granule: 1 };
+            let mut next = 0;
+            for range in cut.ranges(&caps).unwrap() {
+                assert_eq!(range.start, next, "no gap, no overlap");
+                assert!(range.start % granule == 0, "cut on a granule: {range:?}");
+                let len = u64::from(range.end - range.start);
+                assert!(len * row_bytes + 256 <= binding, "{range:?} fits {binding} bytes");
+                let [x, y, _] = grid(len.div_ceil(granule.into()), &caps);
+                assert!(x <= groups && y <= groups, "grid {x} x {y}");
+                next = range.end;
+            }
+            assert_eq!(next, rows);
+        }
+    }
+
+    #[test]
+    fn no_rows_are_no_ranges_and_a_row_too_large_is_an_error() {
+        let cut = Cut { op: "t", rows: 0, row_bytes: &[1 << 40], granule: 1, groups_per_granule: 1 };
+        assert!(matches!(cut.ranges(&caps(16384, 1)), Err(Error::Limit { needed, allowed: 16128, .. }) if needed == 1 << 40));
+        let cut = Cut { row_bytes: &[0], ..cut };
+        assert_eq!(cut.ranges(&caps(16384, 1)).unwrap(), []);
+    }
+
+    #[test]
+    fn grids_fold_and_cover() {
+        for (groups, most) in [(0, 5), (1, 5), (5, 5), (6, 5), (25, 5), (65_536, 65_535), (4_294_836_225, 65_535)] {
+            let [x, y, z] = grid(groups, &caps(16384, most));
+            assert!(x <= most && y <= most && z == 1, "{x} x {y}");
+            assert!(u64::from(x) * u64::from(y) >= groups, "{x} x {y} covers {groups}");
+            assert!(u64::from(x) * u64::from(y) < groups.max(1) + u64::from(y), "{x} x {y} has little surplus");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Buffers that are used again: a training loop allocates in its first step only.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::error::{Error, Result};
+use crate::gpu::guard;
+
+/// What a buffer is used for; buffers of different roles never share memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Role {
+    /// Tensors and scratch.
+    Storage,
+    /// Kernel parameters.
+    Params,
+    /// Memory that the host maps to read results.
+    Staging,
+}
+
+impl Role {
+    pub(crate) fn usage_flags(self) -> wgpu::BufferUsages {
+        use wgpu::BufferUsages as U;
+        match self {
+            Self::Storage => U::STORAGE | U::COPY_SRC | U::COPY_DST,
+            Self::Params => U::UNIFORM | U::COPY_DST,
+            Self::Staging => U::MAP_READ | U::COPY_DST,
+        }
+    }
+}
+
+type Free = HashMap<(Role, u64), Vec<wgpu::Buffer>>;
+
+/// The free buffers of a [`Gpu`](crate::Gpu).
+///
+/// A buffer comes back when the last [`Storage`] that holds it is dropped. Recorders hold every storage they bind until
+/// their work is submitted, so a buffer is never handed out while unsubmitted work still refers to it; work that is
+/// submitted runs before whatever is recorded for the buffer's next user.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    free: Mutex<Free>,
+    created: std::sync::atomic::AtomicU64,
+}
+
+impl Pool {
+    /// How many buffers were created, ever.
+    pub(crate) fn created(&self) -> u64 {
+        self.created.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// A buffer of at least `bytes` (at least 16, in a size class), with undefined contents.
+    pub(crate) fn take(
+        self: &Arc<Self>,
+        device: &wgpu::Device,
+        op: &'static str,
+        role: Role,
+        bytes: u64,
+        max_buffer: u64,
+    ) -> Result<Storage> {
+        let needed = bytes.max(16).next_multiple_of(16);
+        if needed > max_buffer {
+            return Err(Error::Limit { op, what: "a buffer's bytes", needed, allowed: max_buffer });
+        }
+        let size = size_class(needed).min(max_buffer);
+        let reused = lock(&self.free).get_mut(&(role, size)).and_then(Vec::pop);
+        let buffer = match reused {
+            Some(buffer) => buffer,
+            None => {
+                self.created.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                guard(device, op, || {
+                    device.create_buffer(&wgpu::BufferDescriptor {
+                        label: Some("xent.pool"),
+                        size,
+                        usage: role.usage_flags(),
+                        mapped_at_creation: false,
+                    })
+                })?
+            }
+        };
+        Ok(Storage { buffer, home: Some((Arc::downgrade(self), role)) })
+    }
+
+    fn give_back(&self, role: Role, buffer: wgpu::Buffer) {
+        lock(&self.free).entry((role, buffer.size())).or_default().push(buffer);
+    }
+
+    /// Drops every free buffer.
+    pub(crate) fn clear(&self) {
+        lock(&self.free).clear();
+    }
+}
+
+fn lock(free: &Mutex<Free>) -> std::sync::MutexGuard<'_, Free> {
+    free.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Four classes to each power of two: at most a quarter of a buffer is unused, and batches of similar size share.
+fn size_class(bytes: u64) -> u64 {
+    let step = (bytes.next_power_of_two() / 8).max(16);
+    bytes.next_multiple_of(step)
+}
+
+/// A buffer, given back to its pool when dropped; the caller's own buffers have no pool.
+#[derive(Debug)]
+pub(crate) struct Storage {
+    buffer: wgpu::Buffer,
+    home: Option<(Weak<Pool>, Role)>,
+}
+
+impl Storage {
+    pub(crate) fn callers(buffer: wgpu::Buffer) -> Self {
+        Self { buffer, home: None }
+    }
+
+    /// Keeps the buffer out of the pool: it may still be mapped, or its device lost.
+    pub(crate) fn abandon(&mut self) {
+        self.home = None;
+    }
+}
+
+impl Deref for Storage {
+    type Target = wgpu::Buffer;
+
+    fn deref(&self) -> &wgpu::Buffer {
+        &self.buffer
+    }
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        if let Some((pool, role)) = &self.home
+            && let Some(pool) = pool.upgrade()
+        {
+            pool.give_back(*role, self.buffer.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size_class;
+
+    #[test]
+    fn size_classes_hold_what_was_asked_and_waste_little() {
+        for bytes in (16..70_000).step_by(16) {
+            let class = size_class(bytes);
+            assert!(class >= bytes && class % 16 == 0, "{bytes} -> {class}");
+            assert!(class - bytes <= (bytes / 4).max(16), "{bytes} -> {class}");
+            assert_eq!(class, size_class(class), "a class is its own class");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Results on their way back to the host.
+
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::task::{Context, Poll};
+
+use futures_intrusive::channel::shared::{OneshotSender, oneshot_channel};
+
+use crate::error::{Error, Result};
+use crate::pool::Storage;
+use crate::tensor::{ELEMENT_BYTES, Element};
+
+type Mapped = Result<(), wgpu::BufferAsyncError>;
+type Arrival = Pin<Box<dyn Future<Output = Option<Mapped>> + Send>>;
+
+/// A ticket for a tensor's values at one point of a recording.
+///
+/// It is a future; the device has to be polled by somebody (a browser does it by itself, an application usually once a
+/// frame). [`Readback::wait`] polls and blocks. Dropping the ticket is fine at any time.
+#[must_use = "a ticket does nothing unless it is awaited or waited for"]
+pub struct Readback<T: Element> {
+    device: wgpu::Device,
+    // The mutex is never contended: it makes the ticket `Sync`.
+    arrival: Mutex<Arrival>,
+    staging: Option<Storage>,
+    len: usize,
+    /// What the word after the data reports, if there is one.
+    check: Option<(&'static str, &'static str)>,
+    element: PhantomData<T>,
+}
+
+impl<T: Element> std::fmt::Debug for Readback<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Readback").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+impl<T: Element> Readback<T> {
+    /// A ticket for `len` elements in `staging`, and the sender that tells it that `staging` is mapped.
+    pub(crate) fn new(
+        device: wgpu::Device,
+        staging: Storage,
+        len: usize,
+        check: Option<(&'static str, &'static str)>,
+    ) -> (Self, OneshotSender<Mapped>) {
+        let (sender, receiver) = oneshot_channel();
+        let arrival: Arrival = Box::pin(async move { receiver.receive().await });
+        let arrival = Mutex::new(arrival);
+        (Self { device, arrival, staging: Some(staging), len, check, element: PhantomData }, sender)
+    }
+
+    /// Polls the device until the values are here. Not on the web.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] (the ticket stays valid), [`Error::NotSubmitted`], [`Error::Readback`], and [`Error::Data`] if data
+    /// on the GPU that the tensor depends on was out of range.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn wait(&mut self, timeout: std::time::Duration) -> Result<Vec<T>> {
+        use std::time::{Duration, Instant};
+        let start = Instant::now();
+        loop {
+            let left = timeout.saturating_sub(start.elapsed());
+            let wait = wgpu::PollType::Wait { submission_index: None, timeout: Some(left) };
+            let idle = matches!(self.device.poll(wait), Ok(wgpu::PollStatus::QueueEmpty));
+            if let Poll::Ready(values) = self.poll_arrival(&mut Context::from_waker(std::task::Waker::noop())) {
+                return values;
+            }
+            if start.elapsed() >= timeout {
+                return Err(Error::Timeout(timeout));
+            }
+            if idle {
+                // Not submitted yet; another thread may be about to.
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        }
+    }
+
+    fn poll_arrival(&mut self, context: &mut Context<'_>) -> Poll<Result<Vec<T>>> {
+        let arrival = self.arrival.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match arrival.as_mut().poll(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => Poll::Ready(Err(Error::NotSubmitted)),
+            Poll::Ready(Some(Err(source))) => Poll::Ready(Err(Error::Readback(source))),
+            Poll::Ready(Some(Ok(()))) => Poll::Ready(self.take()),
+        }
+    }
+
+    /// Copies the values out of the mapped buffer, which goes back to its pool.
+    fn take(&mut self) -> Result<Vec<T>> {
+        let staging = self.staging.take().ok_or(Error::NotSubmitted)?;
+        let data_bytes = self.len as u64 * ELEMENT_BYTES;
+        let view = staging.get_mapped_range(..).map_err(Error::MapRange)?;
+        let words: &[u8] = &view;
+        let split = words.split_at_checked(usize::try_from(data_bytes).unwrap_or(usize::MAX));
+        let (data, rest) = split.unwrap_or((words, &[]));
+        let values = bytemuck::pod_collect_to_vec(data);
+        let position = rest.first_chunk().map_or(u32::MAX, |bytes| u32::from_ne_bytes(*bytes));
+        drop(view);
+        staging.unmap();
+        match self.check {
+            Some((op, what)) if position != u32::MAX => Err(Error::Data { op, what, position }),
+            _ => Ok(values),
+        }
+    }
+}
+
+impl<T: Element> Future for Readback<T> {
+    type Output = Result<Vec<T>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_arrival(context)
+    }
+}
+
+impl<T: Element> Unpin for Readback<T> {}
+
+impl<T: Element> Drop for Readback<T> {
+    fn drop(&mut self) {
+        // The buffer is mapped, or will be: it must not be used again.
+        if let Some(staging) = &mut self.staging {
+            staging.abandon();
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! Writing passes into an encoder: the caller's, or a batch's own.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use bytemuck::Pod;
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::kernel::{Kernel, Variant};
+use crate::plan;
+use crate::pool::{Role, Storage};
+use crate::readback::Readback;
+use crate::tensor::{ELEMENT_BYTES, Element, Shape, Tensor};
+
+/// Records operations into an encoder.
+///
+/// The operations are methods of this type; each validates its arguments before it records anything, so an error leaves the
+/// encoder as it was. A recorder never submits: [`Gpu::record`] writes into the caller's encoder until it is dropped (an
+/// encoder cannot be finished while a recorder borrows it), and a [`Batch`] has an encoder of its own.
+#[derive(Debug)]
+pub struct Recorder<'e> {
+    gpu: Gpu,
+    encoder: Encoder<'e>,
+    pass: Option<wgpu::ComputePass<'static>>,
+    arenas: Vec<Arena>,
+    /// Everything that was bound, kept until the work is submitted.
+    held: Vec<Arc<Storage>>,
+}
+
+#[derive(Debug)]
+enum Encoder<'e> {
+    Own(wgpu::CommandEncoder),
+    Callers(&'e mut wgpu::CommandEncoder),
+    /// A batch's, once it is submitted.
+    Submitted,
+}
+
+/// Parameters of many dispatches in one uniform buffer, addressed by dynamic offsets and uploaded once.
+#[derive(Debug)]
+struct Arena {
+    storage: Arc<Storage>,
+    bytes: Vec<u8>,
+}
+
+const ARENA_BYTES: usize = 1 << 15;
+
+/// A part of a tensor as a kernel sees it: an aligned range of the buffer, and where in it the part starts.
+#[derive(Clone, Debug)]
+pub(crate) struct Window {
+    storage: Arc<Storage>,
+    offset: u64,
+    size: u64,
+    /// The part's first element, counted from the binding's start.
+    pub(crate) base: u32,
+    /// Whether the part can be read by quad.
+    quads: bool,
+}
+
+impl<'e> Recorder<'e> {
+    pub(crate) fn borrowing(gpu: &Gpu, encoder: &'e mut wgpu::CommandEncoder) -> Self {
+        Self::new(gpu, Encoder::Callers(encoder))
+    }
+
+    fn new(gpu: &Gpu, encoder: Encoder<'e>) -> Self {
+        Self { gpu: gpu.clone(), encoder, pass: None, arenas: Vec::new(), held: Vec::new() }
+    }
+
+    /// The device this recorder records for.
+    #[must_use]
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Copies a tensor's values, as they are at this point of the recording, to where the host can read them.
+    ///
+    /// # Errors
+    /// [`Error::ForeignTensor`]; [`Error::Gpu`] if there is no memory for the copy. What goes wrong later is reported by the
+    /// ticket.
+    pub fn read<T: Element>(&mut self, tensor: &Tensor<T>) -> Result<Readback<T>> {
+        self.own("read", "the tensor", tensor)?;
+        let data_bytes = tensor.len() as u64 * ELEMENT_BYTES;
+        let staging = self.gpu.allocate("read", Role::Staging, data_bytes + ELEMENT_BYTES)?;
+        let target: &wgpu::Buffer = &staging;
+        let target = target.clone();
+        let check = tensor.check().cloned();
+        let (ticket, sender) = Readback::new(
+            self.gpu.device().clone(),
+            staging,
+            tensor.len(),
+            check.as_ref().map(|check| (check.op, check.what)),
+        );
+        let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
+        if data_bytes > 0 {
+            encoder.copy_buffer_to_buffer(tensor.buffer(), tensor.offset(), &target, 0, data_bytes);
+        }
+        if let Some(check) = &check {
+            encoder.copy_buffer_to_buffer(&check.storage, check.offset, &target, data_bytes, ELEMENT_BYTES);
+        }
+        encoder.map_buffer_on_submit(&target, wgpu::MapMode::Read, .., move |mapped| {
+            // The receiver may be gone; then nobody wants to know.
+            let _ = sender.send(mapped);
+        });
+        self.held.push(tensor.storage().clone());
+        self.held.extend(check.map(|check| check.storage));
+        Ok(ticket)
+    }
+
+    /// An output of an operation.
+    pub(crate) fn output<T: Element>(&self, op: &'static str, shape: impl Into<Shape>) -> Result<Tensor<T>> {
+        Tensor::uninit(&self.gpu, op, shape.into())
+    }
+
+    /// Checks that a tensor belongs to this recorder's device.
+    pub(crate) fn own<T: Element>(&self, op: &'static str, what: &'static str, tensor: &Tensor<T>) -> Result<()> {
+        match tensor.gpu().is(&self.gpu) {
+            true => Ok(()),
+            false => Err(Error::ForeignTensor { op, what }),
+        }
+    }
+
+    /// Elements `start .. start + len` of a tensor, as a binding. `len` is at least 1.
+    pub(crate) fn window<T: Element>(&self, tensor: &Tensor<T>, start: u64, len: u64) -> Window {
+        let align = u64::from(self.gpu.caps().storage_align);
+        let first = tensor.offset() + start * ELEMENT_BYTES;
+        let offset = first / align * align;
+        let residue = (first - offset) / ELEMENT_BYTES;
+        Window {
+            storage: tensor.storage().clone(),
+            offset,
+            size: first - offset + len * ELEMENT_BYTES,
+            base: u32::try_from(residue).unwrap_or(u32::MAX),
+            quads: residue.is_multiple_of(4) && len.is_multiple_of(4),
+        }
+    }
+
+    /// A whole tensor as a binding. The tensor is not empty.
+    pub(crate) fn whole<T: Element>(&self, tensor: &Tensor<T>) -> Window {
+        self.window(tensor, 0, tensor.len() as u64)
+    }
+
+    /// Records a dispatch of `kernel` over `groups` workgroups. `slots` has a window, or nothing, for each of its bindings.
+    pub(crate) fn dispatch<P: Pod>(
+        &mut self,
+        kernel: &'static Kernel,
+        variant: Variant,
+        params: &P,
+        slots: &[Option<&Window>],
+        groups: u64,
+    ) -> Result<()> {
+        if groups == 0 {
+            return Ok(());
+        }
+        let mut variant = variant;
+        for (i, (slot, binding)) in slots.iter().zip(kernel.bindings).enumerate() {
+            match slot {
+                Some(window) => variant.vec4 &= !binding.quads || window.quads,
+                None => variant.absent |= 1 << i,
+            }
+        }
+        if variant.in_place {
+            // The gradient has no slot of its own because it has its input's, not because it is absent.
+            for (i, binding) in kernel.bindings.iter().enumerate() {
+                if matches!(binding.access, crate::kernel::Access::WriteOver(_)) {
+                    variant.absent &= !(1 << i);
+                }
+            }
+        }
+        let compiled = self.gpu.pipelines().get(self.gpu.device(), kernel, &variant)?;
+        let (arena, params_offset, params_size) = self.push_params(bytemuck::bytes_of(params))?;
+        let params = wgpu::BufferBinding { buffer: &arena, offset: 0, size: std::num::NonZero::new(params_size) };
+        let windows = slots.iter().flatten().map(|w| wgpu::BufferBinding {
+            buffer: &w.storage,
+            offset: w.offset,
+            size: std::num::NonZero::new(w.size),
+        });
+        let entries: Vec<_> = std::iter::once(params)
+            .chain(windows)
+            .zip(0..)
+            .map(|(buffer, binding)| wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(buffer) })
+            .collect();
+        let group = self.gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(kernel.label),
+            layout: &compiled.layout,
+            entries: &entries,
+        });
+        drop(entries);
+        self.held.extend(slots.iter().flatten().map(|w| w.storage.clone()));
+        let [x, y, z] = plan::grid(groups, self.gpu.caps());
+        let pass = self.pass().ok_or(Error::NotSubmitted)?;
+        pass.set_pipeline(&compiled.pipeline);
+        pass.set_bind_group(0, &group, &[params_offset]);
+        pass.dispatch_workgroups(x, y, z);
+        Ok(())
+    }
+
+    /// Puts parameters into an arena: its storage, their offset, and the bytes that a binding of them covers.
+    fn push_params(&mut self, params: &[u8]) -> Result<(Arc<Storage>, u32, u64)> {
+        let align = self.gpu.caps().uniform_align as usize;
+        let size = params.len().next_multiple_of(16);
+        let fits = |arena: &&mut Arena| arena.bytes.len().next_multiple_of(align) + size <= ARENA_BYTES;
+        if self.arenas.last_mut().filter(fits).is_none() {
+            let storage = Arc::new(self.gpu.allocate("params", Role::Params, ARENA_BYTES as u64)?);
+            self.held.push(storage.clone());
+            self.arenas.push(Arena { storage, bytes: Vec::with_capacity(ARENA_BYTES) });
+        }
+        let Some(arena) = self.arenas.last_mut() else {
+            return Err(Error::Limit { op: "params", what: "arenas", needed: 1, allowed: 0 });
+        };
+        let offset = arena.bytes.len().next_multiple_of(align);
+        arena.bytes.resize(offset, 0);
+        arena.bytes.extend_from_slice(params);
+        arena.bytes.resize(offset + size, 0);
+        Ok((arena.storage.clone(), u32::try_from(offset).unwrap_or(u32::MAX), size as u64))
+    }
+
+    /// The open pass; all dispatches between two copies share one.
+    fn pass(&mut self) -> Option<&mut wgpu::ComputePass<'static>> {
+        if self.pass.is_none() {
+            let label = wgpu::ComputePassDescriptor { label: Some("xent"), timestamp_writes: None };
+            self.pass = Some(self.encoder.get()?.begin_compute_pass(&label).forget_lifetime());
+        }
+        self.pass.as_mut()
+    }
+
+    /// The encoder, with no pass open.
+    fn between_passes(&mut self) -> Option<&mut wgpu::CommandEncoder> {
+        self.pass = None;
+        self.encoder.get()
+    }
+
+    /// Ends the pass and uploads the parameters. The arenas belong to this recording alone until its work is done, so the
+    /// upload may happen at any time before the submission.
+    fn finish(&mut self) {
+        self.pass = None;
+        for arena in self.arenas.drain(..) {
+            self.gpu.queue().write_buffer(&arena.storage, 0, &arena.bytes);
+        }
+    }
+}
+
+impl Encoder<'_> {
+    fn get(&mut self) -> Option<&mut wgpu::CommandEncoder> {
+        match self {
+            Self::Own(encoder) => Some(encoder),
+            Self::Callers(encoder) => Some(encoder),
+            Self::Submitted => None,
+        }
+    }
+}
+
+impl Drop for Recorder<'_> {
+    fn drop(&mut self) {
+        self.pass = None;
+        if matches!(self.encoder, Encoder::Callers(_)) && !self.held.is_empty() {
+            self.finish();
+            let held = std::mem::take(&mut self.held);
+            if let Some(encoder) = self.encoder.get() {
+                encoder.on_submitted_work_done(move || drop(held));
+            }
+        }
+    }
+}
+
+/// Work for one submission: a [`Recorder`] with an encoder of its own.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use xent::{Gpu, Tensor};
+/// # if let Ok(gpu) = Gpu::headless() {
+/// let x = Tensor::from_slice(&gpu, [4], &[-1.0, 0.0, 1.0, 2.0f32])?;
+/// let mut batch = gpu.batch();
+/// let y = batch.relu(&x)?;
+/// let mut values = batch.read(&y)?;
+/// batch.submit();
+/// assert_eq!(values.wait(Duration::from_secs(10))?, [0.0, 0.0, 1.0, 2.0]);
+/// # }
+/// # Ok::<(), xent::Error>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a batch does nothing unless it is submitted"]
+pub struct Batch {
+    recorder: Recorder<'static>,
+}
+
+impl Batch {
+    pub(crate) fn new(gpu: &Gpu) -> Self {
+        let label = wgpu::CommandEncoderDescriptor { label: Some("xent") };
+        let encoder = gpu.device().create_command_encoder(&label);
+        Self { recorder: Recorder::new(gpu, Encoder::Own(encoder)) }
+    }
+
+    /// Submits everything recorded so far, in one queue submission. Returns at once.
+    pub fn submit(mut self) {
+        self.recorder.finish();
+        let encoder = std::mem::replace(&mut self.recorder.encoder, Encoder::Submitted);
+        if let Encoder::Own(encoder) = encoder {
+            self.recorder.gpu.submit(encoder.finish());
+        }
+    }
+}
+
+impl Deref for Batch {
+    type Target = Recorder<'static>;
+
+    fn deref(&self) -> &Recorder<'static> {
+        &self.recorder
+    }
+}
+
+impl DerefMut for Batch {
+    fn deref_mut(&mut self) -> &mut Recorder<'static> {
+        &mut self.recorder
+    }
+}

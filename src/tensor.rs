@@ -1,0 +1,300 @@
+//! Tensors on the GPU: a range of a buffer and a shape.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use bytemuck::Pod;
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::pool::{Role, Storage};
+
+/// The sizes of a tensor's dimensions, row-major: the last one varies fastest. `[]` is a scalar.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Shape(Vec<usize>);
+
+impl Shape {
+    /// The number of elements, or `None` where it overflows.
+    #[must_use]
+    pub fn checked_len(&self) -> Option<usize> {
+        self.0.iter().try_fold(1usize, |len, &dim| len.checked_mul(dim))
+    }
+}
+
+impl Deref for Shape {
+    type Target = [usize];
+
+    fn deref(&self) -> &[usize] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Shape {
+    fn from(dims: [usize; N]) -> Self {
+        Self(dims.to_vec())
+    }
+}
+
+impl From<&[usize]> for Shape {
+    fn from(dims: &[usize]) -> Self {
+        Self(dims.to_vec())
+    }
+}
+
+impl From<Vec<usize>> for Shape {
+    fn from(dims: Vec<usize>) -> Self {
+        Self(dims)
+    }
+}
+
+/// The element types of tensors: `f32`, `i32` and `u32`.
+pub trait Element: Pod + fmt::Debug + Send + Sync + sealed::Sealed {}
+impl Element for f32 {}
+impl Element for i32 {}
+impl Element for u32 {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for i32 {}
+    impl Sealed for u32 {}
+}
+
+/// Bytes of an element.
+pub(crate) const ELEMENT_BYTES: u64 = 4;
+
+/// Where kernels report data that is out of range; a readback of the tensor looks there.
+#[derive(Clone, Debug)]
+pub(crate) struct Check {
+    pub(crate) op: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) storage: Arc<Storage>,
+    /// Byte offset of the word: the first bad position, or `u32::MAX`.
+    pub(crate) offset: u64,
+}
+
+/// A row-major, contiguous tensor on the GPU: a range of a buffer and a [`Shape`] of any rank.
+///
+/// A clone refers to the same memory. Tensors made by this crate give their buffer back to the [`Gpu`]'s pool when the
+/// last clone is dropped and the work that uses it is submitted.
+#[derive(Clone)]
+pub struct Tensor<T: Element> {
+    gpu: Gpu,
+    storage: Arc<Storage>,
+    offset: u64,
+    shape: Shape,
+    check: Option<Check>,
+    element: PhantomData<T>,
+}
+
+impl<T: Element> fmt::Debug for Tensor<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let element = std::any::type_name::<T>();
+        write!(f, "Tensor<{element}> {{ shape: {}, offset: {} }}", self.shape, self.offset)
+    }
+}
+
+impl<T: Element> Tensor<T> {
+    /// Uploads a slice.
+    ///
+    /// The copy takes effect at the start of the next submission to the queue.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the slice's length is not the shape's; [`Error::Limit`] if the tensor does not fit a buffer.
+    ///
+    /// # Examples
+    /// ```
+    /// # if let Ok(gpu) = xent::Gpu::headless() {
+    /// let logits = xent::Tensor::from_slice(&gpu, [2, 3], &[0.1, 0.2, 0.7, -1.0, 0.0, 1.0f32])?;
+    /// assert_eq!(logits.shape()[..], [2, 3]);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    pub fn from_slice(gpu: &Gpu, shape: impl Into<Shape>, data: &[T]) -> Result<Self> {
+        let tensor = Self::uninit(gpu, "from_slice", shape.into())?;
+        tensor.write(data)?;
+        Ok(tensor)
+    }
+
+    /// Uses the caller's buffer, from a byte offset on, without a copy.
+    ///
+    /// # Errors
+    /// [`Error::Buffer`] if the buffer lacks the usages `STORAGE | COPY_SRC | COPY_DST`, is too small, or the offset is no
+    /// multiple of 4.
+    pub fn from_buffer(
+        gpu: &Gpu,
+        buffer: wgpu::Buffer,
+        offset: u64,
+        shape: impl Into<Shape>,
+    ) -> Result<Self> {
+        const OP: &str = "from_buffer";
+        let shape = shape.into();
+        let fail = |expected: String, got: String| Error::Buffer { op: OP, expected, got };
+        let usage = Role::Storage.usage_flags();
+        if !buffer.usage().contains(usage) {
+            return Err(fail(format!("the usages {usage:?}"), format!("{:?}", buffer.usage())));
+        }
+        if !offset.is_multiple_of(ELEMENT_BYTES) {
+            return Err(fail("an offset that is a multiple of 4".into(), offset.to_string()));
+        }
+        let needed = u64::from(element_count(OP, &shape)?) * ELEMENT_BYTES;
+        if buffer.size().saturating_sub(offset) < needed.max(ELEMENT_BYTES) {
+            let expected = format!("{} bytes from offset {offset} on", needed.max(ELEMENT_BYTES));
+            return Err(fail(expected, format!("{} bytes in all", buffer.size())));
+        }
+        Ok(Self::over(gpu, Arc::new(Storage::callers(buffer)), offset, shape))
+    }
+
+    /// A tensor whose contents are undefined until a kernel or a copy writes them.
+    pub(crate) fn uninit(gpu: &Gpu, op: &'static str, shape: Shape) -> Result<Self> {
+        let bytes = u64::from(element_count(op, &shape)?) * ELEMENT_BYTES;
+        let storage = Arc::new(gpu.allocate(op, Role::Storage, bytes)?);
+        Ok(Self::over(gpu, storage, 0, shape))
+    }
+
+    pub(crate) fn over(gpu: &Gpu, storage: Arc<Storage>, offset: u64, shape: Shape) -> Self {
+        Self { gpu: gpu.clone(), storage, offset, shape, check: None, element: PhantomData }
+    }
+
+    /// Replaces the contents. The copy takes effect at the start of the next submission to the queue, before all work
+    /// of that submission, whenever it was recorded.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the slice's length is not the tensor's.
+    pub fn write(&self, data: &[T]) -> Result<()> {
+        if data.len() != self.len() {
+            return Err(Error::Shape {
+                op: "write",
+                what: "the slice",
+                expected: format!("{} elements for shape {}", self.len(), self.shape),
+                got: data.len().to_string(),
+            });
+        }
+        if !data.is_empty() {
+            self.gpu.queue().write_buffer(&self.storage, self.offset, bytemuck::cast_slice(data));
+        }
+        Ok(())
+    }
+
+    /// The same elements under another shape.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the number of elements differs.
+    pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        if shape.checked_len() != Some(self.len()) {
+            return Err(Error::Shape {
+                op: "reshape",
+                what: "the new shape",
+                expected: format!("the {} elements of {}", self.len(), self.shape),
+                got: shape.to_string(),
+            });
+        }
+        Ok(Self { shape, ..self.clone() })
+    }
+
+    /// A range of the first dimension, without a copy.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the tensor is a scalar or the range is outside the first dimension.
+    pub fn rows(&self, rows: Range<usize>) -> Result<Self> {
+        let fail = |expected: String| Error::Shape {
+            op: "rows",
+            what: "the range",
+            expected,
+            got: format!("{rows:?}"),
+        };
+        let Some((&first, rest)) = self.shape.split_first() else {
+            return Err(fail("a tensor with a first dimension".into()));
+        };
+        if rows.start > rows.end || rows.end > first {
+            return Err(fail(format!("ends within 0..{first}")));
+        }
+        let row: usize = rest.iter().product();
+        let dims: Vec<usize> = std::iter::once(rows.len()).chain(rest.iter().copied()).collect();
+        let offset = self.offset + (rows.start * row) as u64 * ELEMENT_BYTES;
+        Ok(Self { shape: dims.into(), offset, ..self.clone() })
+    }
+
+    /// The part of a flat tensor from `start` on that has `shape`; the caller has checked that it lies inside.
+    pub(crate) fn part(&self, start: usize, shape: Shape) -> Self {
+        Self { shape, offset: self.offset + start as u64 * ELEMENT_BYTES, ..self.clone() }
+    }
+
+    /// The sizes of the dimensions.
+    #[must_use]
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The number of elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there are no elements.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The buffer that holds the elements, from [`offset`](Self::offset) on. It may be larger than the tensor.
+    #[must_use]
+    pub fn buffer(&self) -> &wgpu::Buffer {
+        &self.storage
+    }
+
+    /// Where the tensor starts in its buffer, in bytes.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The number of elements, as kernels count. Constructors keep every tensor below 2^32 elements.
+    pub(crate) fn count(&self) -> u32 {
+        u32::try_from(self.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn storage(&self) -> &Arc<Storage> {
+        &self.storage
+    }
+
+    pub(crate) fn check(&self) -> Option<&Check> {
+        self.check.as_ref()
+    }
+
+    pub(crate) fn with_check(self, check: Option<Check>) -> Self {
+        Self { check, ..self }
+    }
+
+    pub(crate) fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+}
+
+fn element_count(op: &'static str, shape: &Shape) -> Result<u32> {
+    let len = shape.checked_len().map_or(u64::MAX, |len| len as u64);
+    u32::try_from(len).map_err(|_| Error::Limit {
+        op,
+        what: "the number of elements",
+        needed: len,
+        allowed: u64::from(u32::MAX),
+    })
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Tensor<f32>>();
+    shared::<Gpu>();
+    shared::<Error>();
+};

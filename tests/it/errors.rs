@@ -1,0 +1,233 @@
+//! Bad input: a typed error that names the operation, what was expected and what was given; nothing recorded, no panic.
+
+use crate::common::*;
+use xent::wgpu;
+use xent::{
+    Bce, Caps, CrossEntropy, Error, Family, Gpu, Layout, Momentum, Mse, Parameters, Reduction, Sgd, Tensor, cpu,
+};
+
+#[track_caller]
+fn says<T>(result: Result<T, Error>, message: &str) {
+    let error = result.err().unwrap_or_else(|| panic!("no error; expected {message:?}"));
+    assert_eq!(error.to_string(), message);
+}
+
+#[test]
+fn shapes() {
+    let Some(gpu) = gpu() else { return };
+    let tensor = |shape: &[usize]| Tensor::from_slice(&gpu, shape, &vec![0.5f32; shape.iter().product()]).unwrap();
+    let x = tensor(&[4, 3]);
+    let scalar = tensor(&[]);
+    let y = Tensor::targets(&gpu, [4], &[0, 1, 2, 0], 3, -100).unwrap();
+    let y5 = Tensor::targets(&gpu, [5], &[0, 1, 2, 0, 1], 3, -100).unwrap();
+    let mut b = gpu.batch();
+    let ce = CrossEntropy::default();
+    says(
+        b.cross_entropy(&x, &y5, &ce),
+        "cross_entropy: targets must have shape [4] for logits of shape [4, 3], got shape [5]",
+    );
+    says(
+        b.cross_entropy(&scalar, &y, &ce),
+        "cross_entropy: logits must have 1 or more dimensions, got shape []",
+    );
+    says(
+        b.cross_entropy_backward(&x, &y, &ce, Some(&tensor(&[4]))),
+        "cross_entropy_backward: upstream must have shape [], got shape [4]",
+    );
+    let none = CrossEntropy { reduction: Reduction::None, ..ce };
+    says(
+        b.cross_entropy_backward(&x, &y, &none, Some(&tensor(&[3]))),
+        "cross_entropy_backward: upstream must have shape [] or [4], got shape [3]",
+    );
+    says(
+        b.bce(&x, &tensor(&[3, 4]), &Bce::default()),
+        "bce: targets must have shape [4, 3], got shape [3, 4]",
+    );
+    says(
+        b.mse_backward(&x, &x, &Mse::default(), Some(&tensor(&[4, 3]))),
+        "mse_backward: upstream must have shape [], got shape [4, 3]",
+    );
+    says(
+        b.matmul(Layout::Nn, &x, &x, None),
+        "matmul: b must have shape [3, n] for a of shape [4, 3], got shape [4, 3]",
+    );
+    says(
+        b.matmul(Layout::Nt, &x, &tensor(&[5, 4]), None),
+        "matmul: b must have shape [n, 3] for a of shape [4, 3], got shape [5, 4]",
+    );
+    says(b.matmul(Layout::Nn, &scalar, &x, None), "matmul: a must have 2 dimensions, got shape []");
+    says(
+        b.matmul(Layout::Nt, &x, &x, Some(&tensor(&[3]))),
+        "matmul: bias must have shape [4], got shape [3]",
+    );
+    says(
+        b.matmul_into(Layout::Nt, &x, &x, None, &tensor(&[4, 3])),
+        "matmul: out must have shape [4, 4], got shape [4, 3]",
+    );
+    says(b.column_sum(&scalar), "column_sum: input must have 2 dimensions, got shape []");
+    says(b.relu_backward(&x, &scalar), "relu_backward: upstream must have shape [4, 3], got shape []");
+    says(b.log_softmax(&scalar), "log_softmax: logits must have 1 or more dimensions, got shape []");
+    says(
+        b.sgd(&x, &scalar, None, &Sgd::default()),
+        "sgd: grads must have shape [4, 3], got shape []",
+    );
+    says(
+        Tensor::from_slice(&gpu, [2, 2], &[1.0f32]),
+        "write: the slice must have 4 elements for shape [2, 2], got 1",
+    );
+    says(
+        x.reshape([5]),
+        "reshape: the new shape must have the 12 elements of [4, 3], got [5]",
+    );
+    says(x.rows(3..5), "rows: the range must have ends within 0..4, got 3..5");
+    says(scalar.rows(0..1), "rows: the range must have a tensor with a first dimension, got 0..1");
+}
+
+#[test]
+fn values() {
+    let Some(gpu) = gpu() else { return };
+    says(
+        Tensor::targets(&gpu, [3], &[0i64, 5, -1], 5, -100),
+        "targets: a target must be in 0..5 or the ignored -100, got 5 at position 1",
+    );
+    says(
+        Tensor::targets(&gpu, [1], &[i64::MAX], 5, -100),
+        "targets: a target must be in 0..5 or the ignored -100, got 9223372036854775807 at position 0",
+    );
+    let x = Tensor::from_slice(&gpu, [2], &[0.0f32; 2]).unwrap();
+    let g = Tensor::from_slice(&gpu, [2], &[0.0f32; 2]).unwrap();
+    let mut b = gpu.batch();
+    for (options, message) in [
+        (Sgd { lr: -1.0, ..Default::default() }, "sgd: lr must be at least 0, got -1"),
+        (Sgd { lr: f32::NAN, ..Default::default() }, "sgd: lr must be at least 0, got NaN"),
+        (Sgd { momentum: -0.5, ..Default::default() }, "sgd: momentum must be at least 0, got -0.5"),
+        (Sgd { weight_decay: -0.5, ..Default::default() }, "sgd: weight_decay must be at least 0, got -0.5"),
+        (Sgd { nesterov: true, ..Default::default() }, "sgd: momentum must be above 0 with nesterov, got 0"),
+        (
+            Sgd { nesterov: true, momentum: 0.9, dampening: 0.1, ..Default::default() },
+            "sgd: dampening must be 0 with nesterov, got 0.1",
+        ),
+        (Sgd { momentum: 0.9, ..Default::default() }, "sgd: momentum must be 0 without a Momentum, got 0.9"),
+    ] {
+        says(b.sgd(&x, &g, None, &options), message);
+    }
+    says(
+        cpu::cross_entropy(&[0.0f32; 4], &[2, 2], &[0, 2], &CrossEntropy::default()),
+        "cpu::cross_entropy: a target must be in 0..2 or the ignored -100, got 2 at position 1",
+    );
+    says(
+        cpu::bce(&[0.5f32, 1.5], &[0.0, 0.0], &Bce::default()),
+        "cpu::bce: a probability must be in 0..=1, got 1.5 at position 1",
+    );
+    let parameters = Parameters::new(&gpu, &[("w", [2].into(), &[0.0; 2])]).unwrap();
+    says(parameters.value("v"), "Parameters: a name must be one of [\"w\"], got \"v\"");
+    says(
+        Parameters::new(&gpu, &[("w", [3].into(), &[0.0; 2])]),
+        "Parameters::new: a parameter's values must have the elements of [3] for \"w\", got 2",
+    );
+}
+
+#[test]
+fn tensors_that_do_not_go_together() {
+    let Some(gpu) = gpu() else { return };
+    let x = Tensor::from_slice(&gpu, [4, 4], &[0.5f32; 16]).unwrap();
+    let other = Gpu::headless().unwrap();
+    let foreign = Tensor::from_slice(&other, [4, 4], &[0.5f32; 16]).unwrap();
+    let mut b = gpu.batch();
+    says(b.relu(&foreign), "relu: x must belong to this Gpu, got a tensor made by another Gpu");
+    says(
+        b.matmul(Layout::Nn, &x, &foreign, None),
+        "matmul: b must belong to this Gpu, got a tensor made by another Gpu",
+    );
+    says(b.read(&foreign), "read: the tensor must belong to this Gpu, got a tensor made by another Gpu");
+    let y = Tensor::from_slice(&other, [4], &[0; 4]).unwrap();
+    says(
+        b.cross_entropy(&x, &y, &CrossEntropy::default()),
+        "cross_entropy: targets must belong to this Gpu, got a tensor made by another Gpu",
+    );
+
+    let alias = "is written, so it must have a buffer of its own, but it shares one with";
+    says(b.matmul_into(Layout::Nn, &x, &x, None, &x), &format!("matmul: out {alias} a"));
+    says(b.sgd(&x, &x, None, &Sgd::default()), &format!("sgd: values {alias} grads"));
+    let mut momentum = Momentum::resume(x.clone());
+    let options = Sgd { momentum: 0.9, ..Default::default() };
+    let g = Tensor::from_slice(&gpu, [4, 4], &[0.5f32; 16]).unwrap();
+    says(b.sgd(&x, &g, Some(&mut momentum), &options), &format!("sgd: velocity {alias} values"));
+    let columns = x.reshape([16]).unwrap().rows(0..4).unwrap();
+    says(b.column_sum_into(&x, &columns), &format!("column_sum: out {alias} input"));
+    let none = CrossEntropy { reduction: Reduction::None, ..Default::default() };
+    let y = Tensor::from_slice(&gpu, [4], &[0; 4]).unwrap();
+    says(
+        b.cross_entropy_backward_in_place(&x, &y, &none, Some(&columns)),
+        &format!("cross_entropy_backward_in_place: logits {alias} upstream"),
+    );
+}
+
+#[test]
+fn callers_buffers() {
+    let Some(gpu) = gpu() else { return };
+    let buffer = |size, usage| {
+        gpu.device().create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
+    };
+    let all = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+    let make = |buffer: wgpu::Buffer, offset, shape: &[usize]| Tensor::<f32>::from_buffer(&gpu, buffer, offset, shape);
+    assert!(make(buffer(64, all), 4, &[15]).is_ok());
+    says(
+        make(buffer(64, all), 4, &[16]),
+        "from_buffer: the buffer must have 64 bytes from offset 4 on, got 64 bytes in all",
+    );
+    says(make(buffer(64, all), 2, &[1]), "from_buffer: the buffer must have an offset that is a multiple of 4, got 2");
+    says(
+        make(buffer(64, wgpu::BufferUsages::STORAGE), 0, &[1]),
+        "from_buffer: the buffer must have the usages BufferUsages(COPY_SRC | COPY_DST | STORAGE), got BufferUsages(STORAGE)",
+    );
+    says(
+        make(buffer(64, all), 0, &[1 << 20, 1 << 20]),
+        "from_buffer: the number of elements needs 1099511627776, the device allows 4294967295",
+    );
+    says(
+        make(buffer(64, all), 0, &[usize::MAX, 2]),
+        "from_buffer: the number of elements needs 18446744073709551615, the device allows 4294967295",
+    );
+    let too_large = gpu.caps().max_buffer / 4 + 4;
+    let narrow = gpu.with_caps(Caps { max_buffer: 1 << 20, ..gpu.caps().clone() }).unwrap();
+    says(
+        Tensor::from_slice(&narrow, [1 << 19], &vec![0.0f32; 1 << 19]),
+        "from_slice: a buffer's bytes needs 2097152, the device allows 1048576",
+    );
+    assert!(too_large > 0);
+}
+
+#[test]
+fn caps() {
+    let Some(gpu) = gpu() else { return };
+    let with = |change: fn(&mut Caps)| {
+        let mut caps = gpu.caps().clone();
+        change(&mut caps);
+        gpu.with_caps(caps)
+    };
+    assert!(with(|c| c.family = Family::Gpu).is_ok());
+    for (what, result) in [
+        ("max_binding", with(|c| c.max_binding = 100)),
+        ("max_binding", with(|c| c.max_binding = u64::MAX)),
+        ("max_buffer", with(|c| c.max_buffer = u64::MAX)),
+        ("max_groups", with(|c| c.max_groups = 0)),
+        ("max_invocations", with(|c| c.max_invocations = 1)),
+        ("simd_width", with(|c| c.simd_width = 7)),
+        ("simd_width", with(|c| c.simd_width = 1)),
+        ("storage_align", with(|c| c.storage_align = 3)),
+        ("uniform_align", with(|c| c.uniform_align = 1 << 20)),
+    ] {
+        let error = result.err().unwrap_or_else(|| panic!("{what} was accepted"));
+        assert!(matches!(&error, Error::Value { op: "with_caps", what: w, .. } if *w == what), "{error}");
+    }
+}
+
+#[test]
+fn an_adapter_that_does_not_exist_lists_those_that_do() {
+    let Some(gpu) = gpu() else { return };
+    let error = pollster::block_on(Gpu::request("no such adapter")).unwrap_err();
+    let message = error.to_string();
+    assert!(message.starts_with("no adapter matches \"no such adapter\" (variable XENT_ADAPTER); available: "), "{message}");
+    assert!(message.contains(&gpu.device().adapter_info().name), "{message}");
+}

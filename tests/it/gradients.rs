@@ -1,0 +1,137 @@
+//! The reference against itself: every backward against central differences of its forward, in f64.
+
+use crate::common::{labels, random, unit};
+use xent::{Bce, BceWithLogits, CrossEntropy, Layout, Mse, Nll, Reduction, Result, Sgd, cpu};
+
+/// Checks `grad` at `x` against central differences of the sum of `weights * f(x)`.
+#[track_caller]
+fn check(what: &str, x: &[f32], weights: &[f64], grad: &[f64], f: impl Fn(&[f64]) -> Vec<f64>) {
+    let x: Vec<f64> = x.iter().copied().map(f64::from).collect();
+    assert_eq!(grad.len(), x.len(), "{what}: length");
+    let weighted = |x: &[f64]| -> f64 {
+        let y = f(x);
+        assert_eq!(y.len(), weights.len(), "{what}: outputs");
+        y.iter().zip(weights).map(|(y, w)| y * w).sum()
+    };
+    for i in 0..x.len() {
+        let h = 1e-6;
+        let mut up = x.clone();
+        up[i] += h;
+        let mut down = x.clone();
+        down[i] -= h;
+        let slope = (weighted(&up) - weighted(&down)) / (2.0 * h);
+        let error = (slope - grad[i]).abs();
+        assert!(error <= 1e-8 + 1e-7 * slope.abs(), "{what}: element {i}: gradient {}, slope {slope}", grad[i]);
+    }
+}
+
+const REDUCTIONS: [Reduction; 3] = [Reduction::None, Reduction::Mean, Reduction::Sum];
+
+fn upstream(reduction: Reduction, len: usize) -> Vec<f64> {
+    let len = if reduction == Reduction::None { len } else { 1 };
+    random(9, len, 2.0).into_iter().map(f64::from).collect()
+}
+
+#[test]
+fn row_losses() -> Result<()> {
+    for shape in [&[5][..], &[4, 6], &[2, 3, 2, 2]] {
+        let classes = shape[usize::from(shape.len() > 1)];
+        let len: usize = shape.iter().product();
+        let rows = len / classes;
+        let x = random(1, len, 3.0);
+        let mut targets = labels(2, rows, classes);
+        if rows > 1 {
+            targets[1] = 77;
+        }
+        for reduction in REDUCTIONS {
+            let g = upstream(reduction, rows);
+            let ce = CrossEntropy { reduction, ignore_index: 77 };
+            let grad = cpu::cross_entropy_backward(&x, shape, &targets, &ce, Some(&g))?.grad;
+            check("cross_entropy", &x, &g, &grad, |x| cpu::cross_entropy(x, shape, &targets, &ce).unwrap());
+            let nll = Nll { reduction, ignore_index: 77 };
+            let grad = cpu::nll_backward(&x, shape, &targets, &nll, Some(&g))?.grad;
+            check("nll", &x, &g, &grad, |x| cpu::nll(x, shape, &targets, &nll).unwrap());
+        }
+        let g: Vec<f32> = random(4, len, 1.0);
+        let weights: Vec<f64> = g.iter().copied().map(f64::from).collect();
+        let wide: Vec<f64> = x.iter().copied().map(f64::from).collect();
+        let y = cpu::log_softmax(&wide, shape)?;
+        let grad = cpu::log_softmax_backward(&y, shape, &weights)?;
+        check("log_softmax", &x, &weights, &grad, |x| cpu::log_softmax(x, shape).unwrap());
+    }
+    Ok(())
+}
+
+#[test]
+fn elementwise_losses() -> Result<()> {
+    // Away from 0 and 1, where binary cross-entropy is clamped.
+    let p: Vec<f32> = unit(1, 12).iter().map(|p| 0.05 + 0.9 * p).collect();
+    let (x, y) = (random(2, 12, 4.0), unit(3, 12));
+    let wide: Vec<f64> = y.iter().copied().map(f64::from).collect();
+    for reduction in REDUCTIONS {
+        let g = upstream(reduction, 12);
+        let bce = Bce { reduction };
+        let grad = cpu::bce_backward(&p, &y, &bce, Some(&g))?.grad;
+        check("bce", &p, &g, &grad, |p| cpu::bce(p, &wide, &bce).unwrap());
+        let logits = BceWithLogits { reduction };
+        let grad = cpu::bce_with_logits_backward(&x, &y, &logits, Some(&g))?.grad;
+        check("bce_with_logits", &x, &g, &grad, |x| cpu::bce_with_logits(x, &wide, &logits).unwrap());
+        let mse = Mse { reduction };
+        let grad = cpu::mse_backward(&x, &y, &mse, Some(&g))?.grad;
+        check("mse", &x, &g, &grad, |x| cpu::mse(x, &wide, &mse).unwrap());
+    }
+    Ok(())
+}
+
+#[test]
+fn maps_and_products() -> Result<()> {
+    let (x, g) = (random(2, 12, 4.0), random(5, 12, 1.0));
+    let weights: Vec<f64> = g.iter().copied().map(f64::from).collect();
+    let y = cpu::relu(&x);
+    check("relu", &x, &weights, &cpu::relu_backward(&y, &weights)?, cpu::relu);
+    let y = cpu::sigmoid(&x);
+    check("sigmoid", &x, &weights, &cpu::sigmoid_backward(&y, &weights)?, cpu::sigmoid);
+
+    // A layer: output = input * weight^T + bias. Its three gradients are a product in each layout's place and a column sum.
+    let (rows, inputs, outputs) = (4, 3, 5);
+    let [input, weight, bias] = [random(6, rows * inputs, 1.0), random(7, outputs * inputs, 1.0), random(8, outputs, 1.0)];
+    let g = random(9, rows * outputs, 1.0);
+    let weights: Vec<f64> = g.iter().copied().map(f64::from).collect();
+    let wide = |v: &[f32]| v.iter().copied().map(f64::from).collect::<Vec<f64>>();
+    let (wi, ww, wb) = (wide(&input), wide(&weight), wide(&bias));
+    let layer = |i: &[f64], w: &[f64], b: &[f64]| {
+        cpu::matmul(Layout::Nt, (i, [rows, inputs]), (w, [outputs, inputs]), Some(b)).unwrap()
+    };
+    let grad = cpu::matmul(Layout::Nn, (&weights[..], [rows, outputs]), (&ww[..], [outputs, inputs]), None)?;
+    check("input", &input, &weights, &grad, |x| layer(x, &ww, &wb));
+    let grad = cpu::matmul(Layout::Tn, (&weights[..], [rows, outputs]), (&wi[..], [rows, inputs]), None)?;
+    check("weight", &weight, &weights, &grad, |x| layer(&wi, x, &wb));
+    let grad = cpu::column_sum(&weights, [rows, outputs])?;
+    check("bias", &bias, &weights, &grad, |x| layer(&wi, &ww, x));
+    Ok(())
+}
+
+/// Two steps of `torch.optim.SGD` worked out by hand: value 1, gradients 0.5 and -0.25, lr 0.1.
+#[test]
+fn sgd_follows_its_definition() -> Result<()> {
+    let base = Sgd { lr: 0.1, ..Default::default() };
+    for (options, want) in [
+        (base.clone(), [0.95, 0.975]),
+        (Sgd { maximize: true, ..base.clone() }, [1.05, 1.025]),
+        // g = 0.5 + 0.5 * 1 = 1; then -0.25 + 0.5 * 0.9 = 0.2.
+        (Sgd { weight_decay: 0.5, ..base.clone() }, [0.9, 0.88]),
+        // v = 0.5; then 0.5 * 0.5 - 0.25 = 0.
+        (Sgd { momentum: 0.5, ..base.clone() }, [0.95, 0.95]),
+        // v = 0.5, not dampened; then 0.25 + 0.5 * -0.25 = 0.125.
+        (Sgd { momentum: 0.5, dampening: 0.5, ..base.clone() }, [0.95, 0.9375]),
+        // v = 0.5, step 0.5 + 0.25; then v = 0, step -0.25.
+        (Sgd { momentum: 0.5, nesterov: true, ..base }, [0.925, 0.95]),
+    ] {
+        let (mut value, mut velocity) = (vec![1.0], Vec::new());
+        for (grad, want) in [0.5, -0.25].into_iter().zip(want) {
+            cpu::sgd(&mut value, &[grad], &mut velocity, &options)?;
+            assert!((value[0] - want).abs() < 1e-7, "{options:?}: {} instead of {want}", value[0]);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! The host side: encoders and buffers of the caller's, tickets, counters, determinism.
+
+use std::time::Duration;
+
+use crate::common::*;
+use xent::wgpu;
+use xent::{CrossEntropy, Error, Layout, Momentum, Reduction, Sgd, Tensor};
+
+#[test]
+fn records_into_the_callers_encoder_between_its_own_commands() {
+    let Some(gpu) = gpu() else { return };
+    let device = gpu.device();
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+    let descriptor = wgpu::BufferDescriptor { label: None, size: 1024, usage, mapped_at_creation: false };
+    let (source, logits, result) =
+        (device.create_buffer(&descriptor), device.create_buffer(&descriptor), device.create_buffer(&descriptor));
+    gpu.queue().write_buffer(&source, 0, bytemuck::cast_slice(&[2.0f32, 1.0, 0.0, 0.0, 0.0, 0.0]));
+    let before = gpu.counters().submissions;
+
+    let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    // The caller produces the logits, at an offset that is no multiple of any alignment,
+    encoder.copy_buffer_to_buffer(&source, 0, &logits, 12, 24);
+    let x = Tensor::<f32>::from_buffer(&gpu, logits, 12, [2, 3]).unwrap();
+    let y = Tensor::targets(&gpu, [2], &[0, 2], 3, -100).unwrap();
+    // xent turns them into a loss,
+    let mut recorder = gpu.record(&mut encoder);
+    let loss = recorder.cross_entropy(&x, &y, &CrossEntropy::default()).unwrap();
+    let mut ticket = recorder.read(&loss).unwrap();
+    drop(recorder);
+    // and the caller uses it.
+    encoder.copy_buffer_to_buffer(loss.buffer(), loss.offset(), &result, 8, 4);
+    let copy = Tensor::<f32>::from_buffer(&gpu, result, 8, []).unwrap();
+    let mut recorder = gpu.record(&mut encoder);
+    let mut copied = recorder.read(&copy).unwrap();
+    drop(recorder);
+
+    assert!(matches!(ticket.wait(Duration::from_millis(20)), Err(Error::Timeout(_))), "nothing is submitted yet");
+    gpu.queue().submit([encoder.finish()]);
+    let loss = ticket.wait(TIMEOUT).unwrap();
+    assert!((loss[0] - 0.753_109).abs() < 1e-6, "{loss:?}");
+    same_bits("the caller's copy", &copied.wait(TIMEOUT).unwrap(), &loss);
+    assert_eq!(gpu.counters().submissions, before, "the caller's submission is the caller's");
+}
+
+#[test]
+fn scratch_of_a_recording_is_not_handed_out_before_it_is_submitted() {
+    let Some(gpu) = gpu() else { return };
+    let device = gpu.device();
+    let encoder = || device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let x = Tensor::from_slice(&gpu, [4000], &random(1, 4000, 1.0)).unwrap();
+    let z = Tensor::from_slice(&gpu, [4000], &random(2, 4000, 1.0)).unwrap();
+    let options = xent::Mse { reduction: Reduction::Mean };
+    let [want_x, want_z] = eval(&gpu, |b| Ok([b.mse(&x, &z, &options)?, b.mse(&z, &z, &options)?]));
+
+    // Recorded in one order, submitted in the other, results dropped in between.
+    let (mut first, mut second) = (encoder(), encoder());
+    let mut recorder = gpu.record(&mut first);
+    let loss = recorder.mse(&x, &z, &options).unwrap();
+    let mut first_ticket = recorder.read(&loss).unwrap();
+    drop((recorder, loss));
+    let mut recorder = gpu.record(&mut second);
+    let loss = recorder.mse(&z, &z, &options).unwrap();
+    let mut second_ticket = recorder.read(&loss).unwrap();
+    drop((recorder, loss));
+    gpu.queue().submit([second.finish()]);
+    gpu.queue().submit([first.finish()]);
+    same_bits("first", &first_ticket.wait(TIMEOUT).unwrap(), &want_x);
+    same_bits("second", &second_ticket.wait(TIMEOUT).unwrap(), &want_z);
+}
+
+#[test]
+fn tickets_can_be_awaited_dropped_and_outlive_their_batch() {
+    let Some(gpu) = gpu() else { return };
+    let x = Tensor::from_slice(&gpu, [3], &[1.0, -2.0, 3.0f32]).unwrap();
+    let mut batch = gpu.batch();
+    let y = batch.relu(&x).unwrap();
+    drop(batch.read(&y).unwrap());
+    let ticket = batch.read(&y).unwrap();
+    let raw = batch.read(&x).unwrap();
+    batch.submit();
+    drop(raw);
+    gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    assert_eq!(pollster::block_on(ticket).unwrap(), [1.0, 0.0, 3.0]);
+
+    let mut batch = gpu.batch();
+    let mut ticket = batch.read(&x).unwrap();
+    drop(batch);
+    assert!(matches!(ticket.wait(TIMEOUT), Err(Error::NotSubmitted)));
+}
+
+#[test]
+fn empty_and_scalar_tensors_come_back() {
+    let Some(gpu) = gpu() else { return };
+    let empty = Tensor::<f32>::from_slice(&gpu, [0, 7], &[]).unwrap();
+    let scalar = Tensor::from_slice(&gpu, [], &[4.5f32]).unwrap();
+    let [a, b] = eval(&gpu, |_| Ok([empty, scalar]));
+    assert!(a.is_empty());
+    assert_eq!(b, [4.5]);
+}
+
+/// A small network's training step, as an application writes it.
+struct Model {
+    x: Tensor<f32>,
+    y: Tensor<i32>,
+    parameters: xent::Parameters,
+    momentum: Momentum,
+}
+
+impl Model {
+    fn new(gpu: &xent::Gpu) -> Self {
+        let parameters = xent::Parameters::new(
+            gpu,
+            &[
+                ("0.weight", [16, 9].into(), &random(1, 144, 0.5)),
+                ("0.bias", [16].into(), &[0.0; 16]),
+                ("1.weight", [5, 16].into(), &random(2, 80, 0.5)),
+                ("1.bias", [5].into(), &[0.0; 5]),
+            ],
+        )
+        .unwrap();
+        let momentum = Momentum::new(gpu, parameters.values().shape().clone()).unwrap();
+        let x = Tensor::from_slice(gpu, [33, 9], &random(3, 33 * 9, 1.0)).unwrap();
+        let y = Tensor::targets(gpu, [33], &labels(4, 33, 5), 5, -100).unwrap();
+        Self { x, y, parameters, momentum }
+    }
+
+    fn step(&mut self, b: &mut xent::Batch) -> xent::Result<Tensor<f32>> {
+        let p = &self.parameters;
+        let hidden = b.matmul(Layout::Nt, &self.x, &p.value("0.weight")?, Some(&p.value("0.bias")?))?;
+        let active = b.relu(&hidden)?;
+        let logits = b.matmul(Layout::Nt, &active, &p.value("1.weight")?, Some(&p.value("1.bias")?))?;
+        let loss = b.cross_entropy_backward_in_place(&logits, &self.y, &CrossEntropy::default(), None)?;
+        b.matmul_into(Layout::Tn, &logits, &active, None, &p.grad("1.weight")?)?;
+        b.column_sum_into(&logits, &p.grad("1.bias")?)?;
+        let upstream = b.matmul(Layout::Nn, &logits, &p.value("1.weight")?, None)?;
+        let upstream = b.relu_backward(&active, &upstream)?;
+        b.matmul_into(Layout::Tn, &upstream, &self.x, None, &p.grad("0.weight")?)?;
+        b.column_sum_into(&upstream, &p.grad("0.bias")?)?;
+        let sgd = Sgd { lr: 0.1, momentum: 0.9, ..Default::default() };
+        b.sgd(p.values(), p.grads(), Some(&mut self.momentum), &sgd)?;
+        Ok(loss)
+    }
+}
+
+#[test]
+fn a_training_step_is_one_submission_and_creates_no_buffers_after_the_first() {
+    let Some(gpu) = gpu() else { return };
+    let mut model = Model::new(&gpu);
+    let mut losses = Vec::new();
+    for step in 0..120 {
+        let before = gpu.counters();
+        let mut batch = gpu.batch();
+        let loss = model.step(&mut batch).unwrap();
+        let mut loss = batch.read(&loss).unwrap();
+        batch.submit();
+        let after = gpu.counters();
+        assert_eq!(after.submissions, before.submissions + 1, "step {step}");
+        if step > 0 {
+            assert_eq!(after.buffers_created, before.buffers_created, "step {step}");
+        }
+        losses.push(loss.wait(TIMEOUT).unwrap()[0]);
+    }
+    assert!(losses[119] < 0.5 * losses[0], "it learns: {losses:?}");
+}
+
+#[test]
+fn training_repeats_to_the_bit() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        let run = || {
+            let mut model = Model::new(&gpu);
+            for _ in 0..20 {
+                let mut batch = gpu.batch();
+                model.step(&mut batch).unwrap();
+                batch.submit();
+            }
+            let [values, velocity] =
+                eval(&gpu, |_| Ok([model.parameters.values().clone(), model.momentum.velocity().clone()]));
+            (values, velocity)
+        };
+        let (a, b) = (run(), run());
+        same_bits("parameters", &a.0, &b.0);
+        same_bits("velocity", &a.1, &b.1);
+    }
+}

@@ -1,0 +1,146 @@
+//! Tensors past a binding and grids past a dispatch: the same bits, whatever the limits.
+
+use crate::common::*;
+use xent::{
+    Batch, Bce, BceWithLogits, Caps, CrossEntropy, Error, Gpu, Layout, Momentum, Mse, Nll, Reduction, Result, Sgd, Tensor,
+};
+
+/// Compares what `record` gives with the device's limits and with the smallest.
+fn same_with_tiny_limits<const N: usize>(
+    what: &str,
+    gpu: &Gpu,
+    record: impl Fn(&Gpu, &mut Batch) -> Result<[Tensor<f32>; N]>,
+) {
+    for (wide, narrow) in families(gpu).iter().zip(&tiny(gpu)) {
+        let a = eval(wide, |b| record(wide, b));
+        let b = eval(narrow, |b| record(narrow, b));
+        for (i, (a, b)) in a.iter().zip(&b).enumerate() {
+            assert!(a.iter().any(|v| *v != 0.0), "{what}: output {i} is not just zeros");
+            same_bits(&format!("{what}, output {i}, {:?}", wide.caps().family), a, b);
+        }
+    }
+}
+
+#[test]
+fn row_losses() {
+    let Some(gpu) = gpu() else { return };
+    for shape in [&[300, 100][..], &[301, 33], &[40, 1000], &[2000, 7], &[50, 6, 40], &[9, 30, 121]] {
+        let classes = shape[1];
+        let mut dims = shape.to_vec();
+        dims.remove(1);
+        let count = dims.iter().product();
+        let logits = random(1, count * classes, 5.0);
+        let mut targets = labels(2, count, classes);
+        targets[3] = -100;
+        for reduction in [Reduction::None, Reduction::Mean] {
+            same_with_tiny_limits(&format!("{shape:?}"), &gpu, |gpu, b| {
+                let x = Tensor::from_slice(gpu, shape, &logits)?;
+                let y = Tensor::targets(gpu, &dims[..], &targets, classes, -100)?;
+                let upstream = Tensor::from_slice(gpu, &dims[..], &random(3, count, 1.0))?;
+                let upstream = (reduction == Reduction::None).then_some(&upstream);
+                let ce = CrossEntropy { reduction, ..Default::default() };
+                let nll = Nll { reduction, ..Default::default() };
+                let a = b.cross_entropy_backward(&x, &y, &ce, upstream)?;
+                let c = b.nll_backward(&x, &y, &nll, upstream)?;
+                let log_probs = b.log_softmax(&x)?;
+                let d = b.log_softmax_backward(&log_probs, &x)?;
+                let loss = b.cross_entropy_backward_in_place(&x, &y, &ce, upstream)?;
+                Ok([a.loss, a.grad, c.loss, c.grad, log_probs, d, loss, x])
+            });
+        }
+    }
+}
+
+#[test]
+fn elementwise() {
+    let Some(gpu) = gpu() else { return };
+    // Beyond a million elements the partial sums of a reduction are cut too.
+    for len in [4097, 50_002, 1_200_004] {
+        let (p, y, x) = (unit(1, len), unit(2, len), random(3, len, 8.0));
+        for reduction in [Reduction::None, Reduction::Mean] {
+            same_with_tiny_limits(&format!("{len}"), &gpu, |gpu, b| {
+                let p = Tensor::from_slice(gpu, [len], &p)?;
+                let y = Tensor::from_slice(gpu, [len], &y)?;
+                let x = Tensor::from_slice(gpu, [len], &x)?;
+                let o0 = b.bce_backward(&p, &y, &Bce { reduction }, None)?;
+                let o1 = b.bce_with_logits_backward(&x, &y, &BceWithLogits { reduction }, None)?;
+                let o2 = b.mse_backward(&x, &y, &Mse { reduction }, None)?;
+                let relu = b.relu(&x)?;
+                let relu_grad = b.relu_backward(&relu, &y)?;
+                let sigmoid = b.sigmoid(&x)?;
+                let sigmoid_grad = b.sigmoid_backward(&sigmoid, &y)?;
+                let mut momentum = Momentum::new(gpu, [len])?;
+                let options = Sgd { lr: 0.1, momentum: 0.9, ..Default::default() };
+                b.sgd(&x, &y, Some(&mut momentum), &options)?;
+                b.sgd(&x, &y, Some(&mut momentum), &options)?;
+                let out = [o0.loss, o0.grad, o1.loss, o1.grad, o2.loss, o2.grad, relu, relu_grad, sigmoid, sigmoid_grad, x];
+                Ok(out)
+            });
+        }
+    }
+}
+
+#[test]
+fn products_and_column_sums() {
+    let Some(gpu) = gpu() else { return };
+    for [m, n, k] in [[130, 70, 90], [33, 300, 500], [1000, 10, 64], [10, 64, 1000], [61, 47, 1001]] {
+        for layout in [Layout::Nn, Layout::Nt, Layout::Tn] {
+            same_with_tiny_limits(&format!("{layout:?} {m}x{n}x{k}"), &gpu, |gpu, b| {
+                let a_shape = if layout == Layout::Tn { [k, m] } else { [m, k] };
+                let b_shape = if layout == Layout::Nt { [n, k] } else { [k, n] };
+                let x = Tensor::from_slice(gpu, a_shape, &random(1, m * k, 1.0))?;
+                let y = Tensor::from_slice(gpu, b_shape, &random(2, k * n, 1.0))?;
+                let bias = Tensor::from_slice(gpu, [n], &random(3, n, 1.0))?;
+                let c = b.matmul(layout, &x, &y, Some(&bias))?;
+                Ok([b.column_sum(&x)?, b.column_sum(&c)?, c])
+            });
+        }
+    }
+}
+
+#[test]
+fn views_at_any_offset() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        let (rows, classes) = (40, 12);
+        let logits = random(1, rows * classes, 3.0);
+        let targets = labels(2, rows, classes);
+        let whole = Tensor::from_slice(&gpu, [rows, classes], &logits).unwrap();
+        let flat = whole.reshape([rows * classes]).unwrap();
+        let y = Tensor::targets(&gpu, [rows], &targets, classes, -100).unwrap();
+        for start in 0..9 {
+            let part = whole.rows(start..rows).unwrap();
+            let copy = Tensor::from_slice(&gpu, [rows - start, classes], &logits[start * classes..]).unwrap();
+            let labels = y.rows(start..rows).unwrap();
+            // An offset of `start` elements, a multiple of neither a quad nor an alignment.
+            let flat_part = flat.rows(start..rows * classes).unwrap();
+            let flat_copy = Tensor::from_slice(&gpu, [rows * classes - start], &logits[start..]).unwrap();
+            let out = eval(&gpu, |b| {
+                let options = CrossEntropy::default();
+                let (o, c) = (
+                    b.cross_entropy_backward(&part, &labels, &options, None)?,
+                    b.cross_entropy_backward(&copy, &labels, &options, None)?,
+                );
+                Ok([o.loss, c.loss, o.grad, c.grad, b.sigmoid(&flat_part)?, b.sigmoid(&flat_copy)?])
+            });
+            for pair in out.chunks(2) {
+                same_bits(&format!("from {start}"), &pair[0], &pair[1]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_larger_than_a_binding_is_an_error_and_records_nothing() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in tiny(&gpu) {
+        let x = Tensor::from_slice(&gpu, [2, 5000], &vec![0.5; 10_000]).unwrap();
+        let y = Tensor::targets(&gpu, [2], &[1, 2], 5000, -100).unwrap();
+        let mut batch = gpu.batch();
+        let error = batch.cross_entropy(&x, &y, &CrossEntropy::default()).unwrap_err();
+        let Error::Limit { op: "cross_entropy", needed: 20_000, allowed, .. } = error else { panic!("{error}") };
+        assert!(allowed < Caps::MIN_BINDING);
+        assert!(matches!(batch.matmul(Layout::Nt, &x, &x, None), Err(Error::Limit { op: "matmul", .. })));
+        assert!(matches!(batch.column_sum(&x), Err(Error::Limit { op: "column_sum", .. })));
+    }
+}

@@ -1,0 +1,86 @@
+//! Every operation recorded and validated on wgpu's `noop` backend, which needs no driver at all.
+
+use xent::wgpu;
+use xent::{
+    Batch, Bce, BceWithLogits, Caps, CrossEntropy, Family, Gpu, Layout, Momentum, Mse, Nll, Parameters, Reduction, Result, Sgd, Tensor,
+};
+
+fn noop() -> Gpu {
+    let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+    Gpu::new(device, queue).unwrap()
+}
+
+fn record_everything(gpu: &Gpu, batch: &mut Batch) -> Result<()> {
+    let x = Tensor::from_slice(gpu, [600, 20], &vec![0.1; 12_000])?;
+    let y = Tensor::targets(gpu, [600], &vec![3u8; 600], 20, -100)?;
+    let p = Tensor::from_slice(gpu, [12_000], &vec![0.5; 12_000])?;
+    let w = Tensor::from_slice(gpu, [7, 20], &vec![0.1; 140])?;
+    for reduction in [Reduction::None, Reduction::Mean, Reduction::Sum] {
+        let ce = CrossEntropy { reduction, ..Default::default() };
+        let nll = Nll { reduction, ..Default::default() };
+        batch.cross_entropy(&x, &y, &ce)?;
+        batch.cross_entropy_backward(&x, &y, &ce, None)?;
+        batch.cross_entropy_backward_in_place(&x, &y, &ce, None)?;
+        batch.nll(&x, &y, &nll)?;
+        let out = batch.nll_backward(&x, &y, &nll, None)?;
+        let _ = batch.read(&out.loss)?;
+        batch.bce(&p, &p, &Bce { reduction })?;
+        batch.bce_backward(&p, &p, &Bce { reduction }, None)?;
+        batch.bce_with_logits(&p, &p, &BceWithLogits { reduction })?;
+        batch.bce_with_logits_backward(&p, &p, &BceWithLogits { reduction }, None)?;
+        batch.mse(&p, &p, &Mse { reduction })?;
+        batch.mse_backward(&p, &p, &Mse { reduction }, None)?;
+    }
+    let log_probs = batch.log_softmax(&x)?;
+    batch.log_softmax_backward(&log_probs, &x)?;
+    let relu = batch.relu(&x)?;
+    batch.relu_backward(&relu, &x)?;
+    let sigmoid = batch.sigmoid(&x)?;
+    batch.sigmoid_backward(&sigmoid, &x)?;
+    let bias = Tensor::from_slice(gpu, [7], &[0.0; 7])?;
+    let c = batch.matmul(Layout::Nt, &x, &w, Some(&bias))?;
+    batch.matmul(Layout::Nn, &c, &w, None)?;
+    let parameters = Parameters::new(gpu, &[("w", [7, 20].into(), &[0.0; 140]), ("b", [7].into(), &[0.0; 7])])?;
+    batch.matmul_into(Layout::Tn, &c, &x, None, &parameters.grad("w")?)?;
+    batch.column_sum_into(&c, &parameters.grad("b")?)?;
+    batch.column_sum(&c)?;
+    let mut momentum = Momentum::new(gpu, parameters.values().shape().clone())?;
+    for (momentum_factor, nesterov) in [(0.0, false), (0.9, false), (0.9, true)] {
+        let options = Sgd { momentum: momentum_factor, nesterov, ..Default::default() };
+        batch.sgd(parameters.values(), parameters.grads(), Some(&mut momentum), &options)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn everything_records_and_validates() {
+    let gpu = noop();
+    let scope = gpu.device().push_error_scope(wgpu::ErrorFilter::Validation);
+    for family in [Family::Gpu, Family::CpuSimd] {
+        for max_binding in [gpu.caps().max_binding, Caps::MIN_BINDING] {
+            let gpu = gpu.with_caps(Caps { family, max_binding, ..gpu.caps().clone() }).unwrap();
+            let mut batch = gpu.batch();
+            record_everything(&gpu, &mut batch).unwrap();
+            batch.submit();
+        }
+    }
+    let error = pollster::block_on(scope.pop());
+    assert!(error.is_none(), "{error:?}");
+}
+
+#[test]
+fn a_second_round_creates_no_buffers() {
+    let gpu = noop();
+    let round = || {
+        let mut batch = gpu.batch();
+        record_everything(&gpu, &mut batch).unwrap();
+        batch.submit();
+    };
+    round();
+    // Tickets that are dropped unread keep their staging buffers from being used again: wait for what the first round mapped.
+    gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    let before = gpu.counters().buffers_created;
+    round();
+    let staging_of_dropped_tickets = 3;
+    assert_eq!(gpu.counters().buffers_created, before + staging_of_dropped_tickets);
+}

@@ -1,0 +1,247 @@
+//! Values that arithmetic alone gets wrong: infinities, NaN, ignored rows, targets that are no class.
+
+use crate::common::*;
+use xent::{Bce, BceWithLogits, CrossEntropy, Error, Nll, Reduction, Tensor, cpu};
+
+const INF: f32 = f32::INFINITY;
+const NAN: f32 = f32::NAN;
+const NONE: CrossEntropy = CrossEntropy { reduction: Reduction::None, ignore_index: -100 };
+
+#[test]
+fn rows_with_infinities_and_nan() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        // Short rows and rows that a whole workgroup shares, with the special value first, last and in between.
+        for classes in [4usize, 50, 3000] {
+            for at in [0, classes / 2, classes - 1] {
+                let mut logits = random(1, 8 * classes, 2.0);
+                let mut row = |row: usize, value: f32| logits[row * classes + at] = value;
+                row(0, NAN);
+                row(1, INF);
+                row(2, -INF);
+                row(3, f32::from_bits(0xffff_ffff));
+                row(4, f32::MAX);
+                row(5, f32::MIN);
+                logits[6 * classes..7 * classes].fill(-INF);
+                logits[7 * classes..].fill(f32::MIN);
+                let shape = [8, classes];
+                for target in [at, (at + 1) % classes] {
+                    let targets = vec![target as i64; 8];
+                    let x = Tensor::from_slice(&gpu, shape, &logits).unwrap();
+                    let y = Tensor::targets(&gpu, [8], &targets, classes, -100).unwrap();
+                    let [loss, grad, log_probs] = eval(&gpu, |b| {
+                        let out = b.cross_entropy_backward(&x, &y, &NONE, None)?;
+                        Ok([out.loss, out.grad, b.log_softmax(&x)?])
+                    });
+                    let want = cpu::cross_entropy_backward(&logits, &shape, &targets, &NONE, None).unwrap();
+                    let what = format!("{classes} classes, special at {at}, target {target}");
+                    close(&what, &loss, &want.loss, 1e-6, 1e-6);
+                    close(&format!("grad {what}"), &grad, &want.grad, 2e-6, 2e-7);
+                    let want = cpu::log_softmax(&logits, &shape).unwrap();
+                    close(&format!("log_softmax {what}"), &log_probs, &want, 1e-6, 1e-6);
+                    // What the reference says, said once by hand.
+                    assert!(loss[0].is_nan() && loss[1].is_nan() && loss[3].is_nan() && loss[6].is_nan());
+                    assert_eq!(loss[2] == INF, target == at, "-infinity costs +infinity where it is the target");
+                    assert!(grad[2 * classes..3 * classes].iter().all(|g| g.is_finite()));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn ignored_rows_cost_nothing_whatever_they_hold() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        for classes in [3usize, 70] {
+            let mut logits = random(1, 4 * classes, 2.0);
+            logits[classes] = NAN;
+            logits[2 * classes..3 * classes].fill(-INF);
+            for ignore_index in [-100, 2, 255, i64::MIN, i64::MAX] {
+                let options = CrossEntropy { ignore_index, ..Default::default() };
+                let x = Tensor::from_slice(&gpu, [4, classes], &logits).unwrap();
+                let targets = [0, ignore_index, ignore_index, 1];
+                let y = Tensor::targets(&gpu, [4], &targets, classes, ignore_index).unwrap();
+                let [loss, grad] = eval(&gpu, |b| {
+                    let out = b.cross_entropy_backward(&x, &y, &options, None)?;
+                    Ok([out.loss, out.grad])
+                });
+                let want =
+                    cpu::cross_entropy_backward(&logits, &[4, classes], &targets, &options, None).unwrap();
+                close("loss", &loss, &want.loss, 1e-6, 1e-6);
+                close("grad", &grad, &want.grad, 2e-6, 2e-7);
+                let ignored = &grad[classes..3 * classes];
+                assert!(ignored.iter().all(|g| g.to_bits() == 0), "exactly 0: {ignored:?}");
+
+                // All ignored: the mean is NaN, the sum 0, the gradient 0.
+                let y = Tensor::targets(&gpu, [4], &[ignore_index; 4], classes, ignore_index).unwrap();
+                let nll = Nll { ignore_index, ..Default::default() };
+                let sum = CrossEntropy { reduction: Reduction::Sum, ignore_index };
+                let [mean, grad, sum, nll, nll_grad] = eval(&gpu, |b| {
+                    let out = b.cross_entropy_backward(&x, &y, &options, None)?;
+                    let nll = b.nll_backward(&x, &y, &nll, None)?;
+                    Ok([out.loss, out.grad, b.cross_entropy(&x, &y, &sum)?, nll.loss, nll.grad])
+                });
+                assert!(mean[0].is_nan() && nll[0].is_nan());
+                assert_eq!(sum, [0.0]);
+                assert!(grad.iter().chain(&nll_grad).all(|g| g.to_bits() == 0));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_target_on_the_gpu_that_is_no_class_poisons_its_row_and_is_reported() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        for (classes, bad) in [(3usize, 3), (3, -1), (50, i32::MAX), (50, i32::MIN + 1)] {
+            // Later than one block of the count, so that its combination is tested too.
+            let rows = 1500;
+            let logits = random(1, rows * classes, 1.0);
+            let mut targets = vec![1; rows];
+            targets[1300] = bad;
+            targets[1400] = bad;
+            let x = Tensor::from_slice(&gpu, [rows, classes], &logits).unwrap();
+            // As an application would: the targets never were a checked host slice.
+            let y = Tensor::<i32>::from_slice(&gpu, [rows], &targets).unwrap();
+            let mut batch = gpu.batch();
+            let out = batch.cross_entropy_backward(&x, &y, &NONE, None).unwrap();
+            let mean = batch.cross_entropy(&x, &y, &CrossEntropy::default()).unwrap();
+            // A view of the results' buffers that carries no check, to see the poison itself.
+            let bare = |t: &Tensor<f32>| {
+                Tensor::<f32>::from_buffer(&gpu, t.buffer().clone(), t.offset(), t.shape().clone()).unwrap()
+            };
+            let mut bare_values = [&out.loss, &out.grad, &mean].map(|t| batch.read(&bare(t)).unwrap());
+            let mut checked = [&out.loss, &out.grad, &mean].map(|t| batch.read(t).unwrap());
+            batch.submit();
+            for ticket in &mut checked {
+                let error = ticket.wait(TIMEOUT).unwrap_err();
+                assert!(matches!(error, Error::Data { position: 1300, .. }), "{error}");
+            }
+            let [loss, grad, mean] = bare_values.each_mut().map(|t| t.wait(TIMEOUT).unwrap());
+            assert!(mean[0].is_nan());
+            for row in 0..rows {
+                let poisoned = row == 1300 || row == 1400;
+                assert_eq!(loss[row].is_nan(), poisoned, "loss of row {row}");
+                let row_grad = &grad[row * classes..(row + 1) * classes];
+                assert!(row_grad.iter().all(|g| g.is_nan() == poisoned), "gradient of row {row}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bce_at_its_ends_and_outside() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        let p = [0.0, 0.0, 1.0, 1.0, -0.0, 1e-40, 0.5, 1e-45, 1.0 - 6e-8, 1e-12];
+        let y = [0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.5, 0.0, 1.0, 0.25];
+        let tp = Tensor::from_slice(&gpu, [10], &p).unwrap();
+        let ty = Tensor::from_slice(&gpu, [10], &y).unwrap();
+        let none = Bce { reduction: Reduction::None };
+        let [loss, grad] = eval(&gpu, |b| {
+            let out = b.bce_backward(&tp, &ty, &none, None)?;
+            Ok([out.loss, out.grad])
+        });
+        let want = cpu::bce_backward(&p, &y, &none, None).unwrap();
+        close("loss", &loss, &want.loss, 1e-6, 1e-45);
+        close("grad", &grad, &want.grad, 1e-6, 1e-45);
+        assert_eq!(loss[1], 100.0);
+        assert_eq!(grad[1], -1e12);
+
+        for (which, bad) in [(0, -0.1), (0, 1.5), (0, NAN), (1, -1e-45), (1, f32::from_bits(0x3f80_0001)), (1, -NAN), (0, INF)] {
+            let mut data = [unit(1, 3000), unit(2, 3000)];
+            data[which][2100] = bad;
+            let [tp, ty] = data.each_ref().map(|v| Tensor::from_slice(&gpu, [3000], v).unwrap());
+            for reduction in [Reduction::None, Reduction::Mean] {
+                let error = try_eval(&gpu, |b| Ok([b.bce(&tp, &ty, &Bce { reduction })?])).unwrap_err();
+                assert!(matches!(error, Error::Data { op: "bce", position: 2100, .. }), "{error}");
+            }
+            let [unchecked] = eval(&gpu, |b| {
+                let loss = b.bce(&tp, &ty, &none)?;
+                Ok([Tensor::from_buffer(&gpu, loss.buffer().clone(), 0, [3000])?])
+            });
+            assert!(unchecked.iter().enumerate().all(|(i, l)| l.is_nan() == (i == 2100)));
+        }
+    }
+}
+
+#[test]
+fn bce_with_logits_takes_its_limits() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        #[rustfmt::skip]
+        let cases = [
+            // (logit, target, loss, gradient)
+            (INF, 1.0, 0.0, 0.0), (INF, 0.0, INF, 1.0), (-INF, 0.0, 0.0, 0.0), (-INF, 1.0, INF, -1.0),
+            (INF, 0.5, INF, 0.5), (-INF, 0.5, INF, -0.5),
+            (0.0, 0.0, std::f32::consts::LN_2, 0.5), (0.0, 1.0, std::f32::consts::LN_2, -0.5),
+            (f32::MAX, 1.0, 0.0, 0.0), (f32::MIN, 1.0, f32::MAX, -1.0), (200.0, 0.0, 200.0, 1.0),
+            (NAN, 0.0, NAN, NAN), (0.0, NAN, NAN, NAN), (-NAN, 1.0, NAN, NAN), (INF, NAN, NAN, NAN),
+        ];
+        let x = cases.map(|c| c.0);
+        let y = cases.map(|c| c.1);
+        let [tx, ty] = [x, y].map(|v| Tensor::from_slice(&gpu, [v.len()], &v).unwrap());
+        let none = BceWithLogits { reduction: Reduction::None };
+        let [loss, grad] = eval(&gpu, |b| {
+            let out = b.bce_with_logits_backward(&tx, &ty, &none, None)?;
+            Ok([out.loss, out.grad])
+        });
+        let reference = cpu::bce_with_logits_backward(&x, &y, &none, None).unwrap();
+        close("loss", &loss, &reference.loss, 1e-6, 0.0);
+        close("grad", &grad, &reference.grad, 1e-6, 0.0);
+        close("loss", &loss, &cases.map(|c| f64::from(c.2)), 1e-6, 0.0);
+        close("grad", &grad, &cases.map(|c| f64::from(c.3)), 1e-6, 0.0);
+
+        // Right and confident: tiny losses and gradients keep their digits.
+        let x: Vec<f32> = (0..100).map(|i| i as f32 - 50.0).collect();
+        let y: Vec<f32> = x.iter().map(|&x| f32::from(u8::from(x > 0.0))).collect();
+        let [tx, ty] = [&x, &y].map(|v| Tensor::from_slice(&gpu, [100], v).unwrap());
+        let [loss, grad] = eval(&gpu, |b| {
+            let out = b.bce_with_logits_backward(&tx, &ty, &none, None)?;
+            Ok([out.loss, out.grad])
+        });
+        let reference = cpu::bce_with_logits_backward(&x, &y, &none, None).unwrap();
+        close("loss", &loss, &reference.loss, 1e-6, 0.0);
+        close("grad", &grad, &reference.grad, 1e-6, 0.0);
+    }
+}
+
+#[test]
+fn maps_of_special_values() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        let x = [0.0, -0.0, INF, -INF, NAN, -NAN, f32::MIN, 1e-45, -1e-45];
+        let g = [1.0; 9];
+        let [tx, tg] = [x, g].map(|v| Tensor::from_slice(&gpu, [9], &v).unwrap());
+        let [relu, relu_grad, sigmoid] = eval(&gpu, |b| {
+            let relu = b.relu(&tx)?;
+            Ok([relu.clone(), b.relu_backward(&relu, &tg)?, b.sigmoid(&tx)?])
+        });
+        close("relu", &relu, &cpu::relu(&x), 0.0, 0.0);
+        close("relu_backward", &relu_grad, &cpu::relu_backward(&relu, &g).unwrap(), 0.0, 0.0);
+        close("sigmoid", &sigmoid, &cpu::sigmoid(&x), 3e-7, 0.0);
+    }
+}
+
+#[test]
+fn reductions_of_nothing() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        let x = Tensor::<f32>::from_slice(&gpu, [0, 5], &[]).unwrap();
+        let y = Tensor::<i32>::from_slice(&gpu, [0], &[]).unwrap();
+        let e = Tensor::<f32>::from_slice(&gpu, [0], &[]).unwrap();
+        for (reduction, want) in [(Reduction::Mean, Some(NAN)), (Reduction::Sum, Some(0.0)), (Reduction::None, None)] {
+            let out = eval(&gpu, |b| {
+                let ce = b.cross_entropy_backward(&x, &y, &CrossEntropy { reduction, ..NONE }, None)?;
+                let bce = b.bce_backward(&e, &e, &Bce { reduction }, None)?;
+                Ok([ce.loss, bce.loss, ce.grad, bce.grad])
+            });
+            for loss in &out[..2] {
+                assert_eq!(loss.len(), usize::from(want.is_some()));
+                assert!(want.is_none_or(|w| w.to_bits() == loss[0].to_bits() || (w.is_nan() && loss[0].is_nan())));
+            }
+            assert!(out[2].is_empty() && out[3].is_empty());
+        }
+    }
+}
