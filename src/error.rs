@@ -74,9 +74,7 @@ pub enum Error {
         got: String,
     },
     /// Data that was already on the GPU holds a value outside its range. The results that depend on it are NaN.
-    #[error(
-        "{op}: {what} at flat position {position} is out of range; the results that depend on it are NaN"
-    )]
+    #[error("{op}: {what} at flat position {position} is out of range; the results that depend on it are NaN")]
     Data {
         /// The operation that met the value.
         op: &'static str,

@@ -1,7 +1,7 @@
 //! The handle to a device: its queue, its facts, its compiled pipelines and its pool of buffers.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::caps::{Caps, Family};
 use crate::error::{Error, Result};
@@ -100,20 +100,16 @@ impl Gpu {
     /// # Errors
     /// [`Error::NoAdapter`] with a list of what there is, or [`Error::RequestDevice`].
     pub async fn request(wanted: &str) -> Result<Self> {
-        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-        // Debug builds would otherwise ask the driver for validation layers; what reaches wgpu is already validated.
-        descriptor.flags = wgpu::InstanceFlags::empty().with_env();
-        let instance = wgpu::Instance::new(descriptor);
-        let adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
-        let adapter = pick_adapter(adapters, wanted)?;
+        let adapter = find_adapter(wanted).await?;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("xent"),
             required_limits: adapter.limits(),
             ..wgpu::DeviceDescriptor::default()
         };
-        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|source| {
-            Error::RequestDevice { adapter: adapter.get_info().name, source }
-        })?;
+        let (device, queue) = adapter
+            .request_device(&descriptor)
+            .await
+            .map_err(|source| Error::RequestDevice { adapter: adapter.get_info().name, source })?;
         Self::new(device, queue)
     }
 
@@ -160,7 +156,6 @@ impl Gpu {
     }
 
     /// Starts a batch: work for one submission, in an encoder of its own.
-    #[must_use]
     pub fn batch(&self) -> Batch {
         Batch::new(self)
     }
@@ -237,45 +232,56 @@ impl Gpu {
     }
 }
 
-fn pick_adapter(adapters: Vec<wgpu::Adapter>, wanted: &str) -> Result<wgpu::Adapter> {
+/// The best adapter that fits `wanted`. OpenGL is looked at only if nothing else fits: starting it is slow, and on a machine
+/// without a display its libraries complain on the standard error.
+async fn find_adapter(wanted: &str) -> Result<wgpu::Adapter> {
     let wanted = wanted.trim().to_lowercase();
-    let describe = |info: &wgpu::AdapterInfo| {
-        format!("{} ({}, {:?}, {} {})", info.name, info.backend, info.device_type, info.driver, info.driver_info)
-    };
-    let infos: Vec<_> = adapters.iter().map(wgpu::Adapter::get_info).collect();
-    // The name of a backend means that backend even where some adapter's name contains the same letters.
-    let is_backend = infos.iter().any(|info| info.backend.to_str() == wanted);
-    let fits = |info: &wgpu::AdapterInfo| match is_backend {
-        true => info.backend.to_str() == wanted,
-        false => describe(info).to_lowercase().contains(&wanted),
-    };
-    let rank = |info: &wgpu::AdapterInfo| {
-        let device = match info.device_type {
-            wgpu::DeviceType::DiscreteGpu => 0,
-            wgpu::DeviceType::IntegratedGpu => 1,
-            wgpu::DeviceType::VirtualGpu => 2,
-            wgpu::DeviceType::Cpu => 3,
-            wgpu::DeviceType::Other => 4,
+    let mut seen = Vec::new();
+    for backends in [wgpu::Backends::all() - wgpu::Backends::GL, wgpu::Backends::GL] {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+        descriptor.backends &= backends;
+        // Debug builds would otherwise ask the driver for validation layers; what reaches wgpu is already validated.
+        descriptor.flags = wgpu::InstanceFlags::empty().with_env();
+        let instance = wgpu::Instance::new(descriptor);
+        let adapters = instance.enumerate_adapters(backends).await;
+        let infos: Vec<_> = adapters.iter().map(wgpu::Adapter::get_info).collect();
+        // The name of a backend means that backend even where some adapter's name contains the same letters.
+        let is_backend = wgpu::Backend::ALL.iter().any(|backend| backend.to_str() == wanted);
+        let fits = |info: &wgpu::AdapterInfo| match is_backend {
+            true => info.backend.to_str() == wanted,
+            false => describe_adapter(info).to_lowercase().contains(&wanted),
         };
-        (device, info.backend == wgpu::Backend::Gl)
-    };
-    let available = match infos.is_empty() {
-        true => "none; a software adapter comes with Debian's package mesa-vulkan-drivers".to_owned(),
-        false => infos.iter().map(describe).collect::<Vec<_>>().join("; "),
-    };
-    adapters
-        .into_iter()
-        .zip(infos)
-        .filter(|(_, info)| fits(info))
-        .min_by_key(|(_, info)| rank(info))
-        .map(|(adapter, _)| adapter)
-        .ok_or_else(|| Error::NoAdapter {
-            wanted: match wanted.is_empty() {
-                true => "at all".to_owned(),
-                false => format!("matches {wanted:?} (variable {})", Gpu::ADAPTER_VARIABLE),
-            },
-            available,
-        })
+        seen.extend(infos.iter().map(describe_adapter));
+        let fitting = adapters.into_iter().zip(infos).filter(|(_, info)| fits(info));
+        if let Some((adapter, _)) = fitting.min_by_key(|(_, info)| rank(info.device_type)) {
+            return Ok(adapter);
+        }
+    }
+    Err(Error::NoAdapter {
+        wanted: match wanted.is_empty() {
+            true => "at all".to_owned(),
+            false => format!("matches {wanted:?} (variable {})", Gpu::ADAPTER_VARIABLE),
+        },
+        available: match seen.is_empty() {
+            true => "none; a software adapter comes with Debian's package mesa-vulkan-drivers".to_owned(),
+            false => seen.join("; "),
+        },
+    })
+}
+
+fn describe_adapter(info: &wgpu::AdapterInfo) -> String {
+    let wgpu::AdapterInfo { name, backend, device_type, driver, driver_info, .. } = info;
+    format!("{name} ({backend}, {device_type:?}, {driver} {driver_info})")
+}
+
+fn rank(device_type: wgpu::DeviceType) -> u32 {
+    match device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Cpu => 3,
+        wgpu::DeviceType::Other => 4,
+    }
 }
 
 /// Runs wgpu calls that create something and turns what wgpu would report elsewhere into an error.

@@ -162,10 +162,7 @@ pub(crate) fn compose(kernel: &Kernel, variant: &Variant) -> String {
             false => element,
         };
         let binding = slot + 1;
-        let _ = writeln!(
-            text,
-            "@group(0) @binding({binding}) var<storage, {access}> {name}_data: array<{item}>;"
-        );
+        let _ = writeln!(text, "@group(0) @binding({binding}) var<storage, {access}> {name}_data: array<{item}>;");
     }
     for (i, binding) in kernel.bindings.iter().enumerate() {
         let present = variant.absent & (1 << i) == 0;
@@ -251,9 +248,10 @@ fn compile(device: &wgpu::Device, kernel: &Kernel, variant: &Variant) -> Compile
         count: None,
     };
     let params = entry(0, wgpu::BufferBindingType::Uniform, true);
-    let storage = bound(kernel, variant).into_iter().enumerate().map(|(slot, (_, read_only))| {
-        entry(slot + 1, wgpu::BufferBindingType::Storage { read_only }, false)
-    });
+    let storage = bound(kernel, variant)
+        .into_iter()
+        .enumerate()
+        .map(|(slot, (_, read_only))| entry(slot + 1, wgpu::BufferBindingType::Storage { read_only }, false));
     let entries: Vec<_> = std::iter::once(params).chain(storage).collect();
     let label = Some(kernel.label);
     let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
@@ -296,7 +294,12 @@ mod tests {
         let absences: Vec<u32> = std::iter::once(0).chain(outputs.map(|(i, _)| 1 << i)).collect();
         let mut all = Vec::new();
         for vec4 in [false, true] {
-            all.extend(absences.iter().map(|&absent| Variant { constants: constants.clone(), vec4, in_place: false, absent }));
+            all.extend(absences.iter().map(|&absent| Variant {
+                constants: constants.clone(),
+                vec4,
+                in_place: false,
+                absent,
+            }));
             if over {
                 all.push(Variant { constants: constants.clone(), vec4, in_place: true, absent: 0 });
             }
@@ -345,9 +348,9 @@ mod tests {
             for variant in variants(kernel) {
                 let module = parse(kernel, &variant);
                 let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), caps);
-                let info = validator
-                    .validate(&module)
-                    .unwrap_or_else(|e| panic!("{} {variant:?}: {}", kernel.label, e.emit_to_string(&compose(kernel, &variant))));
+                let info = validator.validate(&module).unwrap_or_else(|e| {
+                    panic!("{} {variant:?}: {}", kernel.label, e.emit_to_string(&compose(kernel, &variant)))
+                });
                 let entry = info.get_entry_point(0);
                 let mut slots = Vec::new();
                 for (handle, global) in module.global_variables.iter() {
@@ -363,7 +366,8 @@ mod tests {
                     slots.push((binding.binding as usize, name.to_owned()));
                 }
                 slots.sort();
-                let names = bound(kernel, &variant).into_iter().map(|(i, _)| format!("{}_data", kernel.bindings[i].name));
+                let names =
+                    bound(kernel, &variant).into_iter().map(|(i, _)| format!("{}_data", kernel.bindings[i].name));
                 let want: Vec<_> = std::iter::once("params".to_owned()).chain(names).enumerate().collect();
                 assert_eq!(slots, want, "{} {variant:?}", kernel.label);
             }

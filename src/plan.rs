@@ -124,7 +124,9 @@ mod tests {
     #[test]
     fn no_rows_are_no_ranges_and_a_row_too_large_is_an_error() {
         let cut = Cut { op: "t", rows: 0, row_bytes: &[1 << 40], granule: 1, groups_per_granule: 1 };
-        assert!(matches!(cut.ranges(&caps(16384, 1)), Err(Error::Limit { needed, allowed: 16128, .. }) if needed == 1 << 40));
+        assert!(
+            matches!(cut.ranges(&caps(16384, 1)), Err(Error::Limit { needed, allowed: 16128, .. }) if needed == 1 << 40)
+        );
         let cut = Cut { row_bytes: &[0], ..cut };
         assert_eq!(cut.ranges(&caps(16384, 1)).unwrap(), []);
     }

@@ -144,7 +144,7 @@ mod tests {
     fn size_classes_hold_what_was_asked_and_waste_little() {
         for bytes in (16..70_000).step_by(16) {
             let class = size_class(bytes);
-            assert!(class >= bytes && class % 16 == 0, "{bytes} -> {class}");
+            assert!(class >= bytes && class.is_multiple_of(16), "{bytes} -> {class}");
             assert!(class - bytes <= (bytes / 4).max(16), "{bytes} -> {class}");
             assert_eq!(class, size_class(class), "a class is its own class");
         }

@@ -129,12 +129,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// [`Error::Buffer`] if the buffer lacks the usages `STORAGE | COPY_SRC | COPY_DST`, is too small, or the offset is no
     /// multiple of 4.
-    pub fn from_buffer(
-        gpu: &Gpu,
-        buffer: wgpu::Buffer,
-        offset: u64,
-        shape: impl Into<Shape>,
-    ) -> Result<Self> {
+    pub fn from_buffer(gpu: &Gpu, buffer: wgpu::Buffer, offset: u64, shape: impl Into<Shape>) -> Result<Self> {
         const OP: &str = "from_buffer";
         let shape = shape.into();
         let fail = |expected: String, got: String| Error::Buffer { op: OP, expected, got };
@@ -206,12 +201,8 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// [`Error::Shape`] if the tensor is a scalar or the range is outside the first dimension.
     pub fn rows(&self, rows: Range<usize>) -> Result<Self> {
-        let fail = |expected: String| Error::Shape {
-            op: "rows",
-            what: "the range",
-            expected,
-            got: format!("{rows:?}"),
-        };
+        let fail =
+            |expected: String| Error::Shape { op: "rows", what: "the range", expected, got: format!("{rows:?}") };
         let Some((&first, rest)) = self.shape.split_first() else {
             return Err(fail("a tensor with a first dimension".into()));
         };

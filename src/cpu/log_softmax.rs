@@ -34,11 +34,7 @@ pub fn log_softmax<T: Copy + Into<f64>>(logits: &[T], shape: &[usize]) -> Result
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if a slice is not of the shape's size.
-pub fn log_softmax_backward<T: Copy + Into<f64>>(
-    log_probs: &[T],
-    shape: &[usize],
-    upstream: &[T],
-) -> Result<Vec<f64>> {
+pub fn log_softmax_backward<T: Copy + Into<f64>>(log_probs: &[T], shape: &[usize], upstream: &[T]) -> Result<Vec<f64>> {
     let op = "cpu::log_softmax_backward";
     let dims = Classes::of(op, shape, log_probs.len())?;
     expect_len(op, "upstream", upstream.len(), log_probs.len())?;

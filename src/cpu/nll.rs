@@ -7,12 +7,7 @@ use crate::options::Nll;
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if a slice does not fit the shape; [`Error::Value`](crate::Error::Value) with the first
 /// target that is no class.
-pub fn nll<T: Copy + Into<f64>>(
-    log_probs: &[T],
-    shape: &[usize],
-    targets: &[i64],
-    options: &Nll,
-) -> Result<Vec<f64>> {
+pub fn nll<T: Copy + Into<f64>>(log_probs: &[T], shape: &[usize], targets: &[i64], options: &Nll) -> Result<Vec<f64>> {
     Ok(nll_backward(log_probs, shape, targets, options, None)?.loss)
 }
 

@@ -9,12 +9,7 @@ use crate::options::Sgd;
 /// # Errors
 /// [`Error::Value`](crate::Error::Value) as [`Sgd::validate`]; [`Error::Shape`](crate::Error::Shape) if the slices differ in
 /// length.
-pub fn sgd<T: Copy + Into<f64>>(
-    values: &mut [f64],
-    grads: &[T],
-    velocity: &mut Vec<f64>,
-    options: &Sgd,
-) -> Result<()> {
+pub fn sgd<T: Copy + Into<f64>>(values: &mut [f64], grads: &[T], velocity: &mut Vec<f64>, options: &Sgd) -> Result<()> {
     let op = "cpu::sgd";
     options.validate()?;
     expect_len(op, "grads", grads.len(), values.len())?;

@@ -68,7 +68,12 @@ impl Recorder<'_> {
     /// ```
     ///
     /// The definition is PyTorch's `torch.nn.functional.binary_cross_entropy_with_logits`.
-    pub fn bce_with_logits(&mut self, logits: &Tensor<f32>, targets: &Tensor<f32>, options: &BceWithLogits) -> Result<Tensor<f32>> {
+    pub fn bce_with_logits(
+        &mut self,
+        logits: &Tensor<f32>,
+        targets: &Tensor<f32>,
+        options: &BceWithLogits,
+    ) -> Result<Tensor<f32>> {
         Ok(self.elementwise_loss(&call("bce_with_logits", Grad::No, logits, targets, options, None))?.loss)
     }
 

@@ -91,12 +91,9 @@ impl Recorder<'_> {
                 scale: mean_scale(call.reduction, count),
             };
             let workgroup = self.gpu().caps().workgroup_size();
-            let variant = Variant {
-                vec4: true,
-                ..Variant::new(&[workgroup, u32::from(grad.is_some()), u32::from(unreduced)])
-            };
-            let slots =
-                [Some(&x), Some(&y), Some(&upstream), loss_window.as_ref(), grad_window.as_ref(), Some(&to)];
+            let variant =
+                Variant { vec4: true, ..Variant::new(&[workgroup, u32::from(grad.is_some()), u32::from(unreduced)]) };
+            let slots = [Some(&x), Some(&y), Some(&upstream), loss_window.as_ref(), grad_window.as_ref(), Some(&to)];
             self.dispatch(call.kernel, variant, &params, &slots, groups)?;
         }
         let total = self.reduce_pairs(op, &PARTIALS, partials)?;

@@ -93,11 +93,7 @@ impl Recorder<'_> {
     ///
     /// # Cost
     /// Three reads (one from a cache) and one write.
-    pub fn log_softmax_backward(
-        &mut self,
-        log_probs: &Tensor<f32>,
-        upstream: &Tensor<f32>,
-    ) -> Result<Tensor<f32>> {
+    pub fn log_softmax_backward(&mut self, log_probs: &Tensor<f32>, upstream: &Tensor<f32>) -> Result<Tensor<f32>> {
         let op = "log_softmax_backward";
         self.own(op, "log_probs", log_probs)?;
         self.own(op, "upstream", upstream)?;

@@ -37,12 +37,8 @@ impl Recorder<'_> {
         for range in ranges {
             let (first, len) = (range.start.into(), u64::from(range.end - range.start));
             let (from, to) = (self.window(x, first, len), self.window(&y, first, len));
-            let params = ForwardParams {
-                count: range.end - range.start,
-                block: BLOCK,
-                x_base: from.base,
-                y_base: to.base,
-            };
+            let params =
+                ForwardParams { count: range.end - range.start, block: BLOCK, x_base: from.base, y_base: to.base };
             let variant = Variant { vec4: true, ..Variant::new(&[self.gpu().caps().workgroup_size()]) };
             self.dispatch(kernel, variant, &params, &[Some(&from), Some(&to)], len.div_ceil(BLOCK.into()))?;
         }

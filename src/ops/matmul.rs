@@ -273,4 +273,3 @@ impl Recorder<'_> {
         self.dispatch(kernel, variant, &params, &[a.as_ref(), b.as_ref(), bias.as_ref(), c.as_ref()], groups)
     }
 }
-

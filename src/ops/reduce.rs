@@ -81,8 +81,7 @@ impl Recorder<'_> {
             let groups = u64::from(count.div_ceil(BLOCK));
             let from = self.window(values, range.start.into(), count.into());
             let to = self.window(&partials, u64::from(range.start / BLOCK) * 2, groups * 2);
-            let params =
-                ValuesParams { count, block: BLOCK, values_base: from.base, partials_base: to.base };
+            let params = ValuesParams { count, block: BLOCK, values_base: from.base, partials_base: to.base };
             let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
             self.dispatch(&VALUES, variant, &params, &[Some(&from), Some(&to)], groups)?;
         }
@@ -103,8 +102,7 @@ impl Recorder<'_> {
                 let groups = u64::from(count.div_ceil(BLOCK));
                 let from = self.window(&pairs_in, u64::from(range.start) * 2, u64::from(count) * 2);
                 let to = self.window(&pairs_out, u64::from(range.start / BLOCK) * 2, groups * 2);
-                let params =
-                    PartialsParams { count, block: BLOCK, input_base: from.base, partials_base: to.base };
+                let params = PartialsParams { count, block: BLOCK, input_base: from.base, partials_base: to.base };
                 let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
                 self.dispatch(kernel, variant, &params, &[Some(&from), Some(&to)], groups)?;
             }

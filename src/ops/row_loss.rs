@@ -157,8 +157,7 @@ impl Recorder<'_> {
                 in_place,
                 ..Variant::new(&[workgroup, lanes, u32::from(call.grad != Grad::No)])
             };
-            let slots =
-                [from.as_ref(), Some(&targets), Some(&counted), Some(&upstream), Some(&loss), to.as_ref()];
+            let slots = [from.as_ref(), Some(&targets), Some(&counted), Some(&upstream), Some(&loss), to.as_ref()];
             let groups = u64::from(count).div_ceil(u64::from(workgroup / lanes));
             self.dispatch(call.kernel, variant, &params, &slots, groups)?;
         }

@@ -1,5 +1,6 @@
 //! The shared device, inputs, and comparisons.
 
+use std::io::Write as _;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -16,12 +17,12 @@ pub fn gpu() -> Option<MutexGuard<'static, Gpu>> {
         let policy = std::env::var("XENT_GPU").unwrap_or_else(|_| "auto".to_owned());
         match (Gpu::headless(), policy.as_str()) {
             (Ok(gpu), "auto" | "require") => {
-                eprintln!("adapter: {}", gpu.describe());
+                say(&format!("adapter: {}", gpu.describe()));
                 Some(Mutex::new(gpu))
             }
             (Err(error), "require") => panic!("XENT_GPU=require: {error}"),
             (Err(error), "auto") if std::env::var_os("XENT_ADAPTER").is_none() => {
-                eprintln!("SKIPPED: every test that needs a GPU, because there is {error}");
+                say(&format!("SKIPPED: every test that needs a GPU, because there is {error}"));
                 None
             }
             (Err(error), "auto") => panic!("{error}"),
@@ -29,6 +30,11 @@ pub fn gpu() -> Option<MutexGuard<'static, Gpu>> {
         }
     });
     shared.as_ref().map(|gpu| gpu.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Prints past the test harness, which keeps what passing tests print with macros to itself.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// The device with each family of kernels.
@@ -45,10 +51,7 @@ pub fn tiny(gpu: &Gpu) -> [Gpu; 2] {
 }
 
 /// Records with `record`, submits once, and reads what it returned.
-pub fn eval<const N: usize>(
-    gpu: &Gpu,
-    record: impl FnOnce(&mut Batch) -> Result<[Tensor<f32>; N]>,
-) -> [Vec<f32>; N] {
+pub fn eval<const N: usize>(gpu: &Gpu, record: impl FnOnce(&mut Batch) -> Result<[Tensor<f32>; N]>) -> [Vec<f32>; N] {
     try_eval(gpu, record).unwrap()
 }
 
@@ -97,7 +100,6 @@ pub fn close(what: &str, got: &[f32], want: &[f64], rel: f64, abs: f64) {
         assert!(fine, "{what}: element {i}: got {got:e}, want {want:e}");
     }
 }
-
 
 #[track_caller]
 pub fn same_bits(what: &str, a: &[f32], b: &[f32]) {

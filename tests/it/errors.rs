@@ -26,10 +26,7 @@ fn shapes() {
         b.cross_entropy(&x, &y5, &ce),
         "cross_entropy: targets must have shape [4] for logits of shape [4, 3], got shape [5]",
     );
-    says(
-        b.cross_entropy(&scalar, &y, &ce),
-        "cross_entropy: logits must have 1 or more dimensions, got shape []",
-    );
+    says(b.cross_entropy(&scalar, &y, &ce), "cross_entropy: logits must have 1 or more dimensions, got shape []");
     says(
         b.cross_entropy_backward(&x, &y, &ce, Some(&tensor(&[4]))),
         "cross_entropy_backward: upstream must have shape [], got shape [4]",
@@ -39,10 +36,7 @@ fn shapes() {
         b.cross_entropy_backward(&x, &y, &none, Some(&tensor(&[3]))),
         "cross_entropy_backward: upstream must have shape [] or [4], got shape [3]",
     );
-    says(
-        b.bce(&x, &tensor(&[3, 4]), &Bce::default()),
-        "bce: targets must have shape [4, 3], got shape [3, 4]",
-    );
+    says(b.bce(&x, &tensor(&[3, 4]), &Bce::default()), "bce: targets must have shape [4, 3], got shape [3, 4]");
     says(
         b.mse_backward(&x, &x, &Mse::default(), Some(&tensor(&[4, 3]))),
         "mse_backward: upstream must have shape [], got shape [4, 3]",
@@ -56,10 +50,7 @@ fn shapes() {
         "matmul: b must have shape [n, 3] for a of shape [4, 3], got shape [5, 4]",
     );
     says(b.matmul(Layout::Nn, &scalar, &x, None), "matmul: a must have 2 dimensions, got shape []");
-    says(
-        b.matmul(Layout::Nt, &x, &x, Some(&tensor(&[3]))),
-        "matmul: bias must have shape [4], got shape [3]",
-    );
+    says(b.matmul(Layout::Nt, &x, &x, Some(&tensor(&[3]))), "matmul: bias must have shape [4], got shape [3]");
     says(
         b.matmul_into(Layout::Nt, &x, &x, None, &tensor(&[4, 3])),
         "matmul: out must have shape [4, 4], got shape [4, 3]",
@@ -67,18 +58,9 @@ fn shapes() {
     says(b.column_sum(&scalar), "column_sum: input must have 2 dimensions, got shape []");
     says(b.relu_backward(&x, &scalar), "relu_backward: upstream must have shape [4, 3], got shape []");
     says(b.log_softmax(&scalar), "log_softmax: logits must have 1 or more dimensions, got shape []");
-    says(
-        b.sgd(&x, &scalar, None, &Sgd::default()),
-        "sgd: grads must have shape [4, 3], got shape []",
-    );
-    says(
-        Tensor::from_slice(&gpu, [2, 2], &[1.0f32]),
-        "write: the slice must have 4 elements for shape [2, 2], got 1",
-    );
-    says(
-        x.reshape([5]),
-        "reshape: the new shape must have the 12 elements of [4, 3], got [5]",
-    );
+    says(b.sgd(&x, &scalar, None, &Sgd::default()), "sgd: grads must have shape [4, 3], got shape []");
+    says(Tensor::from_slice(&gpu, [2, 2], &[1.0f32]), "write: the slice must have 4 elements for shape [2, 2], got 1");
+    says(x.reshape([5]), "reshape: the new shape must have the 12 elements of [4, 3], got [5]");
     says(x.rows(3..5), "rows: the range must have ends within 0..4, got 3..5");
     says(scalar.rows(0..1), "rows: the range must have a tensor with a first dimension, got 0..1");
 }
@@ -228,6 +210,9 @@ fn an_adapter_that_does_not_exist_lists_those_that_do() {
     let Some(gpu) = gpu() else { return };
     let error = pollster::block_on(Gpu::request("no such adapter")).unwrap_err();
     let message = error.to_string();
-    assert!(message.starts_with("no adapter matches \"no such adapter\" (variable XENT_ADAPTER); available: "), "{message}");
+    assert!(
+        message.starts_with("no adapter matches \"no such adapter\" (variable XENT_ADAPTER); available: "),
+        "{message}"
+    );
     assert!(message.contains(&gpu.device().adapter_info().name), "{message}");
 }

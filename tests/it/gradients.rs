@@ -94,7 +94,8 @@ fn maps_and_products() -> Result<()> {
 
     // A layer: output = input * weight^T + bias. Its three gradients are a product in each layout's place and a column sum.
     let (rows, inputs, outputs) = (4, 3, 5);
-    let [input, weight, bias] = [random(6, rows * inputs, 1.0), random(7, outputs * inputs, 1.0), random(8, outputs, 1.0)];
+    let [input, weight, bias] =
+        [random(6, rows * inputs, 1.0), random(7, outputs * inputs, 1.0), random(8, outputs, 1.0)];
     let g = random(9, rows * outputs, 1.0);
     let weights: Vec<f64> = g.iter().copied().map(f64::from).collect();
     let wide = |v: &[f32]| v.iter().copied().map(f64::from).collect::<Vec<f64>>();

@@ -2,7 +2,8 @@
 
 use crate::common::*;
 use xent::{
-    Batch, Bce, BceWithLogits, Caps, CrossEntropy, Error, Gpu, Layout, Momentum, Mse, Nll, Reduction, Result, Sgd, Tensor,
+    Batch, Bce, BceWithLogits, Caps, CrossEntropy, Error, Gpu, Layout, Momentum, Mse, Nll, Reduction, Result, Sgd,
+    Tensor,
 };
 
 /// Compares what `record` gives with the device's limits and with the smallest.
@@ -73,7 +74,8 @@ fn elementwise() {
                 let options = Sgd { lr: 0.1, momentum: 0.9, ..Default::default() };
                 b.sgd(&x, &y, Some(&mut momentum), &options)?;
                 b.sgd(&x, &y, Some(&mut momentum), &options)?;
-                let out = [o0.loss, o0.grad, o1.loss, o1.grad, o2.loss, o2.grad, relu, relu_grad, sigmoid, sigmoid_grad, x];
+                let out =
+                    [o0.loss, o0.grad, o1.loss, o1.grad, o2.loss, o2.grad, relu, relu_grad, sigmoid, sigmoid_grad, x];
                 Ok(out)
             });
         }

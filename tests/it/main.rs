@@ -1,6 +1,9 @@
 //! All integration tests in one binary: they share one device, which one test at a time uses.
 
+#![expect(clippy::cast_possible_truncation, reason = "tests round to f32 on purpose")]
+
 mod common;
+mod digits;
 mod errors;
 mod gradients;
 mod host;

@@ -2,7 +2,8 @@
 
 use xent::wgpu;
 use xent::{
-    Batch, Bce, BceWithLogits, Caps, CrossEntropy, Family, Gpu, Layout, Momentum, Mse, Nll, Parameters, Reduction, Result, Sgd, Tensor,
+    Batch, Bce, BceWithLogits, Caps, CrossEntropy, Family, Gpu, Layout, Momentum, Mse, Nll, Parameters, Reduction,
+    Result, Sgd, Tensor,
 };
 
 fn noop() -> Gpu {
@@ -23,7 +24,7 @@ fn record_everything(gpu: &Gpu, batch: &mut Batch) -> Result<()> {
         batch.cross_entropy_backward_in_place(&x, &y, &ce, None)?;
         batch.nll(&x, &y, &nll)?;
         let out = batch.nll_backward(&x, &y, &nll, None)?;
-        let _ = batch.read(&out.loss)?;
+        drop(batch.read(&out.loss)?);
         batch.bce(&p, &p, &Bce { reduction })?;
         batch.bce_backward(&p, &p, &Bce { reduction }, None)?;
         batch.bce_with_logits(&p, &p, &BceWithLogits { reduction })?;

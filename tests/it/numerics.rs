@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::common::gpu;
+use crate::common::{gpu, say};
 use xent::Gpu;
 use xent::wgpu::{self, util::DeviceExt as _};
 
@@ -156,7 +156,7 @@ fn functions_are_accurate_over_their_whole_range() {
             failures.push(f.name);
         }
     }
-    eprintln!("{report}");
+    say(&report);
     assert!(failures.is_empty(), "{failures:?} are not accurate enough\n{report}");
 }
 

@@ -80,15 +80,15 @@ fn cross_entropy_and_nll() {
                 let (ce, nll) =
                     (CrossEntropy { reduction, ..Default::default() }, Nll { reduction, ..Default::default() });
                 for upstream in upstreams(reduction, &dims) {
-                    let what = format!("{shape:?} x{spread} {reduction:?} {:?} {:?}", upstream.is_some(), gpu.caps().family);
+                    let what =
+                        format!("{shape:?} x{spread} {reduction:?} {:?} {:?}", upstream.is_some(), gpu.caps().family);
                     let g = upstream.as_ref().map(|(s, v)| Tensor::from_slice(&gpu, &s[..], v).unwrap());
                     let host = upstream.as_ref().map(|(_, v)| f64s(v));
                     let [loss, grad, forward] = eval(&gpu, |b| {
                         let out = b.cross_entropy_backward(&x, &y, &ce, g.as_ref())?;
                         Ok([out.loss, out.grad, b.cross_entropy(&x, &y, &ce)?])
                     });
-                    let want =
-                        cpu::cross_entropy_backward(&logits, shape, &targets, &ce, host.as_deref()).unwrap();
+                    let want = cpu::cross_entropy_backward(&logits, shape, &targets, &ce, host.as_deref()).unwrap();
                     same_bits(&what, &loss, &forward);
                     close(&format!("loss {what}"), &loss, &want.loss, 1e-6, 2e-7 * f64::from(spread));
                     close(&format!("grad {what}"), &grad, &want.grad, 2e-6, 2e-7 * largest(upstream.as_ref()));
@@ -122,10 +122,8 @@ fn cross_entropy_of_more_rows_than_a_grid_has_groups() {
         for shape in [[70_001, 3], [66_000, 40]] {
             let logits = random(9, shape[0] * shape[1], 3.0);
             let targets = labels(4, shape[0], shape[1]);
-            let (x, y) = (
-                Tensor::from_slice(&gpu, shape, &logits).unwrap(),
-                upload(&gpu, &[shape[0]], &targets, shape[1]),
-            );
+            let (x, y) =
+                (Tensor::from_slice(&gpu, shape, &logits).unwrap(), upload(&gpu, &[shape[0]], &targets, shape[1]));
             let options = CrossEntropy::default();
             let [loss, grad] = eval(&gpu, |b| {
                 let out = b.cross_entropy_backward(&x, &y, &options, None)?;
@@ -216,7 +214,8 @@ fn elementwise_losses() {
                     same_bits(&what, &a, &f0);
                     same_bits(&what, &b, &f1);
                     same_bits(&what, &c, &f2);
-                    let scale = largest(upstream.as_ref()) / if reduction == Reduction::Mean { len.max(1) as f64 } else { 1.0 };
+                    let scale =
+                        largest(upstream.as_ref()) / if reduction == Reduction::Mean { len.max(1) as f64 } else { 1.0 };
                     let want = cpu::bce_backward(&p, &y, &bce, host).unwrap();
                     close(&format!("bce {what}"), &a, &want.loss, 1e-6, 1e-7);
                     close(&format!("bce grad {what}"), &ag, &want.grad, 1e-6, 3e-7 * scale);

@@ -66,8 +66,7 @@ fn ignored_rows_cost_nothing_whatever_they_hold() {
                     let out = b.cross_entropy_backward(&x, &y, &options, None)?;
                     Ok([out.loss, out.grad])
                 });
-                let want =
-                    cpu::cross_entropy_backward(&logits, &[4, classes], &targets, &options, None).unwrap();
+                let want = cpu::cross_entropy_backward(&logits, &[4, classes], &targets, &options, None).unwrap();
                 close("loss", &loss, &want.loss, 1e-6, 1e-6);
                 close("grad", &grad, &want.grad, 2e-6, 2e-7);
                 let ignored = &grad[classes..3 * classes];
@@ -149,7 +148,9 @@ fn bce_at_its_ends_and_outside() {
         assert_eq!(loss[1], 100.0);
         assert_eq!(grad[1], -1e12);
 
-        for (which, bad) in [(0, -0.1), (0, 1.5), (0, NAN), (1, -1e-45), (1, f32::from_bits(0x3f80_0001)), (1, -NAN), (0, INF)] {
+        for (which, bad) in
+            [(0, -0.1), (0, 1.5), (0, NAN), (1, -1e-45), (1, f32::from_bits(0x3f80_0001)), (1, -NAN), (0, INF)]
+        {
             let mut data = [unit(1, 3000), unit(2, 3000)];
             data[which][2100] = bad;
             let [tp, ty] = data.each_ref().map(|v| Tensor::from_slice(&gpu, [3000], v).unwrap());
