@@ -26,7 +26,7 @@ fn bench(
         b.iter(|| {
             let mut batch = gpu.batch();
             record(&mut batch).expect("valid arguments");
-            batch.submit();
+            batch.submit().expect("a device that works");
             gpu.device().poll(PollType::wait_indefinitely()).expect("a device that works");
         });
     });
@@ -80,6 +80,12 @@ fn elementwise(c: &mut Criterion, gpu: &Gpu) {
         Ok(())
     });
     bench(c, gpu, &format!("sgd/plain/{n}"), bytes(12), |b| b.sgd(&x, &y, None, &Sgd::default()));
+    bench(c, gpu, &format!("relu/forward/{n}"), bytes(8), |b| b.relu(&x).map(|y| drop(black_box(y))));
+    bench(c, gpu, &format!("sigmoid/forward/{n}"), bytes(8), |b| b.sigmoid(&x).map(|y| drop(black_box(y))));
+    let matrix = x.reshape([1024, n / 1024]).expect("as many elements");
+    bench(c, gpu, &format!("column_sum/1024x{}", n / 1024), bytes(4), |b| {
+        b.column_sum(&matrix).map(|y| drop(black_box(y)))
+    });
     let mut momentum = Momentum::new(gpu, [n]).expect("a tensor that fits");
     let options = Sgd { momentum: 0.9, ..Sgd::default() };
     bench(c, gpu, &format!("sgd/momentum/{n}"), bytes(20), |b| b.sgd(&x, &y, Some(&mut momentum), &options));
@@ -100,6 +106,8 @@ fn matmul(c: &mut Criterion, gpu: &Gpu) {
 fn kernels(c: &mut Criterion) {
     let gpu = match Gpu::headless() {
         Ok(gpu) => gpu,
+        Err(error) if std::env::var("XENT_GPU").is_ok_and(|policy| policy == "require") => panic!("{error}"),
+        Err(error) if std::env::var_os(Gpu::ADAPTER_VARIABLE).is_some() => panic!("{error}"),
         Err(error) => return eprintln!("SKIPPED: {error}"),
     };
     eprintln!("adapter: {}", gpu.describe());

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use plotters::prelude::*;
 use xent::{Batch, CrossEntropy, Gpu, Layout, Momentum, Parameters, Sgd, Shape, Tensor};
@@ -30,7 +30,7 @@ Usage: cargo run --release --example digits -- [options]
   --adapter NAME  an adapter by its backend (vulkan, gl, metal, dx12) or a piece of its name
   --data FILE     the digits (default examples/data/digits.csv)
   --out DIR       where the model and the picture go (default target/digits)
-  --model FILE    only test this saved model
+  --model FILE    only test this saved model (with the seed that it was trained with: the split follows from it)
   --help          this text";
 
 struct Options {
@@ -66,8 +66,8 @@ fn options() -> Result<Option<Options>> {
     let mut arguments = lexopt::Parser::from_env();
     while let Some(argument) = arguments.next()? {
         match argument {
-            Long("epochs") => options.epochs = arguments.value()?.parse().context("--epochs")?,
-            Long("seed") => options.seed = arguments.value()?.parse().context("--seed")?,
+            Long("epochs") => options.epochs = number("--epochs", &arguments.value()?)?,
+            Long("seed") => options.seed = number("--seed", &arguments.value()?)?,
             Long("adapter") => options.adapter = arguments.value()?.string().context("--adapter")?,
             Long("data") => options.data = arguments.value()?.into(),
             Long("out") => options.out = arguments.value()?.into(),
@@ -79,8 +79,13 @@ fn options() -> Result<Option<Options>> {
             other => return Err(other.unexpected()).context("try --help"),
         }
     }
-    ensure!(options.epochs > 0, "--epochs must be at least 1, got 0");
+    ensure!((1..=100_000).contains(&options.epochs), "--epochs must be in 1..=100000, got {}", options.epochs);
     Ok(Some(options))
+}
+
+fn number<T: std::str::FromStr<Err: std::fmt::Display>>(flag: &str, value: &std::ffi::OsStr) -> Result<T> {
+    let value = value.to_string_lossy();
+    value.parse().map_err(|error| anyhow!("{flag}: {value:?}: {error}"))
 }
 
 fn run(options: &Options) -> Result<()> {
@@ -200,7 +205,7 @@ fn fit(
             let rows = first..(first + BATCH).min(train.len());
             let mut batch = gpu.batch();
             step(&mut batch, &model, &mut momentum, &set.pixels.rows(rows.clone())?, &set.labels.rows(rows)?)?;
-            batch.submit();
+            batch.submit()?;
             bar.inc(1);
         }
         submissions += gpu.counters().submissions - before;
@@ -276,7 +281,7 @@ fn evaluate(gpu: &Gpu, model: &Parameters, set: &Set) -> Result<(f32, Vec<usize>
     let (_, logits) = forward(&mut batch, model, &set.pixels)?;
     let loss = batch.cross_entropy(&logits, &set.labels, &CrossEntropy::default())?;
     let (mut loss, mut logits) = (batch.read(&loss)?, batch.read(&logits)?);
-    batch.submit();
+    batch.submit()?;
     let largest = |row: &[f32]| (0..DIGITS).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0);
     let predicted = logits.wait(TIMEOUT)?.chunks(DIGITS).map(largest).collect();
     Ok((loss.wait(TIMEOUT)?[0], predicted))
@@ -303,7 +308,11 @@ fn print_confusion(digits: &[Digit], predicted: &[usize]) {
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || -> std::io::Result<()> {
         let directory = path.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        let mut builder = tempfile::Builder::new();
+        // A temporary file is private by default; what it becomes is an ordinary file.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.tempfile_in(directory)?;
         std::io::Write::write_all(&mut file, bytes)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
@@ -317,7 +326,7 @@ fn save(gpu: &Gpu, model: &Parameters, path: &Path) -> Result<()> {
     let mut batch = gpu.batch();
     let tickets =
         PARAMETERS.iter().map(|(name, _)| Ok(batch.read(&model.value(name)?)?)).collect::<Result<Vec<_>>>()?;
-    batch.submit();
+    batch.submit()?;
     let values = tickets.into_iter().map(|mut t| Ok(t.wait(TIMEOUT)?)).collect::<Result<Vec<Vec<f32>>>>()?;
     let views = PARAMETERS.iter().zip(&values).map(|((name, shape), values)| {
         Ok((*name, TensorView::new(Dtype::F32, shape.to_vec(), bytemuck::cast_slice(values))?))

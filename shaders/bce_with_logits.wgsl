@@ -5,12 +5,12 @@
 // A term with the factor 0 is 0 even where softplus is infinite: at x = +-infinity the loss takes its limit.
 
 fn term(factor: f32, value: f32) -> f32 {
-    return select(factor * value, 0.0, factor == 0.0 && !is_nan(factor) && !is_nan(value));
+    return select(factor * value, 0.0, factor == 0.0);
 }
 
 fn bce_with_logits_loss(x: f32, y: f32) -> f32 {
-    // softplus(v) = max(v, 0) + log1p(exp(-|v|)), the last part the same for x and -x.
-    let tail = log1p_f32(exp_f32(-abs(x)));
+    // softplus(v) = max(v, 0) + log(1 + exp(-|v|)), the last part the same for x and -x.
+    let tail = softplus_tail_f32(x);
     let positive = term(y, max(-x, 0.0));
     let negative = term(1.0 - y, max(x, 0.0));
     return select(positive + negative + tail, nan(), is_nan(x) || is_nan(y));

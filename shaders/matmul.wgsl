@@ -4,28 +4,6 @@
 // of c is one sum over k in its order, so cutting k into dispatches does not change it.
 // Bindings: a, b, bias [n] (absent if there is none), c [m, n].
 
-struct Params {
-    // Rows, columns and summands of this dispatch.
-    m: u32,
-    n: u32,
-    k: u32,
-    // Elements from one stored row to the next.
-    a_stride: u32,
-    b_stride: u32,
-    c_stride: u32,
-    a_base: u32,
-    b_base: u32,
-    bias_base: u32,
-    c_base: u32,
-    // 1: an earlier dispatch summed the first part of k.
-    resume: u32,
-    // 1: this dispatch has the last part of k and adds the bias.
-    add_bias: u32,
-}
-
-override A_TRANSPOSED: u32;
-override B_TRANSPOSED: u32;
-
 const TILE: u32 = 32u;
 const DEPTH: u32 = 16u;
 
@@ -67,34 +45,6 @@ fn load_tiles(thread: u32, row: u32, column: u32, depth: u32) {
             }
         }
         b_tile[e * TILE + q] = b;
-    }
-}
-
-// Four elements of a row of c, as far as it reaches.
-fn resume_row(row: u32, column: u32) -> vec4<f32> {
-    var sum = vec4<f32>();
-    if (params.resume == 1u && row < params.m) {
-        for (var j = 0u; j < 4u; j++) {
-            if (column + j < params.n) {
-                sum[j] = load_c(params.c_base + row * params.c_stride + column + j);
-            }
-        }
-    }
-    return sum;
-}
-
-fn finish_row(row: u32, column: u32, sum: vec4<f32>) {
-    if (row >= params.m) {
-        return;
-    }
-    for (var j = 0u; j < 4u; j++) {
-        if (column + j < params.n) {
-            var value = sum[j];
-            if (params.add_bias == 1u) {
-                value += load_bias(params.bias_base + column + j);
-            }
-            store_c(params.c_base + row * params.c_stride + column + j, value);
-        }
     }
 }
 

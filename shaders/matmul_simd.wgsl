@@ -1,28 +1,6 @@
 // c = op(a) op(b) + bias for software adapters: a workgroup is one SIMD vector and computes 8 rows of c in registers, each
-// thread 4 columns. No workgroup memory, no barriers. See matmul.wgsl for what the parameters mean.
+// thread 4 columns. No workgroup memory, no barriers.
 // Bindings: a, b, bias [n] (absent if there is none), c [m, n].
-
-struct Params {
-    // Rows, columns and summands of this dispatch.
-    m: u32,
-    n: u32,
-    k: u32,
-    // Elements first one stored row to the next.
-    a_stride: u32,
-    b_stride: u32,
-    c_stride: u32,
-    a_base: u32,
-    b_base: u32,
-    bias_base: u32,
-    c_base: u32,
-    // 1: an earlier dispatch summed the first part of k.
-    resume: u32,
-    // 1: this dispatch has the last part of k and adds the bias.
-    add_bias: u32,
-}
-
-override A_TRANSPOSED: u32;
-override B_TRANSPOSED: u32;
 
 const ROWS: u32 = 8u;
 
@@ -116,33 +94,6 @@ fn a_block(row: u32, depth: u32) -> mat4x4<f32> {
 // c + a * b over four depths, in their order.
 fn multiply_add(c: vec4<f32>, a: vec4<f32>, b: mat4x4<f32>) -> vec4<f32> {
     return (((c + a.x * b[0]) + a.y * b[1]) + a.z * b[2]) + a.w * b[3];
-}
-
-fn resume_row(row: u32, column: u32) -> vec4<f32> {
-    var sum = vec4<f32>();
-    if (params.resume == 1u && row < params.m) {
-        for (var j = 0u; j < 4u; j++) {
-            if (column + j < params.n) {
-                sum[j] = load_c(params.c_base + row * params.c_stride + column + j);
-            }
-        }
-    }
-    return sum;
-}
-
-fn finish_row(row: u32, column: u32, sum: vec4<f32>) {
-    if (row >= params.m) {
-        return;
-    }
-    for (var j = 0u; j < 4u; j++) {
-        if (column + j < params.n) {
-            var value = sum[j];
-            if (params.add_bias == 1u) {
-                value += load_bias(params.bias_base + column + j);
-            }
-            store_c(params.c_base + row * params.c_stride + column + j, value);
-        }
-    }
 }
 
 @compute @workgroup_size(WORKGROUP)

@@ -1,11 +1,11 @@
-// loss = (x - y)^2        grad = 2 (x - y)
+// loss = (x - y)^2        grad = 2 (x - y), the 2 in `params.scale`
 
 fn element_loss(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
     return (x - y) * (x - y);
 }
 
 fn element_grad(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
-    return 2.0 * (x - y);
+    return x - y;
 }
 
 fn in_range(x: vec4<f32>, y: vec4<f32>) -> vec4<bool> {

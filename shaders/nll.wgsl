@@ -5,25 +5,6 @@
 // Bindings: log_probs [outer, classes, inner], targets [outer, inner], counts (valid targets, first bad position),
 // upstream (one element, or one a row), losses [outer, inner], grad like log_probs.
 
-struct Params {
-    rows: u32,
-    classes: u32,
-    inner: u32,
-    input_base: u32,
-    grad_base: u32,
-    targets_base: u32,
-    losses_base: u32,
-    upstream_base: u32,
-    // 0: one upstream gradient for all rows; 1: one for each.
-    upstream_stride: u32,
-    ignore_index: i32,
-    // 1: the gradient is divided by the number of valid targets.
-    mean: u32,
-}
-
-// 1: write the gradient.
-override GRAD: u32;
-
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -50,10 +31,7 @@ fn main(
     if (GRAD == 0u) {
         return;
     }
-    var scale = load_upstream(params.upstream_base + row.index * params.upstream_stride);
-    if (params.mean == 1u) {
-        scale = scale / f32(load_counts(0u));
-    }
+    let scale = row_scale(row.index);
     let to = params.grad_base + row.start;
     for (var c = row.lane * 4u; c < params.classes; c += LANES * 4u) {
         let at = vec4<u32>(c, c + 1u, c + 2u, c + 3u);

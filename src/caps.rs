@@ -39,6 +39,9 @@ impl Caps {
     /// The smallest `max_binding` the kernels can work with: a block of a reduction and its alignment.
     pub const MIN_BINDING: u64 = 16384;
 
+    /// The smallest `max_buffer`: what parameters are collected in.
+    pub const MIN_BUFFER: u64 = 32768;
+
     /// Reads the facts from a device's limits and its adapter's description.
     ///
     /// Software adapters (`DeviceType::Cpu`) get [`Family::CpuSimd`] with the adapter's subgroup size where it is fixed

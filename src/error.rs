@@ -112,6 +112,9 @@ pub enum Error {
     /// A readback was never submitted: its recorder, or the caller's encoder, was dropped.
     #[error("readback: the recording was dropped before it was submitted")]
     NotSubmitted,
+    /// A ticket was waited for again after it had given its values, or an error.
+    #[error("readback: the ticket has already given its values or an error")]
+    Taken,
     /// The readback's buffer could not be mapped, most likely because the device is lost.
     #[error("readback: the buffer could not be mapped; the device may be lost")]
     Readback(#[source] wgpu::BufferAsyncError),

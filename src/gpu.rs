@@ -56,7 +56,7 @@ impl Gpu {
             true => Ok(()),
             false => Err(Error::Limit { op: "Gpu::new", what, needed, allowed }),
         };
-        enough("storage bindings in a shader", 7, limits.max_storage_buffers_per_shader_stage.into())?;
+        enough("storage bindings in a shader", 6, limits.max_storage_buffers_per_shader_stage.into())?;
         enough("a storage binding's bytes", Caps::MIN_BINDING, caps.max_binding)?;
         enough("threads in a workgroup", 64, caps.max_invocations.into())?;
         enough("workgroup memory", 8192, limits.max_compute_workgroup_storage_size.into())?;
@@ -70,7 +70,7 @@ impl Gpu {
                 mapped_at_creation: false,
             })
         })?;
-        queue.write_buffer(&one, 0, bytemuck::bytes_of(&[1.0f32; 4]));
+        guard(&device, "Gpu::new", || queue.write_buffer(&one, 0, bytemuck::bytes_of(&[1.0f32; 4])))?;
         let shared = Shared {
             device,
             queue,
@@ -139,7 +139,7 @@ impl Gpu {
             }),
         };
         within("max_binding", caps.max_binding, Caps::MIN_BINDING, device.max_binding)?;
-        within("max_buffer", caps.max_buffer, Caps::MIN_BINDING, device.max_buffer)?;
+        within("max_buffer", caps.max_buffer, Caps::MIN_BUFFER, device.max_buffer)?;
         within("max_groups", caps.max_groups.into(), 1, device.max_groups.into())?;
         within("max_invocations", caps.max_invocations.into(), 64, device.max_invocations.into())?;
         within("simd_width", caps.simd_width.into(), 4, 64)?;
@@ -152,7 +152,9 @@ impl Gpu {
         if !caps.simd_width.is_power_of_two() {
             within("simd_width", 0, 4, 64)?;
         }
-        Ok(Self { shared: self.shared.clone(), caps: Arc::new(caps) })
+        // As `Caps::new` rounds them: buffers and bindings are made of quads.
+        let (max_binding, max_buffer) = (caps.max_binding & !15, caps.max_buffer & !15);
+        Ok(Self { shared: self.shared.clone(), caps: Arc::new(Caps { max_binding, max_buffer, ..caps }) })
     }
 
     /// Starts a batch: work for one submission, in an encoder of its own.
@@ -226,9 +228,10 @@ impl Gpu {
         self.shared.pool.take(self.device(), op, role, bytes, self.caps.max_buffer)
     }
 
-    pub(crate) fn submit(&self, commands: wgpu::CommandBuffer) {
+    pub(crate) fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<()> {
         self.shared.submissions.fetch_add(1, Ordering::Relaxed);
-        self.queue().submit([commands]);
+        guard(self.device(), "submit", || self.queue().submit([encoder.finish()]))?;
+        Ok(())
     }
 }
 
@@ -237,9 +240,14 @@ impl Gpu {
 async fn find_adapter(wanted: &str) -> Result<wgpu::Adapter> {
     let wanted = wanted.trim().to_lowercase();
     let mut seen = Vec::new();
+    // An instance without any backend compiled in panics.
+    let compiled = wgpu::Instance::enabled_backend_features();
     for backends in [wgpu::Backends::all() - wgpu::Backends::GL, wgpu::Backends::GL] {
         let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-        descriptor.backends &= backends;
+        descriptor.backends &= backends & compiled;
+        if descriptor.backends.is_empty() {
+            continue;
+        }
         // Debug builds would otherwise ask the driver for validation layers; what reaches wgpu is already validated.
         descriptor.flags = wgpu::InstanceFlags::empty().with_env();
         let instance = wgpu::Instance::new(descriptor);
@@ -260,7 +268,7 @@ async fn find_adapter(wanted: &str) -> Result<wgpu::Adapter> {
     Err(Error::NoAdapter {
         wanted: match wanted.is_empty() {
             true => "at all".to_owned(),
-            false => format!("matches {wanted:?} (variable {})", Gpu::ADAPTER_VARIABLE),
+            false => format!("matches {wanted:?}"),
         },
         available: match seen.is_empty() {
             true => "none; a software adapter comes with Debian's package mesa-vulkan-drivers".to_owned(),

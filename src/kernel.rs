@@ -241,7 +241,7 @@ impl Pipelines {
 
 fn compile(device: &wgpu::Device, kernel: &Kernel, variant: &Variant) -> Compiled {
     let entry = |binding: usize, ty: wgpu::BufferBindingType, has_dynamic_offset: bool| wgpu::BindGroupLayoutEntry {
-        // A kernel has at most eight bindings.
+        // A kernel has a handful of bindings.
         binding: u32::try_from(binding).unwrap_or(u32::MAX),
         visibility: wgpu::ShaderStages::COMPUTE,
         ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },

@@ -114,6 +114,17 @@ impl Sgd {
     }
 }
 
+/// Which of a product's matrices are stored transposed. All are row-major.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// `c = a b`: `a` is `[m, k]`, `b` is `[k, n]`. A layer's gradient with respect to its input: `upstream * weight`.
+    Nn,
+    /// `c = a b^T`: `a` is `[m, k]`, `b` is `[n, k]`. A layer forward: `input * weight^T + bias`.
+    Nt,
+    /// `c = a^T b`: `a` is `[k, m]`, `b` is `[k, n]`. A layer's gradient with respect to its weight: `upstream^T * input`.
+    Tn,
+}
+
 /// The ignored target as kernels compare it, in 32 bits. A value that does not fit cannot be a class; host slices are
 /// translated with it, and it takes the one place that no class can have.
 pub(crate) fn device_ignore_index(ignore_index: i64) -> i32 {

@@ -39,11 +39,20 @@ impl Parameters {
     /// Uploads parameters: name, shape and values of each. The gradients start as 0.
     ///
     /// # Errors
-    /// [`Error::Shape`] if values do not fit their shape; the errors of [`Tensor::from_slice`].
+    /// [`Error::Shape`] if values do not fit their shape; [`Error::Value`] for a name that occurs twice; the errors of [`Tensor::from_slice`].
     pub fn new(gpu: &Gpu, parameters: &[(&str, Shape, &[f32])]) -> Result<Self> {
         let mut flat = Vec::new();
         let mut parts = Vec::with_capacity(parameters.len());
-        for (name, shape, values) in parameters {
+        for (i, (name, shape, values)) in parameters.iter().enumerate() {
+            if parameters[..i].iter().any(|(earlier, ..)| earlier == name) {
+                let expected = "names that differ".to_owned();
+                return Err(Error::Value {
+                    op: "Parameters::new",
+                    what: "the names",
+                    expected,
+                    got: format!("{name:?} twice"),
+                });
+            }
             if shape.checked_len() != Some(values.len()) {
                 return Err(Error::Shape {
                     op: "Parameters::new",
@@ -57,7 +66,7 @@ impl Parameters {
             flat.resize(flat.len().next_multiple_of(ALIGN), 0.0);
         }
         let values = Tensor::from_slice(gpu, [flat.len()], &flat)?;
-        let grads = Tensor::from_slice(gpu, [flat.len()], &vec![0.0; flat.len()])?;
+        let grads = Tensor::zeros(gpu, [flat.len()])?;
         Ok(Self { values, grads, parts })
     }
 

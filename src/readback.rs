@@ -21,8 +21,8 @@ type Arrival = Pin<Box<dyn Future<Output = Option<Mapped>> + Send>>;
 #[must_use = "a ticket does nothing unless it is awaited or waited for"]
 pub struct Readback<T: Element> {
     device: wgpu::Device,
-    // The mutex is never contended: it makes the ticket `Sync`.
-    arrival: Mutex<Arrival>,
+    /// What tells that the copy is mapped; gone once it has told. The mutex is never contended: it makes the ticket `Sync`.
+    arrival: Mutex<Option<Arrival>>,
     staging: Option<Storage>,
     len: usize,
     /// What the word after the data reports, if there is one.
@@ -46,15 +46,15 @@ impl<T: Element> Readback<T> {
     ) -> (Self, OneshotSender<Mapped>) {
         let (sender, receiver) = oneshot_channel();
         let arrival: Arrival = Box::pin(async move { receiver.receive().await });
-        let arrival = Mutex::new(arrival);
+        let arrival = Mutex::new(Some(arrival));
         (Self { device, arrival, staging: Some(staging), len, check, element: PhantomData }, sender)
     }
 
     /// Polls the device until the values are here. Not on the web.
     ///
     /// # Errors
-    /// [`Error::Timeout`] (the ticket stays valid), [`Error::NotSubmitted`], [`Error::Readback`], and [`Error::Data`] if data
-    /// on the GPU that the tensor depends on was out of range.
+    /// [`Error::Timeout`] (the ticket stays valid), [`Error::NotSubmitted`], [`Error::Readback`], [`Error::Data`] if data on the
+    /// GPU that the tensor depends on was out of range, and [`Error::Taken`] after any other outcome than a timeout.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&mut self, timeout: std::time::Duration) -> Result<Vec<T>> {
         use std::time::{Duration, Instant};
@@ -78,17 +78,19 @@ impl<T: Element> Readback<T> {
 
     fn poll_arrival(&mut self, context: &mut Context<'_>) -> Poll<Result<Vec<T>>> {
         let arrival = self.arrival.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match arrival.as_mut().poll(context) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(None) => Poll::Ready(Err(Error::NotSubmitted)),
-            Poll::Ready(Some(Err(source))) => Poll::Ready(Err(Error::Readback(source))),
-            Poll::Ready(Some(Ok(()))) => Poll::Ready(self.take()),
-        }
+        let Some(pending) = arrival else { return Poll::Ready(Err(Error::Taken)) };
+        let Poll::Ready(mapped) = pending.as_mut().poll(context) else { return Poll::Pending };
+        *arrival = None;
+        Poll::Ready(match mapped {
+            None => Err(Error::NotSubmitted),
+            Some(Err(source)) => Err(Error::Readback(source)),
+            Some(Ok(())) => self.take(),
+        })
     }
 
     /// Copies the values out of the mapped buffer, which goes back to its pool.
     fn take(&mut self) -> Result<Vec<T>> {
-        let staging = self.staging.take().ok_or(Error::NotSubmitted)?;
+        let staging = self.staging.as_ref().ok_or(Error::Taken)?;
         let data_bytes = self.len as u64 * ELEMENT_BYTES;
         let view = staging.get_mapped_range(..).map_err(Error::MapRange)?;
         let words: &[u8] = &view;
@@ -98,6 +100,7 @@ impl<T: Element> Readback<T> {
         let position = rest.first_chunk().map_or(u32::MAX, |bytes| u32::from_ne_bytes(*bytes));
         drop(view);
         staging.unmap();
+        self.staging = None;
         match self.check {
             Some((op, what)) if position != u32::MAX => Err(Error::Data { op, what, position }),
             _ => Ok(values),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytemuck::Pod;
 
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, guard};
 use crate::kernel::{Kernel, Variant};
 use crate::plan;
 use crate::pool::{Role, Storage};
@@ -15,8 +15,9 @@ use crate::tensor::{ELEMENT_BYTES, Element, Shape, Tensor};
 
 /// Records operations into an encoder.
 ///
-/// The operations are methods of this type; each validates its arguments before it records anything, so an error leaves the
-/// encoder as it was. A recorder never submits: [`Gpu::record`] writes into the caller's encoder until it is dropped (an
+/// The operations are methods of this type; each validates its arguments and plans before it records anything, so a wrong
+/// argument leaves the encoder as it was. (Running out of memory or losing the device can stop an operation half-way.) A
+/// recorder never submits: [`Gpu::record`] writes into the caller's encoder until it is dropped (an
 /// encoder cannot be finished while a recorder borrows it), and a [`Batch`] has an encoder of its own.
 #[derive(Debug)]
 pub struct Recorder<'e> {
@@ -43,7 +44,7 @@ struct Arena {
     bytes: Vec<u8>,
 }
 
-const ARENA_BYTES: usize = 1 << 15;
+const ARENA_BYTES: u64 = crate::Caps::MIN_BUFFER;
 
 /// A part of a tensor as a kernel sees it: an aligned range of the buffer, and where in it the part starts.
 #[derive(Clone, Debug)]
@@ -179,11 +180,13 @@ impl<'e> Recorder<'e> {
             .zip(0..)
             .map(|(buffer, binding)| wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(buffer) })
             .collect();
-        let group = self.gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(kernel.label),
-            layout: &compiled.layout,
-            entries: &entries,
-        });
+        let group = guard(self.gpu.device(), kernel.label, || {
+            self.gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(kernel.label),
+                layout: &compiled.layout,
+                entries: &entries,
+            })
+        })?;
         drop(entries);
         self.held.extend(slots.iter().flatten().map(|w| w.storage.clone()));
         let [x, y, z] = plan::grid(groups, self.gpu.caps());
@@ -198,11 +201,11 @@ impl<'e> Recorder<'e> {
     fn push_params(&mut self, params: &[u8]) -> Result<(Arc<Storage>, u32, u64)> {
         let align = self.gpu.caps().uniform_align as usize;
         let size = params.len().next_multiple_of(16);
-        let fits = |arena: &&mut Arena| arena.bytes.len().next_multiple_of(align) + size <= ARENA_BYTES;
+        let fits = |arena: &&mut Arena| (arena.bytes.len().next_multiple_of(align) + size) as u64 <= ARENA_BYTES;
         if self.arenas.last_mut().filter(fits).is_none() {
-            let storage = Arc::new(self.gpu.allocate("params", Role::Params, ARENA_BYTES as u64)?);
+            let storage = Arc::new(self.gpu.allocate("params", Role::Params, ARENA_BYTES)?);
             self.held.push(storage.clone());
-            self.arenas.push(Arena { storage, bytes: Vec::with_capacity(ARENA_BYTES) });
+            self.arenas.push(Arena { storage, bytes: Vec::new() });
         }
         let Some(arena) = self.arenas.last_mut() else {
             return Err(Error::Limit { op: "params", what: "arenas", needed: 1, allowed: 0 });
@@ -231,11 +234,33 @@ impl<'e> Recorder<'e> {
 
     /// Ends the pass and uploads the parameters. The arenas belong to this recording alone until its work is done, so the
     /// upload may happen at any time before the submission.
-    fn finish(&mut self) {
+    fn upload_params(&mut self) -> Result<()> {
         self.pass = None;
-        for arena in self.arenas.drain(..) {
-            self.gpu.queue().write_buffer(&arena.storage, 0, &arena.bytes);
+        guard(self.gpu.device(), "params", || {
+            for arena in self.arenas.drain(..) {
+                self.gpu.queue().write_buffer(&arena.storage, 0, &arena.bytes);
+            }
+        })
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.pass = None;
+        let held = std::mem::take(&mut self.held);
+        if let Encoder::Callers(encoder) = &mut self.encoder
+            && !held.is_empty()
+        {
+            encoder.on_submitted_work_done(move || drop(held));
+            self.upload_params()?;
         }
+        Ok(())
+    }
+
+    /// Ends the recording. Dropping the recorder does the same, but has nobody to tell if the device is lost.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] if the device is out of memory. A lost device may show only at a readback.
+    pub fn finish(mut self) -> Result<()> {
+        self.close()
     }
 }
 
@@ -251,14 +276,8 @@ impl Encoder<'_> {
 
 impl Drop for Recorder<'_> {
     fn drop(&mut self) {
-        self.pass = None;
-        if matches!(self.encoder, Encoder::Callers(_)) && !self.held.is_empty() {
-            self.finish();
-            let held = std::mem::take(&mut self.held);
-            if let Some(encoder) = self.encoder.get() {
-                encoder.on_submitted_work_done(move || drop(held));
-            }
-        }
+        // A lost device shows again at the readback.
+        let _ = self.close();
     }
 }
 
@@ -273,7 +292,7 @@ impl Drop for Recorder<'_> {
 /// let mut batch = gpu.batch();
 /// let y = batch.relu(&x)?;
 /// let mut values = batch.read(&y)?;
-/// batch.submit();
+/// batch.submit()?;
 /// assert_eq!(values.wait(Duration::from_secs(10))?, [0.0, 0.0, 1.0, 2.0]);
 /// # }
 /// # Ok::<(), xent::Error>(())
@@ -292,11 +311,14 @@ impl Batch {
     }
 
     /// Submits everything recorded so far, in one queue submission. Returns at once.
-    pub fn submit(mut self) {
-        self.recorder.finish();
-        let encoder = std::mem::replace(&mut self.recorder.encoder, Encoder::Submitted);
-        if let Encoder::Own(encoder) = encoder {
-            self.recorder.gpu.submit(encoder.finish());
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] if the device is out of memory. A lost device may show only at a readback.
+    pub fn submit(mut self) -> Result<()> {
+        self.recorder.upload_params()?;
+        match std::mem::replace(&mut self.recorder.encoder, Encoder::Submitted) {
+            Encoder::Own(encoder) => self.recorder.gpu.submit(encoder),
+            Encoder::Callers(_) | Encoder::Submitted => Err(Error::NotSubmitted),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytemuck::Pod;
 
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, guard};
 use crate::pool::{Role, Storage};
 
 /// The sizes of a tensor's dimensions, row-major: the last one varies fastest. `[]` is a scalar.
@@ -16,10 +16,11 @@ use crate::pool::{Role, Storage};
 pub struct Shape(Vec<usize>);
 
 impl Shape {
-    /// The number of elements, or `None` where it overflows.
+    /// The number of elements, or `None` where the product of some of the dimensions overflows.
     #[must_use]
     pub fn checked_len(&self) -> Option<usize> {
-        self.0.iter().try_fold(1usize, |len, &dim| len.checked_mul(dim))
+        let product = self.0.iter().try_fold(1usize, |len, &dim| len.checked_mul(dim.max(1)))?;
+        Some(if self.0.contains(&0) { 0 } else { product })
     }
 }
 
@@ -124,7 +125,20 @@ impl<T: Element> Tensor<T> {
         Ok(tensor)
     }
 
+    /// A tensor of zeros.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if the tensor does not fit a buffer.
+    pub fn zeros(gpu: &Gpu, shape: impl Into<Shape>) -> Result<Self> {
+        let tensor = Self::uninit(gpu, "zeros", shape.into())?;
+        tensor.write(&vec![T::zeroed(); tensor.len()])?;
+        Ok(tensor)
+    }
+
     /// Uses the caller's buffer, from a byte offset on, without a copy.
+    ///
+    /// The buffer must belong to the same device, and must not be mapped or destroyed while work that uses it is submitted;
+    /// wgpu has no way to ask a buffer for either.
     ///
     /// # Errors
     /// [`Error::Buffer`] if the buffer lacks the usages `STORAGE | COPY_SRC | COPY_DST`, is too small, or the offset is no
@@ -163,7 +177,7 @@ impl<T: Element> Tensor<T> {
     /// of that submission, whenever it was recorded.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the slice's length is not the tensor's.
+    /// [`Error::Shape`] if the slice's length is not the tensor's; [`Error::Gpu`] if the device is lost or out of memory.
     pub fn write(&self, data: &[T]) -> Result<()> {
         if data.len() != self.len() {
             return Err(Error::Shape {
@@ -174,7 +188,8 @@ impl<T: Element> Tensor<T> {
             });
         }
         if !data.is_empty() {
-            self.gpu.queue().write_buffer(&self.storage, self.offset, bytemuck::cast_slice(data));
+            let bytes = bytemuck::cast_slice(data);
+            guard(self.gpu.device(), "write", || self.gpu.queue().write_buffer(&self.storage, self.offset, bytes))?;
         }
         Ok(())
     }
@@ -238,7 +253,8 @@ impl<T: Element> Tensor<T> {
         self.len() == 0
     }
 
-    /// The buffer that holds the elements, from [`offset`](Self::offset) on. It may be larger than the tensor.
+    /// The buffer that holds the elements, from [`offset`](Self::offset) on. It may be larger than the tensor. Keep the tensor
+    /// while commands of your own that use its buffer are not submitted: afterwards the buffer is used for something else.
     #[must_use]
     pub fn buffer(&self) -> &wgpu::Buffer {
         &self.storage
@@ -272,14 +288,13 @@ impl<T: Element> Tensor<T> {
     }
 }
 
+/// The number of elements. Even where that is 0, every product of other dimensions fits 32 bits, so nothing that is computed
+/// from a tensor's shape overflows.
 fn element_count(op: &'static str, shape: &Shape) -> Result<u32> {
-    let len = shape.checked_len().map_or(u64::MAX, |len| len as u64);
-    u32::try_from(len).map_err(|_| Error::Limit {
-        op,
-        what: "the number of elements",
-        needed: len,
-        allowed: u64::from(u32::MAX),
-    })
+    let overflow = |needed| Error::Limit { op, what: "the number of elements", needed, allowed: u64::from(u32::MAX) };
+    let product = shape.iter().try_fold(1u64, |len, &dim| len.checked_mul(dim.max(1) as u64));
+    let product = u32::try_from(product.unwrap_or(u64::MAX)).map_err(|_| overflow(product.unwrap_or(u64::MAX)))?;
+    Ok(if shape.contains(&0) { 0 } else { product })
 }
 
 #[cfg(not(target_arch = "wasm32"))]

@@ -2,7 +2,7 @@
 //
 // The shader that uses this defines, for quads of elements,
 //   fn element_loss(x: vec4<f32>, y: vec4<f32>) -> vec4<f32>
-//   fn element_grad(x: vec4<f32>, y: vec4<f32>) -> vec4<f32>     d loss / d x
+//   fn element_grad(x: vec4<f32>, y: vec4<f32>) -> vec4<f32>     d loss / d x, but for `params.scale`
 //   fn in_range(x: vec4<f32>, y: vec4<f32>) -> vec4<bool>        false: loss and gradient are NaN, the position is reported
 //
 // Bindings: x, y, upstream (one element, or one for each), losses (absent unless unreduced), grad (absent if not wanted),
@@ -22,7 +22,7 @@ struct Params {
     // 0: one upstream gradient for all elements; 1: one for each.
     upstream_stride: u32,
     partials_base: u32,
-    // What the gradient is multiplied with: 1, or 1 / n for a mean.
+    // What the gradient is multiplied with: the loss's own factor, divided by n for a mean.
     scale: f32,
 }
 

@@ -29,10 +29,9 @@ fn is_infinite(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7fffffffu) == 0x7f800000u;
 }
 
-// x - n * ln(2). The first difference is exact. Mesa would join the two pieces of ln 2 into one rounded product, `fma` or not;
-// the maximum, which changes nothing, keeps them apart.
+// x - n * ln(2). The first difference is exact. With `fma` Mesa joins the two pieces of ln 2 into one product: 67 ulp.
 fn reduce_argument(x: f32, n: f32) -> f32 {
-    return max(x - n * LN2_HIGH, LOWEST) - n * LN2_LOW;
+    return (x - n * LN2_HIGH) - n * LN2_LOW;
 }
 
 // exp(r) for |r| <= ln(2)/2.
@@ -55,18 +54,23 @@ fn exp_nonpositive(x: f32) -> f32 {
     return select(exp_reduced(r) * scale, 0.0, x < -87.33654);
 }
 
-// exp(x), subnormal results included where the hardware has them.
+// y * 2^k for y in [1/2, 2), by integers: hardware may flush subnormal results of a multiplication.
+fn scale_f32(y: f32, k: i32) -> f32 {
+    let bits = bitcast<u32>(y);
+    let exponent = i32(bits >> 23u) + k;
+    let shift = u32(clamp(1 - exponent, 0, 25));
+    let subnormal = (((bits & 0x007fffffu) | 0x00800000u) + ((1u << shift) >> 1u)) >> shift;
+    let normal = bits + (bitcast<u32>(k) << 23u);
+    let finite = select(normal, subnormal, exponent < 1);
+    return bitcast<f32>(select(finite, infinity_bits, exponent > 254));
+}
+
+// exp(x), subnormal results included.
 fn exp_f32(x: f32) -> f32 {
     let t = clamp(x, -104.5, 89.0);
     let n = round(t * LOG2_E);
-    let r = reduce_argument(t, n);
-    // Two factors, so that neither leaves the exponent's range: the product may be subnormal, or overflow.
-    let half = i32(n) >> 1u;
-    let first = bitcast<f32>(u32(half + 127) << 23u);
-    let second = bitcast<f32>(u32(i32(n) - half + 127) << 23u);
-    let y = exp_reduced(r) * first * second;
-    let finite = select(y, infinity(), x > 88.72284);
-    return select(finite, nan(), is_nan(x));
+    let y = scale_f32(exp_reduced(reduce_argument(t, n)), i32(n));
+    return select(y, nan(), is_nan(x));
 }
 
 // log((1 + f) * 2^k) for 1 + f in [sqrt(1/2), sqrt(2)].
@@ -104,15 +108,15 @@ fn log_f32(x: f32) -> f32 {
 
 // log(1 + x).
 fn log1p_f32(x: f32) -> f32 {
-    // The rounded sum only chooses the scale 2^-k; f = (1 + x) * 2^-k - 1 is rounded once.
+    // The rounded sum u only chooses the scale 2^-k; f = (1 + x) * 2^-k - 1 is rounded once.
     let moved = bitcast<u32>(1.0 + x) + (0x3f800000u - 0x3f3504f3u);
     let k = i32(moved >> 23u) - 127;
-    let scale = bitcast<f32>(u32(127 - min(k, 126)) << 23u);
-    let f = x * scale + (scale - 1.0);
-    // From 2^126 on the scale would be subnormal, and 1 + x is x.
-    let y = select(log_reduced(f, f32(k)), log_f32(x), k > 100);
+    let scale = bitcast<f32>(u32(127 - min(k, 64)) << 23u);
+    // From 2^25 on, 1 + x is x, and f follows from its bits as in `log_f32`.
+    let mantissa = bitcast<f32>((moved & 0x007fffffu) + 0x3f3504f3u);
+    let f = select(x * scale + (scale - 1.0), mantissa - 1.0, k > 25);
     let bits = bitcast<u32>(x);
-    var special = y;
+    var special = log_reduced(f, f32(k));
     // Below 2^-24 the result is x, whatever the hardware does to subnormals.
     special = select(special, x, (bits & 0x7fffffffu) < 0x33800000u);
     special = select(special, -infinity(), bits == 0xbf800000u);
@@ -123,12 +127,25 @@ fn log1p_f32(x: f32) -> f32 {
 // 1 / (1 + exp(-x)).
 fn sigmoid_f32(x: f32) -> f32 {
     let e = exp_f32(-abs(x));
-    let y = select(e, 1.0, x >= 0.0) / (1.0 + e);
+    let quotient = select(e, 1.0, x >= 0.0) / (1.0 + e);
+    // Far below 0 the result is e itself, which may be subnormal.
+    let y = select(quotient, e, x < -20.0);
     return select(y, nan(), is_nan(x));
+}
+
+// log(1 + exp(-|x|)): what softplus(x) and softplus(-x) have in common.
+fn softplus_tail_f32(x: f32) -> f32 {
+    let e = exp_f32(-abs(x));
+    let large = e > 0.41421356;
+    let y = log_reduced(select(e, 0.5 * e - 0.5, large), select(0.0, 1.0, large));
+    // Below 2^-24 the result is e, which may be subnormal.
+    return select(y, e, e < 5.9604645e-8);
 }
 
 // log(1 + exp(x)).
 fn softplus_f32(x: f32) -> f32 {
-    let y = max(x, 0.0) + log1p_f32(exp_f32(-abs(x)));
+    let tail = softplus_tail_f32(x);
+    // Without an addition where the tail is all: it may be subnormal.
+    let y = select(tail, x + tail, x > 0.0);
     return select(y, nan(), is_nan(x));
 }

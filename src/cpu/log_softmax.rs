@@ -20,7 +20,7 @@ pub(super) fn row_log_sum(row: impl Iterator<Item = f64> + Clone) -> (f64, f64) 
 pub fn log_softmax<T: Copy + Into<f64>>(logits: &[T], shape: &[usize]) -> Result<Vec<f64>> {
     let dims = Classes::of("cpu::log_softmax", shape, logits.len())?;
     let mut out = vec![0.0; logits.len()];
-    for row in 0..dims.rows() {
+    for row in (0..dims.rows()).take_while(|_| !logits.is_empty()) {
         let (max, log_sum) = row_log_sum(dims.row(row).map(|i| logits[i].into()));
         for i in dims.row(row) {
             let x: f64 = logits[i].into();
@@ -39,7 +39,7 @@ pub fn log_softmax_backward<T: Copy + Into<f64>>(log_probs: &[T], shape: &[usize
     let dims = Classes::of(op, shape, log_probs.len())?;
     expect_len(op, "upstream", upstream.len(), log_probs.len())?;
     let mut grad = vec![0.0; log_probs.len()];
-    for row in 0..dims.rows() {
+    for row in (0..dims.rows()).take_while(|_| !log_probs.is_empty()) {
         let sum: f64 = dims.row(row).map(|i| upstream[i].into()).sum();
         for i in dims.row(row) {
             let y: f64 = log_probs[i].into();

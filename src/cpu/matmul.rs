@@ -1,12 +1,12 @@
-use super::{expect_len, shape_error};
-use crate::Layout;
-use crate::error::Result;
+use super::{expect_len, product, shape_error};
+use crate::error::{Error, Result};
+use crate::options::Layout;
 
 /// `op(a) op(b) + bias` for matrices stored with the shapes `a_shape` and `b_shape`; see
 /// [`Recorder::matmul`](crate::Recorder::matmul).
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) naming the matrix that does not fit.
+/// [`Error::Shape`] naming the matrix that does not fit; [`Error::Limit`] for a result of 2^32 elements or more.
 pub fn matmul<T: Copy + Into<f64>>(
     layout: Layout,
     (a, a_shape): (&[T], [usize; 2]),
@@ -14,17 +14,22 @@ pub fn matmul<T: Copy + Into<f64>>(
     bias: Option<&[T]>,
 ) -> Result<Vec<f64>> {
     let op = "cpu::matmul";
-    expect_len(op, "a", a.len(), a_shape[0] * a_shape[1])?;
-    expect_len(op, "b", b.len(), b_shape[0] * b_shape[1])?;
+    expect_len(op, "a", a.len(), product(&a_shape))?;
+    expect_len(op, "b", b.len(), product(&b_shape))?;
     let [m, k] = if layout == Layout::Tn { [a_shape[1], a_shape[0]] } else { a_shape };
     let [b_k, n] = if layout == Layout::Nt { [b_shape[1], b_shape[0]] } else { b_shape };
     if b_k != k {
         return Err(shape_error(op, "b", format!("{k} summands"), format!("{b_k}")));
     }
+    if u32::try_from(product(&[m, n])).is_err() {
+        // As on the GPU; two empty matrices can ask for any size.
+        let (needed, allowed) = (product(&[m, n]) as u64, u64::from(u32::MAX));
+        return Err(Error::Limit { op, what: "the number of elements", needed, allowed });
+    }
     if let Some(bias) = bias {
         expect_len(op, "bias", bias.len(), n)?;
     }
-    let mut c = Vec::with_capacity(m * n);
+    let mut c = Vec::new();
     for row in 0..m {
         for column in 0..n {
             let mut sum = 0.0;

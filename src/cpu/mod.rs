@@ -61,13 +61,12 @@ impl Classes {
         if shape.is_empty() {
             return Err(shape_error(op, "the shape", "1 or more dimensions", format!("{shape:?}")));
         }
-        expect_len(op, "the input", len, shape.iter().product())?;
-        let (outer, inner) = (shape[..split].iter().product(), shape[split + 1..].iter().product());
-        Ok(Self { outer, classes: shape[split], inner })
+        expect_len(op, "the input", len, product(shape))?;
+        Ok(Self { outer: product(&shape[..split]), classes: shape[split], inner: product(&shape[split + 1..]) })
     }
 
     fn rows(self) -> usize {
-        self.outer * self.inner
+        self.outer.saturating_mul(self.inner)
     }
 
     /// Where a row's classes are.
@@ -75,6 +74,11 @@ impl Classes {
         let start = row / self.inner * self.classes * self.inner + row % self.inner;
         (0..self.classes).map(move |class| start + class * self.inner)
     }
+}
+
+/// A product of dimensions; one that overflows is no slice's length.
+fn product(dims: &[usize]) -> usize {
+    dims.iter().fold(1, |product: usize, &dim| product.saturating_mul(dim))
 }
 
 fn shape_error(op: &'static str, what: &'static str, expected: impl Into<String>, got: impl Into<String>) -> Error {

@@ -26,7 +26,16 @@ fn call<'a>(
     upstream: Option<&'a Tensor<f32>>,
 ) -> ElementwiseLoss<'a> {
     let &Bce { reduction } = options;
-    ElementwiseLoss { op, kernel: &KERNEL, x: ("probabilities", probabilities), targets, reduction, upstream, grad }
+    ElementwiseLoss {
+        op,
+        kernel: &KERNEL,
+        x: ("probabilities", probabilities),
+        targets,
+        reduction,
+        upstream,
+        grad,
+        slope: 1.0,
+    }
 }
 
 /// Binary cross-entropy of probabilities.
@@ -62,7 +71,7 @@ impl Recorder<'_> {
     /// let mut batch = gpu.batch();
     /// let loss = batch.bce(&probabilities, &targets, &Bce::default())?;
     /// let mut loss = batch.read(&loss)?;
-    /// batch.submit();
+    /// batch.submit()?;
     /// assert!((loss.wait(Duration::from_secs(10))?[0] - 0.105361).abs() < 1e-6);
     /// # }
     /// # Ok::<(), xent::Error>(())

@@ -26,7 +26,7 @@ fn call<'a>(
     upstream: Option<&'a Tensor<f32>>,
 ) -> ElementwiseLoss<'a> {
     let &BceWithLogits { reduction } = options;
-    ElementwiseLoss { op, kernel: &KERNEL, x: ("logits", logits), targets, reduction, upstream, grad }
+    ElementwiseLoss { op, kernel: &KERNEL, x: ("logits", logits), targets, reduction, upstream, grad, slope: 1.0 }
 }
 
 /// Binary cross-entropy of logits.
@@ -61,7 +61,7 @@ impl Recorder<'_> {
     /// let mut batch = gpu.batch();
     /// let loss = batch.bce_with_logits(&logits, &targets, &BceWithLogits::default())?;
     /// let mut loss = batch.read(&loss)?;
-    /// batch.submit();
+    /// batch.submit()?;
     /// assert!((loss.wait(Duration::from_secs(10))?[0] - 0.220095).abs() < 1e-6);
     /// # }
     /// # Ok::<(), xent::Error>(())

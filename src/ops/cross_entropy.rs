@@ -11,7 +11,7 @@ use super::{Grad, LossGrad};
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.cross_entropy",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/rows", "lib/softmax", "cross_entropy"],
+    source: wgsl!["lib/grid", "lib/numerics", "lib/rows", "lib/softmax", "lib/row_loss", "cross_entropy"],
     bindings: &bindings("logits"),
     params: PARAMS,
     constants: CONSTANTS,
@@ -49,7 +49,8 @@ impl Recorder<'_> {
     /// [`Error::Data`](crate::Error::Data) with its position; [`Tensor::targets`] finds it on the host.
     ///
     /// # Errors
-    /// Shapes that do not fit, tensors of another [`Gpu`](crate::Gpu), a row larger than a binding. Nothing is recorded then.
+    /// Shapes that do not fit, tensors of another [`Gpu`](crate::Gpu), a row larger than a binding (for `[N, C, d1, .., dK]`: one of
+    /// the `N` parts). Nothing is recorded then.
     ///
     /// # Cost
     /// One read of the logits, and a count and a reduction over the rows.
@@ -64,7 +65,7 @@ impl Recorder<'_> {
     /// let mut batch = gpu.batch();
     /// let loss = batch.cross_entropy(&logits, &targets, &CrossEntropy::default())?;
     /// let mut loss = batch.read(&loss)?;
-    /// batch.submit();
+    /// batch.submit()?;
     /// // The mean of log(1 + e^-1 + e^-2) and log 3.
     /// assert!((loss.wait(Duration::from_secs(10))?[0] - 0.753109).abs() < 1e-6);
     /// # }

@@ -43,6 +43,8 @@ pub(super) struct ElementwiseLoss<'a> {
     pub(super) reduction: Reduction,
     pub(super) upstream: Option<&'a Tensor<f32>>,
     pub(super) grad: Grad,
+    /// A constant factor of the gradient; part of the scale, so that it overflows no sooner than the result.
+    pub(super) slope: f64,
 }
 
 impl Recorder<'_> {
@@ -88,7 +90,7 @@ impl Recorder<'_> {
                 upstream_base: upstream.base,
                 upstream_stride,
                 partials_base: to.base,
-                scale: mean_scale(call.reduction, count),
+                scale: scale(call, count),
             };
             let workgroup = self.gpu().caps().workgroup_size();
             let variant =
@@ -107,11 +109,11 @@ impl Recorder<'_> {
     }
 }
 
-/// What the mean multiplies gradients with, rounded once.
+/// What gradients are multiplied with, rounded once.
 #[expect(clippy::cast_possible_truncation, reason = "rounding is meant")]
-fn mean_scale(reduction: Reduction, count: u32) -> f32 {
-    match reduction {
-        Reduction::Mean => (1.0 / f64::from(count.max(1))) as f32,
-        Reduction::Sum | Reduction::None => 1.0,
+fn scale(call: &ElementwiseLoss<'_>, count: u32) -> f32 {
+    match call.reduction {
+        Reduction::Mean => (call.slope / f64::from(count.max(1))) as f32,
+        Reduction::Sum | Reduction::None => call.slope as f32,
     }
 }

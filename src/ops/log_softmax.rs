@@ -56,10 +56,25 @@ impl Recorder<'_> {
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) for a scalar, [`Error::ForeignTensor`](crate::Error::ForeignTensor), a row larger
-    /// than a binding.
+    /// than a binding (for `[N, C, d1, .., dK]`: one of the `N` parts).
     ///
     /// # Cost
     /// Two reads of a row, the second from a cache, and one write.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{Gpu, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let x = Tensor::from_slice(&gpu, [1, 2], &[5.0, 5.0f32])?;
+    /// let mut batch = gpu.batch();
+    /// let y = batch.log_softmax(&x)?;
+    /// let mut y = batch.read(&y)?;
+    /// batch.submit()?;
+    /// assert_eq!(y.wait(Duration::from_secs(10))?, [-std::f32::consts::LN_2; 2]);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
     ///
     /// The definition is PyTorch's `torch.nn.functional.log_softmax`.
     pub fn log_softmax(&mut self, logits: &Tensor<f32>) -> Result<Tensor<f32>> {

@@ -5,22 +5,12 @@ use std::ops::Range;
 use crate::caps::Family;
 use crate::error::Result;
 use crate::kernel::{Binding, Kernel, Variant, params, read, read4, update, wgsl};
+use crate::options::Layout;
 use crate::plan::Cut;
 use crate::recorder::Recorder;
 use crate::tensor::Tensor;
 
 use super::{no_alias, shape_error};
-
-/// Which of a product's matrices are stored transposed. All are row-major.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Layout {
-    /// `c = a b`: `a` is `[m, k]`, `b` is `[k, n]`. A layer's gradient with respect to its input: `upstream * weight`.
-    Nn,
-    /// `c = a b^T`: `a` is `[m, k]`, `b` is `[n, k]`. A layer forward: `input * weight^T + bias`.
-    Nt,
-    /// `c = a^T b`: `a` is `[k, m]`, `b` is `[k, n]`. A layer's gradient with respect to its weight: `upstream^T * input`.
-    Tn,
-}
 
 params! {
     struct Params {
@@ -43,7 +33,7 @@ const CONSTANTS: &[&str] = &["WORKGROUP", "A_TRANSPOSED", "B_TRANSPOSED"];
 
 pub(super) const TILED: Kernel = Kernel {
     label: "xent.matmul",
-    source: wgsl!["lib/grid", "matmul"],
+    source: wgsl!["lib/grid", "lib/product", "matmul"],
     bindings: &[read("a", "f32"), read("b", "f32"), read("bias", "f32"), update("c", "f32")],
     params: Params::FIELDS,
     constants: CONSTANTS,
@@ -53,7 +43,7 @@ const SIMD_BINDINGS: &[Binding] = &[read4("a"), read4("b"), read("bias", "f32"),
 
 pub(super) const SIMD: Kernel = Kernel {
     label: "xent.matmul_simd",
-    source: wgsl!["lib/grid", "matmul_simd"],
+    source: wgsl!["lib/grid", "lib/product", "matmul_simd"],
     bindings: SIMD_BINDINGS,
     params: Params::FIELDS,
     constants: CONSTANTS,
@@ -167,7 +157,7 @@ impl Recorder<'_> {
     /// let mut batch = gpu.batch();
     /// let output = batch.matmul(Layout::Nt, &input, &weight, Some(&bias))?;
     /// let mut output = batch.read(&output)?;
-    /// batch.submit();
+    /// batch.submit()?;
     /// assert_eq!(output.wait(Duration::from_secs(10))?, [1.5, 2.5, 3.5]);
     /// # }
     /// # Ok::<(), xent::Error>(())

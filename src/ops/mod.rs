@@ -17,7 +17,6 @@ mod sgd;
 mod sigmoid;
 mod targets;
 
-pub use matmul::Layout;
 pub use sgd::Momentum;
 
 use crate::error::{Error, Result};

@@ -26,7 +26,7 @@ fn call<'a>(
     upstream: Option<&'a Tensor<f32>>,
 ) -> ElementwiseLoss<'a> {
     let &Mse { reduction } = options;
-    ElementwiseLoss { op, kernel: &KERNEL, x: ("input", input), targets, reduction, upstream, grad }
+    ElementwiseLoss { op, kernel: &KERNEL, x: ("input", input), targets, reduction, upstream, grad, slope: 2.0 }
 }
 
 /// Squared error.
@@ -59,7 +59,7 @@ impl Recorder<'_> {
     /// let mut batch = gpu.batch();
     /// let loss = batch.mse(&input, &targets, &Mse::default())?;
     /// let mut loss = batch.read(&loss)?;
-    /// batch.submit();
+    /// batch.submit()?;
     /// assert!((loss.wait(Duration::from_secs(10))?[0] - 2.5).abs() < 1e-6);
     /// # }
     /// # Ok::<(), xent::Error>(())

@@ -11,7 +11,7 @@ use super::{Grad, LossGrad};
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.nll",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/rows", "nll"],
+    source: wgsl!["lib/grid", "lib/numerics", "lib/rows", "lib/row_loss", "nll"],
     bindings: &bindings("log_probs"),
     params: PARAMS,
     constants: CONSTANTS,
@@ -45,7 +45,8 @@ impl Recorder<'_> {
     /// [`Error::Data`](crate::Error::Data) with its position. The input is not checked to be log-probabilities.
     ///
     /// # Errors
-    /// Shapes that do not fit, tensors of another [`Gpu`](crate::Gpu), a row larger than a binding. Nothing is recorded then.
+    /// Shapes that do not fit, tensors of another [`Gpu`](crate::Gpu), a row larger than a binding (for `[N, C, d1, .., dK]`: one of
+    /// the `N` parts). Nothing is recorded then.
     ///
     /// # Cost
     /// One element of each row is read; a count and a reduction over the rows.
@@ -60,7 +61,7 @@ impl Recorder<'_> {
     /// let mut batch = gpu.batch();
     /// let loss = batch.nll(&log_probs, &targets, &Nll::default())?;
     /// let mut loss = batch.read(&loss)?;
-    /// batch.submit();
+    /// batch.submit()?;
     /// assert_eq!(loss.wait(Duration::from_secs(10))?, [0.375]);
     /// # }
     /// # Ok::<(), xent::Error>(())

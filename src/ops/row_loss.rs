@@ -55,7 +55,7 @@ pub(super) struct RowLoss<'a> {
 }
 
 impl RowLoss<'_> {
-    fn validate(&self, rec: &Recorder<'_>) -> Result<(Classes, Shape)> {
+    fn validate(&self, rec: &Recorder<'_>) -> Result<Classes> {
         let op = self.op;
         let what = self.kernel.bindings[0].name;
         rec.own(op, what, self.input)?;
@@ -82,7 +82,7 @@ impl RowLoss<'_> {
                 no_alias(op, (what, self.input), ("upstream", upstream))?;
             }
         }
-        Ok((classes, loss))
+        Ok(classes)
     }
 }
 
@@ -102,7 +102,7 @@ impl Recorder<'_> {
     /// Records a loss of rows; the gradient is the input itself unless a new one is wanted.
     pub(super) fn row_loss(&mut self, call: &RowLoss<'_>) -> Result<LossGrad> {
         let op = call.op;
-        let (dims, loss_shape) = call.validate(self)?;
+        let dims = call.validate(self)?;
         let rows = dims.rows();
         let cut = Cut {
             op,
@@ -163,7 +163,7 @@ impl Recorder<'_> {
         }
         let check = check_of(op, "a target", &counts);
         let loss = match call.reduction {
-            Reduction::None => losses.reshape(loss_shape)?,
+            Reduction::None => losses,
             reduction => {
                 let partials = self.reduce_values(op, &losses)?;
                 let total = self.reduce_pairs(op, &PARTIALS, partials)?;

@@ -36,7 +36,7 @@ pub(super) const KERNEL: Kernel = Kernel {
 };
 
 /// The velocity of [`Recorder::sgd`] with momentum: PyTorch's `momentum_buffer`.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Momentum {
     velocity: Tensor<f32>,
     started: bool,
@@ -46,11 +46,9 @@ impl Momentum {
     /// A velocity that starts as the first gradient, as PyTorch's does.
     ///
     /// # Errors
-    /// Those of [`Tensor::from_slice`].
+    /// Those of [`Tensor::zeros`].
     pub fn new(gpu: &Gpu, shape: impl Into<Shape>) -> Result<Self> {
-        let shape = shape.into();
-        let zeros = vec![0.0; shape.checked_len().unwrap_or(0)];
-        Ok(Self { velocity: Tensor::from_slice(gpu, shape, &zeros)?, started: false })
+        Ok(Self { velocity: Tensor::zeros(gpu, shape)?, started: false })
     }
 
     /// A velocity that exists already, to resume a training.
@@ -97,7 +95,7 @@ impl Recorder<'_> {
     /// let mut batch = gpu.batch();
     /// batch.sgd(&values, &grads, None, &Sgd { lr: 0.5, ..Sgd::default() })?;
     /// let mut values = batch.read(&values)?;
-    /// batch.submit();
+    /// batch.submit()?;
     /// assert_eq!(values.wait(Duration::from_secs(10))?, [0.75, 2.5]);
     /// # }
     /// # Ok::<(), xent::Error>(())

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use xent::{Batch, Caps, Family, Gpu, Result, Tensor};
 
-pub const TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The device that all tests share, locked; `None` if there is no adapter and none is required.
 ///
 /// `XENT_GPU=require` makes a missing adapter a failure; `auto` (the default) skips, and says so.
-pub fn gpu() -> Option<MutexGuard<'static, Gpu>> {
+pub(crate) fn gpu() -> Option<MutexGuard<'static, Gpu>> {
     static GPU: OnceLock<Option<Mutex<Gpu>>> = OnceLock::new();
     let shared = GPU.get_or_init(|| {
         let policy = std::env::var("XENT_GPU").unwrap_or_else(|_| "auto".to_owned());
@@ -33,17 +33,17 @@ pub fn gpu() -> Option<MutexGuard<'static, Gpu>> {
 }
 
 /// Prints past the test harness, which keeps what passing tests print with macros to itself.
-pub fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// The device with each family of kernels.
-pub fn families(gpu: &Gpu) -> [Gpu; 2] {
+pub(crate) fn families(gpu: &Gpu) -> [Gpu; 2] {
     [Family::CpuSimd, Family::Gpu].map(|family| gpu.with_caps(Caps { family, ..gpu.caps().clone() }).unwrap())
 }
 
 /// Each family with the smallest bindings and grids it can work with.
-pub fn tiny(gpu: &Gpu) -> [Gpu; 2] {
+pub(crate) fn tiny(gpu: &Gpu) -> [Gpu; 2] {
     families(gpu).map(|gpu| {
         let caps = Caps { max_binding: Caps::MIN_BINDING, max_groups: 16, ..gpu.caps().clone() };
         gpu.with_caps(caps).unwrap()
@@ -51,18 +51,21 @@ pub fn tiny(gpu: &Gpu) -> [Gpu; 2] {
 }
 
 /// Records with `record`, submits once, and reads what it returned.
-pub fn eval<const N: usize>(gpu: &Gpu, record: impl FnOnce(&mut Batch) -> Result<[Tensor<f32>; N]>) -> [Vec<f32>; N] {
+pub(crate) fn eval<const N: usize>(
+    gpu: &Gpu,
+    record: impl FnOnce(&mut Batch) -> Result<[Tensor<f32>; N]>,
+) -> [Vec<f32>; N] {
     try_eval(gpu, record).unwrap()
 }
 
-pub fn try_eval<const N: usize>(
+pub(crate) fn try_eval<const N: usize>(
     gpu: &Gpu,
     record: impl FnOnce(&mut Batch) -> Result<[Tensor<f32>; N]>,
 ) -> Result<[Vec<f32>; N]> {
     let mut batch = gpu.batch();
     let outputs = record(&mut batch)?;
     let tickets = outputs.map(|tensor| batch.read(&tensor).unwrap());
-    batch.submit();
+    batch.submit().unwrap();
     let mut values = Vec::new();
     for mut ticket in tickets {
         values.push(ticket.wait(TIMEOUT)?);
@@ -71,25 +74,25 @@ pub fn try_eval<const N: usize>(
 }
 
 /// Values around 0 with the given spread, the same for the same seed.
-pub fn random(seed: u64, len: usize, spread: f32) -> Vec<f32> {
+pub(crate) fn random(seed: u64, len: usize, spread: f32) -> Vec<f32> {
     let mut rng = fastrand::Rng::with_seed(seed);
     (0..len).map(|_| (rng.f32() + rng.f32() + rng.f32() - 1.5) * spread).collect()
 }
 
 /// Values in [0, 1), the same for the same seed.
-pub fn unit(seed: u64, len: usize) -> Vec<f32> {
+pub(crate) fn unit(seed: u64, len: usize) -> Vec<f32> {
     let mut rng = fastrand::Rng::with_seed(seed);
     (0..len).map(|_| rng.f32()).collect()
 }
 
-pub fn labels(seed: u64, len: usize, classes: usize) -> Vec<i64> {
+pub(crate) fn labels(seed: u64, len: usize, classes: usize) -> Vec<i64> {
     let mut rng = fastrand::Rng::with_seed(seed);
     (0..len).map(|_| rng.i64(0..classes as i64)).collect()
 }
 
 /// Compares with `|got - want| <= abs + rel * |want|`; what is not finite must be of the same kind.
 #[track_caller]
-pub fn close(what: &str, got: &[f32], want: &[f64], rel: f64, abs: f64) {
+pub(crate) fn close(what: &str, got: &[f32], want: &[f64], rel: f64, abs: f64) {
     assert_eq!(got.len(), want.len(), "{what}: length");
     for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
         let rounded = want as f32;
@@ -102,7 +105,7 @@ pub fn close(what: &str, got: &[f32], want: &[f64], rel: f64, abs: f64) {
 }
 
 #[track_caller]
-pub fn same_bits(what: &str, a: &[f32], b: &[f32]) {
+pub(crate) fn same_bits(what: &str, a: &[f32], b: &[f32]) {
     assert_eq!(a.len(), b.len(), "{what}: length");
     for (i, (x, y)) in a.iter().zip(b).enumerate() {
         assert_eq!(x.to_bits(), y.to_bits(), "{what}: element {i}: {x:e} against {y:e}");

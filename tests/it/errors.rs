@@ -171,13 +171,11 @@ fn callers_buffers() {
         make(buffer(64, all), 0, &[usize::MAX, 2]),
         "from_buffer: the number of elements needs 18446744073709551615, the device allows 4294967295",
     );
-    let too_large = gpu.caps().max_buffer / 4 + 4;
     let narrow = gpu.with_caps(Caps { max_buffer: 1 << 20, ..gpu.caps().clone() }).unwrap();
     says(
         Tensor::from_slice(&narrow, [1 << 19], &vec![0.0f32; 1 << 19]),
         "from_slice: a buffer's bytes needs 2097152, the device allows 1048576",
     );
-    assert!(too_large > 0);
 }
 
 #[test]
@@ -193,6 +191,7 @@ fn caps() {
         ("max_binding", with(|c| c.max_binding = 100)),
         ("max_binding", with(|c| c.max_binding = u64::MAX)),
         ("max_buffer", with(|c| c.max_buffer = u64::MAX)),
+        ("max_buffer", with(|c| c.max_buffer = 20_000)),
         ("max_groups", with(|c| c.max_groups = 0)),
         ("max_invocations", with(|c| c.max_invocations = 1)),
         ("simd_width", with(|c| c.simd_width = 7)),
@@ -210,9 +209,6 @@ fn an_adapter_that_does_not_exist_lists_those_that_do() {
     let Some(gpu) = gpu() else { return };
     let error = pollster::block_on(Gpu::request("no such adapter")).unwrap_err();
     let message = error.to_string();
-    assert!(
-        message.starts_with("no adapter matches \"no such adapter\" (variable XENT_ADAPTER); available: "),
-        "{message}"
-    );
+    assert!(message.starts_with("no adapter matches \"no such adapter\"; available: "), "{message}");
     assert!(message.contains(&gpu.device().adapter_info().name), "{message}");
 }

@@ -48,24 +48,57 @@ fn scratch_of_a_recording_is_not_handed_out_before_it_is_submitted() {
     let device = gpu.device();
     let encoder = || device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     let x = Tensor::from_slice(&gpu, [4000], &random(1, 4000, 1.0)).unwrap();
-    let z = Tensor::from_slice(&gpu, [4000], &random(2, 4000, 1.0)).unwrap();
+    let y = Tensor::from_slice(&gpu, [4000], &random(2, 4000, 1.0)).unwrap();
+    // The same kernels and the same scratch, but other parameters.
+    let z = x.rows(0..3003).unwrap();
+    let w = y.rows(0..3003).unwrap();
     let options = xent::Mse { reduction: Reduction::Mean };
-    let [want_x, want_z] = eval(&gpu, |b| Ok([b.mse(&x, &z, &options)?, b.mse(&z, &z, &options)?]));
+    let [want_x, want_z] = eval(&gpu, |b| Ok([b.mse(&x, &y, &options)?, b.mse(&z, &w, &options)?]));
 
     // Recorded in one order, submitted in the other, results dropped in between.
     let (mut first, mut second) = (encoder(), encoder());
     let mut recorder = gpu.record(&mut first);
-    let loss = recorder.mse(&x, &z, &options).unwrap();
+    let loss = recorder.mse(&x, &y, &options).unwrap();
     let mut first_ticket = recorder.read(&loss).unwrap();
     drop((recorder, loss));
     let mut recorder = gpu.record(&mut second);
-    let loss = recorder.mse(&z, &z, &options).unwrap();
+    let loss = recorder.mse(&z, &w, &options).unwrap();
     let mut second_ticket = recorder.read(&loss).unwrap();
     drop((recorder, loss));
     gpu.queue().submit([second.finish()]);
     gpu.queue().submit([first.finish()]);
     same_bits("first", &first_ticket.wait(TIMEOUT).unwrap(), &want_x);
     same_bits("second", &second_ticket.wait(TIMEOUT).unwrap(), &want_z);
+}
+
+#[test]
+fn inputs_that_are_dropped_before_the_submission_are_not_overwritten() {
+    let Some(gpu) = gpu() else { return };
+    let data = random(1, 5000, 1.0);
+    // What is uploaded next must not land in the dropped input's buffer: uploads run before the work that is submitted.
+    let upload_more = || -> Vec<_> {
+        (2..12).map(|seed| Tensor::from_slice(&gpu, [5000], &random(seed, 5000, 1.0)).unwrap()).collect()
+    };
+    let want: Vec<f32> = data.iter().map(|x| x.max(0.0)).collect();
+
+    let mut batch = gpu.batch();
+    let y = batch.relu(&Tensor::from_slice(&gpu, [5000], &data).unwrap()).unwrap();
+    let mut ticket = batch.read(&y).unwrap();
+    drop(y);
+    let more = upload_more();
+    batch.submit().unwrap();
+    same_bits("batch", &ticket.wait(TIMEOUT).unwrap(), &want);
+    drop(more);
+
+    let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let mut recorder = gpu.record(&mut encoder);
+    let y = recorder.relu(&Tensor::from_slice(&gpu, [5000], &data).unwrap()).unwrap();
+    let mut ticket = recorder.read(&y).unwrap();
+    drop((recorder, y));
+    let more = upload_more();
+    gpu.queue().submit([encoder.finish()]);
+    same_bits("the caller's encoder", &ticket.wait(TIMEOUT).unwrap(), &want);
+    drop(more);
 }
 
 #[test]
@@ -77,7 +110,7 @@ fn tickets_can_be_awaited_dropped_and_outlive_their_batch() {
     drop(batch.read(&y).unwrap());
     let ticket = batch.read(&y).unwrap();
     let raw = batch.read(&x).unwrap();
-    batch.submit();
+    batch.submit().unwrap();
     drop(raw);
     gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
     assert_eq!(pollster::block_on(ticket).unwrap(), [1.0, 0.0, 3.0]);
@@ -86,6 +119,48 @@ fn tickets_can_be_awaited_dropped_and_outlive_their_batch() {
     let mut ticket = batch.read(&x).unwrap();
     drop(batch);
     assert!(matches!(ticket.wait(TIMEOUT), Err(Error::NotSubmitted)));
+    assert!(matches!(ticket.wait(TIMEOUT), Err(Error::Taken)));
+
+    let mut batch = gpu.batch();
+    let mut ticket = batch.read(&x).unwrap();
+    batch.submit().unwrap();
+    assert_eq!(ticket.wait(TIMEOUT).unwrap(), [1.0, -2.0, 3.0]);
+    assert!(matches!(ticket.wait(TIMEOUT), Err(Error::Taken)));
+}
+
+/// On a device of its own: it is lost on purpose.
+#[test]
+fn a_lost_device_ends_in_errors_and_a_new_one_works() {
+    let Some(shared) = gpu() else { return };
+    let gpu = xent::Gpu::headless().unwrap();
+    let x = Tensor::from_slice(&gpu, [4], &[1.0, -2.0, 3.0, 4.0f32]).unwrap();
+    let mut earlier = gpu.batch();
+    let y = earlier.relu(&x).unwrap();
+    let mut earlier_ticket = earlier.read(&y).unwrap();
+    let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let mut recorder = gpu.record(&mut encoder);
+    recorder.relu(&x).unwrap();
+
+    gpu.device().destroy();
+
+    // wgpu says nothing of a lost device in some places; nothing panics, and no ticket gives values.
+    let _ = recorder.finish();
+    drop(encoder);
+    let _ = earlier.submit();
+    assert!(matches!(earlier_ticket.wait(TIMEOUT), Err(Error::Readback(_) | Error::NotSubmitted)));
+    let _ = Tensor::from_slice(&gpu, [4], &[0.0f32; 4]);
+    let _ = x.write(&[0.0; 4]);
+    let mut batch = gpu.batch();
+    let late = batch.relu(&x).and_then(|y| batch.read(&y));
+    let _ = batch.submit();
+    assert!(late.and_then(|mut ticket| ticket.wait(TIMEOUT)).is_err());
+    let _ = xent::Gpu::new(gpu.device().clone(), gpu.queue().clone());
+
+    let again = xent::Gpu::headless().unwrap();
+    let x = Tensor::from_slice(&again, [2], &[-1.0, 1.0f32]).unwrap();
+    let [y] = eval(&again, |b| Ok([b.relu(&x)?]));
+    assert_eq!(y, [0.0, 1.0]);
+    drop(shared);
 }
 
 #[test]
@@ -152,7 +227,7 @@ fn a_training_step_is_one_submission_and_creates_no_buffers_after_the_first() {
         let mut batch = gpu.batch();
         let loss = model.step(&mut batch).unwrap();
         let mut loss = batch.read(&loss).unwrap();
-        batch.submit();
+        batch.submit().unwrap();
         let after = gpu.counters();
         assert_eq!(after.submissions, before.submissions + 1, "step {step}");
         if step > 0 {
@@ -172,7 +247,7 @@ fn training_repeats_to_the_bit() {
             for _ in 0..20 {
                 let mut batch = gpu.batch();
                 model.step(&mut batch).unwrap();
-                batch.submit();
+                batch.submit().unwrap();
             }
             let [values, velocity] =
                 eval(&gpu, |_| Ok([model.parameters.values().clone(), model.momentum.velocity().clone()]));

@@ -6,13 +6,23 @@ use xent::{
     Tensor,
 };
 
-/// Compares what `record` gives with the device's limits and with the smallest.
+/// Compares what `record` gives with the device's limits and with the smallest bindings.
 fn same_with_tiny_limits<const N: usize>(
     what: &str,
     gpu: &Gpu,
     record: impl Fn(&Gpu, &mut Batch) -> Result<[Tensor<f32>; N]>,
 ) {
-    for (wide, narrow) in families(gpu).iter().zip(&tiny(gpu)) {
+    same(what, gpu, tiny(gpu), record);
+}
+
+/// Compares what `record` gives with each family as it is and with its counterpart in `cut`.
+fn same<const N: usize>(
+    what: &str,
+    gpu: &Gpu,
+    cut: [Gpu; 2],
+    record: impl Fn(&Gpu, &mut Batch) -> Result<[Tensor<f32>; N]>,
+) {
+    for (wide, narrow) in families(gpu).iter().zip(&cut) {
         let a = eval(wide, |b| record(wide, b));
         let b = eval(narrow, |b| record(narrow, b));
         for (i, (a, b)) in a.iter().zip(&b).enumerate() {
@@ -80,6 +90,27 @@ fn elementwise() {
             });
         }
     }
+}
+
+#[test]
+fn grids_of_nine_workgroups() {
+    let Some(gpu) = gpu() else { return };
+    let cut = || families(&gpu).map(|gpu| gpu.with_caps(Caps { max_groups: 3, ..gpu.caps().clone() }).unwrap());
+    let logits = random(1, 40_000, 8.0);
+    same("elementwise", &gpu, cut(), |gpu, b| {
+        let x = Tensor::from_slice(gpu, [40_000], &logits)?;
+        let y = Tensor::from_slice(gpu, [40_000], &unit(2, 40_000))?;
+        let mse = b.mse_backward(&x, &y, &Mse::default(), None)?;
+        Ok([mse.loss, mse.grad, b.sigmoid(&x)?])
+    });
+    same("rows", &gpu, cut(), |gpu, b| {
+        let x = Tensor::from_slice(gpu, [800, 50], &logits)?;
+        let y = Tensor::targets(gpu, [800], &labels(2, 800, 50), 50, -100)?;
+        let weight = Tensor::from_slice(gpu, [20, 50], &random(3, 1000, 1.0))?;
+        let ce = b.cross_entropy_backward(&x, &y, &CrossEntropy::default(), None)?;
+        let product = b.matmul(Layout::Nt, &x, &weight, None)?;
+        Ok([ce.loss, ce.grad, b.log_softmax(&x)?, b.column_sum(&product)?, product])
+    });
 }
 
 #[test]

@@ -28,6 +28,7 @@ const ROWS: &[&[usize]] = &[
     &[3, 40, 7],
     &[2, 3, 2, 2, 2, 2, 2],
     &[0, 5],
+    &[5, 0],
     &[4, 3, 0],
 ];
 
@@ -44,6 +45,9 @@ fn targets_of(shape: &[usize], seed: u64) -> (Vec<usize>, Vec<i64>) {
     // Some are ignored, but never the first.
     for target in targets.iter_mut().skip(1).step_by(5) {
         *target = -100;
+    }
+    if classes == 0 {
+        targets.fill(-100);
     }
     (dims, targets)
 }

@@ -1,0 +1,52 @@
+// What the kernels of matrix products share: their parameters, and the beginning and end of a row of the result.
+
+struct Params {
+    // Rows, columns and summands of this dispatch.
+    m: u32,
+    n: u32,
+    k: u32,
+    // Elements from one stored row to the next.
+    a_stride: u32,
+    b_stride: u32,
+    c_stride: u32,
+    a_base: u32,
+    b_base: u32,
+    bias_base: u32,
+    c_base: u32,
+    // 1: an earlier dispatch summed the first part of k.
+    resume: u32,
+    // 1: this dispatch has the last part of k and adds the bias.
+    add_bias: u32,
+}
+
+override A_TRANSPOSED: u32;
+override B_TRANSPOSED: u32;
+
+// Four elements of a row of c, as far as it reaches.
+fn resume_row(row: u32, column: u32) -> vec4<f32> {
+    var sum = vec4<f32>();
+    if (params.resume == 1u && row < params.m) {
+        for (var j = 0u; j < 4u; j++) {
+            if (column + j < params.n) {
+                sum[j] = load_c(params.c_base + row * params.c_stride + column + j);
+            }
+        }
+    }
+    return sum;
+}
+
+// Stores four elements of a row of c, as far as it reaches.
+fn finish_row(row: u32, column: u32, sum: vec4<f32>) {
+    if (row >= params.m) {
+        return;
+    }
+    for (var j = 0u; j < 4u; j++) {
+        if (column + j < params.n) {
+            var value = sum[j];
+            if (params.add_bias == 1u) {
+                value += load_bias(params.bias_base + column + j);
+            }
+            store_c(params.c_base + row * params.c_stride + column + j, value);
+        }
+    }
+}
