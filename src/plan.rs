@@ -107,6 +107,8 @@ mod tests {
             (10, 16128, 1, 16384, 65535),
             (u32::MAX, 4, 1, 1 << 27, 65535),
             (5000, 8, 1024, 16384, 3),
+            (70_000, 4, 1024, 1 << 20, 2),
+            (100_000, 4, 1, 1 << 27, 7),
         ] {
             let caps = caps(binding, groups);
             let cut = Cut { op: "t", rows, row_bytes: &[row_bytes, 4], granule, groups_per_granule: 1 };
