@@ -1,0 +1,122 @@
+//! Every variant of every shader, parsed and compared with what Rust says of it.
+
+use super::*;
+use crate::ops::KERNELS;
+
+/// Every variant that a kernel can be compiled as: read by quad or not, each output absent or present, in place or not.
+fn variants(kernel: &Kernel) -> Vec<Variant> {
+    let constants = vec![1; kernel.constants.len()];
+    let outputs = kernel.bindings.iter().enumerate().filter(|(_, b)| b.access != Access::Read);
+    let over = kernel.bindings.iter().any(|b| matches!(b.access, Access::WriteOver(_)));
+    let absences: Vec<u32> = std::iter::once(0).chain(outputs.map(|(i, _)| 1 << i)).collect();
+    let mut all = Vec::new();
+    for vec4 in [false, true] {
+        all.extend(absences.iter().map(|&absent| Variant {
+            constants: constants.clone(),
+            vec4,
+            in_place: false,
+            absent,
+        }));
+        if over {
+            all.push(Variant { constants: constants.clone(), vec4, in_place: true, absent: 0 });
+        }
+    }
+    all
+}
+
+fn parse(kernel: &Kernel, variant: &Variant) -> naga::Module {
+    let source = compose(kernel, variant);
+    naga::front::wgsl::parse_str(&source)
+        .unwrap_or_else(|e| panic!("{} {variant:?}: {}", kernel.label, e.emit_to_string(&source)))
+}
+
+#[test]
+fn params_have_the_layout_that_the_shader_has() {
+    for kernel in KERNELS {
+        let module = parse(kernel, &Variant::new(&vec![1; kernel.constants.len()]));
+        let params = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params"));
+        let Some((_, naga::Type { inner: naga::TypeInner::Struct { members, .. }, .. })) = params else {
+            panic!("{}: no struct Params", kernel.label)
+        };
+        let shader: Vec<_> = members
+            .iter()
+            .map(|m| {
+                let ty = match module.types[m.ty].inner {
+                    naga::TypeInner::Scalar(naga::Scalar { kind, width: 4 }) => match kind {
+                        naga::ScalarKind::Uint => "u32",
+                        naga::ScalarKind::Sint => "i32",
+                        naga::ScalarKind::Float => "f32",
+                        other => panic!("{}: {other:?}", kernel.label),
+                    },
+                    ref other => panic!("{}: {other:?}", kernel.label),
+                };
+                (m.name.as_deref().unwrap_or(""), ty, m.offset as usize)
+            })
+            .collect();
+        let rust: Vec<_> = kernel.params.iter().map(|f| (f.name, f.ty, f.offset)).collect();
+        assert_eq!(shader, rust, "{}", kernel.label);
+    }
+}
+
+#[test]
+fn bindings_are_used_as_declared() {
+    let caps = naga::valid::Capabilities::default();
+    for kernel in KERNELS {
+        for variant in variants(kernel) {
+            let module = parse(kernel, &variant);
+            let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), caps);
+            let info = validator.validate(&module).unwrap_or_else(|e| {
+                panic!("{} {variant:?}: {}", kernel.label, e.emit_to_string(&compose(kernel, &variant)))
+            });
+            let entry = info.get_entry_point(0);
+            let mut slots = Vec::new();
+            for (handle, global) in module.global_variables.iter() {
+                let Some(binding) = &global.binding else { continue };
+                let name = global.name.as_deref().unwrap_or("");
+                let use_ = entry[handle];
+                assert!(!use_.is_empty(), "{} {variant:?}: {name} is declared and not used", kernel.label);
+                if let naga::AddressSpace::Storage { access } = global.space {
+                    let writes = use_.contains(naga::valid::GlobalUse::WRITE);
+                    let may_write = access.contains(naga::StorageAccess::STORE);
+                    assert_eq!(writes, may_write, "{} {variant:?}: {name}", kernel.label);
+                }
+                slots.push((binding.binding as usize, name.to_owned()));
+            }
+            slots.sort();
+            let names = bound(kernel, &variant).into_iter().map(|(i, _)| format!("{}_data", kernel.bindings[i].name));
+            let want: Vec<_> = std::iter::once("params".to_owned()).chain(names).enumerate().collect();
+            assert_eq!(slots, want, "{} {variant:?}", kernel.label);
+        }
+    }
+}
+
+#[test]
+fn constants_and_the_entry_point_are_the_shaders() {
+    for kernel in KERNELS {
+        let module = parse(kernel, &Variant::new(&vec![1; kernel.constants.len()]));
+        let mut shader: Vec<_> = module.overrides.iter().filter_map(|(_, o)| o.name.as_deref()).collect();
+        let mut rust = kernel.constants.to_vec();
+        shader.sort_unstable();
+        rust.sort_unstable();
+        assert_eq!(shader, rust, "{}", kernel.label);
+        let entries: Vec<_> = module.entry_points.iter().map(|e| (e.stage, e.name.as_str())).collect();
+        assert_eq!(entries, [(naga::ShaderStage::Compute, "main")], "{}", kernel.label);
+    }
+}
+
+#[test]
+fn labels_name_their_shader_and_are_unique() {
+    let mut labels: Vec<_> = KERNELS.iter().map(|k| k.label).collect();
+    for label in &labels {
+        let stem = label.strip_prefix("xent.").expect("labels start with the crate's name");
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("shaders/{stem}.wgsl"));
+        assert!(file.exists(), "{label}: {}", file.display());
+    }
+    labels.sort_unstable();
+    labels.dedup();
+    assert_eq!(labels.len(), KERNELS.len());
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders")).expect("shaders");
+    let shaders = files.filter(|f| f.as_ref().is_ok_and(|f| f.path().is_file())).count();
+    // The maps and the elementwise losses have a file each as well, so every file is some kernel's.
+    assert_eq!(shaders, KERNELS.len(), "every shader belongs to a kernel");
+}
