@@ -1,15 +1,14 @@
-// The reduced loss. Bindings: total (a partial result; absent if nothing was summed), counts (valid targets; absent unless
-// DIVISOR is 2), loss (one element).
+// The reduced loss. Bindings: total and denominator (partial results; absent if nothing was summed), loss (one element).
 
 struct Params {
     total_base: u32,
-    counts_base: u32,
+    denominator_base: u32,
     loss_base: u32,
     // The number of elements, for a mean over them.
     count: f32,
 }
 
-// 0: the sum; 1: divided by `count`; 2: divided by the number of valid targets.
+// 0: the sum; 1: divided by `count`; 2: divided by the denominator.
 override DIVISOR: u32;
 
 @compute @workgroup_size(WORKGROUP)
@@ -26,7 +25,7 @@ fn main(
     if (DIVISOR == 1u) {
         divisor = params.count;
     } else if (DIVISOR == 2u) {
-        divisor = f32(load_counts(params.counts_base));
+        divisor = bitcast<f32>(load_denominator(params.denominator_base));
     }
     // A mean over nothing is 0 / 0.
     store_loss(params.loss_base, select(total / divisor, nan(), divisor == 0.0));

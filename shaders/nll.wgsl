@@ -1,9 +1,9 @@
 // Negative log-likelihood of log-probabilities and class indices, and its gradient.
 //
-//   loss = -log_probs_t        grad_c = -scale * [c = t]
+//   loss = -w_t log_probs_t        grad_c = -scale w_t [c = t]
 //
-// Bindings: log_probs [outer, classes, inner], targets [outer, inner], counts (valid targets, first bad position),
-// upstream (one element, or one a row), losses [outer, inner], grad like log_probs.
+// Bindings: log_probs [outer, classes, inner], targets [outer, inner], weight (one element, or one a
+// class), denominator (a partial result), upstream (one element, or one a row), losses [outer, inner], grad like log_probs.
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -24,14 +24,17 @@ fn main(
         if (ignored) {
             loss = 0.0;
         } else if (valid) {
-            loss = -load_log_probs(params.input_base + row.start + t * params.inner);
+            let log_prob = load_log_probs(params.input_base + row.start + t * params.inner);
+            let weight = class_weight(t);
+            // A weight of 0 wins over an infinite log-probability, but not over NaN.
+            loss = select(-(weight * log_prob), 0.0, weight == 0.0 && !is_nan(log_prob));
         }
         store_losses(params.losses_base + row.index, loss);
     }
     if (GRAD == 0u) {
         return;
     }
-    let scale = row_scale(row.index);
+    let scale = row_scale(row.index) * class_weight(t);
     let to = params.grad_base + row.start;
     for (var c = row.lane * 4u; c < params.classes; c += LANES * 4u) {
         let at = vec4<u32>(c, c + 1u, c + 2u, c + 3u);

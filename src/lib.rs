@@ -15,15 +15,17 @@ mod pool;
 mod readback;
 mod recorder;
 mod tensor;
+mod weights;
 
 pub use wgpu;
 
 pub use caps::{Caps, Family};
 pub use error::{Error, Result};
 pub use gpu::{Counters, Gpu};
-pub use ops::{LossGrad, Momentum};
+pub use ops::{LossGrad, Momentum, Targets};
 pub use options::{Bce, BceWithLogits, CrossEntropy, Layout, Mse, Nll, Reduction, Sgd};
 pub use parameters::Parameters;
 pub use readback::Readback;
 pub use recorder::{Batch, Recorder};
 pub use tensor::{Element, Shape, Tensor};
+pub use weights::Weights;

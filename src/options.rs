@@ -1,6 +1,7 @@
 //! What the losses and the optimiser can be told; the same for the GPU and the CPU reference.
 
 use crate::error::{Error, Result};
+use crate::weights::Weights;
 
 /// How the losses of single elements become the result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -15,24 +16,33 @@ pub enum Reduction {
 }
 
 /// Options of cross-entropy (`cross_entropy`, `cross_entropy_backward`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct CrossEntropy {
-    /// How the rows' losses become the result. The mean divides by the number of rows that are not ignored.
+    /// A factor for each class, `[C]`; 1 if there is none.
+    pub weight: Option<Weights>,
+    /// How the rows' losses become the result. The mean divides by the sum of the weights of the targets that are not ignored
+    /// (without weights: by their number); with probabilities by the number of rows.
     pub reduction: Reduction,
     /// Rows with this target have loss 0, gradient 0 and no part in the mean. It may lie outside the classes.
+    /// With probabilities it must be negative, and means nothing.
     pub ignore_index: i64,
+    /// How much of a target is spread evenly over all classes, from 0 to 1.
+    pub label_smoothing: f32,
 }
 
 impl Default for CrossEntropy {
     fn default() -> Self {
-        Self { reduction: Reduction::Mean, ignore_index: -100 }
+        Self { weight: None, reduction: Reduction::Mean, ignore_index: -100, label_smoothing: 0.0 }
     }
 }
 
 /// Options of the negative log-likelihood (`nll`, `nll_backward`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Nll {
-    /// How the rows' losses become the result. The mean divides by the number of rows that are not ignored.
+    /// A factor for each class, `[C]`; 1 if there is none.
+    pub weight: Option<Weights>,
+    /// How the rows' losses become the result. The mean divides by the sum of the weights of the targets that are not ignored
+    /// (without weights: by their number).
     pub reduction: Reduction,
     /// Rows with this target have loss 0, gradient 0 and no part in the mean. It may lie outside the classes.
     pub ignore_index: i64,
@@ -40,8 +50,8 @@ pub struct Nll {
 
 impl Default for Nll {
     fn default() -> Self {
-        let CrossEntropy { reduction, ignore_index } = CrossEntropy::default();
-        Self { reduction, ignore_index }
+        let CrossEntropy { weight, reduction, ignore_index, .. } = CrossEntropy::default();
+        Self { weight, reduction, ignore_index }
     }
 }
 

@@ -26,7 +26,7 @@ mod sigmoid;
 pub use bce::{bce, bce_backward};
 pub use bce_with_logits::{bce_with_logits, bce_with_logits_backward};
 pub use column_sum::column_sum;
-pub use cross_entropy::{cross_entropy, cross_entropy_backward};
+pub use cross_entropy::{Targets, cross_entropy, cross_entropy_backward};
 pub use log_softmax::{log_softmax, log_softmax_backward};
 pub use matmul::matmul;
 pub use mse::{mse, mse_backward};
@@ -37,6 +37,7 @@ pub use sigmoid::{sigmoid, sigmoid_backward};
 
 use crate::error::{Error, Result};
 use crate::options::Reduction;
+use crate::weights::Weights;
 
 /// A loss and its gradient with respect to the loss's input.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,11 +109,26 @@ fn class_of(op: &'static str, target: i64, position: usize, classes: usize, igno
     }
 }
 
+/// The weight of each class.
+fn class_weight<'a>(
+    op: &'static str,
+    weight: Option<&'a Weights>,
+    classes: usize,
+) -> Result<impl Fn(usize) -> f64 + use<'a>> {
+    let values = weight.map(|weight| weight.host(op)).transpose()?;
+    if let Some(values) = values {
+        expect_len(op, "weight", values.len(), classes)?;
+    }
+    Ok(move |class: usize| values.map_or(1.0, |values| f64::from(values[class])))
+}
+
 /// Reduces losses; `denominator` is the mean's.
 fn reduce(losses: Vec<f64>, reduction: Reduction, denominator: f64) -> Vec<f64> {
     match reduction {
         Reduction::None => losses,
         Reduction::Sum => vec![losses.iter().sum()],
+        // Nothing, or only weights of 0: the mean is 0 / 0.
+        Reduction::Mean if denominator == 0.0 => vec![f64::NAN],
         Reduction::Mean => vec![losses.iter().sum::<f64>() / denominator],
     }
 }
@@ -130,7 +146,11 @@ fn upstream_factor(
         let expected = if reduction == Reduction::None { format!("1 or {losses}") } else { "1".to_owned() };
         return Err(shape_error(op, "upstream", format!("{expected} elements"), upstream.len().to_string()));
     }
-    let divisor = if reduction == Reduction::Mean { denominator } else { 1.0 };
+    let divisor = match reduction {
+        Reduction::Mean if denominator == 0.0 => f64::NAN,
+        Reduction::Mean => denominator,
+        Reduction::Sum | Reduction::None => 1.0,
+    };
     Ok(move |i: usize| if upstream.len() == 1 { upstream[0] / divisor } else { upstream[i] / divisor })
 }
 

@@ -1,4 +1,4 @@
-use super::{Classes, LossGrad, class_of, count, expect_len, reduce, upstream_factor};
+use super::{Classes, LossGrad, class_of, class_weight, expect_len, reduce, upstream_factor};
 use crate::error::Result;
 use crate::options::Nll;
 
@@ -23,20 +23,24 @@ pub fn nll_backward<T: Copy + Into<f64>>(
     upstream: Option<&[f64]>,
 ) -> Result<LossGrad> {
     let op = "cpu::nll";
-    let &Nll { reduction, ignore_index } = options;
+    let &Nll { ref weight, reduction, ignore_index } = options;
     let dims = Classes::of(op, shape, log_probs.len())?;
     expect_len(op, "targets", targets.len(), dims.rows())?;
-    let valid = count(targets.iter().filter(|&&t| t != ignore_index).count());
-    let factor = upstream_factor(op, upstream, dims.rows(), reduction, valid)?;
+    let weight = class_weight(op, weight.as_ref(), dims.classes)?;
+    let class = |(row, &target)| class_of(op, target, row, dims.classes, ignore_index);
+    let classes = targets.iter().enumerate().map(class).collect::<Result<Vec<_>>>()?;
+    let mean = classes.iter().flatten().map(|&class| weight(class)).sum();
+    let factor = upstream_factor(op, upstream, dims.rows(), reduction, mean)?;
     let mut losses = vec![0.0; dims.rows()];
     let mut grad = vec![0.0; log_probs.len()];
-    for row in 0..dims.rows() {
-        let Some(target) = class_of(op, targets[row], row, dims.classes, ignore_index)? else { continue };
+    for (row, &target) in classes.iter().enumerate() {
+        let Some(target) = target else { continue };
         for i in dims.row(row).skip(target).take(1) {
             let log_prob: f64 = log_probs[i].into();
-            losses[row] = -log_prob;
-            grad[i] = -factor(row);
+            // A weight of 0 wins over an infinite log-probability.
+            losses[row] = if weight(target) == 0.0 && !log_prob.is_nan() { 0.0 } else { weight(target) * -log_prob };
+            grad[i] = -factor(row) * weight(target);
         }
     }
-    Ok(LossGrad { loss: reduce(losses, reduction, valid), grad })
+    Ok(LossGrad { loss: reduce(losses, reduction, mean), grad })
 }

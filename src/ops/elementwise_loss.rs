@@ -7,7 +7,7 @@ use crate::plan::BLOCK;
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
 
-use super::reduce::{Divisor, PARTIALS, by_blocks, check_of, pairs};
+use super::reduce::{Divisor, by_blocks, check_of, pairs};
 use super::row_loss::check_upstream;
 use super::{Grad, LossGrad, same_shape};
 
@@ -98,7 +98,7 @@ impl Recorder<'_> {
             let slots = [Some(&x), Some(&y), Some(&upstream), loss_window.as_ref(), grad_window.as_ref(), Some(&to)];
             self.dispatch(call.kernel, variant, &params, &slots, groups)?;
         }
-        let total = self.reduce_pairs(op, &PARTIALS, partials)?;
+        let total = self.reduce_partials(op, partials)?;
         let check = check_of(op, "an input or a target", &total);
         let loss = match losses {
             Some(losses) => losses,

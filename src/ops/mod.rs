@@ -18,6 +18,7 @@ mod sigmoid;
 mod targets;
 
 pub use sgd::Momentum;
+pub use targets::Targets;
 
 use crate::error::{Error, Result};
 #[cfg(test)]
@@ -123,6 +124,5 @@ pub(crate) const KERNELS: &[&Kernel] = &[
     &sgd::KERNEL,
     &sigmoid::BACKWARD,
     &sigmoid::FORWARD,
-    &targets::COMBINE,
-    &targets::COUNT,
+    &targets::KERNEL,
 ];

@@ -1,20 +1,28 @@
 //! Negative log-likelihood of log-probabilities and class indices.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, wgsl};
+use crate::kernel::{Kernel, read, read4, wgsl, write, write4_over};
 use crate::options::Nll;
 use crate::recorder::Recorder;
 use crate::tensor::Tensor;
 
-use super::row_loss::{CONSTANTS, PARAMS, RowLoss, bindings};
-use super::{Grad, LossGrad};
+use super::row_loss::{PARAMS, RowLoss};
+use super::{Grad, LossGrad, Targets};
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.nll",
     source: wgsl!["lib/grid", "lib/numerics", "lib/rows", "lib/row_loss", "nll"],
-    bindings: &bindings("log_probs"),
+    bindings: &[
+        read4("log_probs"),
+        read("targets", "i32"),
+        read("weight", "f32"),
+        read("denominator", "u32"),
+        read("upstream", "f32"),
+        write("losses", "f32"),
+        write4_over("grad", "log_probs"),
+    ],
     params: PARAMS,
-    constants: CONSTANTS,
+    constants: &["WORKGROUP", "LANES", "GRAD"],
 };
 
 fn call<'a>(
@@ -22,23 +30,36 @@ fn call<'a>(
     grad: Grad,
     log_probs: &'a Tensor<f32>,
     targets: &'a Tensor<i32>,
-    options: &Nll,
+    options: &'a Nll,
     upstream: Option<&'a Tensor<f32>>,
 ) -> RowLoss<'a> {
-    let &Nll { reduction, ignore_index } = options;
-    RowLoss { op, kernel: &KERNEL, input: log_probs, targets, reduction, ignore_index, upstream, grad }
+    let Nll { weight, reduction, ignore_index } = options;
+    RowLoss {
+        op,
+        kernel: &KERNEL,
+        input: log_probs,
+        targets: Targets::Index(targets),
+        weight: weight.as_ref(),
+        reduction: *reduction,
+        ignore_index: *ignore_index,
+        label_smoothing: 0.0,
+        upstream,
+        grad,
+    }
 }
 
 /// Negative log-likelihood. For logits, [`cross_entropy`](Recorder::cross_entropy) is faster and more accurate.
 impl Recorder<'_> {
-    /// Negative log-likelihood of log-probabilities and class indices: `loss = -log_probs[target]`.
+    /// Negative log-likelihood of log-probabilities and class indices: `loss = -w_t log_probs_t` for the target `t` and
+    /// class weights `w`.
     ///
     /// # Shapes
     /// `log_probs` `[C]` or `[N, C, d1, .., dK]`, `targets` the same without `C`. The loss is a scalar, or has the targets' shape
     /// with [`Reduction::None`](crate::Reduction::None).
     ///
     /// # Reduction
-    /// The mean divides by the number of targets that are not ignored; if that is 0 it is NaN.
+    /// The mean divides by the sum of `w_t` over the rows that are not ignored (without weights: by their number); if that is 0 it
+    /// is NaN.
     ///
     /// # Edge cases
     /// An ignored row costs 0 whatever it holds. A target that is no class costs NaN, and reading the result gives
@@ -72,7 +93,7 @@ impl Recorder<'_> {
         Ok(self.row_loss(&call("nll", Grad::No, log_probs, targets, options, None))?.loss)
     }
 
-    /// [`nll`](Self::nll) and its gradient with respect to the log-probabilities: `-g` at the target, 0 elsewhere, where `g` is
+    /// [`nll`](Self::nll) and its gradient with respect to the log-probabilities: `-g w_t` at the target, 0 elsewhere, where `g` is
     /// the upstream gradient (1 if there is none), divided by the mean's denominator.
     ///
     /// # Errors

@@ -32,13 +32,13 @@ pub(super) const PARTIALS: Kernel = Kernel {
 };
 
 params! {
-    struct FinishParams { total_base: u32, counts_base: u32, loss_base: u32, count: f32 }
+    struct FinishParams { total_base: u32, denominator_base: u32, loss_base: u32, count: f32 }
 }
 
 pub(super) const FINISH: Kernel = Kernel {
     label: "xent.finish_loss",
     source: wgsl!["lib/grid", "lib/numerics", "finish_loss"],
-    bindings: &[read("total", "u32"), read("counts", "u32"), write("loss", "f32")],
+    bindings: &[read("total", "u32"), read("denominator", "u32"), write("loss", "f32")],
     params: FinishParams::FIELDS,
     constants: &["WORKGROUP", "DIVISOR"],
 };
@@ -49,8 +49,8 @@ pub(super) enum Divisor<'a> {
     One,
     /// The number of elements.
     Count(u32),
-    /// The number of valid targets, the first word of a count.
-    Valid(&'a Tensor<u32>),
+    /// A sum, as its partial result.
+    Sum(&'a Tensor<u32>),
 }
 
 impl<'a> Divisor<'a> {
@@ -88,13 +88,8 @@ impl Recorder<'_> {
         Ok(partials)
     }
 
-    /// Combines pairs of words by blocks until one is left, or none if there was none.
-    pub(super) fn reduce_pairs(
-        &mut self,
-        op: &'static str,
-        kernel: &'static Kernel,
-        mut pairs_in: Tensor<u32>,
-    ) -> Result<Tensor<u32>> {
+    /// Combines partial results by blocks until one is left, or none if there was none.
+    pub(super) fn reduce_partials(&mut self, op: &'static str, mut pairs_in: Tensor<u32>) -> Result<Tensor<u32>> {
         while pairs_in.count() > 2 {
             let pairs_out = pairs(self, op, pairs_in.count() / 2)?;
             for range in by_blocks(op, pairs_in.count() / 2, &[8]).ranges(self.gpu().caps())? {
@@ -104,7 +99,7 @@ impl Recorder<'_> {
                 let to = self.window(&pairs_out, u64::from(range.start / BLOCK) * 2, groups * 2);
                 let params = PartialsParams { count, block: BLOCK, input_base: from.base, partials_base: to.base };
                 let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
-                self.dispatch(kernel, variant, &params, &[Some(&from), Some(&to)], groups)?;
+                self.dispatch(&PARTIALS, variant, &params, &[Some(&from), Some(&to)], groups)?;
             }
             pairs_in = pairs_out;
         }
@@ -119,22 +114,22 @@ impl Recorder<'_> {
         divisor: Divisor<'_>,
     ) -> Result<Tensor<f32>> {
         let loss = self.output(op, Shape::default())?;
-        let (kind, count, valid) = match divisor {
+        let (kind, count, denominator) = match divisor {
             Divisor::One => (0, 1.0, None),
             Divisor::Count(count) => (1, as_f32(count), None),
-            Divisor::Valid(counts) => (2, 1.0, Some(counts)),
+            Divisor::Sum(denominator) => (2, 1.0, Some(denominator)),
         };
         let total = (!total.is_empty()).then(|| self.whole(total));
-        let counts = valid.filter(|counts| !counts.is_empty()).map(|counts| self.whole(counts));
+        let denominator = denominator.filter(|pair| !pair.is_empty()).map(|pair| self.whole(pair));
         let to = self.whole(&loss);
         let params = FinishParams {
             total_base: total.as_ref().map_or(0, |w| w.base),
-            counts_base: counts.as_ref().map_or(0, |w| w.base),
+            denominator_base: denominator.as_ref().map_or(0, |w| w.base),
             loss_base: to.base,
             count,
         };
         let variant = Variant::new(&[self.gpu().caps().workgroup_size(), kind]);
-        self.dispatch(&FINISH, variant, &params, &[total.as_ref(), counts.as_ref(), Some(&to)], 1)?;
+        self.dispatch(&FINISH, variant, &params, &[total.as_ref(), denominator.as_ref(), Some(&to)], 1)?;
         Ok(loss)
     }
 }

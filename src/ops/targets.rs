@@ -1,4 +1,4 @@
-//! Class indices: checking them on the host, counting them on the GPU.
+//! Targets of row losses: checking class indices on the host, summing their weights on the GPU.
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -10,66 +10,82 @@ use crate::tensor::{Shape, Tensor};
 
 use super::reduce::{by_blocks, pairs};
 
+/// What a row of logits should have been.
+#[derive(Clone, Copy, Debug)]
+pub enum Targets<'a> {
+    /// A class for each row.
+    Index(&'a Tensor<i32>),
+    /// A probability for each class of each row, of the logits' shape. They need not sum to 1.
+    Probabilities(&'a Tensor<f32>),
+}
+
+impl<'a> From<&'a Tensor<i32>> for Targets<'a> {
+    fn from(index: &'a Tensor<i32>) -> Self {
+        Self::Index(index)
+    }
+}
+
+impl<'a> From<&'a Tensor<f32>> for Targets<'a> {
+    fn from(probabilities: &'a Tensor<f32>) -> Self {
+        Self::Probabilities(probabilities)
+    }
+}
+
 params! {
-    struct CountParams {
+    struct Params {
         count: u32,
         first: u32,
         block: u32,
         targets_base: u32,
-        counts_base: u32,
+        weight_base: u32,
+        weight_stride: u32,
+        partials_base: u32,
         classes: u32,
         ignore_index: i32,
     }
 }
 
-pub(super) const COUNT: Kernel = Kernel {
-    label: "xent.count_targets",
-    source: wgsl!["lib/grid", "lib/counts", "count_targets"],
-    bindings: &[read("targets", "i32"), write("counts", "u32")],
-    params: CountParams::FIELDS,
-    constants: &["WORKGROUP"],
-};
-
-params! {
-    struct CombineParams { count: u32, block: u32, input_base: u32, counts_base: u32 }
-}
-
-pub(super) const COMBINE: Kernel = Kernel {
-    label: "xent.combine_counts",
-    source: wgsl!["lib/grid", "lib/counts", "combine_counts"],
-    bindings: &[read("input", "u32"), write("counts", "u32")],
-    params: CombineParams::FIELDS,
+pub(super) const KERNEL: Kernel = Kernel {
+    label: "xent.sum_target_weights",
+    source: wgsl!["lib/grid", "lib/partials", "sum_target_weights"],
+    bindings: &[read("targets", "i32"), read("weight", "f32"), write("partials", "u32")],
+    params: Params::FIELDS,
     constants: &["WORKGROUP"],
 };
 
 impl Recorder<'_> {
-    /// Counts the targets that are not ignored and finds the first that is no class: a pair of words.
-    pub(super) fn count_targets(
+    /// Sums the weights of the targets that are not ignored and finds the first target that is no class: a partial result.
+    /// `weight` is a scalar, or has one element for each class.
+    pub(super) fn sum_target_weights(
         &mut self,
         op: &'static str,
         targets: &Tensor<i32>,
+        weight: &Tensor<f32>,
         classes: u32,
         ignore_index: i64,
     ) -> Result<Tensor<u32>> {
-        let counts = pairs(self, op, targets.count())?;
+        let partials = pairs(self, op, targets.count())?;
         for range in by_blocks(op, targets.count(), &[4]).ranges(self.gpu().caps())? {
             let count = range.end - range.start;
             let groups = u64::from(count.div_ceil(BLOCK));
             let from = self.window(targets, range.start.into(), count.into());
-            let to = self.window(&counts, u64::from(range.start / BLOCK) * 2, groups * 2);
-            let params = CountParams {
+            let weight_window = self.whole(weight);
+            let to = self.window(&partials, u64::from(range.start / BLOCK) * 2, groups * 2);
+            let params = Params {
                 count,
                 first: range.start,
                 block: BLOCK,
                 targets_base: from.base,
-                counts_base: to.base,
+                weight_base: weight_window.base,
+                weight_stride: u32::from(!weight.shape().is_empty()),
+                partials_base: to.base,
                 classes,
                 ignore_index: device_ignore_index(ignore_index),
             };
             let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
-            self.dispatch(&COUNT, variant, &params, &[Some(&from), Some(&to)], groups)?;
+            self.dispatch(&KERNEL, variant, &params, &[Some(&from), Some(&weight_window), Some(&to)], groups)?;
         }
-        self.reduce_pairs(op, &COMBINE, counts)
+        self.reduce_partials(op, partials)
     }
 }
 

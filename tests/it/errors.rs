@@ -36,6 +36,16 @@ fn shapes() {
         b.cross_entropy_backward(&x, &y, &none, Some(&tensor(&[3]))),
         "cross_entropy_backward: upstream must have shape [] or [4], got shape [3]",
     );
+    let weighted = CrossEntropy { weight: Some([1.0, 2.0].into()), ..CrossEntropy::default() };
+    says(b.cross_entropy(&x, &y, &weighted), "cross_entropy: weight must have shape [3], got shape [2]");
+    says(
+        cpu::cross_entropy(&[0.0f32; 12], &[4, 3], &[0i64; 4], &weighted),
+        "cpu::cross_entropy: weight must have 3 elements, got 2",
+    );
+    says(
+        b.cross_entropy(&x, &tensor(&[4, 2]), &CrossEntropy::default()),
+        "cross_entropy: targets must have shape [4, 3], got shape [4, 2]",
+    );
     says(b.bce(&x, &tensor(&[3, 4]), &Bce::default()), "bce: targets must have shape [4, 3], got shape [3, 4]");
     says(
         b.mse_backward(&x, &x, &Mse::default(), Some(&tensor(&[4, 3]))),
@@ -75,6 +85,25 @@ fn values() {
     says(
         Tensor::targets(&gpu, [1], &[i64::MAX], 5, -100),
         "targets: a target must be in 0..5 or the ignored -100, got 9223372036854775807 at position 0",
+    );
+    let logits = Tensor::from_slice(&gpu, [1, 2], &[0.0f32; 2]).unwrap();
+    let y = Tensor::targets(&gpu, [1], &[0], 2, -100).unwrap();
+    for label_smoothing in [-0.1, 1.5, f32::NAN] {
+        let options = CrossEntropy { label_smoothing, ..Default::default() };
+        let message = format!("must be in 0..=1, got {label_smoothing}");
+        let gpu_says = gpu.batch().cross_entropy(&logits, &y, &options).unwrap_err().to_string();
+        assert_eq!(gpu_says, format!("cross_entropy: label_smoothing {message}"));
+        assert!(cpu::cross_entropy(&[0.0f32; 2], &[1, 2], &[0], &options).is_err());
+    }
+    let ignoring = CrossEntropy { ignore_index: 1, ..Default::default() };
+    says(
+        gpu.batch().cross_entropy(&logits, &logits, &ignoring),
+        "cross_entropy: ignore_index must be below 0 with probabilities, got 1",
+    );
+    let on_gpu = CrossEntropy { weight: Some((&logits).into()), ..Default::default() };
+    says(
+        cpu::cross_entropy(&[0.0f32; 2], &[1, 2], &[0], &on_gpu),
+        "cpu::cross_entropy: weight must be host values, got a tensor on the GPU",
     );
     let x = Tensor::from_slice(&gpu, [2], &[0.0f32; 2]).unwrap();
     let g = Tensor::from_slice(&gpu, [2], &[0.0f32; 2]).unwrap();

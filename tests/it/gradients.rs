@@ -45,10 +45,20 @@ fn row_losses() -> Result<()> {
         }
         for reduction in REDUCTIONS {
             let g = upstream(reduction, rows);
-            let ce = CrossEntropy { reduction, ignore_index: 77 };
+            let ce = CrossEntropy { reduction, ignore_index: 77, ..CrossEntropy::default() };
             let grad = cpu::cross_entropy_backward(&x, shape, &targets, &ce, Some(&g))?.grad;
             check("cross_entropy", &x, &g, &grad, |x| cpu::cross_entropy(x, shape, &targets, &ce).unwrap());
-            let nll = Nll { reduction, ignore_index: 77 };
+            let weight: Option<xent::Weights> = Some(unit(6, classes).into());
+            let probabilities = unit(8, len);
+            for label_smoothing in [0.0, 0.3] {
+                let ce = CrossEntropy { weight: weight.clone(), label_smoothing, ..ce.clone() };
+                let grad = cpu::cross_entropy_backward(&x, shape, &targets, &ce, Some(&g))?.grad;
+                check("weighted", &x, &g, &grad, |x| cpu::cross_entropy(x, shape, &targets, &ce).unwrap());
+                let ce = CrossEntropy { ignore_index: -100, ..ce };
+                let grad = cpu::cross_entropy_backward(&x, shape, &probabilities, &ce, Some(&g))?.grad;
+                check("soft", &x, &g, &grad, |x| cpu::cross_entropy(x, shape, &probabilities, &ce).unwrap());
+            }
+            let nll = Nll { weight, reduction, ignore_index: 77 };
             let grad = cpu::nll_backward(&x, shape, &targets, &nll, Some(&g))?.grad;
             check("nll", &x, &g, &grad, |x| cpu::nll(x, shape, &targets, &nll).unwrap());
         }

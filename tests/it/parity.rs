@@ -119,6 +119,83 @@ fn cross_entropy_and_nll() {
     }
 }
 
+/// No class weights, positive ones, and some with a 0.
+fn class_weights(classes: usize) -> Vec<Option<xent::Weights>> {
+    let mut weights: Vec<f32> = unit(7, classes).iter().map(|w| w + 0.25).collect();
+    let positive = weights.clone();
+    if classes > 2 {
+        weights[1] = 0.0;
+    }
+    vec![None, Some(positive.into()), Some(weights.into())]
+}
+
+#[test]
+fn cross_entropy_with_weights_smoothing_and_probabilities() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        for &shape in ROWS {
+            let classes = shape[usize::from(shape.len() > 1)];
+            let len: usize = shape.iter().product();
+            let (dims, targets) = targets_of(shape, 3);
+            let mut logits = random(2, len, 4.0);
+            if len > 3 {
+                // A masked class: what its coefficient of 0 is multiplied with is infinite.
+                logits[len / 2] = f32::NEG_INFINITY;
+            }
+            let mut probabilities = unit(4, len);
+            for (q, x) in probabilities.iter_mut().zip(&logits) {
+                *q = if x.is_infinite() { 0.0 } else { *q };
+            }
+            let x = Tensor::from_slice(&gpu, shape, &logits).unwrap();
+            let y = upload(&gpu, &dims, &targets, classes);
+            let q = Tensor::from_slice(&gpu, shape, &probabilities).unwrap();
+            for weight in class_weights(classes) {
+                for label_smoothing in [0.0, 0.1, 1.0] {
+                    for reduction in REDUCTIONS {
+                        let options =
+                            CrossEntropy { weight: weight.clone(), label_smoothing, reduction, ..Default::default() };
+                        let family = gpu.caps().family;
+                        let what = format!("{shape:?} {} {label_smoothing} {reduction:?} {family:?}", weight.is_some());
+                        let [index, index_grad, soft, soft_grad] = eval(&gpu, |b| {
+                            let index = b.cross_entropy_backward(&x, &y, &options, None)?;
+                            let soft = b.cross_entropy_backward(&x, &q, &options, None)?;
+                            Ok([index.loss, index.grad, soft.loss, soft.grad])
+                        });
+                        let in_place = [&logits, &logits].map(|x| Tensor::from_slice(&gpu, shape, x).unwrap());
+                        let [forward, soft_forward, index_in_place, soft_in_place] = eval(&gpu, |b| {
+                            let forward = b.cross_entropy(&x, &y, &options)?;
+                            let soft_forward = b.cross_entropy(&x, &q, &options)?;
+                            b.cross_entropy_backward_in_place(&in_place[0], &y, &options, None)?;
+                            b.cross_entropy_backward_in_place(&in_place[1], &q, &options, None)?;
+                            Ok([forward, soft_forward, in_place[0].clone(), in_place[1].clone()])
+                        });
+                        same_bits(&what, &forward, &index);
+                        same_bits(&what, &soft_forward, &soft);
+                        same_bits(&what, &index_in_place, &index_grad);
+                        same_bits(&what, &soft_in_place, &soft_grad);
+                        let want = cpu::cross_entropy_backward(&logits, shape, &targets, &options, None).unwrap();
+                        close(&format!("index {what}"), &index, &want.loss, 2e-6, 1e-6);
+                        close(&format!("index grad {what}"), &index_grad, &want.grad, 2e-6, 3e-7);
+                        let want = cpu::cross_entropy_backward(&logits, shape, &probabilities, &options, None).unwrap();
+                        // The coefficients of a row sum to about half the classes, and so do errors.
+                        let scale = 1.0 + classes as f64 / 2.0;
+                        close(&format!("soft {what}"), &soft, &want.loss, 2e-6, 1e-6);
+                        close(&format!("soft grad {what}"), &soft_grad, &want.grad, 2e-6, 3e-7 * scale);
+                    }
+                    let nll = Nll { weight: weight.clone(), ..Default::default() };
+                    let [loss, grad] = eval(&gpu, |b| {
+                        let out = b.nll_backward(&x, &y, &nll, None)?;
+                        Ok([out.loss, out.grad])
+                    });
+                    let want = cpu::nll_backward(&logits, shape, &targets, &nll, None).unwrap();
+                    close(&format!("nll {shape:?}"), &loss, &want.loss, 2e-6, 1e-6);
+                    close(&format!("nll grad {shape:?}"), &grad, &want.grad, 2e-6, 1e-9);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn cross_entropy_of_more_rows_than_a_grid_has_groups() {
     let Some(gpu) = gpu() else { return };

@@ -5,7 +5,8 @@ use xent::{Bce, BceWithLogits, CrossEntropy, Error, Layout, Mse, Nll, Reduction,
 
 const INF: f32 = f32::INFINITY;
 const NAN: f32 = f32::NAN;
-const NONE: CrossEntropy = CrossEntropy { reduction: Reduction::None, ignore_index: -100 };
+const NONE: CrossEntropy =
+    CrossEntropy { weight: None, reduction: Reduction::None, ignore_index: -100, label_smoothing: 0.0 };
 
 #[test]
 fn rows_with_infinities_and_nan() {
@@ -75,7 +76,7 @@ fn ignored_rows_cost_nothing_whatever_they_hold() {
                 // All ignored: the mean is NaN, the sum 0, the gradient 0.
                 let y = Tensor::targets(&gpu, [4], &[ignore_index; 4], classes, ignore_index).unwrap();
                 let nll = Nll { ignore_index, ..Default::default() };
-                let sum = CrossEntropy { reduction: Reduction::Sum, ignore_index };
+                let sum = CrossEntropy { reduction: Reduction::Sum, ignore_index, ..CrossEntropy::default() };
                 let [mean, grad, sum, nll, nll_grad] = eval(&gpu, |b| {
                     let out = b.cross_entropy_backward(&x, &y, &options, None)?;
                     let nll = b.nll_backward(&x, &y, &nll, None)?;

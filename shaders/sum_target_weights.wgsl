@@ -1,14 +1,17 @@
-// Counts the targets that are not ignored, by blocks, and finds the first that is no class.
-// Bindings: targets, counts (two words a block: valid targets, first bad position).
+// Sums, by blocks, the class weights of the targets that are not ignored, and finds the first target that is no class.
+// Bindings: targets, weight (one element, or one a class), partials (two words a block).
 
 struct Params {
     // Targets of this dispatch, and where the first of them lies in the whole tensor.
     count: u32,
     first: u32,
-    // Targets of a block: what a workgroup counts.
+    // Targets of a block: what a workgroup sums.
     block: u32,
     targets_base: u32,
-    counts_base: u32,
+    weight_base: u32,
+    // 0: one weight for all classes; 1: one for each.
+    weight_stride: u32,
+    partials_base: u32,
     classes: u32,
     ignore_index: i32,
 }
@@ -22,21 +25,21 @@ fn main(
     let block = group_index(group, groups);
     let start = min(block * params.block, params.count);
     let end = min(start + params.block, params.count);
-    var valid = 0u;
+    var sum = 0.0;
     var bad = NONE;
     for (var i = start + thread; i < end; i += WORKGROUP) {
         let t = load_targets(params.targets_base + i);
         if (t != params.ignore_index) {
             if (t >= 0 && u32(t) < params.classes) {
-                valid += 1u;
+                sum += load_weight(params.weight_base + u32(t) * params.weight_stride);
             } else {
                 bad = min(bad, params.first + i);
             }
         }
     }
-    let counts = combine_counts(thread, valid, bad);
+    let partial = combine(thread, sum, bad);
     if (thread == 0u && start < end) {
-        store_counts(params.counts_base + 2u * block, counts.x);
-        store_counts(params.counts_base + 2u * block + 1u, counts.y);
+        store_partials(params.partials_base + 2u * block, partial.x);
+        store_partials(params.partials_base + 2u * block + 1u, partial.y);
     }
 }

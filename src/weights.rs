@@ -1,0 +1,107 @@
+//! Constant factors of losses, given by the host or on the GPU.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::tensor::{Shape, Tensor};
+
+/// Factors of a loss, such as one for each class: host values, or a tensor on the GPU.
+///
+/// Host values are uploaded at their first use on a [`Gpu`] and stay there; clones share them. The CPU reference takes host
+/// values only.
+///
+/// # Examples
+/// ```
+/// use xent::{CrossEntropy, cpu};
+/// // The second class is rare: its mistakes count four times.
+/// let options = CrossEntropy { weight: Some([1.0, 4.0].into()), ..CrossEntropy::default() };
+/// let loss = cpu::cross_entropy(&[0.0, 0.0, 0.0, 2.0], &[2, 2], &[0, 1], &options)?;
+/// assert!((loss[0] - (2f64.ln() + 4.0 * (-2f64).exp().ln_1p()) / 5.0).abs() < 1e-15);
+/// # Ok::<(), xent::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Weights(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    Host(Arc<Host>),
+    Gpu(Tensor<f32>),
+}
+
+#[derive(Debug)]
+struct Host {
+    shape: Shape,
+    values: Vec<f32>,
+    uploaded: Mutex<Option<Tensor<f32>>>,
+}
+
+impl Weights {
+    /// The sizes of the dimensions; one dimension for values made from a slice or a vector.
+    #[must_use]
+    pub fn shape(&self) -> &Shape {
+        match &self.0 {
+            Source::Host(host) => &host.shape,
+            Source::Gpu(tensor) => tensor.shape(),
+        }
+    }
+
+    /// The values, for the reference.
+    pub(crate) fn host(&self, op: &'static str) -> Result<&[f32]> {
+        match &self.0 {
+            Source::Host(host) => Ok(&host.values),
+            Source::Gpu(_) => Err(Error::Value {
+                op,
+                what: "weight",
+                expected: "host values".to_owned(),
+                got: "a tensor on the GPU".to_owned(),
+            }),
+        }
+    }
+
+    /// The values on a device. Its caller checks a tensor of the user's for its device.
+    pub(crate) fn on(&self, gpu: &Gpu) -> Result<Tensor<f32>> {
+        match &self.0 {
+            Source::Gpu(tensor) => Ok(tensor.clone()),
+            Source::Host(host) => {
+                let mut uploaded = host.uploaded.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(tensor) = uploaded.as_ref().filter(|tensor| tensor.gpu().is(gpu)) {
+                    return Ok(tensor.clone());
+                }
+                let tensor = Tensor::from_slice(gpu, host.shape.clone(), &host.values)?;
+                Ok(uploaded.insert(tensor).clone())
+            }
+        }
+    }
+}
+
+impl From<Vec<f32>> for Weights {
+    fn from(values: Vec<f32>) -> Self {
+        let shape = [values.len()].into();
+        Self(Source::Host(Arc::new(Host { shape, values, uploaded: Mutex::default() })))
+    }
+}
+
+impl From<&[f32]> for Weights {
+    fn from(values: &[f32]) -> Self {
+        values.to_vec().into()
+    }
+}
+
+impl<const N: usize> From<[f32; N]> for Weights {
+    fn from(values: [f32; N]) -> Self {
+        values.to_vec().into()
+    }
+}
+
+impl From<Tensor<f32>> for Weights {
+    fn from(tensor: Tensor<f32>) -> Self {
+        Self(Source::Gpu(tensor))
+    }
+}
+
+impl From<&Tensor<f32>> for Weights {
+    fn from(tensor: &Tensor<f32>) -> Self {
+        tensor.clone().into()
+    }
+}
