@@ -1,6 +1,6 @@
 // Binary cross-entropy of probabilities p and targets y, both in [0, 1].
 //
-//   loss = -(y max(log p, -100) + (1 - y) max(log(1 - p), -100))        grad = (p - y) / max(p (1 - p), 1e-12)
+//   loss = -w (y max(log p, -100) + (1 - y) max(log(1 - p), -100))        grad = w (p - y) / max(p (1 - p), 1e-12)
 
 fn bce_loss(p: f32, y: f32) -> f32 {
     let log_p = max(log_f32(p), -100.0);
@@ -8,12 +8,16 @@ fn bce_loss(p: f32, y: f32) -> f32 {
     return (y - 1.0) * log_q - y * log_p;
 }
 
-fn element_loss(p: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
-    return vec4<f32>(bce_loss(p.x, y.x), bce_loss(p.y, y.y), bce_loss(p.z, y.z), bce_loss(p.w, y.w));
+fn element_weights(i: u32) -> vec4<f32> {
+    return vec4<f32>(element_weight(i), element_weight(i + 1u), element_weight(i + 2u), element_weight(i + 3u));
 }
 
-fn element_grad(p: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
-    return (p - y) / max((1.0 - p) * p, vec4<f32>(1e-12));
+fn element_loss(p: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32> {
+    return element_weights(i) * vec4<f32>(bce_loss(p.x, y.x), bce_loss(p.y, y.y), bce_loss(p.z, y.z), bce_loss(p.w, y.w));
+}
+
+fn element_grad(p: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32> {
+    return element_weights(i) * ((p - y) / max((1.0 - p) * p, vec4<f32>(1e-12)));
 }
 
 // Of the bits of floats, those of [0, 1] and of -0 are the ones in these ranges; NaN and all else are outside.

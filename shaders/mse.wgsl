@@ -1,10 +1,10 @@
 // loss = (x - y)^2        grad = 2 (x - y), the 2 in `params.scale`
 
-fn element_loss(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
+fn element_loss(x: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32> {
     return (x - y) * (x - y);
 }
 
-fn element_grad(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
+fn element_grad(x: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32> {
     return x - y;
 }
 

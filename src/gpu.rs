@@ -56,7 +56,7 @@ impl Gpu {
             true => Ok(()),
             false => Err(Error::Limit { op: "Gpu::new", what, needed, allowed }),
         };
-        enough("storage bindings in a shader", 6, limits.max_storage_buffers_per_shader_stage.into())?;
+        enough("storage bindings in a shader", 8, limits.max_storage_buffers_per_shader_stage.into())?;
         enough("a storage binding's bytes", Caps::MIN_BINDING, caps.max_binding)?;
         enough("threads in a workgroup", 64, caps.max_invocations.into())?;
         enough("workgroup memory", 8192, limits.max_compute_workgroup_storage_size.into())?;

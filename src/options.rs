@@ -56,15 +56,21 @@ impl Default for Nll {
 }
 
 /// Options of binary cross-entropy on probabilities (`bce`, `bce_backward`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Bce {
+    /// Factors of the elements' losses, of any shape that broadcasts to theirs. They do not enter the mean's denominator.
+    pub weight: Option<Weights>,
     /// How the elements' losses become the result. The mean divides by the number of elements.
     pub reduction: Reduction,
 }
 
 /// Options of binary cross-entropy on logits (`bce_with_logits`, `bce_with_logits_backward`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct BceWithLogits {
+    /// Factors of the elements' losses, of any shape that broadcasts to theirs. They do not enter the mean's denominator.
+    pub weight: Option<Weights>,
+    /// Factors of the positive targets' part of the loss, of any shape that broadcasts to the logits'.
+    pub pos_weight: Option<Weights>,
     /// How the elements' losses become the result. The mean divides by the number of elements.
     pub reduction: Reduction,
 }

@@ -37,6 +37,23 @@ struct Host {
 }
 
 impl Weights {
+    /// Host values of any shape.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the number of values is not the shape's.
+    pub fn new(shape: impl Into<Shape>, values: &[f32]) -> Result<Self> {
+        let shape = shape.into();
+        if shape.checked_len() != Some(values.len()) {
+            return Err(Error::Shape {
+                op: "Weights::new",
+                what: "the values",
+                expected: format!("the elements of {shape}"),
+                got: values.len().to_string(),
+            });
+        }
+        Ok(Self(Source::Host(Arc::new(Host { shape, values: values.to_vec(), uploaded: Mutex::default() }))))
+    }
+
     /// The sizes of the dimensions; one dimension for values made from a slice or a vector.
     #[must_use]
     pub fn shape(&self) -> &Shape {

@@ -1,8 +1,8 @@
 // A loss of two tensors of one shape, element by element, with its gradient with respect to the first.
 //
-// The shader that uses this defines, for quads of elements,
-//   fn element_loss(x: vec4<f32>, y: vec4<f32>) -> vec4<f32>
-//   fn element_grad(x: vec4<f32>, y: vec4<f32>) -> vec4<f32>     d loss / d x, but for `params.scale`
+// The shader that uses this defines, for quads of elements of which the first is element i of the dispatch,
+//   fn element_loss(x: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32>
+//   fn element_grad(x: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32>     d loss / d x, but for `params.scale`
 //   fn in_range(x: vec4<f32>, y: vec4<f32>) -> vec4<bool>        false: loss and gradient are NaN, the position is reported
 //
 // Bindings: x, y, upstream (one element, or one for each), losses (absent unless unreduced), grad (absent if not wanted),
@@ -24,12 +24,26 @@ struct Params {
     partials_base: u32,
     // What the gradient is multiplied with: the loss's own factor, divided by n for a mean.
     scale: f32,
+    // Element i of the dispatch has weight ((first + i) / inner) % size; the same for the positive targets' weight.
+    weight_base: u32,
+    weight_first: u32,
+    weight_inner: u32,
+    weight_size: u32,
+    pos_weight_base: u32,
+    pos_weight_first: u32,
+    pos_weight_inner: u32,
+    pos_weight_size: u32,
 }
 
 // 1: write the gradient.
 override GRAD: u32;
 // 1: write every element's loss.
 override LOSSES: u32;
+
+// w * loss, where a weight of 0 wins over an infinite loss.
+fn weigh(w: f32, loss: f32) -> f32 {
+    return select(w * loss, 0.0, w == 0.0 && bitcast<u32>(loss) == 0x7f800000u);
+}
 
 fn x_quad(i: u32, n: u32) -> vec4<f32> {
     if (n == 4u) {
@@ -104,14 +118,14 @@ fn main(
                 bad = min(bad, params.first + i + k);
             }
         }
-        var loss = select(vec4<f32>(nan()), element_loss(x, y), fine);
+        var loss = select(vec4<f32>(nan()), element_loss(x, y, i), fine);
         loss = select(vec4<f32>(0.0), loss, inside);
         sum += (loss.x + loss.y) + (loss.z + loss.w);
         if (LOSSES == 1u) {
             put_losses(i, n, loss);
         }
         if (GRAD == 1u) {
-            let grad = element_grad(x, y) * (upstream_quad(i, n) * params.scale);
+            let grad = element_grad(x, y, i) * (upstream_quad(i, n) * params.scale);
             put_grad(i, n, select(vec4<f32>(nan()), grad, fine));
         }
     }

@@ -1,4 +1,4 @@
-use super::{LossGrad, elementwise_loss};
+use super::{LossGrad, broadcast, elementwise_loss, expect_len, product};
 use crate::error::{Error, Result};
 use crate::options::Bce;
 
@@ -6,8 +6,13 @@ use crate::options::Bce;
 ///
 /// # Errors
 /// [`Error::Shape`] if the slices differ in length; [`Error::Value`] with the first probability or target outside [0, 1].
-pub fn bce<T: Copy + Into<f64>>(probabilities: &[T], targets: &[T], options: &Bce) -> Result<Vec<f64>> {
-    Ok(bce_backward(probabilities, targets, options, None)?.loss)
+pub fn bce<T: Copy + Into<f64>>(
+    probabilities: &[T],
+    shape: &[usize],
+    targets: &[T],
+    options: &Bce,
+) -> Result<Vec<f64>> {
+    Ok(bce_backward(probabilities, shape, targets, options, None)?.loss)
 }
 
 /// [`bce`] and its gradient with respect to `probabilities`.
@@ -16,11 +21,14 @@ pub fn bce<T: Copy + Into<f64>>(probabilities: &[T], targets: &[T], options: &Bc
 /// As [`bce`], and for an upstream gradient that has neither one element nor one for each loss.
 pub fn bce_backward<T: Copy + Into<f64>>(
     probabilities: &[T],
+    shape: &[usize],
     targets: &[T],
     options: &Bce,
     upstream: Option<&[f64]>,
 ) -> Result<LossGrad> {
     let op = "cpu::bce";
+    expect_len(op, "the input", probabilities.len(), product(shape))?;
+    let weight = broadcast(op, "weight", options.weight.as_ref(), shape)?;
     let lens = (probabilities.len(), targets.len());
     elementwise_loss(op, lens, options.reduction, upstream, |i| {
         let (p, y): (f64, f64) = (probabilities[i].into(), targets[i].into());
@@ -31,6 +39,6 @@ pub fn bce_backward<T: Copy + Into<f64>>(
             }
         }
         let loss = (y - 1.0) * (-p).ln_1p().max(-100.0) - y * p.ln().max(-100.0);
-        Ok((loss, (p - y) / ((1.0 - p) * p).max(f64::from(1e-12f32))))
+        Ok((weight(i) * loss, weight(i) * (p - y) / ((1.0 - p) * p).max(f64::from(1e-12f32))))
     })
 }

@@ -1,4 +1,4 @@
-use super::{LossGrad, elementwise_loss, softplus};
+use super::{LossGrad, broadcast, elementwise_loss, expect_len, product};
 use crate::error::Result;
 use crate::options::BceWithLogits;
 
@@ -6,8 +6,13 @@ use crate::options::BceWithLogits;
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the slices differ in length.
-pub fn bce_with_logits<T: Copy + Into<f64>>(logits: &[T], targets: &[T], options: &BceWithLogits) -> Result<Vec<f64>> {
-    Ok(bce_with_logits_backward(logits, targets, options, None)?.loss)
+pub fn bce_with_logits<T: Copy + Into<f64>>(
+    logits: &[T],
+    shape: &[usize],
+    targets: &[T],
+    options: &BceWithLogits,
+) -> Result<Vec<f64>> {
+    Ok(bce_with_logits_backward(logits, shape, targets, options, None)?.loss)
 }
 
 /// [`bce_with_logits`] and its gradient with respect to `logits`.
@@ -16,25 +21,27 @@ pub fn bce_with_logits<T: Copy + Into<f64>>(logits: &[T], targets: &[T], options
 /// As [`bce_with_logits`], and for an upstream gradient that has neither one element nor one for each loss.
 pub fn bce_with_logits_backward<T: Copy + Into<f64>>(
     logits: &[T],
+    shape: &[usize],
     targets: &[T],
     options: &BceWithLogits,
     upstream: Option<&[f64]>,
 ) -> Result<LossGrad> {
     let op = "cpu::bce_with_logits";
+    expect_len(op, "the input", logits.len(), product(shape))?;
+    let weight = broadcast(op, "weight", options.weight.as_ref(), shape)?;
+    let pos_weight = broadcast(op, "pos_weight", options.pos_weight.as_ref(), shape)?;
     let lens = (logits.len(), targets.len());
     elementwise_loss(op, lens, options.reduction, upstream, |i| {
         let (x, y): (f64, f64) = (logits[i].into(), targets[i].into());
-        // A factor of 0 wins over an infinite softplus: at x = +-infinity the loss takes its limit.
+        let (positive, negative) = (pos_weight(i) * y, 1.0 - y);
+        // A factor of 0 wins over an infinite value: at x = +-infinity the loss takes its limit.
         let term = |factor: f64, value: f64| if factor == 0.0 && !value.is_nan() { 0.0 } else { factor * value };
-        let loss = match x.is_infinite() {
-            true => term(y, softplus(-x)) + term(1.0 - y, softplus(x)),
-            // The part that both softplus share is added once: y and 1 - y sum to 1.
-            false => y * (-x).max(0.0) + (1.0 - y) * x.max(0.0) + softplus(-x.abs()),
-        };
-        // sigmoid(x) - y, written so that neither tail cancels.
+        // softplus(u) = max(u, 0) + tail, the tail the same for x and -x.
         let e = (-x.abs()).exp();
-        let slope = if x >= 0.0 { (1.0 - y) - y * e } else { (1.0 - y) * e - y };
+        let loss = term(positive, (-x).max(0.0)) + term(negative, x.max(0.0)) + (positive + negative) * e.ln_1p();
+        // (v y + 1 - y) sigmoid(x) - v y, written so that neither tail cancels.
+        let slope = if x >= 0.0 { negative - positive * e } else { negative * e - positive };
         let nan = x.is_nan() || y.is_nan();
-        Ok(if nan { (f64::NAN, f64::NAN) } else { (loss, slope / (1.0 + e)) })
+        Ok(if nan { (f64::NAN, f64::NAN) } else { (term(weight(i), loss), weight(i) * slope / (1.0 + e)) })
     })
 }

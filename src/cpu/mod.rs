@@ -122,6 +122,36 @@ fn class_weight<'a>(
     Ok(move |class: usize| values.map_or(1.0, |values| f64::from(values[class])))
 }
 
+/// The factor of each element of a tensor of shape `shape`, broadcast by `NumPy`'s rules.
+fn broadcast<'a>(
+    op: &'static str,
+    what: &'static str,
+    weights: Option<&'a Weights>,
+    shape: &'a [usize],
+) -> Result<impl Fn(usize) -> f64 + use<'a>> {
+    let values = weights.map(|weights| weights.host(op)).transpose()?;
+    let own = weights.map_or(&[][..], |weights| weights.shape());
+    let missing = shape.len().saturating_sub(own.len());
+    let fits =
+        own.len() <= shape.len() && own.iter().zip(&shape[missing..]).all(|(&dim, &full)| dim == 1 || dim == full);
+    if !fits {
+        return Err(shape_error(op, what, format!("a shape that broadcasts to {shape:?}"), format!("shape {own:?}")));
+    }
+    Ok(move |mut i: usize| {
+        let Some(values) = values else { return 1.0 };
+        // From the last dimension on: the position along it, and how far apart its elements lie in the weights.
+        let (mut index, mut stride) = (0, 1);
+        for (&dim, &full) in own.iter().zip(&shape[missing..]).rev() {
+            if dim != 1 {
+                index += i % full * stride;
+                stride *= dim;
+            }
+            i /= full;
+        }
+        f64::from(values[index])
+    })
+}
+
 /// Reduces losses; `denominator` is the mean's.
 fn reduce(losses: Vec<f64>, reduction: Reduction, denominator: f64) -> Vec<f64> {
     match reduction {
@@ -178,9 +208,4 @@ fn elementwise_loss(
 #[expect(clippy::cast_precision_loss, reason = "no slice has 2^53 elements")]
 fn count(len: usize) -> f64 {
     len as f64
-}
-
-/// log(1 + exp(v))
-fn softplus(v: f64) -> f64 {
-    v.max(0.0) + (-v.abs()).exp().ln_1p()
 }

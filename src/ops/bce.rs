@@ -1,20 +1,28 @@
 //! Binary cross-entropy of probabilities.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, wgsl};
+use crate::kernel::{Kernel, read, read4, wgsl, write, write4};
 use crate::options::Bce;
 use crate::recorder::Recorder;
 use crate::tensor::Tensor;
 
-use super::elementwise_loss::{BINDINGS, CONSTANTS, ElementwiseLoss, PARAMS};
+use super::elementwise_loss::{ElementwiseLoss, PARAMS};
 use super::{Grad, LossGrad};
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.bce",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/partials", "lib/elementwise_loss", "bce"],
-    bindings: BINDINGS,
+    source: wgsl!["lib/grid", "lib/numerics", "lib/partials", "lib/elementwise_loss", "lib/element_weight", "bce"],
+    bindings: &[
+        read4("x"),
+        read4("y"),
+        read("upstream", "f32"),
+        read("weight", "f32"),
+        write4("losses"),
+        write4("grad"),
+        write("partials", "u32"),
+    ],
     params: PARAMS,
-    constants: CONSTANTS,
+    constants: &["WORKGROUP", "GRAD", "LOSSES", "WEIGHTED"],
 };
 
 fn call<'a>(
@@ -22,18 +30,20 @@ fn call<'a>(
     grad: Grad,
     probabilities: &'a Tensor<f32>,
     targets: &'a Tensor<f32>,
-    options: &Bce,
+    options: &'a Bce,
     upstream: Option<&'a Tensor<f32>>,
 ) -> ElementwiseLoss<'a> {
-    let &Bce { reduction } = options;
+    let Bce { weight, reduction } = options;
     ElementwiseLoss {
         op,
         kernel: &KERNEL,
         x: ("probabilities", probabilities),
         targets,
-        reduction,
+        reduction: *reduction,
         upstream,
         grad,
+        weight: weight.as_ref(),
+        pos_weight: None,
         slope: 1.0,
     }
 }

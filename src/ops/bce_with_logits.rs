@@ -1,20 +1,36 @@
 //! Binary cross-entropy of logits.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, wgsl};
+use crate::kernel::{Kernel, read, read4, wgsl, write, write4};
 use crate::options::BceWithLogits;
 use crate::recorder::Recorder;
 use crate::tensor::Tensor;
 
-use super::elementwise_loss::{BINDINGS, CONSTANTS, ElementwiseLoss, PARAMS};
+use super::elementwise_loss::{ElementwiseLoss, PARAMS};
 use super::{Grad, LossGrad};
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.bce_with_logits",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/partials", "lib/elementwise_loss", "bce_with_logits"],
-    bindings: BINDINGS,
+    source: wgsl![
+        "lib/grid",
+        "lib/numerics",
+        "lib/partials",
+        "lib/elementwise_loss",
+        "lib/element_weight",
+        "bce_with_logits"
+    ],
+    bindings: &[
+        read4("x"),
+        read4("y"),
+        read("upstream", "f32"),
+        read("weight", "f32"),
+        read("pos_weight", "f32"),
+        write4("losses"),
+        write4("grad"),
+        write("partials", "u32"),
+    ],
     params: PARAMS,
-    constants: CONSTANTS,
+    constants: &["WORKGROUP", "GRAD", "LOSSES", "WEIGHTED", "POS_WEIGHTED"],
 };
 
 fn call<'a>(
@@ -22,11 +38,22 @@ fn call<'a>(
     grad: Grad,
     logits: &'a Tensor<f32>,
     targets: &'a Tensor<f32>,
-    options: &BceWithLogits,
+    options: &'a BceWithLogits,
     upstream: Option<&'a Tensor<f32>>,
 ) -> ElementwiseLoss<'a> {
-    let &BceWithLogits { reduction } = options;
-    ElementwiseLoss { op, kernel: &KERNEL, x: ("logits", logits), targets, reduction, upstream, grad, slope: 1.0 }
+    let BceWithLogits { weight, pos_weight, reduction } = options;
+    ElementwiseLoss {
+        op,
+        kernel: &KERNEL,
+        x: ("logits", logits),
+        targets,
+        reduction: *reduction,
+        upstream,
+        grad,
+        weight: weight.as_ref(),
+        pos_weight: pos_weight.as_ref(),
+        slope: 1.0,
+    }
 }
 
 /// Binary cross-entropy of logits.

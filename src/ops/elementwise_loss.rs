@@ -1,11 +1,12 @@
 //! What the losses of two tensors of one shape share.
 
 use crate::error::Result;
-use crate::kernel::{Binding, Field, Kernel, Variant, params, read, read4, write, write4};
+use crate::kernel::{Binding, Field, Kernel, Variant, params};
 use crate::options::Reduction;
 use crate::plan::BLOCK;
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
+use crate::weights::Weights;
 
 use super::reduce::{Divisor, by_blocks, check_of, pairs};
 use super::row_loss::check_upstream;
@@ -24,13 +25,18 @@ params! {
         upstream_stride: u32,
         partials_base: u32,
         scale: f32,
+        weight_base: u32,
+        weight_first: u32,
+        weight_inner: u32,
+        weight_size: u32,
+        pos_weight_base: u32,
+        pos_weight_first: u32,
+        pos_weight_inner: u32,
+        pos_weight_size: u32,
     }
 }
 
 pub(super) const PARAMS: &[Field] = Params::FIELDS;
-pub(super) const CONSTANTS: &[&str] = &["WORKGROUP", "GRAD", "LOSSES"];
-pub(super) const BINDINGS: &[Binding] =
-    &[read4("x"), read4("y"), read("upstream", "f32"), write4("losses"), write4("grad"), write("partials", "u32")];
 
 /// An elementwise loss, as its operation was called.
 #[derive(Debug)]
@@ -43,6 +49,8 @@ pub(super) struct ElementwiseLoss<'a> {
     pub(super) reduction: Reduction,
     pub(super) upstream: Option<&'a Tensor<f32>>,
     pub(super) grad: Grad,
+    pub(super) weight: Option<&'a Weights>,
+    pub(super) pos_weight: Option<&'a Weights>,
     /// A constant factor of the gradient; part of the scale, so that it overflows no sooner than the result.
     pub(super) slope: f64,
 }
@@ -62,6 +70,8 @@ impl Recorder<'_> {
         }
         let count = x.count();
         let ranges = by_blocks(op, count, &[4]).ranges(self.gpu().caps())?;
+        let weight = call.weight.map(|w| self.broadcast(op, "weight", w, x.shape())).transpose()?;
+        let pos_weight = call.pos_weight.map(|w| self.broadcast(op, "pos_weight", w, x.shape())).transpose()?;
         let losses = unreduced.then(|| self.output(op, loss_shape)).transpose()?;
         let grad = (call.grad == Grad::New).then(|| self.output(op, x.shape().clone())).transpose()?;
         let partials = pairs(self, op, count)?;
@@ -79,6 +89,8 @@ impl Recorder<'_> {
                 _ => self.window(&upstream, first, len),
             };
             let to = self.window(&partials, first / u64::from(BLOCK) * 2, groups * 2);
+            let weight_window = weight.as_ref().map(|weight| weight.window(self, first, len));
+            let pos_weight_window = pos_weight.as_ref().map(|weight| weight.window(self, first, len));
             let params = Params {
                 count: range.end - range.start,
                 first: range.start,
@@ -91,11 +103,35 @@ impl Recorder<'_> {
                 upstream_stride,
                 partials_base: to.base,
                 scale: scale(call, count),
+                weight_base: weight_window.as_ref().map_or(0, |(w, _)| w.base),
+                weight_first: weight_window.as_ref().map_or(0, |(_, first)| *first),
+                weight_inner: weight.as_ref().map_or(1, |w| w.inner),
+                weight_size: weight.as_ref().map_or(1, |w| w.size),
+                pos_weight_base: pos_weight_window.as_ref().map_or(0, |(w, _)| w.base),
+                pos_weight_first: pos_weight_window.as_ref().map_or(0, |(_, first)| *first),
+                pos_weight_inner: pos_weight.as_ref().map_or(1, |w| w.inner),
+                pos_weight_size: pos_weight.as_ref().map_or(1, |w| w.size),
             };
             let workgroup = self.gpu().caps().workgroup_size();
-            let variant =
-                Variant { vec4: true, ..Variant::new(&[workgroup, u32::from(grad.is_some()), u32::from(unreduced)]) };
-            let slots = [Some(&x), Some(&y), Some(&upstream), loss_window.as_ref(), grad_window.as_ref(), Some(&to)];
+            let constants = call.kernel.constants.iter().map(|&name| match name {
+                "GRAD" => u32::from(grad.is_some()),
+                "LOSSES" => u32::from(unreduced),
+                "WEIGHTED" => u32::from(weight.is_some()),
+                "POS_WEIGHTED" => u32::from(pos_weight.is_some()),
+                _ => workgroup,
+            });
+            let variant = Variant { constants: constants.collect(), vec4: true, ..Variant::default() };
+            let slot = |binding: &Binding| match binding.name {
+                "x" => Some(&x),
+                "y" => Some(&y),
+                "weight" => weight_window.as_ref().map(|(w, _)| w),
+                "pos_weight" => pos_weight_window.as_ref().map(|(w, _)| w),
+                "losses" => loss_window.as_ref(),
+                "grad" => grad_window.as_ref(),
+                "partials" => Some(&to),
+                _ => Some(&upstream),
+            };
+            let slots: Vec<_> = call.kernel.bindings.iter().map(slot).collect();
             self.dispatch(call.kernel, variant, &params, &slots, groups)?;
         }
         let total = self.reduce_partials(op, partials)?;

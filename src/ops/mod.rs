@@ -2,6 +2,7 @@
 
 mod bce;
 mod bce_with_logits;
+mod broadcast;
 mod column_sum;
 mod cross_entropy;
 mod elementwise_loss;
@@ -108,6 +109,7 @@ fn no_alias<A: Element, B: Element>(
 pub(crate) const KERNELS: &[&Kernel] = &[
     &bce::KERNEL,
     &bce_with_logits::KERNEL,
+    &broadcast::EXPAND,
     &column_sum::KERNEL,
     &cross_entropy::KERNEL,
     &log_softmax::BACKWARD,

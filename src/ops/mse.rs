@@ -1,20 +1,27 @@
 //! Squared error.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, wgsl};
+use crate::kernel::{Kernel, read, read4, wgsl, write, write4};
 use crate::options::Mse;
 use crate::recorder::Recorder;
 use crate::tensor::Tensor;
 
-use super::elementwise_loss::{BINDINGS, CONSTANTS, ElementwiseLoss, PARAMS};
+use super::elementwise_loss::{ElementwiseLoss, PARAMS};
 use super::{Grad, LossGrad};
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.mse",
     source: wgsl!["lib/grid", "lib/numerics", "lib/partials", "lib/elementwise_loss", "mse"],
-    bindings: BINDINGS,
+    bindings: &[
+        read4("x"),
+        read4("y"),
+        read("upstream", "f32"),
+        write4("losses"),
+        write4("grad"),
+        write("partials", "u32"),
+    ],
     params: PARAMS,
-    constants: CONSTANTS,
+    constants: &["WORKGROUP", "GRAD", "LOSSES"],
 };
 
 fn call<'a>(
@@ -22,11 +29,22 @@ fn call<'a>(
     grad: Grad,
     input: &'a Tensor<f32>,
     targets: &'a Tensor<f32>,
-    options: &Mse,
+    options: &'a Mse,
     upstream: Option<&'a Tensor<f32>>,
 ) -> ElementwiseLoss<'a> {
-    let &Mse { reduction } = options;
-    ElementwiseLoss { op, kernel: &KERNEL, x: ("input", input), targets, reduction, upstream, grad, slope: 2.0 }
+    let Mse { reduction } = options;
+    ElementwiseLoss {
+        op,
+        kernel: &KERNEL,
+        x: ("input", input),
+        targets,
+        reduction: *reduction,
+        upstream,
+        grad,
+        weight: None,
+        pos_weight: None,
+        slope: 2.0,
+    }
 }
 
 /// Squared error.

@@ -46,6 +46,20 @@ fn shapes() {
         b.cross_entropy(&x, &tensor(&[4, 2]), &CrossEntropy::default()),
         "cross_entropy: targets must have shape [4, 3], got shape [4, 2]",
     );
+    let narrow = Bce { weight: Some([1.0, 2.0].into()), ..Bce::default() };
+    says(b.bce(&x, &x, &narrow), "bce: weight must have a shape that broadcasts to [4, 3], got shape [2]");
+    let deep = xent::BceWithLogits {
+        pos_weight: Some(xent::Weights::new([1, 4, 3], &[1.0; 12]).unwrap()),
+        ..Default::default()
+    };
+    says(
+        b.bce_with_logits(&x, &x, &deep),
+        "bce_with_logits: pos_weight must have a shape that broadcasts to [4, 3], got shape [1, 4, 3]",
+    );
+    says(
+        cpu::bce(&[0.5f32; 12], &[4, 3], &[0.5; 12], &narrow),
+        "cpu::bce: weight must have a shape that broadcasts to [4, 3], got shape [2]",
+    );
     says(b.bce(&x, &tensor(&[3, 4]), &Bce::default()), "bce: targets must have shape [4, 3], got shape [3, 4]");
     says(
         b.mse_backward(&x, &x, &Mse::default(), Some(&tensor(&[4, 3]))),
@@ -127,7 +141,7 @@ fn values() {
         "cpu::cross_entropy: a target must be in 0..2 or the ignored -100, got 2 at position 1",
     );
     says(
-        cpu::bce(&[0.5f32, 1.5], &[0.0, 0.0], &Bce::default()),
+        cpu::bce(&[0.5f32, 1.5], &[2], &[0.0, 0.0], &Bce::default()),
         "cpu::bce: a probability must be in 0..=1, got 1.5 at position 1",
     );
     let parameters = Parameters::new(&gpu, &[("w", [2].into(), &[0.0; 2])]).unwrap();

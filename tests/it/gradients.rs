@@ -80,12 +80,17 @@ fn elementwise_losses() -> Result<()> {
     let wide: Vec<f64> = y.iter().copied().map(f64::from).collect();
     for reduction in REDUCTIONS {
         let g = upstream(reduction, 12);
-        let bce = Bce { reduction };
-        let grad = cpu::bce_backward(&p, &y, &bce, Some(&g))?.grad;
-        check("bce", &p, &g, &grad, |p| cpu::bce(p, &wide, &bce).unwrap());
-        let logits = BceWithLogits { reduction };
-        let grad = cpu::bce_with_logits_backward(&x, &y, &logits, Some(&g))?.grad;
-        check("bce_with_logits", &x, &g, &grad, |x| cpu::bce_with_logits(x, &wide, &logits).unwrap());
+        let bce = Bce { reduction, ..Default::default() };
+        let grad = cpu::bce_backward(&p, &[p.len()], &y, &bce, Some(&g))?.grad;
+        check("bce", &p, &g, &grad, |p| cpu::bce(p, &[p.len()], &wide, &bce).unwrap());
+        let logits = BceWithLogits { reduction, ..Default::default() };
+        let grad = cpu::bce_with_logits_backward(&x, &[x.len()], &y, &logits, Some(&g))?.grad;
+        check("bce_with_logits", &x, &g, &grad, |x| cpu::bce_with_logits(x, &[x.len()], &wide, &logits).unwrap());
+        let weight: Option<xent::Weights> = Some(xent::Weights::new([3, 1], &unit(6, 3)).unwrap());
+        let pos_weight: Option<xent::Weights> = Some(unit(7, 4).into());
+        let weighted = BceWithLogits { weight, pos_weight, reduction };
+        let grad = cpu::bce_with_logits_backward(&x, &[3, 4], &y, &weighted, Some(&g))?.grad;
+        check("weighted", &x, &g, &grad, |x| cpu::bce_with_logits(x, &[3, 4], &wide, &weighted).unwrap());
         let mse = Mse { reduction };
         let grad = cpu::mse_backward(&x, &y, &mse, Some(&g))?.grad;
         check("mse", &x, &g, &grad, |x| cpu::mse(x, &wide, &mse).unwrap());

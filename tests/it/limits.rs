@@ -73,8 +73,9 @@ fn elementwise() {
                 let p = Tensor::from_slice(gpu, [len], &p)?;
                 let y = Tensor::from_slice(gpu, [len], &y)?;
                 let x = Tensor::from_slice(gpu, [len], &x)?;
-                let o0 = b.bce_backward(&p, &y, &Bce { reduction }, None)?;
-                let o1 = b.bce_with_logits_backward(&x, &y, &BceWithLogits { reduction }, None)?;
+                let o0 = b.bce_backward(&p, &y, &Bce { reduction, ..Default::default() }, None)?;
+                let o1 =
+                    b.bce_with_logits_backward(&x, &y, &BceWithLogits { reduction, ..Default::default() }, None)?;
                 let o2 = b.mse_backward(&x, &y, &Mse { reduction }, None)?;
                 let relu = b.relu(&x)?;
                 let relu_grad = b.relu_backward(&relu, &y)?;

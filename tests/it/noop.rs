@@ -25,10 +25,10 @@ fn record_everything(gpu: &Gpu, batch: &mut Batch) -> Result<()> {
         batch.nll(&x, &y, &nll)?;
         let out = batch.nll_backward(&x, &y, &nll, None)?;
         drop(batch.read(&out.loss)?);
-        batch.bce(&p, &p, &Bce { reduction })?;
-        batch.bce_backward(&p, &p, &Bce { reduction }, None)?;
-        batch.bce_with_logits(&p, &p, &BceWithLogits { reduction })?;
-        batch.bce_with_logits_backward(&p, &p, &BceWithLogits { reduction }, None)?;
+        batch.bce(&p, &p, &Bce { reduction, ..Default::default() })?;
+        batch.bce_backward(&p, &p, &Bce { reduction, ..Default::default() }, None)?;
+        batch.bce_with_logits(&p, &p, &BceWithLogits { reduction, ..Default::default() })?;
+        batch.bce_with_logits_backward(&p, &p, &BceWithLogits { reduction, ..Default::default() }, None)?;
         batch.mse(&p, &p, &Mse { reduction })?;
         batch.mse_backward(&p, &p, &Mse { reduction }, None)?;
     }

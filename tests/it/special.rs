@@ -138,12 +138,12 @@ fn bce_at_its_ends_and_outside() {
         let y = [0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.5, 0.0, 1.0, 0.25];
         let tp = Tensor::from_slice(&gpu, [10], &p).unwrap();
         let ty = Tensor::from_slice(&gpu, [10], &y).unwrap();
-        let none = Bce { reduction: Reduction::None };
+        let none = Bce { reduction: Reduction::None, ..Default::default() };
         let [loss, grad] = eval(&gpu, |b| {
             let out = b.bce_backward(&tp, &ty, &none, None)?;
             Ok([out.loss, out.grad])
         });
-        let want = cpu::bce_backward(&p, &y, &none, None).unwrap();
+        let want = cpu::bce_backward(&p, &[p.len()], &y, &none, None).unwrap();
         // What is subnormal may be flushed by arithmetic: the loss's product, and p before it is divided by 1e-12.
         let smallest = f64::from(f32::MIN_POSITIVE);
         close("loss", &loss, &want.loss, 1e-6, smallest);
@@ -158,7 +158,8 @@ fn bce_at_its_ends_and_outside() {
             data[which][2100] = bad;
             let [tp, ty] = data.each_ref().map(|v| Tensor::from_slice(&gpu, [3000], v).unwrap());
             for reduction in [Reduction::None, Reduction::Mean] {
-                let error = try_eval(&gpu, |b| Ok([b.bce(&tp, &ty, &Bce { reduction })?])).unwrap_err();
+                let error =
+                    try_eval(&gpu, |b| Ok([b.bce(&tp, &ty, &Bce { reduction, ..Default::default() })?])).unwrap_err();
                 assert!(matches!(error, Error::Data { op: "bce", position: 2100, .. }), "{error}");
             }
             let [unchecked] = eval(&gpu, |b| {
@@ -186,12 +187,12 @@ fn bce_with_logits_takes_its_limits() {
         let x = cases.map(|c| c.0);
         let y = cases.map(|c| c.1);
         let [tx, ty] = [x, y].map(|v| Tensor::from_slice(&gpu, [v.len()], &v).unwrap());
-        let none = BceWithLogits { reduction: Reduction::None };
+        let none = BceWithLogits { reduction: Reduction::None, ..Default::default() };
         let [loss, grad] = eval(&gpu, |b| {
             let out = b.bce_with_logits_backward(&tx, &ty, &none, None)?;
             Ok([out.loss, out.grad])
         });
-        let reference = cpu::bce_with_logits_backward(&x, &y, &none, None).unwrap();
+        let reference = cpu::bce_with_logits_backward(&x, &[x.len()], &y, &none, None).unwrap();
         close("loss", &loss, &reference.loss, 1e-6, 0.0);
         close("grad", &grad, &reference.grad, 1e-6, 0.0);
         close("loss", &loss, &cases.map(|c| f64::from(c.2)), 1e-6, 0.0);
@@ -205,7 +206,7 @@ fn bce_with_logits_takes_its_limits() {
             let out = b.bce_with_logits_backward(&tx, &ty, &none, None)?;
             Ok([out.loss, out.grad])
         });
-        let reference = cpu::bce_with_logits_backward(&x, &y, &none, None).unwrap();
+        let reference = cpu::bce_with_logits_backward(&x, &[x.len()], &y, &none, None).unwrap();
         close("loss", &loss, &reference.loss, 1e-6, 0.0);
         close("grad", &grad, &reference.grad, 1e-6, 0.0);
     }
@@ -271,7 +272,7 @@ fn reductions_of_nothing() {
         for (reduction, want) in [(Reduction::Mean, Some(NAN)), (Reduction::Sum, Some(0.0)), (Reduction::None, None)] {
             let out = eval(&gpu, |b| {
                 let ce = b.cross_entropy_backward(&x, &y, &CrossEntropy { reduction, ..NONE }, None)?;
-                let bce = b.bce_backward(&e, &e, &Bce { reduction }, None)?;
+                let bce = b.bce_backward(&e, &e, &Bce { reduction, ..Default::default() }, None)?;
                 Ok([ce.loss, bce.loss, ce.grad, bce.grad])
             });
             for loss in &out[..2] {

@@ -1,0 +1,12 @@
+// The weight of an element, broadcast over the tensor. Bindings: weight (absent if there is none).
+
+// 1: there are weights.
+override WEIGHTED: u32;
+
+fn element_weight(i: u32) -> f32 {
+    if (WEIGHTED == 0u) {
+        return 1.0;
+    }
+    let index = ((params.weight_first + i) / params.weight_inner) % params.weight_size;
+    return load_weight(params.weight_base + index);
+}
