@@ -49,11 +49,11 @@ fn rows(c: &mut Criterion, gpu: &Gpu) {
             Ok(())
         });
         bench(c, gpu, &format!("log_softmax/forward/{size}"), bytes(8), |b| {
-            black_box(b.log_softmax(&x)?);
+            black_box(b.log_softmax(&x, 1)?);
             Ok(())
         });
         bench(c, gpu, &format!("log_softmax/backward/{size}"), bytes(12), |b| {
-            black_box(b.log_softmax_backward(&x, &x)?);
+            black_box(b.log_softmax_backward(&x, &x, 1)?);
             Ok(())
         });
         bench(c, gpu, &format!("nll/forward_backward/{size}"), bytes(4), |b| {

@@ -1,39 +1,9 @@
-// log_probs = logits - max - log(sum of exp(logits - max)), per row.
-// Bindings: logits [outer, classes, inner], log_probs the same.
+// (x - m) - log(sum of exp(x - m))
 
-struct Params {
-    rows: u32,
-    classes: u32,
-    inner: u32,
-    logits_base: u32,
-    log_probs_base: u32,
+fn row_scalar(stats: RowStats) -> f32 {
+    return log_sum(stats);
 }
 
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    var row = row_of(group_index(group, groups), thread, params.classes, params.inner);
-    let inside = row.index < params.rows;
-    let start = row.start;
-    row.start += params.logits_base;
-    // Surplus rows take part in the barriers with no elements.
-    let classes = select(0u, params.classes, inside);
-    let stats = row_stats(row, thread, classes, params.inner);
-    let log_total = log_sum(stats);
-    let poison = no_softmax(stats);
-    for (var c = row.lane * 4u; c < classes; c += LANES * 4u) {
-        let x = logits_quad(row.start, c, classes, params.inner);
-        let y = select((x - stats.max) - log_total, vec4<f32>(nan()), poison);
-        let to = params.log_probs_base + start;
-        if (params.inner == 1u && c + 4u <= classes) {
-            store4_log_probs(to + c, y);
-        } else {
-            for (var k = 0u; k < min(4u, classes - c); k++) {
-                store_log_probs(to + (c + k) * params.inner, y[k]);
-            }
-        }
-    }
+fn row_value(x: vec4<f32>, m: f32, log_total: f32) -> vec4<f32> {
+    return (x - m) - log_total;
 }

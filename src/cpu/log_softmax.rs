@@ -13,12 +13,12 @@ pub(super) fn row_log_sum(row: impl Iterator<Item = f64> + Clone) -> (f64, f64) 
     (max, (ties - 1.0 + rest).ln_1p())
 }
 
-/// Log-softmax over the class dimension; see [`Recorder::log_softmax`](crate::Recorder::log_softmax).
+/// Log-softmax over dimension `dim`; see [`Recorder::log_softmax`](crate::Recorder::log_softmax).
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the slice is not of the shape's size.
-pub fn log_softmax<T: Copy + Into<f64>>(logits: &[T], shape: &[usize]) -> Result<Vec<f64>> {
-    let dims = Classes::of("cpu::log_softmax", shape, logits.len())?;
+/// [`Error::Shape`](crate::Error::Shape) if the slice is not of the shape's size or there is no such dimension.
+pub fn log_softmax<T: Copy + Into<f64>>(logits: &[T], shape: &[usize], dim: usize) -> Result<Vec<f64>> {
+    let dims = Classes::along("cpu::log_softmax", shape, dim, logits.len())?;
     let mut out = vec![0.0; logits.len()];
     for row in (0..dims.rows()).take_while(|_| !logits.is_empty()) {
         let (max, log_sum) = row_log_sum(dims.row(row).map(|i| logits[i].into()));
@@ -33,10 +33,15 @@ pub fn log_softmax<T: Copy + Into<f64>>(logits: &[T], shape: &[usize]) -> Result
 /// The gradient of [`log_softmax`] from its output.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if a slice is not of the shape's size.
-pub fn log_softmax_backward<T: Copy + Into<f64>>(log_probs: &[T], shape: &[usize], upstream: &[T]) -> Result<Vec<f64>> {
+/// [`Error::Shape`](crate::Error::Shape) if a slice is not of the shape's size or there is no such dimension.
+pub fn log_softmax_backward<T: Copy + Into<f64>>(
+    log_probs: &[T],
+    shape: &[usize],
+    upstream: &[T],
+    dim: usize,
+) -> Result<Vec<f64>> {
     let op = "cpu::log_softmax_backward";
-    let dims = Classes::of(op, shape, log_probs.len())?;
+    let dims = Classes::along(op, shape, dim, log_probs.len())?;
     expect_len(op, "upstream", upstream.len(), log_probs.len())?;
     let mut grad = vec![0.0; log_probs.len()];
     for row in (0..dims.rows()).take_while(|_| !log_probs.is_empty()) {

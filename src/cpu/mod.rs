@@ -22,6 +22,7 @@ mod nll;
 mod relu;
 mod sgd;
 mod sigmoid;
+mod softmax;
 
 pub use bce::{bce, bce_backward};
 pub use bce_with_logits::{bce_with_logits, bce_with_logits_backward};
@@ -34,6 +35,7 @@ pub use nll::{nll, nll_backward};
 pub use relu::{relu, relu_backward};
 pub use sgd::sgd;
 pub use sigmoid::{sigmoid, sigmoid_backward};
+pub use softmax::{softmax, softmax_backward};
 
 use crate::error::{Error, Result};
 use crate::options::Reduction;
@@ -58,9 +60,15 @@ struct Classes {
 
 impl Classes {
     fn of(op: &'static str, shape: &[usize], len: usize) -> Result<Self> {
-        let split = usize::from(shape.len() > 1);
         if shape.is_empty() {
             return Err(shape_error(op, "the shape", "1 or more dimensions", format!("{shape:?}")));
+        }
+        Self::along(op, shape, usize::from(shape.len() > 1), len)
+    }
+
+    fn along(op: &'static str, shape: &[usize], split: usize, len: usize) -> Result<Self> {
+        if split >= shape.len() {
+            return Err(shape_error(op, "the shape", format!("a dimension {split}"), format!("{shape:?}")));
         }
         expect_len(op, "the input", len, product(shape))?;
         Ok(Self { outer: product(&shape[..split]), classes: shape[split], inner: product(&shape[split + 1..]) })

@@ -14,8 +14,10 @@ mod nll;
 mod reduce;
 mod relu;
 mod row_loss;
+mod row_map;
 mod sgd;
 mod sigmoid;
+mod softmax;
 mod targets;
 
 pub use sgd::Momentum;
@@ -54,12 +56,18 @@ struct Classes {
 impl Classes {
     /// Reads `[C]` or `[N, C, d1, .., dK]`.
     fn of(op: &'static str, what: &'static str, tensor: &Tensor<f32>) -> Result<Self> {
+        if tensor.shape().is_empty() {
+            return Err(shape_error(op, what, "1 or more dimensions", tensor.shape()));
+        }
+        Self::along(op, what, tensor, usize::from(tensor.shape().len() > 1))
+    }
+
+    /// The dimensions around dimension `split`.
+    fn along(op: &'static str, what: &'static str, tensor: &Tensor<f32>, split: usize) -> Result<Self> {
         let shape = tensor.shape();
-        let split = match shape.len() {
-            0 => return Err(shape_error(op, what, "1 or more dimensions", shape)),
-            1 => 0,
-            _ => 1,
-        };
+        if split >= shape.len() {
+            return Err(shape_error(op, what, format!("a dimension {split}"), shape));
+        }
         // Constructors keep the product below 2^32 unless a dimension is 0; then the others do not matter.
         let size = |dims: &[usize]| u32::try_from(dims.iter().product::<usize>()).unwrap_or(u32::MAX);
         let classes = u32::try_from(shape[split]).unwrap_or(u32::MAX);
@@ -126,5 +134,7 @@ pub(crate) const KERNELS: &[&Kernel] = &[
     &sgd::KERNEL,
     &sigmoid::BACKWARD,
     &sigmoid::FORWARD,
+    &softmax::BACKWARD,
+    &softmax::FORWARD,
     &targets::KERNEL,
 ];

@@ -81,7 +81,9 @@ fn shapes() {
     );
     says(b.column_sum(&scalar), "column_sum: input must have 2 dimensions, got shape []");
     says(b.relu_backward(&x, &scalar), "relu_backward: upstream must have shape [4, 3], got shape []");
-    says(b.log_softmax(&scalar), "log_softmax: logits must have 1 or more dimensions, got shape []");
+    says(b.log_softmax(&scalar, 0), "log_softmax: logits must have a dimension 0, got shape []");
+    says(b.softmax(&x, 2), "softmax: logits must have a dimension 2, got shape [4, 3]");
+    says(cpu::softmax(&[0.5f32; 12], &[4, 3], 2), "cpu::softmax: the shape must have a dimension 2, got [4, 3]");
     says(b.sgd(&x, &scalar, None, &Sgd::default()), "sgd: grads must have shape [4, 3], got shape []");
     says(Tensor::from_slice(&gpu, [2, 2], &[1.0f32]), "write: the slice must have 4 elements for shape [2, 2], got 1");
     says(x.reshape([5]), "reshape: the new shape must have the 12 elements of [4, 3], got [5]");

@@ -35,7 +35,8 @@ fn upstream(reduction: Reduction, len: usize) -> Vec<f64> {
 #[test]
 fn row_losses() -> Result<()> {
     for shape in [&[5][..], &[4, 6], &[2, 3, 2, 2]] {
-        let classes = shape[usize::from(shape.len() > 1)];
+        let class_dim = usize::from(shape.len() > 1);
+        let classes = shape[class_dim];
         let len: usize = shape.iter().product();
         let rows = len / classes;
         let x = random(1, len, 3.0);
@@ -65,9 +66,12 @@ fn row_losses() -> Result<()> {
         let g: Vec<f32> = random(4, len, 1.0);
         let weights: Vec<f64> = g.iter().copied().map(f64::from).collect();
         let wide: Vec<f64> = x.iter().copied().map(f64::from).collect();
-        let y = cpu::log_softmax(&wide, shape)?;
-        let grad = cpu::log_softmax_backward(&y, shape, &weights)?;
-        check("log_softmax", &x, &weights, &grad, |x| cpu::log_softmax(x, shape).unwrap());
+        let y = cpu::log_softmax(&wide, shape, class_dim)?;
+        let grad = cpu::log_softmax_backward(&y, shape, &weights, class_dim)?;
+        check("log_softmax", &x, &weights, &grad, |x| cpu::log_softmax(x, shape, class_dim).unwrap());
+        let y = cpu::softmax(&wide, shape, class_dim)?;
+        let grad = cpu::softmax_backward(&y, shape, &weights, class_dim)?;
+        check("softmax", &x, &weights, &grad, |x| cpu::softmax(x, shape, class_dim).unwrap());
     }
     Ok(())
 }

@@ -53,8 +53,8 @@ fn row_losses() {
                 let nll = Nll { reduction, ..Default::default() };
                 let a = b.cross_entropy_backward(&x, &y, &ce, upstream)?;
                 let c = b.nll_backward(&x, &y, &nll, upstream)?;
-                let log_probs = b.log_softmax(&x)?;
-                let d = b.log_softmax_backward(&log_probs, &x)?;
+                let log_probs = b.log_softmax(&x, 1)?;
+                let d = b.log_softmax_backward(&log_probs, &x, 1)?;
                 let loss = b.cross_entropy_backward_in_place(&x, &y, &ce, upstream)?;
                 Ok([a.loss, a.grad, c.loss, c.grad, log_probs, d, loss, x])
             });
@@ -110,7 +110,7 @@ fn grids_of_nine_workgroups() {
         let weight = Tensor::from_slice(gpu, [20, 50], &random(3, 1000, 1.0))?;
         let ce = b.cross_entropy_backward(&x, &y, &CrossEntropy::default(), None)?;
         let product = b.matmul(Layout::Nt, &x, &weight, None)?;
-        Ok([ce.loss, ce.grad, b.log_softmax(&x)?, b.column_sum(&product)?, product])
+        Ok([ce.loss, ce.grad, b.log_softmax(&x, 1)?, b.column_sum(&product)?, product])
     });
 }
 

@@ -32,8 +32,13 @@ fn record_everything(gpu: &Gpu, batch: &mut Batch) -> Result<()> {
         batch.mse(&p, &p, &Mse { reduction })?;
         batch.mse_backward(&p, &p, &Mse { reduction }, None)?;
     }
-    let log_probs = batch.log_softmax(&x)?;
-    batch.log_softmax_backward(&log_probs, &x)?;
+    let log_probs = batch.log_softmax(&x, 1)?;
+    batch.log_softmax_backward(&log_probs, &x, 1)?;
+    let probabilities = batch.softmax(&x, 1)?;
+    batch.softmax_backward(&probabilities, &x, 1)?;
+    let weight = Some(xent::Weights::new([12_000], &[1.0; 12_000])?);
+    let weighted = BceWithLogits { weight: weight.clone(), pos_weight: weight, ..Default::default() };
+    batch.bce_with_logits_backward(&p, &p, &weighted, None)?;
     let relu = batch.relu(&x)?;
     batch.relu_backward(&relu, &x)?;
     let sigmoid = batch.sigmoid(&x)?;

@@ -234,7 +234,7 @@ fn a_confident_rows_loss_keeps_its_digits() {
             let options = CrossEntropy { reduction: Reduction::None, ..Default::default() };
             let [loss, grad, log_probs] = eval(&gpu, |b| {
                 let out = b.cross_entropy_backward(&x, &y, &options, None)?;
-                Ok([out.loss, out.grad, b.log_softmax(&x)?])
+                Ok([out.loss, out.grad, b.log_softmax(&x, 1)?])
             });
             let shape = [rows, classes];
             let want = cpu::cross_entropy_backward(&logits, &shape, &targets, &options, None).unwrap();
@@ -242,13 +242,13 @@ fn a_confident_rows_loss_keeps_its_digits() {
             let rel = 4e-6 + 1e-6;
             close("loss", &loss, &want.loss, rel, 1e-37);
             close("grad", &grad, &want.grad, rel, 1e-37);
-            close("log_softmax", &log_probs, &cpu::log_softmax(&logits, &shape).unwrap(), rel, 1e-37);
+            close("log_softmax", &log_probs, &cpu::log_softmax(&logits, &shape, 1).unwrap(), rel, 1e-37);
         }
     }
 }
 
 #[test]
-fn log_softmax() {
+fn softmax_and_log_softmax_over_every_dimension() {
     let Some(gpu) = gpu() else { return };
     for gpu in families(&gpu) {
         for &shape in ROWS {
@@ -256,15 +256,21 @@ fn log_softmax() {
             let (logits, upstream) = (random(2, len, 4.0), random(3, len, 1.0));
             let x = Tensor::from_slice(&gpu, shape, &logits).unwrap();
             let g = Tensor::from_slice(&gpu, shape, &upstream).unwrap();
-            let [y, grad] = eval(&gpu, |b| {
-                let y = b.log_softmax(&x)?;
-                let grad = b.log_softmax_backward(&y, &g)?;
-                Ok([y, grad])
-            });
-            close(&format!("{shape:?}"), &y, &cpu::log_softmax(&logits, shape).unwrap(), 1e-6, 1e-6);
-            let want = cpu::log_softmax_backward(&y, shape, &upstream).unwrap();
-            let terms: f64 = upstream.iter().map(|g| f64::from(g.abs())).sum();
-            close(&format!("backward {shape:?}"), &grad, &want, 2e-6, 1e-7 * terms.max(1.0).sqrt());
+            for dim in 0..shape.len() {
+                let [y, grad, p, p_grad] = eval(&gpu, |b| {
+                    let (y, p) = (b.log_softmax(&x, dim)?, b.softmax(&x, dim)?);
+                    let grads = (b.log_softmax_backward(&y, &g, dim)?, b.softmax_backward(&p, &g, dim)?);
+                    Ok([y, grads.0, p, grads.1])
+                });
+                let what = format!("{shape:?} over {dim}");
+                close(&what, &y, &cpu::log_softmax(&logits, shape, dim).unwrap(), 1e-6, 1e-6);
+                close(&format!("softmax {what}"), &p, &cpu::softmax(&logits, shape, dim).unwrap(), 2e-6, 1e-37);
+                let want = cpu::log_softmax_backward(&y, shape, &upstream, dim).unwrap();
+                let terms: f64 = upstream.iter().map(|g| f64::from(g.abs())).sum();
+                close(&format!("backward {what}"), &grad, &want, 2e-6, 1e-7 * terms.max(1.0).sqrt());
+                let want = cpu::softmax_backward(&p, shape, &upstream, dim).unwrap();
+                close(&format!("softmax backward {what}"), &p_grad, &want, 2e-6, 3e-7);
+            }
         }
     }
 }

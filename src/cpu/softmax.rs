@@ -1,0 +1,45 @@
+use super::log_softmax::row_log_sum;
+use super::{Classes, expect_len};
+use crate::error::Result;
+
+/// Softmax over dimension `dim`; see [`Recorder::softmax`](crate::Recorder::softmax).
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if the slice is not of the shape's size or there is no such dimension.
+pub fn softmax<T: Copy + Into<f64>>(logits: &[T], shape: &[usize], dim: usize) -> Result<Vec<f64>> {
+    let dims = Classes::along("cpu::softmax", shape, dim, logits.len())?;
+    let mut out = vec![0.0; logits.len()];
+    for row in (0..dims.rows()).take_while(|_| !logits.is_empty()) {
+        let (max, log_sum) = row_log_sum(dims.row(row).map(|i| logits[i].into()));
+        for i in dims.row(row) {
+            let x: f64 = logits[i].into();
+            out[i] = ((x - max) - log_sum).exp();
+        }
+    }
+    Ok(out)
+}
+
+/// The gradient of [`softmax`] from its output.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if a slice is not of the shape's size or there is no such dimension.
+pub fn softmax_backward<T: Copy + Into<f64>>(
+    output: &[T],
+    shape: &[usize],
+    upstream: &[T],
+    dim: usize,
+) -> Result<Vec<f64>> {
+    let op = "cpu::softmax_backward";
+    let dims = Classes::along(op, shape, dim, output.len())?;
+    expect_len(op, "upstream", upstream.len(), output.len())?;
+    let mut grad = vec![0.0; output.len()];
+    for row in (0..dims.rows()).take_while(|_| !output.is_empty()) {
+        let product = |i: usize| -> f64 { output[i].into() * upstream[i].into() };
+        let sum: f64 = dims.row(row).map(product).sum();
+        for i in dims.row(row) {
+            let (y, g): (f64, f64) = (output[i].into(), upstream[i].into());
+            grad[i] = y * (g - sum);
+        }
+    }
+    Ok(grad)
+}

@@ -1,0 +1,112 @@
+//! What the maps of rows share.
+
+use crate::error::Result;
+use crate::kernel::{Binding, Field, Kernel, Variant, params, read4, write4};
+use crate::plan::{Cut, lanes_per_row};
+use crate::recorder::Recorder;
+use crate::tensor::Tensor;
+
+use super::{Classes, same_shape};
+
+params! {
+    struct ForwardParams { rows: u32, classes: u32, inner: u32, logits_base: u32, output_base: u32 }
+}
+
+pub(super) const FORWARD_PARAMS: &[Field] = ForwardParams::FIELDS;
+pub(super) const FORWARD_BINDINGS: &[Binding] = &[read4("logits"), write4("output")];
+
+params! {
+    struct BackwardParams {
+        rows: u32,
+        classes: u32,
+        inner: u32,
+        output_base: u32,
+        upstream_base: u32,
+        grad_base: u32,
+    }
+}
+
+pub(super) const BACKWARD_PARAMS: &[Field] = BackwardParams::FIELDS;
+pub(super) const BACKWARD_BINDINGS: &[Binding] = &[read4("output"), read4("upstream"), write4("grad")];
+
+pub(super) const CONSTANTS: &[&str] = &["WORKGROUP", "LANES"];
+
+impl Recorder<'_> {
+    /// Maps the rows along dimension `dim`.
+    pub(super) fn row_map(
+        &mut self,
+        op: &'static str,
+        kernel: &'static Kernel,
+        logits: &Tensor<f32>,
+        dim: usize,
+    ) -> Result<Tensor<f32>> {
+        self.own(op, "logits", logits)?;
+        let dims = Classes::along(op, "logits", logits, dim)?;
+        let part_bytes = [dims.part() * 4];
+        let cut =
+            Cut { op, rows: dims.outer, row_bytes: &part_bytes, granule: 1, groups_per_granule: u64::from(dims.inner) };
+        let ranges = cut.ranges(self.gpu().caps())?;
+        let output = self.output(op, logits.shape().clone())?;
+        for outer in ranges.into_iter().filter(|_| !logits.is_empty()) {
+            let rows = (outer.end - outer.start) * dims.inner;
+            let (first, len) = (u64::from(outer.start) * dims.part(), u64::from(rows) * u64::from(dims.classes));
+            let (from, to) = (self.window(logits, first, len), self.window(&output, first, len));
+            let params = ForwardParams {
+                rows,
+                classes: dims.classes,
+                inner: dims.inner,
+                logits_base: from.base,
+                output_base: to.base,
+            };
+            let (variant, groups) = self.row_variant(dims, rows);
+            self.dispatch(kernel, variant, &params, &[Some(&from), Some(&to)], groups)?;
+        }
+        Ok(output)
+    }
+
+    /// The gradient of a map of rows along dimension `dim`, from its output.
+    pub(super) fn row_map_backward(
+        &mut self,
+        op: &'static str,
+        kernel: &'static Kernel,
+        output: &Tensor<f32>,
+        upstream: &Tensor<f32>,
+        dim: usize,
+    ) -> Result<Tensor<f32>> {
+        self.own(op, "output", output)?;
+        self.own(op, "upstream", upstream)?;
+        let dims = Classes::along(op, "output", output, dim)?;
+        same_shape(op, "upstream", upstream, output)?;
+        let part_bytes = [dims.part() * 4];
+        let cut =
+            Cut { op, rows: dims.outer, row_bytes: &part_bytes, granule: 1, groups_per_granule: u64::from(dims.inner) };
+        let ranges = cut.ranges(self.gpu().caps())?;
+        let grad = self.output(op, output.shape().clone())?;
+        for outer in ranges.into_iter().filter(|_| !output.is_empty()) {
+            let rows = (outer.end - outer.start) * dims.inner;
+            let (first, len) = (u64::from(outer.start) * dims.part(), u64::from(rows) * u64::from(dims.classes));
+            let (y, g) = (self.window(output, first, len), self.window(upstream, first, len));
+            let to = self.window(&grad, first, len);
+            let params = BackwardParams {
+                rows,
+                classes: dims.classes,
+                inner: dims.inner,
+                output_base: y.base,
+                upstream_base: g.base,
+                grad_base: to.base,
+            };
+            let (variant, groups) = self.row_variant(dims, rows);
+            self.dispatch(kernel, variant, &params, &[Some(&y), Some(&g), Some(&to)], groups)?;
+        }
+        Ok(grad)
+    }
+
+    /// How a kernel of rows is compiled, and its workgroups.
+    fn row_variant(&self, dims: Classes, rows: u32) -> (Variant, u64) {
+        let workgroup = self.gpu().caps().workgroup_size();
+        let lanes = lanes_per_row(self.gpu().caps(), dims.classes, dims.inner);
+        let vec4 = dims.inner == 1 && dims.classes.is_multiple_of(4);
+        let groups = u64::from(rows).div_ceil(u64::from(workgroup / lanes));
+        (Variant { vec4, ..Variant::new(&[workgroup, lanes]) }, groups)
+    }
+}

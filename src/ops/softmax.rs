@@ -1,0 +1,79 @@
+//! Softmax over any dimension.
+
+use crate::error::Result;
+use crate::kernel::{Kernel, wgsl};
+use crate::recorder::Recorder;
+use crate::tensor::Tensor;
+
+use super::row_map::{BACKWARD_BINDINGS, BACKWARD_PARAMS, CONSTANTS, FORWARD_BINDINGS, FORWARD_PARAMS};
+
+pub(super) const FORWARD: Kernel = Kernel {
+    label: "xent.softmax",
+    source: wgsl!["lib/grid", "lib/numerics", "lib/rows", "lib/softmax", "lib/row_map", "softmax"],
+    bindings: FORWARD_BINDINGS,
+    params: FORWARD_PARAMS,
+    constants: CONSTANTS,
+};
+
+pub(super) const BACKWARD: Kernel = Kernel {
+    label: "xent.softmax_backward",
+    source: wgsl!["lib/grid", "lib/numerics", "lib/rows", "lib/row_map_backward", "softmax_backward"],
+    bindings: BACKWARD_BINDINGS,
+    params: BACKWARD_PARAMS,
+    constants: CONSTANTS,
+};
+
+/// Softmax. For a loss of logits, [`cross_entropy`](Recorder::cross_entropy) needs no probabilities in memory.
+impl Recorder<'_> {
+    /// `y = exp(x - m) / (sum of exp(x - m))` with the maximum `m` of a row.
+    ///
+    /// # Shapes
+    /// Any with at least one dimension; the result has the same. A row is what lies along dimension `dim`.
+    ///
+    /// # Edge cases
+    /// A row with NaN, +infinity, or nothing but -infinity becomes NaN.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if there is no dimension `dim`,
+    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor), rows larger than a binding (all that share the indices before
+    /// `dim` count together).
+    ///
+    /// # Cost
+    /// Two reads of a row, the second from a cache, and one write.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{Gpu, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let x = Tensor::from_slice(&gpu, [1, 2], &[5.0, 5.0f32])?;
+    /// let mut batch = gpu.batch();
+    /// let y = batch.softmax(&x, 1)?;
+    /// let mut y = batch.read(&y)?;
+    /// batch.submit()?;
+    /// assert_eq!(y.wait(Duration::from_secs(10))?, [0.5; 2]);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    ///
+    /// The definition is PyTorch's `torch.nn.functional.softmax`.
+    pub fn softmax(&mut self, logits: &Tensor<f32>, dim: usize) -> Result<Tensor<f32>> {
+        self.row_map("softmax", &FORWARD, logits, dim)
+    }
+
+    /// The gradient of [`softmax`](Self::softmax), from its output: `y * (upstream - (sum of y * upstream over the row))`.
+    ///
+    /// # Errors
+    /// If `upstream` and `output` differ in shape; else as [`softmax`](Self::softmax).
+    ///
+    /// # Cost
+    /// Two reads of both, the second from a cache, and one write.
+    pub fn softmax_backward(
+        &mut self,
+        output: &Tensor<f32>,
+        upstream: &Tensor<f32>,
+        dim: usize,
+    ) -> Result<Tensor<f32>> {
+        self.row_map_backward("softmax_backward", &BACKWARD, output, upstream, dim)
+    }
+}
