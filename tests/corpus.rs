@@ -1,0 +1,305 @@
+//! PyTorch's own numbers: every file of `tests/corpus` (or of the folder in `XENT_CORPUS`) on the GPU and on the CPU reference.
+//!
+//! `FORMAT.md` beside the files says what they hold and how results are judged. An op or an option that is not known here is a
+//! failure, never a skip.
+
+#![expect(clippy::cast_possible_truncation, reason = "the corpus widens f32 values to f64; they go back exactly")]
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use libtest_mimic::{Arguments, Trial};
+use xent::{Batch, Bce, BceWithLogits, Gpu, Momentum, Mse, Readback, Targets, Tensor, cpu};
+
+use case::{Case, Outputs};
+use judge::judge;
+use train::{CpuHeads, GpuHeads, train};
+
+#[path = "corpus/case.rs"]
+mod case;
+#[path = "corpus/judge.rs"]
+mod judge;
+#[path = "corpus/train.rs"]
+mod train;
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().copied().map(f64::from).collect()
+}
+
+fn named<const N: usize>(pairs: [(&str, Vec<f64>); N]) -> Outputs {
+    pairs.into_iter().map(|(name, values)| (name.to_owned(), values)).collect()
+}
+
+/// Records, submits, and reads what was recorded.
+fn eval<const N: usize>(
+    gpu: &Gpu,
+    record: impl FnOnce(&mut Batch) -> Result<[(&'static str, Tensor<f32>); N]>,
+) -> Result<Outputs> {
+    let mut batch = gpu.batch();
+    let tickets: Vec<(_, Readback<f32>)> =
+        record(&mut batch)?.iter().map(|(name, t)| Ok((*name, batch.read(t)?))).collect::<Result<_>>()?;
+    batch.submit()?;
+    let values = tickets.into_iter().map(|(name, mut t)| Ok((name.to_owned(), wide(&t.wait(TIMEOUT)?))));
+    values.collect()
+}
+
+fn on_gpu(gpu: &Gpu, case: &Case) -> Result<Outputs> {
+    let op = case.text("op")?;
+    match op {
+        "cross_entropy" | "nll_loss" => {
+            let (x, g) = (case.upload(gpu, "input")?, case.upload_upstream(gpu)?);
+            let options = case.cross_entropy()?;
+            let target = case.data("target")?;
+            let classes = x.shape()[usize::from(x.shape().len() > 1)];
+            let index;
+            let probabilities;
+            let targets = match case.text("target_kind")? {
+                "index" => {
+                    index = Tensor::targets(gpu, &target.shape[..], &target.ints, classes, options.ignore_index)?;
+                    Targets::Index(&index)
+                }
+                "prob" => {
+                    probabilities = case.upload(gpu, "target")?;
+                    Targets::Probabilities(&probabilities)
+                }
+                other => bail!("target_kind {other:?}"),
+            };
+            eval(gpu, |b| {
+                let out = match (op, targets) {
+                    ("nll_loss", Targets::Index(index)) => b.nll_backward(&x, index, &case.nll()?, g.as_ref())?,
+                    _ => b.cross_entropy_backward(&x, targets, &options, g.as_ref())?,
+                };
+                let log_prob = b.log_softmax(&x, usize::from(x.shape().len() > 1))?;
+                Ok([("loss", out.loss), ("grad_input", out.grad), ("log_prob", log_prob)])
+            })
+        }
+        "bce" | "bce_with_logits" | "mse" => {
+            let (x, y, g) = (case.upload(gpu, "input")?, case.upload(gpu, "target")?, case.upload_upstream(gpu)?);
+            let (weight, reduction) = (case.weights("weight")?, case.reduction()?);
+            ensure!(op != "mse" || weight.is_none(), "mse has no weight yet");
+            eval(gpu, |b| {
+                let out = match op {
+                    "bce" => b.bce_backward(&x, &y, &Bce { weight, reduction }, g.as_ref())?,
+                    "mse" => b.mse_backward(&x, &y, &Mse { reduction }, g.as_ref())?,
+                    _ => {
+                        let pos_weight = case.weights("pos_weight")?;
+                        b.bce_with_logits_backward(
+                            &x,
+                            &y,
+                            &BceWithLogits { weight, pos_weight, reduction },
+                            g.as_ref(),
+                        )?
+                    }
+                };
+                Ok([("loss", out.loss), ("grad_input", out.grad)])
+            })
+        }
+        "log_softmax" | "softmax" | "sigmoid" => {
+            let (x, g) = (case.upload(gpu, "input")?, case.upload(gpu, "grad_output")?);
+            let dim = if op == "sigmoid" { 0 } else { case.text("dim")?.parse()? };
+            eval(gpu, |b| {
+                let (y, grad) = match op {
+                    "log_softmax" => {
+                        let y = b.log_softmax(&x, dim)?;
+                        let grad = b.log_softmax_backward(&y, &g, dim)?;
+                        (y, grad)
+                    }
+                    "softmax" => {
+                        let y = b.softmax(&x, dim)?;
+                        let grad = b.softmax_backward(&y, &g, dim)?;
+                        (y, grad)
+                    }
+                    _ => {
+                        let y = b.sigmoid(&x)?;
+                        let grad = b.sigmoid_backward(&y, &g)?;
+                        (y, grad)
+                    }
+                };
+                Ok([("output", y), ("grad_input", grad)])
+            })
+        }
+        "sgd" => {
+            let options = case.sgd()?;
+            let (values, grads) = (case.upload(gpu, "params_init")?, case.upload(gpu, "grads")?);
+            let mut momentum = match case.tensors.contains_key("momentum_init") {
+                true => Momentum::resume(case.upload(gpu, "momentum_init")?),
+                false => Momentum::new(gpu, values.shape().clone())?,
+            };
+            let mut all = Outputs::new();
+            for step in 0..case.text("steps")?.parse()? {
+                let grad = grads.rows(step..step + 1)?.reshape(values.shape().clone())?;
+                let now = eval(gpu, |b| {
+                    b.sgd(&values, &grad, Some(&mut momentum), &options)?;
+                    Ok([("params", values.clone()), ("momentum_buffers", momentum.velocity().clone())])
+                })?;
+                now.into_iter().for_each(|(name, v)| all.entry(name).or_default().extend(v));
+            }
+            Ok(all)
+        }
+        "train_ce" | "train_bce" | "train_combined" => train(case, &mut GpuHeads::new(gpu, case)?),
+        other => bail!("op {other:?} is not known"),
+    }
+}
+
+fn on_cpu(case: &Case) -> Result<Outputs> {
+    let op = case.text("op")?;
+    match op {
+        "cross_entropy" | "nll_loss" => {
+            let (x, shape) = (case.floats("input")?, &case.data("input")?.shape);
+            let target = case.data("target")?;
+            let probabilities = case.floats("target")?;
+            let targets = match case.text("target_kind")? {
+                "index" => cpu::Targets::Index(&target.ints),
+                _ => cpu::Targets::Probabilities(&probabilities),
+            };
+            let out = match op {
+                "nll_loss" => cpu::nll_backward(&x, shape, &target.ints, &case.nll()?, case.upstream())?,
+                _ => cpu::cross_entropy_backward(&x, shape, targets, &case.cross_entropy()?, case.upstream())?,
+            };
+            let log_prob = cpu::log_softmax(&x, shape, usize::from(shape.len() > 1))?;
+            Ok(named([("loss", out.loss), ("grad_input", out.grad), ("log_prob", log_prob)]))
+        }
+        "bce" | "bce_with_logits" | "mse" => {
+            let (x, y, shape) = (case.floats("input")?, case.floats("target")?, &case.data("input")?.shape);
+            let (weight, reduction) = (case.weights("weight")?, case.reduction()?);
+            let out = match op {
+                "bce" => cpu::bce_backward(&x, shape, &y, &Bce { weight, reduction }, case.upstream())?,
+                "mse" => cpu::mse_backward(&x, &y, &Mse { reduction }, case.upstream())?,
+                _ => {
+                    let options = BceWithLogits { weight, pos_weight: case.weights("pos_weight")?, reduction };
+                    cpu::bce_with_logits_backward(&x, shape, &y, &options, case.upstream())?
+                }
+            };
+            Ok(named([("loss", out.loss), ("grad_input", out.grad)]))
+        }
+        "log_softmax" | "softmax" | "sigmoid" => {
+            let (x, g) = (&case.data("input")?.floats, &case.data("grad_output")?.floats);
+            let shape = &case.data("input")?.shape;
+            let dim = if op == "sigmoid" { 0 } else { case.text("dim")?.parse()? };
+            let (y, grad) = match op {
+                "log_softmax" => {
+                    let y = cpu::log_softmax(x, shape, dim)?;
+                    let grad = cpu::log_softmax_backward(&y, shape, g, dim)?;
+                    (y, grad)
+                }
+                "softmax" => {
+                    let y = cpu::softmax(x, shape, dim)?;
+                    let grad = cpu::softmax_backward(&y, shape, g, dim)?;
+                    (y, grad)
+                }
+                _ => {
+                    let y = cpu::sigmoid(x);
+                    let grad = cpu::sigmoid_backward(&y, g)?;
+                    (y, grad)
+                }
+            };
+            Ok(named([("output", y), ("grad_input", grad)]))
+        }
+        "sgd" => {
+            let options = case.sgd()?;
+            let mut values = case.data("params_init")?.floats.clone();
+            let mut velocity = case.tensors.get("momentum_init").map_or(Vec::new(), |data| data.floats.clone());
+            let (mut params, mut buffers) = (Vec::new(), Vec::new());
+            let grads = &case.data("grads")?.floats;
+            for step in 0..case.text("steps")?.parse::<usize>()? {
+                let len = values.len();
+                cpu::sgd(&mut values, &grads[step * len..][..len], &mut velocity, &options)?;
+                params.extend(&values);
+                buffers.extend(&velocity);
+            }
+            Ok(named([("params", params), ("momentum_buffers", buffers)]))
+        }
+        "train_ce" | "train_bce" | "train_combined" => train(case, &mut CpuHeads::new(case)?),
+        other => bail!("op {other:?} is not known"),
+    }
+}
+
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    lenient: usize,
+    failed: usize,
+    on_purpose: usize,
+    ratios: Vec<f64>,
+}
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::from_args();
+    let folder = std::env::var_os("XENT_CORPUS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus"), PathBuf::from);
+    let require = std::env::var("XENT_GPU").is_ok_and(|policy| policy == "require");
+    let gpu = match Gpu::headless() {
+        Ok(gpu) => Some(gpu),
+        Err(error) if require || std::env::var_os(Gpu::ADAPTER_VARIABLE).is_some() => panic!("{error}"),
+        Err(error) => {
+            eprintln!("SKIPPED on the GPU: {error}");
+            None
+        }
+    };
+    if let Some(gpu) = &gpu {
+        eprintln!("adapter: {}", gpu.describe());
+    }
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.expect("a readable folder").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
+        .collect();
+    assert!(!files.is_empty(), "{} has no cases", folder.display());
+    files.sort();
+    // One case at a time on the device.
+    let gpu = Arc::new(Mutex::new(gpu));
+    let tallies: Arc<Mutex<std::collections::BTreeMap<(String, &str), Tally>>> = Arc::default();
+    let trials = files
+        .into_iter()
+        .map(|path| {
+            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            let (gpu, tallies) = (gpu.clone(), tallies.clone());
+            Trial::test(name, move || {
+                let case = Case::read(&path)?;
+                let op = case.text("op")?.to_owned();
+                let reference = on_cpu(&case)?;
+                let mut engines = vec![("CPU", judge(&case, &reference, &reference))];
+                let gpu = gpu.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(gpu) = gpu.as_ref() {
+                    let verdict = on_gpu(gpu, &case).and_then(|got| judge(&case, &got, &reference));
+                    engines.push(("GPU", verdict));
+                }
+                let mut failure = None;
+                for (engine, verdict) in engines {
+                    let mut tallies = tallies.lock().unwrap_or_else(PoisonError::into_inner);
+                    let tally = tallies.entry((op.clone(), engine)).or_default();
+                    match verdict {
+                        Ok(verdict) => {
+                            tally.passed += usize::from(!verdict.lenient);
+                            tally.lenient += usize::from(verdict.lenient);
+                            tally.on_purpose += usize::from(verdict.on_purpose > 0);
+                            tally.ratios.extend(verdict.ratios);
+                            if verdict.lenient {
+                                eprintln!("lenient pass on the {engine}: {}", path.display());
+                            }
+                        }
+                        Err(error) => {
+                            tally.failed += 1;
+                            failure = Some(format!("{engine}: {error:#}"));
+                        }
+                    }
+                }
+                failure.map_or(Ok(()), |failure| Err(failure.into()))
+            })
+        })
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    println!("op               engine  passed lenient failed on-purpose  error over PyTorch f32's: median, worst");
+    for ((op, engine), tally) in tallies.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+        tally.ratios.sort_by(f64::total_cmp);
+        let median = tally.ratios.get(tally.ratios.len() / 2).copied().unwrap_or(0.0);
+        let worst = tally.ratios.last().copied().unwrap_or(0.0);
+        let Tally { passed, lenient, failed, on_purpose, .. } = tally;
+        println!("{op:16} {engine:6} {passed:7} {lenient:7} {failed:6} {on_purpose:10}  {median:.3}, {worst:.3}");
+    }
+    conclusion.exit_code()
+}

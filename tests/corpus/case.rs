@@ -1,0 +1,125 @@
+//! A file of the corpus, and what its metadata say in this crate's terms.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use safetensors::{Dtype, SafeTensors};
+use xent::{CrossEntropy, Gpu, Nll, Reduction, Sgd, Tensor, Weights};
+
+/// Results by name.
+pub(crate) type Outputs = HashMap<String, Vec<f64>>;
+
+/// A file of the corpus.
+pub(crate) struct Case {
+    pub(crate) meta: HashMap<String, String>,
+    pub(crate) tensors: HashMap<String, Data>,
+}
+
+pub(crate) struct Data {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) floats: Vec<f64>,
+    pub(crate) ints: Vec<i64>,
+}
+
+impl Case {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path)?;
+        let (_, metadata) = SafeTensors::read_metadata(&bytes)?;
+        let meta = metadata.metadata().clone().context("no metadata")?;
+        let mut tensors = HashMap::new();
+        for (name, view) in SafeTensors::deserialize(&bytes)?.tensors() {
+            let data = view.data();
+            let (mut floats, mut ints) = (Vec::new(), Vec::new());
+            match view.dtype() {
+                Dtype::F32 => {
+                    floats = bytemuck::pod_collect_to_vec::<u8, f32>(data).into_iter().map(f64::from).collect();
+                }
+                Dtype::F64 => floats = bytemuck::pod_collect_to_vec(data),
+                Dtype::I64 => ints = bytemuck::pod_collect_to_vec(data),
+                other => bail!("{name} is {other:?}"),
+            }
+            tensors.insert(name, Data { shape: view.shape().to_vec(), floats, ints });
+        }
+        Ok(Self { meta, tensors })
+    }
+
+    pub(crate) fn text(&self, key: &str) -> Result<&str> {
+        self.meta.get(key).map(String::as_str).with_context(|| format!("no {key:?} in the metadata"))
+    }
+
+    pub(crate) fn number(&self, key: &str) -> Result<f64> {
+        self.text(key)?.parse().with_context(|| format!("{key:?} is no number"))
+    }
+
+    pub(crate) fn narrow(&self, key: &str) -> Result<f32> {
+        Ok(self.number(key)? as f32)
+    }
+
+    pub(crate) fn data(&self, name: &str) -> Result<&Data> {
+        self.tensors.get(name).with_context(|| format!("no tensor {name:?}"))
+    }
+
+    /// An `f32` tensor of the file.
+    pub(crate) fn floats(&self, name: &str) -> Result<Vec<f32>> {
+        Ok(self.data(name)?.floats.iter().map(|&v| v as f32).collect())
+    }
+
+    pub(crate) fn upload(&self, gpu: &Gpu, name: &str) -> Result<Tensor<f32>> {
+        Ok(Tensor::from_slice(gpu, &self.data(name)?.shape[..], &self.floats(name)?)?)
+    }
+
+    pub(crate) fn upstream(&self) -> Option<&[f64]> {
+        self.tensors.get("grad_output").map(|data| &data.floats[..])
+    }
+
+    pub(crate) fn upload_upstream(&self, gpu: &Gpu) -> Result<Option<Tensor<f32>>> {
+        self.tensors.contains_key("grad_output").then(|| self.upload(gpu, "grad_output")).transpose()
+    }
+
+    pub(crate) fn weights(&self, name: &str) -> Result<Option<Weights>> {
+        let Some(data) = self.tensors.get(name) else { return Ok(None) };
+        Ok(Some(Weights::new(&data.shape[..], &self.floats(name)?)?))
+    }
+
+    pub(crate) fn reduction(&self) -> Result<Reduction> {
+        Ok(match self.text("reduction")? {
+            "none" => Reduction::None,
+            "mean" => Reduction::Mean,
+            "sum" => Reduction::Sum,
+            other => bail!("reduction {other:?}"),
+        })
+    }
+
+    pub(crate) fn cross_entropy(&self) -> Result<CrossEntropy> {
+        let ignore_index = match self.text("target_kind")? {
+            "index" => self.text("ignore_index")?.parse()?,
+            _ => CrossEntropy::default().ignore_index,
+        };
+        let label_smoothing = self.narrow("label_smoothing")?;
+        Ok(CrossEntropy {
+            weight: self.weights("weight")?,
+            reduction: self.reduction()?,
+            ignore_index,
+            label_smoothing,
+        })
+    }
+
+    pub(crate) fn nll(&self) -> Result<Nll> {
+        let CrossEntropy { weight, reduction, ignore_index, label_smoothing } = self.cross_entropy()?;
+        ensure!(label_smoothing == 0.0, "nll_loss has no label smoothing");
+        Ok(Nll { weight, reduction, ignore_index })
+    }
+
+    pub(crate) fn sgd(&self) -> Result<Sgd> {
+        let flag = |key| Ok::<_, anyhow::Error>(self.text(key)? == "1");
+        Ok(Sgd {
+            lr: self.narrow("lr")?,
+            momentum: self.narrow("momentum")?,
+            dampening: self.narrow("dampening")?,
+            weight_decay: self.narrow("weight_decay")?,
+            nesterov: flag("nesterov")?,
+            maximize: flag("maximize")?,
+        })
+    }
+}
