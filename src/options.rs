@@ -15,6 +15,26 @@ pub enum Reduction {
     Sum,
 }
 
+impl Reduction {
+    /// The reduction that PyTorch's two deprecated arguments mean; `None` is an argument that was not given.
+    ///
+    /// # Examples
+    /// ```
+    /// use xent::Reduction;
+    /// assert_eq!(Reduction::from_legacy(None, None), Reduction::Mean);
+    /// assert_eq!(Reduction::from_legacy(Some(false), None), Reduction::Sum);
+    /// assert_eq!(Reduction::from_legacy(Some(true), Some(false)), Reduction::None);
+    /// ```
+    #[must_use]
+    pub fn from_legacy(size_average: Option<bool>, reduce: Option<bool>) -> Self {
+        match (size_average.unwrap_or(true), reduce.unwrap_or(true)) {
+            (true, true) => Self::Mean,
+            (false, true) => Self::Sum,
+            (_, false) => Self::None,
+        }
+    }
+}
+
 /// Options of cross-entropy (`cross_entropy`, `cross_entropy_backward`).
 #[derive(Clone, Debug)]
 pub struct CrossEntropy {
