@@ -130,7 +130,7 @@ fn class_weight<'a>(
     Ok(move |class: usize| values.map_or(1.0, |values| f64::from(values[class])))
 }
 
-/// The factor of each element of a tensor of shape `shape`, broadcast by `NumPy`'s rules.
+/// The factor of each element of a tensor of shape `shape`, broadcast by NumPy's rules.
 fn broadcast<'a>(
     op: &'static str,
     what: &'static str,

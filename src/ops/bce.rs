@@ -51,14 +51,14 @@ fn call<'a>(
 /// Binary cross-entropy of probabilities.
 impl Recorder<'_> {
     /// Binary cross-entropy of probabilities `p` and targets `y`, both in [0, 1]:
-    /// `loss = -(y * max(log p, -100) + (1 - y) * max(log(1 - p), -100))`.
+    /// `loss = -w * (y * max(log p, -100) + (1 - y) * max(log(1 - p), -100))` with the weight `w` (1 if there is none).
     ///
     /// # Shapes
-    /// `probabilities` and `targets` have the same shape. The loss is a scalar, or has that shape with
-    /// [`Reduction::None`](crate::Reduction::None).
+    /// `probabilities` and `targets` have the same shape, to which that of `weight` broadcasts by NumPy's rules. The loss is a
+    /// scalar, or has that shape with [`Reduction::None`](crate::Reduction::None).
     ///
     /// # Reduction
-    /// The mean divides by the number of elements; over nothing it is NaN.
+    /// The mean divides by the number of elements, whatever the weights; over nothing it is NaN.
     ///
     /// # Edge cases
     /// A probability or target outside [0, 1], or NaN, gives NaN there, and reading the result gives
@@ -66,10 +66,11 @@ impl Recorder<'_> {
     /// [`bce_with_logits`](Self::bce_with_logits) is exact where a probability has rounded to 0 or 1.
     ///
     /// # Errors
-    /// Shapes that differ, tensors of another [`Gpu`](crate::Gpu). Nothing is recorded then.
+    /// Shapes that differ or weights that do not broadcast, tensors of another [`Gpu`](crate::Gpu). Nothing is recorded then.
     ///
     /// # Cost
-    /// One read of both tensors (8 bytes an element).
+    /// One read of both tensors (8 bytes an element). Weights that vary along neighbouring dimensions are read where they are;
+    /// others, such as `[2, 1, 4]` for `[2, 3, 4]`, are expanded first.
     ///
     /// # Examples
     /// ```
@@ -93,7 +94,7 @@ impl Recorder<'_> {
     }
 
     /// [`bce`](Self::bce) and its gradient with respect to `probabilities`, in one dispatch:
-    /// `g * (p - y) / max(p * (1 - p), 1e-12)`, where `g` is the upstream gradient (1 if there is none), divided by the
+    /// `g * w * (p - y) / max(p * (1 - p), 1e-12)`, where `g` is the upstream gradient (1 if there is none), divided by the
     /// number of elements for the mean. `upstream` is a scalar or has the loss's shape.
     ///
     /// # Errors

@@ -59,24 +59,26 @@ fn call<'a>(
 /// Binary cross-entropy of logits.
 impl Recorder<'_> {
     /// Binary cross-entropy of logits `x` and targets `y`:
-    /// `loss = y * softplus(-x) + (1 - y) * softplus(x)` with `softplus(v) = log(1 + exp(v))`, without overflow.
+    /// `loss = w * (v * y * softplus(-x) + (1 - y) * softplus(x))` with `softplus(u) = log(1 + exp(u))`, without overflow, where
+    /// `w` is the weight and `v` the positive targets' weight (1 if there is none).
     ///
     /// # Shapes
-    /// `logits` and `targets` have the same shape. The loss is a scalar, or has that shape with
-    /// [`Reduction::None`](crate::Reduction::None).
+    /// `logits` and `targets` have the same shape, to which those of `weight` and `pos_weight` broadcast by NumPy's rules. The loss is
+    /// a scalar, or has that shape with [`Reduction::None`](crate::Reduction::None).
     ///
     /// # Reduction
-    /// The mean divides by the number of elements; over nothing it is NaN.
+    /// The mean divides by the number of elements, whatever the weights; over nothing it is NaN.
     ///
     /// # Edge cases
     /// At x = +-infinity the loss takes its limit: right and certain costs 0, wrong and certain costs +infinity (PyTorch: NaN in
-    /// most of these cases). NaN gives NaN. Targets are not restricted to [0, 1].
+    /// most of these cases). A weight of exactly 0 times an infinite loss is 0 (PyTorch: NaN). NaN gives NaN. Targets are not restricted to [0, 1].
     ///
     /// # Errors
-    /// Shapes that differ, tensors of another [`Gpu`](crate::Gpu). Nothing is recorded then.
+    /// Shapes that differ or weights that do not broadcast, tensors of another [`Gpu`](crate::Gpu). Nothing is recorded then.
     ///
     /// # Cost
-    /// One read of both tensors (8 bytes an element).
+    /// One read of both tensors (8 bytes an element). Weights that vary along neighbouring dimensions are read where they are;
+    /// others, such as `[2, 1, 4]` for `[2, 3, 4]`, are expanded first.
     ///
     /// # Examples
     /// ```
@@ -105,7 +107,7 @@ impl Recorder<'_> {
     }
 
     /// [`bce_with_logits`](Self::bce_with_logits) and its gradient with respect to `logits`, in one dispatch:
-    /// `g * (sigmoid(x) - y)`, where `g` is the upstream gradient (1 if there is none), divided by the
+    /// `g * w * ((v * y + 1 - y) * sigmoid(x) - v * y)`, where `g` is the upstream gradient (1 if there is none), divided by the
     /// number of elements for the mean. `upstream` is a scalar or has the loss's shape.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Weights that are broadcast over a tensor by `NumPy`'s rules.
+//! Weights that are broadcast over a tensor by NumPy's rules.
 
 use crate::error::Result;
 use crate::kernel::{Kernel, Variant, params, read, wgsl, write};

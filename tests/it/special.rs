@@ -213,6 +213,42 @@ fn bce_with_logits_takes_its_limits() {
 }
 
 #[test]
+fn a_coefficient_of_zero_wins_over_an_infinite_term() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        // The second class is masked. It has probability 0 in the first row, and is the target of the others.
+        let logits = [0.0, -INF, 0.0, 1.0, -INF, 2.0];
+        let x = Tensor::from_slice(&gpu, [2, 3], &logits).unwrap();
+        let q = Tensor::from_slice(&gpu, [2, 3], &[0.25f32, 0.0, 0.75, 1.0, 0.0, 0.0]).unwrap();
+        let y = Tensor::targets(&gpu, [2], &[1, 1], 3, -100).unwrap();
+        let free = CrossEntropy { weight: Some([1.0, 0.0, 1.0].into()), ..NONE };
+        let free_nll = Nll { weight: free.weight.clone(), reduction: Reduction::None, ..Nll::default() };
+        let tx = Tensor::from_slice(&gpu, [3], &[INF, -INF, INF]).unwrap();
+        let ty = Tensor::from_slice(&gpu, [3], &[0.0f32, 1.0, 0.5]).unwrap();
+        let no_weight =
+            BceWithLogits { weight: Some([0.0].into()), reduction: Reduction::None, ..BceWithLogits::default() };
+        let [soft, soft_grad, index, index_grad, nll, bce, bce_grad, mean] = eval(&gpu, |b| {
+            let soft = b.cross_entropy_backward(&x, &q, &NONE, None)?;
+            let index = b.cross_entropy_backward(&x, &y, &free, None)?;
+            let nll = b.nll(&x, &y, &free_nll)?;
+            let bce = b.bce_with_logits_backward(&tx, &ty, &no_weight, None)?;
+            let mean = b.cross_entropy(&x, &y, &CrossEntropy { reduction: Reduction::Mean, ..free.clone() })?;
+            Ok([soft.loss, soft.grad, index.loss, index.grad, nll, bce.loss, bce.grad, mean])
+        });
+        close("soft", &soft, &[2f64.ln(), 1.0 + (-1f64).exp().ln_1p()], 1e-6, 0.0);
+        assert!(soft_grad.iter().all(|g| g.is_finite()) && soft_grad[1] == 0.0);
+        assert_eq!(index, [0.0, 0.0]);
+        assert_eq!(index_grad, [0.0; 6]);
+        assert_eq!(nll, [0.0, 0.0]);
+        assert_eq!((bce, bce_grad), (vec![0.0; 3], vec![0.0; 3]));
+        assert!(mean[0].is_nan(), "all weights are 0: 0 / 0");
+        // A target that is masked costs +infinity when its weight is not 0.
+        let [masked] = eval(&gpu, |b| Ok([b.cross_entropy(&x, &y, &NONE)?]));
+        assert_eq!(masked, [INF, INF]);
+    }
+}
+
+#[test]
 fn maps_of_special_values() {
     let Some(gpu) = gpu() else { return };
     for gpu in families(&gpu) {
