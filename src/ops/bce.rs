@@ -66,7 +66,8 @@ impl Recorder<'_> {
     /// [`bce_with_logits`](Self::bce_with_logits) is exact where a probability has rounded to 0 or 1.
     ///
     /// # Errors
-    /// Shapes that differ or weights that do not broadcast, tensors of another [`Gpu`](crate::Gpu). Nothing is recorded then.
+    /// Shapes that differ or weights that do not broadcast, tensors of another [`Gpu`](crate::Gpu), weights that repeat and are
+    /// larger than a binding. Nothing is recorded of the loss then.
     ///
     /// # Cost
     /// One read of both tensors (8 bytes an element). Weights that vary along neighbouring dimensions are read where they are;

@@ -1,6 +1,6 @@
 //! Weights that are broadcast over a tensor by NumPy's rules.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::{Kernel, Variant, params, read, wgsl, write};
 use crate::plan::{BLOCK, Cut};
 use crate::recorder::{Recorder, Window};
@@ -73,7 +73,15 @@ impl Recorder<'_> {
             let Some(gap) = (first..last).find(|&d| dims[d] != shape[d]) else {
                 let product = |dims: &[usize]| u32::try_from(dims.iter().product::<usize>()).unwrap_or(u32::MAX);
                 let (size, inner) = (product(&shape[first..=last]), product(&shape[last + 1..]));
-                return Ok(Broadcast { each: size == product(shape), tensor, inner, size });
+                let each = size == product(shape);
+                let (needed, caps) = (u64::from(size) * 4, self.gpu().caps());
+                let allowed = caps.max_binding - u64::from(caps.storage_align);
+                // Those that do not move with the elements are bound whole.
+                if !each && needed > allowed {
+                    let what = "a storage binding's bytes for weights that repeat";
+                    return Err(Error::Limit { op, what, needed, allowed });
+                }
+                return Ok(Broadcast { each, tensor, inner, size });
             };
             tensor = self.expand(op, &tensor, &dims, gap, shape[gap])?;
             dims[gap] = shape[gap];

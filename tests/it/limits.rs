@@ -176,5 +176,11 @@ fn a_row_larger_than_a_binding_is_an_error_and_records_nothing() {
         assert!(allowed < Caps::MIN_BINDING);
         assert!(matches!(batch.matmul(Layout::Nt, &x, &x, None), Err(Error::Limit { op: "matmul", .. })));
         assert!(matches!(batch.column_sum(&x), Err(Error::Limit { op: "column_sum", .. })));
+        let tall = x.reshape([5000, 2]).unwrap();
+        let weights = |shape: [usize; 2]| xent::Weights::new(shape, &vec![1.0; shape[0] * shape[1]]).unwrap();
+        let repeated = Bce { weight: Some(weights([5000, 1])), ..Bce::default() };
+        assert!(matches!(batch.bce(&tall, &tall, &repeated), Err(Error::Limit { op: "bce", needed: 20_000, .. })));
+        let each = Bce { weight: Some(weights([5000, 2])), ..Bce::default() };
+        assert!(batch.bce(&tall, &tall, &each).is_ok(), "weights that move with the elements are cut with them");
     }
 }
