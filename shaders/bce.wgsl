@@ -8,10 +8,6 @@ fn bce_loss(p: f32, y: f32) -> f32 {
     return (y - 1.0) * log_q - y * log_p;
 }
 
-fn element_weights(i: u32) -> vec4<f32> {
-    return vec4<f32>(element_weight(i), element_weight(i + 1u), element_weight(i + 2u), element_weight(i + 3u));
-}
-
 fn element_loss(p: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32> {
     return element_weights(i) * vec4<f32>(bce_loss(p.x, y.x), bce_loss(p.y, y.y), bce_loss(p.z, y.z), bce_loss(p.w, y.w));
 }

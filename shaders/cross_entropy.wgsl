@@ -1,18 +1,24 @@
-// Cross-entropy of logits and targets: the loss of every row and, if wanted, the gradient, which may overwrite the logits.
+// Cross-entropy of logits and targets: the loss of every row and, if wanted, the gradient, which may overwrite the logits, and
+// what else the softmax says.
 //
-// A row has a coefficient a_c for each class and their sum A. With p = softmax(x) and the row's maximum m:
+// A row has a coefficient a_c for each class, their sum A, and a weight v. With the scaled and capped logits z (`scaled_logits`), their
+// maximum m, p = softmax(z) and L = m + log(sum of exp(z - m)):
 //
-//   loss = A log(sum of exp(x - m)) - (sum of a_c (x_c - m))        grad_c = scale * (A p_c - a_c)
+//   loss = v (A log(sum of exp(z - m)) - (sum of a_c (z_c - m)) + z_loss L^2)
+//   grad_c = factor v (A p_c - a_c + 2 z_loss L p_c) dz_c/dx_c
 //
 // TARGETS 0, class indices:       a_c = w_t [c = t]
 // TARGETS 1, indices, smoothed:   a_c = (1 - s) w_t [c = t] + s / C w_c
 // TARGETS 2, probabilities q:     a_c = w_c ((1 - s) q_c + s / C)
 //
 // Bindings: logits [outer, classes, inner], targets [outer, inner] (absent with probabilities), probabilities like logits
-// (absent with indices), weight (one element, or one a class), denominator (a partial result), upstream (one element, or one
-// a row), losses [outer, inner], grad like logits.
+// (absent with indices), weight (one element, or one a class), position_weight and factor (one element, or one a row),
+// losses [outer, inner], grad like logits, statistics (five words a row: L, the target's log-probability, the entropy, the predicted
+// class or -1, and 0 if the row is not counted, 1 if the prediction is wrong, 2 if it is right).
 
 override TARGETS: u32;
+// 1: write the statistics.
+override STATISTICS: u32;
 
 var<workgroup> shared_terms: array<vec2<f32>, WORKGROUP>;
 
@@ -23,29 +29,28 @@ fn weighted(coefficient: f32, value: f32) -> f32 {
 
 // The coefficients of classes c .. c + 4, 0 past the last. `weight` is the target's, and `at` where a row's probabilities begin.
 fn coefficients(c: u32, t: u32, weight: f32, at: u32) -> vec4<f32> {
-    let spread = params.label_smoothing / f32(params.classes);
     var a = vec4<f32>();
     for (var k = 0u; k < min(4u, params.classes - c); k++) {
         let class_index = c + k;
         if (TARGETS == 2u) {
             let q = load_probabilities(at + class_index * params.inner);
-            a[k] = class_weight(class_index) * ((1.0 - params.label_smoothing) * q + spread);
+            a[k] = class_weight(class_index) * (params.kept * q + params.spread);
         } else {
-            a[k] = class_weight(class_index) * spread;
+            a[k] = class_weight(class_index) * params.spread;
             if (class_index == t) {
-                a[k] += (1.0 - params.label_smoothing) * weight;
+                a[k] += params.kept * weight;
             }
         }
     }
     return a;
 }
 
-// The sums of a_c and of a_c (x_c - m) over a row, the same for all its threads. Every thread of the workgroup takes part.
+// The sums of a_c and of a_c (z_c - m) over a row, the same for all its threads. Every thread of the workgroup takes part.
 fn row_terms(row: Row, thread: u32, classes: u32, m: f32, t: u32, weight: f32, at: u32) -> vec2<f32> {
     var terms = vec2<f32>();
     for (var c = row.lane * 4u; c < classes; c += LANES * 4u) {
         let a = coefficients(c, t, weight, at);
-        let d = logits_quad(row.start, c, classes, params.inner) - m;
+        let d = gap4(logits_quad(row.start, c, classes, params.inner), m);
         let product = vec4<f32>(weighted(a.x, d.x), weighted(a.y, d.y), weighted(a.z, d.z), weighted(a.w, d.w));
         terms += vec2<f32>((a.x + a.y) + (a.z + a.w), (product.x + product.y) + (product.z + product.w));
     }
@@ -77,53 +82,89 @@ fn main(
     // Surplus rows take part in the barriers with no elements.
     let classes = select(0u, params.classes, inside);
 
+    var row_weight = 0.0;
     var ignored = false;
     var valid = inside;
     var t = 0u;
     var weight = 0.0;
     var target_logit = 0.0;
+    if (inside) {
+        row_weight = position_weight(row.index);
+        ignored = row_weight == 0.0;
+    }
     if (TARGETS != 2u && inside) {
         let target_class = load_targets(params.targets_base + row.index);
-        ignored = target_class == params.ignore_index;
+        ignored |= target_class == params.ignore_index;
         valid = target_class >= 0 && u32(target_class) < classes;
         if (valid) {
             t = u32(target_class);
             weight = class_weight(t);
             // Before the gradient may overwrite it: the barriers of `row_stats` lie between.
-            target_logit = load_logits(row.start + t * params.inner);
+            target_logit = one_logit(row.start + t * params.inner);
         }
     }
 
     let stats = row_stats(row, thread, classes, params.inner);
-    var terms = vec2<f32>(weight, weighted(weight, target_logit - stats.max));
+    let log_total = log_sum(stats);
+    let log_sum_exp = scaled4(vec4<f32>(stats.max)).x + log_total;
+    let target_gap = gap(target_logit, stats.max);
+    var terms = vec2<f32>(weight, weighted(weight, target_gap));
     if (TARGETS != 0u) {
         terms = row_terms(row, thread, classes, stats.max, t, weight, probabilities_start);
     }
+    let undefined = no_softmax(stats);
     // Probabilities of no classes cost nothing; an index of no classes is not valid.
-    let poison = !ignored && (!valid || (classes > 0u && no_softmax(stats)));
+    let poison = !ignored && (!valid || (classes > 0u && undefined));
     if (inside && row.lane == 0u) {
-        let loss = select(weighted(terms.x, log_sum(stats)) - terms.y, nan(), poison);
-        store_losses(params.losses_base + row.index, select(loss, 0.0, ignored));
+        let normaliser = weighted(params.z_loss, log_sum_exp * log_sum_exp);
+        let loss = row_weight * (weighted(terms.x, log_total) - terms.y + select(normaliser, 0.0, undefined));
+        store_losses(params.losses_base + row.index, select(select(loss, nan(), poison), 0.0, ignored));
+    }
+    if (STATISTICS == 1u) {
+        let s = class_statistics(row, thread, classes, stats, probabilities_start);
+        var statistics_class = t;
+        var log_prob = target_gap - log_total;
+        if (TARGETS == 2u) {
+            statistics_class = s.likely;
+            if (s.likely != NONE) {
+                log_prob = gap(one_logit(row.start + s.likely * params.inner), stats.max) - log_total;
+            }
+            // Every thread has read it before any writes the gradient over it.
+            workgroupBarrier();
+        }
+        if (inside && row.lane == 0u) {
+            let at = params.statistics_base + 5u * row.index;
+            store_statistics(at, bitcast<u32>(select(log_sum_exp, nan(), undefined)));
+            store_statistics(at + 1u, bitcast<u32>(select(select(log_prob, nan(), undefined || !valid), 0.0, ignored)));
+            store_statistics(at + 2u, bitcast<u32>(select(log_total + s.spread, nan(), undefined)));
+            store_statistics(at + 3u, select(s.predicted, NONE, undefined));
+            let right = !undefined && s.predicted == statistics_class;
+            store_statistics(at + 4u, select(select(1u, 2u, right), 0u, ignored || !valid));
+        }
     }
     if (GRAD == 0u || !inside) {
         return;
     }
 
-    let scale = row_scale(row.index);
+    let scale = grad_factor(row.index) * row_weight;
     let inverse = 1.0 / (stats.ties + stats.rest);
+    let pull = weighted(2.0 * params.z_loss, log_sum_exp);
     // p - 1 cancels where p is near 1; the sum over the other classes does not.
     let certain = stats.ties == 1.0 && target_logit == stats.max;
-    let p = exp_nonpositive(target_logit - stats.max) * inverse;
-    let target_grad = scale * (weight * select(p - 1.0, -(stats.rest * inverse), certain));
+    let p = exp_nonpositive(target_gap) * inverse;
+    let target_grad = scale * (weight * select(p - 1.0, -(stats.rest * inverse), certain) + pull * p);
     for (var c = row.lane * 4u; c < classes; c += LANES * 4u) {
         let x = logits_quad(row.start, c, classes, params.inner);
         let at = vec4<u32>(c, c + 1u, c + 2u, c + 3u);
-        let probability = exp4_nonpositive(x - stats.max) * inverse;
-        var g = terms.x * probability * scale;
+        let probability = exp4_nonpositive(gap4(x, stats.max)) * inverse;
+        var g = (terms.x + pull) * probability * scale;
         if (TARGETS == 0u) {
             g = select(g, vec4<f32>(target_grad), at == vec4<u32>(t));
         } else {
-            g = scale * (terms.x * probability - coefficients(c, t, weight, probabilities_start));
+            g = scale * ((terms.x + pull) * probability - coefficients(c, t, weight, probabilities_start));
+        }
+        if (LOGITS != 0u) {
+            g *= slope4(x);
         }
         g = select(g, vec4<f32>(nan()), poison);
         g = select(g, vec4<f32>(0.0), ignored);

@@ -1,11 +1,13 @@
-// loss = (x - y)^2        grad = 2 (x - y), the 2 in `params.scale`
+// Squared error.
+//
+//   loss = w (x - y)^2        grad = w (x - y), the 2 in `params.scale`
 
 fn element_loss(x: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32> {
-    return (x - y) * (x - y);
+    return element_weights(i) * ((x - y) * (x - y));
 }
 
 fn element_grad(x: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32> {
-    return x - y;
+    return element_weights(i) * (x - y);
 }
 
 fn in_range(x: vec4<f32>, y: vec4<f32>) -> vec4<bool> {

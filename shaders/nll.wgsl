@@ -1,9 +1,9 @@
 // Negative log-likelihood of log-probabilities and class indices, and its gradient.
 //
-//   loss = -w_t log_probs_t        grad_c = -scale w_t [c = t]
+//   loss = -v w_t log_probs_t        grad_c = -factor v w_t [c = t]        with the row's weight v
 //
-// Bindings: log_probs [outer, classes, inner], targets [outer, inner], weight (one element, or one a
-// class), denominator (a partial result), upstream (one element, or one a row), losses [outer, inner], grad like log_probs.
+// Bindings: log_probs [outer, classes, inner], targets [outer, inner], weight (one element, or one a class),
+// position_weight and factor (one element, or one a row), losses [outer, inner], grad like log_probs.
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -16,7 +16,8 @@ fn main(
         return;
     }
     let target_class = load_targets(params.targets_base + row.index);
-    let ignored = target_class == params.ignore_index;
+    let row_weight = position_weight(row.index);
+    let ignored = target_class == params.ignore_index || row_weight == 0.0;
     let valid = target_class >= 0 && u32(target_class) < params.classes;
     let t = select(0u, u32(target_class), valid);
     if (row.lane == 0u) {
@@ -25,7 +26,7 @@ fn main(
             loss = 0.0;
         } else if (valid) {
             let log_prob = load_log_probs(params.input_base + row.start + t * params.inner);
-            let weight = class_weight(t);
+            let weight = row_weight * class_weight(t);
             // A weight of 0 wins over an infinite log-probability, but not over NaN.
             loss = select(-(weight * log_prob), 0.0, weight == 0.0 && !is_nan(log_prob));
         }
@@ -34,7 +35,7 @@ fn main(
     if (GRAD == 0u) {
         return;
     }
-    let scale = row_scale(row.index) * class_weight(t);
+    let scale = grad_factor(row.index) * row_weight * class_weight(t);
     let to = params.grad_base + row.start;
     for (var c = row.lane * 4u; c < params.classes; c += LANES * 4u) {
         let at = vec4<u32>(c, c + 1u, c + 2u, c + 3u);

@@ -1,5 +1,7 @@
-// Sums, by blocks, the class weights of the targets that are not ignored, and finds the first target that is no class.
-// Bindings: targets, weight (one element, or one a class), partials (two words a block).
+// Sums, by blocks, the weights of the targets that are not ignored, and finds the first target that is no class. A target's weight
+// is its position's times its class's; a position of weight 0 is ignored.
+// Bindings: targets, weight (one element, or one a class), position_weight (one element, or one a target), partials (two words a
+// block).
 
 struct Params {
     // Targets of this dispatch, and where the first of them lies in the whole tensor.
@@ -11,6 +13,9 @@ struct Params {
     weight_base: u32,
     // 0: one weight for all classes; 1: one for each.
     weight_stride: u32,
+    position_weight_base: u32,
+    // 0: one weight for all targets; 1: one for each.
+    position_weight_stride: u32,
     partials_base: u32,
     classes: u32,
     ignore_index: i32,
@@ -29,9 +34,10 @@ fn main(
     var bad = NONE;
     for (var i = start + thread; i < end; i += WORKGROUP) {
         let t = load_targets(params.targets_base + i);
-        if (t != params.ignore_index) {
+        let position_weight = load_position_weight(params.position_weight_base + i * params.position_weight_stride);
+        if (t != params.ignore_index && position_weight != 0.0) {
             if (t >= 0 && u32(t) < params.classes) {
-                sum += load_weight(params.weight_base + u32(t) * params.weight_stride);
+                sum += position_weight * load_weight(params.weight_base + u32(t) * params.weight_stride);
             } else {
                 bad = min(bad, params.first + i);
             }

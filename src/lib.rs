@@ -22,7 +22,7 @@ pub use wgpu;
 pub use caps::{Caps, Family};
 pub use error::{Error, Result};
 pub use gpu::{Counters, Gpu};
-pub use ops::{LossGrad, Momentum, Targets};
+pub use ops::{CrossEntropyRequest, CrossEntropyResult, Grad, LossGrad, Momentum, Statistics, Targets};
 pub use options::{Bce, BceWithLogits, CrossEntropy, Layout, Mse, Nll, Reduction, Sgd};
 pub use parameters::Parameters;
 pub use readback::Readback;

@@ -35,24 +35,71 @@ impl Reduction {
     }
 }
 
-/// Options of cross-entropy (`cross_entropy`, `cross_entropy_backward`).
+/// Options of cross-entropy (`cross_entropy`, `cross_entropy_backward` and their like).
 #[derive(Clone, Debug)]
 pub struct CrossEntropy {
     /// A factor for each class, `[C]`; 1 if there is none.
     pub weight: Option<Weights>,
-    /// How the rows' losses become the result. The mean divides by the sum of the weights of the targets that are not ignored
-    /// (without weights: by their number); with probabilities by the number of rows.
+    /// A factor for each row's loss, of the targets' shape (the logits' without `C`); 1 if there is none. It may be negative, as an
+    /// advantage is. A row of weight 0 is ignored.
+    pub position_weight: Option<Weights>,
+    /// How the rows' losses become the result. The mean divides by the sum, over the rows that are not ignored, of the
+    /// position's weight times the target's class's (without weights: by their number); with probabilities by the sum of the
+    /// positions' weights (without: by the number of rows).
     pub reduction: Reduction,
     /// Rows with this target have loss 0, gradient 0 and no part in the mean. It may lie outside the classes.
     /// With probabilities it must be negative, and means nothing.
     pub ignore_index: i64,
     /// How much of a target is spread evenly over all classes, from 0 to 1.
-    pub label_smoothing: f32,
+    pub label_smoothing: f64,
+    /// What the logits are multiplied with first: the inverse of a temperature, above 0.
+    pub logit_scale: f64,
+    /// The bound `c` of soft-capped logits, above 0: after the scale, `z` becomes `c tanh(z / c)`.
+    pub softcap: Option<f64>,
+    /// The factor of the z-loss, at least 0: each row's loss gets `z_loss` times the square of its log-sum-exp, which no class weight
+    /// changes.
+    pub z_loss: f64,
+}
+
+impl CrossEntropy {
+    /// The defaults, also where a constant is needed.
+    pub const DEFAULT: Self = Self {
+        weight: None,
+        position_weight: None,
+        reduction: Reduction::Mean,
+        ignore_index: -100,
+        label_smoothing: 0.0,
+        logit_scale: 1.0,
+        softcap: None,
+        z_loss: 0.0,
+    };
+
+    /// Checks the numbers.
+    pub(crate) fn validate(&self, op: &'static str) -> Result<()> {
+        let fail = |what, expected: &str, got: f64| {
+            Err(Error::Value { op, what, expected: expected.to_owned(), got: got.to_string() })
+        };
+        // As kernels see them.
+        let positive = |value: f64| narrow(value) > 0.0 && narrow(value).is_finite();
+        if !(0.0..=1.0).contains(&self.label_smoothing) {
+            return fail("label_smoothing", "in 0..=1", self.label_smoothing);
+        }
+        if !positive(self.logit_scale) {
+            return fail("logit_scale", "above 0 and finite", self.logit_scale);
+        }
+        if let Some(softcap) = self.softcap.filter(|&softcap| !positive(softcap)) {
+            return fail("softcap", "above 0 and finite", softcap);
+        }
+        if self.z_loss.is_nan() || self.z_loss < 0.0 || !narrow(self.z_loss).is_finite() {
+            return fail("z_loss", "at least 0 and finite", self.z_loss);
+        }
+        Ok(())
+    }
 }
 
 impl Default for CrossEntropy {
     fn default() -> Self {
-        Self { weight: None, reduction: Reduction::Mean, ignore_index: -100, label_smoothing: 0.0 }
+        Self::DEFAULT
     }
 }
 
@@ -61,8 +108,10 @@ impl Default for CrossEntropy {
 pub struct Nll {
     /// A factor for each class, `[C]`; 1 if there is none.
     pub weight: Option<Weights>,
-    /// How the rows' losses become the result. The mean divides by the sum of the weights of the targets that are not ignored
-    /// (without weights: by their number).
+    /// A factor for each row's loss, of the targets' shape; 1 if there is none. A row of weight 0 is ignored.
+    pub position_weight: Option<Weights>,
+    /// How the rows' losses become the result. The mean divides by the sum, over the rows that are not ignored, of the
+    /// position's weight times the target's class's (without weights: by their number).
     pub reduction: Reduction,
     /// Rows with this target have loss 0, gradient 0 and no part in the mean. It may lie outside the classes.
     pub ignore_index: i64,
@@ -70,8 +119,8 @@ pub struct Nll {
 
 impl Default for Nll {
     fn default() -> Self {
-        let CrossEntropy { weight, reduction, ignore_index, .. } = CrossEntropy::default();
-        Self { weight, reduction, ignore_index }
+        let CrossEntropy { weight, position_weight, reduction, ignore_index, .. } = CrossEntropy::DEFAULT;
+        Self { weight, position_weight, reduction, ignore_index }
     }
 }
 
@@ -96,9 +145,12 @@ pub struct BceWithLogits {
 }
 
 /// Options of the squared error (`mse`, `mse_backward`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Mse {
-    /// How the elements' losses become the result. The mean divides by the number of elements.
+    /// A factor for each element's loss, of the loss's shape; 1 if there is none.
+    pub weight: Option<Weights>,
+    /// How the elements' losses become the result. The mean divides by the sum of the weights (without: by the number of
+    /// elements).
     pub reduction: Reduction,
 }
 
@@ -106,13 +158,13 @@ pub struct Mse {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sgd {
     /// The learning rate.
-    pub lr: f32,
+    pub lr: f64,
     /// How much of the velocity stays from step to step.
-    pub momentum: f32,
+    pub momentum: f64,
     /// How much of the gradient is kept out of the velocity.
-    pub dampening: f32,
+    pub dampening: f64,
     /// The factor of the parameters that is added to their gradient (after its sign is settled).
-    pub weight_decay: f32,
+    pub weight_decay: f64,
     /// Look ahead along the velocity (Nesterov's momentum).
     pub nesterov: bool,
     /// Go up the gradient instead of down.
@@ -132,7 +184,7 @@ impl Sgd {
     /// [`Error::Value`] for a negative or NaN learning rate, momentum or weight decay, and for Nesterov's momentum without
     /// momentum or with dampening.
     pub fn validate(&self) -> Result<()> {
-        let fail = |what, expected: &str, got: f32| {
+        let fail = |what, expected: &str, got: f64| {
             Err(Error::Value { op: "sgd", what, expected: expected.to_owned(), got: got.to_string() })
         };
         for (what, value) in [("lr", self.lr), ("momentum", self.momentum), ("weight_decay", self.weight_decay)] {
@@ -165,4 +217,10 @@ pub enum Layout {
 /// translated with it, and it takes the one place that no class can have.
 pub(crate) fn device_ignore_index(ignore_index: i64) -> i32 {
     i32::try_from(ignore_index).unwrap_or(i32::MIN)
+}
+
+/// A number as kernels take it, rounded to nearest.
+#[expect(clippy::cast_possible_truncation, reason = "rounding is meant")]
+pub(crate) fn narrow(value: f64) -> f32 {
+    value as f32
 }

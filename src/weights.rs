@@ -64,12 +64,12 @@ impl Weights {
     }
 
     /// The values, for the reference.
-    pub(crate) fn host(&self, op: &'static str) -> Result<&[f32]> {
+    pub(crate) fn host(&self, op: &'static str, what: &'static str) -> Result<&[f32]> {
         match &self.0 {
             Source::Host(host) => Ok(&host.values),
             Source::Gpu(_) => Err(Error::Value {
                 op,
-                what: "weight",
+                what,
                 expected: "host values".to_owned(),
                 got: "a tensor on the GPU".to_owned(),
             }),

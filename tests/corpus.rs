@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use libtest_mimic::{Arguments, Trial};
 use xent::{Batch, Bce, BceWithLogits, Gpu, Momentum, Mse, Readback, Targets, Tensor, cpu};
 
@@ -80,11 +80,10 @@ fn on_gpu(gpu: &Gpu, case: &Case) -> Result<Outputs> {
         "bce" | "bce_with_logits" | "mse" => {
             let (x, y, g) = (case.upload(gpu, "input")?, case.upload(gpu, "target")?, case.upload_upstream(gpu)?);
             let (weight, reduction) = (case.weights("weight")?, case.reduction()?);
-            ensure!(op != "mse" || weight.is_none(), "mse has no weight yet");
             eval(gpu, |b| {
                 let out = match op {
                     "bce" => b.bce_backward(&x, &y, &Bce { weight, reduction }, g.as_ref())?,
-                    "mse" => b.mse_backward(&x, &y, &Mse { reduction }, g.as_ref())?,
+                    "mse" => b.mse_backward(&x, &y, &Mse { weight, reduction }, g.as_ref())?,
                     _ => {
                         let pos_weight = case.weights("pos_weight")?;
                         b.bce_with_logits_backward(
@@ -168,7 +167,12 @@ fn on_cpu(case: &Case) -> Result<Outputs> {
             let (weight, reduction) = (case.weights("weight")?, case.reduction()?);
             let out = match op {
                 "bce" => cpu::bce_backward(&x, shape, &y, &Bce { weight, reduction }, case.upstream())?,
-                "mse" => cpu::mse_backward(&x, &y, &Mse { reduction }, case.upstream())?,
+                "mse" => cpu::mse_backward(
+                    (&x, shape),
+                    (&y, &case.data("target")?.shape),
+                    &Mse { weight, reduction },
+                    case.upstream(),
+                )?,
                 _ => {
                     let options = BceWithLogits { weight, pos_weight: case.weights("pos_weight")?, reduction };
                     cpu::bce_with_logits_backward(&x, shape, &y, &options, case.upstream())?

@@ -1,4 +1,4 @@
-// Elementary functions that do not depend on the driver's: at most 2 ulp each over the whole range (sigmoid and softplus 3).
+// Elementary functions that do not depend on the driver's: at most 2 ulp each over the whole range (sigmoid, softplus and tanh 3).
 //
 // Drivers may fold NaN tests away, flush subnormals, and offer an `exp` that is 64 ulp off. So special values are recognised
 // and written as integers, scaling goes through exponent bits, and no step needs an operation to be fused or not fused.
@@ -148,4 +148,20 @@ fn softplus_f32(x: f32) -> f32 {
     // Without an addition where the tail is all: it may be subnormal.
     let y = select(tail, x + tail, x > 0.0);
     return select(y, nan(), is_nan(x));
+}
+
+// tanh(x).
+fn tanh_f32(x: f32) -> f32 {
+    let e = exp_nonpositive(-2.0 * abs(x));
+    let far = (1.0 - e) / (1.0 + e);
+    let z = x * x;
+    var p = -5.7052323e-3;
+    p = p * z + 2.0639298e-2;
+    p = p * z - 5.3739775e-2;
+    p = p * z + 1.3331443e-1;
+    p = p * z - 3.3333281e-1;
+    let y = select(x + x * (z * p), select(far, -far, x < 0.0), abs(x) > 0.625);
+    // Below 2^-12 the result is x, which may be subnormal.
+    let tiny = (bitcast<u32>(x) & 0x7fffffffu) < 0x39800000u;
+    return select(select(y, x, tiny), nan(), is_nan(x));
 }

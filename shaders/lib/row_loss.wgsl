@@ -8,19 +8,23 @@ struct Params {
     grad_base: u32,
     targets_base: u32,
     weight_base: u32,
-    losses_base: u32,
-    upstream_base: u32,
-    denominator_base: u32,
     // 0: one weight for all classes; 1: one for each.
     weight_stride: u32,
-    // 0: one upstream gradient for all rows; 1: one for each.
-    upstream_stride: u32,
+    position_weight_base: u32,
+    // 0: one weight for all rows; 1: one for each.
+    position_weight_stride: u32,
+    factor_base: u32,
+    // 0: one factor for all rows; 1: one for each.
+    factor_stride: u32,
+    losses_base: u32,
+    statistics_base: u32,
     ignore_index: i32,
-    // What the gradient is divided by. 0: nothing; 1: `count`; 2: the denominator.
-    divisor: u32,
-    count: f32,
-    // How much of a target is spread over all classes.
-    label_smoothing: f32,
+    // How much of a target stays, and how much of it goes to each class.
+    kept: f32,
+    spread: f32,
+    logit_scale: f32,
+    softcap: f32,
+    z_loss: f32,
 }
 
 // 1: write the gradient.
@@ -30,16 +34,11 @@ fn class_weight(class_index: u32) -> f32 {
     return load_weight(params.weight_base + class_index * params.weight_stride);
 }
 
-// What every coefficient of a row's gradient is multiplied with.
-fn row_scale(index: u32) -> f32 {
-    let upstream = load_upstream(params.upstream_base + index * params.upstream_stride);
-    if (params.divisor == 0u) {
-        return upstream;
-    }
-    if (params.divisor == 1u) {
-        return upstream / params.count;
-    }
-    let denominator = bitcast<f32>(load_denominator(params.denominator_base));
-    // Valid rows whose weights are all 0: 0 / 0.
-    return select(upstream / denominator, nan(), denominator == 0.0);
+fn position_weight(row: u32) -> f32 {
+    return load_position_weight(params.position_weight_base + row * params.position_weight_stride);
+}
+
+// What the gradient of a row's loss is multiplied with: the upstream gradient over the mean's divisor.
+fn grad_factor(row: u32) -> f32 {
+    return load_factor(params.factor_base + row * params.factor_stride);
 }

@@ -1,9 +1,13 @@
-// The softmax statistics of a row of `logits`, read once.
+// The softmax statistics of a row of `logits`, read once. The shader that uses this includes `plain_logits` or
+// `scaled_logits`, which say what a logit is:
+//   fn admit4(x: vec4<f32>) -> vec4<f32>                what the rest of the shader sees of elements of the tensor
+//   fn gap4(x: vec4<f32>, m: f32) -> vec4<f32>          how far above the logit of m the logits of x lie
 //
 // Besides the maximum m they are: how many elements equal it, and the sum of exp(x - m) over the others. Keeping the two
 // apart gives the loss of a confident row, log1p(rest), its full relative precision.
 
 struct RowStats {
+    // Of the elements as they are admitted.
     max: f32,
     ties: f32,
     rest: f32,
@@ -16,13 +20,21 @@ var<workgroup> shared_stats: array<vec4<f32>, WORKGROUP>;
 // Elements c .. c + 4 of a row; -infinity past its end.
 fn logits_quad(row: u32, c: u32, classes: u32, inner: u32) -> vec4<f32> {
     if (inner == 1u && c + 4u <= classes) {
-        return load4_logits(row + c);
+        return admit4(load4_logits(row + c));
     }
     var x = vec4<f32>(-infinity());
     for (var k = 0u; k < min(4u, classes - c); k++) {
-        x[k] = load_logits(row + (c + k) * inner);
+        x[k] = one_logit(row + (c + k) * inner);
     }
     return x;
+}
+
+fn one_logit(i: u32) -> f32 {
+    return admit4(vec4<f32>(load_logits(i))).x;
+}
+
+fn gap(x: f32, m: f32) -> f32 {
+    return gap4(vec4<f32>(x), m).x;
 }
 
 fn is_poison(x: vec4<f32>) -> bool {
@@ -38,7 +50,7 @@ fn exp4_nonpositive(x: vec4<f32>) -> vec4<f32> {
 
 // Brings statistics to a larger maximum.
 fn raise(s: RowStats, m: f32) -> RowStats {
-    let rest = (s.rest + s.ties) * exp_nonpositive(s.max - m);
+    let rest = (s.rest + s.ties) * exp_nonpositive(gap(s.max, m));
     return RowStats(m, 0.0, rest, s.poison);
 }
 
@@ -51,10 +63,9 @@ fn lane_stats(row: Row, classes: u32, inner: u32) -> RowStats {
         if (m > s.max) {
             s = raise(s, m);
         }
-        let d = x - s.max;
-        let tie = d == vec4<f32>(0.0);
+        let tie = x == vec4<f32>(s.max);
         let ties = select(vec4<f32>(0.0), vec4<f32>(1.0), tie);
-        let e = select(exp4_nonpositive(d), vec4<f32>(0.0), tie);
+        let e = select(exp4_nonpositive(gap4(x, s.max)), vec4<f32>(0.0), tie);
         s.ties += (ties.x + ties.y) + (ties.z + ties.w);
         s.rest += (e.x + e.y) + (e.z + e.w);
     }

@@ -1,5 +1,5 @@
 use super::log_softmax::row_log_sum;
-use super::{Classes, LossGrad, class_of, class_weight, count, expect_len, reduce, upstream_factor};
+use super::{Classes, LossGrad, class_of, count, expect_len, factors, reduce, upstream_factor};
 use crate::error::{Error, Result};
 use crate::options::CrossEntropy;
 
@@ -45,8 +45,8 @@ impl<'a> From<&'a Vec<f32>> for Targets<'a> {
 /// Cross-entropy of logits and targets; see [`Recorder::cross_entropy`](crate::Recorder::cross_entropy).
 ///
 /// # Errors
-/// [`Error::Shape`] if a slice does not fit the shape; [`Error::Value`] with the first target that is no class, for a label
-/// smoothing outside 0 to 1, and for weights that are on the GPU.
+/// [`Error::Shape`] if a slice does not fit the shape; [`Error::Value`] with the first target that is no class, for an option outside
+/// its range, and for weights that are on the GPU.
 pub fn cross_entropy<'a, T: Copy + Into<f64>>(
     logits: &[T],
     shape: &[usize],
@@ -69,61 +69,115 @@ pub fn cross_entropy_backward<'a, T: Copy + Into<f64>>(
 ) -> Result<LossGrad> {
     let op = "cpu::cross_entropy";
     let targets = targets.into();
-    let CrossEntropy { weight, reduction, ignore_index, label_smoothing } = options;
-    let smoothing = f64::from(*label_smoothing);
-    if !(0.0..=1.0).contains(&smoothing) {
-        let (expected, got) = ("in 0..=1".to_owned(), smoothing.to_string());
-        return Err(Error::Value { op, what: "label_smoothing", expected, got });
-    }
-    let dims = Classes::of(op, shape, logits.len())?;
-    let weight = class_weight(op, weight.as_ref(), dims.classes)?;
-    // For each row the target's class; `None` if it is ignored or has probabilities instead.
-    let mut classes = vec![None; if logits.is_empty() && dims.classes > 0 { 0 } else { dims.rows() }];
-    let mean = match targets {
-        Targets::Index(index) => {
-            expect_len(op, "targets", index.len(), dims.rows())?;
-            for (row, &target) in index.iter().enumerate() {
-                classes[row] = class_of(op, target, row, dims.classes, *ignore_index)?;
-            }
-            classes.iter().flatten().map(|&class| weight(class)).sum()
-        }
-        Targets::Probabilities(probabilities) => {
-            expect_len(op, "targets", probabilities.len(), logits.len())?;
-            if *ignore_index >= 0 {
-                let (expected, got) = ("below 0 with probabilities".to_owned(), ignore_index.to_string());
-                return Err(Error::Value { op, what: "ignore_index", expected, got });
-            }
-            count(dims.rows())
-        }
+    let Rows { dims, logits: z, outcomes } = rows(op, logits, shape, targets, options)?;
+    let weight = factors(op, "weight", options.weight.as_ref(), dims.classes)?;
+    let position_weight = factors(op, "position_weight", options.position_weight.as_ref(), dims.rows())?;
+    let smoothing = options.label_smoothing;
+    let row_weight = |(row, outcome): (usize, &Outcome)| match *outcome {
+        Outcome::Ignored => 0.0,
+        Outcome::Class(class) => position_weight(row) * weight(class),
+        Outcome::Probabilities => position_weight(row),
     };
-    let factor = upstream_factor(op, upstream, classes.len(), *reduction, mean)?;
-    let mut losses = vec![0.0; classes.len()];
+    let mean = outcomes.iter().enumerate().map(row_weight).sum();
+    let factor = upstream_factor(op, upstream, outcomes.len(), options.reduction, mean)?;
+    let mut losses = vec![0.0; outcomes.len()];
     let mut grad = vec![0.0; logits.len()];
-    for (row, &target) in classes.iter().enumerate() {
+    for (row, &outcome) in outcomes.iter().enumerate().filter(|(_, outcome)| **outcome != Outcome::Ignored) {
         // The coefficient of each class's negative log-probability.
-        let coefficient = |(class, i): (usize, usize)| match targets {
-            Targets::Index(_) => {
-                let one_hot = if target == Some(class) { (1.0 - smoothing) * weight(class) } else { 0.0 };
-                one_hot + smoothing / count(dims.classes) * weight(class)
-            }
-            Targets::Probabilities(q) => {
-                weight(class) * ((1.0 - smoothing) * f64::from(q[i]) + smoothing / count(dims.classes))
-            }
+        let coefficient = |(class, i): (usize, usize)| {
+            let kept = match (outcome, targets) {
+                (Outcome::Class(target), _) => f64::from(u8::from(target == class)),
+                (_, Targets::Probabilities(q)) => f64::from(q[i]),
+                (_, Targets::Index(_)) => 0.0,
+            };
+            let weight = weight(class);
+            weight * ((1.0 - smoothing) * kept) + weight * (smoothing / count(dims.classes))
         };
-        if matches!(targets, Targets::Index(_)) && target.is_none() {
-            continue;
-        }
         let sum: f64 = dims.row(row).enumerate().map(coefficient).sum();
-        let (max, log_sum) = row_log_sum(dims.row(row).map(|i| logits[i].into()));
+        let (max, log_sum) = row_log_sum(dims.row(row).map(|i| z[i].value));
+        let log_sum_exp = max + log_sum;
         for (class, i) in dims.row(row).enumerate() {
-            let x: f64 = logits[i].into();
-            let log_prob = (x - max) - log_sum;
+            let log_prob = (z[i].value - max) - log_sum;
             let a = coefficient((class, i));
             // A coefficient of 0 wins over an infinite log-probability; one that is not a number does not.
             losses[row] += if a == 0.0 && !log_prob.is_nan() { 0.0 } else { a * -log_prob };
             // sum * p - a, without cancellation where p is near 1.
-            grad[i] = factor(row) * (a * log_prob.exp_m1() + (sum - a) * log_prob.exp());
+            let pull = 2.0 * options.z_loss * log_sum_exp * log_prob.exp();
+            let slope = a * log_prob.exp_m1() + (sum - a) * log_prob.exp() + pull;
+            grad[i] = factor(row) * position_weight(row) * slope * z[i].slope;
+        }
+        if options.z_loss != 0.0 && dims.classes > 0 {
+            losses[row] += options.z_loss * log_sum_exp * log_sum_exp;
+        }
+        losses[row] *= position_weight(row);
+    }
+    Ok(LossGrad { loss: reduce(losses, options.reduction, mean), grad })
+}
+
+/// A logit after scale and cap, and its slope with respect to what was given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Logit {
+    pub(super) value: f64,
+    slope: f64,
+}
+
+/// What becomes of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Ignored,
+    Class(usize),
+    Probabilities,
+}
+
+/// The rows of a call whose arguments fit.
+pub(super) struct Rows {
+    pub(super) dims: Classes,
+    pub(super) logits: Vec<Logit>,
+    pub(super) outcomes: Vec<Outcome>,
+}
+
+pub(super) fn rows<T: Copy + Into<f64>>(
+    op: &'static str,
+    logits: &[T],
+    shape: &[usize],
+    targets: Targets<'_>,
+    options: &CrossEntropy,
+) -> Result<Rows> {
+    options.validate(op)?;
+    let dims = Classes::of(op, shape, logits.len())?;
+    let position_weight = factors(op, "position_weight", options.position_weight.as_ref(), dims.rows())?;
+    let rows = if logits.is_empty() && dims.classes > 0 { 0 } else { dims.rows() };
+    let mut outcomes = vec![Outcome::Probabilities; rows];
+    match targets {
+        Targets::Index(index) => expect_len(op, "targets", index.len(), dims.rows())?,
+        Targets::Probabilities(probabilities) => {
+            expect_len(op, "targets", probabilities.len(), logits.len())?;
+            if options.ignore_index >= 0 {
+                let (expected, got) = ("below 0 with probabilities".to_owned(), options.ignore_index.to_string());
+                return Err(Error::Value { op, what: "ignore_index", expected, got });
+            }
         }
     }
-    Ok(LossGrad { loss: reduce(losses, *reduction, mean), grad })
+    for (row, outcome) in outcomes.iter_mut().enumerate() {
+        *outcome = match targets {
+            _ if position_weight(row) == 0.0 => Outcome::Ignored,
+            Targets::Probabilities(_) => Outcome::Probabilities,
+            Targets::Index(index) => {
+                let class = class_of(op, index[row], row, dims.classes, options.ignore_index)?;
+                class.map_or(Outcome::Ignored, Outcome::Class)
+            }
+        };
+    }
+    let scale = options.logit_scale;
+    let logit = |&x: &T| {
+        let scaled = scale * x.into();
+        match options.softcap {
+            None => Logit { value: scaled, slope: scale },
+            Some(cap) => {
+                let cosh = (scaled / cap).cosh();
+                Logit { value: cap * (scaled / cap).tanh(), slope: scale / cosh / cosh }
+            }
+        }
+    };
+    Ok(Rows { dims, logits: logits.iter().map(logit).collect(), outcomes })
 }

@@ -23,6 +23,7 @@ mod relu;
 mod sgd;
 mod sigmoid;
 mod softmax;
+mod statistics;
 
 pub use bce::{bce, bce_backward};
 pub use bce_with_logits::{bce_with_logits, bce_with_logits_backward};
@@ -36,6 +37,7 @@ pub use relu::{relu, relu_backward};
 pub use sgd::sgd;
 pub use sigmoid::{sigmoid, sigmoid_backward};
 pub use softmax::{softmax, softmax_backward};
+pub use statistics::{Statistics, cross_entropy_statistics};
 
 use crate::error::{Error, Result};
 use crate::options::Reduction;
@@ -117,17 +119,18 @@ fn class_of(op: &'static str, target: i64, position: usize, classes: usize, igno
     }
 }
 
-/// The weight of each class.
-fn class_weight<'a>(
+/// A factor for each of `len` things, 1 without weights.
+fn factors<'a>(
     op: &'static str,
-    weight: Option<&'a Weights>,
-    classes: usize,
+    what: &'static str,
+    weights: Option<&'a Weights>,
+    len: usize,
 ) -> Result<impl Fn(usize) -> f64 + use<'a>> {
-    let values = weight.map(|weight| weight.host(op)).transpose()?;
+    let values = weights.map(|weights| weights.host(op, what)).transpose()?;
     if let Some(values) = values {
-        expect_len(op, "weight", values.len(), classes)?;
+        expect_len(op, what, values.len(), len)?;
     }
-    Ok(move |class: usize| values.map_or(1.0, |values| f64::from(values[class])))
+    Ok(move |i: usize| values.map_or(1.0, |values| f64::from(values[i])))
 }
 
 /// The factor of each element of a tensor of shape `shape`, broadcast by NumPy's rules.
@@ -137,7 +140,7 @@ fn broadcast<'a>(
     weights: Option<&'a Weights>,
     shape: &'a [usize],
 ) -> Result<impl Fn(usize) -> f64 + use<'a>> {
-    let values = weights.map(|weights| weights.host(op)).transpose()?;
+    let values = weights.map(|weights| weights.host(op, what)).transpose()?;
     let own = weights.map_or(&[][..], |weights| weights.shape());
     let missing = shape.len().saturating_sub(own.len());
     let fits =
@@ -145,19 +148,21 @@ fn broadcast<'a>(
     if !fits {
         return Err(shape_error(op, what, format!("a shape that broadcasts to {shape:?}"), format!("shape {own:?}")));
     }
-    Ok(move |mut i: usize| {
-        let Some(values) = values else { return 1.0 };
-        // From the last dimension on: the position along it, and how far apart its elements lie in the weights.
-        let (mut index, mut stride) = (0, 1);
-        for (&dim, &full) in own.iter().zip(&shape[missing..]).rev() {
-            if dim != 1 {
-                index += i % full * stride;
-                stride *= dim;
-            }
-            i /= full;
+    Ok(move |i: usize| values.map_or(1.0, |values| f64::from(values[broadcast_index(i, own, shape)])))
+}
+
+/// Where element `i` of a tensor of shape `full` lies in one of shape `own`, which broadcasts to it.
+fn broadcast_index(mut i: usize, own: &[usize], full: &[usize]) -> usize {
+    // From the last dimension on: the position along it, and how far apart its elements lie in the smaller tensor.
+    let (mut index, mut stride) = (0, 1);
+    for (&dim, &size) in own.iter().rev().zip(full.iter().rev()) {
+        if dim != 1 {
+            index += i % size * stride;
+            stride *= dim;
         }
-        f64::from(values[index])
-    })
+        i /= size;
+    }
+    index
 }
 
 /// Reduces losses; `denominator` is the mean's.

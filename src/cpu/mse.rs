@@ -1,12 +1,16 @@
-use super::{LossGrad, elementwise_loss};
+use super::{LossGrad, broadcast_index, count, expect_len, product, reduce, shape_error, upstream_factor};
 use crate::error::Result;
 use crate::options::Mse;
 
-/// Squared error; see [`Recorder::mse`](crate::Recorder::mse).
+/// A slice and its shape.
+type Shaped<'a, T> = (&'a [T], &'a [usize]);
+
+/// Squared error of an input and targets, each with its shape; see [`Recorder::mse`](crate::Recorder::mse).
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the slices differ in length.
-pub fn mse<T: Copy + Into<f64>>(input: &[T], targets: &[T], options: &Mse) -> Result<Vec<f64>> {
+/// [`Error::Shape`](crate::Error::Shape) if a slice is not of its shape's size, or the shapes do not fit each other;
+/// [`Error::Value`](crate::Error::Value) for weights that are on the GPU.
+pub fn mse<T: Copy + Into<f64>>(input: Shaped<'_, T>, targets: Shaped<'_, T>, options: &Mse) -> Result<Vec<f64>> {
     Ok(mse_backward(input, targets, options, None)?.loss)
 }
 
@@ -15,15 +19,50 @@ pub fn mse<T: Copy + Into<f64>>(input: &[T], targets: &[T], options: &Mse) -> Re
 /// # Errors
 /// As [`mse`], and for an upstream gradient that has neither one element nor one for each loss.
 pub fn mse_backward<T: Copy + Into<f64>>(
-    input: &[T],
-    targets: &[T],
+    (input, input_shape): Shaped<'_, T>,
+    (targets, targets_shape): Shaped<'_, T>,
     options: &Mse,
     upstream: Option<&[f64]>,
 ) -> Result<LossGrad> {
     let op = "cpu::mse";
-    let lens = (input.len(), targets.len());
-    elementwise_loss(op, lens, options.reduction, upstream, |i| {
-        let (x, y): (f64, f64) = (input[i].into(), targets[i].into());
-        Ok(((x - y) * (x - y), 2.0 * (x - y)))
-    })
+    expect_len(op, "the input", input.len(), product(input_shape))?;
+    expect_len(op, "targets", targets.len(), product(targets_shape))?;
+    let Some(shape) = common_shape(input_shape, targets_shape) else {
+        let expected = format!("a shape that broadcasts with {input_shape:?}");
+        return Err(shape_error(op, "targets", expected, format!("shape {targets_shape:?}")));
+    };
+    let weight = options.weight.as_ref();
+    if let Some(weight) = weight.filter(|weight| weight.shape()[..] != *input_shape) {
+        return Err(shape_error(op, "weight", format!("shape {input_shape:?}"), format!("shape {}", weight.shape())));
+    }
+    let weight = weight.map(|weight| weight.host(op, "weight")).transpose()?;
+    let len = product(&shape);
+    let mean = weight.map_or(count(len), |values| values.iter().copied().map(f64::from).sum());
+    let factor = upstream_factor(op, upstream, len, options.reduction, mean)?;
+    let mut losses = Vec::with_capacity(len);
+    let mut grad = vec![0.0; input.len()];
+    for i in 0..len {
+        let at = broadcast_index(i, input_shape, &shape);
+        let (x, y): (f64, f64) = (input[at].into(), targets[broadcast_index(i, targets_shape, &shape)].into());
+        let weight = weight.map_or(1.0, |values| f64::from(values[at]));
+        losses.push(weight * ((x - y) * (x - y)));
+        grad[at] += factor(i) * (weight * (2.0 * (x - y)));
+    }
+    Ok(LossGrad { loss: reduce(losses, options.reduction, mean), grad })
+}
+
+/// The shape that two shapes broadcast to.
+fn common_shape(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+    let (long, short) = if a.len() < b.len() { (b, a) } else { (a, b) };
+    let mut shape = long.to_vec();
+    let offset = long.len() - short.len();
+    for (dim, &other) in shape[offset..].iter_mut().zip(short) {
+        match (*dim, other) {
+            (1, _) => *dim = other,
+            (_, 1) => {}
+            (x, y) if x == y => {}
+            _ => return None,
+        }
+    }
+    Some(shape)
 }

@@ -1,4 +1,4 @@
-use super::{Classes, LossGrad, class_of, class_weight, expect_len, reduce, upstream_factor};
+use super::{Classes, LossGrad, class_of, expect_len, factors, reduce, upstream_factor};
 use crate::error::Result;
 use crate::options::Nll;
 
@@ -23,13 +23,18 @@ pub fn nll_backward<T: Copy + Into<f64>>(
     upstream: Option<&[f64]>,
 ) -> Result<LossGrad> {
     let op = "cpu::nll";
-    let &Nll { ref weight, reduction, ignore_index } = options;
+    let &Nll { ref weight, ref position_weight, reduction, ignore_index } = options;
     let dims = Classes::of(op, shape, log_probs.len())?;
     expect_len(op, "targets", targets.len(), dims.rows())?;
-    let weight = class_weight(op, weight.as_ref(), dims.classes)?;
-    let class = |(row, &target)| class_of(op, target, row, dims.classes, ignore_index);
+    let class_weight = factors(op, "weight", weight.as_ref(), dims.classes)?;
+    let position_weight = factors(op, "position_weight", position_weight.as_ref(), dims.rows())?;
+    let weight = |row: usize, class: usize| position_weight(row) * class_weight(class);
+    let class = |(row, &target)| match position_weight(row) == 0.0 {
+        true => Ok(None),
+        false => class_of(op, target, row, dims.classes, ignore_index),
+    };
     let classes = targets.iter().enumerate().map(class).collect::<Result<Vec<_>>>()?;
-    let mean = classes.iter().flatten().map(|&class| weight(class)).sum();
+    let mean = classes.iter().enumerate().flat_map(|(row, class)| class.map(|class| weight(row, class))).sum();
     let factor = upstream_factor(op, upstream, dims.rows(), reduction, mean)?;
     let mut losses = vec![0.0; dims.rows()];
     let mut grad = vec![0.0; log_probs.len()];
@@ -38,8 +43,9 @@ pub fn nll_backward<T: Copy + Into<f64>>(
         for i in dims.row(row).skip(target).take(1) {
             let log_prob: f64 = log_probs[i].into();
             // A weight of 0 wins over an infinite log-probability.
-            losses[row] = if weight(target) == 0.0 && !log_prob.is_nan() { 0.0 } else { weight(target) * -log_prob };
-            grad[i] = -factor(row) * weight(target);
+            let weight = weight(row, target);
+            losses[row] = if weight == 0.0 && !log_prob.is_nan() { 0.0 } else { weight * -log_prob };
+            grad[i] = -factor(row) * weight;
         }
     }
     Ok(LossGrad { loss: reduce(losses, reduction, mean), grad })

@@ -13,8 +13,7 @@ pub fn sgd<T: Copy + Into<f64>>(values: &mut [f64], grads: &[T], velocity: &mut 
     let op = "cpu::sgd";
     options.validate()?;
     expect_len(op, "grads", grads.len(), values.len())?;
-    let [lr, momentum, dampening, weight_decay] =
-        [options.lr, options.momentum, options.dampening, options.weight_decay].map(f64::from);
+    let Sgd { lr, momentum, dampening, weight_decay, .. } = *options;
     let first_step = velocity.is_empty();
     if momentum != 0.0 && first_step {
         velocity.resize(values.len(), 0.0);

@@ -43,6 +43,7 @@ fn call<'a>(
         upstream,
         grad,
         weight: weight.as_ref(),
+        mean_by_weight: false,
         pos_weight: None,
         slope: 1.0,
     }

@@ -51,6 +51,7 @@ fn call<'a>(
         upstream,
         grad,
         weight: weight.as_ref(),
+        mean_by_weight: false,
         pos_weight: pos_weight.as_ref(),
         slope: 1.0,
     }

@@ -1,13 +1,13 @@
-//! Weights that are broadcast over a tensor by NumPy's rules.
+//! Broadcasting by NumPy's rules: of weights over a tensor, of two tensors to one shape, and the sums that go back.
 
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, Variant, params, read, wgsl, write};
-use crate::plan::{BLOCK, Cut};
+use crate::plan::{BLOCK, Cut, lanes_per_row};
 use crate::recorder::{Recorder, Window};
 use crate::tensor::{Shape, Tensor};
 use crate::weights::Weights;
 
-use super::shape_error;
+use super::{Classes, shape_error};
 
 params! {
     struct Params { count: u32, block: u32, size: u32, inner: u32, input_base: u32, output_base: u32 }
@@ -20,6 +20,34 @@ pub(super) const EXPAND: Kernel = Kernel {
     params: Params::FIELDS,
     constants: &["WORKGROUP"],
 };
+
+params! {
+    struct SumParams { rows: u32, classes: u32, inner: u32, input_base: u32, output_base: u32 }
+}
+
+pub(super) const SUM: Kernel = Kernel {
+    label: "xent.sum_rows",
+    source: wgsl!["lib/grid", "lib/rows", "sum_rows"],
+    bindings: &[read("input", "f32"), write("output", "f32")],
+    params: SumParams::FIELDS,
+    constants: &["WORKGROUP", "LANES"],
+};
+
+/// The shape that two shapes broadcast to.
+pub(super) fn broadcast_shape(a: &Shape, b: &Shape) -> Option<Shape> {
+    let rank = a.len().max(b.len());
+    let dim = |shape: &Shape, d: usize| (d + shape.len()).checked_sub(rank).map_or(1, |d| shape[d]);
+    let common = |d: usize| match (dim(a, d), dim(b, d)) {
+        (1, size) | (size, 1) => Some(size),
+        (x, y) => (x == y).then_some(x),
+    };
+    (0..rank).map(common).collect::<Option<Vec<_>>>().map(Shape::from)
+}
+
+/// A shape's dimensions with those of size 1 that broadcasting puts before them.
+fn padded(shape: &Shape, rank: usize) -> Vec<usize> {
+    std::iter::repeat_n(1, rank.saturating_sub(shape.len())).chain(shape.iter().copied()).collect()
+}
 
 /// Weights in a form that kernels index: element `i` of the whole tensor has weight `(i / inner) % size`.
 #[derive(Debug)]
@@ -52,8 +80,7 @@ impl Recorder<'_> {
         shape: &Shape,
     ) -> Result<Broadcast> {
         let own = weights.shape();
-        let missing = shape.len().saturating_sub(own.len());
-        let mut dims: Vec<usize> = std::iter::repeat_n(1, missing).chain(own.iter().copied()).collect();
+        let mut dims = padded(own, shape.len());
         if dims.len() != shape.len() || dims.iter().zip(&shape[..]).any(|(&dim, &full)| dim != 1 && dim != full) {
             return Err(shape_error(op, what, format!("a shape that broadcasts to {shape}"), own));
         }
@@ -86,6 +113,75 @@ impl Recorder<'_> {
             tensor = self.expand(op, &tensor, &dims, gap, shape[gap])?;
             dims[gap] = shape[gap];
         }
+    }
+
+    /// A tensor repeated to a shape that its own broadcasts to.
+    pub(super) fn broadcast_to(
+        &mut self,
+        op: &'static str,
+        tensor: &Tensor<f32>,
+        shape: &Shape,
+    ) -> Result<Tensor<f32>> {
+        if shape.contains(&0) {
+            return self.output(op, shape.clone());
+        }
+        let mut dims = padded(tensor.shape(), shape.len());
+        let mut tensor = tensor.clone();
+        for d in 0..dims.len() {
+            if dims[d] != shape[d] {
+                tensor = self.expand(op, &tensor, &dims, d, shape[d])?;
+                dims[d] = shape[d];
+            }
+        }
+        tensor.reshape(shape.clone())
+    }
+
+    /// The sums of a tensor over the dimensions along which `shape` was broadcast to the tensor's.
+    pub(super) fn sum_to(&mut self, op: &'static str, tensor: Tensor<f32>, shape: &Shape) -> Result<Tensor<f32>> {
+        let dims = padded(shape, tensor.shape().len());
+        let mut tensor = tensor;
+        for (d, &dim) in dims.iter().enumerate() {
+            if tensor.shape()[d] != dim {
+                tensor = self.sum_dimension(op, &tensor, d)?;
+            }
+        }
+        tensor.reshape(shape.clone())
+    }
+
+    /// The sums over dimension `d`, which stays with size 1.
+    fn sum_dimension(&mut self, op: &'static str, input: &Tensor<f32>, d: usize) -> Result<Tensor<f32>> {
+        let dims = Classes::along(op, "input", input, d)?;
+        let mut shape = input.shape().to_vec();
+        shape[d] = 1;
+        let output: Tensor<f32> = self.output(op, shape)?;
+        let cut = Cut {
+            op,
+            rows: dims.outer,
+            row_bytes: &[dims.part() * 4, u64::from(dims.inner) * 4],
+            granule: 1,
+            groups_per_granule: u64::from(dims.inner),
+        };
+        for outer in cut.ranges(self.gpu().caps())?.into_iter().filter(|_| !output.is_empty()) {
+            let rows = (outer.end - outer.start) * dims.inner;
+            let first = u64::from(outer.start);
+            let len = u64::from(rows) * u64::from(dims.classes);
+            // Sums of nothing are 0.
+            let from = (len > 0).then(|| self.window(input, first * dims.part(), len));
+            let to = self.window(&output, first * u64::from(dims.inner), rows.into());
+            let params = SumParams {
+                rows,
+                classes: dims.classes,
+                inner: dims.inner,
+                input_base: from.as_ref().map_or(0, |w| w.base),
+                output_base: to.base,
+            };
+            let workgroup = self.gpu().caps().workgroup_size();
+            let lanes = lanes_per_row(self.gpu().caps(), dims.classes, dims.inner);
+            let groups = u64::from(rows).div_ceil(u64::from(workgroup / lanes));
+            let slots = [from.as_ref(), Some(&to)];
+            self.dispatch(&SUM, Variant::new(&[workgroup, lanes]), &params, &slots, groups)?;
+        }
+        Ok(output)
     }
 
     /// Repeats dimension `d` of a tensor of shape `dims`, where it is 1, `size` times.

@@ -1,4 +1,4 @@
-//! Cross-entropy of logits and class indices.
+//! Cross-entropy of logits and targets.
 
 use crate::error::Result;
 use crate::kernel::{Kernel, read, read4, wgsl, write, write4_over};
@@ -7,81 +7,111 @@ use crate::recorder::Recorder;
 use crate::tensor::Tensor;
 
 use super::row_loss::{PARAMS, RowLoss};
-use super::{Grad, LossGrad, Targets};
+use super::{Grad, LossGrad, Statistics, Targets};
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.cross_entropy",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/rows", "lib/softmax", "lib/row_loss", "cross_entropy"],
+    source: wgsl![
+        "lib/grid",
+        "lib/numerics",
+        "lib/rows",
+        "lib/scaled_logits",
+        "lib/softmax",
+        "lib/row_loss",
+        "lib/class_statistics",
+        "cross_entropy"
+    ],
     bindings: &[
         read4("logits"),
         read("targets", "i32"),
         read("probabilities", "f32"),
         read("weight", "f32"),
-        read("denominator", "u32"),
-        read("upstream", "f32"),
+        read("position_weight", "f32"),
+        read("factor", "f32"),
         write("losses", "f32"),
         write4_over("grad", "logits"),
+        write("statistics", "u32"),
     ],
     params: PARAMS,
-    constants: &["WORKGROUP", "LANES", "GRAD", "TARGETS"],
+    constants: &["WORKGROUP", "LANES", "GRAD", "TARGETS", "STATISTICS", "LOGITS"],
 };
+
+/// What [`Recorder::cross_entropy_with`] computes besides the loss. The default is nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CrossEntropyRequest<'a> {
+    /// Where the gradient with respect to the logits goes.
+    pub grad: Grad,
+    /// The upstream gradient: a scalar, or one for each loss; 1 if there is none.
+    pub upstream: Option<&'a Tensor<f32>>,
+    /// Whether to compute the [`Statistics`].
+    pub statistics: bool,
+}
+
+/// What [`Recorder::cross_entropy_with`] gives.
+#[derive(Clone, Debug)]
+pub struct CrossEntropyResult {
+    /// The loss, as [`Recorder::cross_entropy`] gives it.
+    pub loss: Tensor<f32>,
+    /// The gradient, if it was asked for; with [`Grad::InPlace`] the logits themselves.
+    pub grad: Option<Tensor<f32>>,
+    /// The statistics, if they were asked for.
+    pub statistics: Option<Statistics>,
+}
 
 fn call<'a>(
     op: &'static str,
-    grad: Grad,
     logits: &'a Tensor<f32>,
     targets: Targets<'a>,
-    options: &'a CrossEntropy,
-    upstream: Option<&'a Tensor<f32>>,
+    options: &CrossEntropy,
+    request: CrossEntropyRequest<'a>,
 ) -> RowLoss<'a> {
-    let CrossEntropy { weight, reduction, ignore_index, label_smoothing } = options;
-    RowLoss {
-        op,
-        kernel: &KERNEL,
-        input: logits,
-        targets,
-        weight: weight.as_ref(),
-        reduction: *reduction,
-        ignore_index: *ignore_index,
-        label_smoothing: *label_smoothing,
-        upstream,
-        grad,
-    }
+    let CrossEntropyRequest { grad, upstream, statistics } = request;
+    RowLoss { op, kernel: &KERNEL, input: logits, targets, options: options.clone(), upstream, grad, statistics }
 }
 
 /// Cross-entropy: log-softmax and negative log-likelihood in one pass.
 impl Recorder<'_> {
-    /// Cross-entropy of logits and targets: `loss = -sum over c of a_c log softmax(logits)_c`, where for class weights `w`, label
-    /// smoothing `s` and `C` classes
+    /// Cross-entropy of logits and targets:
     ///
-    /// * a class index `t` has `a_c = (1 - s) w_t [c = t] + s / C w_c`: without options, `loss = -log softmax(logits)_t`;
-    /// * class probabilities `q` have `a_c = w_c ((1 - s) q_c + s / C)`.
+    /// ```text
+    /// loss = v * (-(sum over c of a_c log softmax(z)_c) + z_loss * logsumexp(z)^2)
+    /// ```
     ///
-    /// The log-probability is formed as `(x_t - m) - log(sum of exp(x - m))` with the row's maximum `m`, so a common offset
-    /// does no harm and a confident row's small loss keeps its relative precision.
+    /// * The logits `z` are `logit_scale * x`, and with a `softcap` of `c` then `c tanh(logit_scale * x / c)`.
+    /// * The coefficients `a_c`, for class weights `w`, label smoothing `s` and `C` classes: of a class index `t`
+    ///   `(1 - s) w_t [c = t] + s / C w_c`; of class probabilities `q` `w_c ((1 - s) q_c + s / C)`.
+    /// * `v` is the position's weight.
+    ///
+    /// Without options that is `-log softmax(x)_t`. The log-probability is formed as `(z_t - m) - log(sum of exp(z - m))` with the
+    /// row's maximum `m`, so a common offset does no harm and a confident row's small loss keeps its relative precision.
     ///
     /// # Shapes
-    /// `logits` `[C]` or `[N, C, d1, .., dK]`; class indices (`Tensor<i32>`) the same without `C`, probabilities (`Tensor<f32>`) the
-    /// same. `weight` is `[C]`. The loss is a scalar, or has the logits' shape without `C` with
-    /// [`Reduction::None`](crate::Reduction::None).
+    /// `logits` is `[C]` or `[N, C, d1, .., dK]`; class indices (`Tensor<i32>` or `Tensor<u32>`) and `position_weight` the same
+    /// without `C`, probabilities (`Tensor<f32>`) the same with it; `weight` is `[C]`. The loss is a scalar, or has the logits' shape
+    /// without `C` with [`Reduction::None`](crate::Reduction::None).
     ///
     /// # Reduction
-    /// For class indices the mean divides by the sum of `w_t` over the rows that are not ignored (without weights: by their
-    /// number); if that is 0 it is NaN. For probabilities it divides by the number of rows.
+    /// For class indices the mean divides by the sum of `v w_t` over the rows that are not ignored (without weights: by their
+    /// number); for probabilities by the sum of `v` (without: by the number of rows). If that is 0 the mean is NaN.
     ///
     /// # Edge cases
-    /// A coefficient `a_c` of exactly 0 times an infinite log-probability is 0 (PyTorch: NaN). Probabilities need not sum to 1.
-    /// A row with NaN, +infinity, or nothing but -infinity has the loss NaN. A target whose logit is -infinity costs
-    /// +infinity. An ignored row costs 0 whatever it holds. A target that is no class costs NaN, and reading the result gives
-    /// [`Error::Data`](crate::Error::Data) with its position; [`Tensor::targets`] finds it on the host.
+    /// * A row whose target is the ignored index, or whose position weight is 0, is ignored: it costs 0 whatever it holds.
+    /// * A coefficient `a_c` of exactly 0 times an infinite log-probability is 0 (PyTorch: NaN).
+    /// * A row with NaN, +infinity, or nothing but -infinity has the loss NaN. A target whose logit is -infinity costs +infinity.
+    ///   (A cap makes infinite logits finite, as its formula says: mask after it.)
+    /// * A target that is no class costs NaN, and reading the result gives [`Error::Data`](crate::Error::Data) with its position;
+    ///   [`Tensor::targets`] finds it on the host.
+    /// * Probabilities need not sum to 1.
     ///
     /// # Errors
-    /// Shapes that do not fit, a label smoothing outside 0 to 1 (PyTorch takes a negative one as 0), an `ignore_index` of 0 or more
-    /// with probabilities, tensors of another [`Gpu`](crate::Gpu), a row larger than a binding (for `[N, C, d1, .., dK]`: one of
-    /// the `N` parts). Nothing is recorded then.
+    /// Shapes that do not fit; a label smoothing outside 0 to 1 (PyTorch takes a negative one as 0), a `logit_scale` or `softcap` that
+    /// is not above 0, a negative `z_loss`; an `ignore_index` of 0 or more with probabilities; tensors of another
+    /// [`Gpu`](crate::Gpu); a row larger than a binding (for `[N, C, d1, .., dK]`: one of the `N` parts). Nothing is recorded then.
     ///
     /// # Cost
-    /// One read of the logits (two with smoothing or probabilities, and one of these), and two reductions over the rows.
+    /// One pass over the logits, which reads them once (4 bytes an element; twice with smoothing or probabilities, the second time
+    /// mostly from a cache, and 4 bytes an element of probabilities); and over the rows the sum of the weights, with class
+    /// indices, and a reduction.
     ///
     /// # Examples
     /// ```
@@ -100,21 +130,27 @@ impl Recorder<'_> {
     /// # Ok::<(), xent::Error>(())
     /// ```
     ///
-    /// The definition is PyTorch's `torch.nn.functional.cross_entropy`.
+    /// The definition is that of PyTorch's `torch.nn.functional.cross_entropy`, to which position weights, scale, cap and z-loss
+    /// are added.
     pub fn cross_entropy<'a>(
         &mut self,
         logits: &'a Tensor<f32>,
         targets: impl Into<Targets<'a>>,
-        options: &'a CrossEntropy,
+        options: &CrossEntropy,
     ) -> Result<Tensor<f32>> {
-        let call = call("cross_entropy", Grad::No, logits, targets.into(), options, None);
-        Ok(self.row_loss(&call)?.loss)
+        let request = CrossEntropyRequest::default();
+        Ok(self.row_loss(&call("cross_entropy", logits, targets.into(), options, request))?.loss)
     }
 
-    /// [`cross_entropy`](Self::cross_entropy) and its gradient with respect to the logits, in one dispatch.
+    /// [`cross_entropy`](Self::cross_entropy) and its gradient with respect to the logits, in one dispatch:
     ///
-    /// `grad_c = g * (A softmax(logits)_c - a_c)` with the sum `A` of the coefficients `a_c`, where `g` is the upstream gradient (1 if
-    /// there is none), divided by the mean's denominator. `upstream` is a scalar or has the loss's shape.
+    /// ```text
+    /// grad_c = g * v * (A p_c - a_c + 2 z_loss logsumexp(z) p_c) * dz_c/dx_c
+    /// ```
+    ///
+    /// with `p = softmax(z)`, the sum `A` of the coefficients `a_c`, and `g` the upstream gradient (1 if there is none), divided by
+    /// the mean's denominator. `upstream` is a scalar or has the loss's shape. `dz/dx` is 1, or `logit_scale`, times
+    /// `1 - tanh(logit_scale * x / c)^2` with a cap of `c`.
     ///
     /// # Edge cases
     /// An ignored row has a gradient of exactly 0 whatever its logits hold (PyTorch: NaN where they hold NaN). A row whose
@@ -124,16 +160,17 @@ impl Recorder<'_> {
     /// As [`cross_entropy`](Self::cross_entropy), and for an upstream gradient of another shape.
     ///
     /// # Cost
-    /// Two reads of a row (three with smoothing or probabilities), all but the first from a cache, and one write: 8 bytes an element
-    /// to and from memory.
+    /// Two reads of a row (three with smoothing or probabilities), all but the first mostly from a cache, and one write: 8 bytes an
+    /// element to and from memory. The upstream gradient is divided in a dispatch of its own.
     pub fn cross_entropy_backward<'a>(
         &mut self,
         logits: &'a Tensor<f32>,
         targets: impl Into<Targets<'a>>,
-        options: &'a CrossEntropy,
+        options: &CrossEntropy,
         upstream: Option<&'a Tensor<f32>>,
     ) -> Result<LossGrad> {
-        self.row_loss(&call("cross_entropy_backward", Grad::New, logits, targets.into(), options, upstream))
+        let request = CrossEntropyRequest { grad: Grad::New, upstream, ..CrossEntropyRequest::default() };
+        Ok(self.row_loss(&call("cross_entropy_backward", logits, targets.into(), options, request))?.into())
     }
 
     /// [`cross_entropy_backward`](Self::cross_entropy_backward) with the gradient written over the logits. Returns the loss.
@@ -144,10 +181,50 @@ impl Recorder<'_> {
         &mut self,
         logits: &'a Tensor<f32>,
         targets: impl Into<Targets<'a>>,
-        options: &'a CrossEntropy,
+        options: &CrossEntropy,
         upstream: Option<&'a Tensor<f32>>,
     ) -> Result<Tensor<f32>> {
-        let op = "cross_entropy_backward_in_place";
-        Ok(self.row_loss(&call(op, Grad::InPlace, logits, targets.into(), options, upstream))?.loss)
+        let request = CrossEntropyRequest { grad: Grad::InPlace, upstream, ..CrossEntropyRequest::default() };
+        Ok(self.row_loss(&call("cross_entropy_backward_in_place", logits, targets.into(), options, request))?.loss)
+    }
+
+    /// [`cross_entropy`](Self::cross_entropy), and from the same pass what `request` asks for: the gradient, and the
+    /// [`Statistics`] (log-sum-exp, the target's log-probability, entropy, predicted class, number correct). Nothing of the size of
+    /// the logits is stored for them.
+    ///
+    /// # Errors
+    /// As [`cross_entropy_backward`](Self::cross_entropy_backward), in place if asked for.
+    ///
+    /// # Cost
+    /// Statistics are one more read of a row, mostly from a cache, and 40 bytes a row.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{CrossEntropy, CrossEntropyRequest, Gpu, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let logits = Tensor::from_slice(&gpu, [2, 3], &[2.0, 1.0, 0.0, 0.0, 0.0, 0.0f32])?;
+    /// let targets = Tensor::targets(&gpu, [2], &[0, 2], 3, -100)?;
+    /// let mut batch = gpu.batch();
+    /// let request = CrossEntropyRequest { statistics: true, ..CrossEntropyRequest::default() };
+    /// let out = batch.cross_entropy_with(&logits, &targets, &CrossEntropy::default(), request)?;
+    /// let statistics = out.statistics.expect("they were asked for");
+    /// let (mut predicted, mut correct) = (batch.read(&statistics.predicted)?, batch.read(&statistics.correct)?);
+    /// batch.submit()?;
+    /// assert_eq!(predicted.wait(Duration::from_secs(10))?, [0, 0]);
+    /// assert_eq!(correct.wait(Duration::from_secs(10))?, [1]);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    pub fn cross_entropy_with<'a>(
+        &mut self,
+        logits: &'a Tensor<f32>,
+        targets: impl Into<Targets<'a>>,
+        options: &CrossEntropy,
+        request: CrossEntropyRequest<'a>,
+    ) -> Result<CrossEntropyResult> {
+        let out = self.row_loss(&call("cross_entropy_with", logits, targets.into(), options, request))?;
+        let grad = (request.grad != Grad::No).then_some(out.grad);
+        Ok(CrossEntropyResult { loss: out.loss, grad, statistics: out.statistics })
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernel::{Binding, Field, Kernel, Variant, params};
-use crate::options::Reduction;
+use crate::options::{Reduction, narrow};
 use crate::plan::BLOCK;
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
@@ -50,6 +50,8 @@ pub(super) struct ElementwiseLoss<'a> {
     pub(super) upstream: Option<&'a Tensor<f32>>,
     pub(super) grad: Grad,
     pub(super) weight: Option<&'a Weights>,
+    /// The mean divides by the sum of the weights, not by the number of elements.
+    pub(super) mean_by_weight: bool,
     pub(super) pos_weight: Option<&'a Weights>,
     /// A constant factor of the gradient; part of the scale, so that it overflows no sooner than the result.
     pub(super) slope: f64,
@@ -75,7 +77,19 @@ impl Recorder<'_> {
         let losses = unreduced.then(|| self.output(op, loss_shape)).transpose()?;
         let grad = (call.grad == Grad::New).then(|| self.output(op, x.shape().clone())).transpose()?;
         let partials = pairs(self, op, count)?;
+        let total_weight = call.weight.filter(|_| call.mean_by_weight).map(|w| self.total_weight(op, w)).transpose()?;
+        let mean = match &total_weight {
+            Some(total) => Divisor::Sum(total),
+            None => Divisor::Count(count),
+        };
+        let divisor = Divisor::of(call.reduction, mean);
         let upstream = call.upstream.cloned().unwrap_or_else(|| self.gpu().one());
+        let (upstream, scale) = match divisor {
+            Divisor::One => (upstream, call.slope),
+            // Rounded once.
+            Divisor::Count(count) => (upstream, call.slope / f64::from(count.max(1))),
+            Divisor::Sum(_) => (self.row_factor(op, upstream, divisor)?, call.slope),
+        };
         let upstream_stride = u32::from(!upstream.shape().is_empty());
         for range in ranges {
             let (first, len) = (u64::from(range.start), u64::from(range.end - range.start));
@@ -102,7 +116,7 @@ impl Recorder<'_> {
                 upstream_base: upstream.base,
                 upstream_stride,
                 partials_base: to.base,
-                scale: scale(call, count),
+                scale: narrow(scale),
                 weight_base: weight_window.as_ref().map_or(0, |(w, _)| w.base),
                 weight_first: weight_window.as_ref().map_or(0, |(_, first)| *first),
                 weight_inner: weight.as_ref().map_or(1, |w| w.inner),
@@ -138,18 +152,16 @@ impl Recorder<'_> {
         let check = check_of(op, "an input or a target", &total);
         let loss = match losses {
             Some(losses) => losses,
-            None => self.finish_loss(op, &total, Divisor::of(call.reduction, Divisor::Count(count)))?,
+            None => self.finish_loss(op, &total, divisor)?,
         };
         let grad = grad.unwrap_or_else(|| x.clone());
         Ok(LossGrad { loss: loss.with_check(check.clone()), grad: grad.with_check(check) })
     }
-}
 
-/// What gradients are multiplied with, rounded once.
-#[expect(clippy::cast_possible_truncation, reason = "rounding is meant")]
-fn scale(call: &ElementwiseLoss<'_>, count: u32) -> f32 {
-    match call.reduction {
-        Reduction::Mean => (call.slope / f64::from(count.max(1))) as f32,
-        Reduction::Sum | Reduction::None => call.slope as f32,
+    /// The sum of weights, as a partial result.
+    fn total_weight(&mut self, op: &'static str, weights: &Weights) -> Result<Tensor<u32>> {
+        let values = weights.on(self.gpu())?;
+        let partials = self.reduce_values(op, &values)?;
+        self.reduce_partials(op, partials)
     }
 }

@@ -9,7 +9,15 @@ use super::row_map::{BACKWARD_BINDINGS, BACKWARD_PARAMS, CONSTANTS, FORWARD_BIND
 
 pub(super) const FORWARD: Kernel = Kernel {
     label: "xent.log_softmax",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/rows", "lib/softmax", "lib/row_map", "log_softmax"],
+    source: wgsl![
+        "lib/grid",
+        "lib/numerics",
+        "lib/rows",
+        "lib/plain_logits",
+        "lib/softmax",
+        "lib/row_map",
+        "log_softmax"
+    ],
     bindings: FORWARD_BINDINGS,
     params: FORWARD_PARAMS,
     constants: CONSTANTS,

@@ -13,14 +13,18 @@ mod mse;
 mod nll;
 mod reduce;
 mod relu;
+mod row_factor;
 mod row_loss;
 mod row_map;
 mod sgd;
 mod sigmoid;
 mod softmax;
+mod statistics;
 mod targets;
 
+pub use cross_entropy::{CrossEntropyRequest, CrossEntropyResult};
 pub use sgd::Momentum;
+pub use statistics::Statistics;
 pub use targets::Targets;
 
 use crate::error::{Error, Result};
@@ -37,11 +41,15 @@ pub struct LossGrad {
     pub grad: Tensor<f32>,
 }
 
-/// Where the gradient goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Grad {
+/// Where a gradient goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Grad {
+    /// Nowhere: it is not computed.
+    #[default]
     No,
+    /// Into a tensor of its own.
     New,
+    /// Over the operation's input.
     InPlace,
 }
 
@@ -118,6 +126,7 @@ pub(crate) const KERNELS: &[&Kernel] = &[
     &bce::KERNEL,
     &bce_with_logits::KERNEL,
     &broadcast::EXPAND,
+    &broadcast::SUM,
     &column_sum::KERNEL,
     &cross_entropy::KERNEL,
     &log_softmax::BACKWARD,
@@ -126,15 +135,18 @@ pub(crate) const KERNELS: &[&Kernel] = &[
     &matmul::TILED,
     &mse::KERNEL,
     &nll::KERNEL,
+    &reduce::COUNTS,
     &reduce::FINISH,
     &reduce::PARTIALS,
     &reduce::VALUES,
     &relu::BACKWARD,
     &relu::FORWARD,
+    &row_factor::KERNEL,
     &sgd::KERNEL,
     &sigmoid::BACKWARD,
     &sigmoid::FORWARD,
     &softmax::BACKWARD,
     &softmax::FORWARD,
+    &statistics::KERNEL,
     &targets::KERNEL,
 ];

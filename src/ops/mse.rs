@@ -2,70 +2,53 @@
 
 use crate::error::Result;
 use crate::kernel::{Kernel, read, read4, wgsl, write, write4};
-use crate::options::Mse;
+use crate::options::{Mse, Reduction};
 use crate::recorder::Recorder;
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
 
+use super::broadcast::broadcast_shape;
 use super::elementwise_loss::{ElementwiseLoss, PARAMS};
-use super::{Grad, LossGrad};
+use super::row_loss::check_upstream;
+use super::{Grad, LossGrad, shape_error};
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.mse",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/partials", "lib/elementwise_loss", "mse"],
+    source: wgsl!["lib/grid", "lib/numerics", "lib/partials", "lib/elementwise_loss", "lib/element_weight", "mse"],
     bindings: &[
         read4("x"),
         read4("y"),
         read("upstream", "f32"),
+        read("weight", "f32"),
         write4("losses"),
         write4("grad"),
         write("partials", "u32"),
     ],
     params: PARAMS,
-    constants: &["WORKGROUP", "GRAD", "LOSSES"],
+    constants: &["WORKGROUP", "GRAD", "LOSSES", "WEIGHTED"],
 };
-
-fn call<'a>(
-    op: &'static str,
-    grad: Grad,
-    input: &'a Tensor<f32>,
-    targets: &'a Tensor<f32>,
-    options: &'a Mse,
-    upstream: Option<&'a Tensor<f32>>,
-) -> ElementwiseLoss<'a> {
-    let Mse { reduction } = options;
-    ElementwiseLoss {
-        op,
-        kernel: &KERNEL,
-        x: ("input", input),
-        targets,
-        reduction: *reduction,
-        upstream,
-        grad,
-        weight: None,
-        pos_weight: None,
-        slope: 2.0,
-    }
-}
 
 /// Squared error.
 impl Recorder<'_> {
-    /// Squared error: `loss = (x - y)^2`.
+    /// Squared error: `loss = w * (x - y)^2` with the weight `w` (1 if there is none).
     ///
     /// # Shapes
-    /// `input` and `targets` have the same shape. The loss is a scalar, or has that shape with
-    /// [`Reduction::None`](crate::Reduction::None).
+    /// `input` and `targets` have the same shape, or shapes that broadcast to a common one by NumPy's rules (PyTorch warns then). The loss
+    /// is a scalar, or has the common shape with [`Reduction::None`](crate::Reduction::None). `weight` has the input's shape.
     ///
     /// # Reduction
-    /// The mean divides by the number of elements; over nothing it is NaN.
+    /// The mean divides by the number of losses, with weights by the sum of the weights (as they are given, not broadcast); over
+    /// nothing, or if that sum is 0, it is NaN.
     ///
     /// # Edge cases
     /// NaN and infinities follow IEEE arithmetic.
     ///
     /// # Errors
-    /// Shapes that differ, tensors of another [`Gpu`](crate::Gpu). Nothing is recorded then.
+    /// Shapes that do not broadcast, weights of another shape than the input's, tensors of another [`Gpu`](crate::Gpu). Nothing is
+    /// recorded then.
     ///
     /// # Cost
-    /// One read of both tensors (8 bytes an element).
+    /// One read of both tensors (8 bytes an element; 12 with weights, which are also summed for the mean). Tensors that are
+    /// broadcast are repeated in memory first.
     ///
     /// # Examples
     /// ```
@@ -85,18 +68,18 @@ impl Recorder<'_> {
     ///
     /// The definition is PyTorch's `torch.nn.functional.mse_loss`.
     pub fn mse(&mut self, input: &Tensor<f32>, targets: &Tensor<f32>, options: &Mse) -> Result<Tensor<f32>> {
-        Ok(self.elementwise_loss(&call("mse", Grad::No, input, targets, options, None))?.loss)
+        Ok(self.mse_call("mse", Grad::No, input, targets, options, None)?.loss)
     }
 
     /// [`mse`](Self::mse) and its gradient with respect to `input`, in one dispatch:
-    /// `2 * g * (x - y)`, where `g` is the upstream gradient (1 if there is none), divided by the
-    /// number of elements for the mean. `upstream` is a scalar or has the loss's shape.
+    /// `2 * g * w * (x - y)`, where `g` is the upstream gradient (1 if there is none), divided by the mean's denominator, and summed
+    /// over what the input was broadcast along. `upstream` is a scalar or has the loss's shape.
     ///
     /// # Errors
     /// As [`mse`](Self::mse), and for an upstream gradient of another shape.
     ///
     /// # Cost
-    /// One read of both tensors and one write (12 bytes an element).
+    /// One read of both tensors and one write (12 bytes an element; 16 with weights).
     pub fn mse_backward(
         &mut self,
         input: &Tensor<f32>,
@@ -104,6 +87,54 @@ impl Recorder<'_> {
         options: &Mse,
         upstream: Option<&Tensor<f32>>,
     ) -> Result<LossGrad> {
-        self.elementwise_loss(&call("mse_backward", Grad::New, input, targets, options, upstream))
+        self.mse_call("mse_backward", Grad::New, input, targets, options, upstream)
+    }
+
+    fn mse_call(
+        &mut self,
+        op: &'static str,
+        grad: Grad,
+        input: &Tensor<f32>,
+        targets: &Tensor<f32>,
+        options: &Mse,
+        upstream: Option<&Tensor<f32>>,
+    ) -> Result<LossGrad> {
+        self.own(op, "input", input)?;
+        self.own(op, "targets", targets)?;
+        let Mse { weight, reduction } = options;
+        let Some(shape) = broadcast_shape(input.shape(), targets.shape()) else {
+            let expected = format!("a shape that broadcasts with {}", input.shape());
+            return Err(shape_error(op, "targets", expected, targets.shape()));
+        };
+        if let Some(weight) = weight {
+            if weight.shape() != input.shape() {
+                return Err(shape_error(op, "weight", format!("shape {}", input.shape()), weight.shape()));
+            }
+            self.own(op, "weight", &weight.on(self.gpu())?)?;
+        }
+        let loss = if *reduction == Reduction::None { shape.clone() } else { Shape::default() };
+        if let Some(upstream) = upstream {
+            self.own(op, "upstream", upstream)?;
+            check_upstream(op, upstream, &loss)?;
+        }
+        let (x, y) = (self.broadcast_to(op, input, &shape)?, self.broadcast_to(op, targets, &shape)?);
+        let out = self.elementwise_loss(&ElementwiseLoss {
+            op,
+            kernel: &KERNEL,
+            x: ("input", &x),
+            targets: &y,
+            reduction: *reduction,
+            upstream,
+            grad,
+            weight: weight.as_ref(),
+            mean_by_weight: true,
+            pos_weight: None,
+            slope: 2.0,
+        })?;
+        let grad = match grad {
+            Grad::New => self.sum_to(op, out.grad, input.shape())?,
+            Grad::No | Grad::InPlace => out.grad,
+        };
+        Ok(LossGrad { loss: out.loss, grad })
     }
 }

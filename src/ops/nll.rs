@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernel::{Kernel, read, read4, wgsl, write, write4_over};
-use crate::options::Nll;
+use crate::options::{CrossEntropy, Nll};
 use crate::recorder::Recorder;
 use crate::tensor::Tensor;
 
@@ -16,8 +16,8 @@ pub(super) const KERNEL: Kernel = Kernel {
         read4("log_probs"),
         read("targets", "i32"),
         read("weight", "f32"),
-        read("denominator", "u32"),
-        read("upstream", "f32"),
+        read("position_weight", "f32"),
+        read("factor", "f32"),
         write("losses", "f32"),
         write4_over("grad", "log_probs"),
     ],
@@ -29,48 +29,50 @@ fn call<'a>(
     op: &'static str,
     grad: Grad,
     log_probs: &'a Tensor<f32>,
-    targets: &'a Tensor<i32>,
+    targets: Targets<'a>,
     options: &'a Nll,
     upstream: Option<&'a Tensor<f32>>,
 ) -> RowLoss<'a> {
-    let Nll { weight, reduction, ignore_index } = options;
+    let Nll { weight, position_weight, reduction, ignore_index } = options.clone();
     RowLoss {
         op,
         kernel: &KERNEL,
         input: log_probs,
-        targets: Targets::Index(targets),
-        weight: weight.as_ref(),
-        reduction: *reduction,
-        ignore_index: *ignore_index,
-        label_smoothing: 0.0,
+        targets,
+        options: CrossEntropy { weight, position_weight, reduction, ignore_index, ..CrossEntropy::DEFAULT },
         upstream,
         grad,
+        statistics: false,
     }
 }
 
 /// Negative log-likelihood. For logits, [`cross_entropy`](Recorder::cross_entropy) is faster and more accurate.
 impl Recorder<'_> {
-    /// Negative log-likelihood of log-probabilities and class indices: `loss = -w_t log_probs_t` for the target `t` and
-    /// class weights `w`.
+    /// Negative log-likelihood of log-probabilities and class indices: `loss = -v w_t log_probs_t` for the target `t`, class
+    /// weights `w` and the position's weight `v` (each 1 if there is none).
     ///
     /// # Shapes
-    /// `log_probs` `[C]` or `[N, C, d1, .., dK]`, `targets` the same without `C`. The loss is a scalar, or has the targets' shape
-    /// with [`Reduction::None`](crate::Reduction::None).
+    /// `log_probs` is `[C]` or `[N, C, d1, .., dK]`; `targets` (`Tensor<i32>` or `Tensor<u32>`) and `position_weight` the same
+    /// without `C`; `weight` is `[C]`. The loss is a scalar, or has the targets' shape with
+    /// [`Reduction::None`](crate::Reduction::None).
     ///
     /// # Reduction
-    /// The mean divides by the sum of `w_t` over the rows that are not ignored (without weights: by their number); if that is 0 it
-    /// is NaN.
+    /// The mean divides by the sum of `v w_t` over the rows that are not ignored (without weights: by their number); if that is 0
+    /// it is NaN.
     ///
     /// # Edge cases
-    /// An ignored row costs 0 whatever it holds. A target that is no class costs NaN, and reading the result gives
-    /// [`Error::Data`](crate::Error::Data) with its position. The input is not checked to be log-probabilities.
+    /// A row whose target is the ignored index, or whose position weight is 0, is ignored: it costs 0 whatever it holds. A weight
+    /// `v w_t` of 0 wins over an infinite log-probability (PyTorch: NaN). A target that is no class costs NaN, and reading the
+    /// result gives [`Error::Data`](crate::Error::Data) with its position; [`Tensor::targets`] finds it on the host. The input is
+    /// not checked to be log-probabilities.
     ///
     /// # Errors
-    /// Shapes that do not fit, tensors of another [`Gpu`](crate::Gpu), a row larger than a binding (for `[N, C, d1, .., dK]`: one of
-    /// the `N` parts). Nothing is recorded then.
+    /// Shapes that do not fit, probabilities as targets, tensors of another [`Gpu`](crate::Gpu), a row larger than a binding (for
+    /// `[N, C, d1, .., dK]`: one of the `N` parts). Nothing is recorded then.
     ///
     /// # Cost
-    /// One element of each row is read; a count and a reduction over the rows.
+    /// Four passes over the rows, none over the classes: the sum of the weights, the losses (one element of each row is read), and a
+    /// reduction; each moves 4 to 16 bytes a row.
     ///
     /// # Examples
     /// ```
@@ -89,25 +91,34 @@ impl Recorder<'_> {
     /// ```
     ///
     /// The definition is PyTorch's `torch.nn.functional.nll_loss`.
-    pub fn nll(&mut self, log_probs: &Tensor<f32>, targets: &Tensor<i32>, options: &Nll) -> Result<Tensor<f32>> {
-        Ok(self.row_loss(&call("nll", Grad::No, log_probs, targets, options, None))?.loss)
+    pub fn nll<'a>(
+        &mut self,
+        log_probs: &'a Tensor<f32>,
+        targets: impl Into<Targets<'a>>,
+        options: &'a Nll,
+    ) -> Result<Tensor<f32>> {
+        Ok(self.row_loss(&call("nll", Grad::No, log_probs, targets.into(), options, None))?.loss)
     }
 
-    /// [`nll`](Self::nll) and its gradient with respect to the log-probabilities: `-g w_t` at the target, 0 elsewhere, where `g` is
-    /// the upstream gradient (1 if there is none), divided by the mean's denominator.
+    /// [`nll`](Self::nll) and its gradient with respect to the log-probabilities: `-g v w_t` at the target, 0 elsewhere, where `g`
+    /// is the upstream gradient (1 if there is none), divided by the mean's denominator. `upstream` is a scalar or has the loss's
+    /// shape.
+    ///
+    /// # Edge cases
+    /// An ignored row has a gradient of 0; a row whose target is no class a gradient of NaN.
     ///
     /// # Errors
-    /// As [`nll`](Self::nll), and for an upstream gradient that is neither a scalar nor of the loss's shape.
+    /// As [`nll`](Self::nll), and for an upstream gradient of another shape.
     ///
     /// # Cost
-    /// One write of the gradient.
-    pub fn nll_backward(
+    /// One write of the gradient (4 bytes an element), and a division of the upstream gradient.
+    pub fn nll_backward<'a>(
         &mut self,
-        log_probs: &Tensor<f32>,
-        targets: &Tensor<i32>,
-        options: &Nll,
-        upstream: Option<&Tensor<f32>>,
+        log_probs: &'a Tensor<f32>,
+        targets: impl Into<Targets<'a>>,
+        options: &'a Nll,
+        upstream: Option<&'a Tensor<f32>>,
     ) -> Result<LossGrad> {
-        self.row_loss(&call("nll_backward", Grad::New, log_probs, targets, options, upstream))
+        Ok(self.row_loss(&call("nll_backward", Grad::New, log_probs, targets.into(), options, upstream))?.into())
     }
 }

@@ -31,6 +31,14 @@ pub(super) const PARTIALS: Kernel = Kernel {
     constants: &["WORKGROUP"],
 };
 
+pub(super) const COUNTS: Kernel = Kernel {
+    label: "xent.reduce_counts",
+    source: wgsl!["lib/grid", "lib/counts", "reduce_counts"],
+    bindings: &[read("input", "u32"), write("partials", "u32")],
+    params: PartialsParams::FIELDS,
+    constants: &["WORKGROUP"],
+};
+
 params! {
     struct FinishParams { total_base: u32, denominator_base: u32, loss_base: u32, count: f32 }
 }
@@ -89,7 +97,17 @@ impl Recorder<'_> {
     }
 
     /// Combines partial results by blocks until one is left, or none if there was none.
-    pub(super) fn reduce_partials(&mut self, op: &'static str, mut pairs_in: Tensor<u32>) -> Result<Tensor<u32>> {
+    pub(super) fn reduce_partials(&mut self, op: &'static str, partials: Tensor<u32>) -> Result<Tensor<u32>> {
+        self.reduce_pairs(op, &PARTIALS, partials)
+    }
+
+    /// Combines pairs of words, by blocks, until one is left, or none if there was none.
+    pub(super) fn reduce_pairs(
+        &mut self,
+        op: &'static str,
+        kernel: &'static Kernel,
+        mut pairs_in: Tensor<u32>,
+    ) -> Result<Tensor<u32>> {
         while pairs_in.count() > 2 {
             let pairs_out = pairs(self, op, pairs_in.count() / 2)?;
             for range in by_blocks(op, pairs_in.count() / 2, &[8]).ranges(self.gpu().caps())? {
@@ -99,7 +117,7 @@ impl Recorder<'_> {
                 let to = self.window(&pairs_out, u64::from(range.start / BLOCK) * 2, groups * 2);
                 let params = PartialsParams { count, block: BLOCK, input_base: from.base, partials_base: to.base };
                 let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
-                self.dispatch(&PARTIALS, variant, &params, &[Some(&from), Some(&to)], groups)?;
+                self.dispatch(kernel, variant, &params, &[Some(&from), Some(&to)], groups)?;
             }
             pairs_in = pairs_out;
         }

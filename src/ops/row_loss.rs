@@ -3,14 +3,16 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::kernel::{Field, Kernel, Variant, params};
-use crate::options::{Reduction, device_ignore_index};
+use crate::kernel::{Binding, Field, Kernel, Variant, params};
+use crate::options::{CrossEntropy, Reduction, narrow};
 use crate::plan::{Cut, lanes_per_row};
 use crate::recorder::{Recorder, Window};
 use crate::tensor::{Shape, Tensor};
 use crate::weights::Weights;
 
-use super::reduce::{Divisor, as_f32, check_of};
+use super::reduce::{Divisor, check_of};
+use super::statistics::{Statistics, WORDS};
+use super::targets::KernelTargets;
 use super::{Classes, Grad, LossGrad, Targets, no_alias, same_shape, shape_error};
 
 params! {
@@ -22,15 +24,19 @@ params! {
         grad_base: u32,
         targets_base: u32,
         weight_base: u32,
-        losses_base: u32,
-        upstream_base: u32,
-        denominator_base: u32,
         weight_stride: u32,
-        upstream_stride: u32,
+        position_weight_base: u32,
+        position_weight_stride: u32,
+        factor_base: u32,
+        factor_stride: u32,
+        losses_base: u32,
+        statistics_base: u32,
         ignore_index: i32,
-        divisor: u32,
-        count: f32,
-        label_smoothing: f32,
+        kept: f32,
+        spread: f32,
+        logit_scale: f32,
+        softcap: f32,
+        z_loss: f32,
     }
 }
 
@@ -43,12 +49,26 @@ pub(super) struct RowLoss<'a> {
     pub(super) kernel: &'static Kernel,
     pub(super) input: &'a Tensor<f32>,
     pub(super) targets: Targets<'a>,
-    pub(super) weight: Option<&'a Weights>,
-    pub(super) reduction: Reduction,
-    pub(super) ignore_index: i64,
-    pub(super) label_smoothing: f32,
+    /// The negative log-likelihood has some of them.
+    pub(super) options: CrossEntropy,
     pub(super) upstream: Option<&'a Tensor<f32>>,
     pub(super) grad: Grad,
+    pub(super) statistics: bool,
+}
+
+/// What a loss of rows gives.
+#[derive(Debug)]
+pub(super) struct RowLossOutputs {
+    pub(super) loss: Tensor<f32>,
+    /// The gradient; the input itself if it is written there, or not at all.
+    pub(super) grad: Tensor<f32>,
+    pub(super) statistics: Option<Statistics>,
+}
+
+impl From<RowLossOutputs> for LossGrad {
+    fn from(RowLossOutputs { loss, grad, .. }: RowLossOutputs) -> Self {
+        Self { loss, grad }
+    }
 }
 
 /// What a validated call works on.
@@ -56,10 +76,21 @@ struct Inputs {
     dims: Classes,
     /// The input's shape without its classes.
     rows: Shape,
+    targets: KernelTargets,
     /// A scalar 1, or one for each class.
     weight: Tensor<f32>,
+    /// A scalar 1, or one for each row.
+    position_weight: Tensor<f32>,
     /// A scalar 1, the caller's scalar, or one for each loss.
     upstream: Tensor<f32>,
+}
+
+/// What the dispatches of a call write, or find ready.
+struct Buffers {
+    losses: Tensor<f32>,
+    grad: Tensor<f32>,
+    factor: Tensor<f32>,
+    statistics: Option<Tensor<u32>>,
 }
 
 impl RowLoss<'_> {
@@ -74,51 +105,101 @@ impl RowLoss<'_> {
         let mut rows = self.input.shape().to_vec();
         rows.remove(usize::from(rows.len() > 1));
         let rows = Shape::from(rows);
-        if !(0.0..=1.0).contains(&self.label_smoothing) {
-            let (expected, got) = ("in 0..=1".to_owned(), self.label_smoothing.to_string());
-            return Err(Error::Value { op, what: "label_smoothing", expected, got });
-        }
-        match self.targets {
-            Targets::Index(targets) => {
-                rec.own(op, "targets", targets)?;
-                if *targets.shape() != rows {
-                    let expected = format!("shape {rows} for {what} of shape {}", self.input.shape());
-                    return Err(shape_error(op, "targets", expected, targets.shape()));
-                }
-            }
-            Targets::Probabilities(targets) => {
-                rec.own(op, "targets", targets)?;
-                same_shape(op, "targets", targets, self.input)?;
-                if self.ignore_index >= 0 {
-                    let (expected, got) = ("below 0 with probabilities".to_owned(), self.ignore_index.to_string());
-                    return Err(Error::Value { op, what: "ignore_index", expected, got });
-                }
-            }
-        }
-        if let Some(weight) = self.weight
-            && weight.shape()[..] != [dims.classes as usize]
-        {
-            return Err(shape_error(op, "weight", format!("shape [{}]", dims.classes), weight.shape()));
-        }
+        self.options.validate(op)?;
+        self.validate_targets(rec, &rows)?;
+        let weight = self.weights(rec, "weight", self.options.weight.as_ref(), &[dims.classes as usize].into())?;
+        let position_weight = self.weights(rec, "position_weight", self.options.position_weight.as_ref(), &rows)?;
         let scalar = Shape::default();
-        let loss = if self.reduction == Reduction::None { &rows } else { &scalar };
+        let loss = if self.options.reduction == Reduction::None { &rows } else { &scalar };
         if let Some(upstream) = self.upstream {
             rec.own(op, "upstream", upstream)?;
             check_upstream(op, upstream, loss)?;
         }
-        let weight = self.weight.map_or_else(|| Ok(rec.gpu().one()), |weight| weight.on(rec.gpu()))?;
-        rec.own(op, "weight", &weight)?;
         let upstream = self.upstream.cloned().unwrap_or_else(|| rec.gpu().one());
+        let targets = self.targets.for_kernels(self.options.ignore_index);
         if self.grad == Grad::InPlace {
             let written = (what, self.input);
-            match self.targets {
-                Targets::Index(targets) => no_alias(op, written, ("targets", targets))?,
-                Targets::Probabilities(targets) => no_alias(op, written, ("targets", targets))?,
+            match &targets {
+                KernelTargets::Index(targets, _) => no_alias(op, written, ("targets", targets))?,
+                KernelTargets::Probabilities(targets) => no_alias(op, written, ("targets", targets))?,
             }
             no_alias(op, written, ("weight", &weight))?;
+            no_alias(op, written, ("position_weight", &position_weight))?;
             no_alias(op, written, ("upstream", &upstream))?;
         }
-        Ok(Inputs { dims, rows, weight, upstream })
+        Ok(Inputs { dims, rows, targets, weight, position_weight, upstream })
+    }
+
+    fn validate_targets(&self, rec: &Recorder<'_>, rows: &Shape) -> Result<()> {
+        let op = self.op;
+        let shape = match self.targets {
+            Targets::Index(targets) => {
+                rec.own(op, "targets", targets)?;
+                targets.shape()
+            }
+            Targets::IndexU32(targets) => {
+                rec.own(op, "targets", targets)?;
+                targets.shape()
+            }
+            Targets::Probabilities(targets) => {
+                rec.own(op, "targets", targets)?;
+                if self.kernel.bindings.iter().all(|binding| binding.name != "probabilities") {
+                    let (expected, got) = ("class indices".to_owned(), "probabilities".to_owned());
+                    return Err(Error::Value { op, what: "targets", expected, got });
+                }
+                same_shape(op, "targets", targets, self.input)?;
+                if self.options.ignore_index >= 0 {
+                    let (expected, got) =
+                        ("below 0 with probabilities".to_owned(), self.options.ignore_index.to_string());
+                    return Err(Error::Value { op, what: "ignore_index", expected, got });
+                }
+                return Ok(());
+            }
+        };
+        if shape != rows {
+            let expected = format!("shape {rows} for {} of shape {}", self.input_name(), self.input.shape());
+            return Err(shape_error(op, "targets", expected, shape));
+        }
+        Ok(())
+    }
+
+    /// Weights of exactly this shape, or a scalar 1.
+    fn weights(
+        &self,
+        rec: &Recorder<'_>,
+        what: &'static str,
+        weights: Option<&Weights>,
+        shape: &Shape,
+    ) -> Result<Tensor<f32>> {
+        let Some(weights) = weights else { return Ok(rec.gpu().one()) };
+        if weights.shape() != shape {
+            return Err(shape_error(self.op, what, format!("shape {shape}"), weights.shape()));
+        }
+        let tensor = weights.on(rec.gpu())?;
+        rec.own(self.op, what, &tensor)?;
+        Ok(tensor)
+    }
+
+    /// A variant of the kernel without its access to memory: how `LANES` threads share a row, and the options that are compiled in.
+    fn constants(&self, workgroup: u32, lanes: u32) -> Vec<u32> {
+        let targets = match self.targets {
+            Targets::Index(_) | Targets::IndexU32(_) if self.options.label_smoothing == 0.0 => 0,
+            Targets::Index(_) | Targets::IndexU32(_) => 1,
+            Targets::Probabilities(_) => 2,
+        };
+        let logits = match self.options.softcap {
+            Some(_) => 2,
+            None => u32::from(narrow(self.options.logit_scale) != 1.0),
+        };
+        let constant = |&name: &&str| match name {
+            "WORKGROUP" => workgroup,
+            "LANES" => lanes,
+            "GRAD" => u32::from(self.grad != Grad::No),
+            "STATISTICS" => u32::from(self.statistics),
+            "LOGITS" => logits,
+            _ => targets,
+        };
+        self.kernel.constants.iter().map(constant).collect()
     }
 }
 
@@ -135,40 +216,49 @@ pub(super) fn check_upstream(op: &'static str, upstream: &Tensor<f32>, loss: &Sh
 }
 
 impl Recorder<'_> {
-    /// Records a loss of rows; the gradient is the input itself unless a new one is wanted.
-    pub(super) fn row_loss(&mut self, call: &RowLoss<'_>) -> Result<LossGrad> {
+    /// Records a loss of rows.
+    pub(super) fn row_loss(&mut self, call: &RowLoss<'_>) -> Result<RowLossOutputs> {
         let op = call.op;
-        let Inputs { dims, rows, weight, upstream } = call.validate(self)?;
+        let inputs = call.validate(self)?;
+        let dims = inputs.dims;
         let cut = Cut {
             op,
             rows: dims.outer,
-            row_bytes: &[dims.part() * 4, u64::from(dims.inner) * 4],
+            row_bytes: &[
+                dims.part() * 4,
+                u64::from(dims.inner) * 4 * if call.statistics { u64::from(WORDS) } else { 1 },
+            ],
             granule: 1,
             groups_per_granule: u64::from(dims.inner),
         };
         let ranges = cut.ranges(self.gpu().caps())?;
-        let losses = self.output(op, rows)?;
+        let losses = self.output(op, inputs.rows.clone())?;
         let grad = match call.grad {
             Grad::New => self.output(op, call.input.shape().clone())?,
             Grad::No | Grad::InPlace => call.input.clone(),
         };
-        // Of class indices: the sum of their weights, and the first that is no class.
-        let denominator = match call.targets {
-            Targets::Index(targets) => {
-                Some(self.sum_target_weights(op, targets, &weight, dims.classes, call.ignore_index)?)
-            }
-            Targets::Probabilities(_) => None,
-        };
+        let statistics =
+            call.statistics.then(|| self.output(op, [dims.rows() as usize, WORDS as usize])).transpose()?;
+        let denominator = self.denominator(call, &inputs)?;
         let mean = match &denominator {
             Some(denominator) => Divisor::Sum(denominator),
             None => Divisor::Count(dims.rows()),
         };
-        let divisor = Divisor::of(call.reduction, mean);
+        let divisor = Divisor::of(call.options.reduction, mean);
+        let factor = match call.grad {
+            Grad::No => self.gpu().one(),
+            Grad::New | Grad::InPlace => self.row_factor(op, inputs.upstream.clone(), divisor)?,
+        };
+        let buffers = Buffers { losses, grad, factor, statistics };
         for outer in ranges.into_iter().filter(|_| dims.rows() > 0) {
-            self.row_loss_part(call, dims, outer, [&losses, &grad, &weight, &upstream], divisor)?;
+            self.row_loss_part(call, &inputs, outer, &buffers)?;
         }
-        let check = denominator.as_ref().and_then(|pair| check_of(op, "a target", pair));
-        let loss = match call.reduction {
+        let Buffers { losses, grad, statistics, .. } = buffers;
+        let check = match (&inputs.targets, &denominator) {
+            (KernelTargets::Index(..), Some(pair)) => check_of(op, "a target", pair),
+            _ => None,
+        };
+        let loss = match call.options.reduction {
             Reduction::None => losses,
             Reduction::Mean | Reduction::Sum => {
                 let partials = self.reduce_values(op, &losses)?;
@@ -176,18 +266,37 @@ impl Recorder<'_> {
                 self.finish_loss(op, &total, divisor)?
             }
         };
-        Ok(LossGrad { loss: loss.with_check(check.clone()), grad: grad.with_check(check) })
+        let statistics =
+            statistics.map(|words| self.row_statistics(op, &words, &inputs.rows, check.as_ref())).transpose()?;
+        Ok(RowLossOutputs { loss: loss.with_check(check.clone()), grad: grad.with_check(check), statistics })
+    }
+
+    /// The sum of the weights of the rows, if it is not simply their number, as a partial result; for class indices also the
+    /// first that is no class.
+    fn denominator(&mut self, call: &RowLoss<'_>, inputs: &Inputs) -> Result<Option<Tensor<u32>>> {
+        let op = call.op;
+        let Inputs { dims, targets, weight, position_weight, .. } = inputs;
+        match targets {
+            KernelTargets::Index(targets, ignored) => {
+                Ok(Some(self.sum_target_weights(op, targets, weight, position_weight, dims.classes, *ignored)?))
+            }
+            KernelTargets::Probabilities(_) if call.options.position_weight.is_none() => Ok(None),
+            KernelTargets::Probabilities(_) => {
+                let partials = self.reduce_values(op, position_weight)?;
+                Ok(Some(self.reduce_partials(op, partials)?))
+            }
+        }
     }
 
     /// One dispatch: the rows of some of the outer parts.
     fn row_loss_part(
         &mut self,
         call: &RowLoss<'_>,
-        dims: Classes,
+        inputs: &Inputs,
         outer: Range<u32>,
-        [losses, grad, weight, upstream]: [&Tensor<f32>; 4],
-        divisor: Divisor<'_>,
+        buffers: &Buffers,
     ) -> Result<()> {
+        let Inputs { dims, targets, weight, position_weight, .. } = inputs;
         let first = u64::from(outer.start) * u64::from(dims.inner);
         let count = (outer.end - outer.start) * dims.inner;
         let (start, len) = (u64::from(outer.start) * dims.part(), u64::from(count) * u64::from(dims.classes));
@@ -197,22 +306,22 @@ impl Recorder<'_> {
             true => self.whole(tensor),
             false => self.window(tensor, first, count.into()),
         };
+        let stride = |tensor: &Tensor<f32>| u32::from(!tensor.shape().is_empty());
         let input = elements(call.input);
-        let (targets, probabilities) = match call.targets {
-            Targets::Index(targets) => (Some(self.window(targets, first, count.into())), None),
-            Targets::Probabilities(targets) => (None, elements(targets)),
+        let (targets, probabilities, ignore_index) = match targets {
+            KernelTargets::Index(targets, ignored) => (Some(self.window(targets, first, count.into())), None, *ignored),
+            KernelTargets::Probabilities(targets) => (None, elements(targets), 0),
         };
         let weight_window = (!weight.is_empty()).then(|| self.whole(weight));
-        let upstream_window = one_a_row(upstream);
-        let (divisor, divisor_count, denominator) = match divisor {
-            Divisor::One => (0, 1.0, None),
-            Divisor::Count(count) => (1, as_f32(count), None),
-            Divisor::Sum(pair) => (2, 1.0, Some(self.whole(pair))),
-        };
-        let loss = self.window(losses, first, count.into());
-        let new_grad = (call.grad == Grad::New).then(|| elements(grad)).flatten();
+        let position_weight_window = one_a_row(position_weight);
+        let factor = (call.grad != Grad::No).then(|| one_a_row(&buffers.factor));
+        let losses = self.window(&buffers.losses, first, count.into());
+        let words = u64::from(WORDS);
+        let statistics = buffers.statistics.as_ref().map(|t| self.window(t, first * words, u64::from(count) * words));
+        let new_grad = (call.grad == Grad::New).then(|| elements(&buffers.grad)).flatten();
         let in_place = call.grad == Grad::InPlace && len > 0;
         let base = |window: Option<&Window>| window.map_or(0, |w| w.base);
+        let smoothing = call.options.label_smoothing;
         let params = Params {
             rows: count,
             classes: dims.classes,
@@ -221,50 +330,40 @@ impl Recorder<'_> {
             grad_base: base(if in_place { input.as_ref() } else { new_grad.as_ref() }),
             targets_base: base(targets.as_ref().or(probabilities.as_ref())),
             weight_base: base(weight_window.as_ref()),
-            losses_base: loss.base,
-            upstream_base: upstream_window.base,
-            denominator_base: base(denominator.as_ref()),
-            weight_stride: u32::from(!weight.shape().is_empty()),
-            upstream_stride: u32::from(!upstream.shape().is_empty()),
-            ignore_index: device_ignore_index(call.ignore_index),
-            divisor,
-            count: divisor_count,
-            label_smoothing: call.label_smoothing,
-        };
-        let kind = match call.targets {
-            Targets::Index(_) if call.label_smoothing == 0.0 => 0,
-            Targets::Index(_) => 1,
-            Targets::Probabilities(_) => 2,
+            weight_stride: stride(weight),
+            position_weight_base: position_weight_window.base,
+            position_weight_stride: stride(position_weight),
+            factor_base: base(factor.as_ref()),
+            factor_stride: stride(&buffers.factor),
+            losses_base: losses.base,
+            statistics_base: base(statistics.as_ref()),
+            ignore_index,
+            kept: narrow(1.0 - smoothing),
+            spread: narrow(smoothing / f64::from(dims.classes)),
+            logit_scale: narrow(call.options.logit_scale),
+            softcap: narrow(call.options.softcap.unwrap_or(1.0)),
+            z_loss: narrow(call.options.z_loss),
         };
         let workgroup = self.gpu().caps().workgroup_size();
         let lanes = lanes_per_row(self.gpu().caps(), dims.classes, dims.inner);
-        let constants = call.kernel.constants.iter().map(|&name| match name {
-            "WORKGROUP" => workgroup,
-            "LANES" => lanes,
-            "GRAD" => u32::from(call.grad != Grad::No),
-            _ => kind,
-        });
         let variant = Variant {
-            constants: constants.collect(),
+            constants: call.constants(workgroup, lanes),
             vec4: dims.inner == 1 && dims.classes.is_multiple_of(4),
             in_place,
             absent: 0,
         };
-        let slots: Vec<_> = call
-            .kernel
-            .bindings
-            .iter()
-            .map(|binding| match binding.name {
-                "targets" => targets.as_ref(),
-                "probabilities" => probabilities.as_ref(),
-                "weight" => weight_window.as_ref(),
-                "denominator" => denominator.as_ref(),
-                "upstream" => Some(&upstream_window),
-                "losses" => Some(&loss),
-                "grad" => new_grad.as_ref(),
-                _ => input.as_ref(),
-            })
-            .collect();
+        let slot = |binding: &Binding| match binding.name {
+            "targets" => targets.as_ref(),
+            "probabilities" => probabilities.as_ref(),
+            "weight" => weight_window.as_ref(),
+            "position_weight" => Some(&position_weight_window),
+            "factor" => factor.as_ref(),
+            "losses" => Some(&losses),
+            "grad" => new_grad.as_ref(),
+            "statistics" => statistics.as_ref(),
+            _ => input.as_ref(),
+        };
+        let slots: Vec<_> = call.kernel.bindings.iter().map(slot).collect();
         let groups = u64::from(count).div_ceil(u64::from(workgroup / lanes));
         self.dispatch(call.kernel, variant, &params, &slots, groups)
     }

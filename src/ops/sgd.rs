@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernel::{Kernel, Variant, params, read4, update4, wgsl};
-use crate::options::Sgd;
+use crate::options::{Sgd, narrow};
 use crate::plan::BLOCK;
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
@@ -148,10 +148,10 @@ impl Recorder<'_> {
                 grads_base: grad.base,
                 velocity_base: velocity.as_ref().map_or(0, |w| w.base),
                 first_step: first_step.into(),
-                lr: options.lr,
-                momentum: options.momentum,
-                intake: intake(options.dampening),
-                weight_decay: options.weight_decay,
+                lr: narrow(options.lr),
+                momentum: narrow(options.momentum),
+                intake: narrow(1.0 - options.dampening),
+                weight_decay: narrow(options.weight_decay),
                 sign: if options.maximize { -1.0 } else { 1.0 },
             };
             let variant = Variant { vec4: true, ..Variant::new(&[self.gpu().caps().workgroup_size(), kind]) };
@@ -163,10 +163,4 @@ impl Recorder<'_> {
         }
         Ok(())
     }
-}
-
-/// How much of a gradient goes into the velocity, rounded once.
-#[expect(clippy::cast_possible_truncation, reason = "rounding is meant")]
-fn intake(dampening: f32) -> f32 {
-    (1.0 - f64::from(dampening)) as f32
 }

@@ -9,7 +9,7 @@ use super::row_map::{BACKWARD_BINDINGS, BACKWARD_PARAMS, CONSTANTS, FORWARD_BIND
 
 pub(super) const FORWARD: Kernel = Kernel {
     label: "xent.softmax",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/rows", "lib/softmax", "lib/row_map", "softmax"],
+    source: wgsl!["lib/grid", "lib/numerics", "lib/rows", "lib/plain_logits", "lib/softmax", "lib/row_map", "softmax"],
     bindings: FORWARD_BINDINGS,
     params: FORWARD_PARAMS,
     constants: CONSTANTS,

@@ -15,6 +15,8 @@ use super::reduce::{by_blocks, pairs};
 pub enum Targets<'a> {
     /// A class for each row.
     Index(&'a Tensor<i32>),
+    /// A class for each row. An ignored index that no `u32` can be, such as the default, is `u32::MAX` here.
+    IndexU32(&'a Tensor<u32>),
     /// A probability for each class of each row, of the logits' shape. They need not sum to 1.
     Probabilities(&'a Tensor<f32>),
 }
@@ -25,9 +27,38 @@ impl<'a> From<&'a Tensor<i32>> for Targets<'a> {
     }
 }
 
+impl<'a> From<&'a Tensor<u32>> for Targets<'a> {
+    fn from(index: &'a Tensor<u32>) -> Self {
+        Self::IndexU32(index)
+    }
+}
+
 impl<'a> From<&'a Tensor<f32>> for Targets<'a> {
     fn from(probabilities: &'a Tensor<f32>) -> Self {
         Self::Probabilities(probabilities)
+    }
+}
+
+/// Targets as kernels take them.
+#[derive(Debug)]
+pub(super) enum KernelTargets {
+    /// Class indices, as `i32` bits, and the ignored one.
+    Index(Tensor<i32>, i32),
+    Probabilities(Tensor<f32>),
+}
+
+impl Targets<'_> {
+    pub(super) fn for_kernels(self, ignore_index: i64) -> KernelTargets {
+        match self {
+            Self::Index(index) => KernelTargets::Index(index.clone(), device_ignore_index(ignore_index)),
+            // Classes are below 2^31 in both, and every other number is equally wrong.
+            Self::IndexU32(index) => {
+                let ignored = u32::try_from(ignore_index).unwrap_or(u32::MAX).cast_signed();
+                let bits = Tensor::over(index.gpu(), index.storage().clone(), index.offset(), index.shape().clone());
+                KernelTargets::Index(bits, ignored)
+            }
+            Self::Probabilities(probabilities) => KernelTargets::Probabilities(probabilities.clone()),
+        }
     }
 }
 
@@ -39,6 +70,8 @@ params! {
         targets_base: u32,
         weight_base: u32,
         weight_stride: u32,
+        position_weight_base: u32,
+        position_weight_stride: u32,
         partials_base: u32,
         classes: u32,
         ignore_index: i32,
@@ -48,42 +81,56 @@ params! {
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.sum_target_weights",
     source: wgsl!["lib/grid", "lib/partials", "sum_target_weights"],
-    bindings: &[read("targets", "i32"), read("weight", "f32"), write("partials", "u32")],
+    bindings: &[
+        read("targets", "i32"),
+        read("weight", "f32"),
+        read("position_weight", "f32"),
+        write("partials", "u32"),
+    ],
     params: Params::FIELDS,
     constants: &["WORKGROUP"],
 };
 
 impl Recorder<'_> {
     /// Sums the weights of the targets that are not ignored and finds the first target that is no class: a partial result.
-    /// `weight` is a scalar, or has one element for each class.
+    /// `weight` is a scalar, or has one element for each class; `position_weight` is a scalar, or has one for each target.
     pub(super) fn sum_target_weights(
         &mut self,
         op: &'static str,
         targets: &Tensor<i32>,
         weight: &Tensor<f32>,
+        position_weight: &Tensor<f32>,
         classes: u32,
-        ignore_index: i64,
+        ignore_index: i32,
     ) -> Result<Tensor<u32>> {
         let partials = pairs(self, op, targets.count())?;
         for range in by_blocks(op, targets.count(), &[4]).ranges(self.gpu().caps())? {
             let count = range.end - range.start;
             let groups = u64::from(count.div_ceil(BLOCK));
             let from = self.window(targets, range.start.into(), count.into());
-            let weight_window = self.whole(weight);
+            let weight_window = (!weight.is_empty()).then(|| self.whole(weight));
+            let position_stride = u32::from(!position_weight.shape().is_empty());
+            let position_window = match position_stride {
+                0 => self.whole(position_weight),
+                _ => self.window(position_weight, range.start.into(), count.into()),
+            };
             let to = self.window(&partials, u64::from(range.start / BLOCK) * 2, groups * 2);
             let params = Params {
                 count,
                 first: range.start,
                 block: BLOCK,
                 targets_base: from.base,
-                weight_base: weight_window.base,
+                weight_base: weight_window.as_ref().map_or(0, |w| w.base),
                 weight_stride: u32::from(!weight.shape().is_empty()),
+                position_weight_base: position_window.base,
+                position_weight_stride: position_stride,
                 partials_base: to.base,
                 classes,
-                ignore_index: device_ignore_index(ignore_index),
+                ignore_index,
             };
             let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
-            self.dispatch(&KERNEL, variant, &params, &[Some(&from), Some(&weight_window), Some(&to)], groups)?;
+            let slots = [Some(&from), weight_window.as_ref(), Some(&position_window), Some(&to)];
+            self.dispatch(&KERNEL, variant, &params, &slots, groups)?;
         }
         self.reduce_partials(op, partials)
     }

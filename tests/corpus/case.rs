@@ -52,10 +52,6 @@ impl Case {
         self.text(key)?.parse().with_context(|| format!("{key:?} is no number"))
     }
 
-    pub(crate) fn narrow(&self, key: &str) -> Result<f32> {
-        Ok(self.number(key)? as f32)
-    }
-
     pub(crate) fn data(&self, name: &str) -> Result<&Data> {
         self.tensors.get(name).with_context(|| format!("no tensor {name:?}"))
     }
@@ -96,28 +92,29 @@ impl Case {
             "index" => self.text("ignore_index")?.parse()?,
             _ => CrossEntropy::default().ignore_index,
         };
-        let label_smoothing = self.narrow("label_smoothing")?;
+        let label_smoothing = self.number("label_smoothing")?;
         Ok(CrossEntropy {
             weight: self.weights("weight")?,
             reduction: self.reduction()?,
             ignore_index,
             label_smoothing,
+            ..CrossEntropy::DEFAULT
         })
     }
 
     pub(crate) fn nll(&self) -> Result<Nll> {
-        let CrossEntropy { weight, reduction, ignore_index, label_smoothing } = self.cross_entropy()?;
+        let CrossEntropy { weight, reduction, ignore_index, label_smoothing, .. } = self.cross_entropy()?;
         ensure!(label_smoothing == 0.0, "nll_loss has no label smoothing");
-        Ok(Nll { weight, reduction, ignore_index })
+        Ok(Nll { weight, reduction, ignore_index, ..Nll::default() })
     }
 
     pub(crate) fn sgd(&self) -> Result<Sgd> {
         let flag = |key| Ok::<_, anyhow::Error>(self.text(key)? == "1");
         Ok(Sgd {
-            lr: self.narrow("lr")?,
-            momentum: self.narrow("momentum")?,
-            dampening: self.narrow("dampening")?,
-            weight_decay: self.narrow("weight_decay")?,
+            lr: self.number("lr")?,
+            momentum: self.number("momentum")?,
+            dampening: self.number("dampening")?,
+            weight_decay: self.number("weight_decay")?,
             nesterov: flag("nesterov")?,
             maximize: flag("maximize")?,
         })

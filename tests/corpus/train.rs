@@ -95,7 +95,7 @@ impl<'a> GpuHeads<'a> {
             Ok(GpuHead { suffix, kind, classes, target, parameters })
         };
         let heads = heads_of(case)?.into_iter().map(head).collect::<Result<_>>()?;
-        Ok(Self { gpu, x: case.upload(gpu, "X")?, heads, sgd: Sgd { lr: case.narrow("lr")?, ..Sgd::default() } })
+        Ok(Self { gpu, x: case.upload(gpu, "X")?, heads, sgd: Sgd { lr: case.number("lr")?, ..Sgd::default() } })
     }
 }
 
@@ -150,7 +150,7 @@ impl<'a> CpuHeads<'a> {
             .into_iter()
             .map(|(suffix, ..)| Ok([init(format!("weight{suffix}_init"))?, init(format!("bias{suffix}_init"))?]))
             .collect::<Result<_>>()?;
-        Ok(Self { case, parameters, sgd: Sgd { lr: case.narrow("lr")?, ..Sgd::default() } })
+        Ok(Self { case, parameters, sgd: Sgd { lr: case.number("lr")?, ..Sgd::default() } })
     }
 }
 
@@ -176,7 +176,7 @@ impl Heads for CpuHeads<'_> {
                     out.grad = cpu::sigmoid_backward(&p, &out.grad)?;
                     out
                 }
-                _ => cpu::mse_backward(&z, &y.floats, &Mse::default(), None)?,
+                _ => cpu::mse_backward((&z, &[n, outputs]), (&y.floats, &y.shape), &Mse::default(), None)?,
             };
             let weight_grad = cpu::matmul(Layout::Tn, (&out.grad, [n, outputs]), (&x.floats, [n, inputs]), None)?;
             let grads = [weight_grad, cpu::column_sum(&out.grad, [n, outputs])?];

@@ -104,7 +104,7 @@ fn values() {
     );
     let logits = Tensor::from_slice(&gpu, [1, 2], &[0.0f32; 2]).unwrap();
     let y = Tensor::targets(&gpu, [1], &[0], 2, -100).unwrap();
-    for label_smoothing in [-0.1, 1.5, f32::NAN] {
+    for label_smoothing in [-0.1, 1.5, f64::NAN] {
         let options = CrossEntropy { label_smoothing, ..Default::default() };
         let message = format!("must be in 0..=1, got {label_smoothing}");
         let gpu_says = gpu.batch().cross_entropy(&logits, &y, &options).unwrap_err().to_string();
@@ -126,7 +126,7 @@ fn values() {
     let mut b = gpu.batch();
     for (options, message) in [
         (Sgd { lr: -1.0, ..Default::default() }, "sgd: lr must be at least 0, got -1"),
-        (Sgd { lr: f32::NAN, ..Default::default() }, "sgd: lr must be at least 0, got NaN"),
+        (Sgd { lr: f64::NAN, ..Default::default() }, "sgd: lr must be at least 0, got NaN"),
         (Sgd { momentum: -0.5, ..Default::default() }, "sgd: momentum must be at least 0, got -0.5"),
         (Sgd { weight_decay: -0.5, ..Default::default() }, "sgd: weight_decay must be at least 0, got -0.5"),
         (Sgd { nesterov: true, ..Default::default() }, "sgd: momentum must be above 0 with nesterov, got 0"),

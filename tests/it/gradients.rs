@@ -59,7 +59,30 @@ fn row_losses() -> Result<()> {
                 let grad = cpu::cross_entropy_backward(&x, shape, &probabilities, &ce, Some(&g))?.grad;
                 check("soft", &x, &g, &grad, |x| cpu::cross_entropy(x, shape, &probabilities, &ce).unwrap());
             }
-            let nll = Nll { weight, reduction, ignore_index: 77 };
+            let rows_shape: Vec<usize> =
+                shape.iter().enumerate().filter(|(d, _)| *d != class_dim).map(|(_, &size)| size).collect();
+            let position_weight = Some(xent::Weights::new(rows_shape, &random(10, rows, 1.0)).unwrap());
+            for beyond in [
+                CrossEntropy { position_weight: position_weight.clone(), ..ce.clone() },
+                CrossEntropy { logit_scale: 0.7, ..ce.clone() },
+                CrossEntropy { softcap: Some(2.0), logit_scale: 1.3, ..ce.clone() },
+                CrossEntropy { z_loss: 0.3, ..ce.clone() },
+                CrossEntropy {
+                    weight: weight.clone(),
+                    position_weight: position_weight.clone(),
+                    label_smoothing: 0.2,
+                    softcap: Some(4.0),
+                    z_loss: 0.1,
+                    ..ce.clone()
+                },
+            ] {
+                let grad = cpu::cross_entropy_backward(&x, shape, &targets, &beyond, Some(&g))?.grad;
+                check("beyond", &x, &g, &grad, |x| cpu::cross_entropy(x, shape, &targets, &beyond).unwrap());
+                let beyond = CrossEntropy { ignore_index: -100, ..beyond };
+                let grad = cpu::cross_entropy_backward(&x, shape, &probabilities, &beyond, Some(&g))?.grad;
+                check("beyond soft", &x, &g, &grad, |x| cpu::cross_entropy(x, shape, &probabilities, &beyond).unwrap());
+            }
+            let nll = Nll { weight, position_weight, reduction, ignore_index: 77 };
             let grad = cpu::nll_backward(&x, shape, &targets, &nll, Some(&g))?.grad;
             check("nll", &x, &g, &grad, |x| cpu::nll(x, shape, &targets, &nll).unwrap());
         }
@@ -95,9 +118,18 @@ fn elementwise_losses() -> Result<()> {
         let weighted = BceWithLogits { weight, pos_weight, reduction };
         let grad = cpu::bce_with_logits_backward(&x, &[3, 4], &y, &weighted, Some(&g))?.grad;
         check("weighted", &x, &g, &grad, |x| cpu::bce_with_logits(x, &[3, 4], &wide, &weighted).unwrap());
-        let mse = Mse { reduction };
-        let grad = cpu::mse_backward(&x, &y, &mse, Some(&g))?.grad;
-        check("mse", &x, &g, &grad, |x| cpu::mse(x, &wide, &mse).unwrap());
+        let mse = Mse { reduction, ..Default::default() };
+        let grad = cpu::mse_backward((&x, &[x.len()]), (&y, &[y.len()]), &mse, Some(&g))?.grad;
+        check("mse", &x, &g, &grad, |x| cpu::mse((x, &[x.len()]), (&wide, &[wide.len()]), &mse).unwrap());
+        let weight = Some(unit(6, x.len()).into());
+        let weighted = Mse { weight, ..mse.clone() };
+        let shapes = (&[x.len()][..], &[wide.len()][..]);
+        let grad = cpu::mse_backward((&x, shapes.0), (&y, shapes.1), &weighted, Some(&g))?.grad;
+        check("weighted mse", &x, &g, &grad, |x| cpu::mse((x, shapes.0), (&wide, shapes.1), &weighted).unwrap());
+        // [3, 1] and [4] broadcast to [3, 4].
+        let (few, few_targets) = (&x[..3], &y[..4]);
+        let grad = cpu::mse_backward((few, &[3, 1]), (few_targets, &[4]), &mse, Some(&g))?.grad;
+        check("broadcast mse", few, &g, &grad, |x| cpu::mse((x, &[3, 1]), (&wide[..4], &[4]), &mse).unwrap());
     }
     Ok(())
 }

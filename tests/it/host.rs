@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::common::*;
 use xent::wgpu;
-use xent::{CrossEntropy, Error, Layout, Momentum, Reduction, Sgd, Tensor};
+use xent::{CrossEntropy, Error, Layout, Momentum, Sgd, Tensor};
 
 #[test]
 fn records_into_the_callers_encoder_between_its_own_commands() {
@@ -52,7 +52,7 @@ fn scratch_of_a_recording_is_not_handed_out_before_it_is_submitted() {
     // The same kernels and the same scratch, but other parameters.
     let z = x.rows(0..3003).unwrap();
     let w = y.rows(0..3003).unwrap();
-    let options = xent::Mse { reduction: Reduction::Mean };
+    let options = xent::Mse::default();
     let [want_x, want_z] = eval(&gpu, |b| Ok([b.mse(&x, &y, &options)?, b.mse(&z, &w, &options)?]));
 
     // Recorded in one order, submitted in the other, results dropped in between.

@@ -76,7 +76,7 @@ fn elementwise() {
                 let o0 = b.bce_backward(&p, &y, &Bce { reduction, ..Default::default() }, None)?;
                 let o1 =
                     b.bce_with_logits_backward(&x, &y, &BceWithLogits { reduction, ..Default::default() }, None)?;
-                let o2 = b.mse_backward(&x, &y, &Mse { reduction }, None)?;
+                let o2 = b.mse_backward(&x, &y, &Mse { reduction, ..Default::default() }, None)?;
                 let relu = b.relu(&x)?;
                 let relu_grad = b.relu_backward(&relu, &y)?;
                 let sigmoid = b.sigmoid(&x)?;

@@ -4,6 +4,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "tests round to f32 on purpose")]
 
 mod common;
+mod cross_entropy;
 mod digits;
 mod errors;
 mod gradients;

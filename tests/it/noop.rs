@@ -29,8 +29,8 @@ fn record_everything(gpu: &Gpu, batch: &mut Batch) -> Result<()> {
         batch.bce_backward(&p, &p, &Bce { reduction, ..Default::default() }, None)?;
         batch.bce_with_logits(&p, &p, &BceWithLogits { reduction, ..Default::default() })?;
         batch.bce_with_logits_backward(&p, &p, &BceWithLogits { reduction, ..Default::default() }, None)?;
-        batch.mse(&p, &p, &Mse { reduction })?;
-        batch.mse_backward(&p, &p, &Mse { reduction }, None)?;
+        batch.mse(&p, &p, &Mse { reduction, ..Default::default() })?;
+        batch.mse_backward(&p, &p, &Mse { reduction, ..Default::default() }, None)?;
     }
     let log_probs = batch.log_softmax(&x, 1)?;
     batch.log_softmax_backward(&log_probs, &x, 1)?;

@@ -36,6 +36,7 @@ const FUNCTIONS: &[Function] = &[
     Function { name: "log1p_f32", exact: f64::ln_1p, bound: 2.0, from: -1.0, to: f32::MAX, flush: 0.0 },
     Function { name: "sigmoid_f32", exact: sigmoid, bound: 3.0, from: -104.5, to: 104.5, flush: 0.0 },
     Function { name: "softplus_f32", exact: softplus, bound: 3.0, from: -104.5, to: f32::MAX, flush: 0.0 },
+    Function { name: "tanh_f32", exact: f64::tanh, bound: 3.0, from: f32::MIN, to: f32::MAX, flush: 0.0 },
 ];
 
 /// Floats in the order of their values, as integers.

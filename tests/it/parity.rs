@@ -291,7 +291,7 @@ fn elementwise_losses() {
                     let (bce, logits, mse) = (
                         Bce { reduction, ..Default::default() },
                         BceWithLogits { reduction, ..Default::default() },
-                        Mse { reduction },
+                        Mse { reduction, ..Default::default() },
                     );
                     let [a, ag, b, bg, c, cg, f0, f1, f2] = eval(&gpu, |b| {
                         let o0 = b.bce_backward(&tp, &ty, &bce, g)?;
@@ -313,7 +313,7 @@ fn elementwise_losses() {
                     let want = cpu::bce_with_logits_backward(&x, &[x.len()], &y, &logits, host).unwrap();
                     close(&format!("bce_with_logits {what}"), &b, &want.loss, 1e-6, 1e-7);
                     close(&format!("bce_with_logits grad {what}"), &bg, &want.grad, 1e-6, 3e-7 * scale);
-                    let want = cpu::mse_backward(&x, &y, &mse, host).unwrap();
+                    let want = cpu::mse_backward((&x, &[len]), (&y, &[len]), &mse, host).unwrap();
                     close(&format!("mse {what}"), &c, &want.loss, 1e-6, 1e-12);
                     close(&format!("mse grad {what}"), &cg, &want.grad, 1e-6, 1e-12);
                 }

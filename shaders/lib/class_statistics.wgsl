@@ -1,0 +1,76 @@
+// What a row's softmax says besides the loss: its entropy and its classes. A sweep over the row of its own.
+
+struct ClassStatistics {
+    // The sum of p_c (m - z_c): the entropy without the log of the sum.
+    spread: f32,
+    // The first class with the largest logit, and the first with the largest of the target's probabilities; NONE if there is none.
+    predicted: u32,
+    likely: u32,
+    likely_probability: f32,
+}
+
+const NONE: u32 = 0xffffffffu;
+
+var<workgroup> shared_classes: array<vec4<u32>, WORKGROUP>;
+
+fn put_classes(thread: u32, s: ClassStatistics) {
+    let numbers = bitcast<vec2<u32>>(vec2<f32>(s.spread, s.likely_probability));
+    shared_classes[thread] = vec4<u32>(numbers.x, s.predicted, s.likely, numbers.y);
+}
+
+fn get_classes(thread: u32) -> ClassStatistics {
+    let s = shared_classes[thread];
+    return ClassStatistics(bitcast<f32>(s.x), s.y, s.z, bitcast<f32>(s.w));
+}
+
+fn merge_classes(a: ClassStatistics, b: ClassStatistics) -> ClassStatistics {
+    let larger = b.likely_probability > a.likely_probability;
+    let first = b.likely_probability == a.likely_probability && b.likely < a.likely;
+    var s = a;
+    if (b.likely != NONE && (a.likely == NONE || larger || first)) {
+        s = b;
+    }
+    return ClassStatistics(a.spread + b.spread, min(a.predicted, b.predicted), s.likely, s.likely_probability);
+}
+
+// The sum of e_c * (m - z_c), of which those with e_c = 0 are 0 even if z_c is -infinity.
+fn spread4(e: vec4<f32>, d: vec4<f32>) -> f32 {
+    let product = select(-e * d, vec4<f32>(0.0), e == vec4<f32>(0.0));
+    return (product.x + product.y) + (product.z + product.w);
+}
+
+// The statistics of the whole row, the same for all its threads. Every thread of the workgroup takes part. `at` is where the row's
+// probabilities begin, if it has any.
+fn class_statistics(row: Row, thread: u32, classes: u32, stats: RowStats, at: u32) -> ClassStatistics {
+    var mine = ClassStatistics(0.0, NONE, NONE, 0.0);
+    for (var c = row.lane * 4u; c < classes; c += LANES * 4u) {
+        let x = logits_quad(row.start, c, classes, params.inner);
+        let d = gap4(x, stats.max);
+        mine.spread += spread4(exp4_nonpositive(d), d);
+        for (var k = 0u; k < min(4u, classes - c); k++) {
+            if (x[k] == stats.max) {
+                mine.predicted = min(mine.predicted, c + k);
+            }
+            if (TARGETS == 2u) {
+                let q = load_probabilities(at + (c + k) * params.inner);
+                if (mine.likely == NONE || q > mine.likely_probability) {
+                    mine.likely = c + k;
+                    mine.likely_probability = q;
+                }
+            }
+        }
+    }
+    if (LANES > 1u) {
+        put_classes(thread, mine);
+        for (var distance = LANES / 2u; distance > 0u; distance /= 2u) {
+            workgroupBarrier();
+            if (row.lane < distance) {
+                put_classes(thread, merge_classes(get_classes(thread), get_classes(thread + distance)));
+            }
+        }
+        workgroupBarrier();
+        mine = get_classes(thread - row.lane);
+    }
+    mine.spread /= stats.ties + stats.rest;
+    return mine;
+}

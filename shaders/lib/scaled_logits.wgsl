@@ -1,0 +1,51 @@
+// Logits that are scaled and soft-capped: z = cap * tanh(scale * x / cap). Both factors are positive, so z rises with x.
+
+// 0: z = x; 1: z = scale * x; 2: capped too.
+override LOGITS: u32;
+
+// A cap makes infinite logits finite. What lies past a row's end stays -infinity.
+fn admit4(x: vec4<f32>) -> vec4<f32> {
+    if (LOGITS != 2u) {
+        return x;
+    }
+    let bits = bitcast<vec4<u32>>(x);
+    let below = select(x, vec4<f32>(-LOWEST), bits == vec4<u32>(0x7f800000u));
+    return select(below, vec4<f32>(LOWEST), bits == vec4<u32>(0xff800000u));
+}
+
+fn tanh4(x: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(tanh_f32(x.x), tanh_f32(x.y), tanh_f32(x.z), tanh_f32(x.w));
+}
+
+// What the hyperbolic tangent of a capped logit is taken of.
+fn over_cap(x: vec4<f32>) -> vec4<f32> {
+    return params.logit_scale * x / params.softcap;
+}
+
+fn scaled4(x: vec4<f32>) -> vec4<f32> {
+    if (LOGITS == 0u) {
+        return x;
+    }
+    if (LOGITS == 1u) {
+        return params.logit_scale * x;
+    }
+    return params.softcap * tanh4(over_cap(x));
+}
+
+fn gap4(x: vec4<f32>, m: f32) -> vec4<f32> {
+    if (LOGITS != 2u) {
+        // The difference comes first: it is exactly 0 where x is m.
+        return select(x - m, params.logit_scale * (x - m), LOGITS == 1u);
+    }
+    let z = scaled4(x) - scaled4(vec4<f32>(m)).x;
+    return select(z, vec4<f32>(-infinity()), bitcast<vec4<u32>>(x) == vec4<u32>(0xff800000u));
+}
+
+// The slopes dz/dx: with a cap scale * (1 - tanh^2), formed without cancellation.
+fn slope4(x: vec4<f32>) -> vec4<f32> {
+    if (LOGITS != 2u) {
+        return vec4<f32>(select(1.0, params.logit_scale, LOGITS == 1u));
+    }
+    let e = exp4_nonpositive(-2.0 * abs(over_cap(x)));
+    return params.logit_scale * (4.0 * e / ((1.0 + e) * (1.0 + e)));
+}

@@ -1,0 +1,70 @@
+use super::cross_entropy::{Outcome, Rows, Targets, rows};
+use super::log_softmax::row_log_sum;
+use crate::error::Result;
+use crate::options::CrossEntropy;
+
+/// What the softmax of each row says besides its loss; see [`crate::Statistics`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statistics {
+    /// The log of the sum of `exp(z_c)`.
+    pub log_sum_exp: Vec<f64>,
+    /// The log-probability of the target, or of the class with the largest probability; 0 where the row is ignored.
+    pub target_log_prob: Vec<f64>,
+    /// The entropy of the softmax, in nats.
+    pub entropy: Vec<f64>,
+    /// The class with the largest logit, the first of equals; -1 where the row has no softmax.
+    pub predicted: Vec<i64>,
+    /// In how many rows the target is predicted.
+    pub correct: usize,
+    /// How many rows are not ignored.
+    pub counted: usize,
+}
+
+/// The statistics of [`cross_entropy`](super::cross_entropy)'s rows.
+///
+/// # Errors
+/// As [`cross_entropy`](super::cross_entropy).
+pub fn cross_entropy_statistics<'a, T: Copy + Into<f64>>(
+    logits: &[T],
+    shape: &[usize],
+    targets: impl Into<Targets<'a>>,
+    options: &CrossEntropy,
+) -> Result<Statistics> {
+    let targets = targets.into();
+    let Rows { dims, logits: z, outcomes } = rows("cpu::cross_entropy_statistics", logits, shape, targets, options)?;
+    let nothing = vec![0.0; outcomes.len()];
+    let mut out = Statistics {
+        log_sum_exp: nothing.clone(),
+        target_log_prob: nothing.clone(),
+        entropy: nothing,
+        predicted: vec![-1; outcomes.len()],
+        correct: 0,
+        counted: 0,
+    };
+    for (row, &outcome) in outcomes.iter().enumerate() {
+        let values = || dims.row(row).map(|i| z[i].value);
+        let (max, log_sum) = row_log_sum(values());
+        out.log_sum_exp[row] = max + log_sum;
+        let terms = values().map(|z| (z - max) - log_sum).map(|log_prob| match log_prob {
+            f64::NEG_INFINITY => 0.0,
+            _ => log_prob.exp() * -log_prob,
+        });
+        out.entropy[row] = if max.is_nan() { f64::NAN } else { terms.sum() };
+        let predicted = values().position(|z| z == max);
+        out.predicted[row] = predicted.and_then(|class| i64::try_from(class).ok()).unwrap_or(-1);
+        let target = match (outcome, targets) {
+            (Outcome::Ignored, _) => continue,
+            (Outcome::Class(class), _) => Some(class),
+            (_, Targets::Probabilities(q)) => {
+                let classes = dims.row(row).map(|i| q[i]).enumerate();
+                classes.reduce(|best, next| if next.1 > best.1 { next } else { best }).map(|(class, _)| class)
+            }
+            (_, Targets::Index(_)) => None,
+        };
+        let log_prob = target.and_then(|class| values().nth(class)).map_or(f64::NAN, |z| (z - max) - log_sum);
+        out.target_log_prob[row] = log_prob;
+        out.counted += 1;
+        out.correct += usize::from(predicted.is_some() && predicted == target);
+    }
+    Ok(out)
+}

@@ -1,0 +1,120 @@
+//! What rows' softmax says besides the loss.
+
+use crate::error::Result;
+use crate::kernel::{Kernel, Variant, params, read, wgsl, write};
+use crate::plan::Cut;
+use crate::recorder::Recorder;
+use crate::tensor::{Check, Shape, Tensor};
+
+use super::reduce::COUNTS;
+
+/// What the softmax of each row says besides its loss. All of it is of the logits as they are scaled and capped, and without class
+/// weights, smoothing and position weights. The tensors have one element for each row: the logits' shape without its classes.
+///
+/// A row without a softmax (it holds NaN or +infinity, or nothing but -infinity) has NaN, and the class -1.
+#[derive(Clone, Debug)]
+pub struct Statistics {
+    /// The log of the sum of `exp(z_c)`.
+    pub log_sum_exp: Tensor<f32>,
+    /// The log-probability of the target; with probabilities that of the class with the largest (the first of equals). 0 where the
+    /// row is ignored.
+    pub target_log_prob: Tensor<f32>,
+    /// The entropy of the softmax: minus the sum of `p_c log p_c`, in nats.
+    pub entropy: Tensor<f32>,
+    /// The class with the largest logit, the first of equals.
+    pub predicted: Tensor<i32>,
+    /// A scalar: in how many rows the target (as for `target_log_prob`) is predicted. Ignored rows do not count.
+    pub correct: Tensor<u32>,
+    /// A scalar: the rows that are not ignored. `correct / counted` is the accuracy.
+    pub counted: Tensor<u32>,
+}
+
+/// Words that a row's statistics have in the kernel's output.
+pub(super) const WORDS: u32 = 5;
+
+/// Rows that a workgroup counts: their words fit the smallest binding.
+const BLOCK: u32 = 512;
+
+params! {
+    struct Params {
+        count: u32,
+        block: u32,
+        statistics_base: u32,
+        log_sum_exp_base: u32,
+        target_log_prob_base: u32,
+        entropy_base: u32,
+        predicted_base: u32,
+        partials_base: u32,
+    }
+}
+
+pub(super) const KERNEL: Kernel = Kernel {
+    label: "xent.row_statistics",
+    source: wgsl!["lib/grid", "lib/counts", "row_statistics"],
+    bindings: &[
+        read("statistics", "u32"),
+        write("log_sum_exp", "f32"),
+        write("target_log_prob", "f32"),
+        write("entropy", "f32"),
+        write("predicted", "i32"),
+        write("partials", "u32"),
+    ],
+    params: Params::FIELDS,
+    constants: &["WORKGROUP"],
+};
+
+impl Recorder<'_> {
+    /// Takes the rows' statistics, `WORDS` for each, apart. `check` is that of the targets.
+    pub(super) fn row_statistics(
+        &mut self,
+        op: &'static str,
+        words: &Tensor<u32>,
+        rows: &Shape,
+        check: Option<&Check>,
+    ) -> Result<Statistics> {
+        let count = words.count() / WORDS;
+        let (log_sum_exp, target_log_prob) = (self.output(op, rows.clone())?, self.output(op, rows.clone())?);
+        let (entropy, predicted) = (self.output(op, rows.clone())?, self.output(op, rows.clone())?);
+        let partials: Tensor<u32> = self.output(op, [count.div_ceil(BLOCK) as usize, 2])?;
+        let cut = Cut { op, rows: count, row_bytes: &[u64::from(WORDS) * 4], granule: BLOCK, groups_per_granule: 1 };
+        for range in cut.ranges(self.gpu().caps())? {
+            let (first, len) = (u64::from(range.start), u64::from(range.end - range.start));
+            let groups = len.div_ceil(BLOCK.into());
+            let from = self.window(words, first * u64::from(WORDS), len * u64::from(WORDS));
+            let outputs = [
+                self.window(&log_sum_exp, first, len),
+                self.window(&target_log_prob, first, len),
+                self.window(&entropy, first, len),
+                self.window(&predicted, first, len),
+                self.window(&partials, first / u64::from(BLOCK) * 2, groups * 2),
+            ];
+            let [log_sum_exp_base, target_log_prob_base, entropy_base, predicted_base, partials_base] =
+                outputs.each_ref().map(|window| window.base);
+            let params = Params {
+                count: range.end - range.start,
+                block: BLOCK,
+                statistics_base: from.base,
+                log_sum_exp_base,
+                target_log_prob_base,
+                entropy_base,
+                predicted_base,
+                partials_base,
+            };
+            let slots: Vec<_> = std::iter::once(Some(&from)).chain(outputs.iter().map(Some)).collect();
+            let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
+            self.dispatch(&KERNEL, variant, &params, &slots, groups)?;
+        }
+        let counts = match self.reduce_pairs(op, &COUNTS, partials)? {
+            none if none.is_empty() => Tensor::zeros(self.gpu(), [2])?,
+            counts => counts,
+        };
+        Ok(Statistics {
+            log_sum_exp,
+            target_log_prob: target_log_prob.with_check(check.cloned()),
+            entropy,
+            predicted,
+            correct: counts.part(0, Shape::default()).with_check(check.cloned()),
+            counted: counts.part(1, Shape::default()).with_check(check.cloned()),
+        })
+    }
+}

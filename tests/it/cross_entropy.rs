@@ -1,0 +1,390 @@
+//! Cross-entropy's options beyond PyTorch's, alone and together, and the statistics that come with the loss.
+
+use crate::common::*;
+use xent::{
+    CrossEntropy, CrossEntropyRequest, Error, Gpu, Grad, Nll, Reduction, Statistics, Targets, Tensor, Weights, cpu,
+};
+
+const REDUCTIONS: [Reduction; 3] = [Reduction::None, Reduction::Mean, Reduction::Sum];
+
+/// Rows shorter and longer than every tier, inner dimensions, one row alone, nothing.
+const SHAPES: &[&[usize]] =
+    &[&[7], &[1, 1], &[70, 10], &[4, 33], &[5, 255], &[3, 2052], &[2, 6, 5], &[3, 40, 2, 2], &[0, 4], &[3, 0]];
+
+/// Options that differ from the defaults in every way, in turn and together, for rows of this shape.
+fn variants(classes: usize, rows: &[usize]) -> Vec<CrossEntropy> {
+    let len: usize = rows.iter().product();
+    // Some positions count nothing, some against.
+    let mut weights = random(11, len, 2.0);
+    weights.iter_mut().skip(2).step_by(4).for_each(|w| *w = 0.0);
+    let position_weight = Some(Weights::new(rows, &weights).unwrap());
+    let weight = Some(unit(12, classes).into());
+    let base = CrossEntropy::default();
+    vec![
+        CrossEntropy { position_weight: position_weight.clone(), ..base.clone() },
+        CrossEntropy { logit_scale: 0.37, ..base.clone() },
+        CrossEntropy { softcap: Some(3.0), ..base.clone() },
+        CrossEntropy { softcap: Some(30.0), logit_scale: 2.5, ..base.clone() },
+        CrossEntropy { z_loss: 0.25, ..base.clone() },
+        CrossEntropy {
+            weight: weight.clone(),
+            position_weight: position_weight.clone(),
+            label_smoothing: 0.1,
+            logit_scale: 1.5,
+            softcap: Some(8.0),
+            z_loss: 0.01,
+            ..base.clone()
+        },
+        CrossEntropy { weight, position_weight, z_loss: 1e-3, logit_scale: 3.0, ..base },
+    ]
+}
+
+struct Case {
+    shape: Vec<usize>,
+    rows: Vec<usize>,
+    classes: usize,
+    logits: Vec<f32>,
+    index: Vec<i64>,
+    probabilities: Vec<f32>,
+}
+
+impl Case {
+    fn new(shape: &[usize]) -> Self {
+        let mut rows = shape.to_vec();
+        let classes = rows.remove(usize::from(rows.len() > 1));
+        let len: usize = shape.iter().product();
+        let mut index = labels(3, rows.iter().product(), classes.max(1));
+        index.iter_mut().skip(1).step_by(5).for_each(|target| *target = -100);
+        if classes == 0 {
+            index.fill(-100);
+        }
+        let (logits, probabilities) = (random(2, len, 5.0), unit(4, len));
+        Self { shape: shape.to_vec(), rows, classes, logits, index, probabilities }
+    }
+
+    fn upload(&self, gpu: &Gpu) -> (Tensor<f32>, Tensor<i32>, Tensor<f32>) {
+        (
+            Tensor::from_slice(gpu, &self.shape[..], &self.logits).unwrap(),
+            Tensor::targets(gpu, &self.rows[..], &self.index, self.classes, -100).unwrap(),
+            Tensor::from_slice(gpu, &self.shape[..], &self.probabilities).unwrap(),
+        )
+    }
+
+    fn cpu_targets(&self, kind: usize) -> cpu::Targets<'_> {
+        if kind == 0 { (&self.index).into() } else { (&self.probabilities).into() }
+    }
+}
+
+/// What a capped logit's rounding costs: the hyperbolic tangent is good to 3 ulp, and is multiplied with the cap.
+fn absolute(options: &CrossEntropy) -> f64 {
+    2e-6 + 4e-7 * options.softcap.unwrap_or(0.0)
+}
+
+#[test]
+fn options_agree_with_the_reference() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu).into_iter().chain(tiny(&gpu)) {
+        for &shape in SHAPES {
+            let case = Case::new(shape);
+            let (x, y, q) = case.upload(&gpu);
+            for (number, options) in variants(case.classes, &case.rows).into_iter().enumerate() {
+                for reduction in REDUCTIONS {
+                    let options = CrossEntropy { reduction, ..options.clone() };
+                    for (kind, targets) in [Targets::Index(&y), Targets::Probabilities(&q)].into_iter().enumerate() {
+                        let what = format!("{shape:?} options {number} {reduction:?} targets {kind} {:?}", gpu.caps());
+                        let in_place = Tensor::from_slice(&gpu, shape, &case.logits).unwrap();
+                        let [loss, grad, forward, loss_in_place, grad_in_place] = eval(&gpu, |b| {
+                            let out = b.cross_entropy_backward(&x, targets, &options, None)?;
+                            let forward = b.cross_entropy(&x, targets, &options)?;
+                            let loss = b.cross_entropy_backward_in_place(&in_place, targets, &options, None)?;
+                            Ok([out.loss, out.grad, forward, loss, in_place.clone()])
+                        });
+                        same_bits(&what, &loss, &forward);
+                        same_bits(&what, &loss, &loss_in_place);
+                        same_bits(&what, &grad, &grad_in_place);
+                        let want =
+                            cpu::cross_entropy_backward(&case.logits, shape, case.cpu_targets(kind), &options, None)
+                                .unwrap();
+                        // With probabilities, terms of the size of half the classes cancel.
+                        let terms = if kind == 0 { 4.0 } else { 4.0 + case.classes as f64 };
+                        // A mean's denominator may be small, because positions count against each other.
+                        let largest = want.loss.iter().fold(1.0, |m: f64, v| m.max(v.abs()));
+                        let abs = absolute(&options) * terms * largest;
+                        close(&format!("loss {what}"), &loss, &want.loss, 4e-6, abs);
+                        close(&format!("grad {what}"), &grad, &want.grad, 1e-5, abs);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nll_takes_position_weights() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        for &shape in SHAPES {
+            let case = Case::new(shape);
+            let (x, y, _) = case.upload(&gpu);
+            let CrossEntropy { weight, position_weight, .. } = variants(case.classes, &case.rows)[6].clone();
+            for reduction in REDUCTIONS {
+                let (weight, position_weight) = (weight.clone(), position_weight.clone());
+                let options = Nll { weight, position_weight, reduction, ..Nll::default() };
+                let [loss, grad] = eval(&gpu, |b| {
+                    let out = b.nll_backward(&x, &y, &options, None)?;
+                    Ok([out.loss, out.grad])
+                });
+                let want = cpu::nll_backward(&case.logits, shape, &case.index, &options, None).unwrap();
+                close(&format!("{shape:?}"), &loss, &want.loss, 2e-6, 2e-6);
+                close(&format!("grad {shape:?}"), &grad, &want.grad, 2e-6, 1e-9);
+            }
+        }
+    }
+}
+
+/// The statistics' values, read back together with the loss and, if there is one, the gradient.
+struct Values {
+    floats: [Vec<f32>; 3],
+    predicted: Vec<i32>,
+    counts: [Vec<u32>; 2],
+    loss: Vec<f32>,
+    grad: Option<Vec<f32>>,
+}
+
+fn values(gpu: &Gpu, x: &Tensor<f32>, targets: Targets<'_>, options: &CrossEntropy, grad: Grad) -> Values {
+    let mut batch = gpu.batch();
+    let request = CrossEntropyRequest { grad, statistics: true, ..Default::default() };
+    let out = batch.cross_entropy_with(x, targets, options, request).unwrap();
+    let Statistics { log_sum_exp, target_log_prob, entropy, predicted, correct, counted } = out.statistics.unwrap();
+    let floats = [log_sum_exp, target_log_prob, entropy].map(|t| batch.read(&t).unwrap());
+    let mut predicted = batch.read(&predicted).unwrap();
+    let counts = [correct, counted].map(|t| batch.read(&t).unwrap());
+    let mut loss = batch.read(&out.loss).unwrap();
+    let mut grad = out.grad.map(|grad| batch.read(&grad).unwrap());
+    batch.submit().unwrap();
+    Values {
+        floats: floats.map(|mut t| t.wait(TIMEOUT).unwrap()),
+        predicted: predicted.wait(TIMEOUT).unwrap(),
+        counts: counts.map(|mut t| t.wait(TIMEOUT).unwrap()),
+        loss: loss.wait(TIMEOUT).unwrap(),
+        grad: grad.as_mut().map(|t| t.wait(TIMEOUT).unwrap()),
+    }
+}
+
+#[track_caller]
+fn same_as_reference(what: &str, got: &Values, want: &cpu::Statistics, abs: f64) {
+    close(&format!("log_sum_exp {what}"), &got.floats[0], &want.log_sum_exp, 1e-6, abs);
+    close(&format!("target_log_prob {what}"), &got.floats[1], &want.target_log_prob, 1e-6, abs);
+    close(&format!("entropy {what}"), &got.floats[2], &want.entropy, 2e-6, abs);
+    let predicted: Vec<i64> = got.predicted.iter().copied().map(i64::from).collect();
+    assert_eq!(predicted, want.predicted, "predicted {what}");
+    assert_eq!(got.counts, [vec![want.correct as u32], vec![want.counted as u32]], "correct, counted {what}");
+}
+
+#[test]
+fn statistics_agree_with_the_reference() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu).into_iter().chain(tiny(&gpu)) {
+        // Many rows: their counts are summed in several levels.
+        for &shape in SHAPES.iter().chain(&[&[70_001, 3][..]]) {
+            let case = Case::new(shape);
+            let (x, y, q) = case.upload(&gpu);
+            let variants = variants(case.classes, &case.rows);
+            let few = [CrossEntropy::default(), variants[if shape[0] > 1000 { 0 } else { 5 }].clone()];
+            for (number, options) in few.into_iter().enumerate() {
+                for (kind, targets) in [Targets::Index(&y), Targets::Probabilities(&q)].into_iter().enumerate() {
+                    let what = format!("{shape:?} options {number} targets {kind} {:?}", gpu.caps());
+                    let logits = &case.logits;
+                    let want = cpu::cross_entropy_statistics(logits, shape, case.cpu_targets(kind), &options).unwrap();
+                    let [plain, plain_grad] = eval(&gpu, |b| {
+                        let out = b.cross_entropy_backward(&x, targets, &options, None)?;
+                        Ok([out.loss, out.grad])
+                    });
+                    for grad in [Grad::No, Grad::New, Grad::InPlace] {
+                        let x = Tensor::from_slice(&gpu, shape, logits).unwrap();
+                        let got = values(&gpu, &x, targets, &options, grad);
+                        same_as_reference(&what, &got, &want, absolute(&options));
+                        same_bits(&what, &got.loss, &plain);
+                        assert_eq!(got.grad.is_some(), grad != Grad::No);
+                        if let Some(grad) = got.grad {
+                            same_bits(&what, &grad, &plain_grad);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn statistics_of_ties_and_of_rows_without_a_softmax() {
+    let Some(gpu) = gpu() else { return };
+    let (inf, nan) = (f32::INFINITY, f32::NAN);
+    for gpu in families(&gpu) {
+        for classes in [4usize, 50, 3000] {
+            let mut logits = vec![0.5; 7 * classes];
+            // Equal everywhere: the first class, and the largest entropy there is.
+            logits[classes + 2] = nan;
+            logits[2 * classes + 2] = inf;
+            logits[3 * classes..4 * classes].fill(-inf);
+            // A masked class, two that tie, and one certain.
+            logits[4 * classes + 1] = -inf;
+            logits[5 * classes + classes - 1] = 7.0;
+            logits[5 * classes + 1] = 7.0;
+            logits[6 * classes + 3] = 80.0;
+            let (shape, index) = ([7, classes], vec![0, 1, 2, 3, -100, 1, 3]);
+            let x = Tensor::from_slice(&gpu, shape, &logits).unwrap();
+            let y = Tensor::targets(&gpu, [7], &index, classes, -100).unwrap();
+            let options = CrossEntropy::default();
+            let got = values(&gpu, &x, (&y).into(), &options, Grad::No);
+            let want = cpu::cross_entropy_statistics(&logits, &shape, &index, &options).unwrap();
+            same_as_reference(&format!("{classes} classes"), &got, &want, 1e-37);
+            // What the reference says, said once by hand.
+            assert_eq!(got.predicted, [0, -1, -1, -1, 0, 1, 3]);
+            assert_eq!(got.counts, [vec![3], vec![6]]);
+            assert!(got.floats.iter().all(|v| v[1].is_nan() && v[2].is_nan() && v[3].is_nan()));
+            assert_eq!(got.floats[1][4], 0.0, "an ignored row");
+            assert!(got.floats[2][6] > 0.0 && got.floats[2][6] < 1e-28, "a certain row has little entropy");
+        }
+    }
+}
+
+#[test]
+fn a_position_of_weight_0_is_ignored_whatever_it_holds() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        for classes in [3usize, 70] {
+            let mut logits = random(1, 4 * classes, 2.0);
+            logits[classes] = f32::NAN;
+            logits[2 * classes..3 * classes].fill(f32::NEG_INFINITY);
+            let position_weight: Option<Weights> = Some([2.0, 0.0, -0.0, -0.5].into());
+            let shape = [4, classes];
+            let x = Tensor::from_slice(&gpu, shape, &logits).unwrap();
+            // The target of an ignored position is not looked at.
+            let targets = [0, i32::MAX, 1, 2];
+            let y = Tensor::<i32>::from_slice(&gpu, [4], &targets).unwrap();
+            let probabilities = unit(2, 4 * classes);
+            let q = Tensor::from_slice(&gpu, shape, &probabilities).unwrap();
+            let index = targets.map(i64::from);
+            for z_loss in [0.0, 0.1] {
+                let options =
+                    CrossEntropy { position_weight: position_weight.clone(), z_loss, ..CrossEntropy::default() };
+                let nll = Nll { position_weight: position_weight.clone(), ..Nll::default() };
+                let [loss, grad, soft, soft_grad, nll, nll_grad] = eval(&gpu, |b| {
+                    let out = b.cross_entropy_backward(&x, &y, &options, None)?;
+                    let soft = b.cross_entropy_backward(&x, &q, &options, None)?;
+                    let nll = b.nll_backward(&x, &y, &nll, None)?;
+                    Ok([out.loss, out.grad, soft.loss, soft.grad, nll.loss, nll.grad])
+                });
+                let want = cpu::cross_entropy_backward(&logits, &shape, &index, &options, None).unwrap();
+                close("loss", &loss, &want.loss, 1e-6, 1e-6);
+                close("grad", &grad, &want.grad, 2e-6, 1e-6);
+                let want = cpu::cross_entropy_backward(&logits, &shape, &probabilities, &options, None).unwrap();
+                close("soft", &soft, &want.loss, 1e-6, 1e-5);
+                close("soft grad", &soft_grad, &want.grad, 2e-6, 1e-5);
+                assert!(loss[0].is_finite() && soft[0].is_finite() && nll[0].is_finite());
+                for grad in [grad, soft_grad, nll_grad] {
+                    assert!(grad[classes..3 * classes].iter().all(|g| g.to_bits() == 0), "exactly 0");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cap_makes_infinite_logits_finite() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        for classes in [4usize, 5, 50, 3001] {
+            let mut logits = random(1, 6 * classes, 2.0);
+            logits[1] = f32::INFINITY;
+            logits[classes + 1] = f32::NEG_INFINITY;
+            logits[2 * classes..3 * classes].fill(f32::NEG_INFINITY);
+            logits[3 * classes..4 * classes].fill(f32::MAX);
+            logits[4 * classes + 3] = f32::NAN;
+            logits[5 * classes] = -f32::NAN;
+            let shape = [6, classes];
+            let index = [1; 6];
+            let x = Tensor::from_slice(&gpu, shape, &logits).unwrap();
+            let y = Tensor::targets(&gpu, [6], &index, classes, -100).unwrap();
+            let options = CrossEntropy { softcap: Some(2.0), logit_scale: 3.0, z_loss: 0.1, ..CrossEntropy::default() };
+            let options = CrossEntropy { reduction: Reduction::None, ..options };
+            let [loss, grad] = eval(&gpu, |b| {
+                let out = b.cross_entropy_backward(&x, &y, &options, None)?;
+                Ok([out.loss, out.grad])
+            });
+            let want = cpu::cross_entropy_backward(&logits, &shape, &index, &options, None).unwrap();
+            close("loss", &loss, &want.loss, 2e-6, 2e-6);
+            close("grad", &grad, &want.grad, 1e-5, 2e-6);
+            assert!(loss[..4].iter().all(|loss| loss.is_finite()) && loss[4].is_nan() && loss[5].is_nan());
+        }
+    }
+}
+
+/// The slope of a capped logit keeps its digits where the hyperbolic tangent is near 1.
+#[test]
+fn the_gradient_of_a_saturated_logit_keeps_its_digits() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        let logits: Vec<f32> = (0..64).map(|i| i as f32).collect();
+        let options = CrossEntropy { softcap: Some(2.0), ..CrossEntropy::default() };
+        let x = Tensor::from_slice(&gpu, [1, 64], &logits).unwrap();
+        let y = Tensor::targets(&gpu, [1], &[5], 64, -100).unwrap();
+        let [grad] = eval(&gpu, |b| Ok([b.cross_entropy_backward(&x, &y, &options, None)?.grad]));
+        let want = cpu::cross_entropy_backward(&logits, &[1, 64], &[5], &options, None).unwrap();
+        close("grad", &grad, &want.grad, 2e-5, 1e-37);
+    }
+}
+
+#[test]
+fn targets_may_be_u32() {
+    let Some(gpu) = gpu() else { return };
+    let logits = random(1, 12, 2.0);
+    let x = Tensor::from_slice(&gpu, [4, 3], &logits).unwrap();
+    let u32s = |values: [u32; 4]| Tensor::<u32>::from_slice(&gpu, [4], &values).unwrap();
+    for (ignore_index, raw, index) in [
+        (-100, [2, u32::MAX, 0, 1], [2, -100, 0, 1]),
+        (1, [2, 0, 1, 1], [2, 0, 1, 1]),
+        (3_000_000_000, [2, 3_000_000_000, 0, 1], [2, 3_000_000_000, 0, 1]),
+    ] {
+        let options = CrossEntropy { ignore_index, ..CrossEntropy::default() };
+        let nll = Nll { ignore_index, ..Nll::default() };
+        let y = u32s(raw);
+        let [loss, grad, nll_loss] = eval(&gpu, |b| {
+            let out = b.cross_entropy_backward(&x, &y, &options, None)?;
+            Ok([out.loss, out.grad, b.nll(&x, &y, &nll)?])
+        });
+        let want = cpu::cross_entropy_backward(&logits, &[4, 3], &index, &options, None).unwrap();
+        close("loss", &loss, &want.loss, 1e-6, 1e-7);
+        close("grad", &grad, &want.grad, 2e-6, 1e-7);
+        close("nll", &nll_loss, &cpu::nll(&logits, &[4, 3], &index, &nll).unwrap(), 1e-6, 1e-7);
+    }
+    // -100 as bits is no ignored index, and neither is anything else that is no class.
+    for bad in [3, 0x8000_0000, u32::MAX - 99] {
+        let y = u32s([0, 1, bad, 2]);
+        let error = try_eval(&gpu, |b| Ok([b.cross_entropy(&x, &y, &CrossEntropy::default())?])).unwrap_err();
+        assert!(matches!(error, Error::Data { position: 2, .. }), "{bad}: {error}");
+    }
+}
+
+#[test]
+fn statistics_report_a_target_that_is_no_class() {
+    let Some(gpu) = gpu() else { return };
+    let x = Tensor::from_slice(&gpu, [3, 2], &[1.0, 0.0, 0.0, 1.0, 2.0, 3.0f32]).unwrap();
+    let y = Tensor::<i32>::from_slice(&gpu, [3], &[0, 2, 1]).unwrap();
+    let mut batch = gpu.batch();
+    let request = CrossEntropyRequest { statistics: true, ..Default::default() };
+    let out = batch.cross_entropy_with(&x, &y, &CrossEntropy::default(), request).unwrap().statistics.unwrap();
+    let mut reported = [batch.read(&out.correct).unwrap(), batch.read(&out.counted).unwrap()];
+    let mut target_log_prob = batch.read(&out.target_log_prob).unwrap();
+    // These do not depend on targets.
+    let mut fine = [batch.read(&out.log_sum_exp).unwrap(), batch.read(&out.entropy).unwrap()];
+    let mut predicted = batch.read(&out.predicted).unwrap();
+    batch.submit().unwrap();
+    for ticket in &mut reported {
+        assert!(matches!(ticket.wait(TIMEOUT), Err(Error::Data { position: 1, .. })));
+    }
+    assert!(matches!(target_log_prob.wait(TIMEOUT), Err(Error::Data { position: 1, .. })));
+    assert!(fine.iter_mut().all(|ticket| ticket.wait(TIMEOUT).unwrap().iter().all(|v| v.is_finite())));
+    assert_eq!(predicted.wait(TIMEOUT).unwrap(), [0, 1, 1]);
+}
