@@ -147,16 +147,16 @@ fn main(
     }
 
     let scale = grad_factor(row.index) * row_weight;
-    let inverse = 1.0 / (stats.ties + stats.rest);
+    let total = stats.ties + stats.rest;
     let pull = weighted(2.0 * params.z_loss, log_sum_exp);
     // p - 1 cancels where p is near 1; the sum over the other classes does not.
     let certain = stats.ties == 1.0 && target_logit == stats.max;
-    let p = exp_nonpositive(target_gap) * inverse;
-    let target_grad = scale * (weight * select(p - 1.0, -(stats.rest * inverse), certain) + pull * p);
+    let p = exp_nonpositive(target_gap) / total;
+    let target_grad = scale * (weight * select(p - 1.0, -(stats.rest / total), certain) + pull * p);
     for (var c = row.lane * 4u; c < classes; c += LANES * 4u) {
         let x = logits_quad(row.start, c, classes, params.inner);
         let at = vec4<u32>(c, c + 1u, c + 2u, c + 3u);
-        let probability = exp4_nonpositive(gap4(x, stats.max)) * inverse;
+        let probability = exp4_nonpositive(gap4(x, stats.max)) / total;
         var g = (terms.x + pull) * probability * scale;
         if (TARGETS == 0u) {
             g = select(g, vec4<f32>(target_grad), at == vec4<u32>(t));

@@ -1,5 +1,7 @@
 // g - exp(y) * (sum of g)
 
+const REFINE: bool = false;
+
 fn row_term(y: vec4<f32>, g: vec4<f32>) -> vec4<f32> {
     return g;
 }

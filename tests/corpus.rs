@@ -229,6 +229,7 @@ struct Tally {
     failed: usize,
     on_purpose: usize,
     ratios: Vec<f64>,
+    worst: (f64, String),
 }
 
 fn main() -> std::process::ExitCode {
@@ -261,7 +262,7 @@ fn main() -> std::process::ExitCode {
         .into_iter()
         .map(|path| {
             let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
-            let (gpu, tallies) = (gpu.clone(), tallies.clone());
+            let (gpu, tallies, stem) = (gpu.clone(), tallies.clone(), name.clone());
             Trial::test(name, move || {
                 let case = Case::read(&path)?;
                 let op = case.text("op")?.to_owned();
@@ -281,7 +282,12 @@ fn main() -> std::process::ExitCode {
                             tally.passed += usize::from(!verdict.lenient);
                             tally.lenient += usize::from(verdict.lenient);
                             tally.on_purpose += usize::from(verdict.on_purpose > 0);
-                            tally.ratios.extend(verdict.ratios);
+                            for ratio in verdict.ratios {
+                                tally.ratios.push(ratio);
+                                if ratio > tally.worst.0 {
+                                    tally.worst = (ratio, stem.clone());
+                                }
+                            }
                             if verdict.lenient {
                                 eprintln!("lenient pass on the {engine}: {}", path.display());
                             }
@@ -301,9 +307,8 @@ fn main() -> std::process::ExitCode {
     for ((op, engine), tally) in tallies.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
         tally.ratios.sort_by(f64::total_cmp);
         let median = tally.ratios.get(tally.ratios.len() / 2).copied().unwrap_or(0.0);
-        let worst = tally.ratios.last().copied().unwrap_or(0.0);
-        let Tally { passed, lenient, failed, on_purpose, .. } = tally;
-        println!("{op:16} {engine:6} {passed:7} {lenient:7} {failed:6} {on_purpose:10}  {median:.3}, {worst:.3}");
+        let Tally { passed, lenient, failed, on_purpose, worst: (worst, file), .. } = tally;
+        println!("{op:16} {engine:6} {passed:7} {lenient:7} {failed:6} {on_purpose:10}  {median:.3}, {worst:.3} {file}");
     }
     conclusion.exit_code()
 }

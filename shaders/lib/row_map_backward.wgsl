@@ -1,4 +1,5 @@
 // The gradient of a map of rows, from its output y and the upstream gradient g; the shader that uses this defines
+//   const REFINE: bool                                                 sum again, with g counted from the first sum
 //   fn row_term(y: vec4<f32>, g: vec4<f32>) -> vec4<f32>               what is summed over the row
 //   fn row_grad(y: vec4<f32>, g: vec4<f32>, sum: f32) -> vec4<f32>     the gradient, given that sum
 // Bindings: output, upstream, grad, all [outer, classes, inner].
@@ -36,12 +37,13 @@ fn output_quad(row: u32, c: u32, classes: u32, inner: u32) -> vec4<f32> {
     return x;
 }
 
-fn row_sum(row: Row, thread: u32, classes: u32) -> f32 {
+// The sum of the terms over the row, with g counted from an origin. Every thread of the workgroup takes part.
+fn row_sum(row: Row, thread: u32, classes: u32, origin: f32) -> f32 {
     var sum = 0.0;
     for (var c = row.lane * 4u; c < classes; c += LANES * 4u) {
         let g = upstream_quad(params.upstream_base + row.start, c, classes, params.inner);
         let y = output_quad(params.output_base + row.start, c, classes, params.inner);
-        let x = row_term(y, g);
+        let x = row_term(y, g - origin);
         sum += (x.x + x.y) + (x.z + x.w);
     }
     if (LANES == 1u) {
@@ -55,7 +57,10 @@ fn row_sum(row: Row, thread: u32, classes: u32) -> f32 {
         }
     }
     workgroupBarrier();
-    return shared_sums[thread - row.lane];
+    sum = shared_sums[thread - row.lane];
+    // Another sum may follow.
+    workgroupBarrier();
+    return sum;
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -67,11 +72,17 @@ fn main(
     let row = row_of(group_index(group, groups), thread, params.classes, params.inner);
     // Surplus rows take part in the barriers with no elements.
     let classes = select(0u, params.classes, row.index < params.rows);
-    let sum = row_sum(row, thread, classes);
+    var origin = 0.0;
+    if (REFINE) {
+        let sum = row_sum(row, thread, classes, 0.0);
+        // Not one that takes g past the largest number.
+        origin = select(0.0, sum, (bitcast<u32>(sum) & 0x7fffffffu) < 0x71800000u);
+    }
+    let sum = row_sum(row, thread, classes, origin);
     for (var c = row.lane * 4u; c < classes; c += LANES * 4u) {
         let g = upstream_quad(params.upstream_base + row.start, c, classes, params.inner);
         let y = output_quad(params.output_base + row.start, c, classes, params.inner);
-        let grad = row_grad(y, g, sum);
+        let grad = row_grad(y, g - origin, sum);
         let to = params.grad_base + row.start;
         if (params.inner == 1u && c + 4u <= classes) {
             store4_grad(to + c, grad);
