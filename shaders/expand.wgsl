@@ -1,9 +1,12 @@
-// Repeats a dimension: output[outer, size, inner] = input[outer, inner]. Bindings: input, output.
+// Repeats a dimension: output[outer, size, inner] = input[outer, inner]. A row has `inner` elements; the output has each of the
+// input's `size` times. Bindings: input, output.
 
 struct Params {
     // Elements of the output, and how many of them a workgroup writes.
     count: u32,
     block: u32,
+    // The output's first row, counted from the copies of the input's first.
+    first: u32,
     size: u32,
     inner: u32,
     input_base: u32,
@@ -19,7 +22,7 @@ fn main(
     let start = min(group_index(group, groups) * params.block, params.count);
     let end = min(start + params.block, params.count);
     for (var i = start + thread; i < end; i += WORKGROUP) {
-        let outer = i / (params.size * params.inner);
-        store_output(params.output_base + i, load_input(params.input_base + outer * params.inner + i % params.inner));
+        let row = (params.first + i / params.inner) / params.size;
+        store_output(params.output_base + i, load_input(params.input_base + row * params.inner + i % params.inner));
     }
 }

@@ -29,6 +29,7 @@ struct Shared {
     /// Holds 1.0: what kernels read where the caller gave no upstream gradient.
     one: Arc<Storage>,
     submissions: AtomicU64,
+    dispatches: AtomicU64,
 }
 
 /// Counters of what a [`Gpu`] has done so far.
@@ -37,6 +38,8 @@ struct Shared {
 pub struct Counters {
     /// Queue submissions by this crate (submissions of the caller's own encoders are not counted).
     pub submissions: u64,
+    /// Dispatches recorded, whether or not they were submitted.
+    pub dispatches: u64,
     /// Buffers that were created, as opposed to used again.
     pub buffers_created: u64,
 }
@@ -78,6 +81,7 @@ impl Gpu {
             pool: Arc::default(),
             one: Arc::new(Storage::callers(one)),
             submissions: AtomicU64::new(0),
+            dispatches: AtomicU64::new(0),
         };
         Ok(Self { shared: Arc::new(shared), caps: Arc::new(caps) })
     }
@@ -191,6 +195,7 @@ impl Gpu {
     pub fn counters(&self) -> Counters {
         Counters {
             submissions: self.shared.submissions.load(Ordering::Relaxed),
+            dispatches: self.shared.dispatches.load(Ordering::Relaxed),
             buffers_created: self.shared.pool.created(),
         }
     }
@@ -226,6 +231,10 @@ impl Gpu {
 
     pub(crate) fn allocate(&self, op: &'static str, role: Role, bytes: u64) -> Result<Storage> {
         self.shared.pool.take(self.device(), op, role, bytes, self.caps.max_buffer)
+    }
+
+    pub(crate) fn count_dispatch(&self) {
+        self.shared.dispatches.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<()> {

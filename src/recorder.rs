@@ -194,6 +194,7 @@ impl<'e> Recorder<'e> {
         pass.set_pipeline(&compiled.pipeline);
         pass.set_bind_group(0, &group, &[params_offset]);
         pass.dispatch_workgroups(x, y, z);
+        self.gpu.count_dispatch();
         Ok(())
     }
 

@@ -21,6 +21,8 @@ use train::{CpuHeads, GpuHeads, train};
 mod case;
 #[path = "corpus/judge.rs"]
 mod judge;
+#[path = "corpus/rejections.rs"]
+mod rejections;
 #[path = "corpus/train.rs"]
 mod train;
 
@@ -258,6 +260,15 @@ fn main() -> std::process::ExitCode {
     // One case at a time on the device.
     let gpu = Arc::new(Mutex::new(gpu));
     let tallies: Arc<Mutex<std::collections::BTreeMap<(String, &str), Tally>>> = Arc::default();
+    let rejected = rejections::read(&folder).unwrap_or_else(|error| panic!("errors.json: {error:#}"));
+    let rejections = rejected.into_iter().map(|case| {
+        let gpu = gpu.clone();
+        Trial::test(format!("errors::{}", case.name), move || {
+            let gpu = gpu.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok(gpu.as_ref().map_or(Ok(()), |gpu| rejections::check(gpu, &case))?)
+        })
+    });
+    let rejections: Vec<Trial> = rejections.collect();
     let trials = files
         .into_iter()
         .map(|path| {
@@ -301,6 +312,7 @@ fn main() -> std::process::ExitCode {
                 failure.map_or(Ok(()), |failure| Err(failure.into()))
             })
         })
+        .chain(rejections)
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     println!("op               engine  passed lenient failed on-purpose  error over PyTorch f32's: median, worst");
@@ -308,7 +320,9 @@ fn main() -> std::process::ExitCode {
         tally.ratios.sort_by(f64::total_cmp);
         let median = tally.ratios.get(tally.ratios.len() / 2).copied().unwrap_or(0.0);
         let Tally { passed, lenient, failed, on_purpose, worst: (worst, file), .. } = tally;
-        println!("{op:16} {engine:6} {passed:7} {lenient:7} {failed:6} {on_purpose:10}  {median:.3}, {worst:.3} {file}");
+        println!(
+            "{op:16} {engine:6} {passed:7} {lenient:7} {failed:6} {on_purpose:10}  {median:.3}, {worst:.3} {file}"
+        );
     }
     conclusion.exit_code()
 }

@@ -10,7 +10,7 @@ use crate::weights::Weights;
 use super::{Classes, shape_error};
 
 params! {
-    struct Params { count: u32, block: u32, size: u32, inner: u32, input_base: u32, output_base: u32 }
+    struct Params { count: u32, block: u32, first: u32, size: u32, inner: u32, input_base: u32, output_base: u32 }
 }
 
 pub(super) const EXPAND: Kernel = Kernel {
@@ -153,6 +153,10 @@ impl Recorder<'_> {
         let dims = Classes::along(op, "input", input, d)?;
         let mut shape = input.shape().to_vec();
         shape[d] = 1;
+        if dims.outer == 1 {
+            let columns = [dims.classes as usize, dims.inner as usize];
+            return self.column_sum(&input.reshape(columns)?)?.reshape(shape);
+        }
         let output: Tensor<f32> = self.output(op, shape)?;
         let cut = Cut {
             op,
@@ -193,35 +197,31 @@ impl Recorder<'_> {
         d: usize,
         size: usize,
     ) -> Result<Tensor<f32>> {
-        let inner: usize = dims[d + 1..].iter().product();
-        let count = input.len() * size;
+        let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let inner = narrow(dims[d + 1..].iter().product());
+        let (size, count) = (narrow(size), input.len() * size);
         let output = self.output(op, [count])?;
-        // Pieces of whole outer parts, so that each finds its input from its own beginning.
-        let part = (size * inner) as u64;
-        let parts = u32::try_from(dims[..d].iter().product::<usize>()).unwrap_or(u32::MAX);
-        let cut = Cut {
-            op,
-            rows: parts,
-            row_bytes: &[part * 4],
-            granule: 1,
-            groups_per_granule: part.div_ceil(BLOCK.into()),
-        };
+        // A row is what lies after the dimension; the output has each of the input's `size` times.
+        let rows = narrow(dims[..d].iter().product()).saturating_mul(size);
+        let row_groups = u64::from(inner.div_ceil(BLOCK));
+        let cut = Cut { op, rows, row_bytes: &[u64::from(inner) * 4], granule: 1, groups_per_granule: row_groups };
         for range in cut.ranges(self.gpu().caps())? {
-            let (first, len) = (u64::from(range.start), u64::from(range.end - range.start));
-            let from = self.window(input, first * inner as u64, len * inner as u64);
-            let to = self.window(&output, first * part, len * part);
-            let narrow = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+            let row = u64::from(inner);
+            let (first, last) = (range.start / size, (range.end - 1) / size);
+            let from = self.window(input, u64::from(first) * row, u64::from(last - first + 1) * row);
+            let len = u64::from(range.end - range.start) * row;
+            let to = self.window(&output, u64::from(range.start) * row, len);
             let params = Params {
-                count: narrow(len * part),
+                count: (range.end - range.start) * inner,
                 block: BLOCK,
-                size: narrow(size as u64),
-                inner: narrow(inner as u64),
+                first: range.start % size,
+                size,
+                inner,
                 input_base: from.base,
                 output_base: to.base,
             };
             let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
-            let groups = (len * part).div_ceil(BLOCK.into());
-            self.dispatch(&EXPAND, variant, &params, &[Some(&from), Some(&to)], groups)?;
+            self.dispatch(&EXPAND, variant, &params, &[Some(&from), Some(&to)], len.div_ceil(BLOCK.into()))?;
         }
         Ok(output)
     }

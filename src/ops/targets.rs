@@ -179,3 +179,32 @@ impl Tensor<i32> {
         Self::from_slice(gpu, shape, &checked)
     }
 }
+
+impl Tensor<f32> {
+    /// Uploads probabilities after checking each: it must lie in [0, 1].
+    ///
+    /// What is already on the GPU cannot be checked ahead: binary cross-entropy of it is NaN, and its readback gives
+    /// [`Error::Data`].
+    ///
+    /// # Errors
+    /// [`Error::Value`] with the first bad value and its position; the errors of [`Tensor::from_slice`].
+    ///
+    /// # Examples
+    /// ```
+    /// # if let Ok(gpu) = xent::Gpu::headless() {
+    /// let error = xent::Tensor::probabilities(&gpu, [3], &[0.5, 1.0, 1.5]).unwrap_err();
+    /// assert_eq!(error.to_string(), "probabilities: a probability must be in 0..=1, got 1.5 at position 2");
+    /// # }
+    /// ```
+    pub fn probabilities(gpu: &Gpu, shape: impl Into<Shape>, values: &[f32]) -> Result<Self> {
+        if let Some(position) = values.iter().position(|value| !(0.0..=1.0).contains(value)) {
+            return Err(Error::Value {
+                op: "probabilities",
+                what: "a probability",
+                expected: "in 0..=1".to_owned(),
+                got: format!("{} at position {position}", values[position]),
+            });
+        }
+        Self::from_slice(gpu, shape, values)
+    }
+}

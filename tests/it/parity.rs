@@ -323,51 +323,6 @@ fn elementwise_losses() {
 }
 
 #[test]
-fn weights_are_broadcast() {
-    let Some(gpu) = gpu() else { return };
-    let cases: &[(&[usize], &[&[usize]])] = &[
-        (&[], &[&[]]),
-        (&[7], &[&[], &[1], &[7]]),
-        (&[3, 4], &[&[], &[1], &[4], &[3, 1], &[1, 4], &[1, 1], &[3, 4]]),
-        (&[2, 3, 4, 5], &[&[4, 1], &[3, 1, 1], &[2, 1, 4, 1], &[2, 1, 1, 5], &[3, 1, 5], &[2, 3, 4, 5], &[2, 1, 4, 5]]),
-        (&[1, 3, 1, 4], &[&[3, 1, 1], &[4], &[1, 3, 1, 4]]),
-        // More than a block, and with small limits more than a binding.
-        (&[40, 6, 50], &[&[40, 1, 50], &[6, 1], &[40, 6, 50], &[50]]),
-        (&[0, 3], &[&[3], &[0, 1]]),
-    ];
-    for gpu in families(&gpu).into_iter().chain(tiny(&gpu)) {
-        for (shape, weights) in cases {
-            let len: usize = shape.iter().product();
-            let (p, y, x) = (unit(1, len), unit(2, len), random(3, len, 8.0));
-            let [tp, ty, tx] = [&p, &y, &x].map(|v| Tensor::from_slice(&gpu, *shape, v).unwrap());
-            for (k, &own) in weights.iter().enumerate() {
-                let count = own.iter().product();
-                let weight = xent::Weights::new(own, &unit(5, count)).unwrap();
-                let other = weights[(k + 1) % weights.len()];
-                let pos_weight = xent::Weights::new(other, &unit(6, other.iter().product())).unwrap();
-                for reduction in REDUCTIONS {
-                    let what = format!("{shape:?} weight {own:?} pos_weight {other:?} {reduction:?}");
-                    let bce = Bce { weight: Some(weight.clone()), reduction };
-                    let logits =
-                        BceWithLogits { weight: Some(weight.clone()), pos_weight: Some(pos_weight.clone()), reduction };
-                    let [a, ag, b, bg] = eval(&gpu, |b| {
-                        let o0 = b.bce_backward(&tp, &ty, &bce, None)?;
-                        let o1 = b.bce_with_logits_backward(&tx, &ty, &logits, None)?;
-                        Ok([o0.loss, o0.grad, o1.loss, o1.grad])
-                    });
-                    let want = cpu::bce_backward(&p, shape, &y, &bce, None).unwrap();
-                    close(&format!("bce {what}"), &a, &want.loss, 1e-6, 1e-7);
-                    close(&format!("bce grad {what}"), &ag, &want.grad, 1e-6, 3e-7);
-                    let want = cpu::bce_with_logits_backward(&x, shape, &y, &logits, None).unwrap();
-                    close(&format!("bce_with_logits {what}"), &b, &want.loss, 1e-6, 1e-7);
-                    close(&format!("bce_with_logits grad {what}"), &bg, &want.grad, 1e-6, 3e-7);
-                }
-            }
-        }
-    }
-}
-
-#[test]
 fn maps() {
     let Some(gpu) = gpu() else { return };
     for gpu in families(&gpu) {

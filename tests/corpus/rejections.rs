@@ -1,0 +1,231 @@
+//! What PyTorch rejects (`errors.json`), and what it surprisingly accepts.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use xent::{Bce, BceWithLogits, CrossEntropy, Error, Gpu, Momentum, Mse, Nll, Reduction, Sgd, Tensor, cpu};
+
+use crate::TIMEOUT;
+
+/// A case of `errors.json`.
+pub(crate) struct Rejection {
+    pub(crate) name: String,
+    raises: bool,
+    /// What PyTorch returns where it does not raise.
+    result: Option<f64>,
+}
+
+/// The cases of `errors.json`; a folder of one's own need not have it.
+pub(crate) fn read(folder: &Path) -> Result<Vec<Rejection>> {
+    let path = folder.join("errors.json");
+    if !path.exists() {
+        eprintln!("{} does not exist: no rejections are tested", path.display());
+        return Ok(Vec::new());
+    }
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path)?)?;
+    let rejection = |case: &serde_json::Value| {
+        let text = |key: &str| case[key].as_str();
+        Ok(Rejection {
+            name: text("name").context("a case without a name")?.to_owned(),
+            raises: case["raises"].as_bool().context("a case without `raises`")?,
+            result: text("result").and_then(|result| result.parse().ok()),
+        })
+    };
+    json["cases"].as_array().context("no cases")?.iter().map(rejection).collect()
+}
+
+/// What an engine answers.
+type Answer = Result<f32, Error>;
+
+/// How a case is called: on the GPU, and on the reference.
+struct Calls<'a> {
+    gpu: &'a Gpu,
+}
+
+impl Calls<'_> {
+    /// Cross-entropy, or the negative log-likelihood, of zeros of shape `[n, classes]` and index targets.
+    fn indices(&self, shape: &[usize], index: &[i64], rows: &[usize], options: &CrossEntropy) -> [Answer; 2] {
+        let zeros = vec![0.0f32; shape.iter().product()];
+        let on_gpu = || {
+            let y = Tensor::targets(self.gpu, rows, index, shape[1], options.ignore_index)?;
+            self.recorded(shape, |b, x| b.cross_entropy(x, &y, options))
+        };
+        let on_cpu = || Ok(cpu::cross_entropy(&zeros, shape, index, options)?[0] as f32);
+        [on_gpu(), on_cpu()]
+    }
+
+    fn probabilities(&self, shape: &[usize], targets: &[usize], options: &CrossEntropy) -> [Answer; 2] {
+        let (zeros, q) = (vec![0.0f32; shape.iter().product()], vec![0.25f32; targets.iter().product()]);
+        let on_gpu = || {
+            let y = Tensor::from_slice(self.gpu, targets, &q)?;
+            self.recorded(shape, |b, x| b.cross_entropy(x, &y, options))
+        };
+        let on_cpu = || Ok(cpu::cross_entropy(&zeros, shape, &q, options)?[0] as f32);
+        [on_gpu(), on_cpu()]
+    }
+
+    fn bce(&self, p: (&[usize], &[f32]), y: (&[usize], &[f32]), options: &Bce) -> [Answer; 2] {
+        let on_gpu = || {
+            let input = Tensor::probabilities(self.gpu, p.0, p.1)?;
+            let targets = Tensor::probabilities(self.gpu, y.0, y.1)?;
+            self.recorded(&[1], |b, _| b.bce(&input, &targets, options))
+        };
+        // A slice has no shape of its own to differ in: its length is what is checked.
+        let on_cpu = || Ok(cpu::bce(p.1, p.0, y.1, options)?[0] as f32);
+        [on_gpu(), on_cpu()]
+    }
+
+    /// Records a loss of zeros. If it is rejected, nothing may have been recorded.
+    fn recorded(
+        &self,
+        shape: &[usize],
+        record: impl FnOnce(&mut xent::Batch, &Tensor<f32>) -> Result<Tensor<f32>, Error>,
+    ) -> Answer {
+        let x = Tensor::from_slice(self.gpu, shape, &vec![0.0f32; shape.iter().product()])?;
+        let mut batch = self.gpu.batch();
+        let before = self.gpu.counters().dispatches;
+        let loss = record(&mut batch, &x);
+        if loss.is_err() {
+            assert_eq!(self.gpu.counters().dispatches, before, "nothing is recorded");
+        }
+        let mut loss = batch.read(&loss?)?;
+        batch.submit()?;
+        Ok(loss.wait(TIMEOUT)?[0])
+    }
+}
+
+/// Runs a case on the GPU and on the reference.
+pub(crate) fn check(gpu: &Gpu, case: &Rejection) -> Result<()> {
+    let calls = Calls { gpu };
+    let ce = CrossEntropy::default();
+    let weighted = |len: usize| CrossEntropy { weight: Some(vec![1.0; len].into()), ..CrossEntropy::default() };
+    let smoothed = |label_smoothing| CrossEntropy { label_smoothing, ..CrossEntropy::default() };
+    let ignoring = |ignore_index| CrossEntropy { ignore_index, ..CrossEntropy::default() };
+    let one = |values: &[f32], targets: &[f32]| calls.bce((&[1], values), (&[1], targets), &Bce::default());
+    let sgd = |options: Sgd| {
+        let on_gpu = || {
+            let x = Tensor::from_slice(gpu, [2], &[1.0f32, 2.0])?;
+            let g = Tensor::from_slice(gpu, [2], &[1.0f32, 2.0])?;
+            let mut momentum = Momentum::new(gpu, [2])?;
+            calls.recorded(&[1], |b, x1| b.sgd(&x, &g, Some(&mut momentum), &options).map(|()| x1.clone()))
+        };
+        let on_cpu = || cpu::sgd(&mut [1.0, 2.0], &[1.0, 2.0], &mut Vec::new(), &options).map(|()| 0.0);
+        [on_gpu(), on_cpu()]
+    };
+    // The answers, and what an error has to name beside the operation.
+    let (answers, names): (Vec<Answer>, &[&str]) = match case.name.as_str() {
+        "ce_target_too_large" => (calls.indices(&[2, 3], &[0, 5], &[2], &ce).into(), &["0..3", "5 at position 1"]),
+        "ce_target_equal_C" => (calls.indices(&[2, 3], &[3, 0], &[2], &ce).into(), &["0..3", "3 at position 0"]),
+        "ce_target_negative" => (calls.indices(&[2, 3], &[0, -1], &[2], &ce).into(), &["0..3", "-1 at position 1"]),
+        "ce_target_minus100_not_ignored" => {
+            (calls.indices(&[2, 3], &[-100, 0], &[2], &ignoring(1)).into(), &["0..3", "-100 at position 0"])
+        }
+        "ce_batch_mismatch" => (calls.indices(&[3, 4], &[0, 0], &[2], &ce).into(), &["targets", "3", "2"]),
+        "ce_spatial_mismatch" => (calls.indices(&[3, 4, 5], &[0; 18], &[3, 6], &ce).into(), &["targets"]),
+        "ce_weight_length" => (calls.indices(&[3, 4], &[0; 3], &[3], &weighted(3)).into(), &["weight", "4", "3"]),
+        "ce_weight_length_prob" => (calls.probabilities(&[3, 4], &[3, 4], &weighted(3)).into(), &["weight", "4", "3"]),
+        "ce_label_smoothing_neg" => {
+            // A difference on purpose: PyTorch takes it as 0.
+            let answers = calls.indices(&[3, 4], &[0; 3], &[3], &smoothed(-0.1));
+            for answer in answers {
+                let error = answer.err().context("a negative label smoothing is accepted")?.to_string();
+                ensure!(error.ends_with("label_smoothing must be in 0..=1, got -0.1"), "{error}");
+            }
+            return Ok(());
+        }
+        "ce_label_smoothing_above_1" => {
+            (calls.indices(&[3, 4], &[0; 3], &[3], &smoothed(1.1)).into(), &["label_smoothing", "0..=1", "1.1"])
+        }
+        "ce_ignore_index_prob" => {
+            (calls.probabilities(&[3, 4], &[3, 4], &ignoring(1)).into(), &["ignore_index", "below 0", "1"])
+        }
+        "ce_float_index_target" => (calls.probabilities(&[3, 4], &[3], &ce).into(), &["targets"]),
+        "ce_int_prob_target" => (calls.indices(&[3, 4], &[0; 12], &[3, 4], &ce).into(), &["targets"]),
+        "ce_zero_classes" => (calls.indices(&[3, 0], &[0; 3], &[3], &ce).into(), &["0..0", "0 at position 0"]),
+        "ce_all_ignored_ok" => (calls.indices(&[3, 4], &[-100; 3], &[3], &ce).into(), &[]),
+        // A `Reduction` cannot be another.
+        "ce_bad_reduction" => return Ok(()),
+        "nll_target_too_large" => {
+            let nll = Nll { reduction: Reduction::Mean, ..Nll::default() };
+            let on_gpu = Tensor::targets(gpu, [2], &[0, 5], 3, -100).map(|_| 0.0);
+            let on_cpu = cpu::nll(&[0.0f32; 6], &[2, 3], &[0, 5], &nll).map(|loss| loss[0] as f32);
+            (vec![on_gpu, on_cpu], &["0..3", "5 at position 1"])
+        }
+        "bce_p_above_1" => (one(&[1.0001], &[1.0]).into(), &["0..=1", "1.0001", "at position 0"]),
+        "bce_p_negative" => (one(&[-1e-7], &[1.0]).into(), &["0..=1", "at position 0"]),
+        "bce_p_nan" => (one(&[f32::NAN], &[1.0]).into(), &["0..=1", "NaN at position 0"]),
+        "bce_target_above_1" => (one(&[0.5], &[1.5]).into(), &["0..=1", "1.5 at position 0"]),
+        "bce_target_nan" => (one(&[0.5], &[f32::NAN]).into(), &["0..=1", "NaN at position 0"]),
+        "bce_shape_mismatch" => {
+            let [on_gpu, _] = calls.bce((&[3, 1], &[0.5; 3]), (&[3], &[0.5; 3]), &Bce::default());
+            (vec![on_gpu], &["targets", "[3, 1]", "[3]"])
+        }
+        "bce_weight_not_broadcastable" => {
+            let options = Bce { weight: Some(vec![1.0; 3].into()), ..Bce::default() };
+            let (p, y) = ((&[3, 4][..], &[0.5f32; 12][..]), (&[3, 4][..], &[0.5f32; 12][..]));
+            (calls.bce(p, y, &options).into(), &["weight", "[3, 4]", "[3]"])
+        }
+        "bcel_shape_mismatch" => {
+            let on_gpu = || {
+                let y = Tensor::from_slice(gpu, [3], &[0.5f32; 3])?;
+                calls.recorded(&[3, 1], |b, x| b.bce_with_logits(x, &y, &BceWithLogits::default()))
+            };
+            (vec![on_gpu()], &["targets", "[3, 1]", "[3]"])
+        }
+        "bcel_target_above_1_ok" => {
+            return accepts_targets_above_1(gpu, case.result);
+        }
+        "mse_not_broadcastable" => {
+            let on_gpu = || {
+                let y = Tensor::from_slice(gpu, [3], &[0.5f32; 3])?;
+                calls.recorded(&[3, 4], |b, x| b.mse(x, &y, &Mse::default()))
+            };
+            let on_cpu = cpu::mse((&[0.0f32; 12], &[3, 4]), (&[0.5; 3], &[3]), &Mse::default());
+            (vec![on_gpu(), on_cpu.map(|loss| loss[0] as f32)], &["targets", "[3, 4]", "[3]"])
+        }
+        "sgd_negative_lr" => (sgd(Sgd { lr: -0.1, ..Sgd::default() }).into(), &["lr", "-0.1"]),
+        "sgd_negative_momentum" => (sgd(Sgd { momentum: -0.1, ..Sgd::default() }).into(), &["momentum", "-0.1"]),
+        "sgd_negative_weight_decay" => {
+            (sgd(Sgd { weight_decay: -0.1, ..Sgd::default() }).into(), &["weight_decay", "-0.1"])
+        }
+        "sgd_nesterov_no_momentum" => (sgd(Sgd { nesterov: true, ..Sgd::default() }).into(), &["momentum", "nesterov"]),
+        "sgd_nesterov_dampening" => {
+            let options = Sgd { nesterov: true, momentum: 0.9, dampening: 0.1, ..Sgd::default() };
+            (sgd(options).into(), &["dampening", "0.1"])
+        }
+        other => bail!("the case {other:?} is not known"),
+    };
+    for answer in answers {
+        match (answer, case.raises) {
+            (Err(error @ (Error::Shape { .. } | Error::Value { .. })), true) => {
+                let text = error.to_string();
+                ensure!(names.iter().all(|name| text.contains(name)), "{text:?} does not name all of {names:?}");
+            }
+            (Err(error), _) => bail!("{error}"),
+            (Ok(value), true) => bail!("accepted: {value}"),
+            (Ok(value), false) => {
+                let want = case.result.context("a case without its result")?;
+                let fine = (value.is_nan() && want.is_nan()) || (f64::from(value) - want).abs() < 1e-6;
+                ensure!(fine, "{value} instead of {want}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Targets of logits may lie outside [0, 1], and the loss below 0.
+fn accepts_targets_above_1(gpu: &Gpu, pytorch: Option<f64>) -> Result<()> {
+    let (x, y) = (0.5f32, 1.5f32);
+    let want = cpu::bce_with_logits(&[x], &[1], &[y], &BceWithLogits::default())?[0];
+    // The file does not say the logit; it is this one.
+    let pytorch = pytorch.context("a case without its result")?;
+    ensure!((want - pytorch).abs() < 1e-7, "{want} instead of {pytorch}");
+    let mut batch = gpu.batch();
+    let (x, y) = (Tensor::from_slice(gpu, [1], &[x])?, Tensor::from_slice(gpu, [1], &[y])?);
+    let loss = batch.bce_with_logits(&x, &y, &BceWithLogits::default())?;
+    let mut loss = batch.read(&loss)?;
+    batch.submit()?;
+    let got = f64::from(loss.wait(TIMEOUT)?[0]);
+    ensure!((got - want).abs() < 1e-7, "{got} instead of {want}");
+    Ok(())
+}

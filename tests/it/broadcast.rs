@@ -1,0 +1,108 @@
+//! NumPy's broadcasting: of weights over a tensor, and of the squared error's two tensors.
+
+use crate::common::*;
+use xent::{Bce, BceWithLogits, Mse, Reduction, Tensor, Weights, cpu};
+
+const REDUCTIONS: [Reduction; 3] = [Reduction::None, Reduction::Mean, Reduction::Sum];
+
+#[test]
+fn weights_are_broadcast() {
+    let Some(gpu) = gpu() else { return };
+    let cases: &[(&[usize], &[&[usize]])] = &[
+        (&[], &[&[]]),
+        (&[7], &[&[], &[1], &[7]]),
+        (&[3, 4], &[&[], &[1], &[4], &[3, 1], &[1, 4], &[1, 1], &[3, 4]]),
+        (&[2, 3, 4, 5], &[&[4, 1], &[3, 1, 1], &[2, 1, 4, 1], &[2, 1, 1, 5], &[3, 1, 5], &[2, 3, 4, 5], &[2, 1, 4, 5]]),
+        (&[1, 3, 1, 4], &[&[3, 1, 1], &[4], &[1, 3, 1, 4]]),
+        // More than a block, and with small limits more than a binding.
+        (&[40, 6, 50], &[&[40, 1, 50], &[6, 1], &[40, 6, 50], &[50]]),
+        (&[0, 3], &[&[3], &[0, 1]]),
+    ];
+    for gpu in families(&gpu).into_iter().chain(tiny(&gpu)) {
+        for (shape, weights) in cases {
+            let len: usize = shape.iter().product();
+            let (p, y, x) = (unit(1, len), unit(2, len), random(3, len, 8.0));
+            let [tp, ty, tx] = [&p, &y, &x].map(|v| Tensor::from_slice(&gpu, *shape, v).unwrap());
+            for (k, &own) in weights.iter().enumerate() {
+                let count = own.iter().product();
+                let weight = Weights::new(own, &unit(5, count)).unwrap();
+                let other = weights[(k + 1) % weights.len()];
+                let pos_weight = Weights::new(other, &unit(6, other.iter().product())).unwrap();
+                for reduction in REDUCTIONS {
+                    let what = format!("{shape:?} weight {own:?} pos_weight {other:?} {reduction:?}");
+                    let bce = Bce { weight: Some(weight.clone()), reduction };
+                    let logits =
+                        BceWithLogits { weight: Some(weight.clone()), pos_weight: Some(pos_weight.clone()), reduction };
+                    let [a, ag, b, bg] = eval(&gpu, |b| {
+                        let o0 = b.bce_backward(&tp, &ty, &bce, None)?;
+                        let o1 = b.bce_with_logits_backward(&tx, &ty, &logits, None)?;
+                        Ok([o0.loss, o0.grad, o1.loss, o1.grad])
+                    });
+                    let want = cpu::bce_backward(&p, shape, &y, &bce, None).unwrap();
+                    close(&format!("bce {what}"), &a, &want.loss, 1e-6, 1e-7);
+                    close(&format!("bce grad {what}"), &ag, &want.grad, 1e-6, 3e-7);
+                    let want = cpu::bce_with_logits_backward(&x, shape, &y, &logits, None).unwrap();
+                    close(&format!("bce_with_logits {what}"), &b, &want.loss, 1e-6, 1e-7);
+                    close(&format!("bce_with_logits grad {what}"), &bg, &want.grad, 1e-6, 3e-7);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn mse_takes_weights_and_broadcasts_both_tensors() {
+    let Some(gpu) = gpu() else { return };
+    let cases: &[(&[usize], &[usize])] = &[
+        (&[], &[]),
+        (&[7], &[7]),
+        (&[40, 1030], &[40, 1030]),
+        (&[3, 1], &[3]),
+        (&[3], &[3, 1]),
+        (&[1], &[5, 2]),
+        (&[], &[5, 2]),
+        (&[5, 2], &[]),
+        (&[4, 1, 6], &[5, 1]),
+        (&[2, 1, 3, 1], &[4, 1, 5]),
+        // Sums over long dimensions, before and after others.
+        (&[1, 3], &[5000, 3]),
+        (&[3, 1], &[3, 4000]),
+        (&[0, 3], &[1, 3]),
+        (&[1, 3], &[0, 3]),
+    ];
+    for gpu in families(&gpu).into_iter().chain(tiny(&gpu)) {
+        for &(shape, targets_shape) in cases {
+            let (len, targets_len) = (shape.iter().product(), targets_shape.iter().product());
+            let (x, y) = (random(1, len, 3.0), random(2, targets_len, 3.0));
+            let tx = Tensor::from_slice(&gpu, shape, &x).unwrap();
+            let ty = Tensor::from_slice(&gpu, targets_shape, &y).unwrap();
+            for weight in [None, Some(Weights::new(shape, &unit(3, len)).unwrap())] {
+                for reduction in REDUCTIONS {
+                    let options = Mse { weight: weight.clone(), reduction };
+                    let what = format!("{shape:?} {targets_shape:?} {} {reduction:?}", weight.is_some());
+                    let want = cpu::mse_backward((&x, shape), (&y, targets_shape), &options, None).unwrap();
+                    let upstream = random(4, want.loss.len(), 2.0);
+                    let wide: Vec<f64> = upstream.iter().copied().map(f64::from).collect();
+                    let mut batch = gpu.batch();
+                    let out = batch.mse_backward(&tx, &ty, &options, None).unwrap();
+                    let g = Tensor::from_slice(&gpu, out.loss.shape().clone(), &upstream).unwrap();
+                    let scaled = batch.mse_backward(&tx, &ty, &options, Some(&g)).unwrap();
+                    let forward = batch.mse(&tx, &ty, &options).unwrap();
+                    assert_eq!(out.grad.shape()[..], *shape, "{what}");
+                    let [loss, grad, scaled, forward] =
+                        [&out.loss, &out.grad, &scaled.grad, &forward].map(|t| batch.read(t).unwrap());
+                    batch.submit().unwrap();
+                    let [loss, grad, scaled, forward] =
+                        [loss, grad, scaled, forward].map(|mut t| t.wait(TIMEOUT).unwrap());
+                    same_bits(&what, &loss, &forward);
+                    close(&format!("loss {what}"), &loss, &want.loss, 2e-6, 1e-12);
+                    // Terms of both signs are summed.
+                    let terms = (want.loss.len() as f64 / (len as f64).max(1.0)).max(1.0);
+                    close(&format!("grad {what}"), &grad, &want.grad, 2e-6, 1e-6 * terms.sqrt());
+                    let want = cpu::mse_backward((&x, shape), (&y, targets_shape), &options, Some(&wide)).unwrap();
+                    close(&format!("scaled {what}"), &scaled, &want.grad, 2e-6, 4e-6 * terms.sqrt());
+                }
+            }
+        }
+    }
+}
