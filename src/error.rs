@@ -83,6 +83,34 @@ pub enum Error {
         /// The flat (row-major) position of the first such value.
         position: u32,
     },
+    /// A file could not be read or written.
+    #[error("{}: the file cannot be read or written", path.display())]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file is no safetensors file, or not a whole one.
+    #[error("{}: not a whole safetensors file", path.display())]
+    Format {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: safetensors::SafeTensorError,
+    },
+    /// A saved state does not fit.
+    #[error("state: {tensor:?} must have {expected}, got {got}")]
+    State {
+        /// The tensor's name.
+        tensor: String,
+        /// What would have fitted.
+        expected: String,
+        /// What there is.
+        got: String,
+    },
     /// No adapter fits.
     #[error("no adapter {wanted}; available: {available}")]
     NoAdapter {

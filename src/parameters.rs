@@ -105,6 +105,12 @@ impl Parameters {
         Ok(self.grads.part(part.start, part.shape.clone()))
     }
 
+    /// Each parameter's name and its range of the flat tensors, padding included: together they are all of them.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (&str, std::ops::Range<usize>)> {
+        let ends = self.parts.iter().skip(1).map(|part| part.start).chain([self.values.len()]);
+        self.parts.iter().zip(ends).map(|(part, end)| (part.name.as_str(), part.start..end))
+    }
+
     fn part(&self, name: &str) -> Result<&Part> {
         let found = self.parts.iter().find(|part| part.name == name);
         found.ok_or_else(|| Error::Value {

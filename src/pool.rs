@@ -16,6 +16,8 @@ pub(crate) enum Role {
     Params,
     /// Memory that the host maps to read results.
     Staging,
+    /// Memory that the host writes and the device copies from. Mapped whenever it is in the pool.
+    Upload,
 }
 
 impl Role {
@@ -25,6 +27,7 @@ impl Role {
             Self::Storage => U::STORAGE | U::COPY_SRC | U::COPY_DST,
             Self::Params => U::UNIFORM | U::COPY_DST,
             Self::Staging => U::MAP_READ | U::COPY_DST,
+            Self::Upload => U::MAP_WRITE | U::COPY_SRC,
         }
     }
 }
@@ -72,7 +75,7 @@ impl Pool {
                         label: Some("xent.pool"),
                         size,
                         usage: role.usage_flags(),
-                        mapped_at_creation: false,
+                        mapped_at_creation: role == Role::Upload,
                     })
                 })?
             }
@@ -104,17 +107,25 @@ fn size_class(bytes: u64) -> u64 {
 #[derive(Debug)]
 pub(crate) struct Storage {
     buffer: wgpu::Buffer,
-    home: Option<(Weak<Pool>, Role)>,
+    home: Option<Home>,
 }
+
+/// Where a buffer goes back to.
+pub(crate) type Home = (Weak<Pool>, Role);
 
 impl Storage {
     pub(crate) fn callers(buffer: wgpu::Buffer) -> Self {
         Self { buffer, home: None }
     }
 
-    /// Keeps the buffer out of the pool: it may still be mapped, or its device lost.
-    pub(crate) fn abandon(&mut self) {
-        self.home = None;
+    /// Keeps the buffer out of the pool: it may still be mapped, or its device lost. Gives what [`Storage::adopt`] takes.
+    pub(crate) fn abandon(&mut self) -> Option<Home> {
+        self.home.take()
+    }
+
+    /// Lets the buffer go back to its pool after all.
+    pub(crate) fn adopt(&mut self, home: Option<Home>) {
+        self.home = home;
     }
 }
 

@@ -107,6 +107,70 @@ impl<'e> Recorder<'e> {
         Ok(ticket)
     }
 
+    /// Writes values into a tensor at this point of the recording, through memory that is used again once the device has copied from
+    /// it. ([`Tensor::write`] takes effect before everything that is recorded.)
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the slice's length is not the tensor's; [`Error::ForeignTensor`]; [`Error::Gpu`] if there is no memory for
+    /// the copy.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{Gpu, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let x = Tensor::zeros(&gpu, [2])?;
+    /// let mut batch = gpu.batch();
+    /// batch.upload(&x, &[1.0, -2.0f32])?;
+    /// let y = batch.relu(&x)?;
+    /// batch.upload(&x, &[0.0, 0.0])?;
+    /// let mut y = batch.read(&y)?;
+    /// batch.submit()?;
+    /// assert_eq!(y.wait(Duration::from_secs(10))?, [1.0, 0.0]);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    pub fn upload<T: Element>(&mut self, tensor: &Tensor<T>, data: &[T]) -> Result<()> {
+        self.own("upload", "the tensor", tensor)?;
+        if data.len() != tensor.len() {
+            return Err(Error::Shape {
+                op: "upload",
+                what: "the slice",
+                expected: format!("{} elements for shape {}", tensor.len(), tensor.shape()),
+                got: data.len().to_string(),
+            });
+        }
+        if data.is_empty() {
+            return Ok(());
+        }
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        let mut upload = self.gpu.allocate("upload", Role::Upload, bytes.len() as u64)?;
+        // Until the device has copied from it and it is mapped again, it is nobody else's.
+        let home = upload.abandon();
+        upload.get_mapped_range_mut(..bytes.len() as u64).map_err(Error::MapRange)?.copy_from_slice(bytes);
+        upload.unmap();
+        let buffer: &wgpu::Buffer = &upload;
+        let buffer = buffer.clone();
+        let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
+        encoder.copy_buffer_to_buffer(&buffer, 0, tensor.buffer(), tensor.offset(), bytes.len() as u64);
+        encoder.map_buffer_on_submit(&buffer, wgpu::MapMode::Write, .., move |mapped| {
+            if mapped.is_ok() {
+                upload.adopt(home);
+            }
+        });
+        self.held.push(tensor.storage().clone());
+        Ok(())
+    }
+
+    /// Copies a tensor's values into another of the same shape.
+    pub(crate) fn copy(&mut self, from: &Tensor<f32>, to: &Tensor<f32>) -> Result<()> {
+        let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
+        let bytes = from.len() as u64 * ELEMENT_BYTES;
+        encoder.copy_buffer_to_buffer(from.buffer(), from.offset(), to.buffer(), to.offset(), bytes);
+        self.held.extend([from.storage().clone(), to.storage().clone()]);
+        Ok(())
+    }
+
     /// An output of an operation.
     pub(crate) fn output<T: Element>(&self, op: &'static str, shape: impl Into<Shape>) -> Result<Tensor<T>> {
         Tensor::uninit(&self.gpu, op, shape.into())

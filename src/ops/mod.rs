@@ -6,6 +6,7 @@ mod broadcast;
 mod column_sum;
 mod cross_entropy;
 mod elementwise_loss;
+mod gradient;
 mod log_softmax;
 mod map;
 mod matmul;
@@ -23,7 +24,9 @@ mod statistics;
 mod targets;
 
 pub use cross_entropy::{CrossEntropyRequest, CrossEntropyResult};
+pub(crate) use gradient::{ClipFactor, Gradient};
 pub use sgd::Momentum;
+pub(crate) use sgd::SgdStep;
 pub use statistics::Statistics;
 pub use targets::Targets;
 
@@ -129,6 +132,9 @@ pub(crate) const KERNELS: &[&Kernel] = &[
     &broadcast::SUM,
     &column_sum::KERNEL,
     &cross_entropy::KERNEL,
+    &gradient::ACCUMULATE,
+    &gradient::FACTOR,
+    &gradient::NORM,
     &log_softmax::BACKWARD,
     &log_softmax::FORWARD,
     &matmul::SIMD,

@@ -2,12 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::kernel::{Kernel, Variant, params, read4, update4, wgsl};
+use crate::kernel::{Kernel, Variant, params, read, read4, update4, wgsl};
 use crate::options::{Sgd, narrow};
 use crate::plan::BLOCK;
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
 
+use super::gradient::Gradient;
 use super::map::elementwise;
 use super::{no_alias, same_shape};
 
@@ -17,6 +18,7 @@ params! {
         block: u32,
         values_base: u32,
         grads_base: u32,
+        factor_base: u32,
         velocity_base: u32,
         first_step: u32,
         lr: f32,
@@ -24,15 +26,18 @@ params! {
         intake: f32,
         weight_decay: f32,
         sign: f32,
+        inverse_loss_scale: f32,
+        clip_value: f32,
+        guard: u32,
     }
 }
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.sgd",
-    source: wgsl!["lib/grid", "sgd"],
-    bindings: &[update4("values"), read4("grads"), update4("velocity")],
+    source: wgsl!["lib/grid", "lib/numerics", "lib/gradient", "sgd"],
+    bindings: &[update4("values"), read4("grads"), read("factor", "f32"), update4("velocity")],
     params: Params::FIELDS,
-    constants: &["WORKGROUP", "MOMENTUM"],
+    constants: &["WORKGROUP", "MOMENTUM", "FACTOR"],
 };
 
 /// The velocity of [`Recorder::sgd`] with momentum: PyTorch's `momentum_buffer`.
@@ -62,6 +67,19 @@ impl Momentum {
     pub fn velocity(&self) -> &Tensor<f32> {
         &self.velocity
     }
+}
+
+/// One update of some parameters.
+#[derive(Debug)]
+pub(crate) struct SgdStep<'a> {
+    pub(crate) values: &'a Tensor<f32>,
+    pub(crate) grads: &'a Tensor<f32>,
+    /// With momentum: the velocity, and whether this is its first step.
+    pub(crate) state: Option<(&'a Tensor<f32>, bool)>,
+    pub(crate) options: &'a Sgd,
+    pub(crate) gradient: Gradient,
+    /// A scalar that gradients are multiplied with: that of [`Recorder::clip_factor`].
+    pub(crate) factor: Option<&'a Tensor<f32>>,
 }
 
 /// The optimiser.
@@ -129,37 +147,50 @@ impl Recorder<'_> {
             }
             None => {}
         }
-        let kind = match (&momentum, options.nesterov) {
+        let state = momentum.as_deref().map(|momentum| (&momentum.velocity, !momentum.started));
+        self.sgd_step(&SgdStep { values, grads, state, options, gradient: Gradient::AS_IT_IS, factor: None })?;
+        if let Some(momentum) = momentum {
+            momentum.started = true;
+        }
+        Ok(())
+    }
+
+    /// Records a step whose tensors fit each other.
+    pub(crate) fn sgd_step(&mut self, step: &SgdStep<'_>) -> Result<()> {
+        let SgdStep { values, grads, state, options, gradient, factor } = step;
+        let op = "sgd";
+        let kind = match (state, options.nesterov) {
             (None, _) => 0,
             (Some(_), false) => 1,
             (Some(_), true) => 2,
         };
-        let velocity = momentum.as_deref().map(|momentum| momentum.velocity.clone());
-        let first_step = momentum.as_ref().is_some_and(|momentum| !momentum.started);
         for range in elementwise(op, values.count()).ranges(self.gpu().caps())? {
             let (first, len) = (range.start.into(), u64::from(range.end - range.start));
             let value = self.window(values, first, len);
             let grad = self.window(grads, first, len);
-            let velocity = velocity.as_ref().map(|velocity| self.window(velocity, first, len));
+            let velocity = state.map(|(velocity, _)| self.window(velocity, first, len));
+            let factor = factor.map(|factor| self.whole(factor));
             let params = Params {
                 count: range.end - range.start,
                 block: BLOCK,
                 values_base: value.base,
                 grads_base: grad.base,
+                factor_base: factor.as_ref().map_or(0, |w| w.base),
                 velocity_base: velocity.as_ref().map_or(0, |w| w.base),
-                first_step: first_step.into(),
+                first_step: u32::from(state.is_some_and(|(_, first_step)| first_step)),
                 lr: narrow(options.lr),
                 momentum: narrow(options.momentum),
                 intake: narrow(1.0 - options.dampening),
                 weight_decay: narrow(options.weight_decay),
                 sign: if options.maximize { -1.0 } else { 1.0 },
+                inverse_loss_scale: gradient.inverse_loss_scale(),
+                clip_value: gradient.clip_value(),
+                guard: u32::from(gradient.guard),
             };
-            let variant = Variant { vec4: true, ..Variant::new(&[self.gpu().caps().workgroup_size(), kind]) };
-            let slots = [Some(&value), Some(&grad), velocity.as_ref()];
+            let constants = [self.gpu().caps().workgroup_size(), kind, u32::from(factor.is_some())];
+            let variant = Variant { vec4: true, ..Variant::new(&constants) };
+            let slots = [Some(&value), Some(&grad), factor.as_ref(), velocity.as_ref()];
             self.dispatch(&KERNEL, variant, &params, &slots, len.div_ceil(BLOCK.into()))?;
-        }
-        if let Some(momentum) = momentum {
-            momentum.started = true;
         }
         Ok(())
     }

@@ -15,3 +15,4 @@ mod noop;
 mod numerics;
 mod parity;
 mod special;
+mod training;

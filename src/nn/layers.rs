@@ -1,0 +1,184 @@
+//! What networks are made of: descriptions, without anything on the GPU.
+
+use crate::error::{Error, Result};
+use crate::tensor::Shape;
+
+/// A linear layer: `y = x W^T + b` with a weight `[outputs, inputs]` and a bias `[outputs]`.
+///
+/// Its values are PyTorch's initialisation, both uniform within `1 / sqrt(inputs)`, or given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Linear {
+    inputs: usize,
+    outputs: usize,
+    bias: bool,
+    name: Option<String>,
+    values: Option<(Vec<f32>, Vec<f32>)>,
+}
+
+impl Linear {
+    /// A layer with a bias.
+    #[must_use]
+    pub fn new(inputs: usize, outputs: usize) -> Self {
+        Self { inputs, outputs, bias: true, name: None, values: None }
+    }
+
+    /// The same layer without a bias.
+    #[must_use]
+    pub fn without_bias(self) -> Self {
+        Self { bias: false, ..self }
+    }
+
+    /// The same layer under a name, which the names of its parameters begin with. Without one it is called after its place in its
+    /// [`Sequential`], as in PyTorch. An empty name leaves it out.
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self { name: Some(name.into()), ..self }
+    }
+
+    /// The same layer with these values, row-major; the bias is empty if there is none.
+    #[must_use]
+    pub fn with_values(self, weight: &[f32], bias: &[f32]) -> Self {
+        Self { values: Some((weight.to_vec(), bias.to_vec())), ..self }
+    }
+}
+
+/// A layer of a [`Sequential`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Layer {
+    /// `y = x W^T + b`.
+    Linear(Linear),
+    /// `max(x, 0)`.
+    Relu,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+}
+
+impl From<Linear> for Layer {
+    fn from(linear: Linear) -> Self {
+        Self::Linear(linear)
+    }
+}
+
+/// Layers, one after the other.
+///
+/// # Examples
+/// ```
+/// use xent::nn::{Linear, Sequential};
+/// // PyTorch's Sequential(Linear(64, 128), ReLU(), Linear(128, 10)): its parameters are 0.weight, 0.bias, 2.weight, 2.bias.
+/// let network = Sequential::new().linear(64, 128).relu().linear(128, 10);
+/// // linear.weight, linear.bias
+/// let regression = Sequential::new().layer(Linear::new(1, 1).named("linear")).sigmoid();
+/// # let _ = (network, regression);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sequential {
+    layers: Vec<Layer>,
+}
+
+impl Sequential {
+    /// No layers: the output is the input.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With one more layer.
+    #[must_use]
+    pub fn layer(mut self, layer: impl Into<Layer>) -> Self {
+        self.layers.push(layer.into());
+        self
+    }
+
+    /// With a linear layer that has a bias.
+    #[must_use]
+    pub fn linear(self, inputs: usize, outputs: usize) -> Self {
+        self.layer(Linear::new(inputs, outputs))
+    }
+
+    /// With a ReLU.
+    #[must_use]
+    pub fn relu(self) -> Self {
+        self.layer(Layer::Relu)
+    }
+
+    /// With a sigmoid.
+    #[must_use]
+    pub fn sigmoid(self) -> Self {
+        self.layer(Layer::Sigmoid)
+    }
+}
+
+/// A parameter before it is on the GPU.
+#[derive(Debug)]
+pub(super) struct Initial {
+    pub(super) name: String,
+    pub(super) shape: Shape,
+    pub(super) values: Vec<f32>,
+}
+
+/// A layer whose parameters have their names.
+#[derive(Clone, Debug)]
+pub(super) enum Placed {
+    Linear { weight: String, bias: Option<String> },
+    Relu,
+    Sigmoid,
+}
+
+/// What is known while layers are placed one after the other.
+pub(super) struct Placing<'a> {
+    pub(super) rng: &'a mut fastrand::Rng,
+    pub(super) parameters: &'a mut Vec<Initial>,
+}
+
+impl Sequential {
+    /// Places the layers after one that gives `width` values, if that is known; gives the width of the last.
+    pub(super) fn place(
+        &self,
+        prefix: &str,
+        mut width: Option<usize>,
+        placing: &mut Placing<'_>,
+    ) -> Result<(Vec<Placed>, Option<usize>)> {
+        let mut placed = Vec::with_capacity(self.layers.len());
+        for (i, layer) in self.layers.iter().enumerate() {
+            placed.push(match layer {
+                Layer::Relu => Placed::Relu,
+                Layer::Sigmoid => Placed::Sigmoid,
+                Layer::Linear(linear) => {
+                    let name = linear.name.clone().unwrap_or_else(|| i.to_string());
+                    let full = |leaf: &str| {
+                        let parts = [prefix, &name, leaf];
+                        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".")
+                    };
+                    if let Some(width) = width.filter(|&width| width != linear.inputs) {
+                        let expected = format!("{width} inputs for {:?}, as the layer before it gives", full("weight"));
+                        let got = linear.inputs.to_string();
+                        return Err(Error::Shape { op: "Model::new", what: "a layer", expected, got });
+                    }
+                    width = Some(linear.outputs);
+                    linear.place(full("weight"), full("bias"), placing)
+                }
+            });
+        }
+        Ok((placed, width))
+    }
+}
+
+impl Linear {
+    fn place(&self, weight: String, bias: String, placing: &mut Placing<'_>) -> Placed {
+        #[expect(clippy::cast_precision_loss, reason = "a bound of random numbers")]
+        let bound = if self.inputs == 0 { 0.0 } else { 1.0 / (self.inputs as f32).sqrt() };
+        let mut draw = |len: usize| (0..len).map(|_| (2.0 * placing.rng.f32() - 1.0) * bound).collect::<Vec<_>>();
+        let biases = if self.bias { self.outputs } else { 0 };
+        // Parameters check the given values' number.
+        let (weights, biases) = match &self.values {
+            Some(values) => values.clone(),
+            None => (draw(self.outputs.saturating_mul(self.inputs)), draw(biases)),
+        };
+        let shape = [self.outputs, self.inputs].into();
+        placing.parameters.push(Initial { name: weight.clone(), shape, values: weights });
+        if self.bias {
+            placing.parameters.push(Initial { name: bias.clone(), shape: [self.outputs].into(), values: biases });
+        }
+        Placed::Linear { weight, bias: self.bias.then_some(bias) }
+    }
+}

@@ -1,0 +1,39 @@
+//! Networks with explicit passes: layers, a model of them, and the training step around it.
+//!
+//! There is no tape: [`Model::forward`] gives the activations, the losses of [`Recorder`](crate::Recorder) give gradients of the
+//! outputs, and [`Model::backward`] takes these back to the parameters. [`Training`] does all of it in one call.
+//!
+//! # Examples
+//! ```
+//! use std::time::Duration;
+//! use xent::nn::{Loss, Model, Sequential, Training};
+//! use xent::{Gpu, Optimization, Sgd, Tensor};
+//! # if let Ok(gpu) = Gpu::headless() {
+//! // Even or odd, from the number's last bit.
+//! let network = Sequential::new().linear(1, 2);
+//! let model = Model::new(&gpu, &network, 0)?;
+//! let options = Optimization { sgd: Sgd { lr: 1.0, ..Sgd::default() }, ..Optimization::default() };
+//! let mut training = Training::new(model, vec![Loss::cross_entropy()], options)?;
+//! let x = Tensor::from_slice(&gpu, [4, 1], &[0.0, 1.0, 0.0, 1.0])?;
+//! let y = Tensor::targets(&gpu, [4], &[0, 1, 0, 1], 2, -100)?;
+//! for _ in 0..100 {
+//!     let mut batch = gpu.batch();
+//!     training.step(&mut batch, &x, &[(&y).into()])?;
+//!     batch.submit()?;
+//! }
+//! let mut batch = gpu.batch();
+//! let out = training.step(&mut batch, &x, &[(&y).into()])?;
+//! let mut loss = batch.read(&out.losses[0])?;
+//! batch.submit()?;
+//! assert!(loss.wait(Duration::from_secs(10))?[0] < 0.1);
+//! # }
+//! # Ok::<(), xent::Error>(())
+//! ```
+
+mod layers;
+mod model;
+mod training;
+
+pub use layers::{Layer, Linear, Sequential};
+pub use model::{Activations, Model};
+pub use training::{Loss, StepOutputs, Training};

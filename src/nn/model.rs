@@ -1,0 +1,182 @@
+//! A network on the GPU: a trunk, and heads on it.
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::options::Layout;
+use crate::parameters::Parameters;
+use crate::recorder::Recorder;
+use crate::tensor::Tensor;
+
+use super::layers::{Placed, Placing, Sequential};
+
+/// A network with its parameters: a trunk and one or more heads, each of which gives an output.
+#[derive(Debug)]
+pub struct Model {
+    parameters: Parameters,
+    trunk: Vec<Placed>,
+    heads: Vec<Vec<Placed>>,
+}
+
+/// What a forward pass leaves for the backward pass: the output of every layer.
+#[derive(Clone, Debug)]
+pub struct Activations {
+    /// The input, then what each layer gives.
+    trunk: Vec<Tensor<f32>>,
+    heads: Vec<Vec<Tensor<f32>>>,
+    outputs: Vec<Tensor<f32>>,
+}
+
+impl Activations {
+    /// What the heads give, in their order.
+    #[must_use]
+    pub fn outputs(&self) -> &[Tensor<f32>] {
+        &self.outputs
+    }
+}
+
+impl Model {
+    /// A model of one stack of layers, whose output is the last layer's. The seed settles the initial values that are not given.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a layer does not fit the one before it, or given values their layer; the errors of [`Parameters::new`].
+    pub fn new(gpu: &Gpu, layers: &Sequential, seed: u64) -> Result<Self> {
+        Self::build(gpu, ("", layers), &[("", &Sequential::new())], seed)
+    }
+
+    /// A model of a trunk and heads on it. The names of the trunk's parameters begin with `trunk`, those of a head's with its name.
+    ///
+    /// # Errors
+    /// As [`Model::new`]; [`Error::Value`] without heads.
+    pub fn with_heads(gpu: &Gpu, trunk: &Sequential, heads: &[(&str, &Sequential)], seed: u64) -> Result<Self> {
+        Self::build(gpu, ("trunk", trunk), heads, seed)
+    }
+
+    fn build(gpu: &Gpu, trunk: (&str, &Sequential), heads: &[(&str, &Sequential)], seed: u64) -> Result<Self> {
+        if heads.is_empty() {
+            let (expected, got) = ("at least 1".to_owned(), "0".to_owned());
+            return Err(Error::Value { op: "Model::with_heads", what: "the number of heads", expected, got });
+        }
+        let mut initial = Vec::new();
+        let mut placing = Placing { rng: &mut fastrand::Rng::with_seed(seed), parameters: &mut initial };
+        let (trunk, width) = trunk.1.place(trunk.0, None, &mut placing)?;
+        let place = |(name, head): &(&str, &Sequential)| Ok(head.place(name, width, &mut placing)?.0);
+        let heads = heads.iter().map(place).collect::<Result<_>>()?;
+        let named: Vec<_> = initial.iter().map(|p| (p.name.as_str(), p.shape.clone(), &p.values[..])).collect();
+        Ok(Self { parameters: Parameters::new(gpu, &named)?, trunk, heads })
+    }
+
+    /// The parameters and their gradients.
+    #[must_use]
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// How many outputs there are.
+    #[must_use]
+    pub fn heads(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// Records the forward pass of inputs `[N, inputs]`.
+    ///
+    /// # Errors
+    /// Those of [`matmul`](Recorder::matmul) if the input does not fit the first layer.
+    pub fn forward(&self, rec: &mut Recorder<'_>, input: &Tensor<f32>) -> Result<Activations> {
+        let trunk = self.run(rec, &self.trunk, input)?;
+        let shared = trunk.last().unwrap_or(input);
+        let heads = self.heads.iter().map(|head| self.run(rec, head, shared)).collect::<Result<Vec<_>>>()?;
+        let outputs = heads.iter().map(|head| head.last().unwrap_or(shared).clone()).collect();
+        Ok(Activations { trunk, heads, outputs })
+    }
+
+    /// The input, then the output of each layer.
+    fn run(&self, rec: &mut Recorder<'_>, layers: &[Placed], input: &Tensor<f32>) -> Result<Vec<Tensor<f32>>> {
+        let mut values = vec![input.clone()];
+        let mut x = input.clone();
+        for layer in layers {
+            x = match layer {
+                Placed::Relu => rec.relu(&x)?,
+                Placed::Sigmoid => rec.sigmoid(&x)?,
+                Placed::Linear { weight, bias } => {
+                    let bias = bias.as_ref().map(|bias| self.parameters.value(bias)).transpose()?;
+                    rec.matmul(Layout::Nt, &x, &self.parameters.value(weight)?, bias.as_ref())?
+                }
+            };
+            values.push(x.clone());
+        }
+        Ok(values)
+    }
+
+    /// Records the backward pass: `grads` are the gradients of the outputs, in their order. It writes the parameters' gradients, over
+    /// what they were.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless there is one gradient for each output, of its shape.
+    pub fn backward(&self, rec: &mut Recorder<'_>, activations: &Activations, grads: &[Tensor<f32>]) -> Result<()> {
+        let op = "Model::backward";
+        if grads.len() != self.heads.len() {
+            let expected = format!("{} tensors, one for each output", self.heads.len());
+            return Err(Error::Shape { op, what: "grads", expected, got: grads.len().to_string() });
+        }
+        for (grad, output) in grads.iter().zip(&activations.outputs) {
+            if grad.shape() != output.shape() {
+                let (expected, got) = (format!("shape {}", output.shape()), format!("shape {}", grad.shape()));
+                return Err(Error::Shape { op, what: "grads", expected, got });
+            }
+        }
+        // The input needs no gradient.
+        let needed = has_parameters(&self.trunk);
+        let mut total: Option<Tensor<f32>> = None;
+        for ((head, values), grad) in self.heads.iter().zip(&activations.heads).zip(grads) {
+            let Some(grad) = self.pull(rec, head, values, grad, needed)? else { continue };
+            match &total {
+                // A head without layers gives back the caller's gradient, which is not to be changed.
+                None if self.heads.len() > 1 && !has_parameters(head) => {
+                    let copy = Tensor::zeros(rec.gpu(), grad.shape().clone())?;
+                    rec.accumulate(&grad, &copy)?;
+                    total = Some(copy);
+                }
+                None => total = Some(grad),
+                Some(total) => rec.accumulate(&grad, total)?,
+            }
+        }
+        if let Some(total) = total {
+            self.pull(rec, &self.trunk, &activations.trunk, &total, false)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a gradient back through layers; gives that of their input if it is needed.
+    fn pull(
+        &self,
+        rec: &mut Recorder<'_>,
+        layers: &[Placed],
+        values: &[Tensor<f32>],
+        grad: &Tensor<f32>,
+        input_needed: bool,
+    ) -> Result<Option<Tensor<f32>>> {
+        let mut grad = grad.clone();
+        for (i, layer) in layers.iter().enumerate().rev() {
+            let (input, output) = (&values[i], &values[i + 1]);
+            grad = match layer {
+                Placed::Relu => rec.relu_backward(output, &grad)?,
+                Placed::Sigmoid => rec.sigmoid_backward(output, &grad)?,
+                Placed::Linear { weight, bias } => {
+                    rec.matmul_into(Layout::Tn, &grad, input, None, &self.parameters.grad(weight)?)?;
+                    if let Some(bias) = bias {
+                        rec.column_sum_into(&grad, &self.parameters.grad(bias)?)?;
+                    }
+                    if !input_needed && !has_parameters(&layers[..i]) {
+                        return Ok(None);
+                    }
+                    rec.matmul(Layout::Nn, &grad, &self.parameters.value(weight)?, None)?
+                }
+            };
+        }
+        Ok(input_needed.then_some(grad))
+    }
+}
+
+fn has_parameters(layers: &[Placed]) -> bool {
+    layers.iter().any(|layer| matches!(layer, Placed::Linear { .. }))
+}

@@ -1,0 +1,185 @@
+//! What happens to gradients between a backward pass and an update: accumulation, the loss's scale, clipping, a guard.
+
+use crate::error::Result;
+use crate::kernel::{Kernel, Variant, params, read, read4, update4, wgsl, write};
+use crate::options::narrow;
+use crate::plan::BLOCK;
+use crate::recorder::Recorder;
+use crate::tensor::{Shape, Tensor};
+
+use super::map::elementwise;
+use super::reduce::{by_blocks, pairs};
+use super::{no_alias, same_shape};
+
+params! {
+    struct AccumulateParams { count: u32, block: u32, values_base: u32, total_base: u32 }
+}
+
+pub(super) const ACCUMULATE: Kernel = Kernel {
+    label: "xent.accumulate",
+    source: wgsl!["lib/grid", "accumulate"],
+    bindings: &[read4("values"), update4("total")],
+    params: AccumulateParams::FIELDS,
+    constants: &["WORKGROUP"],
+};
+
+params! {
+    struct NormParams {
+        count: u32,
+        first: u32,
+        block: u32,
+        grads_base: u32,
+        partials_base: u32,
+        sign: f32,
+        inverse_loss_scale: f32,
+        clip_value: f32,
+    }
+}
+
+pub(super) const NORM: Kernel = Kernel {
+    label: "xent.grad_norm",
+    source: wgsl!["lib/grid", "lib/partials", "lib/gradient", "grad_norm"],
+    bindings: &[read("grads", "f32"), write("partials", "u32")],
+    params: NormParams::FIELDS,
+    constants: &["WORKGROUP"],
+};
+
+params! {
+    struct FactorParams {
+        total_base: u32,
+        factor_base: u32,
+        norm_base: u32,
+        skipped_base: u32,
+        max_norm: f32,
+        guard: u32,
+    }
+}
+
+pub(super) const FACTOR: Kernel = Kernel {
+    label: "xent.clip_factor",
+    source: wgsl!["lib/grid", "lib/numerics", "lib/partials", "clip_factor"],
+    bindings: &[read("total", "u32"), write("factor", "f32"), write("norm", "f32"), write("skipped", "u32")],
+    params: FactorParams::FIELDS,
+    constants: &["WORKGROUP"],
+};
+
+/// What is done to a gradient before it updates anything.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gradient {
+    /// What the loss was multiplied with.
+    pub(crate) loss_scale: f64,
+    pub(crate) clip_value: Option<f64>,
+    pub(crate) clip_norm: Option<f64>,
+    /// Skip the update if a gradient is NaN or infinite.
+    pub(crate) guard: bool,
+}
+
+impl Gradient {
+    pub(crate) const AS_IT_IS: Self = Self { loss_scale: 1.0, clip_value: None, clip_norm: None, guard: false };
+
+    pub(crate) fn inverse_loss_scale(&self) -> f32 {
+        narrow(1.0 / self.loss_scale)
+    }
+
+    pub(crate) fn clip_value(&self) -> f32 {
+        narrow(self.clip_value.unwrap_or(f64::INFINITY))
+    }
+}
+
+/// What [`Recorder::clip_factor`] gives, each a scalar.
+#[derive(Clone, Debug)]
+pub(crate) struct ClipFactor {
+    pub(crate) factor: Tensor<f32>,
+    /// The norm before it was clipped; NaN if a gradient is NaN or infinite.
+    pub(crate) norm: Tensor<f32>,
+    /// 1 if the update is skipped.
+    pub(crate) skipped: Tensor<u32>,
+}
+
+/// Sums of tensors.
+impl Recorder<'_> {
+    /// Adds `values` to `total`, element by element.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if they differ in shape, [`Error::Aliasing`](crate::Error::Aliasing) if they share a
+    /// buffer, [`Error::ForeignTensor`](crate::Error::ForeignTensor). Nothing is recorded then.
+    ///
+    /// # Cost
+    /// 12 bytes an element.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{Gpu, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let total = Tensor::from_slice(&gpu, [2], &[1.0, 2.0f32])?;
+    /// let values = Tensor::from_slice(&gpu, [2], &[0.5, -1.0f32])?;
+    /// let mut batch = gpu.batch();
+    /// batch.accumulate(&values, &total)?;
+    /// let mut total = batch.read(&total)?;
+    /// batch.submit()?;
+    /// assert_eq!(total.wait(Duration::from_secs(10))?, [1.5, 1.0]);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    pub fn accumulate(&mut self, values: &Tensor<f32>, total: &Tensor<f32>) -> Result<()> {
+        let op = "accumulate";
+        self.own(op, "values", values)?;
+        self.own(op, "total", total)?;
+        same_shape(op, "values", values, total)?;
+        no_alias(op, ("total", total), ("values", values))?;
+        for range in elementwise(op, values.count()).ranges(self.gpu().caps())? {
+            let (first, len) = (range.start.into(), u64::from(range.end - range.start));
+            let (from, to) = (self.window(values, first, len), self.window(total, first, len));
+            let params = AccumulateParams {
+                count: range.end - range.start,
+                block: BLOCK,
+                values_base: from.base,
+                total_base: to.base,
+            };
+            let variant = Variant { vec4: true, ..Variant::new(&[self.gpu().caps().workgroup_size()]) };
+            self.dispatch(&ACCUMULATE, variant, &params, &[Some(&from), Some(&to)], len.div_ceil(BLOCK.into()))?;
+        }
+        Ok(())
+    }
+
+    /// The norm of all gradients, and what they are to be multiplied with. There is at least one.
+    pub(crate) fn clip_factor(&mut self, grads: &Tensor<f32>, gradient: Gradient) -> Result<ClipFactor> {
+        let op = "clip_factor";
+        let partials = pairs(self, op, grads.count())?;
+        for range in by_blocks(op, grads.count(), &[4]).ranges(self.gpu().caps())? {
+            let count = range.end - range.start;
+            let groups = u64::from(count.div_ceil(BLOCK));
+            let from = self.window(grads, range.start.into(), count.into());
+            let to = self.window(&partials, u64::from(range.start / BLOCK) * 2, groups * 2);
+            let params = NormParams {
+                count,
+                first: range.start,
+                block: BLOCK,
+                grads_base: from.base,
+                partials_base: to.base,
+                sign: 1.0,
+                inverse_loss_scale: gradient.inverse_loss_scale(),
+                clip_value: gradient.clip_value(),
+            };
+            let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
+            self.dispatch(&NORM, variant, &params, &[Some(&from), Some(&to)], groups)?;
+        }
+        let total = self.reduce_partials(op, partials)?;
+        let (factor, norm) = (self.output(op, Shape::default())?, self.output(op, Shape::default())?);
+        let skipped = self.output(op, Shape::default())?;
+        let from = self.whole(&total);
+        let outputs = [self.whole(&factor), self.whole(&norm), self.whole(&skipped)];
+        let params = FactorParams {
+            total_base: from.base,
+            factor_base: outputs[0].base,
+            norm_base: outputs[1].base,
+            skipped_base: outputs[2].base,
+            max_norm: narrow(gradient.clip_norm.unwrap_or(f64::INFINITY)),
+            guard: u32::from(gradient.guard),
+        };
+        let slots = [Some(&from), Some(&outputs[0]), Some(&outputs[1]), Some(&outputs[2])];
+        self.dispatch(&FACTOR, Variant::new(&[self.gpu().caps().workgroup_size()]), &params, &slots, 1)?;
+        Ok(ClipFactor { factor, norm, skipped })
+    }
+}

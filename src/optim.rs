@@ -1,0 +1,366 @@
+//! Updating a model: groups of parameters, schedules, clipping, accumulation, and a guard against numbers that are not finite.
+
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+use crate::ops::{ClipFactor, Gradient, SgdStep};
+use crate::options::{Sgd, narrow};
+use crate::parameters::Parameters;
+use crate::recorder::Recorder;
+use crate::state::{State, StateReadback};
+use crate::tensor::{Shape, Tensor};
+
+/// How a model is updated. The defaults are plain [`Sgd`] with its defaults.
+#[derive(Clone, Debug)]
+pub struct Optimization {
+    /// The options of all parameters that no group names.
+    pub sgd: Sgd,
+    /// Parameters with a learning rate or a weight decay of their own.
+    pub groups: Vec<Group>,
+    /// What every learning rate is multiplied with, from update to update.
+    pub schedule: Schedule,
+    /// The largest absolute value of a gradient: larger ones are cut to it, first of all.
+    pub clip_value: Option<f64>,
+    /// The largest norm of all gradients together: with a larger one, all are multiplied with `clip_norm / (norm + 1e-6)`.
+    pub clip_norm: Option<f64>,
+    /// Of how many backward passes an update takes the sum of the gradients, at least 1.
+    pub accumulate: u32,
+    /// What the losses were multiplied with; gradients are divided by it before everything else.
+    pub loss_scale: f64,
+    /// Leave everything as it is if a gradient is NaN or infinite.
+    pub skip_non_finite: bool,
+}
+
+impl Default for Optimization {
+    fn default() -> Self {
+        Self {
+            sgd: Sgd::default(),
+            groups: Vec::new(),
+            schedule: Schedule::Constant,
+            clip_value: None,
+            clip_norm: None,
+            accumulate: 1,
+            loss_scale: 1.0,
+            skip_non_finite: false,
+        }
+    }
+}
+
+/// Parameters with options of their own, as PyTorch's parameter groups.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Group {
+    /// The parameters' names.
+    pub names: Vec<String>,
+    /// Their learning rate; that of the others if there is none.
+    pub lr: Option<f64>,
+    /// Their weight decay; that of the others if there is none.
+    pub weight_decay: Option<f64>,
+}
+
+/// What learning rates are multiplied with at update `n`, counted from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Schedule {
+    /// 1.
+    #[default]
+    Constant,
+    /// `factor` to the power `n / every`, rounded down (PyTorch's `StepLR`).
+    Step {
+        /// Updates between two changes, at least 1.
+        every: u64,
+        /// What the learning rate is multiplied with at each.
+        factor: f64,
+    },
+    /// Linear from 0, excluded, to 1 over `warm_up` updates, then half a cosine down to `floor` at update `steps`.
+    Cosine {
+        /// Updates of the warm-up.
+        warm_up: u64,
+        /// Updates in all.
+        steps: u64,
+        /// The factor at the end and after it.
+        floor: f64,
+    },
+}
+
+impl Schedule {
+    /// The factor at update `n`.
+    ///
+    /// # Examples
+    /// ```
+    /// use xent::Schedule;
+    /// let schedule = Schedule::Cosine { warm_up: 2, steps: 12, floor: 0.0 };
+    /// assert_eq!([0, 1, 2, 12].map(|n| schedule.factor(n)), [0.5, 1.0, 1.0, 0.0]);
+    /// assert!((schedule.factor(7) - 0.5).abs() < 1e-15);
+    /// ```
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "no training has 2^53 updates")]
+    pub fn factor(&self, n: u64) -> f64 {
+        match *self {
+            Self::Constant => 1.0,
+            Self::Step { every, factor } => factor.powf((n / every.max(1)) as f64),
+            Self::Cosine { warm_up, .. } if n < warm_up => (n + 1) as f64 / warm_up as f64,
+            Self::Cosine { steps, floor, .. } if n >= steps => floor,
+            Self::Cosine { warm_up, steps, floor } => {
+                let progress = (n - warm_up) as f64 / (steps - warm_up) as f64;
+                floor + (1.0 - floor) * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
+            }
+        }
+    }
+}
+
+/// What an update found, on the GPU; there only if norm clipping or the guard is on.
+#[derive(Clone, Debug)]
+pub struct UpdateReport {
+    /// A scalar: the norm of all gradients, before it was clipped; NaN if one is NaN or infinite.
+    pub norm: Tensor<f32>,
+    /// A scalar: 1 if the update was skipped, else 0.
+    pub skipped: Tensor<u32>,
+}
+
+/// Parameters that lie side by side and have the same options.
+#[derive(Debug)]
+struct Run {
+    range: Range<usize>,
+    sgd: Sgd,
+}
+
+/// Updates the parameters of a model, update after update.
+///
+/// # Examples
+/// ```
+/// use xent::{Gpu, Group, Optimization, Optimizer, Parameters, Sgd};
+/// # if let Ok(gpu) = Gpu::headless() {
+/// let parameters = Parameters::new(&gpu, &[("weight", [2].into(), &[1.0, 2.0]), ("bias", [1].into(), &[0.5])])?;
+/// let undecayed = Group { names: vec!["bias".into()], weight_decay: Some(0.0), ..Group::default() };
+/// let sgd = Sgd { lr: 0.1, weight_decay: 0.01, momentum: 0.9, ..Sgd::default() };
+/// let options = Optimization { sgd, groups: vec![undecayed], clip_norm: Some(1.0), ..Optimization::default() };
+/// let mut optimizer = Optimizer::new(&parameters, options)?;
+/// let mut batch = gpu.batch();
+/// // ... a backward pass that writes parameters.grads() ...
+/// optimizer.step(&mut batch, &parameters)?;
+/// batch.submit()?;
+/// # }
+/// # Ok::<(), xent::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Optimizer {
+    options: Optimization,
+    runs: Vec<Run>,
+    /// With momentum; it holds `UNSTARTED` until its first update.
+    velocity: Option<Tensor<f32>>,
+    /// The sum of the gradients of passes that are not updated with yet.
+    total: Option<Tensor<f32>>,
+    passes: u32,
+    updates: u64,
+}
+
+/// The bits of a velocity that does not exist yet: a NaN that no arithmetic gives.
+const UNSTARTED: u32 = 0xffff_ffff;
+
+impl Optimizer {
+    /// An optimiser that has not updated anything yet.
+    ///
+    /// # Errors
+    /// [`Error::Value`] as [`Sgd::validate`] for each group, for a bound or a loss scale that is not above 0, for `accumulate` 0, for
+    /// a schedule whose numbers do not fit, for a group's name that is no parameter's or that two groups have.
+    pub fn new(parameters: &Parameters, options: Optimization) -> Result<Self> {
+        validate(&options)?;
+        let runs = runs(parameters, &options)?;
+        let flat = parameters.values();
+        let unstarted = vec![f32::from_bits(UNSTARTED); flat.len()];
+        let velocity = match options.sgd.momentum == 0.0 {
+            true => None,
+            false => Some(Tensor::from_slice(flat.gpu(), flat.shape().clone(), &unstarted)?),
+        };
+        let total = match options.accumulate {
+            1 => None,
+            _ => Some(Tensor::zeros(flat.gpu(), flat.shape().clone())?),
+        };
+        Ok(Self { options, runs, velocity, total, passes: 0, updates: 0 })
+    }
+
+    /// The options.
+    #[must_use]
+    pub fn options(&self) -> &Optimization {
+        &self.options
+    }
+
+    /// How many updates were recorded, skipped ones included.
+    #[must_use]
+    pub fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    /// Records what follows a backward pass: an update, or, while gradients are accumulated, their sum. The update's report is there
+    /// if norm clipping or the guard is on.
+    ///
+    /// # Errors
+    /// [`Error::ForeignTensor`], [`Error::Shape`] if these are not the parameters that the optimiser was made for.
+    ///
+    /// # Cost
+    /// One dispatch for parameters that lie side by side and have the same options, 12 bytes a parameter, 20 with momentum;
+    /// clipping by norm and the guard read the gradients once more; accumulation moves 12 bytes a parameter.
+    pub fn step(&mut self, rec: &mut Recorder<'_>, parameters: &Parameters) -> Result<Option<UpdateReport>> {
+        let (values, grads) = (parameters.values(), parameters.grads());
+        rec.own("Optimizer::step", "the parameters", values)?;
+        if self.runs.last().map_or(0, |run| run.range.end) != values.len() {
+            return Err(Error::Shape {
+                op: "Optimizer::step",
+                what: "the parameters",
+                expected: "the elements of those that the optimiser was made for".to_owned(),
+                got: values.len().to_string(),
+            });
+        }
+        if values.is_empty() {
+            return Ok(None);
+        }
+        if let Some(total) = &self.total {
+            if self.passes == 0 {
+                rec.copy(grads, total)?;
+            } else {
+                rec.accumulate(grads, total)?;
+            }
+            self.passes += 1;
+            if self.passes < self.options.accumulate {
+                return Ok(None);
+            }
+            self.passes = 0;
+        }
+        let grads = self.total.as_ref().unwrap_or(grads);
+        let Optimization { clip_value, clip_norm, loss_scale, skip_non_finite: guard, .. } = self.options;
+        let gradient = Gradient { loss_scale, clip_value, clip_norm, guard };
+        let clip = match clip_norm.is_some() || guard {
+            true => Some(rec.clip_factor(grads, gradient)?),
+            false => None,
+        };
+        let rate = self.options.schedule.factor(self.updates);
+        for Run { range, sgd } in &self.runs {
+            let part = |tensor: &Tensor<f32>| tensor.part(range.start, Shape::from([range.len()]));
+            let velocity = self.velocity.as_ref().map(part);
+            rec.sgd_step(&SgdStep {
+                values: &part(values),
+                grads: &part(grads),
+                state: velocity.as_ref().map(|velocity| (velocity, false)),
+                options: &Sgd { lr: sgd.lr * rate, ..sgd.clone() },
+                gradient,
+                factor: clip.as_ref().map(|clip| &clip.factor),
+            })?;
+        }
+        self.updates += 1;
+        Ok(clip.map(|ClipFactor { norm, skipped, .. }| UpdateReport { norm, skipped }))
+    }
+}
+
+impl Optimizer {
+    /// Records a copy of what a training needs to go on from here: with momentum `momentum_buffer.<name>` for each parameter, and the
+    /// note `updates`.
+    ///
+    /// # Errors
+    /// [`Error::Value`] between the passes of an accumulated update; those of [`Recorder::read`].
+    pub fn state(&self, rec: &mut Recorder<'_>, parameters: &Parameters) -> Result<StateReadback> {
+        if self.passes > 0 {
+            let (expected, got) = ("0 when a state is taken".to_owned(), self.passes.to_string());
+            return Err(Error::Value {
+                op: "Optimizer::state",
+                what: "the passes since the last update",
+                expected,
+                got,
+            });
+        }
+        let mut state = StateReadback::new();
+        state.set_note(UPDATES, self.updates.to_string());
+        for (name, velocity) in self.velocities(parameters)? {
+            state.push(name, velocity.shape().clone(), rec.read(&velocity)?);
+        }
+        Ok(state)
+    }
+
+    /// Goes on from a state. Checked as a whole first: if something does not fit, nothing changes.
+    ///
+    /// # Errors
+    /// [`Error::State`] with the tensor that is missing, of another shape, or superfluous, or without the note `updates`.
+    pub fn load(&mut self, state: &State, parameters: &Parameters) -> Result<()> {
+        let velocities = self.velocities(parameters)?;
+        state.expect_only(velocities.iter().map(|(name, _)| name.as_str()))?;
+        let loaded = velocities.iter().map(|(name, velocity)| state.expect(name, velocity.shape()));
+        let loaded = loaded.collect::<Result<Vec<_>>>()?;
+        let note = state.note(UPDATES).unwrap_or("none");
+        let updates = note.parse().map_err(|_| Error::State {
+            tensor: UPDATES.to_owned(),
+            expected: "a note with a number".to_owned(),
+            got: format!("{note:?}"),
+        })?;
+        velocities.iter().zip(loaded).try_for_each(|((_, velocity), loaded)| velocity.write(loaded))?;
+        (self.updates, self.passes) = (updates, 0);
+        Ok(())
+    }
+
+    /// Each parameter's velocity, under the name it is saved by; none without momentum.
+    fn velocities(&self, parameters: &Parameters) -> Result<Vec<(String, Tensor<f32>)>> {
+        let Some(velocity) = &self.velocity else { return Ok(Vec::new()) };
+        let view = |(name, range): (&str, Range<usize>)| {
+            Ok((format!("momentum_buffer.{name}"), velocity.part(range.start, parameters.value(name)?.shape().clone())))
+        };
+        parameters.ranges().map(view).collect()
+    }
+}
+
+/// The note with the number of updates.
+const UPDATES: &str = "updates";
+
+fn validate(options: &Optimization) -> Result<()> {
+    let fail = |what, expected: &str, got: String| {
+        Err(Error::Value { op: "Optimizer::new", what, expected: expected.to_owned(), got })
+    };
+    let positive = |value: f64| narrow(value) > 0.0 && narrow(value).is_finite();
+    for (what, value) in [("clip_value", options.clip_value), ("clip_norm", options.clip_norm)] {
+        if let Some(value) = value.filter(|&value| !positive(value)) {
+            return fail(what, "above 0 and finite", value.to_string());
+        }
+    }
+    if !positive(options.loss_scale) || !positive(1.0 / options.loss_scale) {
+        return fail("loss_scale", "above 0 and finite", options.loss_scale.to_string());
+    }
+    if options.accumulate == 0 {
+        return fail("accumulate", "at least 1", "0".to_owned());
+    }
+    match options.schedule {
+        Schedule::Step { every: 0, .. } => fail("the schedule's every", "at least 1", "0".to_owned()),
+        Schedule::Step { factor, .. } if !positive(factor) => {
+            fail("the schedule's factor", "above 0 and finite", factor.to_string())
+        }
+        Schedule::Cosine { warm_up, steps, .. } if steps <= warm_up => {
+            fail("the schedule's steps", "more than its warm-up's", steps.to_string())
+        }
+        Schedule::Cosine { floor, .. } if !(0.0..=1.0).contains(&floor) => {
+            fail("the schedule's floor", "in 0..=1", floor.to_string())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The options of each parameter; neighbours with the same share a run.
+fn runs(parameters: &Parameters, options: &Optimization) -> Result<Vec<Run>> {
+    options.sgd.validate()?;
+    for (i, group) in options.groups.iter().enumerate() {
+        for name in &group.names {
+            parameters.value(name)?;
+            if options.groups[..i].iter().any(|earlier| earlier.names.contains(name)) {
+                let (expected, got) = ("in one group".to_owned(), format!("{name:?} in two"));
+                return Err(Error::Value { op: "Optimizer::new", what: "a name", expected, got });
+            }
+        }
+    }
+    let mut runs: Vec<Run> = Vec::new();
+    for (name, range) in parameters.ranges() {
+        let group = options.groups.iter().find(|group| group.names.iter().any(|own| own == name));
+        let mut sgd = options.sgd.clone();
+        sgd.lr = group.and_then(|group| group.lr).unwrap_or(sgd.lr);
+        sgd.weight_decay = group.and_then(|group| group.weight_decay).unwrap_or(sgd.weight_decay);
+        sgd.validate()?;
+        match runs.last_mut() {
+            Some(last) if last.sgd == sgd => last.range.end = range.end,
+            _ => runs.push(Run { range, sgd }),
+        }
+    }
+    Ok(runs)
+}
