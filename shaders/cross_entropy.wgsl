@@ -90,7 +90,7 @@ fn main(
     var target_logit = 0.0;
     if (inside) {
         row_weight = position_weight(row.index);
-        ignored = row_weight == 0.0;
+        ignored = is_zero(row_weight);
     }
     if (TARGETS != 2u && inside) {
         let target_class = load_targets(params.targets_base + row.index);
@@ -116,7 +116,7 @@ fn main(
     // Probabilities of no classes cost nothing; an index of no classes is not valid.
     let poison = !ignored && (!valid || (classes > 0u && undefined));
     if (inside && row.lane == 0u) {
-        let normaliser = weighted(params.z_loss, log_sum_exp * log_sum_exp);
+        let normaliser = weighted(params.z_loss * log_sum_exp, log_sum_exp);
         let loss = row_weight * (weighted(terms.x, log_total) - terms.y + select(normaliser, 0.0, undefined));
         store_losses(params.losses_base + row.index, select(select(loss, nan(), poison), 0.0, ignored));
     }
@@ -126,6 +126,7 @@ fn main(
         var log_prob = target_gap - log_total;
         if (TARGETS == 2u) {
             statistics_class = s.likely;
+            log_prob = nan();
             if (s.likely != NONE) {
                 log_prob = gap(one_logit(row.start + s.likely * params.inner), stats.max) - log_total;
             }

@@ -17,7 +17,7 @@ fn main(
     }
     let target_class = load_targets(params.targets_base + row.index);
     let row_weight = position_weight(row.index);
-    let ignored = target_class == params.ignore_index || row_weight == 0.0;
+    let ignored = target_class == params.ignore_index || is_zero(row_weight);
     let valid = target_class >= 0 && u32(target_class) < params.classes;
     let t = select(0u, u32(target_class), valid);
     if (row.lane == 0u) {

@@ -29,7 +29,6 @@ fn main(
     }
     for (var i = start + thread; i < end; i += WORKGROUP) {
         let upstream = load_upstream(params.upstream_base + i);
-        // Valid rows whose weights are all 0: 0 / 0.
-        store_factor(params.factor_base + i, select(upstream / divisor, nan(), divisor == 0.0));
+        store_factor(params.factor_base + i, quotient(upstream, divisor));
     }
 }

@@ -35,7 +35,7 @@ fn main(
     for (var i = start + thread; i < end; i += WORKGROUP) {
         let t = load_targets(params.targets_base + i);
         let position_weight = load_position_weight(params.position_weight_base + i * params.position_weight_stride);
-        if (t != params.ignore_index && position_weight != 0.0) {
+        if (t != params.ignore_index && !is_zero(position_weight)) {
             if (t >= 0 && u32(t) < params.classes) {
                 sum += position_weight * load_weight(params.weight_base + u32(t) * params.weight_stride);
             } else {

@@ -101,6 +101,20 @@ pub enum Error {
         #[source]
         source: safetensors::SafeTensorError,
     },
+    /// A CSV file holds something else than a table of numbers.
+    #[error("{}, line {line}, column {column}: expected {expected}, got {got}", path.display())]
+    Csv {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// The column, from 1.
+        column: usize,
+        /// What should be there.
+        expected: String,
+        /// What is there.
+        got: String,
+    },
     /// A saved state does not fit.
     #[error("state: {tensor:?} must have {expected}, got {got}")]
     State {

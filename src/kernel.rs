@@ -5,6 +5,7 @@
 //! in place, and outputs that nobody asked for. For a binding `x` the shader calls
 //!
 //! * `load_x(i)`, `store_x(i, v)`: element `i`;
+//! * `count_x(i)`: counts element `i` up;
 //! * `load4_x(i)`, `store4_x(i, v)`: elements `i .. i + 4`, for a binding made by [`read4`] and its like. In the variant that
 //!   is declared by quad, `i` is a multiple of 4.
 
@@ -68,6 +69,8 @@ pub(crate) enum Access {
     Write,
     /// Read and written.
     Update,
+    /// Counted up, in whatever order: sums of whole numbers do not depend on it.
+    Count,
     /// Written; in place over another binding of the kernel if the caller wants that.
     WriteOver(&'static str),
 }
@@ -86,6 +89,10 @@ pub(crate) const fn write(name: &'static str, element: &'static str) -> Binding 
 
 pub(crate) const fn update(name: &'static str, element: &'static str) -> Binding {
     binding(name, element, false, Access::Update)
+}
+
+pub(crate) const fn count(name: &'static str) -> Binding {
+    binding(name, "atomic<u32>", false, Access::Count)
 }
 
 pub(crate) const fn read4(name: &'static str) -> Binding {
@@ -179,8 +186,11 @@ pub(crate) fn compose(kernel: &Kernel, variant: &Variant) -> String {
 fn accessors(text: &mut String, binding: &Binding, data: &str, present: bool, vec4: bool) {
     let Binding { name, element, quads, access } = binding;
     let reads = matches!(access, Access::Read | Access::Update);
-    let writes = *access != Access::Read;
+    let writes = !matches!(access, Access::Read | Access::Count);
     let at = if vec4 && *quads { "[i >> 2u][i & 3u]" } else { "[i]" };
+    if *access == Access::Count {
+        let _ = writeln!(text, "fn count_{name}(i: u32) {{ atomicAdd(&{data}_data[i], 1u); }}");
+    }
     if reads {
         let value = if present { format!("{data}_data{at}") } else { format!("{element}()") };
         let _ = writeln!(text, "fn load_{name}(i: u32) -> {element} {{ return {value}; }}");

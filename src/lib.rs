@@ -4,9 +4,11 @@
 
 mod caps;
 pub mod cpu;
+pub mod data;
 mod error;
 mod gpu;
 mod kernel;
+pub mod metrics;
 pub mod nn;
 mod ops;
 mod optim;

@@ -47,8 +47,9 @@ pub struct CrossEntropy {
     /// position's weight times the target's class's (without weights: by their number); with probabilities by the sum of the
     /// positions' weights (without: by the number of rows).
     pub reduction: Reduction,
-    /// Rows with this target have loss 0, gradient 0 and no part in the mean. It may lie outside the classes.
-    /// With probabilities it must be negative, and means nothing.
+    /// Rows with this target have loss 0, gradient 0 and no part in the mean. It may lie outside the classes. One that the
+    /// targets' type cannot hold is `i32::MIN` in a `Tensor<i32>` (where [`Tensor::targets`](crate::Tensor::targets) puts it) and
+    /// `u32::MAX` in a `Tensor<u32>`. With probabilities it must be negative, and means nothing.
     pub ignore_index: i64,
     /// How much of a target is spread evenly over all classes, from 0 to 1.
     pub label_smoothing: f64,
@@ -113,7 +114,7 @@ pub struct Nll {
     /// How the rows' losses become the result. The mean divides by the sum, over the rows that are not ignored, of the
     /// position's weight times the target's class's (without weights: by their number).
     pub reduction: Reduction,
-    /// Rows with this target have loss 0, gradient 0 and no part in the mean. It may lie outside the classes.
+    /// Rows with this target have loss 0, gradient 0 and no part in the mean, as for [`CrossEntropy::ignore_index`].
     pub ignore_index: i64,
 }
 
@@ -181,14 +182,14 @@ impl Sgd {
     /// Checks the numbers as `torch.optim.SGD` does.
     ///
     /// # Errors
-    /// [`Error::Value`] for a negative or NaN learning rate, momentum or weight decay, and for Nesterov's momentum without
+    /// [`Error::Value`] for a negative learning rate, momentum or weight decay, and for Nesterov's momentum without
     /// momentum or with dampening.
     pub fn validate(&self) -> Result<()> {
         let fail = |what, expected: &str, got: f64| {
             Err(Error::Value { op: "sgd", what, expected: expected.to_owned(), got: got.to_string() })
         };
         for (what, value) in [("lr", self.lr), ("momentum", self.momentum), ("weight_decay", self.weight_decay)] {
-            if value.is_nan() || value < 0.0 {
+            if value < 0.0 {
                 return fail(what, "at least 0", value);
             }
         }

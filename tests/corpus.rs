@@ -13,7 +13,7 @@ use anyhow::{Result, bail};
 use libtest_mimic::{Arguments, Trial};
 use xent::{Batch, Bce, BceWithLogits, Gpu, Momentum, Mse, Readback, Targets, Tensor, cpu};
 
-use case::{Case, Outputs};
+use case::{Case, Output, Outputs};
 use judge::judge;
 use train::{CpuHeads, GpuHeads, train};
 
@@ -33,7 +33,7 @@ fn wide(values: &[f32]) -> Vec<f64> {
 }
 
 fn named<const N: usize>(pairs: [(&str, Vec<f64>); N]) -> Outputs {
-    pairs.into_iter().map(|(name, values)| (name.to_owned(), values)).collect()
+    pairs.into_iter().map(|(name, values)| (name.to_owned(), Output { shape: None, values })).collect()
 }
 
 /// Records, submits, and reads what was recorded.
@@ -42,10 +42,14 @@ fn eval<const N: usize>(
     record: impl FnOnce(&mut Batch) -> Result<[(&'static str, Tensor<f32>); N]>,
 ) -> Result<Outputs> {
     let mut batch = gpu.batch();
-    let tickets: Vec<(_, Readback<f32>)> =
-        record(&mut batch)?.iter().map(|(name, t)| Ok((*name, batch.read(t)?))).collect::<Result<_>>()?;
+    let tickets: Vec<(_, _, Readback<f32>)> = record(&mut batch)?
+        .iter()
+        .map(|(name, t)| Ok((*name, t.shape().to_vec(), batch.read(t)?)))
+        .collect::<Result<_>>()?;
     batch.submit()?;
-    let values = tickets.into_iter().map(|(name, mut t)| Ok((name.to_owned(), wide(&t.wait(TIMEOUT)?))));
+    let values = tickets.into_iter().map(|(name, shape, mut t)| {
+        Ok((name.to_owned(), Output { shape: Some(shape), values: wide(&t.wait(TIMEOUT)?) }))
+    });
     values.collect()
 }
 
@@ -137,7 +141,7 @@ fn on_gpu(gpu: &Gpu, case: &Case) -> Result<Outputs> {
                     b.sgd(&values, &grad, Some(&mut momentum), &options)?;
                     Ok([("params", values.clone()), ("momentum_buffers", momentum.velocity().clone())])
                 })?;
-                now.into_iter().for_each(|(name, v)| all.entry(name).or_default().extend(v));
+                now.into_iter().for_each(|(name, v)| all.entry(name).or_default().values.extend(v.values));
             }
             Ok(all)
         }
@@ -154,8 +158,9 @@ fn on_cpu(case: &Case) -> Result<Outputs> {
             let target = case.data("target")?;
             let probabilities = case.floats("target")?;
             let targets = match case.text("target_kind")? {
-                "index" => cpu::Targets::Index(&target.ints),
-                _ => cpu::Targets::Probabilities(&probabilities),
+                "index" => cpu::Targets::from(&target.ints),
+                "prob" => cpu::Targets::Probabilities(&probabilities),
+                other => bail!("target_kind {other:?}"),
             };
             let out = match op {
                 "nll_loss" => cpu::nll_backward(&x, shape, &target.ints, &case.nll()?, case.upstream())?,
@@ -314,7 +319,9 @@ fn main() -> std::process::ExitCode {
         })
         .chain(rejections)
         .collect();
+    let whole = std::env::var_os("XENT_CORPUS").is_none() && arguments.filter.is_none() && !arguments.list;
     let conclusion = libtest_mimic::run(&arguments, trials);
+    let mut missed = Vec::new();
     println!("op               engine  passed lenient failed on-purpose  error over PyTorch f32's: median, worst");
     for ((op, engine), tally) in tallies.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
         tally.ratios.sort_by(f64::total_cmp);
@@ -323,6 +330,19 @@ fn main() -> std::process::ExitCode {
         println!(
             "{op:16} {engine:6} {passed:7} {lenient:7} {failed:6} {on_purpose:10}  {median:.3}, {worst:.3} {file}"
         );
+        // The reference is the f64 value, rounded.
+        let bars = if *engine == "CPU" { (1.0, 1.0) } else { (1.0, 4.0) };
+        if median > bars.0 || *worst > bars.1 {
+            missed.push(format!(
+                "{op} on the {engine}: median {median:.3} of {}, worst {worst:.3} of {}",
+                bars.0, bars.1
+            ));
+        }
+    }
+    // The bars are for the corpus as a whole, as it is committed.
+    if !missed.is_empty() && whole {
+        eprintln!("errors beyond the bars:\n{}", missed.join("\n"));
+        return std::process::ExitCode::FAILURE;
     }
     conclusion.exit_code()
 }

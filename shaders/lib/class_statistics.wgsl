@@ -3,7 +3,7 @@
 struct ClassStatistics {
     // The sum of p_c (m - z_c): the entropy without the log of the sum.
     spread: f32,
-    // The first class with the largest logit, and the first with the largest of the target's probabilities; NONE if there is none.
+    // The first class with the largest logit before scale and cap, and the first with the largest of the target's probabilities; NONE if there is none.
     predicted: u32,
     likely: u32,
     likely_probability: f32,
@@ -53,7 +53,7 @@ fn class_statistics(row: Row, thread: u32, classes: u32, stats: RowStats, at: u3
             }
             if (TARGETS == 2u) {
                 let q = load_probabilities(at + (c + k) * params.inner);
-                if (mine.likely == NONE || q > mine.likely_probability) {
+                if (!is_nan(q) && (mine.likely == NONE || q > mine.likely_probability)) {
                     mine.likely = c + k;
                     mine.likely_probability = q;
                 }

@@ -42,7 +42,7 @@ override LOSSES: u32;
 
 // w * loss, where a weight of 0 wins over an infinite loss.
 fn weigh(w: f32, loss: f32) -> f32 {
-    return select(w * loss, 0.0, w == 0.0 && bitcast<u32>(loss) == 0x7f800000u);
+    return select(w * loss, 0.0, is_zero(w) && is_infinite(loss));
 }
 
 fn x_quad(i: u32, n: u32) -> vec4<f32> {

@@ -25,6 +25,18 @@ fn is_nan(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
 }
 
+// Of -0, too, and not of NaN, whatever the hardware makes of comparisons.
+fn is_zero(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7fffffffu) == 0u;
+}
+
+// a / b, where a divisor of 0 gives NaN of 0 and NaN, and else the infinity of the signs.
+fn quotient(a: f32, b: f32) -> f32 {
+    let sign = (bitcast<u32>(a) ^ bitcast<u32>(b)) & 0x80000000u;
+    let limit = select(bitcast<f32>(infinity_bits | sign), nan(), is_zero(a) || is_nan(a));
+    return select(a / b, limit, is_zero(b));
+}
+
 fn is_infinite(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7fffffffu) == 0x7f800000u;
 }

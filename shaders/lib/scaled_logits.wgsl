@@ -34,8 +34,11 @@ fn scaled4(x: vec4<f32>) -> vec4<f32> {
 
 fn gap4(x: vec4<f32>, m: f32) -> vec4<f32> {
     if (LOGITS != 2u) {
-        // The difference comes first: it is exactly 0 where x is m.
-        return select(x - m, params.logit_scale * (x - m), LOGITS == 1u);
+        // The difference comes first: it is exactly 0 where x is m. Unless it overflows.
+        let d = x - m;
+        let overflow = bitcast<vec4<u32>>(d) == vec4<u32>(0xff800000u);
+        let scaled = select(params.logit_scale * d, params.logit_scale * x - params.logit_scale * m, overflow);
+        return select(d, scaled, LOGITS == 1u);
     }
     let z = scaled4(x) - scaled4(vec4<f32>(m)).x;
     return select(z, vec4<f32>(-infinity()), bitcast<vec4<u32>>(x) == vec4<u32>(0xff800000u));

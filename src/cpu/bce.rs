@@ -5,7 +5,8 @@ use crate::options::Bce;
 /// Binary cross-entropy of probabilities; see [`Recorder::bce`](crate::Recorder::bce).
 ///
 /// # Errors
-/// [`Error::Shape`] if the slices differ in length; [`Error::Value`] with the first probability or target outside [0, 1].
+/// [`Error::Shape`] if the slices differ in length, or weights do not broadcast; [`Error::Value`] with the first probability or
+/// target outside [0, 1], and for weights that are on the GPU.
 pub fn bce<T: Copy + Into<f64>>(
     probabilities: &[T],
     shape: &[usize],

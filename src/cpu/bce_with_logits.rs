@@ -5,7 +5,8 @@ use crate::options::BceWithLogits;
 /// Binary cross-entropy of logits; see [`Recorder::bce_with_logits`](crate::Recorder::bce_with_logits).
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the slices differ in length.
+/// [`Error::Shape`](crate::Error::Shape) if the slices differ in length, or weights do not broadcast;
+/// [`Error::Value`](crate::Error::Value) for weights that are on the GPU.
 pub fn bce_with_logits<T: Copy + Into<f64>>(
     logits: &[T],
     shape: &[usize],

@@ -1,32 +1,22 @@
+use std::borrow::Cow;
+
 use super::log_softmax::row_log_sum;
 use super::{Classes, LossGrad, class_of, count, expect_len, factors, reduce, upstream_factor};
 use crate::error::{Error, Result};
 use crate::options::CrossEntropy;
 
 /// What a row of logits should have been; see [`crate::Targets`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Targets<'a> {
-    /// A class for each row.
-    Index(&'a [i64]),
+    /// A class for each row: from a slice of `i64`, `i32`, `u32` or `u8`.
+    Index(Cow<'a, [i64]>),
     /// A probability for each class of each row.
     Probabilities(&'a [f32]),
 }
 
 impl<'a> From<&'a [i64]> for Targets<'a> {
     fn from(index: &'a [i64]) -> Self {
-        Self::Index(index)
-    }
-}
-
-impl<'a> From<&'a Vec<i64>> for Targets<'a> {
-    fn from(index: &'a Vec<i64>) -> Self {
-        Self::Index(index)
-    }
-}
-
-impl<'a, const N: usize> From<&'a [i64; N]> for Targets<'a> {
-    fn from(index: &'a [i64; N]) -> Self {
-        Self::Index(index)
+        Self::Index(index.into())
     }
 }
 
@@ -36,9 +26,32 @@ impl<'a> From<&'a [f32]> for Targets<'a> {
     }
 }
 
-impl<'a> From<&'a Vec<f32>> for Targets<'a> {
-    fn from(probabilities: &'a Vec<f32>) -> Self {
-        Self::Probabilities(probabilities)
+macro_rules! from_narrow {
+    ($($ty:ty),+) => { $(
+        impl From<&[$ty]> for Targets<'_> {
+            fn from(index: &[$ty]) -> Self {
+                Self::Index(index.iter().copied().map(i64::from).collect())
+            }
+        }
+    )+ };
+}
+from_narrow!(i32, u32, u8);
+
+impl<'a, T> From<&'a Vec<T>> for Targets<'a>
+where
+    Self: From<&'a [T]>,
+{
+    fn from(targets: &'a Vec<T>) -> Self {
+        targets[..].into()
+    }
+}
+
+impl<'a, T, const N: usize> From<&'a [T; N]> for Targets<'a>
+where
+    Self: From<&'a [T]>,
+{
+    fn from(targets: &'a [T; N]) -> Self {
+        targets[..].into()
     }
 }
 
@@ -69,7 +82,7 @@ pub fn cross_entropy_backward<'a, T: Copy + Into<f64>>(
 ) -> Result<LossGrad> {
     let op = "cpu::cross_entropy";
     let targets = targets.into();
-    let Rows { dims, logits: z, outcomes } = rows(op, logits, shape, targets, options)?;
+    let Rows { dims, logits: z, outcomes } = rows(op, logits, shape, &targets, options)?;
     let weight = factors(op, "weight", options.weight.as_ref(), dims.classes)?;
     let position_weight = factors(op, "position_weight", options.position_weight.as_ref(), dims.rows())?;
     let smoothing = options.label_smoothing;
@@ -85,11 +98,15 @@ pub fn cross_entropy_backward<'a, T: Copy + Into<f64>>(
     for (row, &outcome) in outcomes.iter().enumerate().filter(|(_, outcome)| **outcome != Outcome::Ignored) {
         // The coefficient of each class's negative log-probability.
         let coefficient = |(class, i): (usize, usize)| {
-            let kept = match (outcome, targets) {
+            let kept = match (outcome, &targets) {
                 (Outcome::Class(target), _) => f64::from(u8::from(target == class)),
                 (_, Targets::Probabilities(q)) => f64::from(q[i]),
                 (_, Targets::Index(_)) => 0.0,
             };
+            // Without smoothing, the weights of other classes than the target's do not matter.
+            if matches!(outcome, Outcome::Class(target) if target != class) && smoothing == 0.0 {
+                return 0.0;
+            }
             let weight = weight(class);
             weight * ((1.0 - smoothing) * kept) + weight * (smoothing / count(dims.classes))
         };
@@ -140,24 +157,32 @@ pub(super) fn rows<T: Copy + Into<f64>>(
     op: &'static str,
     logits: &[T],
     shape: &[usize],
-    targets: Targets<'_>,
+    targets: &Targets<'_>,
     options: &CrossEntropy,
 ) -> Result<Rows> {
     options.validate(op)?;
     let dims = Classes::of(op, shape, logits.len())?;
     let position_weight = factors(op, "position_weight", options.position_weight.as_ref(), dims.rows())?;
-    let rows = if logits.is_empty() && dims.classes > 0 { 0 } else { dims.rows() };
-    let mut outcomes = vec![Outcome::Probabilities; rows];
-    match targets {
-        Targets::Index(index) => expect_len(op, "targets", index.len(), dims.rows())?,
+    let rows = match targets {
+        Targets::Index(index) => {
+            expect_len(op, "targets", index.len(), dims.rows())?;
+            index.len()
+        }
         Targets::Probabilities(probabilities) => {
             expect_len(op, "targets", probabilities.len(), logits.len())?;
             if options.ignore_index >= 0 {
                 let (expected, got) = ("below 0 with probabilities".to_owned(), options.ignore_index.to_string());
                 return Err(Error::Value { op, what: "ignore_index", expected, got });
             }
+            if logits.is_empty() && dims.classes > 0 { 0 } else { dims.rows() }
         }
+    };
+    // Rows of no classes have no elements that bound their number.
+    if u32::try_from(rows).is_err() {
+        let (needed, allowed) = (rows as u64, u64::from(u32::MAX));
+        return Err(Error::Limit { op, what: "the number of rows", needed, allowed });
     }
+    let mut outcomes = vec![Outcome::Probabilities; rows];
     for (row, outcome) in outcomes.iter_mut().enumerate() {
         *outcome = match targets {
             _ if position_weight(row) == 0.0 => Outcome::Ignored,

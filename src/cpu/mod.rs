@@ -69,6 +69,8 @@ impl Classes {
     }
 
     fn along(op: &'static str, shape: &[usize], split: usize, len: usize) -> Result<Self> {
+        // PyTorch lets a scalar have a dimension 0.
+        let shape = if shape.is_empty() && split == 0 { &[1] } else { shape };
         if split >= shape.len() {
             return Err(shape_error(op, "the shape", format!("a dimension {split}"), format!("{shape:?}")));
         }
@@ -170,8 +172,6 @@ fn reduce(losses: Vec<f64>, reduction: Reduction, denominator: f64) -> Vec<f64> 
     match reduction {
         Reduction::None => losses,
         Reduction::Sum => vec![losses.iter().sum()],
-        // Nothing, or only weights of 0: the mean is 0 / 0.
-        Reduction::Mean if denominator == 0.0 => vec![f64::NAN],
         Reduction::Mean => vec![losses.iter().sum::<f64>() / denominator],
     }
 }
@@ -190,7 +190,6 @@ fn upstream_factor(
         return Err(shape_error(op, "upstream", format!("{expected} elements"), upstream.len().to_string()));
     }
     let divisor = match reduction {
-        Reduction::Mean if denominator == 0.0 => f64::NAN,
         Reduction::Mean => denominator,
         Reduction::Sum | Reduction::None => 1.0,
     };

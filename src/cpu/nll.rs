@@ -1,13 +1,18 @@
-use super::{Classes, LossGrad, class_of, expect_len, factors, reduce, upstream_factor};
-use crate::error::Result;
+use super::{Classes, LossGrad, Targets, class_of, expect_len, factors, reduce, upstream_factor};
+use crate::error::{Error, Result};
 use crate::options::Nll;
 
 /// Negative log-likelihood of log-probabilities and class indices; see [`Recorder::nll`](crate::Recorder::nll).
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if a slice does not fit the shape; [`Error::Value`](crate::Error::Value) with the first
-/// target that is no class.
-pub fn nll<T: Copy + Into<f64>>(log_probs: &[T], shape: &[usize], targets: &[i64], options: &Nll) -> Result<Vec<f64>> {
+/// [`Error::Shape`] if a slice or weights do not fit the shape; [`Error::Value`] with the first target that is no class, for
+/// probabilities, and for weights that are on the GPU.
+pub fn nll<'a, T: Copy + Into<f64>>(
+    log_probs: &[T],
+    shape: &[usize],
+    targets: impl Into<Targets<'a>>,
+    options: &Nll,
+) -> Result<Vec<f64>> {
     Ok(nll_backward(log_probs, shape, targets, options, None)?.loss)
 }
 
@@ -15,14 +20,18 @@ pub fn nll<T: Copy + Into<f64>>(log_probs: &[T], shape: &[usize], targets: &[i64
 ///
 /// # Errors
 /// As [`nll`], and for an upstream gradient that has neither one element nor one for each loss.
-pub fn nll_backward<T: Copy + Into<f64>>(
+pub fn nll_backward<'a, T: Copy + Into<f64>>(
     log_probs: &[T],
     shape: &[usize],
-    targets: &[i64],
+    targets: impl Into<Targets<'a>>,
     options: &Nll,
     upstream: Option<&[f64]>,
 ) -> Result<LossGrad> {
     let op = "cpu::nll";
+    let Targets::Index(targets) = targets.into() else {
+        let (expected, got) = ("class indices".to_owned(), "probabilities".to_owned());
+        return Err(Error::Value { op, what: "targets", expected, got });
+    };
     let &Nll { ref weight, ref position_weight, reduction, ignore_index } = options;
     let dims = Classes::of(op, shape, log_probs.len())?;
     expect_len(op, "targets", targets.len(), dims.rows())?;

@@ -12,7 +12,7 @@ pub struct Statistics {
     pub target_log_prob: Vec<f64>,
     /// The entropy of the softmax, in nats.
     pub entropy: Vec<f64>,
-    /// The class with the largest logit, the first of equals; -1 where the row has no softmax.
+    /// The class with the largest logit before scale and cap, the first of equals; -1 where the row has no softmax.
     pub predicted: Vec<i64>,
     /// In how many rows the target is predicted.
     pub correct: usize,
@@ -31,7 +31,7 @@ pub fn cross_entropy_statistics<'a, T: Copy + Into<f64>>(
     options: &CrossEntropy,
 ) -> Result<Statistics> {
     let targets = targets.into();
-    let Rows { dims, logits: z, outcomes } = rows("cpu::cross_entropy_statistics", logits, shape, targets, options)?;
+    let Rows { dims, logits: z, outcomes } = rows("cpu::cross_entropy_statistics", logits, shape, &targets, options)?;
     let nothing = vec![0.0; outcomes.len()];
     let mut out = Statistics {
         log_sum_exp: nothing.clone(),
@@ -50,13 +50,19 @@ pub fn cross_entropy_statistics<'a, T: Copy + Into<f64>>(
             _ => log_prob.exp() * -log_prob,
         });
         out.entropy[row] = if max.is_nan() { f64::NAN } else { terms.sum() };
-        let predicted = values().position(|z| z == max);
+        // A cap makes infinite logits finite, and must not make logits equal here.
+        let raw = || {
+            let raw = dims.row(row).map(|i| logits[i].into());
+            raw.map(|x: f64| if options.softcap.is_some() { x.clamp(f32::MIN.into(), f32::MAX.into()) } else { x })
+        };
+        let largest = raw().fold(f64::NEG_INFINITY, f64::max);
+        let predicted = raw().position(|x| x == largest).filter(|_| !max.is_nan());
         out.predicted[row] = predicted.and_then(|class| i64::try_from(class).ok()).unwrap_or(-1);
-        let target = match (outcome, targets) {
+        let target = match (outcome, &targets) {
             (Outcome::Ignored, _) => continue,
             (Outcome::Class(class), _) => Some(class),
             (_, Targets::Probabilities(q)) => {
-                let classes = dims.row(row).map(|i| q[i]).enumerate();
+                let classes = dims.row(row).map(|i| q[i]).enumerate().filter(|(_, q)| !q.is_nan());
                 classes.reduce(|best, next| if next.1 > best.1 { next } else { best }).map(|(class, _)| class)
             }
             (_, Targets::Index(_)) => None,

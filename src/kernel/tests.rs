@@ -6,7 +6,8 @@ use crate::ops::KERNELS;
 /// Every variant that a kernel can be compiled as: read by quad or not, each output absent or present, in place or not.
 fn variants(kernel: &Kernel) -> Vec<Variant> {
     let constants = vec![1; kernel.constants.len()];
-    let outputs = kernel.bindings.iter().enumerate().filter(|(_, b)| b.access != Access::Read);
+    let optional = |access| !matches!(access, Access::Read | Access::Count);
+    let outputs = kernel.bindings.iter().enumerate().filter(|(_, b)| optional(b.access));
     let over = kernel.bindings.iter().any(|b| matches!(b.access, Access::WriteOver(_)));
     let absences: Vec<u32> = std::iter::once(0).chain(outputs.map(|(i, _)| 1 << i)).collect();
     let mut all = Vec::new();

@@ -68,10 +68,11 @@ impl Recorder<'_> {
     ///
     /// # Errors
     /// Shapes that differ or weights that do not broadcast, tensors of another [`Gpu`](crate::Gpu), weights that repeat and are
-    /// larger than a binding. Nothing is recorded of the loss then.
+    /// larger than a binding. Nothing is recorded then.
     ///
     /// # Cost
-    /// One read of both tensors (8 bytes an element). Weights that vary along neighbouring dimensions are read where they are;
+    /// One pass, which reads both tensors (8 bytes an element, and 4 for each tensor of weights with one for each element); the sum
+    /// of its blocks takes one more small pass for each factor of 1024 elements. Weights that vary along neighbouring dimensions are read where they are;
     /// others, such as `[2, 1, 4]` for `[2, 3, 4]`, are expanded first.
     ///
     /// # Examples

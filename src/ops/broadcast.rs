@@ -59,6 +59,18 @@ pub(super) struct Broadcast {
     each: bool,
 }
 
+/// How weights are brought into that form: which dimensions are repeated first, and how often.
+#[derive(Debug)]
+pub(super) struct BroadcastPlan {
+    op: &'static str,
+    tensor: Tensor<f32>,
+    dims: Vec<usize>,
+    repeat: Vec<(usize, usize)>,
+    inner: u32,
+    size: u32,
+    each: bool,
+}
+
 impl Broadcast {
     /// The binding for elements `first .. first + len`, and where in the weights' own count they begin.
     pub(super) fn window(&self, rec: &Recorder<'_>, first: u64, len: u64) -> (Window, u32) {
@@ -71,48 +83,52 @@ impl Broadcast {
 }
 
 impl Recorder<'_> {
-    /// Checks that weights can be broadcast to `shape` and brings them into a form that kernels index.
-    pub(super) fn broadcast(
-        &mut self,
+    /// Checks that weights can be broadcast to `shape`, and plans how. Records nothing.
+    pub(super) fn plan_broadcast(
+        &self,
         op: &'static str,
         what: &'static str,
         weights: &Weights,
         shape: &Shape,
-    ) -> Result<Broadcast> {
+    ) -> Result<BroadcastPlan> {
         let own = weights.shape();
-        let mut dims = padded(own, shape.len());
+        let dims = padded(own, shape.len());
         if dims.len() != shape.len() || dims.iter().zip(&shape[..]).any(|(&dim, &full)| dim != 1 && dim != full) {
             return Err(shape_error(op, what, format!("a shape that broadcasts to {shape}"), own));
         }
-        let mut tensor = weights.on(self.gpu())?;
+        let tensor = weights.on(self.gpu())?;
         self.own(op, what, &tensor)?;
+        let mut plan = BroadcastPlan { op, tensor, dims, repeat: Vec::new(), inner: 1, size: 1, each: false };
         if shape.contains(&0) {
-            return Ok(Broadcast { tensor: self.gpu().one(), inner: 1, size: 1, each: false });
+            plan.tensor = self.gpu().one();
+            return Ok(plan);
         }
+        let first = plan.dims.iter().position(|&dim| dim > 1);
+        let last = plan.dims.iter().rposition(|&dim| dim > 1);
+        let (Some(first), Some(last)) = (first, last) else { return Ok(plan) };
         // The dimensions that weights differ along must be neighbours: repeat those in between.
-        loop {
-            let varies = |d: usize| dims[d] > 1;
-            let first = (0..dims.len()).find(|&d| varies(d));
-            let last = (0..dims.len()).rfind(|&d| varies(d));
-            let (Some(first), Some(last)) = (first, last) else {
-                return Ok(Broadcast { tensor, inner: 1, size: 1, each: false });
-            };
-            let Some(gap) = (first..last).find(|&d| dims[d] != shape[d]) else {
-                let product = |dims: &[usize]| u32::try_from(dims.iter().product::<usize>()).unwrap_or(u32::MAX);
-                let (size, inner) = (product(&shape[first..=last]), product(&shape[last + 1..]));
-                let each = size == product(shape);
-                let (needed, caps) = (u64::from(size) * 4, self.gpu().caps());
-                let allowed = caps.max_binding - u64::from(caps.storage_align);
-                // Those that do not move with the elements are bound whole.
-                if !each && needed > allowed {
-                    let what = "a storage binding's bytes for weights that repeat";
-                    return Err(Error::Limit { op, what, needed, allowed });
-                }
-                return Ok(Broadcast { each, tensor, inner, size });
-            };
-            tensor = self.expand(op, &tensor, &dims, gap, shape[gap])?;
-            dims[gap] = shape[gap];
+        plan.repeat = (first..last).filter(|&d| plan.dims[d] != shape[d]).map(|d| (d, shape[d])).collect();
+        let product = |dims: &[usize]| u32::try_from(dims.iter().product::<usize>()).unwrap_or(u32::MAX);
+        (plan.size, plan.inner) = (product(&shape[first..=last]), product(&shape[last + 1..]));
+        plan.each = plan.size == product(shape);
+        let (needed, caps) = (u64::from(plan.size) * 4, self.gpu().caps());
+        let allowed = caps.max_binding - u64::from(caps.storage_align);
+        // Those that do not move with the elements are bound whole.
+        if !plan.each && needed > allowed {
+            let what = "a storage binding's bytes for weights that repeat";
+            return Err(Error::Limit { op, what, needed, allowed });
         }
+        Ok(plan)
+    }
+
+    /// Brings weights into a form that kernels index.
+    pub(super) fn broadcast(&mut self, plan: BroadcastPlan) -> Result<Broadcast> {
+        let BroadcastPlan { op, mut tensor, mut dims, repeat, inner, size, each } = plan;
+        for (d, size) in repeat {
+            tensor = self.expand(op, &tensor, &dims, d, size)?;
+            dims[d] = size;
+        }
+        Ok(Broadcast { tensor, inner, size, each })
     }
 
     /// A tensor repeated to a shape that its own broadcasts to.

@@ -72,8 +72,11 @@ impl Recorder<'_> {
         }
         let count = x.count();
         let ranges = by_blocks(op, count, &[4]).ranges(self.gpu().caps())?;
-        let weight = call.weight.map(|w| self.broadcast(op, "weight", w, x.shape())).transpose()?;
-        let pos_weight = call.pos_weight.map(|w| self.broadcast(op, "pos_weight", w, x.shape())).transpose()?;
+        let weight = call.weight.map(|w| self.plan_broadcast(op, "weight", w, x.shape())).transpose()?;
+        let pos_weight = call.pos_weight.map(|w| self.plan_broadcast(op, "pos_weight", w, x.shape())).transpose()?;
+        // Everything fits: from here on things are recorded.
+        let weight = weight.map(|plan| self.broadcast(plan)).transpose()?;
+        let pos_weight = pos_weight.map(|plan| self.broadcast(plan)).transpose()?;
         let losses = unreduced.then(|| self.output(op, loss_shape)).transpose()?;
         let grad = (call.grad == Grad::New).then(|| self.output(op, x.shape().clone())).transpose()?;
         let partials = pairs(self, op, count)?;

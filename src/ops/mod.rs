@@ -76,6 +76,10 @@ impl Classes {
     /// The dimensions around dimension `split`.
     fn along(op: &'static str, what: &'static str, tensor: &Tensor<f32>, split: usize) -> Result<Self> {
         let shape = tensor.shape();
+        // PyTorch lets a scalar have a dimension 0.
+        if shape.is_empty() && split == 0 {
+            return Ok(Self { outer: 1, classes: 1, inner: 1 });
+        }
         if split >= shape.len() {
             return Err(shape_error(op, what, format!("a dimension {split}"), shape));
         }
@@ -131,6 +135,7 @@ pub(crate) const KERNELS: &[&Kernel] = &[
     &broadcast::EXPAND,
     &broadcast::SUM,
     &column_sum::KERNEL,
+    &crate::metrics::KERNEL,
     &cross_entropy::KERNEL,
     &gradient::ACCUMULATE,
     &gradient::FACTOR,

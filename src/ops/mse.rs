@@ -37,18 +37,18 @@ impl Recorder<'_> {
     ///
     /// # Reduction
     /// The mean divides by the number of losses, with weights by the sum of the weights (as they are given, not broadcast); over
-    /// nothing, or if that sum is 0, it is NaN.
+    /// nothing it is NaN, and where that sum is 0 an infinity or NaN.
     ///
     /// # Edge cases
-    /// NaN and infinities follow IEEE arithmetic.
+    /// NaN and infinities follow IEEE arithmetic: a weight of 0 does not win over an infinite loss, as in PyTorch.
     ///
     /// # Errors
     /// Shapes that do not broadcast, weights of another shape than the input's, tensors of another [`Gpu`](crate::Gpu). Nothing is
     /// recorded then.
     ///
     /// # Cost
-    /// One read of both tensors (8 bytes an element; 12 with weights, which are also summed for the mean). Tensors that are
-    /// broadcast are repeated in memory first.
+    /// One pass, which reads both tensors (8 bytes an element; 12 with weights, which are also summed for the mean); the sum of its
+    /// blocks takes one more small pass for each factor of 1024 elements. Tensors that are broadcast are repeated in memory first.
     ///
     /// # Examples
     /// ```
@@ -79,7 +79,8 @@ impl Recorder<'_> {
     /// As [`mse`](Self::mse), and for an upstream gradient of another shape.
     ///
     /// # Cost
-    /// One read of both tensors and one write (12 bytes an element; 16 with weights).
+    /// One read of both tensors and one write (12 bytes an element; 16 with weights). The gradient of an input that was broadcast is
+    /// summed in a pass for each of those dimensions.
     pub fn mse_backward(
         &mut self,
         input: &Tensor<f32>,

@@ -58,7 +58,7 @@ impl Recorder<'_> {
     ///
     /// # Reduction
     /// The mean divides by the sum of `v w_t` over the rows that are not ignored (without weights: by their number); if that is 0
-    /// it is NaN.
+    /// it is NaN, or an infinity where weights of both signs cancel.
     ///
     /// # Edge cases
     /// A row whose target is the ignored index, or whose position weight is 0, is ignored: it costs 0 whatever it holds. A weight
@@ -71,8 +71,8 @@ impl Recorder<'_> {
     /// `[N, C, d1, .., dK]`: one of the `N` parts). Nothing is recorded then.
     ///
     /// # Cost
-    /// Four passes over the rows, none over the classes: the sum of the weights, the losses (one element of each row is read), and a
-    /// reduction; each moves 4 to 16 bytes a row.
+    /// Passes over the rows, none over the classes: the sum of the weights, the losses (one element of each row is read), and their sum,
+    /// each 4 to 16 bytes a row; sums take one more small pass for each factor of 1024 rows.
     ///
     /// # Examples
     /// ```

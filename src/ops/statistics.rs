@@ -21,7 +21,7 @@ pub struct Statistics {
     pub target_log_prob: Tensor<f32>,
     /// The entropy of the softmax: minus the sum of `p_c log p_c`, in nats.
     pub entropy: Tensor<f32>,
-    /// The class with the largest logit, the first of equals.
+    /// The class with the largest logit, the first of equals; a cap that makes logits equal does not count.
     pub predicted: Tensor<i32>,
     /// A scalar: in how many rows the target (as for `target_log_prob`) is predicted. Ignored rows do not count.
     pub correct: Tensor<u32>,

@@ -80,7 +80,7 @@ params! {
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.sum_target_weights",
-    source: wgsl!["lib/grid", "lib/partials", "sum_target_weights"],
+    source: wgsl!["lib/grid", "lib/numerics", "lib/partials", "sum_target_weights"],
     bindings: &[
         read("targets", "i32"),
         read("weight", "f32"),

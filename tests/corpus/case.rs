@@ -8,7 +8,64 @@ use safetensors::{Dtype, SafeTensors};
 use xent::{CrossEntropy, Gpu, Nll, Reduction, Sgd, Tensor, Weights};
 
 /// Results by name.
-pub(crate) type Outputs = HashMap<String, Vec<f64>>;
+pub(crate) type Outputs = HashMap<String, Output>;
+
+/// A result: its values, and its shape where the engine has one.
+#[derive(Default)]
+pub(crate) struct Output {
+    pub(crate) shape: Option<Vec<usize>>,
+    pub(crate) values: Vec<f64>,
+}
+
+/// What `FORMAT.md` says a file can hold: metadata of all operations, and metadata and tensors of each.
+const COMMON: &[&str] = &[
+    "class_mismatch",
+    "f64_source",
+    "features",
+    "format_version",
+    "name",
+    "onnx_atol",
+    "onnx_data",
+    "onnx_rtol",
+    "onnx_test",
+    "op",
+    "outputs",
+    "rtol",
+    "shape",
+    "source",
+];
+const KNOWN: &[(&[&str], &[&str], &[&str])] = &[
+    (
+        &["cross_entropy", "nll_loss"],
+        &["class_dim", "ignore_index", "label_smoothing", "reduction", "target_kind"],
+        &["grad_output", "input", "target", "weight"],
+    ),
+    (&["bce", "mse"], &["reduction"], &["grad_output", "input", "target", "weight"]),
+    (&["bce_with_logits"], &["reduction"], &["grad_output", "input", "pos_weight", "target", "weight"]),
+    (&["log_softmax", "softmax"], &["dim"], &["grad_output", "input"]),
+    (&["sigmoid"], &[], &["grad_output", "input"]),
+    (
+        &["sgd"],
+        &["dampening", "lr", "maximize", "momentum", "nesterov", "steps", "weight_decay"],
+        &["grads", "momentum_init", "params_init"],
+    ),
+    (
+        &["train_ce", "train_bce", "train_combined"],
+        &["epochs", "log_every", "lr", "momentum", "reduction"],
+        &[
+            "X",
+            "bias_cls_init",
+            "bias_init",
+            "bias_reg_init",
+            "logged_epochs",
+            "weight_cls_init",
+            "weight_init",
+            "weight_reg_init",
+            "y",
+            "y_reg",
+        ],
+    ),
+];
 
 /// A file of the corpus.
 pub(crate) struct Case {
@@ -41,7 +98,30 @@ impl Case {
             }
             tensors.insert(name, Data { shape: view.shape().to_vec(), floats, ints });
         }
-        Ok(Self { meta, tensors })
+        let case = Self { meta, tensors };
+        case.refuse_what_is_not_known()?;
+        Ok(case)
+    }
+
+    /// An option or a tensor that nothing here looks at would pass without having been tried.
+    fn refuse_what_is_not_known(&self) -> Result<()> {
+        let op = self.text("op")?;
+        let (_, keys, tensors) =
+            KNOWN.iter().find(|(ops, ..)| ops.contains(&op)).with_context(|| format!("op {op:?} is not known"))?;
+        let outputs: Vec<&str> = self.text("outputs")?.split(',').collect();
+        let is_output = |name: &str| {
+            let bare = name.strip_suffix("_f64").or(name.strip_suffix("_pytorch_f32")).unwrap_or(name);
+            outputs.contains(&bare)
+        };
+        for key in self.meta.keys() {
+            let tolerance = key.strip_prefix("atol_").is_some_and(|name| outputs.contains(&name));
+            ensure!(COMMON.contains(&&**key) || keys.contains(&&**key) || tolerance, "metadata {key:?} are not known");
+        }
+        for name in self.tensors.keys() {
+            ensure!(tensors.contains(&&**name) || is_output(name), "tensor {name:?} is not known");
+        }
+        ensure!(!op.starts_with("train") || self.number("momentum")? == 0.0, "momentum in a training run is not known");
+        Ok(())
     }
 
     pub(crate) fn text(&self, key: &str) -> Result<&str> {
@@ -109,7 +189,11 @@ impl Case {
     }
 
     pub(crate) fn sgd(&self) -> Result<Sgd> {
-        let flag = |key| Ok::<_, anyhow::Error>(self.text(key)? == "1");
+        let flag = |key| match self.text(key)? {
+            "0" => Ok(false),
+            "1" => Ok(true),
+            other => bail!("{key} {other:?}"),
+        };
         Ok(Sgd {
             lr: self.number("lr")?,
             momentum: self.number("momentum")?,

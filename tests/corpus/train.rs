@@ -31,7 +31,7 @@ fn heads_of(case: &Case) -> Result<Vec<(&'static str, &'static str, &'static str
 
 pub(crate) fn train(case: &Case, heads: &mut dyn Heads) -> Result<Outputs> {
     let mut out = Outputs::new();
-    let mut push = |name: String, values: &[f64]| out.entry(name).or_default().extend(values);
+    let mut push = |name: String, values: &[f64]| out.entry(name).or_default().values.extend(values);
     let logged = &case.data("logged_epochs")?.ints;
     let epochs = case.text("epochs")?.parse()?;
     for epoch in 1..=epochs {

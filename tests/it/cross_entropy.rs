@@ -93,18 +93,28 @@ fn options_agree_with_the_reference() {
                     for (kind, targets) in [Targets::Index(&y), Targets::Probabilities(&q)].into_iter().enumerate() {
                         let what = format!("{shape:?} options {number} {reduction:?} targets {kind} {:?}", gpu.caps());
                         let in_place = Tensor::from_slice(&gpu, shape, &case.logits).unwrap();
+                        // An upstream gradient for each row, or a scalar.
+                        let upstream_shape = if reduction == Reduction::None { &case.rows[..] } else { &[] };
+                        let upstream = random(6, upstream_shape.iter().product(), 1.0);
+                        let wide: Vec<f64> = upstream.iter().copied().map(f64::from).collect();
+                        let g = Tensor::from_slice(&gpu, upstream_shape, &upstream).unwrap();
                         let [loss, grad, forward, loss_in_place, grad_in_place] = eval(&gpu, |b| {
-                            let out = b.cross_entropy_backward(&x, targets, &options, None)?;
+                            let out = b.cross_entropy_backward(&x, targets, &options, Some(&g))?;
                             let forward = b.cross_entropy(&x, targets, &options)?;
-                            let loss = b.cross_entropy_backward_in_place(&in_place, targets, &options, None)?;
+                            let loss = b.cross_entropy_backward_in_place(&in_place, targets, &options, Some(&g))?;
                             Ok([out.loss, out.grad, forward, loss, in_place.clone()])
                         });
                         same_bits(&what, &loss, &forward);
                         same_bits(&what, &loss, &loss_in_place);
                         same_bits(&what, &grad, &grad_in_place);
-                        let want =
-                            cpu::cross_entropy_backward(&case.logits, shape, case.cpu_targets(kind), &options, None)
-                                .unwrap();
+                        let want = cpu::cross_entropy_backward(
+                            &case.logits,
+                            shape,
+                            case.cpu_targets(kind),
+                            &options,
+                            Some(&wide),
+                        )
+                        .unwrap();
                         // With probabilities, terms of the size of half the classes cancel.
                         let terms = if kind == 0 { 4.0 } else { 4.0 + case.classes as f64 };
                         // A mean's denominator may be small, because positions count against each other.
@@ -239,6 +249,13 @@ fn statistics_of_ties_and_of_rows_without_a_softmax() {
             let got = values(&gpu, &x, (&y).into(), &options, Grad::No);
             let want = cpu::cross_entropy_statistics(&logits, &shape, &index, &options).unwrap();
             same_as_reference(&format!("{classes} classes"), &got, &want, 1e-37);
+            // Equal probabilities: the first class of them, which is not the first that a thread of its own looks at.
+            let mut probabilities = vec![0.5; 7 * classes];
+            probabilities.chunks_mut(classes).for_each(|row| row[..classes.min(6) - 1].fill(0.25));
+            let q = Tensor::from_slice(&gpu, shape, &probabilities).unwrap();
+            let soft = values(&gpu, &x, (&q).into(), &options, Grad::No);
+            let want = cpu::cross_entropy_statistics(&logits, &shape, &probabilities, &options).unwrap();
+            same_as_reference(&format!("{classes} classes, probabilities"), &soft, &want, 1e-37);
             // What the reference says, said once by hand.
             assert_eq!(got.predicted, [0, -1, -1, -1, 0, 1, 3]);
             assert_eq!(got.counts, [vec![3], vec![6]]);
@@ -345,7 +362,7 @@ fn targets_may_be_u32() {
     for (ignore_index, raw, index) in [
         (-100, [2, u32::MAX, 0, 1], [2, -100, 0, 1]),
         (1, [2, 0, 1, 1], [2, 0, 1, 1]),
-        (3_000_000_000, [2, 3_000_000_000, 0, 1], [2, 3_000_000_000, 0, 1]),
+        (3_000_000_000, [2, 3_000_000_000, 0, 1], [2, 3_000_000_000i64, 0, 1]),
     ] {
         let options = CrossEntropy { ignore_index, ..CrossEntropy::default() };
         let nll = Nll { ignore_index, ..Nll::default() };
@@ -387,4 +404,100 @@ fn statistics_report_a_target_that_is_no_class() {
     assert!(matches!(target_log_prob.wait(TIMEOUT), Err(Error::Data { position: 1, .. })));
     assert!(fine.iter_mut().all(|ticket| ticket.wait(TIMEOUT).unwrap().iter().all(|v| v.is_finite())));
     assert_eq!(predicted.wait(TIMEOUT).unwrap(), [0, 1, 1]);
+}
+
+/// A loss and its gradient on the GPU and by the reference, which have to agree.
+#[track_caller]
+fn agree(gpu: &Gpu, shape: &[usize], logits: &[f32], index: &[i32], options: &CrossEntropy) -> (Vec<f32>, Vec<f32>) {
+    let x = Tensor::from_slice(gpu, shape, logits).unwrap();
+    let y = Tensor::<i32>::from_slice(gpu, [index.len()], index).unwrap();
+    let [loss, grad] = eval(gpu, |b| {
+        let out = b.cross_entropy_backward(&x, &y, options, None)?;
+        Ok([out.loss, out.grad])
+    });
+    let want = cpu::cross_entropy_backward(logits, shape, index, options, None).unwrap();
+    close("loss", &loss, &want.loss, 1e-6, 1e-6);
+    close("grad", &grad, &want.grad, 2e-6, 1e-6);
+    (loss, grad)
+}
+
+#[test]
+fn weights_that_are_not_finite_and_weights_that_cancel() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        let logits = [0.0, 1.0, 2.0, 3.0, 1.0, 0.0];
+        let weights = |values: &[f32]| Some(Weights::from(values));
+        // A position's weight of NaN is not one of 0.
+        let options = CrossEntropy { position_weight: weights(&[1.0, f32::NAN, 2.0]), ..CrossEntropy::default() };
+        let (loss, grad) = agree(&gpu, &[3, 2], &logits, &[0, 1, 0], &options);
+        assert!(loss[0].is_nan() && grad.iter().all(|g| g.is_nan()));
+        let y = Tensor::<i32>::from_slice(&gpu, [3], &[0, 7, 0]).unwrap();
+        let x = Tensor::from_slice(&gpu, [3, 2], &logits).unwrap();
+        let error = try_eval(&gpu, |b| Ok([b.cross_entropy(&x, &y, &options)?])).unwrap_err();
+        assert!(matches!(error, Error::Data { position: 1, .. }), "{error}");
+        // A class that is no target's may have any weight.
+        for weight in [f32::INFINITY, f32::NAN] {
+            let options = CrossEntropy { weight: weights(&[1.0, weight]), ..CrossEntropy::default() };
+            let (loss, grad) = agree(&gpu, &[3, 2], &logits, &[0, 0, 0], &options);
+            assert!(loss[0].is_finite() && grad.iter().all(|g| g.is_finite()));
+        }
+        // The sum of the weights is 0, that of the losses is not.
+        let options = CrossEntropy { weight: weights(&[1.0, -1.0]), ..CrossEntropy::default() };
+        let x = Tensor::from_slice(&gpu, [2, 2], &[0.0, 0.0, 0.0, 1.0]).unwrap();
+        let y = Tensor::targets(&gpu, [2], &[0, 1], 2, -100).unwrap();
+        let nll = Nll { weight: weights(&[1.0, -1.0]), ..Nll::default() };
+        let mse = xent::Mse { weight: weights(&[1.0, -1.0]), ..Default::default() };
+        let [ce, nll, mse] = eval(&gpu, |b| {
+            let (x1, y1) = (Tensor::from_slice(&gpu, [2], &[1.0, 3.0])?, Tensor::zeros(&gpu, [2])?);
+            Ok([b.cross_entropy(&x, &y, &options)?, b.nll(&x, &y, &nll)?, b.mse(&x1, &y1, &mse)?])
+        });
+        let want = cpu::cross_entropy(&[0.0f32, 0.0, 0.0, 1.0], &[2, 2], &[0i64, 1], &options).unwrap();
+        assert_eq!((ce[0], want[0]), (f32::INFINITY, f64::INFINITY));
+        assert_eq!((nll[0], mse[0]), (f32::INFINITY, f32::NEG_INFINITY));
+    }
+}
+
+#[test]
+fn scales_that_bring_huge_logits_back() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        let none = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
+        let huge = [-3e38f32, 3e38];
+        for (logit_scale, want) in [(1e-37, 60.0), (0.1, 6e37)] {
+            let options = CrossEntropy { logit_scale, ..none.clone() };
+            let (loss, _) = agree(&gpu, &[1, 2], &huge, &[0], &options);
+            assert!((loss[0] / want - 1.0).abs() < 1e-6, "{}", loss[0]);
+        }
+        let (loss, _) = agree(&gpu, &[1, 2], &[1e20, 0.0], &[0], &CrossEntropy { z_loss: 1e-10, ..none });
+        assert!((loss[0] / 1e30 - 1.0).abs() < 1e-6, "{}", loss[0]);
+    }
+}
+
+#[test]
+fn the_prediction_is_the_largest_logit_before_the_cap_and_nan_is_no_probability() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        let x = Tensor::from_slice(&gpu, [1, 3], &[100.0, 200.0, 50.0]).unwrap();
+        let y = Tensor::targets(&gpu, [1], &[1], 3, -100).unwrap();
+        let options = CrossEntropy { softcap: Some(1.0), ..CrossEntropy::default() };
+        let got = values(&gpu, &x, (&y).into(), &options, Grad::No);
+        let want = cpu::cross_entropy_statistics(&[100.0f32, 200.0, 50.0], &[1, 3], &[1i64], &options).unwrap();
+        same_as_reference("capped", &got, &want, 1e-6);
+        assert_eq!((got.predicted, got.counts), (vec![1], [vec![1], vec![1]]));
+        for classes in [3usize, 64, 2000] {
+            let logits = random(1, 2 * classes, 1.0);
+            let mut q = vec![0.1; 2 * classes];
+            q[classes / 3] = f32::NAN;
+            q[classes - 1] = 0.9;
+            q[classes..].fill(f32::NAN);
+            let (x, tq) = (
+                Tensor::from_slice(&gpu, [2, classes], &logits).unwrap(),
+                Tensor::from_slice(&gpu, [2, classes], &q).unwrap(),
+            );
+            let options = CrossEntropy::default();
+            let got = values(&gpu, &x, (&tq).into(), &options, Grad::No);
+            let want = cpu::cross_entropy_statistics(&logits, &[2, classes], &q, &options).unwrap();
+            same_as_reference(&format!("{classes} classes"), &got, &want, 2e-6);
+        }
+    }
 }

@@ -60,6 +60,22 @@ fn shapes() {
         cpu::bce(&[0.5f32; 12], &[4, 3], &[0.5; 12], &narrow),
         "cpu::bce: weight must have a shape that broadcasts to [4, 3], got shape [2]",
     );
+    // The weights fit, and would be expanded first.
+    let deep = xent::BceWithLogits {
+        weight: Some(xent::Weights::new([2, 1, 4], &[1.0; 8]).unwrap()),
+        pos_weight: Some(vec![1.0; 5].into()),
+        ..Default::default()
+    };
+    let (cube, before) = (tensor(&[2, 3, 4]), gpu.counters().dispatches);
+    says(
+        b.bce_with_logits(&cube, &cube, &deep),
+        "bce_with_logits: pos_weight must have a shape that broadcasts to [2, 3, 4], got shape [5]",
+    );
+    assert_eq!(gpu.counters().dispatches, before, "nothing is recorded");
+    says(
+        cpu::cross_entropy(&[0.0f32; 0], &[usize::MAX, 0], &[0.0f32; 0], &CrossEntropy::default()),
+        &format!("cpu::cross_entropy: the number of rows needs {}, the device allows 4294967295", usize::MAX),
+    );
     says(b.bce(&x, &tensor(&[3, 4]), &Bce::default()), "bce: targets must have shape [4, 3], got shape [3, 4]");
     says(
         b.mse_backward(&x, &x, &Mse::default(), Some(&tensor(&[4, 3]))),
@@ -81,7 +97,7 @@ fn shapes() {
     );
     says(b.column_sum(&scalar), "column_sum: input must have 2 dimensions, got shape []");
     says(b.relu_backward(&x, &scalar), "relu_backward: upstream must have shape [4, 3], got shape []");
-    says(b.log_softmax(&scalar, 0), "log_softmax: logits must have a dimension 0, got shape []");
+    says(b.log_softmax(&scalar, 1), "log_softmax: logits must have a dimension 1, got shape []");
     says(b.softmax(&x, 2), "softmax: logits must have a dimension 2, got shape [4, 3]");
     says(cpu::softmax(&[0.5f32; 12], &[4, 3], 2), "cpu::softmax: the shape must have a dimension 2, got [4, 3]");
     says(b.sgd(&x, &scalar, None, &Sgd::default()), "sgd: grads must have shape [4, 3], got shape []");
@@ -126,7 +142,6 @@ fn values() {
     let mut b = gpu.batch();
     for (options, message) in [
         (Sgd { lr: -1.0, ..Default::default() }, "sgd: lr must be at least 0, got -1"),
-        (Sgd { lr: f64::NAN, ..Default::default() }, "sgd: lr must be at least 0, got NaN"),
         (Sgd { momentum: -0.5, ..Default::default() }, "sgd: momentum must be at least 0, got -0.5"),
         (Sgd { weight_decay: -0.5, ..Default::default() }, "sgd: weight_decay must be at least 0, got -0.5"),
         (Sgd { nesterov: true, ..Default::default() }, "sgd: momentum must be above 0 with nesterov, got 0"),

@@ -318,3 +318,29 @@ fn reductions_of_nothing() {
         }
     }
 }
+
+#[test]
+fn a_weight_of_0_wins_over_either_infinity() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        // At +infinity the loss of a target above 1 falls without end.
+        let (x, y) = ([INF, INF, -INF, -INF], [1.5, 0.5, 0.5, -0.5]);
+        let options = BceWithLogits { weight: Some([0.0].into()), reduction: Reduction::None, ..Default::default() };
+        let [tx, ty] = [x, y].map(|v| Tensor::from_slice(&gpu, [4], &v).unwrap());
+        let [loss] = eval(&gpu, |b| Ok([b.bce_with_logits(&tx, &ty, &options)?]));
+        let want = cpu::bce_with_logits(&x, &[4], &y, &options).unwrap();
+        assert_eq!((loss, want), (vec![0.0; 4], vec![0.0; 4]));
+    }
+}
+
+#[test]
+fn softmax_of_a_scalar() {
+    let Some(gpu) = gpu() else { return };
+    let x = Tensor::from_slice(&gpu, [], &[3.0]).unwrap();
+    let [p, log_p, grad] = eval(&gpu, |b| {
+        let p = b.softmax(&x, 0)?;
+        Ok([p.clone(), b.log_softmax(&x, 0)?, b.softmax_backward(&p, &x, 0)?])
+    });
+    assert_eq!((p, log_p, grad), (vec![1.0], vec![0.0], vec![0.0]));
+    assert_eq!(cpu::softmax(&[3.0f32], &[], 0).unwrap(), [1.0]);
+}

@@ -1,0 +1,46 @@
+// Counts which class rows were taken for, and how many logits lie above their target's. Rows whose target is ignored, or no class, are not
+// counted. Bindings: logits [rows, classes], targets and predicted [rows], confusion [classes, classes] (a row for each target),
+// ranks (what lies past the last counter is counted there).
+
+struct Params {
+    rows: u32,
+    classes: u32,
+    // Rows that a workgroup counts.
+    block: u32,
+    logits_base: u32,
+    targets_base: u32,
+    predicted_base: u32,
+    confusion_base: u32,
+    ranks_base: u32,
+    ranks: u32,
+    ignore_index: i32,
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let start = min(group_index(group, groups) * params.block, params.rows);
+    let end = min(start + params.block, params.rows);
+    for (var row = start + thread; row < end; row += WORKGROUP) {
+        let t = load_targets(params.targets_base + row);
+        let p = load_predicted(params.predicted_base + row);
+        if (t == params.ignore_index || t < 0 || u32(t) >= params.classes) {
+            continue;
+        }
+        if (p >= 0) {
+            count_confusion(params.confusion_base + u32(t) * params.classes + u32(p));
+        }
+        let at = params.logits_base + row * params.classes;
+        let logit = load_logits(at + u32(t));
+        // Of equal logits the later class comes first.
+        var rank = 0u;
+        for (var c = 0u; c < params.classes; c++) {
+            let other = load_logits(at + c);
+            rank += u32(other > logit || (other == logit && c > u32(t)));
+        }
+        count_ranks(params.ranks_base + min(rank, params.ranks - 1u));
+    }
+}

@@ -1,0 +1,218 @@
+//! Data in memory: tables of numbers, from CSV files or slices, and what a training does with them.
+//!
+//! # Examples
+//! ```
+//! use xent::data::{Table, batches, shuffled};
+//! // Two measurements and a class in each row.
+//! let table = Table::new(3, vec![5.1, 0.2, 0.0, 6.3, 1.8, 1.0, 4.9, 0.1, 0.0, 5.8, 2.2, 1.0])?;
+//! let (mut x, y) = table.split_columns(2)?;
+//! x.standardisation().apply(&mut x)?;
+//! let order = shuffled(x.rows(), 0);
+//! let (train, test) = order.split_at(3);
+//! assert_eq!(y.select(test).rows(), 1);
+//! // Mini-batches of two of the three rows, in an order that epoch 0 of seed 7 settles.
+//! assert_eq!(batches(train, 2, 7, 0).map(|rows| rows.len()).collect::<Vec<_>>(), [2, 1]);
+//! # Ok::<(), xent::Error>(())
+//! ```
+
+mod csv;
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::recorder::Recorder;
+use crate::tensor::Tensor;
+
+/// Rows of numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Table {
+    columns: usize,
+    values: Vec<f32>,
+}
+
+impl Table {
+    /// A table of row-major values.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless the values fill whole rows of at least one column.
+    pub fn new(columns: usize, values: Vec<f32>) -> Result<Self> {
+        if columns == 0 || !values.len().is_multiple_of(columns) {
+            return Err(Error::Shape {
+                op: "Table::new",
+                what: "the values",
+                expected: format!("whole rows of {columns} columns, at least 1"),
+                got: values.len().to_string(),
+            });
+        }
+        Ok(Self { columns, values })
+    }
+
+    /// The number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.values.len().checked_div(self.columns).unwrap_or(0)
+    }
+
+    /// The number of columns.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// All values, row by row.
+    #[must_use]
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The rows with these numbers, in their order. A number past the end has no row.
+    #[must_use]
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let row = |&row: &usize| self.values.get(row.checked_mul(self.columns)?..)?.get(..self.columns);
+        Self { columns: self.columns, values: rows.iter().filter_map(row).flatten().copied().collect() }
+    }
+
+    /// The columns before `at`, and those from `at` on.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless both have a column.
+    pub fn split_columns(&self, at: usize) -> Result<(Self, Self)> {
+        if at == 0 || at >= self.columns {
+            let expected = format!("between 1 and {} columns before the split", self.columns.saturating_sub(1));
+            return Err(Error::Shape { op: "split_columns", what: "the table", expected, got: at.to_string() });
+        }
+        let (left, right): (Vec<_>, Vec<_>) = self.values.chunks(self.columns).map(|row| row.split_at(at)).unzip();
+        Ok((Self { columns: at, values: left.concat() }, Self { columns: self.columns - at, values: right.concat() }))
+    }
+
+    /// The values of a table of one column as classes.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for more columns; [`Error::Value`] with the first value that is no class in `0..classes`.
+    pub fn classes(&self, classes: usize) -> Result<Vec<i32>> {
+        let op = "Table::classes";
+        if self.columns != 1 {
+            let (expected, got) = ("1 column".to_owned(), self.columns.to_string());
+            return Err(Error::Shape { op, what: "the table", expected, got });
+        }
+        let class = |(row, &value): (usize, &f32)| {
+            #[expect(clippy::cast_possible_truncation, reason = "what does not fit is compared and refused")]
+            let class = value as i32;
+            #[expect(clippy::cast_precision_loss, reason = "what is rounded is compared and refused")]
+            match usize::try_from(class) {
+                Ok(number) if number < classes && class as f32 == value => Ok(class),
+                _ => Err(Error::Value {
+                    op,
+                    what: "a class",
+                    expected: format!("a whole number in 0..{classes}"),
+                    got: format!("{value} in row {row}"),
+                }),
+            }
+        };
+        self.values.iter().enumerate().map(class).collect()
+    }
+
+    /// The mean and the standard deviation of each column, in the table's own units.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "no table has 2^53 rows")]
+    pub fn standardisation(&self) -> Standardisation {
+        let rows = self.rows().max(1) as f64;
+        let column = |j: usize| self.values.iter().skip(j).step_by(self.columns.max(1)).copied().map(f64::from);
+        let moments = |j: usize| {
+            let mean = column(j).sum::<f64>() / rows;
+            (mean, (column(j).map(|v| (v - mean) * (v - mean)).sum::<f64>() / rows).sqrt())
+        };
+        let (mean, deviation) = (0..self.columns).map(moments).unzip();
+        Standardisation { mean, deviation }
+    }
+}
+
+/// How columns are brought to mean 0 and standard deviation 1: take it from the training data, apply it to all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standardisation {
+    mean: Vec<f64>,
+    deviation: Vec<f64>,
+}
+
+impl Standardisation {
+    /// Standardises a table. A column that was constant is only moved.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the number of columns differs.
+    #[expect(clippy::cast_possible_truncation, reason = "values are f32")]
+    pub fn apply(&self, table: &mut Table) -> Result<()> {
+        if table.columns != self.mean.len() {
+            let (expected, got) = (format!("{} columns", self.mean.len()), table.columns.to_string());
+            return Err(Error::Shape { op: "Standardisation::apply", what: "the table", expected, got });
+        }
+        for row in table.values.chunks_mut(table.columns.max(1)) {
+            for ((value, mean), &deviation) in row.iter_mut().zip(&self.mean).zip(&self.deviation) {
+                *value = ((f64::from(*value) - mean) / if deviation == 0.0 { 1.0 } else { deviation }) as f32;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The numbers below `rows` in an order that the seed settles.
+#[must_use]
+pub fn shuffled(rows: usize, seed: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..rows).collect();
+    fastrand::Rng::with_seed(seed).shuffle(&mut order);
+    order
+}
+
+/// Mini-batches of `size` rows (the last may have fewer) in an order that the seed and the epoch settle: a training that goes on from
+/// epoch `n` sees what it would have seen.
+pub fn batches(rows: &[usize], size: usize, seed: u64, epoch: u64) -> impl Iterator<Item = Vec<usize>> + use<> {
+    let mut rows = rows.to_vec();
+    // Seeds and epochs that differ give streams that differ.
+    let mut rng = fastrand::Rng::with_seed(fastrand::Rng::with_seed(seed).u64(..).wrapping_add(epoch));
+    rng.shuffle(&mut rows);
+    let mut rest = rows.into_iter();
+    std::iter::from_fn(move || {
+        let batch: Vec<usize> = rest.by_ref().take(size.max(1)).collect();
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
+/// Memory on the GPU that takes mini-batch after mini-batch of a table.
+///
+/// # Examples
+/// ```
+/// use xent::Gpu;
+/// use xent::data::{Feed, Table};
+/// # if let Ok(gpu) = Gpu::headless() {
+/// let table = Table::new(2, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
+/// let mut feed = Feed::new(&gpu, 2, 2)?;
+/// let mut batch = gpu.batch();
+/// let x = feed.load(&mut batch, &table, &[2, 0])?;
+/// let mut values = batch.read(&x)?;
+/// batch.submit()?;
+/// assert_eq!(values.wait(std::time::Duration::from_secs(10))?, [5.0, 6.0, 1.0, 2.0]);
+/// # }
+/// # Ok::<(), xent::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Feed {
+    tensor: Tensor<f32>,
+}
+
+impl Feed {
+    /// Memory for up to `rows` rows of `columns`.
+    ///
+    /// # Errors
+    /// Those of [`Tensor::zeros`].
+    pub fn new(gpu: &Gpu, rows: usize, columns: usize) -> Result<Self> {
+        Ok(Self { tensor: Tensor::zeros(gpu, [rows, columns])? })
+    }
+
+    /// Uploads rows of a table at this point of the recording: `[rows, columns]`, which hold until the next load.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for more rows than there is memory for, or another number of columns; those of [`Recorder::upload`].
+    pub fn load(&mut self, rec: &mut Recorder<'_>, table: &Table, rows: &[usize]) -> Result<Tensor<f32>> {
+        let part = self.tensor.rows(0..rows.len())?;
+        rec.upload(&part, table.select(rows).values())?;
+        Ok(part)
+    }
+}

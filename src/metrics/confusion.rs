@@ -1,0 +1,175 @@
+//! Accuracy, precision, recall and F1 from a confusion matrix.
+
+use crate::error::{Error, Result};
+
+/// How often each class was taken for each: row `t`, column `p` counts what is `t` and was taken for `p`.
+///
+/// What would divide by 0 is 0, as scikit-learn's default has it.
+///
+/// # Examples
+/// ```
+/// use xent::metrics::{Average, Confusion};
+/// let confusion = Confusion::of(2, &[0, 0, 1, 1, 1], &[0, 1, 1, 1, 0])?;
+/// assert_eq!(confusion.accuracy(), 0.6);
+/// assert_eq!(confusion.precision(Average::Binary(1)), 2.0 / 3.0);
+/// assert_eq!(confusion.recall(Average::Binary(1)), 2.0 / 3.0);
+/// # Ok::<(), xent::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confusion {
+    classes: usize,
+    counts: Vec<u64>,
+}
+
+/// How the numbers of the classes become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Average {
+    /// That of one class, the positive one.
+    Binary(usize),
+    /// The mean over the classes that occur, as a target or as a prediction.
+    Macro,
+    /// That of the counts of all classes together. For one class a row it is the accuracy.
+    Micro,
+    /// The mean over the classes, weighted by how often each is the target.
+    Weighted,
+}
+
+/// A class's right predictions, what it was predicted for, and what it is.
+#[derive(Clone, Copy)]
+struct Counts {
+    right: f64,
+    predicted: f64,
+    actual: f64,
+}
+
+impl Confusion {
+    /// Counts of targets and predictions.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they differ in length; [`Error::Value`] with the first that is no class.
+    pub fn of(classes: usize, targets: &[usize], predicted: &[usize]) -> Result<Self> {
+        let op = "Confusion::of";
+        if targets.len() != predicted.len() {
+            let (expected, got) = (format!("{} elements", targets.len()), predicted.len().to_string());
+            return Err(Error::Shape { op, what: "predicted", expected, got });
+        }
+        let mut confusion = Self::from_counts(classes, vec![0; classes.saturating_mul(classes)])?;
+        for (position, (&target, &p)) in targets.iter().zip(predicted).enumerate() {
+            if target >= classes || p >= classes {
+                let got = format!("{} at position {position}", target.max(p));
+                return Err(Error::Value { op, what: "a class", expected: format!("in 0..{classes}"), got });
+            }
+            confusion.counts[target * classes + p] += 1;
+        }
+        Ok(confusion)
+    }
+
+    /// A matrix of counts, row by row.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless it is square.
+    pub fn from_counts(classes: usize, counts: Vec<u64>) -> Result<Self> {
+        match classes.checked_mul(classes) == Some(counts.len()) {
+            true => Ok(Self { classes, counts }),
+            false => Err(Error::Shape {
+                op: "Confusion::from_counts",
+                what: "the counts",
+                expected: format!("{classes} rows of {classes}"),
+                got: counts.len().to_string(),
+            }),
+        }
+    }
+
+    /// The number of classes.
+    #[must_use]
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// How often `target` was taken for `predicted`.
+    ///
+    /// # Panics
+    /// If one of them is no class.
+    #[must_use]
+    pub fn count(&self, target: usize, predicted: usize) -> u64 {
+        assert!(
+            target < self.classes && predicted < self.classes,
+            "{target}, {predicted}: classes are below {}",
+            self.classes
+        );
+        self.counts[target * self.classes + predicted]
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// The part of the rows that was taken for what it is.
+    #[must_use]
+    pub fn accuracy(&self) -> f64 {
+        let Counts { right, actual, .. } = self.all();
+        ratio(right, actual)
+    }
+
+    /// Of what was taken for a class, the part that is it.
+    #[must_use]
+    pub fn precision(&self, average: Average) -> f64 {
+        self.averaged(average, |counts| ratio(counts.right, counts.predicted))
+    }
+
+    /// Of what is a class, the part that was taken for it.
+    #[must_use]
+    pub fn recall(&self, average: Average) -> f64 {
+        self.averaged(average, |counts| ratio(counts.right, counts.actual))
+    }
+
+    /// The harmonic mean of precision and recall.
+    #[must_use]
+    pub fn f1(&self, average: Average) -> f64 {
+        self.averaged(average, |counts| ratio(2.0 * counts.right, counts.predicted + counts.actual))
+    }
+
+    fn averaged(&self, average: Average, score: impl Fn(Counts) -> f64) -> f64 {
+        let classes = || (0..self.classes).map(|class| self.of_class(class));
+        match average {
+            Average::Binary(class) if class >= self.classes => 0.0,
+            Average::Binary(class) => score(self.of_class(class)),
+            Average::Micro => score(self.all()),
+            Average::Macro => {
+                let present: Vec<f64> = classes().filter(|c| c.predicted + c.actual > 0.0).map(&score).collect();
+                ratio(present.iter().sum(), float(present.len() as u64))
+            }
+            Average::Weighted => {
+                let weighted: f64 = classes().map(|counts| counts.actual * score(counts)).sum();
+                ratio(weighted, float(self.total()))
+            }
+        }
+    }
+
+    fn of_class(&self, class: usize) -> Counts {
+        let column = self.counts.iter().skip(class).step_by(self.classes.max(1));
+        Counts {
+            right: float(self.count(class, class)),
+            predicted: float(column.sum()),
+            actual: float(self.counts[class * self.classes..][..self.classes].iter().sum()),
+        }
+    }
+
+    fn all(&self) -> Counts {
+        let right = (0..self.classes).map(|class| self.count(class, class)).sum();
+        let total = float(self.total());
+        Counts { right: float(right), predicted: total, actual: total }
+    }
+}
+
+/// A quotient; what would divide by 0 is 0.
+fn ratio(a: f64, b: f64) -> f64 {
+    if b == 0.0 { 0.0 } else { a / b }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+fn float(count: u64) -> f64 {
+    count as f64
+}

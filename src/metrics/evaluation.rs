@@ -1,0 +1,242 @@
+//! Counters on the GPU.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::kernel::{Kernel, Variant, count, params, read, wgsl};
+use crate::ops::{CrossEntropyRequest, Targets};
+use crate::options::{CrossEntropy, Reduction, device_ignore_index};
+use crate::plan::{BLOCK, Cut};
+use crate::readback::Readback;
+use crate::recorder::Recorder;
+use crate::tensor::Tensor;
+
+use super::Confusion;
+
+params! {
+    struct Params {
+        rows: u32,
+        classes: u32,
+        block: u32,
+        logits_base: u32,
+        targets_base: u32,
+        predicted_base: u32,
+        confusion_base: u32,
+        ranks_base: u32,
+        ranks: u32,
+        ignore_index: i32,
+    }
+}
+
+pub(crate) const KERNEL: Kernel = Kernel {
+    label: "xent.confusion",
+    source: wgsl!["lib/grid", "confusion"],
+    bindings: &[
+        read("logits", "f32"),
+        read("targets", "i32"),
+        read("predicted", "i32"),
+        count("confusion"),
+        count("ranks"),
+    ],
+    params: Params::FIELDS,
+    constants: &["WORKGROUP"],
+};
+
+/// Counters of how a classifier does, which stay on the GPU while batch after batch goes by.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use xent::metrics::Evaluation;
+/// use xent::{Gpu, Tensor};
+/// # if let Ok(gpu) = Gpu::headless() {
+/// let logits = Tensor::from_slice(&gpu, [3, 2], &[2.0, 1.0, 0.0, 3.0, 1.0, 0.0])?;
+/// let targets = Tensor::targets(&gpu, [3], &[0, 1, 1], 2, -100)?;
+/// let mut evaluation = Evaluation::new(&gpu, 2)?;
+/// let mut batch = gpu.batch();
+/// evaluation.record(&mut batch, &logits, &targets)?;
+/// let scores = evaluation.read(&mut batch)?;
+/// batch.submit()?;
+/// let scores = scores.wait(Duration::from_secs(10))?;
+/// assert_eq!(scores.confusion().accuracy(), 2.0 / 3.0);
+/// # }
+/// # Ok::<(), xent::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Evaluation {
+    classes: usize,
+    confusion: Tensor<u32>,
+    /// How many rows have so many logits above their target's.
+    ranks: Tensor<u32>,
+    /// The sum of the cross-entropy of each batch so far: read one by one, summed on the host.
+    losses: Vec<Tensor<f32>>,
+}
+
+impl Evaluation {
+    /// Counters for a number of classes, all 0.
+    ///
+    /// # Errors
+    /// [`Error::Value`] without classes, or for so many that their matrix does not fit; those of [`Tensor::zeros`].
+    pub fn new(gpu: &Gpu, classes: usize) -> Result<Self> {
+        if !(1..=1 << 14).contains(&classes) {
+            let (expected, got) = (format!("in 1..={}", 1 << 14), classes.to_string());
+            return Err(Error::Value { op: "Evaluation::new", what: "the number of classes", expected, got });
+        }
+        let confusion = Tensor::zeros(gpu, [classes, classes])?;
+        Ok(Self { classes, confusion, ranks: Tensor::zeros(gpu, [classes])?, losses: Vec::new() })
+    }
+
+    /// Sets the counters to 0, before everything that is recorded but not submitted yet.
+    ///
+    /// # Errors
+    /// Those of [`Tensor::write`].
+    pub fn reset(&mut self) -> Result<()> {
+        self.losses.clear();
+        self.confusion.write(&vec![0; self.confusion.len()])?;
+        self.ranks.write(&vec![0; self.ranks.len()])
+    }
+
+    /// Counts the rows of logits `[N, classes]`. Rows whose target is -100 do not count.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless the logits have these two dimensions; those of [`Recorder::cross_entropy`].
+    ///
+    /// # Cost
+    /// Three reads of the logits, two of them mostly from a cache.
+    pub fn record(&mut self, rec: &mut Recorder<'_>, logits: &Tensor<f32>, targets: &Tensor<i32>) -> Result<()> {
+        let op = "Evaluation::record";
+        let [rows, classes] = logits.shape()[..] else {
+            let (expected, got) = ("2 dimensions".to_owned(), format!("shape {}", logits.shape()));
+            return Err(Error::Shape { op, what: "logits", expected, got });
+        };
+        if classes != self.classes {
+            let (expected, got) = (format!("{} classes", self.classes), classes.to_string());
+            return Err(Error::Shape { op, what: "logits", expected, got });
+        }
+        rec.own(op, "the counters", &self.confusion)?;
+        let options = CrossEntropy { reduction: Reduction::Sum, ..CrossEntropy::DEFAULT };
+        let request = CrossEntropyRequest { statistics: true, ..CrossEntropyRequest::default() };
+        let out = rec.cross_entropy_with(logits, Targets::Index(targets), &options, request)?;
+        let Some(statistics) = out.statistics else { return Ok(()) };
+        let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let cut = Cut { op, rows: narrow(rows), row_bytes: &[classes as u64 * 4], granule: 1, groups_per_granule: 1 };
+        for range in cut.ranges(rec.gpu().caps())? {
+            let (first, len) = (u64::from(range.start), u64::from(range.end - range.start));
+            let from = rec.window(logits, first * classes as u64, len * classes as u64);
+            let target = rec.window(targets, first, len);
+            let predicted = rec.window(&statistics.predicted, first, len);
+            let (confusion, ranks) = (rec.whole(&self.confusion), rec.whole(&self.ranks));
+            let params = Params {
+                rows: range.end - range.start,
+                classes: narrow(classes),
+                block: BLOCK,
+                logits_base: from.base,
+                targets_base: target.base,
+                predicted_base: predicted.base,
+                confusion_base: confusion.base,
+                ranks_base: ranks.base,
+                ranks: narrow(self.ranks.len()),
+                ignore_index: device_ignore_index(CrossEntropy::DEFAULT.ignore_index),
+            };
+            let slots = [Some(&from), Some(&target), Some(&predicted), Some(&confusion), Some(&ranks)];
+            let variant = Variant::new(&[rec.gpu().caps().workgroup_size()]);
+            rec.dispatch(&KERNEL, variant, &params, &slots, len.div_ceil(BLOCK.into()))?;
+        }
+        self.losses.push(out.loss);
+        Ok(())
+    }
+
+    /// Copies the counters, as they are at this point of the recording, to where the host can read them.
+    ///
+    /// # Errors
+    /// Those of [`Recorder::read`].
+    pub fn read(&self, rec: &mut Recorder<'_>) -> Result<EvaluationReadback> {
+        Ok(EvaluationReadback {
+            classes: self.classes,
+            confusion: rec.read(&self.confusion)?,
+            ranks: rec.read(&self.ranks)?,
+            losses: self.losses.iter().map(|loss| rec.read(loss)).collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// Counters on their way back from the GPU.
+#[derive(Debug)]
+#[must_use = "a ticket does nothing unless it is waited for"]
+pub struct EvaluationReadback {
+    classes: usize,
+    confusion: Readback<u32>,
+    ranks: Readback<u32>,
+    losses: Vec<Readback<f32>>,
+}
+
+impl EvaluationReadback {
+    /// The scores, once the recording is submitted and done.
+    ///
+    /// # Errors
+    /// Those of [`Readback`]; [`Error::Data`] for a target that is no class.
+    pub async fn arrive(self) -> Result<Scores> {
+        let mut losses = Vec::new();
+        for loss in self.losses {
+            losses.extend(loss.await?);
+        }
+        Scores::new(self.classes, &self.confusion.await?, self.ranks.await?, &losses)
+    }
+
+    /// Polls the device until the scores are here. Not on the web.
+    ///
+    /// # Errors
+    /// As [`Readback::wait`]; [`Error::Data`] for a target that is no class.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn wait(mut self, timeout: Duration) -> Result<Scores> {
+        let mut losses = Vec::new();
+        for loss in &mut self.losses {
+            losses.extend(loss.wait(timeout)?);
+        }
+        Scores::new(self.classes, &self.confusion.wait(timeout)?, self.ranks.wait(timeout)?, &losses)
+    }
+}
+
+/// What the counters say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scores {
+    confusion: Confusion,
+    ranks: Vec<u32>,
+    loss: f64,
+}
+
+impl Scores {
+    fn new(classes: usize, confusion: &[u32], ranks: Vec<u32>, losses: &[f32]) -> Result<Self> {
+        let confusion = Confusion::from_counts(classes, confusion.iter().copied().map(u64::from).collect())?;
+        Ok(Self { confusion, ranks, loss: losses.iter().copied().map(f64::from).sum() })
+    }
+
+    /// The confusion matrix: accuracy, precision, recall, F1. Rows without a softmax (NaN) are in no class.
+    #[must_use]
+    pub fn confusion(&self) -> &Confusion {
+        &self.confusion
+    }
+
+    /// How many rows were counted.
+    #[must_use]
+    pub fn counted(&self) -> u64 {
+        self.ranks.iter().copied().map(u64::from).sum()
+    }
+
+    /// The part of the rows whose target is among the `k` largest logits; of equal logits the later class comes first, as scikit-learn
+    /// has it. NaN without rows.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+    pub fn top_k_accuracy(&self, k: usize) -> f64 {
+        let right: u64 = self.ranks.iter().take(k).copied().map(u64::from).sum();
+        right as f64 / self.counted() as f64
+    }
+
+    /// The mean cross-entropy of the rows, in nats. NaN without rows.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+    pub fn log_loss(&self) -> f64 {
+        self.loss / self.counted() as f64
+    }
+}

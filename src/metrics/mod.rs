@@ -1,0 +1,11 @@
+//! How good a classifier is, by scikit-learn's definitions: from counters that stay on the GPU while batches go by, or from scores.
+
+mod confusion;
+mod evaluation;
+mod ranking;
+
+pub use confusion::{Average, Confusion};
+#[cfg(test)]
+pub(crate) use evaluation::KERNEL;
+pub use evaluation::{Evaluation, EvaluationReadback, Scores};
+pub use ranking::{RocPoint, average_precision, roc_auc, roc_curve};

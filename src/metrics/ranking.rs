@@ -1,0 +1,109 @@
+//! How well scores put the positive before the negative.
+
+use crate::error::{Error, Result};
+
+/// A point of a ROC curve.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RocPoint {
+    /// What scores from here on are taken for positive; infinity at the first point.
+    pub threshold: f32,
+    /// The part of the negatives that is taken for positive.
+    pub false_positive_rate: f64,
+    /// The part of the positives that is taken for positive.
+    pub true_positive_rate: f64,
+}
+
+/// Scores in falling order, those that are equal together: the threshold, and how many positives and negatives have it or more.
+fn steps(op: &'static str, scores: &[f32], positive: &[bool]) -> Result<Vec<(f32, f64, f64)>> {
+    if scores.len() != positive.len() {
+        let (expected, got) = (format!("{} elements", scores.len()), positive.len().to_string());
+        return Err(Error::Shape { op, what: "the labels", expected, got });
+    }
+    if let Some(position) = scores.iter().position(|score| score.is_nan()) {
+        let (expected, got) = ("a number".to_owned(), format!("NaN at position {position}"));
+        return Err(Error::Value { op, what: "a score", expected, got });
+    }
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+    let (mut positives, mut negatives) = (0.0, 0.0);
+    let mut steps: Vec<(f32, f64, f64)> = Vec::new();
+    for i in order {
+        if positive[i] {
+            positives += 1.0;
+        } else {
+            negatives += 1.0;
+        }
+        match steps.last_mut() {
+            // 0 and -0 are equal, too.
+            Some(last) if last.0 == scores[i] => (last.1, last.2) = (positives, negatives),
+            _ => steps.push((scores[i], positives, negatives)),
+        }
+    }
+    Ok(steps)
+}
+
+/// The ROC curve, from (0, 0) to (1, 1): a point for each score that occurs. Rates of nothing are NaN.
+///
+/// # Errors
+/// [`Error::Shape`] if the slices differ in length; [`Error::Value`] with the first score that is NaN.
+pub fn roc_curve(scores: &[f32], positive: &[bool]) -> Result<Vec<RocPoint>> {
+    let steps = steps("roc_curve", scores, positive)?;
+    let (all_positives, all_negatives) = steps.last().map_or((0.0, 0.0), |last| (last.1, last.2));
+    let point = |(threshold, positives, negatives): (f32, f64, f64)| RocPoint {
+        threshold,
+        false_positive_rate: negatives / all_negatives,
+        true_positive_rate: positives / all_positives,
+    };
+    Ok(std::iter::once((f32::INFINITY, 0.0, 0.0)).chain(steps).map(point).collect())
+}
+
+/// The area under the ROC curve: how likely a positive has a higher score than a negative, where equal scores count half. NaN unless
+/// there are both.
+///
+/// # Errors
+/// As [`roc_curve`].
+///
+/// # Examples
+/// ```
+/// use xent::metrics::roc_auc;
+/// assert_eq!(roc_auc(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true])?, 0.75);
+/// # Ok::<(), xent::Error>(())
+/// ```
+pub fn roc_auc(scores: &[f32], positive: &[bool]) -> Result<f64> {
+    let steps = steps("roc_auc", scores, positive)?;
+    let (mut area, mut before) = (0.0, (0.0, 0.0));
+    for &(_, positives, negatives) in &steps {
+        // Trapezia, in counts: whole and half numbers, without rounding.
+        area += (negatives - before.1) * (positives + before.0) / 2.0;
+        before = (positives, negatives);
+    }
+    Ok(area / (before.0 * before.1))
+}
+
+/// The average precision: the sum over the thresholds of the precision there times what it adds to the recall. 0 without positives, as
+/// scikit-learn has it.
+///
+/// # Errors
+/// As [`roc_curve`].
+///
+/// # Examples
+/// ```
+/// use xent::metrics::average_precision;
+/// let ap = average_precision(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true])?;
+/// assert!((ap - 5.0 / 6.0).abs() < 1e-15);
+/// # Ok::<(), xent::Error>(())
+/// ```
+pub fn average_precision(scores: &[f32], positive: &[bool]) -> Result<f64> {
+    let steps = steps("average_precision", scores, positive)?;
+    let all = steps.last().map_or(0.0, |last| last.1);
+    if all == 0.0 {
+        return Ok(0.0);
+    }
+    let mut before = 0.0;
+    let terms = steps.iter().map(|&(_, positives, negatives)| {
+        let added = positives - before;
+        before = positives;
+        added / all * (positives / (positives + negatives))
+    });
+    Ok(terms.sum())
+}
