@@ -2,7 +2,9 @@
 
 fn settled(grad: vec4<f32>) -> vec4<f32> {
     let g = params.sign * params.inverse_loss_scale * grad;
-    // Not by `clamp`, which may drop NaN.
-    let low = select(g, vec4<f32>(-params.clip_value), g < vec4<f32>(-params.clip_value));
-    return select(low, vec4<f32>(params.clip_value), low > vec4<f32>(params.clip_value));
+    let limit = vec4<f32>(params.clip_value);
+    let clipped = select(select(g, -limit, g < -limit), limit, g > limit);
+    // What comparisons make of NaN differs from driver to driver.
+    let is_number = (bitcast<vec4<u32>>(g) & vec4<u32>(0x7fffffffu)) <= vec4<u32>(0x7f800000u);
+    return select(g, clipped, is_number);
 }

@@ -11,6 +11,7 @@ mod errors;
 mod gradients;
 mod host;
 mod limits;
+mod metrics;
 mod noop;
 mod numerics;
 mod parity;

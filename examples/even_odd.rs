@@ -1,0 +1,86 @@
+//! Even or odd: `Linear(1, 2)` and cross-entropy on six numbers; saved, loaded, and evaluated on seven others.
+//!
+//! A line cannot tell even from odd, so it does not do well. It shows the whole way, with the numbers that PyTorch gives.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use common::{Initial, Options, Program, TIMEOUT};
+use xent::metrics::{Average, Evaluation, roc_auc};
+use xent::nn::{Linear, Loss, Model, Sequential, Training};
+use xent::{Optimization, Sgd, Tensor};
+
+mod common;
+
+const PROGRAM: Program = Program {
+    name: "even_odd",
+    about: "Even or odd: a linear layer and cross-entropy on six numbers; saved, loaded, and evaluated on seven others.",
+    epochs: 1000,
+    files: &[("--init", "a safetensors file with linear.weight and linear.bias (or weight_init and bias_init)")],
+};
+
+fn main() -> ExitCode {
+    common::run(&PROGRAM, example)
+}
+
+fn network(init: Option<&Initial>) -> Result<Sequential> {
+    let mut linear = Linear::new(1, 2).named("linear");
+    if let Some(init) = init {
+        let weight = init.get(&["linear.weight", "weight_init"], 2)?;
+        linear = linear.with_values(&weight, &init.get(&["linear.bias", "bias_init"], 2)?);
+    }
+    Ok(Sequential::new().layer(linear))
+}
+
+fn example(options: &Options) -> Result<()> {
+    let init = options.file("--init").map(Initial::read).transpose()?;
+    let network = network(init.as_ref())?;
+    let gpu = options.gpu()?;
+    let x = Tensor::from_slice(&gpu, [6, 1], &[2.0, 5.0, 8.0, 12.0, 15.0, 17.0])?;
+    let labels = Tensor::targets(&gpu, [6], &[0, 1, 0, 0, 1, 1], 2, -100)?;
+
+    let model = Model::new(&gpu, &network, options.seed)?;
+    let sgd = Optimization { sgd: Sgd { lr: 0.01, ..Sgd::default() }, ..Optimization::default() };
+    let mut training = Training::new(model, vec![Loss::cross_entropy()], sgd)?;
+    let bar = common::bar(options.epochs)?;
+    for epoch in 1..=options.epochs {
+        if epoch % 100 == 0 {
+            let loss = common::step(&gpu, &mut training, &x, &[(&labels).into()])?[0];
+            bar.suspend(|| println!("epoch {epoch:4}: loss {loss:.4}"));
+        } else {
+            let mut batch = gpu.batch();
+            training.step(&mut batch, &x, &[(&labels).into()])?;
+            batch.submit()?;
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+
+    let file = options.in_out("model.safetensors")?;
+    common::save(&gpu, training.model(), &file)?;
+    let model = Model::new(&gpu, &network, options.seed + 1)?;
+    common::load(&model, &file)?;
+
+    let logits = &common::predict(&gpu, &model, &Tensor::from_slice(&gpu, [1, 1], &[3.0])?)?[0];
+    let odd = 1.0 / (1.0 + (logits[0] - logits[1]).exp());
+    println!("3 is odd with probability {odd:.4}: {}", if odd > 0.5 { "odd" } else { "even" });
+
+    let test = Tensor::from_slice(&gpu, [7, 1], &[4.0, 6.0, 9.0, 11.0, 14.0, 16.0, 19.0])?;
+    let test_labels = [0, 0, 1, 1, 0, 0, 1];
+    let mut evaluation = Evaluation::new(&gpu, 2)?;
+    let mut batch = gpu.batch();
+    let logits = model.forward(&mut batch, &test)?.outputs()[0].clone();
+    evaluation.record(&mut batch, &logits, &Tensor::targets(&gpu, [7], &test_labels, 2, -100)?)?;
+    let (scores, mut logits) = (evaluation.read(&mut batch)?, batch.read(&logits)?);
+    batch.submit()?;
+    let scores = scores.wait(TIMEOUT)?;
+    let margins: Vec<f32> = logits.wait(TIMEOUT)?.chunks(2).map(|row| row[1] - row[0]).collect();
+    let (odd, confusion) = (Average::Binary(1), scores.confusion());
+    println!("on 4, 6, 9, 11, 14, 16, 19:");
+    println!("accuracy  {:.4}", confusion.accuracy());
+    println!("precision {:.4}", confusion.precision(odd));
+    println!("recall    {:.4}", confusion.recall(odd));
+    println!("F1        {:.4}", confusion.f1(odd));
+    println!("ROC-AUC   {:.4}", roc_auc(&margins, &test_labels.map(|label| label == 1))?);
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! Metrics against values that scikit-learn 1.9.1 gives, and data tables.
+
+use crate::common::*;
+use xent::data::{Feed, Table, batches, shuffled};
+use xent::metrics::{Average, Confusion, Evaluation, average_precision, roc_auc, roc_curve};
+use xent::{Error, State, Tensor};
+
+#[track_caller]
+fn near(got: f64, want: f64) {
+    assert!((got - want).abs() < 1e-14, "{got} instead of {want}");
+}
+
+#[test]
+fn precision_recall_and_f1_are_scikit_learns() {
+    let targets = [0, 1, 2, 2, 1, 0, 3, 3, 1, 0, 2, 3];
+    let predicted = [0, 2, 2, 2, 1, 1, 3, 0, 1, 0, 1, 3];
+    let confusion = Confusion::of(4, &targets, &predicted).unwrap();
+    near(confusion.accuracy(), 2.0 / 3.0);
+    let rows: Vec<u64> = (0..4).flat_map(|t| (0..4).map(move |p| (t, p))).map(|(t, p)| confusion.count(t, p)).collect();
+    assert_eq!(rows, [2, 1, 0, 0, 0, 2, 1, 0, 0, 1, 2, 0, 1, 0, 0, 2]);
+    // Class 3 does not occur, class 4 is never predicted, class 2 never the target.
+    let sparse = Confusion::of(5, &[0, 0, 1, 1, 4], &[0, 1, 1, 1, 2]).unwrap();
+    for (confusion, average, precision, recall, f1) in [
+        (&confusion, Average::Macro, 0.7083333333333333, 0.6666666666666666, 0.6761904761904762),
+        (&confusion, Average::Micro, 0.6666666666666666, 0.6666666666666666, 0.6666666666666666),
+        (&confusion, Average::Weighted, 0.7083333333333334, 0.6666666666666666, 0.6761904761904761),
+        (&sparse, Average::Macro, 0.41666666666666663, 0.375, 0.3666666666666667),
+        (&sparse, Average::Micro, 0.6, 0.6, 0.6),
+        (&sparse, Average::Weighted, 0.6666666666666666, 0.6, 0.5866666666666667),
+        (&sparse, Average::Binary(4), 0.0, 0.0, 0.0),
+    ] {
+        near(confusion.precision(average), precision);
+        near(confusion.recall(average), recall);
+        near(confusion.f1(average), f1);
+    }
+    let binary = Confusion::of(2, &[0, 1, 1, 0, 1], &[0, 0, 1, 1, 1]).unwrap();
+    near(binary.precision(Average::Binary(1)), 2.0 / 3.0);
+    near(binary.recall(Average::Binary(0)), 0.5);
+    near(binary.f1(Average::Binary(0)), 0.5);
+    assert_eq!(Confusion::of(2, &[], &[]).unwrap().accuracy(), 0.0);
+    assert!(Confusion::of(2, &[0], &[0, 1]).is_err() && Confusion::of(2, &[2], &[0]).is_err());
+}
+
+#[test]
+fn rankings_are_scikit_learns() {
+    let scores = [0.5, 0.25, 0.75, 0.5, 0.5, 0.125, 1.0, 0.75, 0.25, 0.0, 0.5, 0.875];
+    let positive = [1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 0, 1].map(|label| label == 1);
+    near(roc_auc(&scores, &positive).unwrap(), 0.7777777777777778);
+    near(average_precision(&scores, &positive).unwrap(), 0.7666666666666666);
+    let curve = roc_curve(&scores, &positive).unwrap();
+    let thresholds: Vec<f32> = curve.iter().map(|point| point.threshold).collect();
+    assert_eq!(thresholds, [f32::INFINITY, 1.0, 0.875, 0.75, 0.5, 0.25, 0.125, 0.0]);
+    let sixths =
+        |f: fn(&xent::metrics::RocPoint) -> f64| curve.iter().map(|p| (f(p) * 6.0).round()).collect::<Vec<_>>();
+    assert_eq!(sixths(|p| p.false_positive_rate), [0.0, 0.0, 0.0, 1.0, 3.0, 4.0, 5.0, 6.0]);
+    assert_eq!(sixths(|p| p.true_positive_rate), [0.0, 1.0, 2.0, 3.0, 5.0, 6.0, 6.0, 6.0]);
+    // Equal scores say nothing; without both classes there is no area.
+    near(roc_auc(&[0.0, -0.0, 0.0, 0.0], &[true, false, true, false]).unwrap(), 0.5);
+    assert!(roc_auc(&[0.1, 0.2], &[true, true]).unwrap().is_nan());
+    assert_eq!(average_precision(&[0.1, 0.2], &[false, false]).unwrap(), 0.0);
+    assert!(matches!(roc_auc(&[f32::NAN], &[true]), Err(Error::Value { .. })));
+    assert!(matches!(roc_auc(&[0.5], &[]), Err(Error::Shape { .. })));
+}
+
+#[test]
+fn counters_on_the_gpu_are_scikit_learns() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu).into_iter().chain(tiny(&gpu)) {
+        let logits: [[f32; 4]; 6] =
+            [[1., 2., 2., 0.], [3., 1., 0., 0.], [0.; 4], [5., 4., 3., 2.], [1., 1., 2., 3.], [9., 9., 9., 9.]];
+        let x = Tensor::from_slice(&gpu, [6, 4], logits.as_flattened()).unwrap();
+        let y = Tensor::targets(&gpu, [6], &[1, 0, 2, 3, 1, -100], 4, -100).unwrap();
+        let mut evaluation = Evaluation::new(&gpu, 4).unwrap();
+        for round in 1..=2 {
+            let mut batch = gpu.batch();
+            // In two batches, then once more on top.
+            evaluation.record(&mut batch, &x.rows(0..2).unwrap(), &y.rows(0..2).unwrap()).unwrap();
+            evaluation.record(&mut batch, &x.rows(2..6).unwrap(), &y.rows(2..6).unwrap()).unwrap();
+            let ticket = evaluation.read(&mut batch).unwrap();
+            batch.submit().unwrap();
+            let scores = ticket.wait(TIMEOUT).unwrap();
+            assert_eq!(scores.counted(), 5 * round);
+            assert_eq!([1, 2, 3, 4].map(|k| scores.top_k_accuracy(k)), [0.2, 0.6, 0.8, 1.0]);
+            assert!((scores.log_loss() - 1.6897738375161395).abs() < 1e-6);
+            // Of equal logits the first is what is predicted.
+            let want = Confusion::of(4, &[1, 0, 2, 3, 1], &[1, 0, 0, 0, 3]).unwrap();
+            let doubled = |t, p| want.count(t, p) * round;
+            assert!((0..16).all(|i| scores.confusion().count(i / 4, i % 4) == doubled(i / 4, i % 4)));
+        }
+        evaluation.reset().unwrap();
+        let mut batch = gpu.batch();
+        let ticket = evaluation.read(&mut batch).unwrap();
+        batch.submit().unwrap();
+        let scores = ticket.wait(TIMEOUT).unwrap();
+        assert!(scores.counted() == 0 && scores.confusion().total() == 0 && scores.log_loss().is_nan());
+        assert!(evaluation.record(&mut gpu.batch(), &x.reshape([3, 8]).unwrap(), &y).is_err());
+    }
+}
+
+#[test]
+fn tables_from_csv() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("t.csv");
+    let read = |text: &[u8], skip| {
+        std::fs::write(&path, text).unwrap();
+        Table::read_csv(&path, skip)
+    };
+    let table = read(b"a,b\n 1.5, -2e3\n3,4\n", 1).unwrap();
+    assert_eq!((table.rows(), table.columns(), table.values()), (2, 2, &[1.5, -2e3, 3.0, 4.0][..]));
+    for (text, at, says) in [
+        (&b"1,2\n3,x\n"[..], "line 2, column 2", "expected a finite number, got \"x\""),
+        (b"1,2\n3,NaN\n", "line 2, column 2", "expected a finite number, got \"NaN\""),
+        (b"1,2\n3\n", "line 2, column 2", "expected 2 columns, as in the first row, got 1"),
+        (b"1,2\n3,4,5\n", "line 2, column 3", "expected 2 columns, as in the first row, got 3"),
+        (b"1,2\n3,\xff\n", "line 2, column 2", "expected UTF-8 text, got other bytes"),
+        (b"", "line 1, column 1", "expected at least one row of numbers, got none"),
+    ] {
+        let error = read(text, 0).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("t.csv, {at}: {says}")), "{error}");
+    }
+    assert!(matches!(Table::read_csv(directory.path().join("none"), 0), Err(Error::File { .. })));
+}
+
+#[test]
+fn tables_are_split_shuffled_and_standardised() {
+    let values: Vec<f32> = (0..30).map(|i| (i * i) as f32).collect();
+    let table = Table::new(3, values).unwrap();
+    let (mut x, y) = table.split_columns(2).unwrap();
+    assert_eq!((x.rows(), x.columns(), y.columns()), (10, 2, 1));
+    assert_eq!(y.select(&[0, 9, 99]).values(), [4.0, 841.0]);
+    x.standardisation().apply(&mut x).unwrap();
+    for column in 0..2 {
+        let column: Vec<f64> = x.values().iter().skip(column).step_by(2).map(|&v| f64::from(v)).collect();
+        assert!(column.iter().sum::<f64>().abs() < 1e-5);
+        assert!((column.iter().map(|v| v * v).sum::<f64>() / 10.0 - 1.0).abs() < 1e-5);
+    }
+    let constant = Table::new(1, vec![5.0; 4]).unwrap();
+    let mut moved = constant.clone();
+    constant.standardisation().apply(&mut moved).unwrap();
+    assert_eq!(moved.values(), [0.0; 4]);
+    assert!(constant.standardisation().apply(&mut x).is_err());
+    assert!(Table::new(0, vec![]).is_err() && Table::new(2, vec![1.0; 3]).is_err());
+    assert!(table.split_columns(0).is_err() && table.split_columns(3).is_err());
+    assert_eq!(Table::new(1, vec![0.0, 2.0]).unwrap().classes(3).unwrap(), [0, 2]);
+    for bad in [-1.0, 0.5, 3.0, f32::NAN] {
+        assert!(matches!(Table::new(1, vec![bad]).unwrap().classes(3), Err(Error::Value { .. })), "{bad}");
+    }
+
+    let order = shuffled(100, 5);
+    assert!(order == shuffled(100, 5) && order != shuffled(100, 6));
+    let all = |epoch| batches(&order, 32, 1, epoch).collect::<Vec<_>>();
+    assert_eq!(all(0).iter().map(Vec::len).collect::<Vec<_>>(), [32, 32, 32, 4]);
+    assert!(all(3) == all(3) && all(3) != all(4));
+    let mut seen = all(3).concat();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_feed_uploads_rows_and_refuses_more_than_it_holds() {
+    let Some(gpu) = gpu() else { return };
+    let table = Table::new(2, vec![1.0, 2.0, 3.0, 4.0]).unwrap();
+    let mut feed = Feed::new(&gpu, 2, 2).unwrap();
+    let mut batch = gpu.batch();
+    let first = feed.load(&mut batch, &table, &[1]).unwrap();
+    let mut a = batch.read(&first).unwrap();
+    let second = feed.load(&mut batch, &table, &[0, 1]).unwrap();
+    let mut b = batch.read(&second).unwrap();
+    assert!(feed.load(&mut batch, &table, &[0, 1, 0]).is_err());
+    batch.submit().unwrap();
+    assert_eq!((a.wait(TIMEOUT).unwrap(), b.wait(TIMEOUT).unwrap()), (vec![3.0, 4.0], vec![1.0, 2.0, 3.0, 4.0]));
+}
+
+/// Written by the Python package `safetensors` 0.7 with `save_file`.
+#[test]
+fn a_file_that_python_wrote() {
+    let state = State::from_bytes(include_bytes!("../data/python.safetensors")).unwrap();
+    assert_eq!(state.names().collect::<Vec<_>>(), ["linear.bias", "linear.weight"]);
+    let (shape, values) = state.get("linear.weight").unwrap();
+    assert_eq!((&shape[..], values), (&[2, 3][..], &[0.5, -1.25, 3.0, 2.0, 0.125, -7.5][..]));
+    assert_eq!((state.get("linear.bias").unwrap().1, state.note("format")), (&[1.0, -2.0][..], Some("pt")));
+    let again = State::from_bytes(&state.to_bytes().unwrap()).unwrap();
+    assert_eq!(again, state);
+}
