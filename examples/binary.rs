@@ -22,6 +22,7 @@ fn main() -> ExitCode {
 }
 
 /// Points, and which are positive: those that lie above 0, but for some noise.
+#[derive(Clone)]
 struct Points {
     x: Vec<f32>,
     y: Vec<f32>,
@@ -44,7 +45,7 @@ impl Points {
 fn example(options: &Options) -> Result<()> {
     let init = options.file("--init").map(Initial::read).transpose()?;
     let mut rng = fastrand::Rng::with_seed(options.seed);
-    let (mut train, validation) = (Points::random(100, &mut rng), Points::random(50, &mut rng));
+    let (mut train, mut validation) = (Points::random(100, &mut rng), Points::random(50, &mut rng));
     let mut linear = Linear::new(1, 1).named("linear");
     if let Some(init) = &init {
         let weight = init.get(&["linear.weight", "weight_init"], 1)?;
@@ -52,6 +53,8 @@ fn example(options: &Options) -> Result<()> {
         if let (Some(x), Some(y)) = (init.find(&["X"])?, init.find(&["y"])?) {
             ensure!(x.len() == y.len(), "the file has {} points and {} targets", x.len(), y.len());
             train = Points { x, y };
+            // Points of another kind would say nothing about it.
+            validation = train.clone();
         }
     }
     let gpu = options.gpu()?;
@@ -89,7 +92,8 @@ fn example(options: &Options) -> Result<()> {
     let predicted: Vec<usize> = probabilities.iter().map(|&p| usize::from(p > 0.5)).collect();
     let confusion = Confusion::of(2, &targets, &predicted)?;
     let positive: Vec<bool> = targets.iter().map(|&target| target == 1).collect();
-    println!("on {} points it has not seen, as loaded:", targets.len());
+    let seen = if validation.x == train.x { "the file's" } else { "new" };
+    println!("on {} {seen} points, as loaded:", targets.len());
     println!("loss      {loss:.4}");
     println!("accuracy  {:.4}", confusion.accuracy());
     println!("precision {:.4}", confusion.precision(Average::Binary(1)));

@@ -3,156 +3,97 @@
 //! 64 pixels -> 128 hidden units with ReLU -> 10 digits, softmax cross-entropy, stochastic gradient descent with momentum.
 //! Everything happens on the GPU; a training step is one queue submission.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
-use plotters::prelude::*;
-use xent::{Batch, CrossEntropy, Gpu, Layout, Momentum, Parameters, Sgd, Shape, Tensor};
+use anyhow::{Context, Result, bail, ensure};
+use common::{Options, Program, TIMEOUT};
+use xent::data::{Table, batches, shuffled};
+use xent::metrics::{Confusion, Evaluation, Scores};
+use xent::nn::{Loss, Model, Sequential, Training};
+use xent::{CrossEntropy, Gpu, Optimization, Schedule, Sgd, State, Tensor};
+
+mod common;
+
+const PROGRAM: Program = Program {
+    name: "digits",
+    about: "Trains a network on handwritten digits, saves it, loads it again and tests it.",
+    epochs: 80,
+    files: &[
+        ("--data", "the digits (default examples/data/digits.csv)"),
+        ("--checkpoint", "where to save after each epoch, and to go on from if it is there"),
+        ("--model", "only test this saved model (with the seed that it was trained with: the split follows from it)"),
+    ],
+};
 
 const PIXELS: usize = 64;
-const HIDDEN: usize = 128;
 const DIGITS: usize = 10;
 const BATCH: usize = 64;
-/// Names and shapes as PyTorch's `Sequential(Linear(64, 128), ReLU(), Linear(128, 10))` has them.
-const PARAMETERS: [(&str, &[usize]); 4] =
-    [("0.weight", &[HIDDEN, PIXELS]), ("0.bias", &[HIDDEN]), ("2.weight", &[DIGITS, HIDDEN]), ("2.bias", &[DIGITS])];
-const TIMEOUT: Duration = Duration::from_secs(60);
-
-const HELP: &str = "\
-Trains a network on handwritten digits, saves it, loads it again and tests it.
-
-Usage: cargo run --release --example digits -- [options]
-  --epochs N      how often to go through the training data (default 80)
-  --seed N        what the split, the start and the order of the data follow from (default 0)
-  --adapter NAME  an adapter by its backend (vulkan, gl, metal, dx12) or a piece of its name
-  --data FILE     the digits (default examples/data/digits.csv)
-  --out DIR       where the model and the picture go (default target/digits)
-  --model FILE    only test this saved model (with the seed that it was trained with: the split follows from it)
-  --help          this text";
-
-struct Options {
-    epochs: usize,
-    seed: u64,
-    adapter: String,
-    data: PathBuf,
-    out: PathBuf,
-    model: Option<PathBuf>,
-}
 
 fn main() -> ExitCode {
-    match options().and_then(|options| options.map_or(Ok(()), |options| run(&options))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    common::run(&PROGRAM, example)
 }
 
-fn options() -> Result<Option<Options>> {
-    use lexopt::prelude::*;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut options = Options {
-        epochs: 80,
-        seed: 0,
-        adapter: std::env::var(Gpu::ADAPTER_VARIABLE).unwrap_or_default(),
-        data: root.join("examples/data/digits.csv"),
-        out: root.join("target/digits"),
-        model: None,
-    };
-    let mut arguments = lexopt::Parser::from_env();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Long("epochs") => options.epochs = number("--epochs", &arguments.value()?)?,
-            Long("seed") => options.seed = number("--seed", &arguments.value()?)?,
-            Long("adapter") => options.adapter = arguments.value()?.string().context("--adapter")?,
-            Long("data") => options.data = arguments.value()?.into(),
-            Long("out") => options.out = arguments.value()?.into(),
-            Long("model") => options.model = Some(arguments.value()?.into()),
-            Long("help") | Short('h') => {
-                println!("{HELP}");
-                return Ok(None);
-            }
-            other => return Err(other.unexpected()).context("try --help"),
-        }
-    }
-    ensure!((1..=100_000).contains(&options.epochs), "--epochs must be in 1..=100000, got {}", options.epochs);
-    Ok(Some(options))
+/// PyTorch's `Sequential(Linear(64, 128), ReLU(), Linear(128, 10))`.
+fn network() -> Sequential {
+    Sequential::new().linear(PIXELS, 128).relu().linear(128, DIGITS)
 }
 
-fn number<T: std::str::FromStr<Err: std::fmt::Display>>(flag: &str, value: &std::ffi::OsStr) -> Result<T> {
-    let value = value.to_string_lossy();
-    value.parse().map_err(|error| anyhow!("{flag}: {value:?}: {error}"))
-}
-
-fn run(options: &Options) -> Result<()> {
-    let mut rng = fastrand::Rng::with_seed(options.seed);
-    let mut data = read_csv(&options.data)?;
-    rng.shuffle(&mut data);
+fn example(options: &Options) -> Result<()> {
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/digits.csv");
+    let path = options.file("--data").unwrap_or(&default);
+    let digits = read(path)?;
+    let mut order = shuffled(digits.rows(), options.seed);
     // A fifth is for the test, a tenth of the rest for the validation.
-    let test = data.split_off(data.len() - data.len() / 5);
-    let validation = data.split_off(data.len() - data.len() / 10);
-    let mut train = data;
-    ensure!(!validation.is_empty(), "{}: too few rows to split", options.data.display());
+    let test = order.split_off(order.len() - order.len() / 5);
+    let validation = order.split_off(order.len() - order.len() / 10);
+    let train = order;
+    ensure!(!validation.is_empty(), "{}: too few rows to split", path.display());
 
-    let gpu = pollster::block_on(Gpu::request(&options.adapter))?;
-    println!("adapter: {}", gpu.describe());
-    let model_file = match &options.model {
-        Some(file) => file.clone(),
+    let gpu = options.gpu()?;
+    let test = Set::upload(&gpu, &digits, &test)?;
+    let file = match options.file("--model") {
+        Some(file) => file.to_owned(),
         None => {
-            std::fs::create_dir_all(&options.out).with_context(|| format!("{}", options.out.display()))?;
-            println!("{} digits to train on, {} to validate, {} to test", train.len(), validation.len(), test.len());
-            let (model, curve) = fit(&gpu, &mut train, &validation, options.epochs, &mut rng)?;
-            let picture = options.out.join("loss.svg");
-            write_whole(&picture, draw(&curve)?.as_bytes())?;
-            let file = options.out.join("model.safetensors");
-            save(&gpu, &model, &file)?;
-            println!("wrote {} and {}", file.display(), picture.display());
+            let (file, picture) = (options.in_out("model.safetensors")?, options.in_out("loss.svg")?);
+            let rows = [train.len(), validation.len(), test.labels.len()];
+            println!("{} digits to train on, {} to validate, {} to test", rows[0], rows[1], rows[2]);
+            let validation = Set::upload(&gpu, &digits, &validation)?;
+            let (model, [training, validation]) = fit(&gpu, &digits, &train, &validation, options)?;
+            let guessing = training.iter().map(|point| (point.0, (DIGITS as f64).ln())).collect();
+            let lines = [("training", training), ("validation", validation), ("guessing, ln 10", guessing)];
+            common::chart(&picture, "cross-entropy of handwritten digits", ["epoch", "mean loss"], &lines)?;
+            common::save(&gpu, &model, &file)?;
             file
         }
     };
-
-    let model = load(&gpu, &model_file)?;
-    let (_, predicted) = evaluate(&gpu, &model, &Set::upload(&gpu, &test)?)?;
-    print_confusion(&test, &predicted);
-    println!("test accuracy: {:.3}", accuracy(&test, &predicted));
+    let model = Model::new(&gpu, &network(), 0)?;
+    common::load(&model, &file)?;
+    let scores = evaluate(&gpu, &model, &test)?;
+    print_confusion(scores.confusion());
+    println!("test accuracy: {:.3}", scores.confusion().accuracy());
     Ok(())
 }
 
-struct Digit {
-    pixels: [f32; PIXELS],
-    label: u8,
-}
-
-fn read_csv(path: &Path) -> Result<Vec<Digit>> {
+/// Pixels from 0 to 1, then the digit.
+fn read(path: &Path) -> Result<Table> {
+    let table = Table::read_csv(path, 0)?;
     let file = path.display();
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .from_path(path)
-        .with_context(|| format!("{file}"))?;
-    let mut digits = Vec::new();
-    for record in reader.records() {
-        let record = record.with_context(|| format!("{file}"))?;
-        let line = record.position().map_or(0, csv::Position::line);
-        ensure!(record.len() == PIXELS + 1, "{file}, line {line}: {} columns instead of {}", record.len(), PIXELS + 1);
-        let mut pixels = [0.0; PIXELS];
-        for (i, (pixel, field)) in pixels.iter_mut().zip(&record).enumerate() {
-            match field.trim().parse::<f32>() {
-                Ok(value) if (0.0..=16.0).contains(&value) => *pixel = value / 16.0,
-                _ => bail!("{file}, line {line}, column {}: {field:?} is no pixel from 0 to 16", i + 1),
+    ensure!(table.columns() == PIXELS + 1, "{file}, line 1: {} columns instead of {}", table.columns(), PIXELS + 1);
+    let mut values = table.values().to_vec();
+    for (line, row) in values.chunks_mut(PIXELS + 1).enumerate() {
+        for (column, value) in row.iter_mut().enumerate() {
+            let (at, shown) = (format!("{file}, line {}, column {}", line + 1, column + 1), format!("\"{value}\""));
+            match column {
+                PIXELS if !(0..DIGITS).any(|digit| *value == digit as f32) => bail!("{at}: {shown} is no digit"),
+                PIXELS => {}
+                _ if !(0.0..=16.0).contains(value) => bail!("{at}: {shown} is no pixel from 0 to 16"),
+                _ => *value /= 16.0,
             }
         }
-        let label = match record[PIXELS].trim().parse::<u8>() {
-            Ok(label) if usize::from(label) < DIGITS => label,
-            _ => bail!("{file}, line {line}, column {}: {:?} is no digit", PIXELS + 1, &record[PIXELS]),
-        };
-        digits.push(Digit { pixels, label });
     }
-    Ok(digits)
+    Ok(Table::new(PIXELS + 1, values)?)
 }
 
 /// Digits on the GPU.
@@ -162,219 +103,109 @@ struct Set {
 }
 
 impl Set {
-    fn upload(gpu: &Gpu, digits: &[Digit]) -> Result<Self> {
-        let pixels: Vec<f32> = digits.iter().flat_map(|digit| digit.pixels).collect();
-        let labels: Vec<u8> = digits.iter().map(|digit| digit.label).collect();
+    fn upload(gpu: &Gpu, digits: &Table, rows: &[usize]) -> Result<Self> {
+        let (pixels, labels) = digits.select(rows).split_columns(PIXELS)?;
         let ignored = CrossEntropy::default().ignore_index;
         Ok(Self {
-            pixels: Tensor::from_slice(gpu, [digits.len(), PIXELS], &pixels)?,
-            labels: Tensor::targets(gpu, [digits.len()], &labels, DIGITS, ignored)?,
+            pixels: Tensor::from_slice(gpu, [rows.len(), PIXELS], pixels.values())?,
+            labels: Tensor::targets(gpu, [rows.len()], &labels.classes(DIGITS)?, DIGITS, ignored)?,
         })
     }
 }
 
-struct Epoch {
-    train_loss: f32,
-    validation_loss: f32,
-}
+type Curve = Vec<(f64, f64)>;
 
-/// Trains a network from scratch.
-fn fit(
-    gpu: &Gpu,
-    train: &mut [Digit],
-    validation: &[Digit],
-    epochs: usize,
-    rng: &mut fastrand::Rng,
-) -> Result<(Parameters, Vec<Epoch>)> {
-    let model = initial(gpu, rng)?;
-    let mut momentum = Momentum::new(gpu, model.values().shape().clone())?;
-    let validation_set = Set::upload(gpu, validation)?;
-    let guessing = (DIGITS as f32).ln();
+/// Trains a network from scratch. Gives it with the losses after each epoch, on the training data and on the validation data.
+fn fit(gpu: &Gpu, digits: &Table, train: &[usize], validation: &Set, options: &Options) -> Result<(Model, [Curve; 2])> {
+    let (epochs, seed, checkpoint) = (options.epochs, options.seed, options.file("--checkpoint"));
+    let sgd = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 1e-3, ..Sgd::default() };
+    let model = Model::new(gpu, &network(), seed)?;
     let steps = train.len().div_ceil(BATCH);
-    let bar = ProgressBar::new((epochs * steps) as u64);
-    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} steps, {eta} to go")?);
+    let schedule = Schedule::Cosine { warm_up: 0, steps: (epochs * steps) as u64, floor: 0.0 };
+    let optimization = Optimization { sgd, schedule, ..Optimization::default() };
+    let mut training = Training::new(model, vec![Loss::cross_entropy()], optimization)?;
+    let guessing = (DIGITS as f32).ln();
+    let bar = common::bar(epochs * steps)?;
     let start = Instant::now();
-    let mut curve = Vec::new();
+    let mut curves = [Curve::new(), Curve::new()];
     let mut submissions = 0;
-    for epoch in 1..=epochs {
-        rng.shuffle(train);
+    let done = match checkpoint.filter(|path| path.exists()) {
+        Some(path) => resume(&mut training, path)?,
+        None => 0,
+    };
+    bar.inc((done * steps) as u64);
+    for epoch in done.min(epochs) + 1..=epochs {
         // One upload an epoch; the mini-batches are views of it.
-        let set = Set::upload(gpu, train)?;
+        let order = batches(train, train.len(), seed, epoch as u64).next().unwrap_or_default();
+        let set = Set::upload(gpu, digits, &order)?;
         let before = gpu.counters().submissions;
         for first in (0..train.len()).step_by(BATCH) {
             let rows = first..(first + BATCH).min(train.len());
             let mut batch = gpu.batch();
-            step(&mut batch, &model, &mut momentum, &set.pixels.rows(rows.clone())?, &set.labels.rows(rows)?)?;
+            training.step(&mut batch, &set.pixels.rows(rows.clone())?, &[(&set.labels.rows(rows)?).into()])?;
             batch.submit()?;
             bar.inc(1);
         }
         submissions += gpu.counters().submissions - before;
-        let (train_loss, predicted) = evaluate(gpu, &model, &set)?;
-        let train_accuracy = accuracy(train, &predicted);
-        let (validation_loss, predicted) = evaluate(gpu, &model, &validation_set)?;
-        let validation_accuracy = accuracy(validation, &predicted);
+        let scores = [&set, validation].map(|set| evaluate(gpu, training.model(), set));
+        let [trained, validated] = scores;
+        let (trained, validated) = (trained?, validated?);
         bar.suspend(|| {
             println!(
-                "epoch {epoch:3}: training loss {train_loss:.4} accuracy {train_accuracy:.3}, validation loss \
-                 {validation_loss:.4} accuracy {validation_accuracy:.3} (guessing: {guessing:.4})"
+                "epoch {epoch:3}: training loss {:.4} accuracy {:.3}, validation loss {:.4} accuracy {:.3} (guessing: {guessing:.4})",
+                trained.log_loss(),
+                trained.confusion().accuracy(),
+                validated.log_loss(),
+                validated.confusion().accuracy()
             );
         });
-        curve.push(Epoch { train_loss, validation_loss });
+        for (curve, scores) in curves.iter_mut().zip([trained, validated]) {
+            curve.push((epoch as f64, scores.log_loss()));
+        }
+        if let Some(path) = checkpoint {
+            save_checkpoint(gpu, &training, epoch, path)?;
+        }
     }
     bar.finish_and_clear();
     let seconds = start.elapsed().as_secs_f32();
-    println!("{epochs} epochs: {} training steps in {submissions} submissions, {seconds:.1} s", epochs * steps);
-    Ok((model, curve))
+    println!(
+        "{epochs} epochs: {} training steps in {submissions} submissions, {seconds:.1} s",
+        epochs.saturating_sub(done) * steps
+    );
+    Ok((training.into_model(), curves))
 }
 
-/// PyTorch's initialisation of a linear layer: uniform within 1 / sqrt(inputs).
-fn initial(gpu: &Gpu, rng: &mut fastrand::Rng) -> Result<Parameters> {
-    let mut draw = |len: usize, inputs: usize| -> Vec<f32> {
-        let bound = 1.0 / (inputs as f32).sqrt();
-        (0..len).map(|_| (2.0 * rng.f32() - 1.0) * bound).collect()
-    };
-    let values =
-        [draw(HIDDEN * PIXELS, PIXELS), draw(HIDDEN, PIXELS), draw(DIGITS * HIDDEN, HIDDEN), draw(DIGITS, HIDDEN)];
-    parameters(gpu, &values)
-}
-
-fn parameters(gpu: &Gpu, values: &[Vec<f32>; 4]) -> Result<Parameters> {
-    let named: Vec<_> =
-        PARAMETERS.iter().zip(values).map(|(&(name, shape), values)| (name, Shape::from(shape), &values[..])).collect();
-    Ok(Parameters::new(gpu, &named)?)
-}
-
-/// The network: its hidden activations and its logits.
-fn forward(batch: &mut Batch, model: &Parameters, pixels: &Tensor<f32>) -> Result<(Tensor<f32>, Tensor<f32>)> {
-    let hidden = batch.matmul(Layout::Nt, pixels, &model.value("0.weight")?, Some(&model.value("0.bias")?))?;
-    let hidden = batch.relu(&hidden)?;
-    let logits = batch.matmul(Layout::Nt, &hidden, &model.value("2.weight")?, Some(&model.value("2.bias")?))?;
-    Ok((hidden, logits))
-}
-
-/// Records a training step: forward, loss, backward, update.
-fn step(
-    batch: &mut Batch,
-    model: &Parameters,
-    momentum: &mut Momentum,
-    pixels: &Tensor<f32>,
-    labels: &Tensor<i32>,
-) -> Result<()> {
-    let (hidden, logits) = forward(batch, model, pixels)?;
-    batch.cross_entropy_backward_in_place(&logits, labels, &CrossEntropy::default(), None)?;
-    // The logits now hold their own gradient.
-    let grad = logits;
-    batch.matmul_into(Layout::Tn, &grad, &hidden, None, &model.grad("2.weight")?)?;
-    batch.column_sum_into(&grad, &model.grad("2.bias")?)?;
-    let grad = batch.matmul(Layout::Nn, &grad, &model.value("2.weight")?, None)?;
-    let grad = batch.relu_backward(&hidden, &grad)?;
-    batch.matmul_into(Layout::Tn, &grad, pixels, None, &model.grad("0.weight")?)?;
-    batch.column_sum_into(&grad, &model.grad("0.bias")?)?;
-    let sgd = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 1e-3, ..Sgd::default() };
-    batch.sgd(model.values(), model.grads(), Some(momentum), &sgd)?;
-    Ok(())
-}
-
-/// The mean loss, and the digit that each row is taken for.
-fn evaluate(gpu: &Gpu, model: &Parameters, set: &Set) -> Result<(f32, Vec<usize>)> {
+fn save_checkpoint(gpu: &Gpu, training: &Training, epoch: usize, path: &Path) -> Result<()> {
     let mut batch = gpu.batch();
-    let (_, logits) = forward(&mut batch, model, &set.pixels)?;
-    let loss = batch.cross_entropy(&logits, &set.labels, &CrossEntropy::default())?;
-    let (mut loss, mut logits) = (batch.read(&loss)?, batch.read(&logits)?);
+    let state = training.checkpoint(&mut batch)?;
     batch.submit()?;
-    let largest = |row: &[f32]| (0..DIGITS).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0);
-    let predicted = logits.wait(TIMEOUT)?.chunks(DIGITS).map(largest).collect();
-    Ok((loss.wait(TIMEOUT)?[0], predicted))
+    let mut state = state.wait(TIMEOUT)?;
+    state.set_note("epoch", epoch.to_string());
+    Ok(state.save(path)?)
 }
 
-fn accuracy(digits: &[Digit], predicted: &[usize]) -> f32 {
-    let right = digits.iter().zip(predicted).filter(|(digit, p)| usize::from(digit.label) == **p).count();
-    right as f32 / digits.len() as f32
+/// Goes on from a checkpoint. Gives the epochs that it has behind it.
+fn resume(training: &mut Training, path: &Path) -> Result<usize> {
+    let state = State::load(path)?;
+    training.resume(&state).with_context(|| format!("{}", path.display()))?;
+    let epoch = state.note("epoch").and_then(|epoch| epoch.parse().ok());
+    epoch.with_context(|| format!("{}: no epoch in it", path.display()))
 }
 
-fn print_confusion(digits: &[Digit], predicted: &[usize]) {
-    let mut counts = [[0; DIGITS]; DIGITS];
-    for (digit, &p) in digits.iter().zip(predicted) {
-        counts[usize::from(digit.label)][p] += 1;
-    }
+fn evaluate(gpu: &Gpu, model: &Model, set: &Set) -> Result<Scores> {
+    let mut evaluation = Evaluation::new(gpu, DIGITS)?;
+    let mut batch = gpu.batch();
+    let activations = model.forward(&mut batch, &set.pixels)?;
+    evaluation.record(&mut batch, &activations.outputs()[0], &set.labels)?;
+    let scores = evaluation.read(&mut batch)?;
+    batch.submit()?;
+    scores.wait(TIMEOUT).context("evaluation")
+}
+
+fn print_confusion(confusion: &Confusion) {
     println!("digits down, what they were taken for across:");
     println!("    {}", (0..DIGITS).map(|p| format!("{p:4}")).collect::<String>());
-    for (digit, row) in counts.iter().enumerate() {
-        println!("{digit:4}{}", row.iter().map(|n| format!("{n:4}")).collect::<String>());
+    for digit in 0..DIGITS {
+        println!("{digit:4}{}", (0..DIGITS).map(|p| format!("{:4}", confusion.count(digit, p))).collect::<String>());
     }
-}
-
-/// Writes to a temporary file beside `path` and renames it, so that there is never half a file.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let write = || -> std::io::Result<()> {
-        let directory = path.parent().unwrap_or(Path::new("."));
-        let mut builder = tempfile::Builder::new();
-        // A temporary file is private by default; what it becomes is an ordinary file.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.tempfile_in(directory)?;
-        std::io::Write::write_all(&mut file, bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("{}", path.display()))
-}
-
-fn save(gpu: &Gpu, model: &Parameters, path: &Path) -> Result<()> {
-    use safetensors::tensor::{Dtype, TensorView, serialize};
-    let mut batch = gpu.batch();
-    let tickets =
-        PARAMETERS.iter().map(|(name, _)| Ok(batch.read(&model.value(name)?)?)).collect::<Result<Vec<_>>>()?;
-    batch.submit()?;
-    let values = tickets.into_iter().map(|mut t| Ok(t.wait(TIMEOUT)?)).collect::<Result<Vec<Vec<f32>>>>()?;
-    let views = PARAMETERS.iter().zip(&values).map(|((name, shape), values)| {
-        Ok((*name, TensorView::new(Dtype::F32, shape.to_vec(), bytemuck::cast_slice(values))?))
-    });
-    write_whole(path, &serialize(views.collect::<Result<Vec<_>>>()?, None)?)
-}
-
-fn load(gpu: &Gpu, path: &Path) -> Result<Parameters> {
-    let file = path.display();
-    let bytes = std::fs::read(path).with_context(|| format!("{file}"))?;
-    let tensors = safetensors::SafeTensors::deserialize(&bytes).with_context(|| format!("{file}"))?;
-    let read = |(name, shape): (&str, &[usize])| {
-        let view = tensors.tensor(name).with_context(|| format!("{file}"))?;
-        let is = (view.dtype(), view.shape());
-        ensure!(is == (safetensors::Dtype::F32, shape), "{file}: {name} is {is:?} instead of F32 {shape:?}");
-        Ok(bytemuck::pod_collect_to_vec(view.data()))
-    };
-    let [a, b, c, d] = PARAMETERS.map(read);
-    parameters(gpu, &[a?, b?, c?, d?])
-}
-
-/// The loss curve as an SVG.
-fn draw(curve: &[Epoch]) -> Result<String> {
-    let mut svg = String::new();
-    {
-        let root = SVGBackend::with_string(&mut svg, (800, 500)).into_drawing_area();
-        root.fill(&WHITE)?;
-        let guessing = (DIGITS as f32).ln();
-        let mut chart = ChartBuilder::on(&root)
-            .caption("cross-entropy of handwritten digits", ("sans-serif", 22))
-            .margin(15)
-            .x_label_area_size(40)
-            .y_label_area_size(50)
-            .build_cartesian_2d(1..curve.len().max(2), 0f32..guessing * 1.05)?;
-        chart.configure_mesh().x_desc("epoch").y_desc("mean loss").draw()?;
-        let mut line = |name: &str, color: RGBColor, loss: &dyn Fn(&Epoch) -> f32| -> Result<()> {
-            let points = curve.iter().enumerate().map(|(i, epoch)| (i + 1, loss(epoch)));
-            chart
-                .draw_series(LineSeries::new(points, color.stroke_width(2)))?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], color.stroke_width(2)));
-            Ok(())
-        };
-        line("training", BLUE, &|epoch| epoch.train_loss)?;
-        line("validation", RED, &|epoch| epoch.validation_loss)?;
-        line("guessing, ln 10", BLACK, &|_| guessing)?;
-        chart.configure_series_labels().border_style(BLACK).background_style(WHITE).draw()?;
-        root.present()?;
-    }
-    Ok(svg)
 }

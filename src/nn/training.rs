@@ -166,6 +166,12 @@ impl Training {
         &self.model
     }
 
+    /// The model, when the training is over.
+    #[must_use]
+    pub fn into_model(self) -> Model {
+        self.model
+    }
+
     /// The optimiser.
     #[must_use]
     pub fn optimizer(&self) -> &Optimizer {

@@ -6,8 +6,8 @@
 mod broadcast;
 mod common;
 mod cross_entropy;
-mod digits;
 mod errors;
+mod examples;
 mod gradients;
 mod host;
 mod limits;

@@ -1,14 +1,116 @@
-//! The example `digits`, run as a user runs it.
+//! The examples, run as a user runs them.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::common::gpu;
 
-fn digits(arguments: &[&str]) -> Output {
+fn example(name: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["run", "--quiet", "--release", "--example", "digits", "--"]).args(arguments);
+    command.args(["run", "--quiet", "--release", "--example", name, "--"]).args(arguments);
     command.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo runs")
+}
+
+fn digits(arguments: &[&str]) -> Output {
+    example("digits", arguments)
+}
+
+/// The numbers that follow `label` in the lines that start with `epoch`.
+fn losses(output: &Output, label: &str) -> Vec<String> {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let stdout = String::from_utf8(output.stdout.clone()).expect("UTF-8");
+    let lines = stdout.lines().filter(|line| line.starts_with("epoch"));
+    let after = |line: &str| line.split(label).nth(1).map(|rest| rest.chars().take(6).collect());
+    lines.map(|line| after(line).unwrap_or_else(|| panic!("no {label:?} in {line:?}"))).collect()
+}
+
+#[test]
+fn the_examples_print_pytorchs_losses() {
+    let Some(gpu) = gpu() else { return };
+    drop(gpu);
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().to_str().expect("UTF-8");
+    for (name, file, losses_of) in [
+        ("even_odd", "seed_train_ce_linear1x2", &[("loss ", "loss_logged")][..]),
+        ("binary", "seed_train_bce_linear1x1", &[(": loss ", "loss_logged")]),
+        (
+            "two_heads",
+            "seed_train_combined",
+            &[("BCE ", "loss_bce_logged"), ("MSE ", "loss_mse_logged"), ("= ", "loss_logged")],
+        ),
+    ] {
+        let file = format!("{}/tests/corpus/{file}.safetensors", env!("CARGO_MANIFEST_DIR"));
+        let output = example(name, &["--init", &file, "--out", out]);
+        let bytes = std::fs::read(&file).expect("the corpus");
+        let corpus = safetensors::SafeTensors::deserialize(&bytes).expect("a corpus file");
+        for (label, tensor) in losses_of {
+            let want: Vec<f32> = bytemuck::pod_collect_to_vec(corpus.tensor(tensor).expect("logged").data());
+            let want: Vec<String> = want.iter().map(|loss| format!("{loss:.4}")).collect();
+            assert_eq!(losses(&output, label), want, "{name}: {tensor}");
+        }
+    }
+    let output = example("cross_entropy", &[]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("\nloss: 1.2130\n"));
+}
+
+#[test]
+fn breast_cancer_is_told_apart() {
+    let Some(gpu) = gpu() else { return };
+    drop(gpu);
+    let directory = tempfile::tempdir().expect("a directory");
+    let output = example("breast_cancer", &["--out", directory.path().to_str().expect("UTF-8")]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let stdout = String::from_utf8(output.stdout).expect("UTF-8");
+    let mean = line(&stdout, "mean of 5 splits: ROC-AUC ").trim_start_matches("mean of 5 splits: ROC-AUC ");
+    let (auc, accuracy) = mean.split_once(", accuracy ").expect("both");
+    assert!(auc.parse::<f64>().expect("a number") >= 0.99, "{mean}");
+    assert!(accuracy.parse::<f64>().expect("a number") >= 0.95, "{mean}");
+    assert!(directory.path().join("roc.svg").exists());
+}
+
+/// Killed at any moment, a run leaves a whole checkpoint, and goes on from it to the bits of a run that was left alone.
+#[test]
+fn a_killed_run_goes_on_to_the_same_bits() {
+    let Some(gpu) = gpu() else { return };
+    drop(gpu);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (checkpoint, out) = (path("checkpoint"), path("killed"));
+    let whole = example("digits", &["--epochs", "12", "--out", &path("whole")]);
+    assert!(whole.status.success(), "{}", String::from_utf8_lossy(&whole.stderr));
+    let arguments = ["--epochs", "12", "--out", &out, "--checkpoint", &checkpoint];
+    let mut rng = fastrand::Rng::with_seed(5);
+    let mut kills = 0;
+    for attempt in 0.. {
+        assert!(attempt < 200, "it gets on");
+        // The program itself: killing cargo would leave it alive.
+        let program = std::env::current_exe().expect("this test's path");
+        let program = program.parent().and_then(Path::parent).expect("target/release").join("examples/digits");
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("it runs");
+        let alive = std::time::Duration::from_millis(rng.u64(250..1500));
+        let start = std::time::Instant::now();
+        while start.elapsed() < alive && child.try_wait().expect("a child").is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        if let Some(status) = child.try_wait().expect("a child") {
+            assert!(status.success(), "{status}");
+            break;
+        }
+        child.kill().expect("a child");
+        child.wait().expect("a child");
+        kills += 1;
+        if Path::new(&checkpoint).exists() {
+            xent::State::load(&checkpoint).expect("a whole checkpoint");
+        }
+    }
+    let model = |folder: &str| std::fs::read(Path::new(folder).join("model.safetensors")).expect("a model");
+    assert!(model(&out) == model(&path("whole")), "the same bits after {kills} kills");
+    assert!(kills > 0, "it was killed at least once");
 }
 
 fn line<'a>(output: &'a str, start: &str) -> &'a str {
@@ -109,12 +211,12 @@ fn says_what_is_wrong_in_one_line_with_exit_code_2() {
     fails(&["--data", "/no/such/file.csv", "--out", out_argument], &out, &["/no/such/file.csv"]);
     fails(&["--model", "/no/such/model", "--out", out_argument], &out, &["/no/such/model"]);
     for (file, parts) in [
-        (&short, &["short.csv", "line 3", "3 columns instead of 65"][..]),
+        (&short, &["short.csv", "line 3", "column 4", "expected 65 columns"][..]),
         (&word, &["word.csv", "line 3", "column 5", "\"ink\""]),
         (&large, &["large.csv", "line 3", "column 5", "\"17\""]),
         (&label, &["label.csv", "line 3", "column 65", "\"11\""]),
         (&few, &["few.csv", "too few"]),
-        (&empty, &["empty.csv", "too few"]),
+        (&empty, &["empty.csv", "at least one row"]),
     ] {
         fails(&["--data", file, "--out", out_argument], &out, parts);
     }
