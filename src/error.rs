@@ -151,6 +151,9 @@ pub enum Error {
         #[source]
         source: wgpu::Error,
     },
+    /// The device was made without timestamp queries.
+    #[error("profile: the device must have timestamp queries, got one without")]
+    NoTimestamps,
     /// A readback was never submitted: its recorder, or the caller's encoder, was dropped.
     #[error("readback: the recording was dropped before it was submitted")]
     NotSubmitted,

@@ -108,6 +108,8 @@ impl Gpu {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("xent"),
             required_limits: adapter.limits(),
+            // For profiles; nothing else needs a feature.
+            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
             ..wgpu::DeviceDescriptor::default()
         };
         let (device, queue) = adapter

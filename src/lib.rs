@@ -16,6 +16,7 @@ mod options;
 mod parameters;
 mod plan;
 mod pool;
+mod profile;
 mod readback;
 mod recorder;
 mod state;
@@ -31,6 +32,7 @@ pub use ops::{CrossEntropyRequest, CrossEntropyResult, Grad, LossGrad, Momentum,
 pub use optim::{Group, Optimization, Optimizer, Schedule, UpdateReport};
 pub use options::{Bce, BceWithLogits, CrossEntropy, Layout, Mse, Nll, Reduction, Sgd};
 pub use parameters::Parameters;
+pub use profile::{DispatchTime, Times};
 pub use readback::Readback;
 pub use recorder::{Batch, Recorder};
 pub use state::{State, StateReadback};

@@ -10,6 +10,7 @@ use crate::gpu::{Gpu, guard};
 use crate::kernel::{Kernel, Variant};
 use crate::plan;
 use crate::pool::{Role, Storage};
+use crate::profile::Profile;
 use crate::readback::Readback;
 use crate::tensor::{ELEMENT_BYTES, Element, Shape, Tensor};
 
@@ -25,6 +26,7 @@ pub struct Recorder<'e> {
     encoder: Encoder<'e>,
     pass: Option<wgpu::ComputePass<'static>>,
     arenas: Vec<Arena>,
+    profile: Option<Profile>,
     /// Everything that was bound, kept until the work is submitted.
     held: Vec<Arc<Storage>>,
 }
@@ -64,7 +66,7 @@ impl<'e> Recorder<'e> {
     }
 
     fn new(gpu: &Gpu, encoder: Encoder<'e>) -> Self {
-        Self { gpu: gpu.clone(), encoder, pass: None, arenas: Vec::new(), held: Vec::new() }
+        Self { gpu: gpu.clone(), encoder, pass: None, arenas: Vec::new(), profile: None, held: Vec::new() }
     }
 
     /// The device this recorder records for.
@@ -254,7 +256,7 @@ impl<'e> Recorder<'e> {
         drop(entries);
         self.held.extend(slots.iter().flatten().map(|w| w.storage.clone()));
         let [x, y, z] = plan::grid(groups, self.gpu.caps());
-        let pass = self.pass().ok_or(Error::NotSubmitted)?;
+        let pass = self.pass(kernel.label).ok_or(Error::NotSubmitted)?;
         pass.set_pipeline(&compiled.pipeline);
         pass.set_bind_group(0, &group, &[params_offset]);
         pass.dispatch_workgroups(x, y, z);
@@ -282,17 +284,26 @@ impl<'e> Recorder<'e> {
         Ok((arena.storage.clone(), u32::try_from(offset).unwrap_or(u32::MAX), size as u64))
     }
 
-    /// The open pass; all dispatches between two copies share one.
-    fn pass(&mut self) -> Option<&mut wgpu::ComputePass<'static>> {
-        if self.pass.is_none() {
-            let label = wgpu::ComputePassDescriptor { label: Some("xent"), timestamp_writes: None };
-            self.pass = Some(self.encoder.get()?.begin_compute_pass(&label).forget_lifetime());
+    /// The open pass; all dispatches between two copies share one, unless their times are taken.
+    fn pass(&mut self, label: &'static str) -> Option<&mut wgpu::ComputePass<'static>> {
+        let timestamp_writes = self.profile.as_mut().and_then(|profile| profile.next(label));
+        if self.pass.is_none() || timestamp_writes.is_some() {
+            self.pass = None;
+            let descriptor = wgpu::ComputePassDescriptor { label: Some("xent"), timestamp_writes };
+            self.pass = Some(self.encoder.get()?.begin_compute_pass(&descriptor).forget_lifetime());
         }
         self.pass.as_mut()
     }
 
+    /// Starts or ends taking times; gives what was taken so far.
+    pub(crate) fn set_profile(&mut self, profile: Option<Profile>) -> Option<Profile> {
+        // The pass that is open has the old one's times, or none.
+        self.pass = None;
+        std::mem::replace(&mut self.profile, profile)
+    }
+
     /// The encoder, with no pass open.
-    fn between_passes(&mut self) -> Option<&mut wgpu::CommandEncoder> {
+    pub(crate) fn between_passes(&mut self) -> Option<&mut wgpu::CommandEncoder> {
         self.pass = None;
         self.encoder.get()
     }

@@ -1,0 +1,87 @@
+//! Where the time of a training step goes, as the GPU measures it: the digits network, kernel by kernel.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use common::{Options, Program, TIMEOUT};
+use xent::nn::{Loss, Model, Sequential, Training};
+use xent::{Gpu, Optimization, Sgd, Tensor};
+
+mod common;
+
+const PROGRAM: Program = Program {
+    name: "profile",
+    about: "Where the time of a training step goes, as the GPU measures it: the digits network, kernel by kernel.",
+    epochs: 200,
+    files: &[],
+};
+
+const BATCH: usize = 64;
+
+fn main() -> ExitCode {
+    common::run(&PROGRAM, example)
+}
+
+fn example(options: &Options) -> Result<()> {
+    let gpu = options.gpu()?;
+    let mut rng = fastrand::Rng::with_seed(options.seed);
+    let pixels: Vec<f32> = (0..BATCH * 64).map(|_| rng.f32()).collect();
+    let labels: Vec<u8> = (0..BATCH).map(|_| rng.u8(0..10)).collect();
+    let x = Tensor::from_slice(&gpu, [BATCH, 64], &pixels)?;
+    let y = Tensor::targets(&gpu, [BATCH], &labels, 10, -100)?;
+    let model = Model::new(&gpu, &Sequential::new().linear(64, 128).relu().linear(128, 10), options.seed)?;
+    let sgd = Sgd { lr: 0.01, momentum: 0.9, ..Sgd::default() };
+    let mut training = Training::new(model, vec![Loss::cross_entropy()], Optimization { sgd, ..Default::default() })?;
+
+    // The first steps compile.
+    let steps = options.epochs;
+    plain(&gpu, &mut training, &x, &y, 20)?;
+    // In turns, so that both see the machine in the same state; the median of each is what counts.
+    let (mut walls, mut kernels): (Vec<Duration>, Vec<Vec<_>>) = (Vec::new(), Vec::new());
+    for _ in 0..steps.min(50) {
+        walls.push(plain(&gpu, &mut training, &x, &y, steps.div_ceil(50))?);
+        let mut batch = gpu.batch();
+        batch.profile()?;
+        training.step(&mut batch, &x, &[(&y).into()])?;
+        let times = batch.times()?;
+        batch.submit()?;
+        kernels.push(times.wait(TIMEOUT)?);
+    }
+    println!("kernel                      time");
+    let mut sum = Duration::ZERO;
+    for (i, kernel) in kernels[0].iter().enumerate() {
+        let time = median(kernels.iter().map(|step| step[i].time).collect());
+        sum += time;
+        println!("{:24} {:7.1} us", kernel.label, micros(time));
+    }
+    let wall = median(walls);
+    println!("sum of the kernels       {:7.1} us", micros(sum));
+    println!("a step, by the clock     {:7.1} us, {:.2} times the kernels", micros(wall), micros(wall) / micros(sum));
+    Ok(())
+}
+
+/// The time of a step when steps follow each other without waiting.
+fn plain(gpu: &Gpu, training: &mut Training, x: &Tensor<f32>, y: &Tensor<i32>, steps: usize) -> Result<Duration> {
+    let start = Instant::now();
+    let mut last = None;
+    for _ in 0..steps {
+        let mut batch = gpu.batch();
+        let out = training.step(&mut batch, x, &[y.into()])?;
+        last = Some(batch.read(&out.losses[0])?);
+        batch.submit()?;
+    }
+    if let Some(mut last) = last {
+        last.wait(TIMEOUT)?;
+    }
+    Ok(start.elapsed() / u32::try_from(steps)?)
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}

@@ -1,0 +1,158 @@
+//! Times of single dispatches, as the GPU measures them.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::gpu::guard;
+use crate::pool::{Role, Storage};
+use crate::readback::Readback;
+use crate::recorder::Recorder;
+
+/// The most dispatches that one recording can time: WebGPU's query sets have at most 4096 entries, two for each.
+const MOST: u32 = 2048;
+
+/// What a recorder that takes times has so far.
+#[derive(Debug)]
+pub(crate) struct Profile {
+    queries: wgpu::QuerySet,
+    labels: Vec<&'static str>,
+}
+
+impl Profile {
+    /// Where the next dispatch's times go; nothing once there is no more room.
+    pub(crate) fn next(&mut self, label: &'static str) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
+        let index = u32::try_from(self.labels.len()).ok().filter(|&index| index < MOST)?;
+        self.labels.push(label);
+        Some(wgpu::ComputePassTimestampWrites {
+            query_set: &self.queries,
+            beginning_of_pass_write_index: Some(2 * index),
+            end_of_pass_write_index: Some(2 * index + 1),
+        })
+    }
+}
+
+/// How long one dispatch took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DispatchTime {
+    /// The kernel: `xent.` and the name of its shader.
+    pub label: &'static str,
+    /// The time between its begin and its end on the GPU.
+    pub time: Duration,
+}
+
+/// Times on their way back from the GPU.
+#[derive(Debug)]
+#[must_use = "a ticket does nothing unless it is waited for"]
+pub struct Times {
+    labels: Vec<&'static str>,
+    nanoseconds: f64,
+    ticket: Readback<u32>,
+}
+
+/// Profiling.
+impl Recorder<'_> {
+    /// From here on takes the time of every dispatch, up to 2048: each then has a pass of its own, which costs time by itself.
+    ///
+    /// # Errors
+    /// [`Error::NoTimestamps`] unless the device was made with [`wgpu::Features::TIMESTAMP_QUERY`]; [`Gpu::headless`](crate::Gpu::headless)
+    /// asks for it where there is it.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{Error, Gpu, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let x = Tensor::from_slice(&gpu, [4], &[-1.0, 0.0, 1.0, 2.0f32])?;
+    /// let mut batch = gpu.batch();
+    /// match batch.profile() {
+    ///     Err(Error::NoTimestamps) => return Ok(()),
+    ///     other => other?,
+    /// }
+    /// let y = batch.relu(&x)?;
+    /// let times = batch.times()?;
+    /// batch.submit()?;
+    /// let times = times.wait(Duration::from_secs(10))?;
+    /// assert_eq!(times.iter().map(|t| t.label).collect::<Vec<_>>(), ["xent.relu"]);
+    /// # }
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn profile(&mut self) -> Result<()> {
+        let device = self.gpu().device();
+        if !device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+            return Err(Error::NoTimestamps);
+        }
+        let descriptor =
+            wgpu::QuerySetDescriptor { label: Some("xent"), ty: wgpu::QueryType::Timestamp, count: 2 * MOST };
+        let queries = guard(device, "profile", || device.create_query_set(&descriptor))?;
+        self.set_profile(Some(Profile { queries, labels: Vec::new() }));
+        Ok(())
+    }
+
+    /// Stops taking times. The ticket gives those of the dispatches since [`profile`](Self::profile), in their order; of none if
+    /// there was no such call.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] if there is no memory for them.
+    pub fn times(&mut self) -> Result<Times> {
+        let profile = self.set_profile(None);
+        let (queries, labels) = profile.map_or((None, Vec::new()), |p| (Some(p.queries), p.labels));
+        let device = self.gpu().device().clone();
+        let entries = u32::try_from(2 * labels.len()).unwrap_or(0);
+        let bytes = u64::from(entries) * 8;
+        let resolved = guard(&device, "times", || {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("xent.times"),
+                size: bytes.max(8),
+                usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
+                mapped_at_creation: false,
+            })
+        })?;
+        let staging: Storage = self.gpu().allocate("times", Role::Staging, bytes)?;
+        let target: &wgpu::Buffer = &staging;
+        let target = target.clone();
+        let nanoseconds = f64::from(self.gpu().queue().get_timestamp_period());
+        let (ticket, sender) = Readback::new(device, staging, 4 * labels.len(), None);
+        let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
+        if let Some(queries) = queries.filter(|_| entries > 0) {
+            encoder.resolve_query_set(&queries, 0..entries, &resolved, 0);
+            encoder.copy_buffer_to_buffer(&resolved, 0, &target, 0, bytes);
+        }
+        encoder.map_buffer_on_submit(&target, wgpu::MapMode::Read, .., move |mapped| {
+            // The receiver may be gone; then nobody wants to know.
+            let _ = sender.send(mapped);
+        });
+        Ok(Times { labels, nanoseconds, ticket })
+    }
+}
+
+impl Times {
+    /// The times, once the recording is submitted and done.
+    ///
+    /// # Errors
+    /// Those of [`Readback`].
+    pub async fn arrive(self) -> Result<Vec<DispatchTime>> {
+        Ok(times(&self.labels, self.nanoseconds, &self.ticket.await?))
+    }
+
+    /// Polls the device until the times are here. Not on the web.
+    ///
+    /// # Errors
+    /// As [`Readback::wait`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn wait(mut self, timeout: Duration) -> Result<Vec<DispatchTime>> {
+        Ok(times(&self.labels, self.nanoseconds, &self.ticket.wait(timeout)?))
+    }
+}
+
+/// Pairs of 64-bit ticks, each as two words, low before high.
+fn times(labels: &[&'static str], nanoseconds: f64, words: &[u32]) -> Vec<DispatchTime> {
+    let tick = |words: &[u32]| words.iter().rev().fold(0u64, |ticks, &word| ticks << 32 | u64::from(word));
+    let time = |(&label, words): (&&'static str, &[u32])| {
+        let (begin, end) = words.split_at(2);
+        #[expect(clippy::cast_precision_loss, reason = "a dispatch takes less than 2^53 ticks")]
+        let nanoseconds = tick(end).saturating_sub(tick(begin)) as f64 * nanoseconds;
+        DispatchTime { label, time: Duration::from_secs_f64(nanoseconds * 1e-9) }
+    };
+    labels.iter().zip(words.chunks_exact(4)).map(time).collect()
+}
