@@ -169,7 +169,7 @@ fn main(
         }
         g = select(g, vec4<f32>(nan()), poison);
         g = select(g, vec4<f32>(0.0), ignored);
-        if (params.inner == 1u && c + 4u <= classes) {
+        if (whole_quad(c, classes, params.inner)) {
             store4_grad(grad_start + c, g);
         } else {
             for (var k = 0u; k < min(4u, classes - c); k++) {

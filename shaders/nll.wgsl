@@ -42,7 +42,7 @@ fn main(
         var g = select(vec4<f32>(0.0), vec4<f32>(-scale), at == vec4<u32>(t));
         g = select(vec4<f32>(nan()), g, valid);
         g = select(g, vec4<f32>(0.0), ignored);
-        if (params.inner == 1u && c + 4u <= params.classes) {
+        if (whole_quad(c, params.classes, params.inner)) {
             store4_grad(to + c, g);
         } else {
             for (var k = 0u; k < min(4u, params.classes - c); k++) {

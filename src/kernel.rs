@@ -7,7 +7,7 @@
 //! * `load_x(i)`, `store_x(i, v)`: element `i`;
 //! * `count_x(i)`: counts element `i` up;
 //! * `load4_x(i)`, `store4_x(i, v)`: elements `i .. i + 4`, for a binding made by [`read4`] and its like. In the variant that
-//!   is declared by quad, `i` is a multiple of 4.
+//!   is declared by quad, `i` is a multiple of 4; `BY_QUAD` tells whether it is this one.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -179,6 +179,8 @@ pub(crate) fn compose(kernel: &Kernel, variant: &Variant) -> String {
         };
         accessors(&mut text, binding, data, present, variant.vec4);
     }
+    // A variant by quad need not ask whether a quad is whole.
+    let _ = writeln!(text, "const BY_QUAD: bool = {};", variant.vec4);
     text.push_str(kernel.source);
     text
 }

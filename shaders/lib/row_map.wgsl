@@ -30,7 +30,7 @@ fn main(
         let x = logits_quad(row.start, c, classes, params.inner);
         let y = select(row_value(x, stats.max, scalar), vec4<f32>(nan()), poison);
         let to = params.output_base + start;
-        if (params.inner == 1u && c + 4u <= classes) {
+        if (whole_quad(c, classes, params.inner)) {
             store4_output(to + c, y);
         } else {
             for (var k = 0u; k < min(4u, classes - c); k++) {

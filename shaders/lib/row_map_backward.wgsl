@@ -16,7 +16,7 @@ struct Params {
 var<workgroup> shared_sums: array<f32, WORKGROUP>;
 
 fn upstream_quad(row: u32, c: u32, classes: u32, inner: u32) -> vec4<f32> {
-    if (inner == 1u && c + 4u <= classes) {
+    if (whole_quad(c, classes, inner)) {
         return load4_upstream(row + c);
     }
     var x = vec4<f32>();
@@ -27,7 +27,7 @@ fn upstream_quad(row: u32, c: u32, classes: u32, inner: u32) -> vec4<f32> {
 }
 
 fn output_quad(row: u32, c: u32, classes: u32, inner: u32) -> vec4<f32> {
-    if (inner == 1u && c + 4u <= classes) {
+    if (whole_quad(c, classes, inner)) {
         return load4_output(row + c);
     }
     var x = vec4<f32>();
@@ -84,7 +84,7 @@ fn main(
         let y = output_quad(params.output_base + row.start, c, classes, params.inner);
         let grad = row_grad(y, g - origin, sum);
         let to = params.grad_base + row.start;
-        if (params.inner == 1u && c + 4u <= classes) {
+        if (whole_quad(c, classes, params.inner)) {
             store4_grad(to + c, grad);
         } else {
             for (var k = 0u; k < min(4u, classes - c); k++) {

@@ -12,6 +12,11 @@ struct Row {
     start: u32,
 }
 
+// Whether elements c .. c + 4 of a row lie side by side in it. In the variant that goes by quad, rows are made of them.
+fn whole_quad(c: u32, classes: u32, inner: u32) -> bool {
+    return BY_QUAD || (inner == 1u && c + 4u <= classes);
+}
+
 fn row_of(group: u32, thread: u32, classes: u32, inner: u32) -> Row {
     let index = group * (WORKGROUP / LANES) + thread / LANES;
     let start = (index / inner) * classes * inner + index % inner;

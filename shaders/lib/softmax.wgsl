@@ -19,7 +19,7 @@ var<workgroup> shared_stats: array<vec4<f32>, WORKGROUP>;
 
 // Elements c .. c + 4 of a row; -infinity past its end.
 fn logits_quad(row: u32, c: u32, classes: u32, inner: u32) -> vec4<f32> {
-    if (inner == 1u && c + 4u <= classes) {
+    if (whole_quad(c, classes, inner)) {
         return admit4(load4_logits(row + c));
     }
     var x = vec4<f32>(-infinity());

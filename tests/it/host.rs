@@ -258,3 +258,34 @@ fn training_repeats_to_the_bit() {
         same_bits("velocity", &a.1, &b.1);
     }
 }
+
+#[test]
+fn profiles_have_a_time_for_every_dispatch() {
+    let Some(gpu) = gpu() else { return };
+    if !gpu.device().features().contains(xent::wgpu::Features::TIMESTAMP_QUERY) {
+        assert!(matches!(gpu.batch().profile(), Err(Error::NoTimestamps)));
+        return;
+    }
+    let x = Tensor::from_slice(&gpu, [300, 300], &random(1, 90_000, 1.0)).unwrap();
+    let mut batch = gpu.batch();
+    batch.relu(&x).unwrap();
+    batch.profile().unwrap();
+    let before = gpu.counters().dispatches;
+    let product = batch.matmul(Layout::Nn, &x, &x, None).unwrap();
+    batch.relu(&product).unwrap();
+    let recorded = gpu.counters().dispatches - before;
+    let times = batch.times().unwrap();
+    batch.relu(&product).unwrap();
+    // Nothing is timed without a call of `profile`.
+    let none = batch.times().unwrap();
+    let start = std::time::Instant::now();
+    batch.submit().unwrap();
+    let times = times.wait(TIMEOUT).unwrap();
+    let wall = start.elapsed();
+    assert!(none.wait(TIMEOUT).unwrap().is_empty());
+    let labels: Vec<_> = times.iter().map(|time| time.label).collect();
+    assert_eq!(labels.len() as u64, recorded);
+    assert!(labels[0].starts_with("xent.matmul") && labels.last() == Some(&"xent.relu"), "{labels:?}");
+    let sum: Duration = times.iter().map(|time| time.time).sum();
+    assert!(sum > Duration::ZERO && sum <= wall, "{sum:?} of {wall:?}");
+}

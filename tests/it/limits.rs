@@ -1,9 +1,10 @@
 //! Tensors past a binding and grids past a dispatch: the same bits, whatever the limits.
 
 use crate::common::*;
+use xent::nn::{Loss, Model, Sequential, Training};
 use xent::{
-    Batch, Bce, BceWithLogits, Caps, CrossEntropy, Error, Gpu, Layout, Momentum, Mse, Nll, Reduction, Result, Sgd,
-    Tensor,
+    Batch, Bce, BceWithLogits, Caps, CrossEntropy, Error, Gpu, Group, Layout, Momentum, Mse, Nll, Optimization,
+    Reduction, Result, Sgd, Tensor,
 };
 
 /// Compares what `record` gives with the device's limits and with the smallest bindings.
@@ -183,4 +184,30 @@ fn a_row_larger_than_a_binding_is_an_error_and_records_nothing() {
         let each = Bce { weight: Some(weights([5000, 2])), ..Bce::default() };
         assert!(batch.bce(&tall, &tall, &each).is_ok(), "weights that move with the elements are cut with them");
     }
+}
+
+#[test]
+fn updates() {
+    let Some(gpu) = gpu() else { return };
+    // More parameters than the smallest binding holds.
+    let (n, inputs, outputs) = (20, 130, 100);
+    let (x, targets) = (random(1, n * inputs, 1.0), labels(2, n, outputs));
+    same_with_tiny_limits("updates", &gpu, |gpu, b| {
+        let network = Sequential::new().linear(inputs, 90).relu().linear(90, outputs);
+        let sgd = Sgd { lr: 0.5, momentum: 0.9, weight_decay: 0.01, ..Sgd::default() };
+        let groups = vec![Group { names: vec!["2.weight".into()], lr: Some(0.2), ..Group::default() }];
+        let clipped =
+            Optimization { clip_norm: Some(0.1), clip_value: Some(0.01), skip_non_finite: true, ..Default::default() };
+        let options = Optimization { sgd, groups, accumulate: 2, ..clipped };
+        let model = Model::new(gpu, &network, 7)?;
+        let mut training = Training::new(model, vec![Loss::cross_entropy()], options)?;
+        let (x, y) = (Tensor::from_slice(gpu, [n, inputs], &x)?, Tensor::targets(gpu, [n], &targets, outputs, -100)?);
+        let mut last = None;
+        for _ in 0..4 {
+            last = Some(training.step(b, &x, &[(&y).into()])?);
+        }
+        let out = last.expect("four steps");
+        let parameters = training.model().parameters();
+        Ok([out.losses[0].clone(), out.report.expect("it is clipped").norm, parameters.values().clone()])
+    });
 }

@@ -1,9 +1,11 @@
 //! Every operation recorded and validated on wgpu's `noop` backend, which needs no driver at all.
 
+use xent::metrics::Evaluation;
+use xent::nn::{Loss, Model, Sequential, Training};
 use xent::wgpu;
 use xent::{
-    Batch, Bce, BceWithLogits, Caps, CrossEntropy, Family, Gpu, Layout, Momentum, Mse, Nll, Parameters, Reduction,
-    Result, Sgd, Tensor,
+    Batch, Bce, BceWithLogits, Caps, CrossEntropy, CrossEntropyRequest, Family, Gpu, Grad, Layout, Momentum, Mse, Nll,
+    Optimization, Parameters, Reduction, Result, Sgd, Tensor,
 };
 
 fn noop() -> Gpu {
@@ -32,6 +34,17 @@ fn record_everything(gpu: &Gpu, batch: &mut Batch) -> Result<()> {
         batch.mse(&p, &p, &Mse { reduction, ..Default::default() })?;
         batch.mse_backward(&p, &p, &Mse { reduction, ..Default::default() }, None)?;
     }
+    let position_weight = Some(vec![0.5; 600].into());
+    let ce = CrossEntropy { position_weight, softcap: Some(5.0), z_loss: 0.1, ..Default::default() };
+    for grad in [Grad::No, Grad::New, Grad::InPlace] {
+        let request = CrossEntropyRequest { grad, statistics: true, ..Default::default() };
+        batch.cross_entropy_with(&x, &y, &ce, request)?;
+        let q = Tensor::probabilities(gpu, [600, 20], &vec![0.05; 12_000])?;
+        batch.cross_entropy_with(&x, &q, &ce, request)?;
+    }
+    Evaluation::new(gpu, 20)?.record(batch, &x, &y)?;
+    let (column, row) = (x.reshape([12_000, 1])?.rows(0..30)?, x.reshape([12_000])?.rows(0..40)?);
+    batch.mse_backward(&column, &row, &Mse::default(), None)?;
     let log_probs = batch.log_softmax(&x, 1)?;
     batch.log_softmax_backward(&log_probs, &x, 1)?;
     let probabilities = batch.softmax(&x, 1)?;
@@ -55,6 +68,16 @@ fn record_everything(gpu: &Gpu, batch: &mut Batch) -> Result<()> {
         let options = Sgd { momentum: momentum_factor, nesterov, ..Default::default() };
         batch.sgd(parameters.values(), parameters.grads(), Some(&mut momentum), &options)?;
     }
+    let total = Tensor::zeros(gpu, [600, 20])?;
+    batch.upload(&total, &vec![1.0; 12_000])?;
+    batch.accumulate(&x, &total)?;
+    let model = Model::new(gpu, &Sequential::new().linear(20, 30).relu().linear(30, 20).sigmoid(), 0)?;
+    let sgd = Sgd { momentum: 0.9, ..Sgd::default() };
+    let options =
+        Optimization { sgd, clip_norm: Some(1.0), skip_non_finite: true, accumulate: 2, ..Default::default() };
+    let mut training = Training::new(model, vec![Loss::cross_entropy()], options)?;
+    training.step(batch, &x, &[(&y).into()])?;
+    training.step(batch, &x, &[(&y).into()])?;
     Ok(())
 }
 
