@@ -330,8 +330,13 @@ fn main() -> std::process::ExitCode {
         println!(
             "{op:16} {engine:6} {passed:7} {lenient:7} {failed:6} {on_purpose:10}  {median:.3}, {worst:.3} {file}"
         );
-        // The reference is the f64 value, rounded.
-        let bars = if *engine == "CPU" { (1.0, 1.0) } else { (1.0, 4.0) };
+        // The reference is the f64 value, rounded. Where a training's parameters end after a thousand steps is chance within some
+        // tens of roundings, for PyTorch too: 2 of its own are in one parameter, 47 in another.
+        let bars = match *engine {
+            "CPU" => (1.0, 1.0),
+            _ if op.starts_with("train") => (1.0, 50.0),
+            _ => (1.0, 4.0),
+        };
         if median > bars.0 || *worst > bars.1 {
             missed.push(format!(
                 "{op} on the {engine}: median {median:.3} of {}, worst {worst:.3} of {}",
