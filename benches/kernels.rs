@@ -1,10 +1,16 @@
 //! Wall time of one operation: recorded, submitted and waited for. `XENT_ADAPTER` picks the adapter.
+//!
+//! `copy/{bytes}` is the yardstick: a kernel that only copies, with the bytes read and written counted.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use xent::wgpu::PollType;
-use xent::{Batch, Bce, BceWithLogits, CrossEntropy, Gpu, Layout, Momentum, Mse, Nll, Result, Sgd, Tensor};
+use xent::nn::{Loss, Model, Sequential, Training};
+use xent::wgpu::{self, PollType};
+use xent::{
+    Batch, Bce, BceWithLogits, CrossEntropy, Gpu, Layout, Momentum, Mse, Nll, Optimization, Result, Sgd, Tensor,
+};
 
 fn values(gpu: &Gpu, shape: &[usize]) -> Tensor<f32> {
     let mut rng = fastrand::Rng::with_seed(1);
@@ -22,6 +28,7 @@ fn bench(
     let (group, name) = id.split_once('/').expect("group/name");
     let mut group = c.benchmark_group(group);
     group.throughput(throughput).sample_size(10);
+    group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
     group.bench_function(name, |b| {
         b.iter(|| {
             let mut batch = gpu.batch();
@@ -33,7 +40,7 @@ fn bench(
 }
 
 fn rows(c: &mut Criterion, gpu: &Gpu) {
-    for (n, classes) in [(64, 10), (4096, 10), (1024, 1000), (1024, 4096), (128, 32768)] {
+    for (n, classes) in [(64, 10), (4096, 10), (1024, 1000), (1024, 4096), (128, 32768), (64, 50257), (33, 128_256)] {
         let x = values(gpu, &[n, classes]);
         let labels: Vec<i64> = (0..classes as i64).cycle().take(n).collect();
         let y = Tensor::targets(gpu, [n], &labels, classes, -100).expect("labels are classes");
@@ -56,6 +63,10 @@ fn rows(c: &mut Criterion, gpu: &Gpu) {
             black_box(b.log_softmax_backward(&x, &x, 1)?);
             Ok(())
         });
+        bench(c, gpu, &format!("nll/forward/{size}"), Throughput::Elements(n as u64), |b| {
+            black_box(b.nll(&x, &y, &nll)?);
+            Ok(())
+        });
         bench(c, gpu, &format!("nll/forward_backward/{size}"), bytes(4), |b| {
             black_box(b.nll_backward(&x, &y, &nll, None)?);
             Ok(())
@@ -64,6 +75,9 @@ fn rows(c: &mut Criterion, gpu: &Gpu) {
 }
 
 fn elementwise(c: &mut Criterion, gpu: &Gpu) {
+    for n in [1 << 20, 1 << 22] {
+        updates(c, gpu, n);
+    }
     let n = 1 << 20;
     let (x, y) = (values(gpu, &[n]), values(gpu, &[n]));
     let bytes = |per_element: u64| Throughput::Bytes(n as u64 * per_element);
@@ -79,28 +93,125 @@ fn elementwise(c: &mut Criterion, gpu: &Gpu) {
         black_box(b.mse_backward(&x, &y, &Mse::default(), None)?);
         Ok(())
     });
-    bench(c, gpu, &format!("sgd/plain/{n}"), bytes(12), |b| b.sgd(&x, &y, None, &Sgd::default()));
     bench(c, gpu, &format!("relu/forward/{n}"), bytes(8), |b| b.relu(&x).map(|y| drop(black_box(y))));
     bench(c, gpu, &format!("sigmoid/forward/{n}"), bytes(8), |b| b.sigmoid(&x).map(|y| drop(black_box(y))));
     let matrix = x.reshape([1024, n / 1024]).expect("as many elements");
     bench(c, gpu, &format!("column_sum/1024x{}", n / 1024), bytes(4), |b| {
         b.column_sum(&matrix).map(|y| drop(black_box(y)))
     });
+}
+
+fn updates(c: &mut Criterion, gpu: &Gpu, n: usize) {
+    let (x, y) = (values(gpu, &[n]), values(gpu, &[n]));
+    let bytes = |per_element: u64| Throughput::Bytes(n as u64 * per_element);
+    bench(c, gpu, &format!("sgd/plain/{n}"), bytes(12), |b| b.sgd(&x, &y, None, &Sgd::default()));
     let mut momentum = Momentum::new(gpu, [n]).expect("a tensor that fits");
     let options = Sgd { momentum: 0.9, ..Sgd::default() };
     bench(c, gpu, &format!("sgd/momentum/{n}"), bytes(20), |b| b.sgd(&x, &y, Some(&mut momentum), &options));
 }
 
 fn matmul(c: &mut Criterion, gpu: &Gpu) {
-    let n = 512;
-    let (x, y) = (values(gpu, &[n, n]), values(gpu, &[n, n]));
-    for (name, layout) in [("nn", Layout::Nn), ("nt", Layout::Nt), ("tn", Layout::Tn)] {
-        let operations = Throughput::Elements(2 * (n as u64).pow(3));
-        bench(c, gpu, &format!("matmul/{name}/{n}x{n}x{n}"), operations, |b| {
-            black_box(b.matmul(layout, &x, &y, None)?);
-            Ok(())
-        });
+    // Square ones, and those of a layer of 512 outputs on a batch of 64.
+    for [m, n, k] in [[512, 512, 512], [1024, 1024, 1024], [64, 512, 1024]] {
+        for (name, layout) in [("nn", Layout::Nn), ("nt", Layout::Nt), ("tn", Layout::Tn)] {
+            let (a, b_shape) = match layout {
+                Layout::Nn => ([m, k], [k, n]),
+                Layout::Nt => ([m, k], [n, k]),
+                Layout::Tn => ([k, m], [k, n]),
+            };
+            let (x, y) = (values(gpu, &a), values(gpu, &b_shape));
+            let operations = Throughput::Elements(2 * (m * n * k) as u64);
+            bench(c, gpu, &format!("matmul/{name}/{m}x{n}x{k}"), operations, |b| {
+                black_box(b.matmul(layout, &x, &y, None)?);
+                Ok(())
+            });
+        }
     }
+}
+
+/// A training step of the digits network on a mini-batch of 64, and the host's part of it alone.
+fn step(c: &mut Criterion, gpu: &Gpu) {
+    let network = Sequential::new().linear(64, 128).relu().linear(128, 10);
+    let model = Model::new(gpu, &network, 0).expect("layers that fit");
+    let sgd = Sgd { lr: 1e-3, momentum: 0.9, ..Sgd::default() };
+    let options = Optimization { sgd, ..Optimization::default() };
+    let mut training = Training::new(model, vec![Loss::cross_entropy()], options).expect("a loss for the head");
+    let x = values(gpu, &[64, 64]);
+    let labels: Vec<u8> = (0..10).cycle().take(64).collect();
+    let y = Tensor::targets(gpu, [64], &labels, 10, -100).expect("labels are classes");
+    bench(c, gpu, "step/digits", Throughput::Elements(64), |b| training.step(b, &x, &[(&y).into()]).map(drop));
+    let mut group = c.benchmark_group("step");
+    group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    group.bench_function("digits_host", |b| {
+        // Recording and submitting; the device is waited for outside the measurement.
+        b.iter_custom(|steps| {
+            let mut spent = Duration::ZERO;
+            for _ in 0..steps {
+                let start = std::time::Instant::now();
+                let mut batch = gpu.batch();
+                training.step(&mut batch, &x, &[(&y).into()]).expect("valid arguments");
+                batch.submit().expect("a device that works");
+                spent += start.elapsed();
+                gpu.device().poll(PollType::wait_indefinitely()).expect("a device that works");
+            }
+            spent
+        });
+    });
+}
+
+/// Copies `n` elements, by quads, 1024 elements a workgroup.
+fn copy(c: &mut Criterion, gpu: &Gpu) {
+    let n = 1 << 22;
+    let workgroup = gpu.caps().workgroup_size();
+    let source = format!(
+        "@group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
+        @group(0) @binding(1) var<storage, read_write> copied: array<vec4<f32>>;
+        @compute @workgroup_size({workgroup})
+        fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {{
+            for (var i = group.x * 256u + thread; i < (group.x + 1u) * 256u; i += {workgroup}u) {{
+                copied[i] = source[i];
+            }}
+        }}"
+    );
+    let device = gpu.device();
+    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        label: Some("copy"),
+        source: wgpu::ShaderSource::Wgsl(source.into()),
+    });
+    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some("copy"),
+        layout: None,
+        module: &module,
+        entry_point: Some("main"),
+        compilation_options: wgpu::PipelineCompilationOptions::default(),
+        cache: None,
+    });
+    let (from, to) = (values(gpu, &[n]), values(gpu, &[n]));
+    let entries = [from.buffer(), to.buffer()].map(|buffer| buffer.as_entire_binding());
+    let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some("copy"),
+        layout: &pipeline.get_bind_group_layout(0),
+        entries: &[
+            wgpu::BindGroupEntry { binding: 0, resource: entries[0].clone() },
+            wgpu::BindGroupEntry { binding: 1, resource: entries[1].clone() },
+        ],
+    });
+    let mut benches = c.benchmark_group("copy");
+    benches.throughput(Throughput::Bytes(n as u64 * 8)).sample_size(10);
+    benches.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    benches.bench_function((n * 8).to_string(), |b| {
+        b.iter(|| {
+            let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                pass.set_pipeline(&pipeline);
+                pass.set_bind_group(0, &group, &[]);
+                pass.dispatch_workgroups(u32::try_from(n / 1024).expect("a few thousand"), 1, 1);
+            }
+            gpu.queue().submit([encoder.finish()]);
+            device.poll(PollType::wait_indefinitely()).expect("a device that works");
+        });
+    });
 }
 
 fn kernels(c: &mut Criterion) {
@@ -111,9 +222,11 @@ fn kernels(c: &mut Criterion) {
         Err(error) => return eprintln!("SKIPPED: {error}"),
     };
     eprintln!("adapter: {}", gpu.describe());
+    copy(c, &gpu);
     rows(c, &gpu);
     elementwise(c, &gpu);
     matmul(c, &gpu);
+    step(c, &gpu);
 }
 
 criterion_group!(all, kernels);
