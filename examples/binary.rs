@@ -85,7 +85,7 @@ fn example(options: &Options) -> Result<()> {
     let lines = [("training", losses), ("validation", validation_losses)];
     common::chart(&picture, "binary cross-entropy", ["epoch", "mean loss"], &lines)?;
 
-    let model = Model::new(&gpu, &network, options.seed + 1)?;
+    let model = Model::new(&gpu, &network, options.seed.wrapping_add(1))?;
     common::load(&model, &file)?;
     let (loss, probabilities) = evaluate(&gpu, &model, &vx, &vy)?;
     let targets: Vec<usize> = validation.y.iter().map(|&y| usize::from(y > 0.5)).collect();

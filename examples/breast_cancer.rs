@@ -65,7 +65,7 @@ fn example(options: &Options) -> Result<()> {
     let bar = common::bar(usize::from(SPLITS) * options.epochs)?;
     let mut all = Vec::new();
     for split in 0..SPLITS {
-        let seed = options.seed + u64::from(split);
+        let seed = options.seed.wrapping_add(u64::from(split));
         let order = shuffled(samples.x.rows(), seed);
         let (test, train) = order.split_at(test);
         let tested = fit(&gpu, &samples, train, test, options.epochs, seed, &bar)?;
@@ -113,7 +113,7 @@ fn fit(
     seed: u64,
     bar: &indicatif::ProgressBar,
 ) -> Result<Tested> {
-    let (mut x, y) = (samples.x.select(train), samples.malignant.select(train));
+    let (mut x, y) = (samples.x.select(train)?, samples.malignant.select(train)?);
     let standardisation = x.standardisation();
     standardisation.apply(&mut x)?;
     // There are fewer malignant samples than benign ones: each counts as many times more.
@@ -142,10 +142,10 @@ fn fit(
         }
         bar.inc(1);
     }
-    let mut x = samples.x.select(test);
+    let mut x = samples.x.select(test)?;
     standardisation.apply(&mut x)?;
     let scores =
         common::predict(gpu, training.model(), &Tensor::from_slice(gpu, [x.rows(), x.columns()], x.values())?)?;
-    let malignant = samples.malignant.select(test).values().iter().map(|&m| m > 0.5).collect();
+    let malignant = samples.malignant.select(test)?.values().iter().map(|&m| m > 0.5).collect();
     Ok(Tested { scores: scores.concat(), malignant })
 }

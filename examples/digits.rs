@@ -63,7 +63,10 @@ fn example(options: &Options) -> Result<()> {
             let (model, [training, validation]) = fit(&gpu, &digits, &train, &validation, options)?;
             let guessing = training.iter().map(|point| (point.0, (DIGITS as f64).ln())).collect();
             let lines = [("training", training), ("validation", validation), ("guessing, ln 10", guessing)];
-            common::chart(&picture, "cross-entropy of handwritten digits", ["epoch", "mean loss"], &lines)?;
+            // A run that was over already has nothing to draw.
+            if !lines[0].1.is_empty() {
+                common::chart(&picture, "cross-entropy of handwritten digits", ["epoch", "mean loss"], &lines)?;
+            }
             common::save(&gpu, &model, &file)?;
             file
         }
@@ -104,7 +107,7 @@ struct Set {
 
 impl Set {
     fn upload(gpu: &Gpu, digits: &Table, rows: &[usize]) -> Result<Self> {
-        let (pixels, labels) = digits.select(rows).split_columns(PIXELS)?;
+        let (pixels, labels) = digits.select(rows)?.split_columns(PIXELS)?;
         let ignored = CrossEntropy::default().ignore_index;
         Ok(Self {
             pixels: Tensor::from_slice(gpu, [rows.len(), PIXELS], pixels.values())?,
@@ -129,12 +132,13 @@ fn fit(gpu: &Gpu, digits: &Table, train: &[usize], validation: &Set, options: &O
     let start = Instant::now();
     let mut curves = [Curve::new(), Curve::new()];
     let mut submissions = 0;
+    let run = format!("seed {seed}, {epochs} epochs");
     let done = match checkpoint.filter(|path| path.exists()) {
-        Some(path) => resume(&mut training, path)?,
+        Some(path) => resume(&mut training, path, &run)?.min(epochs),
         None => 0,
     };
     bar.inc((done * steps) as u64);
-    for epoch in done.min(epochs) + 1..=epochs {
+    for epoch in done + 1..=epochs {
         // One upload an epoch; the mini-batches are views of it.
         let order = batches(train, train.len(), seed, epoch as u64).next().unwrap_or_default();
         let set = Set::upload(gpu, digits, &order)?;
@@ -163,30 +167,33 @@ fn fit(gpu: &Gpu, digits: &Table, train: &[usize], validation: &Set, options: &O
             curve.push((epoch as f64, scores.log_loss()));
         }
         if let Some(path) = checkpoint {
-            save_checkpoint(gpu, &training, epoch, path)?;
+            save_checkpoint(gpu, &training, epoch, &run, path)?;
         }
     }
     bar.finish_and_clear();
     let seconds = start.elapsed().as_secs_f32();
     println!(
         "{epochs} epochs: {} training steps in {submissions} submissions, {seconds:.1} s",
-        epochs.saturating_sub(done) * steps
+        (epochs - done) * steps
     );
     Ok((training.into_model(), curves))
 }
 
-fn save_checkpoint(gpu: &Gpu, training: &Training, epoch: usize, path: &Path) -> Result<()> {
+fn save_checkpoint(gpu: &Gpu, training: &Training, epoch: usize, run: &str, path: &Path) -> Result<()> {
     let mut batch = gpu.batch();
-    let state = training.checkpoint(&mut batch)?;
+    let mut state = training.checkpoint(&mut batch)?;
     batch.submit()?;
     let mut state = state.wait(TIMEOUT)?;
     state.set_note("epoch", epoch.to_string());
+    state.set_note("run", run);
     Ok(state.save(path)?)
 }
 
-/// Goes on from a checkpoint. Gives the epochs that it has behind it.
-fn resume(training: &mut Training, path: &Path) -> Result<usize> {
+/// Goes on from a checkpoint of the same run. Gives the epochs that it has behind it.
+fn resume(training: &mut Training, path: &Path, run: &str) -> Result<usize> {
     let state = State::load(path)?;
+    let own = state.note("run").unwrap_or("nothing");
+    ensure!(own == run, "{}: a checkpoint of {own}, not of {run}", path.display());
     training.resume(&state).with_context(|| format!("{}", path.display()))?;
     let epoch = state.note("epoch").and_then(|epoch| epoch.parse().ok());
     epoch.with_context(|| format!("{}: no epoch in it", path.display()))
@@ -197,7 +204,7 @@ fn evaluate(gpu: &Gpu, model: &Model, set: &Set) -> Result<Scores> {
     let mut batch = gpu.batch();
     let activations = model.forward(&mut batch, &set.pixels)?;
     evaluation.record(&mut batch, &activations.outputs()[0], &set.labels)?;
-    let scores = evaluation.read(&mut batch)?;
+    let mut scores = evaluation.read(&mut batch)?;
     batch.submit()?;
     scores.wait(TIMEOUT).context("evaluation")
 }

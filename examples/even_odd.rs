@@ -35,6 +35,7 @@ fn network(init: Option<&Initial>) -> Result<Sequential> {
 fn example(options: &Options) -> Result<()> {
     let init = options.file("--init").map(Initial::read).transpose()?;
     let network = network(init.as_ref())?;
+    let file = options.in_out("model.safetensors")?;
     let gpu = options.gpu()?;
     let x = Tensor::from_slice(&gpu, [6, 1], &[2.0, 5.0, 8.0, 12.0, 15.0, 17.0])?;
     let labels = Tensor::targets(&gpu, [6], &[0, 1, 0, 0, 1, 1], 2, -100)?;
@@ -44,7 +45,7 @@ fn example(options: &Options) -> Result<()> {
     let mut training = Training::new(model, vec![Loss::cross_entropy()], sgd)?;
     let bar = common::bar(options.epochs)?;
     for epoch in 1..=options.epochs {
-        if epoch % 100 == 0 {
+        if epoch % 100 == 0 || epoch == options.epochs {
             let loss = common::step(&gpu, &mut training, &x, &[(&labels).into()])?[0];
             bar.suspend(|| println!("epoch {epoch:4}: loss {loss:.4}"));
         } else {
@@ -56,9 +57,8 @@ fn example(options: &Options) -> Result<()> {
     }
     bar.finish_and_clear();
 
-    let file = options.in_out("model.safetensors")?;
     common::save(&gpu, training.model(), &file)?;
-    let model = Model::new(&gpu, &network, options.seed + 1)?;
+    let model = Model::new(&gpu, &network, options.seed.wrapping_add(1))?;
     common::load(&model, &file)?;
 
     let logits = &common::predict(&gpu, &model, &Tensor::from_slice(&gpu, [1, 1], &[3.0])?)?[0];
@@ -71,7 +71,7 @@ fn example(options: &Options) -> Result<()> {
     let mut batch = gpu.batch();
     let logits = model.forward(&mut batch, &test)?.outputs()[0].clone();
     evaluation.record(&mut batch, &logits, &Tensor::targets(&gpu, [7], &test_labels, 2, -100)?)?;
-    let (scores, mut logits) = (evaluation.read(&mut batch)?, batch.read(&logits)?);
+    let (mut scores, mut logits) = (evaluation.read(&mut batch)?, batch.read(&logits)?);
     batch.submit()?;
     let scores = scores.wait(TIMEOUT)?;
     let margins: Vec<f32> = logits.wait(TIMEOUT)?.chunks(2).map(|row| row[1] - row[0]).collect();

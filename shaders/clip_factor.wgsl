@@ -1,4 +1,5 @@
-// What gradients are multiplied with so that their norm is at most `max_norm`; NaN if one of them is NaN or infinite. Bindings: total (a partial result of `grad_norm`), factor, norm, skipped (one element each).
+// What gradients are multiplied with so that their norm is at most `max_norm`; NaN if the norm is, or with the guard if a gradient is
+// NaN or infinite. Bindings: total (a partial result of `grad_norm`), factor, norm, skipped (one element each).
 
 struct Params {
     total_base: u32,
@@ -23,7 +24,8 @@ fn main(
     let norm = sqrt(bitcast<f32>(load_total(params.total_base)));
     let bad = load_total(params.total_base + 1u) != NONE;
     let factor = select(1.0, params.max_norm / (norm + 1e-6), norm + 1e-6 > params.max_norm);
-    store_factor(params.factor_base, select(factor, nan(), bad));
-    store_norm(params.norm_base, select(norm, nan(), bad));
-    store_skipped(params.skipped_base, u32(bad && params.guard == 1u));
+    let skipped = bad && params.guard == 1u;
+    store_factor(params.factor_base, select(factor, nan(), skipped || is_nan(norm)));
+    store_norm(params.norm_base, norm);
+    store_skipped(params.skipped_base, u32(skipped));
 }

@@ -1,6 +1,6 @@
 // Counts which class rows were taken for, and how many logits lie above their target's. Rows whose target is ignored, or no class, are not
-// counted. Bindings: logits [rows, classes], targets and predicted [rows], confusion [classes, classes] (a row for each target),
-// ranks (what lies past the last counter is counted there).
+// counted. Bindings: logits [rows, classes], targets and predicted [rows], confusion [classes, classes + 1] (a row for each target;
+// the last column is for rows without a softmax), ranks [classes + 1] (the last likewise).
 
 struct Params {
     rows: u32,
@@ -12,7 +12,6 @@ struct Params {
     predicted_base: u32,
     confusion_base: u32,
     ranks_base: u32,
-    ranks: u32,
     ignore_index: i32,
 }
 
@@ -30,9 +29,8 @@ fn main(
         if (t == params.ignore_index || t < 0 || u32(t) >= params.classes) {
             continue;
         }
-        if (p >= 0) {
-            count_confusion(params.confusion_base + u32(t) * params.classes + u32(p));
-        }
+        let column = select(params.classes, u32(p), p >= 0);
+        count_confusion(params.confusion_base + u32(t) * (params.classes + 1u) + column);
         let at = params.logits_base + row * params.classes;
         let logit = load_logits(at + u32(t));
         // Of equal logits the later class comes first.
@@ -41,6 +39,6 @@ fn main(
             let other = load_logits(at + c);
             rank += u32(other > logit || (other == logit && c > u32(t)));
         }
-        count_ranks(params.ranks_base + min(rank, params.ranks - 1u));
+        count_ranks(params.ranks_base + select(params.classes, rank, p >= 0));
     }
 }

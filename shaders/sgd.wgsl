@@ -59,6 +59,8 @@ fn step_of(value: vec4<f32>, grad: vec4<f32>, velocity: vec4<f32>, factor: f32) 
             let unstarted = bitcast<vec4<u32>>(velocity) == vec4<u32>(UNSTARTED);
             v = select(params.momentum * velocity + params.intake * g, g, unstarted);
         }
+        // A NaN that was handed on must not look like it.
+        v = select(v, vec4<f32>(nan()), bitcast<vec4<u32>>(v) == vec4<u32>(UNSTARTED));
         direction = v;
         if (MOMENTUM == 2u) {
             direction = g + params.momentum * v;

@@ -110,7 +110,7 @@ impl Schedule {
 /// What an update found, on the GPU; there only if norm clipping or the guard is on.
 #[derive(Clone, Debug)]
 pub struct UpdateReport {
-    /// A scalar: the norm of all gradients, before it was clipped; NaN if one is NaN or infinite.
+    /// A scalar: the norm of all gradients, clipped by value if they are, before it is clipped itself.
     pub norm: Tensor<f32>,
     /// A scalar: 1 if the update was skipped, else 0.
     pub skipped: Tensor<u32>,
@@ -124,6 +124,9 @@ struct Run {
 }
 
 /// Updates the parameters of a model, update after update.
+///
+/// What is counted (updates, passes of an accumulated update) is counted when it is recorded: submit every recording, or go on from
+/// a saved state.
 ///
 /// # Examples
 /// ```
@@ -144,6 +147,8 @@ struct Run {
 #[derive(Debug)]
 pub struct Optimizer {
     options: Optimization,
+    /// The parameters that it was made for.
+    parameters: Vec<(String, Shape)>,
     runs: Vec<Run>,
     /// With momentum; it holds `UNSTARTED` until its first update.
     velocity: Option<Tensor<f32>>,
@@ -175,13 +180,21 @@ impl Optimizer {
             1 => None,
             _ => Some(Tensor::zeros(flat.gpu(), flat.shape().clone())?),
         };
-        Ok(Self { options, runs, velocity, total, passes: 0, updates: 0 })
+        let parameters = signature(parameters)?;
+        Ok(Self { options, parameters, runs, velocity, total, passes: 0, updates: 0 })
     }
 
     /// The options.
     #[must_use]
     pub fn options(&self) -> &Optimization {
         &self.options
+    }
+
+    /// Sets the loss scale, from the next update on.
+    pub(crate) fn set_loss_scale(&mut self, loss_scale: f64) -> Result<()> {
+        validate(&Optimization { loss_scale, ..self.options.clone() })?;
+        self.options.loss_scale = loss_scale;
+        Ok(())
     }
 
     /// How many updates were recorded, skipped ones included.
@@ -202,14 +215,7 @@ impl Optimizer {
     pub fn step(&mut self, rec: &mut Recorder<'_>, parameters: &Parameters) -> Result<Option<UpdateReport>> {
         let (values, grads) = (parameters.values(), parameters.grads());
         rec.own("Optimizer::step", "the parameters", values)?;
-        if self.runs.last().map_or(0, |run| run.range.end) != values.len() {
-            return Err(Error::Shape {
-                op: "Optimizer::step",
-                what: "the parameters",
-                expected: "the elements of those that the optimiser was made for".to_owned(),
-                got: values.len().to_string(),
-            });
-        }
+        self.check(parameters)?;
         if values.is_empty() {
             return Ok(None);
         }
@@ -294,14 +300,33 @@ impl Optimizer {
         Ok(())
     }
 
+    /// Checks that these are parameters as those that the optimiser was made for.
+    fn check(&self, parameters: &Parameters) -> Result<()> {
+        let own = signature(parameters)?;
+        match own == self.parameters {
+            true => Ok(()),
+            false => Err(Error::Shape {
+                op: "Optimizer",
+                what: "the parameters",
+                expected: format!("the names and shapes {:?}", self.parameters),
+                got: format!("{own:?}"),
+            }),
+        }
+    }
+
     /// Each parameter's velocity, under the name it is saved by; none without momentum.
     fn velocities(&self, parameters: &Parameters) -> Result<Vec<(String, Tensor<f32>)>> {
+        self.check(parameters)?;
         let Some(velocity) = &self.velocity else { return Ok(Vec::new()) };
         let view = |(name, range): (&str, Range<usize>)| {
             Ok((format!("momentum_buffer.{name}"), velocity.part(range.start, parameters.value(name)?.shape().clone())))
         };
         parameters.ranges().map(view).collect()
     }
+}
+
+fn signature(parameters: &Parameters) -> Result<Vec<(String, Shape)>> {
+    parameters.names().map(|name| Ok((name.to_owned(), parameters.value(name)?.shape().clone()))).collect()
 }
 
 /// The note with the number of updates.
@@ -344,8 +369,9 @@ fn runs(parameters: &Parameters, options: &Optimization) -> Result<Vec<Run>> {
     for (i, group) in options.groups.iter().enumerate() {
         for name in &group.names {
             parameters.value(name)?;
-            if options.groups[..i].iter().any(|earlier| earlier.names.contains(name)) {
-                let (expected, got) = ("in one group".to_owned(), format!("{name:?} in two"));
+            let twice = group.names.iter().filter(|other| *other == name).count() > 1;
+            if twice || options.groups[..i].iter().any(|earlier| earlier.names.contains(name)) {
+                let (expected, got) = ("in one group, once".to_owned(), format!("{name:?} twice"));
                 return Err(Error::Value { op: "Optimizer::new", what: "a name", expected, got });
             }
         }

@@ -70,7 +70,7 @@ impl Recorder<'_> {
     ///     other => other?,
     /// }
     /// let y = batch.relu(&x)?;
-    /// let times = batch.times()?;
+    /// let mut times = batch.times()?;
     /// batch.submit()?;
     /// let times = times.wait(Duration::from_secs(10))?;
     /// assert_eq!(times.iter().map(|t| t.label).collect::<Vec<_>>(), ["xent.relu"]);
@@ -140,7 +140,7 @@ impl Times {
     /// # Errors
     /// As [`Readback::wait`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn wait(mut self, timeout: Duration) -> Result<Vec<DispatchTime>> {
+    pub fn wait(&mut self, timeout: Duration) -> Result<Vec<DispatchTime>> {
         Ok(times(&self.labels, self.nanoseconds, &self.ticket.wait(timeout)?))
     }
 }

@@ -286,8 +286,9 @@ impl<'e> Recorder<'e> {
 
     /// The open pass; all dispatches between two copies share one, unless their times are taken.
     fn pass(&mut self, label: &'static str) -> Option<&mut wgpu::ComputePass<'static>> {
+        let profiling = self.profile.is_some();
         let timestamp_writes = self.profile.as_mut().and_then(|profile| profile.next(label));
-        if self.pass.is_none() || timestamp_writes.is_some() {
+        if self.pass.is_none() || profiling {
             self.pass = None;
             let descriptor = wgpu::ComputePassDescriptor { label: Some("xent"), timestamp_writes };
             self.pass = Some(self.encoder.get()?.begin_compute_pass(&descriptor).forget_lifetime());

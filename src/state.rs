@@ -39,10 +39,14 @@ impl State {
         if shape.checked_len() != Some(values.len()) {
             return Err(fail(name, &format!("the elements of {shape}"), format!("{} values", values.len())));
         }
-        match self.tensors.insert(name.to_owned(), (shape, values)) {
-            None => Ok(()),
-            Some(_) => Err(fail(name, "a name of its own", "another tensor of this name".to_owned())),
+        if name == "__metadata__" {
+            return Err(fail(name, "another name", "one that the format keeps for itself".to_owned()));
         }
+        if self.tensors.contains_key(name) {
+            return Err(fail(name, "a name of its own", "another tensor of this name".to_owned()));
+        }
+        self.tensors.insert(name.to_owned(), (shape, values));
+        Ok(())
     }
 
     /// A tensor's shape and values.
@@ -67,21 +71,27 @@ impl State {
         self.notes.insert(key.to_owned(), text.into());
     }
 
-    /// Takes out the tensors whose names begin with `prefix`, under the rest of their names, with a copy of the notes.
+    /// Takes out the tensors and the notes whose names begin with `prefix`, under the rest of their names.
     #[must_use]
     pub fn split_off(&mut self, prefix: &str) -> Self {
         let inside = |name: &String| name.strip_prefix(prefix).map(str::to_owned);
         let names: Vec<_> = self.tensors.keys().filter_map(|name| Some((name.clone(), inside(name)?))).collect();
         let tensors = names.into_iter().filter_map(|(name, rest)| Some((rest, self.tensors.remove(&name)?)));
-        Self { tensors: tensors.collect(), notes: self.notes.clone() }
+        let tensors = tensors.collect();
+        let keys: Vec<_> = self.notes.keys().filter_map(|key| Some((key.clone(), inside(key)?))).collect();
+        let notes = keys.into_iter().filter_map(|(key, rest)| Some((rest, self.notes.remove(&key)?)));
+        Self { tensors, notes: notes.collect() }
     }
 
     /// Takes in another state's tensors and notes, their names after `prefix`.
     ///
     /// # Errors
-    /// [`Error::State`] if a name is there already.
+    /// [`Error::State`] if a tensor's name is there already; nothing is taken in then.
     pub fn merge(&mut self, prefix: &str, other: Self) -> Result<()> {
-        self.notes.extend(other.notes);
+        if let Some(name) = other.names().map(|name| format!("{prefix}{name}")).find(|name| self.get(name).is_some()) {
+            return Err(fail(&name, "a name of its own", "another tensor of this name".to_owned()));
+        }
+        self.notes.extend(other.notes.into_iter().map(|(key, text)| (format!("{prefix}{key}"), text)));
         other
             .tensors
             .into_iter()
@@ -160,14 +170,17 @@ impl State {
     }
 
     /// Writes a safetensors file that PyTorch's `safetensors.torch.load_file` reads: into a file beside it first, which then takes
-    /// its place. So there is always a whole file: the old one or the new one.
+    /// its place. So there is always a whole file: the old one or the new one. (Killed in the middle, a process leaves the other one
+    /// behind under a temporary name.)
     ///
     /// # Errors
     /// [`Error::File`]; the old file is as it was then.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let bytes = self.to_bytes()?;
-        write_whole(path, &bytes).map_err(|source| Error::File { path: path.to_owned(), source })
+        // What a link points to is replaced, not the link.
+        let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        write_whole(&target, &bytes).map_err(|source| Error::File { path: path.to_owned(), source })
     }
 }
 
@@ -181,9 +194,9 @@ fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::io::Write::write_all(&mut file, bytes)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
-    // The new name is safe once the directory is.
+    // The new name survives a loss of power once the directory is written; not every directory can be opened for that.
     #[cfg(unix)]
-    std::fs::File::open(directory)?.sync_all()?;
+    let _ = std::fs::File::open(directory).and_then(|directory| directory.sync_all());
     Ok(())
 }
 
@@ -197,11 +210,13 @@ fn fail(tensor: &str, expected: &str, got: String) -> Error {
 pub struct StateReadback {
     tickets: Vec<(String, Shape, Readback<f32>)>,
     notes: BTreeMap<String, String>,
+    /// What has arrived when a wait ran out of time, in the tickets' order.
+    arrived: Vec<Vec<f32>>,
 }
 
 impl StateReadback {
     pub(crate) fn new() -> Self {
-        Self { tickets: Vec::new(), notes: BTreeMap::new() }
+        Self { tickets: Vec::new(), notes: BTreeMap::new(), arrived: Vec::new() }
     }
 
     pub(crate) fn push(&mut self, name: String, shape: Shape, ticket: Readback<f32>) {
@@ -214,7 +229,7 @@ impl StateReadback {
 
     /// Takes in another's tickets, their names after `prefix`.
     pub(crate) fn merge(&mut self, prefix: &str, other: Self) {
-        self.notes.extend(other.notes);
+        self.notes.extend(other.notes.into_iter().map(|(key, text)| (format!("{prefix}{key}"), text)));
         self.tickets.extend(other.tickets.into_iter().map(|(name, shape, t)| (format!("{prefix}{name}"), shape, t)));
     }
 
@@ -230,15 +245,19 @@ impl StateReadback {
         Ok(state)
     }
 
-    /// Polls the device until the state is here. Not on the web.
+    /// Polls the device until the state is here, at most so long in all. Not on the web.
     ///
     /// # Errors
-    /// As [`Readback::wait`].
+    /// As [`Readback::wait`]: after a timeout the ticket stays valid, after anything else it has given what it had.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn wait(self, timeout: Duration) -> Result<State> {
-        let mut state = State { tensors: BTreeMap::new(), notes: self.notes };
-        for (name, shape, mut ticket) in self.tickets {
-            state.insert(&name, shape, ticket.wait(timeout)?)?;
+    pub fn wait(&mut self, timeout: Duration) -> Result<State> {
+        let deadline = std::time::Instant::now() + timeout;
+        for (_, _, ticket) in self.tickets.iter_mut().skip(self.arrived.len()) {
+            self.arrived.push(ticket.wait(deadline.saturating_duration_since(std::time::Instant::now()))?);
+        }
+        let mut state = State { tensors: BTreeMap::new(), notes: std::mem::take(&mut self.notes) };
+        for ((name, shape, _), values) in self.tickets.drain(..).zip(self.arrived.drain(..)) {
+            state.insert(&name, shape, values)?;
         }
         Ok(state)
     }

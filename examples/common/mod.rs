@@ -76,7 +76,7 @@ fn help(program: &Program) -> String {
     ];
     rows.extend(program.files.iter().map(|(option, what)| (format!("{option} FILE"), (*what).to_owned())));
     rows.push(("--help".to_owned(), "this text".to_owned()));
-    let rows: String = rows.iter().map(|(option, what)| format!("\n  {option:15} {what}")).collect();
+    let rows: String = rows.iter().map(|(option, what)| format!("\n  {option:17} {what}")).collect();
     format!("{}\n\nUsage: cargo run --release --example {} -- [options]{rows}", program.about, program.name)
 }
 
@@ -145,7 +145,7 @@ pub(crate) fn predict(gpu: &Gpu, model: &xent::nn::Model, x: &Tensor<f32>) -> Re
 /// Saves a model's parameters and says so.
 pub(crate) fn save(gpu: &Gpu, model: &xent::nn::Model, path: &Path) -> Result<()> {
     let mut batch = gpu.batch();
-    let state = model.parameters().state(&mut batch)?;
+    let mut state = model.parameters().state(&mut batch)?;
     batch.submit()?;
     state.wait(TIMEOUT)?.save(path)?;
     println!("wrote {}", path.display());

@@ -6,7 +6,7 @@ use super::Table;
 use crate::error::{Error, Result};
 
 impl Table {
-    /// Reads a CSV file of numbers. `skip` lines at its beginning, such as a header, are not looked at.
+    /// Reads a CSV file of numbers. `skip` lines at its beginning, such as a header, are not looked at; blank lines are no rows.
     ///
     /// # Errors
     /// [`Error::File`] if it cannot be read; [`Error::Csv`] with the line and the column of the first field that is no finite number,
@@ -24,8 +24,19 @@ impl Table {
     /// ```
     pub fn read_csv(path: impl AsRef<Path>, skip: usize) -> Result<Self> {
         let path = path.as_ref();
-        let file = std::fs::File::open(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file);
+        let bytes = std::fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+        // What lies before the data is not even read as text.
+        let start = match skip {
+            0 => 0,
+            _ => bytes
+                .iter()
+                .enumerate()
+                .filter(|(_, byte)| **byte == b'\n')
+                .nth(skip - 1)
+                .map_or(bytes.len(), |(at, _)| at + 1),
+        };
+        let data = &bytes[start..];
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(data);
         let fail = |line: u64, column: usize, expected: String, got: String| Error::Csv {
             path: path.to_owned(),
             line,
@@ -33,22 +44,22 @@ impl Table {
             expected,
             got,
         };
+        // The reader says where it began to look for a record, which may be before line ends.
+        let line_of = |position: Option<&csv::Position>| {
+            let from = start + position.and_then(|p| usize::try_from(p.byte()).ok()).unwrap_or(0);
+            let at = bytes[from..].iter().position(|byte| !b"\r\n".contains(byte)).map_or(bytes.len(), |n| from + n);
+            1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count() as u64
+        };
         let mut table = Self::default();
-        for (number, record) in reader.records().enumerate() {
+        for record in reader.records() {
             let record = record.map_err(|error| match error.into_kind() {
                 csv::ErrorKind::Io(source) => Error::File { path: path.to_owned(), source },
-                csv::ErrorKind::Utf8 { pos, err } => fail(
-                    pos.map_or(0, |p| p.line()),
-                    err.field() + 1,
-                    "UTF-8 text".to_owned(),
-                    "other bytes".to_owned(),
-                ),
+                csv::ErrorKind::Utf8 { pos, err } => {
+                    fail(line_of(pos.as_ref()), err.field() + 1, "UTF-8 text".to_owned(), "other bytes".to_owned())
+                }
                 other => fail(0, 0, "a CSV file".to_owned(), format!("{other:?}")),
             })?;
-            if number < skip {
-                continue;
-            }
-            let line = record.position().map_or(0, csv::Position::line);
+            let line = line_of(record.position());
             if table.columns == 0 {
                 table.columns = record.len();
             }

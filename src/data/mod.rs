@@ -9,7 +9,7 @@
 //! x.standardisation().apply(&mut x)?;
 //! let order = shuffled(x.rows(), 0);
 //! let (train, test) = order.split_at(3);
-//! assert_eq!(y.select(test).rows(), 1);
+//! assert_eq!(y.select(test)?.rows(), 1);
 //! // Mini-batches of two of the three rows, in an order that epoch 0 of seed 7 settles.
 //! assert_eq!(batches(train, 2, 7, 0).map(|rows| rows.len()).collect::<Vec<_>>(), [2, 1]);
 //! # Ok::<(), xent::Error>(())
@@ -64,11 +64,21 @@ impl Table {
         &self.values
     }
 
-    /// The rows with these numbers, in their order. A number past the end has no row.
-    #[must_use]
-    pub fn select(&self, rows: &[usize]) -> Self {
-        let row = |&row: &usize| self.values.get(row.checked_mul(self.columns)?..)?.get(..self.columns);
-        Self { columns: self.columns, values: rows.iter().filter_map(row).flatten().copied().collect() }
+    /// The rows with these numbers, in their order.
+    ///
+    /// # Errors
+    /// [`Error::Value`] with the first number that has no row.
+    pub fn select(&self, rows: &[usize]) -> Result<Self> {
+        let mut values = Vec::with_capacity(rows.len().saturating_mul(self.columns));
+        for &row in rows {
+            let from = row.checked_mul(self.columns).and_then(|start| self.values.get(start..));
+            let Some(row_values) = from.and_then(|rest| rest.get(..self.columns)) else {
+                let (expected, got) = (format!("in 0..{}", self.rows()), row.to_string());
+                return Err(Error::Value { op: "Table::select", what: "a row", expected, got });
+            };
+            values.extend_from_slice(row_values);
+        }
+        Ok(Self { columns: self.columns, values })
     }
 
     /// The columns before `at`, and those from `at` on.
@@ -134,6 +144,30 @@ pub struct Standardisation {
 }
 
 impl Standardisation {
+    /// That of a mean and a standard deviation for each column, such as those saved with a model.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they differ in length.
+    pub fn new(mean: Vec<f64>, deviation: Vec<f64>) -> Result<Self> {
+        if mean.len() != deviation.len() {
+            let (expected, got) = (format!("{} elements", mean.len()), deviation.len().to_string());
+            return Err(Error::Shape { op: "Standardisation::new", what: "the deviation", expected, got });
+        }
+        Ok(Self { mean, deviation })
+    }
+
+    /// The mean of each column.
+    #[must_use]
+    pub fn mean(&self) -> &[f64] {
+        &self.mean
+    }
+
+    /// The standard deviation of each column.
+    #[must_use]
+    pub fn deviation(&self) -> &[f64] {
+        &self.deviation
+    }
+
     /// Standardises a table. A column that was constant is only moved.
     ///
     /// # Errors
@@ -209,10 +243,16 @@ impl Feed {
     /// Uploads rows of a table at this point of the recording: `[rows, columns]`, which hold until the next load.
     ///
     /// # Errors
-    /// [`Error::Shape`] for more rows than there is memory for, or another number of columns; those of [`Recorder::upload`].
+    /// [`Error::Shape`] for more rows than there is memory for, or another number of columns; [`Error::Value`] for a row that the
+    /// table does not have; those of [`Recorder::upload`].
     pub fn load(&mut self, rec: &mut Recorder<'_>, table: &Table, rows: &[usize]) -> Result<Tensor<f32>> {
+        let columns = self.tensor.shape().get(1).copied().unwrap_or(0);
+        if table.columns() != columns {
+            let (expected, got) = (format!("{columns} columns"), table.columns().to_string());
+            return Err(Error::Shape { op: "Feed::load", what: "the table", expected, got });
+        }
         let part = self.tensor.rows(0..rows.len())?;
-        rec.upload(&part, table.select(rows).values())?;
+        rec.upload(&part, table.select(rows)?.values())?;
         Ok(part)
     }
 }

@@ -19,6 +19,8 @@ use crate::error::{Error, Result};
 pub struct Confusion {
     classes: usize,
     counts: Vec<u64>,
+    /// Of each class, how often it was taken for none.
+    unclassified: Vec<u64>,
 }
 
 /// How the numbers of the classes become one.
@@ -53,7 +55,11 @@ impl Confusion {
             let (expected, got) = (format!("{} elements", targets.len()), predicted.len().to_string());
             return Err(Error::Shape { op, what: "predicted", expected, got });
         }
-        let mut confusion = Self::from_counts(classes, vec![0; classes.saturating_mul(classes)])?;
+        if classes > 1 << 16 {
+            let (needed, allowed) = (classes as u64, 1 << 16);
+            return Err(Error::Limit { op, what: "the number of classes", needed, allowed });
+        }
+        let mut confusion = Self::from_counts(classes, vec![0; classes * classes])?;
         for (position, (&target, &p)) in targets.iter().zip(predicted).enumerate() {
             if target >= classes || p >= classes {
                 let got = format!("{} at position {position}", target.max(p));
@@ -70,7 +76,7 @@ impl Confusion {
     /// [`Error::Shape`] unless it is square.
     pub fn from_counts(classes: usize, counts: Vec<u64>) -> Result<Self> {
         match classes.checked_mul(classes) == Some(counts.len()) {
-            true => Ok(Self { classes, counts }),
+            true => Ok(Self { classes, counts, unclassified: vec![0; classes] }),
             false => Err(Error::Shape {
                 op: "Confusion::from_counts",
                 what: "the counts",
@@ -78,6 +84,17 @@ impl Confusion {
                 got: counts.len().to_string(),
             }),
         }
+    }
+
+    /// The same with counts of rows that were taken for no class: mistakes, but nobody's false alarm.
+    pub(crate) fn with_unclassified(self, unclassified: Vec<u64>) -> Self {
+        Self { unclassified, ..self }
+    }
+
+    /// How many rows were taken for no class, because their logits had no softmax.
+    #[must_use]
+    pub fn unclassified(&self) -> u64 {
+        self.unclassified.iter().sum()
     }
 
     /// The number of classes.
@@ -96,7 +113,7 @@ impl Confusion {
     /// How many rows there are.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.counts.iter().sum()
+        self.counts.iter().sum::<u64>() + self.unclassified()
     }
 
     /// The part of the rows that was taken for what it is.
@@ -146,7 +163,9 @@ impl Confusion {
         Counts {
             right: float(self.count(class, class)),
             predicted: float(column.sum()),
-            actual: float(self.counts[class * self.classes..][..self.classes].iter().sum()),
+            actual: float(
+                self.counts[class * self.classes..][..self.classes].iter().sum::<u64>() + self.unclassified[class],
+            ),
         }
     }
 

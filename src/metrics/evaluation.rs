@@ -10,7 +10,7 @@ use crate::options::{CrossEntropy, Reduction, device_ignore_index};
 use crate::plan::{BLOCK, Cut};
 use crate::readback::Readback;
 use crate::recorder::Recorder;
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
 
 use super::Confusion;
 
@@ -24,7 +24,6 @@ params! {
         predicted_base: u32,
         confusion_base: u32,
         ranks_base: u32,
-        ranks: u32,
         ignore_index: i32,
     }
 }
@@ -56,7 +55,7 @@ pub(crate) const KERNEL: Kernel = Kernel {
 /// let mut evaluation = Evaluation::new(&gpu, 2)?;
 /// let mut batch = gpu.batch();
 /// evaluation.record(&mut batch, &logits, &targets)?;
-/// let scores = evaluation.read(&mut batch)?;
+/// let mut scores = evaluation.read(&mut batch)?;
 /// batch.submit()?;
 /// let scores = scores.wait(Duration::from_secs(10))?;
 /// assert_eq!(scores.confusion().accuracy(), 2.0 / 3.0);
@@ -69,22 +68,46 @@ pub struct Evaluation {
     confusion: Tensor<u32>,
     /// How many rows have so many logits above their target's.
     ranks: Tensor<u32>,
-    /// The sum of the cross-entropy of each batch so far: read one by one, summed on the host.
-    losses: Vec<Tensor<f32>>,
+    /// A scalar: the sum of the rows' cross-entropy.
+    loss: Tensor<f32>,
+    ignore_index: i64,
 }
 
 impl Evaluation {
     /// Counters for a number of classes, all 0.
     ///
     /// # Errors
-    /// [`Error::Value`] without classes, or for so many that their matrix does not fit; those of [`Tensor::zeros`].
+    /// [`Error::Value`] without classes; [`Error::Limit`] for so many that their matrix does not fit a binding; those of
+    /// [`Tensor::zeros`].
     pub fn new(gpu: &Gpu, classes: usize) -> Result<Self> {
-        if !(1..=1 << 14).contains(&classes) {
-            let (expected, got) = (format!("in 1..={}", 1 << 14), classes.to_string());
-            return Err(Error::Value { op: "Evaluation::new", what: "the number of classes", expected, got });
+        let op = "Evaluation::new";
+        if classes == 0 {
+            let (expected, got) = ("at least 1".to_owned(), "0".to_owned());
+            return Err(Error::Value { op, what: "the number of classes", expected, got });
         }
-        let confusion = Tensor::zeros(gpu, [classes, classes])?;
-        Ok(Self { classes, confusion, ranks: Tensor::zeros(gpu, [classes])?, losses: Vec::new() })
+        let needed = (classes as u64).saturating_mul(classes as u64 + 1).saturating_mul(4);
+        let allowed = gpu.caps().max_binding - u64::from(gpu.caps().storage_align);
+        if needed > allowed {
+            return Err(Error::Limit {
+                op,
+                what: "a storage binding's bytes for the confusion matrix",
+                needed,
+                allowed,
+            });
+        }
+        Ok(Self {
+            classes,
+            confusion: Tensor::zeros(gpu, [classes, classes + 1])?,
+            ranks: Tensor::zeros(gpu, [classes + 1])?,
+            loss: Tensor::zeros(gpu, Shape::default())?,
+            ignore_index: CrossEntropy::DEFAULT.ignore_index,
+        })
+    }
+
+    /// The same counters, which do not count rows with this target (-100 by default).
+    #[must_use]
+    pub fn ignoring(self, ignore_index: i64) -> Self {
+        Self { ignore_index, ..self }
     }
 
     /// Sets the counters to 0, before everything that is recorded but not submitted yet.
@@ -92,12 +115,13 @@ impl Evaluation {
     /// # Errors
     /// Those of [`Tensor::write`].
     pub fn reset(&mut self) -> Result<()> {
-        self.losses.clear();
+        self.loss.write(&[0.0])?;
         self.confusion.write(&vec![0; self.confusion.len()])?;
         self.ranks.write(&vec![0; self.ranks.len()])
     }
 
-    /// Counts the rows of logits `[N, classes]`. Rows whose target is -100 do not count.
+    /// Counts the rows of logits `[N, classes]`. Rows whose target is the ignored index do not count; a target that is no class does
+    /// not either, and makes the log-loss NaN.
     ///
     /// # Errors
     /// [`Error::Shape`] unless the logits have these two dimensions; those of [`Recorder::cross_entropy`].
@@ -115,7 +139,8 @@ impl Evaluation {
             return Err(Error::Shape { op, what: "logits", expected, got });
         }
         rec.own(op, "the counters", &self.confusion)?;
-        let options = CrossEntropy { reduction: Reduction::Sum, ..CrossEntropy::DEFAULT };
+        let ignore_index = self.ignore_index;
+        let options = CrossEntropy { reduction: Reduction::Sum, ignore_index, ..CrossEntropy::DEFAULT };
         let request = CrossEntropyRequest { statistics: true, ..CrossEntropyRequest::default() };
         let out = rec.cross_entropy_with(logits, Targets::Index(targets), &options, request)?;
         let Some(statistics) = out.statistics else { return Ok(()) };
@@ -136,15 +161,13 @@ impl Evaluation {
                 predicted_base: predicted.base,
                 confusion_base: confusion.base,
                 ranks_base: ranks.base,
-                ranks: narrow(self.ranks.len()),
-                ignore_index: device_ignore_index(CrossEntropy::DEFAULT.ignore_index),
+                ignore_index: device_ignore_index(ignore_index),
             };
             let slots = [Some(&from), Some(&target), Some(&predicted), Some(&confusion), Some(&ranks)];
             let variant = Variant::new(&[rec.gpu().caps().workgroup_size()]);
             rec.dispatch(&KERNEL, variant, &params, &slots, len.div_ceil(BLOCK.into()))?;
         }
-        self.losses.push(out.loss);
-        Ok(())
+        rec.accumulate(&out.loss, &self.loss)
     }
 
     /// Copies the counters, as they are at this point of the recording, to where the host can read them.
@@ -156,7 +179,8 @@ impl Evaluation {
             classes: self.classes,
             confusion: rec.read(&self.confusion)?,
             ranks: rec.read(&self.ranks)?,
-            losses: self.losses.iter().map(|loss| rec.read(loss)).collect::<Result<_>>()?,
+            loss: rec.read(&self.loss)?,
+            arrived: (None, None),
         })
     }
 }
@@ -168,7 +192,9 @@ pub struct EvaluationReadback {
     classes: usize,
     confusion: Readback<u32>,
     ranks: Readback<u32>,
-    losses: Vec<Readback<f32>>,
+    loss: Readback<f32>,
+    /// What has arrived when a wait ran out of time.
+    arrived: (Option<Vec<u32>>, Option<Vec<u32>>),
 }
 
 impl EvaluationReadback {
@@ -177,11 +203,7 @@ impl EvaluationReadback {
     /// # Errors
     /// Those of [`Readback`]; [`Error::Data`] for a target that is no class.
     pub async fn arrive(self) -> Result<Scores> {
-        let mut losses = Vec::new();
-        for loss in self.losses {
-            losses.extend(loss.await?);
-        }
-        Scores::new(self.classes, &self.confusion.await?, self.ranks.await?, &losses)
+        Scores::new(self.classes, &self.confusion.await?, self.ranks.await?, &self.loss.await?)
     }
 
     /// Polls the device until the scores are here. Not on the web.
@@ -189,12 +211,18 @@ impl EvaluationReadback {
     /// # Errors
     /// As [`Readback::wait`]; [`Error::Data`] for a target that is no class.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn wait(mut self, timeout: Duration) -> Result<Scores> {
-        let mut losses = Vec::new();
-        for loss in &mut self.losses {
-            losses.extend(loss.wait(timeout)?);
+    pub fn wait(&mut self, timeout: Duration) -> Result<Scores> {
+        let deadline = std::time::Instant::now() + timeout;
+        let left = || deadline.saturating_duration_since(std::time::Instant::now());
+        if self.arrived.0.is_none() {
+            self.arrived.0 = Some(self.confusion.wait(left())?);
         }
-        Scores::new(self.classes, &self.confusion.wait(timeout)?, self.ranks.wait(timeout)?, &losses)
+        if self.arrived.1.is_none() {
+            self.arrived.1 = Some(self.ranks.wait(left())?);
+        }
+        let loss = self.loss.wait(left())?;
+        let (confusion, ranks) = std::mem::take(&mut self.arrived);
+        Scores::new(self.classes, &confusion.unwrap_or_default(), ranks.unwrap_or_default(), &loss)
     }
 }
 
@@ -207,12 +235,17 @@ pub struct Scores {
 }
 
 impl Scores {
-    fn new(classes: usize, confusion: &[u32], ranks: Vec<u32>, losses: &[f32]) -> Result<Self> {
-        let confusion = Confusion::from_counts(classes, confusion.iter().copied().map(u64::from).collect())?;
-        Ok(Self { confusion, ranks, loss: losses.iter().copied().map(f64::from).sum() })
+    fn new(classes: usize, confusion: &[u32], ranks: Vec<u32>, loss: &[f32]) -> Result<Self> {
+        let (mut counts, mut unclassified) = (Vec::new(), Vec::new());
+        for row in confusion.chunks_exact(classes + 1) {
+            counts.extend(row[..classes].iter().copied().map(u64::from));
+            unclassified.push(u64::from(row[classes]));
+        }
+        let confusion = Confusion::from_counts(classes, counts)?.with_unclassified(unclassified);
+        Ok(Self { confusion, ranks, loss: loss.iter().copied().map(f64::from).sum() })
     }
 
-    /// The confusion matrix: accuracy, precision, recall, F1. Rows without a softmax (NaN) are in no class.
+    /// The confusion matrix: accuracy, precision, recall, F1. Rows without a softmax (NaN) are taken for no class, which is wrong.
     #[must_use]
     pub fn confusion(&self) -> &Confusion {
         &self.confusion
@@ -229,11 +262,12 @@ impl Scores {
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
     pub fn top_k_accuracy(&self, k: usize) -> f64 {
-        let right: u64 = self.ranks.iter().take(k).copied().map(u64::from).sum();
+        let right: u64 = self.ranks.iter().take(k.min(self.ranks.len() - 1)).copied().map(u64::from).sum();
         right as f64 / self.counted() as f64
     }
 
-    /// The mean cross-entropy of the rows, in nats. NaN without rows.
+    /// The mean cross-entropy of the rows, in nats, summed in `f32`. Nothing is clipped, so a certain mistake may cost infinitely much
+    /// (scikit-learn's `log_loss` clips probabilities). NaN without rows.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
     pub fn log_loss(&self) -> f64 {

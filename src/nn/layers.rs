@@ -155,7 +155,7 @@ impl Sequential {
                         return Err(Error::Shape { op: "Model::new", what: "a layer", expected, got });
                     }
                     width = Some(linear.outputs);
-                    linear.place(full("weight"), full("bias"), placing)
+                    linear.place(full("weight"), full("bias"), placing)?
                 }
             });
         }
@@ -164,7 +164,17 @@ impl Sequential {
 }
 
 impl Linear {
-    fn place(&self, weight: String, bias: String, placing: &mut Placing<'_>) -> Placed {
+    fn place(&self, weight: String, bias: String, placing: &mut Placing<'_>) -> Result<Placed> {
+        let op = "Model::new";
+        let elements = (self.outputs as u64).saturating_mul(self.inputs as u64).max(self.outputs as u64);
+        if elements > u64::from(u32::MAX) {
+            let allowed = u64::from(u32::MAX);
+            return Err(Error::Limit { op, what: "a layer's parameters", needed: elements, allowed });
+        }
+        if let Some((_, values)) = self.values.as_ref().filter(|(_, values)| !self.bias && !values.is_empty()) {
+            let (expected, got) = (format!("no bias for {weight:?}"), values.len().to_string());
+            return Err(Error::Shape { op, what: "the values", expected, got });
+        }
         #[expect(clippy::cast_precision_loss, reason = "a bound of random numbers")]
         let bound = if self.inputs == 0 { 0.0 } else { 1.0 / (self.inputs as f32).sqrt() };
         let mut draw = |len: usize| (0..len).map(|_| (2.0 * placing.rng.f32() - 1.0) * bound).collect::<Vec<_>>();
@@ -172,13 +182,13 @@ impl Linear {
         // Parameters check the given values' number.
         let (weights, biases) = match &self.values {
             Some(values) => values.clone(),
-            None => (draw(self.outputs.saturating_mul(self.inputs)), draw(biases)),
+            None => (draw(self.outputs * self.inputs), draw(biases)),
         };
         let shape = [self.outputs, self.inputs].into();
         placing.parameters.push(Initial { name: weight.clone(), shape, values: weights });
         if self.bias {
             placing.parameters.push(Initial { name: bias.clone(), shape: [self.outputs].into(), values: biases });
         }
-        Placed::Linear { weight, bias: self.bias.then_some(bias) }
+        Ok(Placed::Linear { weight, bias: self.bias.then_some(bias) })
     }
 }

@@ -118,6 +118,14 @@ impl Model {
             let expected = format!("{} tensors, one for each output", self.heads.len());
             return Err(Error::Shape { op, what: "grads", expected, got: grads.len().to_string() });
         }
+        let layers = |values: &[Tensor<f32>], layers: &[Placed]| values.len() == layers.len() + 1;
+        let own = layers(&activations.trunk, &self.trunk)
+            && activations.heads.len() == self.heads.len()
+            && activations.heads.iter().zip(&self.heads).all(|(values, head)| layers(values, head));
+        if !own {
+            let (expected, got) = ("the layers of this model".to_owned(), "those of another".to_owned());
+            return Err(Error::Shape { op, what: "activations", expected, got });
+        }
         for (grad, output) in grads.iter().zip(&activations.outputs) {
             if grad.shape() != output.shape() {
                 let (expected, got) = (format!("shape {}", output.shape()), format!("shape {}", grad.shape()));

@@ -144,20 +144,41 @@ impl Training {
             let (expected, got) = (format!("{}, one for each head", model.heads()), losses.len().to_string());
             return Err(Error::Value { op, what: "the number of losses", expected, got });
         }
+        if let Some(name) = model.parameters().names().find(|name| name.starts_with(OPTIMIZER)) {
+            let expected = format!("outside {OPTIMIZER:?}, which a checkpoint needs");
+            return Err(Error::Value { op, what: "a parameter's name", expected, got: format!("{name:?}") });
+        }
         let optimizer = Optimizer::new(model.parameters(), options)?;
-        let scale = optimizer.options().loss_scale / f64::from(optimizer.options().accumulate);
-        let upstream = |loss: &Loss| match narrow(loss.weight * scale) {
+        let mut training = Self { model, losses, optimizer, upstreams: Vec::new() };
+        training.upstreams = training.weigh()?;
+        Ok(training)
+    }
+
+    /// What the gradient of each head is multiplied with.
+    fn weigh(&self) -> Result<Vec<Option<Tensor<f32>>>> {
+        let Optimization { loss_scale, accumulate, .. } = *self.optimizer.options();
+        let upstream = |loss: &Loss| match narrow(loss.weight * (loss_scale / f64::from(accumulate))) {
             1.0 => Ok(None),
             weight if weight.is_finite() => {
-                Ok(Some(Tensor::from_slice(model.parameters().values().gpu(), Shape::default(), &[weight])?))
+                let gpu = self.model.parameters().values().gpu();
+                Ok(Some(Tensor::from_slice(gpu, Shape::default(), &[weight])?))
             }
             weight => {
                 let (expected, got) = ("finite".to_owned(), weight.to_string());
-                Err(Error::Value { op, what: "a loss's weight", expected, got })
+                Err(Error::Value { op: "Training", what: "a loss's weight", expected, got })
             }
         };
-        let upstreams = losses.iter().map(upstream).collect::<Result<_>>()?;
-        Ok(Self { model, losses, optimizer, upstreams })
+        self.losses.iter().map(upstream).collect()
+    }
+
+    /// Changes the loss scale from the next step on: lower after an update that was skipped, say.
+    ///
+    /// # Errors
+    /// [`Error::Value`] unless it is above 0 and finite.
+    pub fn set_loss_scale(&mut self, loss_scale: f64) -> Result<()> {
+        self.optimizer.set_loss_scale(loss_scale)?;
+        self.upstreams = self.weigh()?;
+        Ok(())
     }
 
     /// The model.
@@ -179,7 +200,8 @@ impl Training {
     }
 
     /// Records a copy of everything that the training needs to go on from here: the parameters under their names, and the optimiser's
-    /// state under `optimizer.`.
+    /// state under `optimizer.` ([`State::split_off`] takes it out, for a file of the model alone). What is random in a training (the
+    /// order of its data) is the caller's to repeat; options have to be the same.
     ///
     /// # Errors
     /// Those of [`Optimizer::state`].
@@ -198,7 +220,12 @@ impl Training {
         let mut parameters = checkpoint.clone();
         let optimizer = parameters.split_off(OPTIMIZER);
         self.model.parameters().check(&parameters)?;
-        self.optimizer.load(&optimizer, self.model.parameters())?;
+        self.optimizer.load(&optimizer, self.model.parameters()).map_err(|error| match error {
+            Error::State { tensor, expected, got } => {
+                Error::State { tensor: format!("{OPTIMIZER}{tensor}"), expected, got }
+            }
+            other => other,
+        })?;
         self.model.parameters().load(&parameters)
     }
 

@@ -90,7 +90,7 @@ impl Gradient {
 #[derive(Clone, Debug)]
 pub(crate) struct ClipFactor {
     pub(crate) factor: Tensor<f32>,
-    /// The norm before it was clipped; NaN if a gradient is NaN or infinite.
+    /// The norm before it was clipped.
     pub(crate) norm: Tensor<f32>,
     /// 1 if the update is skipped.
     pub(crate) skipped: Tensor<u32>,

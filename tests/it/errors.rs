@@ -197,8 +197,13 @@ fn tensors_that_do_not_go_together() {
     says(b.sgd(&x, &g, Some(&mut momentum), &options), &format!("sgd: velocity {alias} values"));
     let columns = x.reshape([16]).unwrap().rows(0..4).unwrap();
     says(b.column_sum_into(&x, &columns), &format!("column_sum: out {alias} input"));
-    let none = CrossEntropy { reduction: Reduction::None, ..Default::default() };
     let y = Tensor::from_slice(&gpu, [4], &[0; 4]).unwrap();
+    let weighted = CrossEntropy { position_weight: Some((&columns).into()), ..Default::default() };
+    says(
+        b.cross_entropy_backward_in_place(&x, &y, &weighted, None),
+        &format!("cross_entropy_backward_in_place: logits {alias} position_weight"),
+    );
+    let none = CrossEntropy { reduction: Reduction::None, ..Default::default() };
     says(
         b.cross_entropy_backward_in_place(&x, &y, &none, Some(&columns)),
         &format!("cross_entropy_backward_in_place: logits {alias} upstream"),

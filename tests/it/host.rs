@@ -274,10 +274,10 @@ fn profiles_have_a_time_for_every_dispatch() {
     let product = batch.matmul(Layout::Nn, &x, &x, None).unwrap();
     batch.relu(&product).unwrap();
     let recorded = gpu.counters().dispatches - before;
-    let times = batch.times().unwrap();
+    let mut times = batch.times().unwrap();
     batch.relu(&product).unwrap();
     // Nothing is timed without a call of `profile`.
-    let none = batch.times().unwrap();
+    let mut none = batch.times().unwrap();
     let start = std::time::Instant::now();
     batch.submit().unwrap();
     let times = times.wait(TIMEOUT).unwrap();

@@ -76,7 +76,7 @@ fn counters_on_the_gpu_are_scikit_learns() {
             // In two batches, then once more on top.
             evaluation.record(&mut batch, &x.rows(0..2).unwrap(), &y.rows(0..2).unwrap()).unwrap();
             evaluation.record(&mut batch, &x.rows(2..6).unwrap(), &y.rows(2..6).unwrap()).unwrap();
-            let ticket = evaluation.read(&mut batch).unwrap();
+            let mut ticket = evaluation.read(&mut batch).unwrap();
             batch.submit().unwrap();
             let scores = ticket.wait(TIMEOUT).unwrap();
             assert_eq!(scores.counted(), 5 * round);
@@ -89,7 +89,7 @@ fn counters_on_the_gpu_are_scikit_learns() {
         }
         evaluation.reset().unwrap();
         let mut batch = gpu.batch();
-        let ticket = evaluation.read(&mut batch).unwrap();
+        let mut ticket = evaluation.read(&mut batch).unwrap();
         batch.submit().unwrap();
         let scores = ticket.wait(TIMEOUT).unwrap();
         assert!(scores.counted() == 0 && scores.confusion().total() == 0 && scores.log_loss().is_nan());
@@ -113,11 +113,19 @@ fn tables_from_csv() {
         (b"1,2\n3\n", "line 2, column 2", "expected 2 columns, as in the first row, got 1"),
         (b"1,2\n3,4,5\n", "line 2, column 3", "expected 2 columns, as in the first row, got 3"),
         (b"1,2\n3,\xff\n", "line 2, column 2", "expected UTF-8 text, got other bytes"),
+        (b"1,2\r\n3,4\r\n5,x\r\n", "line 3, column 2", "expected a finite number, got \"x\""),
+        (b"1,2\n\n\n3,x\n", "line 4, column 2", "expected a finite number, got \"x\""),
         (b"", "line 1, column 1", "expected at least one row of numbers, got none"),
     ] {
         let error = read(text, 0).unwrap_err().to_string();
         assert!(error.ends_with(&format!("t.csv, {at}: {says}")), "{error}");
     }
+    // A header is not looked at, and a line of it is a line.
+    assert_eq!(read(b"gr\xf6sse,b\n1,2\n", 1).unwrap().values(), [1.0, 2.0]);
+    assert_eq!(read(b"\na,b\n1,2\n3,4\n", 2).unwrap().values(), [1.0, 2.0, 3.0, 4.0]);
+    let error = read(b"a,b\n1,2\n3,x\n", 1).unwrap_err().to_string();
+    assert!(error.contains("line 3, column 2"), "{error}");
+    assert!(read(b"a,b\n", 1).is_err() && read(b"a,b", 3).is_err());
     assert!(matches!(Table::read_csv(directory.path().join("none"), 0), Err(Error::File { .. })));
 }
 
@@ -127,7 +135,8 @@ fn tables_are_split_shuffled_and_standardised() {
     let table = Table::new(3, values).unwrap();
     let (mut x, y) = table.split_columns(2).unwrap();
     assert_eq!((x.rows(), x.columns(), y.columns()), (10, 2, 1));
-    assert_eq!(y.select(&[0, 9, 99]).values(), [4.0, 841.0]);
+    assert_eq!(y.select(&[0, 9]).unwrap().values(), [4.0, 841.0]);
+    assert_eq!(y.select(&[0, 99]).unwrap_err().to_string(), "Table::select: a row must be in 0..10, got 99");
     x.standardisation().apply(&mut x).unwrap();
     for column in 0..2 {
         let column: Vec<f64> = x.values().iter().skip(column).step_by(2).map(|&v| f64::from(v)).collect();
@@ -167,11 +176,60 @@ fn a_feed_uploads_rows_and_refuses_more_than_it_holds() {
     let second = feed.load(&mut batch, &table, &[0, 1]).unwrap();
     let mut b = batch.read(&second).unwrap();
     assert!(feed.load(&mut batch, &table, &[0, 1, 0]).is_err());
+    assert!(matches!(feed.load(&mut batch, &table, &[9]), Err(Error::Value { .. })));
+    let wide = Table::new(4, vec![1.0, 2.0, 3.0, 4.0]).unwrap();
+    assert!(matches!(feed.load(&mut batch, &wide, &[0, 99]), Err(Error::Shape { .. })));
     batch.submit().unwrap();
     assert_eq!((a.wait(TIMEOUT).unwrap(), b.wait(TIMEOUT).unwrap()), (vec![3.0, 4.0], vec![1.0, 2.0, 3.0, 4.0]));
 }
 
-/// Written by the Python package `safetensors` 0.7 with `save_file`.
+#[test]
+fn rows_without_a_softmax_are_mistakes() {
+    let Some(gpu) = gpu() else { return };
+    let nan = f32::NAN;
+    let logits = [nan, nan, nan, 0.0, 0.0, nan, f32::INFINITY, 0.0, 0.0, 0.0, 0.0, 5.0];
+    let x = Tensor::from_slice(&gpu, [4, 3], &logits).unwrap();
+    let y = Tensor::targets(&gpu, [4], &[0, 1, 0, 2], 3, -100).unwrap();
+    let mut evaluation = Evaluation::new(&gpu, 3).unwrap();
+    let mut batch = gpu.batch();
+    evaluation.record(&mut batch, &x, &y).unwrap();
+    let mut ticket = evaluation.read(&mut batch).unwrap();
+    batch.submit().unwrap();
+    let scores = ticket.wait(TIMEOUT).unwrap();
+    let confusion = scores.confusion();
+    assert_eq!((scores.counted(), confusion.total(), confusion.unclassified()), (4, 4, 3));
+    assert_eq!([1, 2, 3, 9].map(|k| scores.top_k_accuracy(k)), [0.25; 4]);
+    assert_eq!((confusion.accuracy(), confusion.recall(Average::Binary(0))), (0.25, 0.0));
+    assert!(scores.log_loss().is_nan());
+    assert!(matches!(Evaluation::new(&gpu, 1 << 20), Err(Error::Limit { .. })));
+}
+
+#[test]
+fn an_evaluation_takes_no_memory_batch_after_batch_and_survives_one_that_is_dropped() {
+    let Some(gpu) = gpu() else { return };
+    let x = Tensor::from_slice(&gpu, [2, 3], &[1.0, 0.0, 0.0, 0.0, 0.0, 1.0]).unwrap();
+    let y = Tensor::targets(&gpu, [2], &[0, 255], 3, 255).unwrap();
+    let mut evaluation = Evaluation::new(&gpu, 3).unwrap().ignoring(255);
+    let mut created = Vec::new();
+    for i in 0..30 {
+        let mut batch = gpu.batch();
+        evaluation.record(&mut batch, &x, &y).unwrap();
+        if i != 20 {
+            batch.submit().unwrap();
+        }
+        created.push(gpu.counters().buffers_created);
+    }
+    assert_eq!(created[5], created[29], "no buffer after the first steps");
+    let mut batch = gpu.batch();
+    let mut ticket = evaluation.read(&mut batch).unwrap();
+    batch.submit().unwrap();
+    let scores = ticket.wait(TIMEOUT).unwrap();
+    assert_eq!((scores.counted(), scores.confusion().count(0, 0)), (29, 29));
+    let want = (1.0 + 2.0 * (-1f64).exp()).ln();
+    assert!((scores.log_loss() - want).abs() < 1e-5, "{}", scores.log_loss());
+}
+
+/// Written by the Python package `safetensors` 0.8 with `save_file`.
 #[test]
 fn a_file_that_python_wrote() {
     let state = State::from_bytes(include_bytes!("../data/python.safetensors")).unwrap();

@@ -344,3 +344,17 @@ fn softmax_of_a_scalar() {
     assert_eq!((p, log_p, grad), (vec![1.0], vec![0.0], vec![0.0]));
     assert_eq!(cpu::softmax(&[3.0f32], &[], 0).unwrap(), [1.0]);
 }
+
+#[test]
+fn softmax_gradients_of_huge_upstream_gradients() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        for g in [[2e38, -1e38, 1.0], [INF, 1.0, 1.0], [3e38; 3]] {
+            let y = [0.5f32, 0.25, 0.25];
+            let [ty, tg] = [y, g].map(|v| Tensor::from_slice(&gpu, [1, 3], &v).unwrap());
+            let [grad] = eval(&gpu, |b| Ok([b.softmax_backward(&ty, &tg, 1)?]));
+            let want = cpu::softmax_backward(&y, &[1, 3], &g, 1).unwrap();
+            close(&format!("{g:?}"), &grad, &want, 1e-6, 3e31);
+        }
+    }
+}

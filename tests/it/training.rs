@@ -9,7 +9,7 @@ use xent::{
 
 fn state_of(gpu: &Gpu, model: &Model) -> State {
     let mut batch = gpu.batch();
-    let state = model.parameters().state(&mut batch).unwrap();
+    let mut state = model.parameters().state(&mut batch).unwrap();
     batch.submit().unwrap();
     state.wait(TIMEOUT).unwrap()
 }
@@ -137,8 +137,8 @@ fn groups_schedules_and_accumulation() {
         }
         assert_eq!(optimizer.updates(), 5);
         let mut batch = gpu.batch();
-        let state = parameters.state(&mut batch).unwrap();
-        let moments = optimizer.state(&mut batch, &parameters).unwrap();
+        let mut state = parameters.state(&mut batch).unwrap();
+        let mut moments = optimizer.state(&mut batch, &parameters).unwrap();
         batch.submit().unwrap();
         let (state, moments) = (state.wait(TIMEOUT).unwrap(), moments.wait(TIMEOUT).unwrap());
         for ((name, _), (want, velocity)) in parts.iter().zip(want.iter().zip(&velocities)) {
@@ -214,7 +214,7 @@ fn a_gradient_that_is_not_finite_skips_the_update() {
                 let sgd = Sgd { lr: 1.0, momentum: 0.5, dampening: 0.5, ..Sgd::default() };
                 let guarded = Optimization { sgd, skip_non_finite: true, ..Optimization::default() };
                 let (values, norm, skipped) = update(&gpu, &grads, guarded.clone());
-                assert!(values.iter().all(|v| v.to_bits() == 0) && norm.is_nan() && skipped == 1, "{bad} at {at}");
+                assert!(values.iter().all(|v| v.to_bits() == 0) && !norm.is_finite() && skipped == 1, "{bad} at {at}");
                 // Without the guard the gradient's NaN is the caller's own.
                 let clipped = Optimization {
                     skip_non_finite: false,
@@ -260,7 +260,7 @@ fn steps(gpu: &Gpu, training: &mut Training, range: std::ops::Range<u64>) {
 
 fn checkpoint(gpu: &Gpu, training: &Training) -> State {
     let mut batch = gpu.batch();
-    let state = training.checkpoint(&mut batch).unwrap();
+    let mut state = training.checkpoint(&mut batch).unwrap();
     batch.submit().unwrap();
     state.wait(TIMEOUT).unwrap()
 }
@@ -303,7 +303,7 @@ fn a_state_that_does_not_fit_names_the_tensor_and_changes_nothing() {
             let (shape, values) = good.get(name).unwrap();
             state.insert(name, shape.clone(), values.iter().map(|v| v + 1.0).collect()).unwrap();
         }
-        state.set_note("updates", "0");
+        state.set_note("optimizer.updates", "0");
         if let Some((name, shape)) = add {
             state.insert(name, shape, vec![1.0; shape.iter().product()]).unwrap();
         }
@@ -318,7 +318,7 @@ fn a_state_that_does_not_fit_names_the_tensor_and_changes_nothing() {
         (rebuilt("", Some(("3.weight", &[1]))), "state: \"3.weight\" must have no such tensor, got one"),
         (
             rebuilt("", Some(("optimizer.momentum_buffer.2.bias", &[3]))),
-            "state: \"momentum_buffer.2.bias\" must have no such tensor, got one",
+            "state: \"optimizer.momentum_buffer.2.bias\" must have no such tensor, got one",
         ),
     ] {
         assert_eq!(training.resume(&state).unwrap_err().to_string(), message);
@@ -377,7 +377,7 @@ fn options_that_make_no_sense() {
         ),
         (
             Optimization { groups: vec![named("w"), named("w")], ..base.clone() },
-            "Optimizer::new: a name must be in one group, got \"w\" in two",
+            "Optimizer::new: a name must be in one group, once, got \"w\" twice",
         ),
         (
             Optimization { sgd: Sgd { lr: -1.0, ..Sgd::default() }, ..base.clone() },
@@ -423,4 +423,87 @@ fn a_step_is_one_submission_and_creates_no_buffer() {
         }
         before = now;
     }
+}
+
+#[test]
+fn a_deep_networks_first_layer_gets_its_gradient() {
+    let Some(gpu) = gpu() else { return };
+    let (n, sizes) = (6, [4, 5, 3]);
+    let network = Sequential::new().linear(sizes[0], sizes[1]).sigmoid().layer(Linear::new(5, 3).without_bias());
+    let model = Model::new(&gpu, &network, 1).unwrap();
+    let before = state_of(&gpu, &model);
+    let p = |name: &str| wide(before.get(name).unwrap().1);
+    let (x, index) = (random(1, n * 4, 2.0), labels(2, n, 3));
+    let pre = cpu::matmul(Layout::Nt, (&wide(&x), [n, 4]), (&p("0.weight"), [5, 4]), Some(&p("0.bias"))).unwrap();
+    let h = cpu::sigmoid(&pre);
+    let z = cpu::matmul(Layout::Nt, (&h, [n, 5]), (&p("2.weight"), [3, 5]), None).unwrap();
+    let dz = cpu::cross_entropy_backward(&z, &[n, 3], &index, &CrossEntropy::default(), None).unwrap().grad;
+    let dh = cpu::matmul(Layout::Nn, (&dz, [n, 3]), (&p("2.weight"), [3, 5]), None).unwrap();
+    let dpre = cpu::sigmoid_backward(&h, &dh).unwrap();
+    let grad = cpu::matmul(Layout::Tn, (&dpre, [n, 5]), (&wide(&x), [n, 4]), None).unwrap();
+    let sgd = Sgd { lr: 1.0, ..Sgd::default() };
+    let mut training =
+        Training::new(model, vec![Loss::cross_entropy()], Optimization { sgd, ..Default::default() }).unwrap();
+    let tx = Tensor::from_slice(&gpu, [n, 4], &x).unwrap();
+    let ty = Tensor::targets(&gpu, [n], &index, 3, -100).unwrap();
+    let _ = eval(&gpu, |b| Ok([training.step(b, &tx, &[(&ty).into()])?.losses[0].clone()]));
+    let want: Vec<f64> = p("0.weight").iter().zip(&grad).map(|(value, g)| value - g).collect();
+    close("0.weight", state_of(&gpu, training.model()).get("0.weight").unwrap().1, &want, 1e-6, 1e-7);
+}
+
+#[test]
+fn what_does_not_belong_together_is_refused() {
+    let Some(gpu) = gpu() else { return };
+    let deep = Model::new(&gpu, &Sequential::new().linear(2, 3).relu().linear(3, 1), 0).unwrap();
+    let flat = Model::new(&gpu, &Sequential::new().linear(2, 1), 0).unwrap();
+    let x = Tensor::from_slice(&gpu, [1, 2], &[0.5, 1.0]).unwrap();
+    let mut batch = gpu.batch();
+    let activations = flat.forward(&mut batch, &x).unwrap();
+    let grads = activations.outputs().to_vec();
+    let error = deep.backward(&mut batch, &activations, &grads).unwrap_err().to_string();
+    assert_eq!(error, "Model::backward: activations must have the layers of this model, got those of another");
+    let mut optimizer = Optimizer::new(flat.parameters(), Optimization::default()).unwrap();
+    assert!(matches!(optimizer.step(&mut batch, deep.parameters()), Err(Error::Shape { .. })));
+    assert!(matches!(optimizer.state(&mut batch, deep.parameters()), Err(Error::Shape { .. })));
+    assert!(matches!(optimizer.load(&State::default(), deep.parameters()), Err(Error::Shape { .. })));
+    let huge = Sequential::new().linear(usize::MAX, 2);
+    assert!(matches!(Model::new(&gpu, &huge, 0), Err(Error::Limit { .. })));
+    let bias = Sequential::new().layer(Linear::new(1, 1).without_bias().with_values(&[1.0], &[5.0]));
+    assert!(matches!(Model::new(&gpu, &bias, 0), Err(Error::Shape { .. })));
+    let head = Sequential::new().linear(2, 1);
+    let named = Model::with_heads(&gpu, &Sequential::new(), &[("optimizer", &head)], 0).unwrap();
+    let error = Training::new(named, vec![Loss::mse()], Optimization::default()).unwrap_err();
+    assert!(matches!(error, Error::Value { what: "a parameter's name", .. }), "{error}");
+}
+
+#[test]
+fn states_merge_under_prefixes_and_refuse_before_they_change() {
+    let state = |value: f32, note: &str| {
+        let mut state = State::default();
+        state.insert("w", [1], vec![value]).unwrap();
+        state.set_note("updates", note);
+        state
+    };
+    let mut all = State::default();
+    all.merge("g.", state(1.0, "7")).unwrap();
+    all.merge("d.", state(2.0, "0")).unwrap();
+    assert!(all.merge("d.", state(3.0, "9")).is_err() && all.insert("d.w", [2], vec![5.0, 6.0]).is_err());
+    assert!(all.insert("__metadata__", [1], vec![1.0]).is_err());
+    assert_eq!(all.split_off("d."), state(2.0, "0"));
+    assert_eq!(all.split_off("g."), state(1.0, "7"));
+    assert_eq!(all, State::default());
+}
+
+#[test]
+fn infinite_gradients_are_clipped_as_pytorch_clips_them() {
+    let Some(gpu) = gpu() else { return };
+    let sgd = Sgd { lr: 1.0, ..Sgd::default() };
+    let both =
+        Optimization { sgd: sgd.clone(), clip_value: Some(1.0), clip_norm: Some(1.0), ..Optimization::default() };
+    let (values, norm, _) = update(&gpu, &[f32::INFINITY, 1.0], both);
+    close("both", &values, &[-(0.5f64.sqrt()), -(0.5f64.sqrt())], 2e-6, 0.0);
+    close("norm", &[norm], &[2f64.sqrt()], 1e-6, 0.0);
+    let by_norm = Optimization { sgd, clip_norm: Some(1.0), ..Optimization::default() };
+    let (values, norm, _) = update(&gpu, &[f32::INFINITY, 1.0], by_norm);
+    assert!(values[0].is_nan() && values[1] == 0.0 && norm == f32::INFINITY, "{values:?}");
 }
