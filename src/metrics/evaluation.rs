@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernel::{Kernel, Variant, count, params, read, wgsl};
 use crate::ops::{CrossEntropyRequest, Targets};
-use crate::options::{CrossEntropy, Reduction, device_ignore_index};
+use crate::options::{Bce, BceWithLogits, CrossEntropy, Reduction, device_ignore_index};
 use crate::plan::{BLOCK, Cut};
 use crate::readback::Readback;
 use crate::recorder::Recorder;
@@ -41,6 +41,35 @@ pub(crate) const KERNEL: Kernel = Kernel {
     params: Params::FIELDS,
     constants: &["WORKGROUP"],
 };
+
+params! {
+    struct BinaryParams {
+        count: u32,
+        block: u32,
+        scores_base: u32,
+        targets_base: u32,
+        confusion_base: u32,
+        ranks_base: u32,
+        threshold: f32,
+    }
+}
+
+pub(crate) const BINARY: Kernel = Kernel {
+    label: "xent.binary_confusion",
+    source: wgsl!["lib/grid", "lib/numerics", "binary_confusion"],
+    bindings: &[read("scores", "f32"), read("targets", "f32"), count("confusion"), count("ranks")],
+    params: BinaryParams::FIELDS,
+    constants: &["WORKGROUP"],
+};
+
+/// What a binary classifier gives.
+#[derive(Clone, Copy, Debug)]
+pub enum BinaryOutputs<'a> {
+    /// Logits, as for [`Recorder::bce_with_logits`].
+    Logits(&'a Tensor<f32>),
+    /// Probabilities, as for [`Recorder::bce`].
+    Probabilities(&'a Tensor<f32>),
+}
 
 /// Counters of how a classifier does, which stay on the GPU while batch after batch goes by.
 ///
@@ -168,6 +197,55 @@ impl Evaluation {
             rec.dispatch(&KERNEL, variant, &params, &slots, len.div_ceil(BLOCK.into()))?;
         }
         rec.accumulate(&out.loss, &self.loss)
+    }
+
+    /// Counts the elements of a binary classifier's outputs; the evaluation is of 2 classes. The second class is what has a target above
+    /// 1/2, and what is taken for it a logit above 0, or a probability above 1/2.
+    ///
+    /// # Errors
+    /// [`Error::Value`] unless the evaluation is of 2 classes; those of [`Recorder::bce_with_logits`] or [`Recorder::bce`], of which
+    /// the log-loss is.
+    ///
+    /// # Cost
+    /// Two reads of both tensors.
+    pub fn record_binary(
+        &mut self,
+        rec: &mut Recorder<'_>,
+        outputs: BinaryOutputs<'_>,
+        targets: &Tensor<f32>,
+    ) -> Result<()> {
+        let op = "Evaluation::record_binary";
+        if self.classes != 2 {
+            let (expected, got) = ("2".to_owned(), self.classes.to_string());
+            return Err(Error::Value { op, what: "the number of classes", expected, got });
+        }
+        rec.own(op, "the counters", &self.confusion)?;
+        let reduction = Reduction::Sum;
+        let (scores, loss, threshold) = match outputs {
+            BinaryOutputs::Logits(x) => {
+                (x, rec.bce_with_logits(x, targets, &BceWithLogits { reduction, ..Default::default() })?, 0.0)
+            }
+            BinaryOutputs::Probabilities(p) => (p, rec.bce(p, targets, &Bce { reduction, ..Default::default() })?, 0.5),
+        };
+        let cut = Cut { op, rows: scores.count(), row_bytes: &[4], granule: BLOCK, groups_per_granule: 1 };
+        for range in cut.ranges(rec.gpu().caps())? {
+            let (first, len) = (u64::from(range.start), u64::from(range.end - range.start));
+            let (score, target) = (rec.window(scores, first, len), rec.window(targets, first, len));
+            let (confusion, ranks) = (rec.whole(&self.confusion), rec.whole(&self.ranks));
+            let params = BinaryParams {
+                count: range.end - range.start,
+                block: BLOCK,
+                scores_base: score.base,
+                targets_base: target.base,
+                confusion_base: confusion.base,
+                ranks_base: ranks.base,
+                threshold,
+            };
+            let slots = [Some(&score), Some(&target), Some(&confusion), Some(&ranks)];
+            let variant = Variant::new(&[rec.gpu().caps().workgroup_size()]);
+            rec.dispatch(&BINARY, variant, &params, &slots, len.div_ceil(BLOCK.into()))?;
+        }
+        rec.accumulate(&loss, &self.loss)
     }
 
     /// Copies the counters, as they are at this point of the recording, to where the host can read them.

@@ -6,6 +6,6 @@ mod ranking;
 
 pub use confusion::{Average, Confusion};
 #[cfg(test)]
-pub(crate) use evaluation::KERNEL;
-pub use evaluation::{Evaluation, EvaluationReadback, Scores};
+pub(crate) use evaluation::{BINARY, KERNEL};
+pub use evaluation::{BinaryOutputs, Evaluation, EvaluationReadback, Scores};
 pub use ranking::{RocPoint, average_precision, roc_auc, roc_curve};

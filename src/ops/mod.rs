@@ -135,6 +135,7 @@ pub(crate) const KERNELS: &[&Kernel] = &[
     &broadcast::EXPAND,
     &broadcast::SUM,
     &column_sum::KERNEL,
+    &crate::metrics::BINARY,
     &crate::metrics::KERNEL,
     &cross_entropy::KERNEL,
     &gradient::ACCUMULATE,

@@ -2,8 +2,8 @@
 
 use crate::common::*;
 use xent::data::{Feed, Table, batches, shuffled};
-use xent::metrics::{Average, Confusion, Evaluation, average_precision, roc_auc, roc_curve};
-use xent::{Error, State, Tensor};
+use xent::metrics::{Average, BinaryOutputs, Confusion, Evaluation, average_precision, roc_auc, roc_curve};
+use xent::{Error, State, Tensor, cpu};
 
 #[track_caller]
 fn near(got: f64, want: f64) {
@@ -202,6 +202,46 @@ fn rows_without_a_softmax_are_mistakes() {
     assert_eq!((confusion.accuracy(), confusion.recall(Average::Binary(0))), (0.25, 0.0));
     assert!(scores.log_loss().is_nan());
     assert!(matches!(Evaluation::new(&gpu, 1 << 20), Err(Error::Limit { .. })));
+}
+
+#[test]
+fn binary_outputs_are_counted_on_the_gpu() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu).into_iter().chain(tiny(&gpu)) {
+        let n = 5000;
+        let mut logits = random(1, n, 2.0);
+        logits[7] = 0.0;
+        let probabilities: Vec<f32> = logits.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect();
+        let targets: Vec<f32> = labels(2, n, 2).iter().map(|&label| label as f32).collect();
+        let [x, p, y] = [&logits, &probabilities, &targets].map(|v| Tensor::from_slice(&gpu, [n, 1], v).unwrap());
+        let classes = |values: &[f32], threshold: f32| -> Vec<usize> {
+            values.iter().map(|&value| usize::from(value > threshold)).collect()
+        };
+        let want = Confusion::of(2, &classes(&targets, 0.5), &classes(&logits, 0.0)).unwrap();
+        for outputs in [BinaryOutputs::Logits(&x), BinaryOutputs::Probabilities(&p)] {
+            let mut evaluation = Evaluation::new(&gpu, 2).unwrap();
+            let mut batch = gpu.batch();
+            evaluation.record_binary(&mut batch, outputs, &y).unwrap();
+            let mut ticket = evaluation.read(&mut batch).unwrap();
+            batch.submit().unwrap();
+            let scores = ticket.wait(TIMEOUT).unwrap();
+            assert_eq!(*scores.confusion(), want);
+            assert_eq!((scores.counted(), scores.top_k_accuracy(1)), (n as u64, want.accuracy()));
+            let loss = cpu::bce_with_logits(&logits, &[n], &targets, &Default::default()).unwrap()[0];
+            assert!((scores.log_loss() - loss).abs() < 1e-6 * loss, "{} {loss}", scores.log_loss());
+        }
+        let nan = Tensor::from_slice(&gpu, [3], &[f32::NAN, 1.0, 1.0]).unwrap();
+        let y = Tensor::from_slice(&gpu, [3], &[1.0, 0.0, f32::NAN]).unwrap();
+        let mut evaluation = Evaluation::new(&gpu, 2).unwrap();
+        let mut batch = gpu.batch();
+        evaluation.record_binary(&mut batch, BinaryOutputs::Logits(&nan), &y).unwrap();
+        let mut ticket = evaluation.read(&mut batch).unwrap();
+        batch.submit().unwrap();
+        let scores = ticket.wait(TIMEOUT).unwrap();
+        assert_eq!((scores.counted(), scores.confusion().unclassified(), scores.confusion().count(0, 1)), (2, 1, 1));
+        let mut three = Evaluation::new(&gpu, 3).unwrap();
+        assert!(three.record_binary(&mut gpu.batch(), BinaryOutputs::Logits(&nan), &y).is_err());
+    }
 }
 
 #[test]

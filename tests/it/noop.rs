@@ -1,6 +1,6 @@
 //! Every operation recorded and validated on wgpu's `noop` backend, which needs no driver at all.
 
-use xent::metrics::Evaluation;
+use xent::metrics::{BinaryOutputs, Evaluation};
 use xent::nn::{Loss, Model, Sequential, Training};
 use xent::wgpu;
 use xent::{
@@ -43,6 +43,7 @@ fn record_everything(gpu: &Gpu, batch: &mut Batch) -> Result<()> {
         batch.cross_entropy_with(&x, &q, &ce, request)?;
     }
     Evaluation::new(gpu, 20)?.record(batch, &x, &y)?;
+    Evaluation::new(gpu, 2)?.record_binary(batch, BinaryOutputs::Probabilities(&p), &p)?;
     let (column, row) = (x.reshape([12_000, 1])?.rows(0..30)?, x.reshape([12_000])?.rows(0..40)?);
     batch.mse_backward(&column, &row, &Mse::default(), None)?;
     let log_probs = batch.log_softmax(&x, 1)?;
