@@ -507,3 +507,41 @@ fn infinite_gradients_are_clipped_as_pytorch_clips_them() {
     let (values, norm, _) = update(&gpu, &[f32::INFINITY, 1.0], by_norm);
     assert!(values[0].is_nan() && values[1] == 0.0 && norm == f32::INFINITY, "{values:?}");
 }
+
+#[test]
+fn accumulated_and_scaled_steps_are_one_step_on_all_rows() {
+    let Some(gpu) = gpu() else { return };
+    let (x, index) = (random(1, 24, 2.0), labels(2, 8, 2));
+    let tx = Tensor::from_slice(&gpu, [8, 3], &x).unwrap();
+    let ty = Tensor::targets(&gpu, [8], &index, 2, -100).unwrap();
+    let train = |options: Optimization, parts: usize, rescale: Option<f64>| {
+        let sgd = Sgd { lr: 0.5, ..Sgd::default() };
+        let model = Model::new(&gpu, &Sequential::new().linear(3, 2), 1).unwrap();
+        let losses = vec![Loss::cross_entropy().weighted(0.75)];
+        let mut training = Training::new(model, losses, Optimization { sgd, ..options }).unwrap();
+        if let Some(scale) = rescale {
+            training.set_loss_scale(scale).unwrap();
+        }
+        let rows = 8 / parts;
+        for part in 0..parts {
+            let range = part * rows..(part + 1) * rows;
+            let (x, y) = (tx.rows(range.clone()).unwrap(), ty.rows(range).unwrap());
+            let mut batch = gpu.batch();
+            training.step(&mut batch, &x, &[(&y).into()]).unwrap();
+            batch.submit().unwrap();
+        }
+        assert_eq!(training.optimizer().updates(), 1);
+        state_of(&gpu, training.model())
+    };
+    let plain = train(Optimization::default(), 1, None);
+    for (what, state) in [
+        ("accumulated", train(Optimization { accumulate: 4, ..Default::default() }, 4, None)),
+        ("scaled", train(Optimization { loss_scale: 256.0, ..Default::default() }, 1, None)),
+        ("both", train(Optimization { accumulate: 2, loss_scale: 0.25, ..Default::default() }, 2, None)),
+        ("scaled later", train(Optimization { loss_scale: 1e30, ..Default::default() }, 1, Some(64.0))),
+    ] {
+        for name in plain.names() {
+            close(what, state.get(name).unwrap().1, &wide(plain.get(name).unwrap().1), 1e-6, 1e-7);
+        }
+    }
+}
