@@ -9,7 +9,6 @@ struct Params {
     block: u32,
     grads_base: u32,
     partials_base: u32,
-    sign: f32,
     inverse_loss_scale: f32,
     clip_value: f32,
 }

@@ -15,8 +15,6 @@ struct Params {
     grads_base: u32,
     factor_base: u32,
     velocity_base: u32,
-    // 1: the velocity starts as the gradient.
-    first_step: u32,
     lr: f32,
     momentum: f32,
     // 1 - dampening
@@ -35,7 +33,7 @@ override MOMENTUM: u32;
 // 1: gradients are multiplied with the factor.
 override FACTOR: u32;
 
-// The bits of a velocity that does not exist yet: a NaN that no arithmetic gives.
+// The bits of a velocity that does not exist yet: a NaN that is never written here.
 const UNSTARTED: u32 = 0xffffffffu;
 
 struct Step {
@@ -44,7 +42,7 @@ struct Step {
 }
 
 fn step_of(value: vec4<f32>, grad: vec4<f32>, velocity: vec4<f32>, factor: f32) -> Step {
-    var g = settled(grad);
+    var g = params.sign * settled(grad);
     if (FACTOR == 1u) {
         g *= factor;
     }
@@ -54,11 +52,8 @@ fn step_of(value: vec4<f32>, grad: vec4<f32>, velocity: vec4<f32>, factor: f32) 
     var v = velocity;
     var direction = g;
     if (MOMENTUM != 0u) {
-        v = g;
-        if (params.first_step == 0u) {
-            let unstarted = bitcast<vec4<u32>>(velocity) == vec4<u32>(UNSTARTED);
-            v = select(params.momentum * velocity + params.intake * g, g, unstarted);
-        }
+        let unstarted = bitcast<vec4<u32>>(velocity) == vec4<u32>(UNSTARTED);
+        v = select(params.momentum * velocity + params.intake * g, g, unstarted);
         // A NaN that was handed on must not look like it.
         v = select(v, vec4<f32>(nan()), bitcast<vec4<u32>>(v) == vec4<u32>(UNSTARTED));
         direction = v;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::ops::{ClipFactor, Gradient, SgdStep};
+use crate::ops::{ClipFactor, Gradient, SgdStep, unstarted};
 use crate::options::{Sgd, narrow};
 use crate::parameters::Parameters;
 use crate::recorder::Recorder;
@@ -150,16 +150,13 @@ pub struct Optimizer {
     /// The parameters that it was made for.
     parameters: Vec<(String, Shape)>,
     runs: Vec<Run>,
-    /// With momentum; it holds `UNSTARTED` until its first update.
+    /// With momentum.
     velocity: Option<Tensor<f32>>,
     /// The sum of the gradients of passes that are not updated with yet.
     total: Option<Tensor<f32>>,
     passes: u32,
     updates: u64,
 }
-
-/// The bits of a velocity that does not exist yet: a NaN that no arithmetic gives.
-const UNSTARTED: u32 = 0xffff_ffff;
 
 impl Optimizer {
     /// An optimiser that has not updated anything yet.
@@ -171,10 +168,9 @@ impl Optimizer {
         validate(&options)?;
         let runs = runs(parameters, &options)?;
         let flat = parameters.values();
-        let unstarted = vec![f32::from_bits(UNSTARTED); flat.len()];
         let velocity = match options.sgd.momentum == 0.0 {
             true => None,
-            false => Some(Tensor::from_slice(flat.gpu(), flat.shape().clone(), &unstarted)?),
+            false => Some(unstarted(flat.gpu(), flat.shape().clone())?),
         };
         let total = match options.accumulate {
             1 => None,
@@ -245,7 +241,7 @@ impl Optimizer {
             rec.sgd_step(&SgdStep {
                 values: &part(values),
                 grads: &part(grads),
-                state: velocity.as_ref().map(|velocity| (velocity, false)),
+                velocity: velocity.as_ref(),
                 options: &Sgd { lr: sgd.lr * rate, ..sgd.clone() },
                 gradient,
                 factor: clip.as_ref().map(|clip| &clip.factor),
@@ -286,8 +282,8 @@ impl Optimizer {
     /// [`Error::State`] with the tensor that is missing, of another shape, or superfluous, or without the note `updates`.
     pub fn load(&mut self, state: &State, parameters: &Parameters) -> Result<()> {
         let velocities = self.velocities(parameters)?;
-        state.expect_only(velocities.iter().map(|(name, _)| name.as_str()))?;
-        let loaded = velocities.iter().map(|(name, velocity)| state.expect(name, velocity.shape()));
+        state.require_only(velocities.iter().map(|(name, _)| name.as_str()))?;
+        let loaded = velocities.iter().map(|(name, velocity)| state.require(name, velocity.shape()));
         let loaded = loaded.collect::<Result<Vec<_>>>()?;
         let note = state.note(UPDATES).unwrap_or("none");
         let updates = note.parse().map_err(|_| Error::State {

@@ -168,7 +168,9 @@ impl<'e> Recorder<'e> {
     pub(crate) fn copy(&mut self, from: &Tensor<f32>, to: &Tensor<f32>) -> Result<()> {
         let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
         let bytes = from.len() as u64 * ELEMENT_BYTES;
-        encoder.copy_buffer_to_buffer(from.buffer(), from.offset(), to.buffer(), to.offset(), bytes);
+        if bytes > 0 {
+            encoder.copy_buffer_to_buffer(from.buffer(), from.offset(), to.buffer(), to.offset(), bytes);
+        }
         self.held.extend([from.storage().clone(), to.storage().clone()]);
         Ok(())
     }

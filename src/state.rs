@@ -102,7 +102,7 @@ impl State {
     ///
     /// # Errors
     /// [`Error::State`] if it is missing or of another shape.
-    pub fn expect(&self, name: &str, shape: &Shape) -> Result<&[f32]> {
+    pub fn require(&self, name: &str, shape: &Shape) -> Result<&[f32]> {
         match self.tensors.get(name) {
             Some((found, values)) if found == shape => Ok(values),
             Some((found, _)) => Err(fail(name, &format!("shape {shape}"), format!("shape {found}"))),
@@ -114,7 +114,7 @@ impl State {
     ///
     /// # Errors
     /// [`Error::State`] with the first that is not among them.
-    pub fn expect_only<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
+    pub fn require_only<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
         let known: std::collections::HashSet<&str> = names.into_iter().collect();
         match self.names().find(|name| !known.contains(name)) {
             Some(name) => Err(fail(name, "no such tensor", "one".to_owned())),
@@ -286,13 +286,13 @@ impl Parameters {
         self.check(state)?;
         self.names().try_for_each(|name| {
             let value = self.value(name)?;
-            value.write(state.expect(name, value.shape())?)
+            value.write(state.require(name, value.shape())?)
         })
     }
 
     /// Checks that a state has these parameters and no others.
     pub(crate) fn check(&self, state: &State) -> Result<()> {
-        state.expect_only(self.names())?;
-        self.names().try_for_each(|name| state.expect(name, self.value(name)?.shape()).map(|_| ()))
+        state.require_only(self.names())?;
+        self.names().try_for_each(|name| state.require(name, self.value(name)?.shape()).map(|_| ()))
     }
 }

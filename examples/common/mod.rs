@@ -218,22 +218,7 @@ pub(crate) fn chart(path: &Path, title: &str, [x, y]: [&str; 2], lines: &[Line<'
         chart.configure_series_labels().border_style(BLACK).background_style(WHITE).draw()?;
         root.present()?;
     }
-    write_whole(path, svg.as_bytes())?;
+    std::fs::write(path, svg).with_context(|| format!("{}", path.display()))?;
     println!("wrote {}", path.display());
     Ok(())
-}
-
-/// Writes to a temporary file beside `path` and renames it, so that there is never half a file.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let write = || -> std::io::Result<()> {
-        let mut builder = tempfile::Builder::new();
-        // A temporary file is private by default; what it becomes is an ordinary file.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.tempfile_in(path.parent().unwrap_or(Path::new(".")))?;
-        std::io::Write::write_all(&mut file, bytes)?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("{}", path.display()))
 }

@@ -1,7 +1,7 @@
 // A gradient as an update takes it: without the loss's scale, and clipped by value.
 
 fn settled(grad: vec4<f32>) -> vec4<f32> {
-    let g = params.sign * params.inverse_loss_scale * grad;
+    let g = params.inverse_loss_scale * grad;
     let limit = vec4<f32>(params.clip_value);
     let clipped = select(select(g, -limit, g < -limit), limit, g > limit);
     // What comparisons make of NaN differs from driver to driver.

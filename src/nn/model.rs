@@ -139,9 +139,9 @@ impl Model {
             let Some(grad) = self.pull(rec, head, values, grad, needed)? else { continue };
             match &total {
                 // A head without layers gives back the caller's gradient, which is not to be changed.
-                None if self.heads.len() > 1 && !has_parameters(head) => {
-                    let copy = Tensor::zeros(rec.gpu(), grad.shape().clone())?;
-                    rec.accumulate(&grad, &copy)?;
+                None if self.heads.len() > 1 && head.is_empty() => {
+                    let copy = rec.output(op, grad.shape().clone())?;
+                    rec.copy(&grad, &copy)?;
                     total = Some(copy);
                 }
                 None => total = Some(grad),

@@ -30,7 +30,6 @@ params! {
         block: u32,
         grads_base: u32,
         partials_base: u32,
-        sign: f32,
         inverse_loss_scale: f32,
         clip_value: f32,
     }
@@ -158,7 +157,6 @@ impl Recorder<'_> {
                 block: BLOCK,
                 grads_base: from.base,
                 partials_base: to.base,
-                sign: 1.0,
                 inverse_loss_scale: gradient.inverse_loss_scale(),
                 clip_value: gradient.clip_value(),
             };

@@ -26,7 +26,7 @@ mod targets;
 pub use cross_entropy::{CrossEntropyRequest, CrossEntropyResult};
 pub(crate) use gradient::{ClipFactor, Gradient};
 pub use sgd::Momentum;
-pub(crate) use sgd::SgdStep;
+pub(crate) use sgd::{SgdStep, unstarted};
 pub use statistics::Statistics;
 pub use targets::Targets;
 

@@ -20,7 +20,6 @@ params! {
         grads_base: u32,
         factor_base: u32,
         velocity_base: u32,
-        first_step: u32,
         lr: f32,
         momentum: f32,
         intake: f32,
@@ -44,22 +43,27 @@ pub(super) const KERNEL: Kernel = Kernel {
 #[derive(Debug)]
 pub struct Momentum {
     velocity: Tensor<f32>,
-    started: bool,
+}
+
+/// A velocity that does not exist yet: its bits are a NaN that the kernel never writes.
+pub(crate) fn unstarted(gpu: &Gpu, shape: Shape) -> Result<Tensor<f32>> {
+    let bits = vec![f32::from_bits(u32::MAX); shape.checked_len().unwrap_or(0)];
+    Tensor::from_slice(gpu, shape, &bits)
 }
 
 impl Momentum {
-    /// A velocity that starts as the first gradient, as PyTorch's does.
+    /// A velocity that starts as the first gradient, as PyTorch's does; NaN until then.
     ///
     /// # Errors
-    /// Those of [`Tensor::zeros`].
+    /// Those of [`Tensor::from_slice`].
     pub fn new(gpu: &Gpu, shape: impl Into<Shape>) -> Result<Self> {
-        Ok(Self { velocity: Tensor::zeros(gpu, shape)?, started: false })
+        Ok(Self { velocity: unstarted(gpu, shape.into())? })
     }
 
     /// A velocity that exists already, to resume a training.
     #[must_use]
     pub fn resume(velocity: Tensor<f32>) -> Self {
-        Self { velocity, started: true }
+        Self { velocity }
     }
 
     /// The velocity.
@@ -74,8 +78,8 @@ impl Momentum {
 pub(crate) struct SgdStep<'a> {
     pub(crate) values: &'a Tensor<f32>,
     pub(crate) grads: &'a Tensor<f32>,
-    /// With momentum: the velocity, and whether this is its first step.
-    pub(crate) state: Option<(&'a Tensor<f32>, bool)>,
+    /// With momentum; a new one is [`unstarted`].
+    pub(crate) velocity: Option<&'a Tensor<f32>>,
     pub(crate) options: &'a Sgd,
     pub(crate) gradient: Gradient,
     /// A scalar that gradients are multiplied with: that of [`Recorder::clip_factor`].
@@ -93,8 +97,8 @@ impl Recorder<'_> {
     /// value -= lr * (g + momentum * v with Nesterov's, v with momentum, else g)
     /// ```
     ///
-    /// `momentum` is needed when `options.momentum` is not 0, and not touched otherwise. The first step recorded with a new
-    /// [`Momentum`] starts its velocity, whether or not the recording is ever submitted.
+    /// `momentum` is needed when `options.momentum` is not 0, and not touched otherwise. The first step with a new [`Momentum`] starts
+    /// its velocity.
     ///
     /// # Errors
     /// [`Error::Value`] as [`Sgd::validate`], or without the momentum that the options ask for; shapes that differ;
@@ -147,19 +151,15 @@ impl Recorder<'_> {
             }
             None => {}
         }
-        let state = momentum.as_deref().map(|momentum| (&momentum.velocity, !momentum.started));
-        self.sgd_step(&SgdStep { values, grads, state, options, gradient: Gradient::AS_IT_IS, factor: None })?;
-        if let Some(momentum) = momentum {
-            momentum.started = true;
-        }
-        Ok(())
+        let velocity = momentum.as_deref().map(|momentum| &momentum.velocity);
+        self.sgd_step(&SgdStep { values, grads, velocity, options, gradient: Gradient::AS_IT_IS, factor: None })
     }
 
     /// Records a step whose tensors fit each other.
     pub(crate) fn sgd_step(&mut self, step: &SgdStep<'_>) -> Result<()> {
-        let SgdStep { values, grads, state, options, gradient, factor } = step;
+        let SgdStep { values, grads, velocity, options, gradient, factor } = step;
         let op = "sgd";
-        let kind = match (state, options.nesterov) {
+        let kind = match (velocity, options.nesterov) {
             (None, _) => 0,
             (Some(_), false) => 1,
             (Some(_), true) => 2,
@@ -168,7 +168,7 @@ impl Recorder<'_> {
             let (first, len) = (range.start.into(), u64::from(range.end - range.start));
             let value = self.window(values, first, len);
             let grad = self.window(grads, first, len);
-            let velocity = state.map(|(velocity, _)| self.window(velocity, first, len));
+            let velocity = velocity.map(|velocity| self.window(velocity, first, len));
             let factor = factor.map(|factor| self.whole(factor));
             let params = Params {
                 count: range.end - range.start,
@@ -177,7 +177,6 @@ impl Recorder<'_> {
                 grads_base: grad.base,
                 factor_base: factor.as_ref().map_or(0, |w| w.base),
                 velocity_base: velocity.as_ref().map_or(0, |w| w.base),
-                first_step: u32::from(state.is_some_and(|(_, first_step)| first_step)),
                 lr: narrow(options.lr),
                 momentum: narrow(options.momentum),
                 intake: narrow(1.0 - options.dampening),

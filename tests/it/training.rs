@@ -545,3 +545,23 @@ fn accumulated_and_scaled_steps_are_one_step_on_all_rows() {
         }
     }
 }
+
+#[test]
+fn heads_without_layers_leave_the_callers_gradients_alone() {
+    let Some(gpu) = gpu() else { return };
+    let bare = Sequential::new();
+    let model = Model::with_heads(&gpu, &Sequential::new().linear(2, 3), &[("a", &bare), ("b", &bare)], 1).unwrap();
+    let (x, [a, b]) = (random(1, 8, 1.0), [random(2, 12, 1.0), random(3, 12, 1.0)]);
+    let tx = Tensor::from_slice(&gpu, [4, 2], &x).unwrap();
+    let grads = [&a, &b].map(|grad| Tensor::from_slice(&gpu, [4, 3], grad).unwrap());
+    let [weight, after_a, after_b] = eval(&gpu, |batch| {
+        let activations = model.forward(batch, &tx)?;
+        model.backward(batch, &activations, &grads)?;
+        Ok([model.parameters().grad("trunk.0.weight")?, grads[0].clone(), grads[1].clone()])
+    });
+    let sum: Vec<f64> = a.iter().zip(&b).map(|(a, b)| f64::from(a + b)).collect();
+    let want = cpu::matmul(Layout::Tn, (&sum, [4, 3]), (&wide(&x), [4, 2]), None).unwrap();
+    close("weight", &weight, &want, 1e-6, 1e-6);
+    same_bits("a", &after_a, &a);
+    same_bits("b", &after_b, &b);
+}
