@@ -8,23 +8,24 @@ struct Params {
     total_base: u32,
 }
 
+fn accumulate_quad(i: u32, n: u32) {
+    let sum = load_quad_total(params.total_base + i, 1u, n, 0.0) + load_quad_values(params.values_base + i, 1u, n, 0.0);
+    store_quad_total(params.total_base + i, 1u, n, sum);
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let start = min(group_index(group, groups) * params.block, params.count);
-    let end = min(start + params.block, params.count);
-    for (var i = start + thread * 4u; i < end; i += WORKGROUP * 4u) {
-        let source = params.values_base + i;
-        let sum = params.total_base + i;
-        if (i + 4u <= end) {
-            store4_total(sum, load4_total(sum) + load4_values(source));
-        } else {
-            for (var k = 0u; k < end - i; k++) {
-                store_total(sum + k, load_total(sum + k) + load_values(source + k));
-            }
+    let part = part_of(group_index(group, groups), thread);
+    for (var i = part.turns; i < part.turns_end; i += TURN) {
+        for (var q = 0u; q < QUADS; q++) { // unrolled
+            accumulate_quad(i + q * STRIDE, 4u);
         }
+    }
+    for (var i = part.rest; i < part.end; i += STRIDE) {
+        accumulate_quad(i, part.end - i);
     }
 }

@@ -40,7 +40,7 @@ fn element_loss(x: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32> {
 
 fn bce_with_logits_grad(x: f32, y: f32, i: u32) -> f32 {
     // (v y + 1 - y) sigmoid(x) - v y cancels where a confident x is right; with exp(-|x|) each term keeps its digits.
-    let e = exp_f32(-abs(x));
+    let e = exp_minus_abs(x);
     let positive = element_pos_weight(i) * y;
     let negative = 1.0 - y;
     let slope = select(negative * e - positive, negative - positive * e, x >= 0.0);

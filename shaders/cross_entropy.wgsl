@@ -20,6 +20,8 @@ override TARGETS: u32;
 // 1: write the statistics.
 override STATISTICS: u32;
 
+const HOLD_EXP: bool = true;
+
 var<workgroup> shared_terms: array<vec2<f32>, WORKGROUP>;
 
 // A product in which a coefficient of 0 wins over an infinite value. (Rows with NaN are set apart.)
@@ -27,10 +29,11 @@ fn weighted(coefficient: f32, value: f32) -> f32 {
     return select(coefficient * value, 0.0, coefficient == 0.0);
 }
 
-// The coefficients of classes c .. c + 4, 0 past the last. `weight` is the target's, and `at` where a row's probabilities begin.
-fn coefficients(c: u32, t: u32, weight: f32, at: u32) -> vec4<f32> {
+// The coefficients of as many classes, from c on, as there is room for, and 0 for the others. `weight` is the target's, and `at`
+// where a row's probabilities begin.
+fn coefficients(c: u32, room: u32, t: u32, weight: f32, at: u32) -> vec4<f32> {
     var a = vec4<f32>();
-    for (var k = 0u; k < min(4u, params.classes - c); k++) {
+    for (var k = 0u; k < min(4u, room); k++) {
         let class_index = c + k;
         if (TARGETS == 2u) {
             let q = load_probabilities(at + class_index * params.inner);
@@ -46,13 +49,16 @@ fn coefficients(c: u32, t: u32, weight: f32, at: u32) -> vec4<f32> {
 }
 
 // The sums of a_c and of a_c (z_c - m) over a row, the same for all its threads. Every thread of the workgroup takes part.
-fn row_terms(row: Row, thread: u32, classes: u32, m: f32, t: u32, weight: f32, at: u32) -> vec2<f32> {
+fn row_terms(row: Row, thread: u32, m: f32, t: u32, weight: f32, at: u32) -> vec2<f32> {
     var terms = vec2<f32>();
-    for (var c = row.lane * 4u; c < classes; c += LANES * 4u) {
-        let a = coefficients(c, t, weight, at);
-        let d = gap4(logits_quad(row.start, c, classes, params.inner), m);
-        let product = vec4<f32>(weighted(a.x, d.x), weighted(a.y, d.y), weighted(a.z, d.z), weighted(a.w, d.w));
-        terms += vec2<f32>((a.x + a.y) + (a.z + a.w), (product.x + product.y) + (product.z + product.w));
+    for (var i = 0u; i < row.blocks; i++) {
+        for (var j = 0u; j < 4u; j++) {
+            let c = quad_start(row, i, j);
+            let a = coefficients(c, room_at(false, c), t, weight, at);
+            let d = gap4(logits_quad(row, i, j, false), m);
+            let product = vec4<f32>(weighted(a.x, d.x), weighted(a.y, d.y), weighted(a.z, d.z), weighted(a.w, d.w));
+            terms += vec2<f32>((a.x + a.y) + (a.z + a.w), (product.x + product.y) + (product.z + product.w));
+        }
     }
     if (LANES == 1u) {
         return terms;
@@ -68,72 +74,93 @@ fn row_terms(row: Row, thread: u32, classes: u32, m: f32, t: u32, weight: f32, a
     return shared_terms[thread - row.lane];
 }
 
+// What the gradient of a row needs: of exp(z_c - m) a share, from which scale times the coefficient goes off.
+struct RowGrad {
+    max: f32,
+    share: f32,
+    scale: f32,
+    t: u32,
+    weight: f32,
+    probabilities_start: u32,
+    poison: bool,
+    ignored: bool,
+}
+
+fn grad_block(row: Row, i: u32, inside: bool, grad: RowGrad) {
+    var e = again(row, i, inside, grad.max);
+    for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
+        let c = quad_start(row, i, j);
+        let room = room_at(inside, c);
+        var g = grad.share * e[j];
+        if (TARGETS != 0u) {
+            g -= grad.scale * coefficients(c, room, grad.t, grad.weight, grad.probabilities_start);
+        }
+        if (LOGITS == 2u) {
+            g *= slope4(logits_quad(row, i, j, inside));
+        }
+        g = select(g, vec4<f32>(nan()), grad.poison);
+        g = select(g, vec4<f32>(0.0), grad.ignored);
+        store_quad_grad(params.grad_base + row.start + c * params.inner, params.inner, room, g);
+    }
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    var row = row_of(group_index(group, groups), thread, params.classes, params.inner);
-    let inside = row.index < params.rows;
-    let grad_start = params.grad_base + row.start;
+    let row = row_of(group_index(group, groups), thread);
     let probabilities_start = params.targets_base + row.start;
-    row.start += params.input_base;
-    // Surplus rows take part in the barriers with no elements.
-    let classes = select(0u, params.classes, inside);
 
-    var row_weight = 0.0;
-    var ignored = false;
-    var valid = inside;
+    let row_weight = position_weight(row.index);
+    var ignored = is_zero(row_weight);
+    var valid = true;
     var t = 0u;
     var weight = 0.0;
     var target_logit = 0.0;
-    if (inside) {
-        row_weight = position_weight(row.index);
-        ignored = is_zero(row_weight);
-    }
-    if (TARGETS != 2u && inside) {
+    if (TARGETS != 2u) {
         let target_class = load_targets(params.targets_base + row.index);
         ignored |= target_class == params.ignore_index;
-        valid = target_class >= 0 && u32(target_class) < classes;
+        valid = target_class >= 0 && u32(target_class) < classes();
         if (valid) {
             t = u32(target_class);
             weight = class_weight(t);
             // Before the gradient may overwrite it: the barriers of `row_stats` lie between.
-            target_logit = one_logit(row.start + t * params.inner);
+            target_logit = one_logit(row, t);
         }
     }
 
-    let stats = row_stats(row, thread, classes, params.inner);
+    let stats = row_stats(row, thread);
     let log_total = log_sum(stats);
     let log_sum_exp = scaled4(vec4<f32>(stats.max)).x + log_total;
     let target_gap = gap(target_logit, stats.max);
     var terms = vec2<f32>(weight, weighted(weight, target_gap));
     if (TARGETS != 0u) {
-        terms = row_terms(row, thread, classes, stats.max, t, weight, probabilities_start);
+        terms = row_terms(row, thread, stats.max, t, weight, probabilities_start);
     }
     let undefined = no_softmax(stats);
     // Probabilities of no classes cost nothing; an index of no classes is not valid.
-    let poison = !ignored && (!valid || (classes > 0u && undefined));
-    if (inside && row.lane == 0u) {
+    let poison = !ignored && (!valid || (classes() > 0u && undefined));
+    if (!row.surplus && row.lane == 0u) {
         let normaliser = weighted(params.z_loss * log_sum_exp, log_sum_exp);
         let loss = row_weight * (weighted(terms.x, log_total) - terms.y + select(normaliser, 0.0, undefined));
         store_losses(params.losses_base + row.index, select(select(loss, nan(), poison), 0.0, ignored));
     }
     if (STATISTICS == 1u) {
-        let s = class_statistics(row, thread, classes, stats, probabilities_start);
+        let s = class_statistics(row, thread, stats, probabilities_start);
         var statistics_class = t;
         var log_prob = target_gap - log_total;
         if (TARGETS == 2u) {
             statistics_class = s.likely;
             log_prob = nan();
             if (s.likely != NONE) {
-                log_prob = gap(one_logit(row.start + s.likely * params.inner), stats.max) - log_total;
+                log_prob = gap(one_logit(row, s.likely), stats.max) - log_total;
             }
             // Every thread has read it before any writes the gradient over it.
             workgroupBarrier();
         }
-        if (inside && row.lane == 0u) {
+        if (!row.surplus && row.lane == 0u) {
             let at = params.statistics_base + 5u * row.index;
             store_statistics(at, bitcast<u32>(select(log_sum_exp, nan(), undefined)));
             store_statistics(at + 1u, bitcast<u32>(select(select(log_prob, nan(), undefined || !valid), 0.0, ignored)));
@@ -143,7 +170,7 @@ fn main(
             store_statistics(at + 4u, select(select(1u, 2u, right), 0u, ignored || !valid));
         }
     }
-    if (GRAD == 0u || !inside) {
+    if (GRAD == 0u || row.surplus) {
         return;
     }
 
@@ -153,28 +180,20 @@ fn main(
     // p - 1 cancels where p is near 1; the sum over the other classes does not.
     let certain = stats.ties == 1.0 && target_logit == stats.max;
     let p = exp_nonpositive(target_gap) / total;
-    let target_grad = scale * (weight * select(p - 1.0, -(stats.rest / total), certain) + pull * p);
-    for (var c = row.lane * 4u; c < classes; c += LANES * 4u) {
-        let x = logits_quad(row.start, c, classes, params.inner);
-        let at = vec4<u32>(c, c + 1u, c + 2u, c + 3u);
-        let probability = exp4_nonpositive(gap4(x, stats.max)) / total;
-        var g = (terms.x + pull) * probability * scale;
-        if (TARGETS == 0u) {
-            g = select(g, vec4<f32>(target_grad), at == vec4<u32>(t));
-        } else {
-            g = scale * ((terms.x + pull) * probability - coefficients(c, t, weight, probabilities_start));
-        }
-        if (LOGITS != 0u) {
-            g *= slope4(x);
-        }
-        g = select(g, vec4<f32>(nan()), poison);
-        g = select(g, vec4<f32>(0.0), ignored);
-        if (whole_quad(c, classes, params.inner)) {
-            store4_grad(grad_start + c, g);
-        } else {
-            for (var k = 0u; k < min(4u, classes - c); k++) {
-                store_grad(grad_start + (c + k) * params.inner, g[k]);
-            }
-        }
+    let slope = select(1.0, params.logit_scale, LOGITS == 1u);
+    let target_grad = scale * slope * (weight * select(p - 1.0, -(stats.rest / total), certain) + pull * p);
+    // In this order the usual factors of 1 cost no rounding.
+    let share = scale * slope * (terms.x + pull) * exp_factor(stats.max) / total;
+    let grad = RowGrad(stats.max, share, scale * slope, t, weight, probabilities_start, poison, ignored);
+    for (var i = 0u; i < row.whole; i++) {
+        grad_block(row, i, true, grad);
+    }
+    for (var i = row.whole; i < row.blocks; i++) {
+        grad_block(row, i, false, grad);
+    }
+    // In place of what the thread has just stored there.
+    if (TARGETS == 0u && !poison && !ignored && row.lane == lane_of(row, t)) {
+        let g = select(target_grad, target_grad * slope4(vec4<f32>(target_logit)).x, LOGITS == 2u);
+        store_grad(params.grad_base + row.start + t * params.inner, g);
     }
 }

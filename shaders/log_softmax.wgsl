@@ -1,5 +1,7 @@
 // (x - m) - log(sum of exp(x - m))
 
+const HOLD_EXP: bool = false;
+
 fn row_scalar(stats: RowStats) -> f32 {
     return log_sum(stats);
 }

@@ -5,20 +5,28 @@
 // Bindings: log_probs [outer, classes, inner], targets [outer, inner], weight (one element, or one a class),
 // position_weight and factor (one element, or one a row), losses [outer, inner], grad like log_probs.
 
+fn fill_block(row: Row, i: u32, inside: bool, value: f32) {
+    for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
+        let c = quad_start(row, i, j);
+        let to = params.grad_base + row.start + c * params.inner;
+        store_quad_grad(to, params.inner, room_at(inside, c), vec4<f32>(value));
+    }
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let row = row_of(group_index(group, groups), thread, params.classes, params.inner);
-    if (row.index >= params.rows) {
+    let row = row_of(group_index(group, groups), thread);
+    if (row.surplus) {
         return;
     }
     let target_class = load_targets(params.targets_base + row.index);
     let row_weight = position_weight(row.index);
     let ignored = target_class == params.ignore_index || is_zero(row_weight);
-    let valid = target_class >= 0 && u32(target_class) < params.classes;
+    let valid = target_class >= 0 && u32(target_class) < classes();
     let t = select(0u, u32(target_class), valid);
     if (row.lane == 0u) {
         var loss = nan();
@@ -36,18 +44,15 @@ fn main(
         return;
     }
     let scale = grad_factor(row.index) * row_weight * class_weight(t);
-    let to = params.grad_base + row.start;
-    for (var c = row.lane * 4u; c < params.classes; c += LANES * 4u) {
-        let at = vec4<u32>(c, c + 1u, c + 2u, c + 3u);
-        var g = select(vec4<f32>(0.0), vec4<f32>(-scale), at == vec4<u32>(t));
-        g = select(vec4<f32>(nan()), g, valid);
-        g = select(g, vec4<f32>(0.0), ignored);
-        if (whole_quad(c, params.classes, params.inner)) {
-            store4_grad(to + c, g);
-        } else {
-            for (var k = 0u; k < min(4u, params.classes - c); k++) {
-                store_grad(to + (c + k) * params.inner, g[k]);
-            }
-        }
+    let special = select(select(nan(), 0.0, valid), 0.0, ignored);
+    for (var i = 0u; i < row.whole; i++) {
+        fill_block(row, i, true, special);
+    }
+    for (var i = row.whole; i < row.blocks; i++) {
+        fill_block(row, i, false, special);
+    }
+    // In place of what the thread has just stored there.
+    if (valid && !ignored && row.lane == lane_of(row, t)) {
+        store_grad(params.grad_base + row.start + t * params.inner, -scale);
     }
 }

@@ -64,14 +64,23 @@ fn step_of(value: vec4<f32>, grad: vec4<f32>, velocity: vec4<f32>, factor: f32) 
     return Step(value - params.lr * direction, v);
 }
 
+fn step_quad(i: u32, n: u32, factor: f32) {
+    let step = step_of(
+        load_quad_values(params.values_base + i, 1u, n, 0.0),
+        load_quad_grads(params.grads_base + i, 1u, n, 0.0),
+        load_quad_velocity(params.velocity_base + i, 1u, n, 0.0),
+        factor,
+    );
+    store_quad_values(params.values_base + i, 1u, n, step.value);
+    store_quad_velocity(params.velocity_base + i, 1u, n, step.velocity);
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let start = min(group_index(group, groups) * params.block, params.count);
-    let end = min(start + params.block, params.count);
     var factor = 1.0;
     if (FACTOR == 1u) {
         factor = load_factor(params.factor_base);
@@ -79,27 +88,13 @@ fn main(
             return;
         }
     }
-    for (var i = start + thread * 4u; i < end; i += WORKGROUP * 4u) {
-        if (i + 4u <= end) {
-            let step = step_of(
-                load4_values(params.values_base + i),
-                load4_grads(params.grads_base + i),
-                load4_velocity(params.velocity_base + i),
-                factor,
-            );
-            store4_values(params.values_base + i, step.value);
-            store4_velocity(params.velocity_base + i, step.velocity);
-        } else {
-            for (var k = i; k < end; k++) {
-                let step = step_of(
-                    vec4<f32>(load_values(params.values_base + k)),
-                    vec4<f32>(load_grads(params.grads_base + k)),
-                    vec4<f32>(load_velocity(params.velocity_base + k)),
-                    factor,
-                );
-                store_values(params.values_base + k, step.value.x);
-                store_velocity(params.velocity_base + k, step.velocity.x);
-            }
+    let part = part_of(group_index(group, groups), thread);
+    for (var i = part.turns; i < part.turns_end; i += TURN) {
+        for (var q = 0u; q < QUADS; q++) { // unrolled
+            step_quad(i + q * STRIDE, 4u, factor);
         }
+    }
+    for (var i = part.rest; i < part.end; i += STRIDE) {
+        step_quad(i, part.end - i, factor);
     }
 }

@@ -1,9 +1,11 @@
 // exp(x - m) / (sum of exp(x - m))
 
+const HOLD_EXP: bool = true;
+
 fn row_scalar(stats: RowStats) -> f32 {
-    return stats.ties + stats.rest;
+    return exp_factor(stats.max) / (stats.ties + stats.rest);
 }
 
-fn row_value(x: vec4<f32>, m: f32, total: f32) -> vec4<f32> {
-    return exp4_nonpositive(x - m) / total;
+fn row_value(e: vec4<f32>, m: f32, factor: f32) -> vec4<f32> {
+    return e * factor;
 }

@@ -19,13 +19,11 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let row = row_of(group_index(group, groups), thread, params.classes, params.inner);
-    // Surplus rows take part in the barriers with no elements.
-    let classes = select(0u, params.classes, row.index < params.rows);
+    let row = row_of(group_index(group, groups), thread);
     var sum = 0.0;
-    for (var first = row.lane; first < classes; first += RUN * LANES) {
+    for (var first = row.lane; first < classes(); first += RUN * LANES) {
         var run = 0.0;
-        for (var c = first; c < min(first + RUN * LANES, classes); c += LANES) {
+        for (var c = first; c < min(first + RUN * LANES, classes()); c += LANES) {
             run += load_input(params.input_base + row.start + c * params.inner);
         }
         sum += run;
@@ -37,7 +35,7 @@ fn main(
             shared_sums[thread] += shared_sums[thread + distance];
         }
     }
-    if (row.index < params.rows && row.lane == 0u) {
+    if (!row.surplus && row.lane == 0u) {
         store_output(params.output_base + row.index, shared_sums[thread]);
     }
 }

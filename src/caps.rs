@@ -21,6 +21,9 @@ pub struct Caps {
     pub family: Family,
     /// Lanes of a SIMD vector on a software adapter (the size of a workgroup in [`Family::CpuSimd`]).
     pub simd_width: u32,
+    /// Threads of a subgroup, if the device has `Features::SUBGROUP` and their number is fixed; else 0. Where it is
+    /// `simd_width`, the threads of a [`Family::CpuSimd`] product hand each other what they read.
+    pub subgroup_size: u32,
     /// Bytes that one storage binding may cover.
     pub max_binding: u64,
     /// Bytes that one buffer may have.
@@ -42,16 +45,21 @@ impl Caps {
     /// The smallest `max_buffer`: what parameters are collected in.
     pub const MIN_BUFFER: u64 = 32768;
 
-    /// Reads the facts from a device's limits and its adapter's description.
+    /// Reads the facts from a device.
     ///
     /// Software adapters (`DeviceType::Cpu`) get [`Family::CpuSimd`] with the adapter's subgroup size where it is fixed
     /// and a plausible width of a CPU's vector, and 8 lanes where it is not known; all others get [`Family::Gpu`].
     #[must_use]
-    pub fn new(limits: &wgpu::Limits, info: &wgpu::AdapterInfo) -> Self {
+    pub fn new(device: &wgpu::Device) -> Self {
+        let (limits, info) = (device.limits(), device.adapter_info());
         let fixed = info.subgroup_min_size == info.subgroup_max_size;
         let simd_width = match info.subgroup_min_size {
             width @ 4..=16 if fixed && width.is_power_of_two() => width,
             _ => 8,
+        };
+        let subgroup_size = match fixed && device.features().contains(wgpu::Features::SUBGROUP) {
+            true => info.subgroup_min_size,
+            false => 0,
         };
         let family = match info.device_type {
             wgpu::DeviceType::Cpu => Family::CpuSimd,
@@ -60,6 +68,7 @@ impl Caps {
         Self {
             family,
             simd_width,
+            subgroup_size,
             max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !15,
             max_buffer: limits.max_buffer_size & !15,
             storage_align: limits.min_storage_buffer_offset_alignment,

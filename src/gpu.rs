@@ -54,7 +54,7 @@ impl Gpu {
     /// [`Error::Limit`] if the device's limits are below what every kernel needs; WebGPU's default limits are enough.
     pub fn new(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
         let limits = device.limits();
-        let caps = Caps::new(&limits, &device.adapter_info());
+        let caps = Caps::new(&device);
         let enough = |what, needed: u64, allowed: u64| match allowed >= needed {
             true => Ok(()),
             false => Err(Error::Limit { op: "Gpu::new", what, needed, allowed }),
@@ -108,8 +108,8 @@ impl Gpu {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("xent"),
             required_limits: adapter.limits(),
-            // For profiles; nothing else needs a feature.
-            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            // For profiles and for products on CPUs; nothing needs a feature.
+            required_features: adapter.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP),
             ..wgpu::DeviceDescriptor::default()
         };
         let (device, queue) = adapter
@@ -134,7 +134,7 @@ impl Gpu {
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn with_caps(&self, caps: Caps) -> Result<Self> {
-        let device = Caps::new(&self.device().limits(), &self.device().adapter_info());
+        let device = Caps::new(self.device());
         let within = |what, value: u64, least: u64, most: u64| match (least..=most).contains(&value) {
             true => Ok(()),
             false => Err(Error::Value {
@@ -149,6 +149,14 @@ impl Gpu {
         within("max_groups", caps.max_groups.into(), 1, device.max_groups.into())?;
         within("max_invocations", caps.max_invocations.into(), 64, device.max_invocations.into())?;
         within("simd_width", caps.simd_width.into(), 4, 64)?;
+        if caps.subgroup_size != 0 {
+            within(
+                "subgroup_size",
+                caps.subgroup_size.into(),
+                device.subgroup_size.into(),
+                device.subgroup_size.into(),
+            )?;
+        }
         let aligned = |what, value: u32, device: u32| match value.is_power_of_two() {
             true => within(what, value.into(), device.into(), 4096),
             false => within(what, 0, device.into(), 4096),

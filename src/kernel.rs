@@ -1,20 +1,15 @@
 //! What a kernel is: a shader, its bindings and its parameters, defined once; and the cache of compiled ones.
 //!
-//! The shader's storage bindings are not written in WGSL: [`compose`] declares them from the kernel's [`Binding`] list,
-//! together with accessors, so that one shader text serves tensors read by element or by quad (`vec4`), gradients written
-//! in place, and outputs that nobody asked for. For a binding `x` the shader calls
-//!
-//! * `load_x(i)`, `store_x(i, v)`: element `i`;
-//! * `count_x(i)`: counts element `i` up;
-//! * `load4_x(i)`, `store4_x(i, v)`: elements `i .. i + 4`, for a binding made by [`read4`] and its like. In the variant that
-//!   is declared by quad, `i` is a multiple of 4; `BY_QUAD` tells whether it is this one.
+//! How a shader's text is made from the two is in [`compose`].
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use self::compose::compose;
 use crate::error::Result;
 use crate::gpu::guard;
+
+mod compose;
 
 /// Joins shader files of `shaders/` into one source.
 macro_rules! wgsl {
@@ -131,6 +126,8 @@ pub(crate) struct Variant {
     pub(crate) constants: Vec<u32>,
     /// The bindings that the shader goes through by quad are declared as arrays of `vec4`.
     pub(crate) vec4: bool,
+    /// Bit `i`: binding `i` is declared by element all the same.
+    pub(crate) by_element: u32,
     /// The [`Access::WriteOver`] binding is written over its input.
     pub(crate) in_place: bool,
     /// Bit `i`: binding `i` is absent; loads give 0, stores do nothing.
@@ -140,6 +137,11 @@ pub(crate) struct Variant {
 impl Variant {
     pub(crate) fn new(constants: &[u32]) -> Self {
         Self { constants: constants.to_vec(), ..Self::default() }
+    }
+
+    /// Whether binding `i`, if its shader goes through it by quad, is declared so.
+    pub(crate) fn by_quad(&self, i: usize) -> bool {
+        self.vec4 && self.by_element & (1 << i) == 0
     }
 }
 
@@ -155,70 +157,6 @@ fn bound(kernel: &Kernel, variant: &Variant) -> Vec<(usize, bool)> {
     };
     let only_read = |b: &Binding| b.access == Access::Read && written_over != Some(b.name);
     kernel.bindings.iter().enumerate().filter(needs_buffer).map(|(i, b)| (i, only_read(b))).collect()
-}
-
-/// The WGSL text of a variant.
-pub(crate) fn compose(kernel: &Kernel, variant: &Variant) -> String {
-    let mut text = String::from("@group(0) @binding(0) var<uniform> params: Params;\n");
-    let bound = bound(kernel, variant);
-    for (slot, &(i, only_read)) in bound.iter().enumerate() {
-        let Binding { name, element, quads, .. } = kernel.bindings[i];
-        let access = if only_read { "read" } else { "read_write" };
-        let item = match variant.vec4 && quads {
-            true => "vec4<f32>",
-            false => element,
-        };
-        let binding = slot + 1;
-        let _ = writeln!(text, "@group(0) @binding({binding}) var<storage, {access}> {name}_data: array<{item}>;");
-    }
-    for (i, binding) in kernel.bindings.iter().enumerate() {
-        let present = variant.absent & (1 << i) == 0;
-        let data = match binding.access {
-            Access::WriteOver(over) if variant.in_place => over,
-            _ => binding.name,
-        };
-        accessors(&mut text, binding, data, present, variant.vec4);
-    }
-    // A variant by quad need not ask whether a quad is whole.
-    let _ = writeln!(text, "const BY_QUAD: bool = {};", variant.vec4);
-    text.push_str(kernel.source);
-    text
-}
-
-fn accessors(text: &mut String, binding: &Binding, data: &str, present: bool, vec4: bool) {
-    let Binding { name, element, quads, access } = binding;
-    let reads = matches!(access, Access::Read | Access::Update);
-    let writes = !matches!(access, Access::Read | Access::Count);
-    let at = if vec4 && *quads { "[i >> 2u][i & 3u]" } else { "[i]" };
-    if *access == Access::Count {
-        let _ = writeln!(text, "fn count_{name}(i: u32) {{ atomicAdd(&{data}_data[i], 1u); }}");
-    }
-    if reads {
-        let value = if present { format!("{data}_data{at}") } else { format!("{element}()") };
-        let _ = writeln!(text, "fn load_{name}(i: u32) -> {element} {{ return {value}; }}");
-    }
-    if writes {
-        let store = if present { format!("{data}_data{at} = v;") } else { String::new() };
-        let _ = writeln!(text, "fn store_{name}(i: u32, v: {element}) {{ {store} }}");
-    }
-    if *quads && reads {
-        let value = match (present, vec4) {
-            (false, _) => "vec4<f32>()".to_owned(),
-            (true, true) => format!("{data}_data[i >> 2u]"),
-            (true, false) => {
-                format!("vec4<f32>({data}_data[i], {data}_data[i + 1u], {data}_data[i + 2u], {data}_data[i + 3u])")
-            }
-        };
-        let _ = writeln!(text, "fn load4_{name}(i: u32) -> vec4<f32> {{ return {value}; }}");
-    }
-    if *quads && writes {
-        let store = match (present, vec4) {
-            (false, _) => String::new(),
-            (true, true) => format!("{data}_data[i >> 2u] = v;"),
-            (true, false) => (0..4).map(|k| format!("{data}_data[i + {k}u] = v[{k}]; ")).collect(),
-        };
-        let _ = writeln!(text, "fn store4_{name}(i: u32, v: vec4<f32>) {{ {store} }}");
-    }
 }
 
 /// A compiled variant.
@@ -272,19 +210,15 @@ fn compile(device: &wgpu::Device, kernel: &Kernel, variant: &Variant) -> Compile
         bind_group_layouts: &[Some(&layout)],
         immediate_size: 0,
     });
-    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-        label,
-        source: wgpu::ShaderSource::Wgsl(compose(kernel, variant).into()),
-    });
-    let constants: Vec<_> =
-        kernel.constants.iter().copied().zip(variant.constants.iter().map(|&v| f64::from(v))).collect();
+    let source = wgpu::ShaderSource::Wgsl(compose(kernel, variant).into());
+    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
     let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label,
         layout: Some(&pipeline_layout),
         module: &module,
         entry_point: Some("main"),
         compilation_options: wgpu::PipelineCompilationOptions {
-            constants: &constants,
+            constants: &[],
             // Every kernel writes workgroup memory before it reads it.
             zero_initialize_workgroup_memory: false,
         },

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::caps::Caps;
+use crate::caps::{Caps, Family};
 use crate::error::{Error, Result};
 
 /// Elements (or partial results) that one workgroup of a reduction sums.
@@ -13,6 +13,13 @@ pub(crate) const BLOCK: u32 = 1024;
 
 /// Rows that one thread of a column sum adds up in order.
 pub(crate) const COLUMN_BLOCK: u32 = 64;
+
+/// The constants WORKGROUP and QUADS of `shaders/lib/turns.wgsl`.
+pub(crate) fn turns(caps: &Caps) -> [u32; 2] {
+    let workgroup = caps.workgroup_size();
+    // Turns are worth their code where there are several in a block.
+    [workgroup, (BLOCK / (4 * workgroup)).clamp(1, 4)]
+}
 
 /// How to cut `rows`.
 #[derive(Clone, Copy, Debug)]
@@ -67,27 +74,75 @@ pub(crate) fn grid(groups: u64, caps: &Caps) -> [u32; 3] {
     [x as u32, y as u32, 1]
 }
 
-/// How many threads share a row of `classes` elements that lie `inner` apart.
-///
-/// One thread where neighbouring rows interleave (their loads coalesce) or the row is short; the whole workgroup otherwise.
-pub(crate) fn lanes_per_row(caps: &Caps, classes: u32, inner: u32) -> u32 {
-    let workgroup = caps.workgroup_size();
-    match (inner, classes) {
-        (2.., _) | (_, 0..=32) => 1,
-        (_, 33..=1024) => workgroup.min(32),
-        _ => workgroup,
+/// How the threads of a workgroup share rows: the constants of `shaders/lib/rows.wgsl`, where they are explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RowPlan {
+    workgroup: u32,
+    lanes: u32,
+    span: u32,
+    held: u32,
+    classes: u32,
+    whole: u32,
+}
+
+impl RowPlan {
+    /// The names of the constants.
+    pub(crate) const CONSTANTS: [&str; 6] = ["WORKGROUP", "LANES", "SPAN", "HELD", "CLASSES", "WHOLE"];
+
+    /// For rows of `classes` elements that lie `inner` apart.
+    ///
+    /// One thread has a row to itself where neighbouring rows interleave (their loads coalesce) or the row is short. Else, on a
+    /// GPU, as many threads share it as it takes to hold it in their registers, if the device allows so many. On a CPU,
+    /// registers that outlive a barrier are memory, and a row in a cache is as near.
+    pub(crate) fn new(caps: &Caps, classes: u32, inner: u32) -> Self {
+        // More than two blocks a thread leave too few registers for the rest, or take a compiler seconds.
+        const MOST_HELD: u32 = 2;
+        let workgroup = caps.workgroup_size();
+        let alone = inner > 1 || classes <= 32;
+        let span = if alone { 1 } else { workgroup.min(32) };
+        let lanes = match (caps.family, classes) {
+            _ if alone => 1,
+            (Family::CpuSimd, _) | (Family::Gpu, ..=1024) => span,
+            (Family::Gpu, _) => {
+                let most = 1 << caps.max_invocations.clamp(workgroup, 1024).ilog2();
+                classes.div_ceil(16 * MOST_HELD).next_power_of_two().clamp(workgroup, most)
+            }
+        };
+        let held = classes.div_ceil(16 * lanes);
+        let fits = (1..=MOST_HELD).contains(&held) && (alone || caps.family == Family::Gpu);
+        match fits {
+            true => Self { workgroup: workgroup.max(lanes), lanes, span, held, classes, whole: 1 },
+            false => Self { workgroup, lanes: lanes.min(workgroup), span, held: 0, classes: 0, whole: 1 },
+        }
+    }
+
+    /// The same with as little code as possible: one compiled kernel for rows of all lengths that the same threads share.
+    pub(crate) fn streamed(caps: &Caps, classes: u32, inner: u32) -> Self {
+        let workgroup = caps.workgroup_size();
+        let plan = Self::new(caps, classes, inner);
+        Self { workgroup, lanes: plan.lanes.min(workgroup), held: 0, classes: 0, whole: 0, ..plan }
+    }
+
+    /// The values of the constants.
+    pub(crate) fn constants(&self) -> [u32; 6] {
+        [self.workgroup, self.lanes, self.span, self.held, self.classes, self.whole]
+    }
+
+    /// Workgroups for so many rows.
+    pub(crate) fn groups(&self, rows: u32) -> u64 {
+        u64::from(rows).div_ceil(u64::from(self.workgroup / self.lanes))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::caps::Family;
 
     fn caps(max_binding: u64, max_groups: u32) -> Caps {
         Caps {
             family: Family::CpuSimd,
             simd_width: 8,
+            subgroup_size: 0,
             max_binding,
             max_buffer: 1 << 30,
             storage_align: 256,

@@ -57,7 +57,7 @@ pub(crate) struct Window {
     /// The part's first element, counted from the binding's start.
     pub(crate) base: u32,
     /// Whether the part can be read by quad.
-    quads: bool,
+    pub(crate) quads: bool,
 }
 
 impl<'e> Recorder<'e> {
@@ -223,7 +223,7 @@ impl<'e> Recorder<'e> {
         let mut variant = variant;
         for (i, (slot, binding)) in slots.iter().zip(kernel.bindings).enumerate() {
             match slot {
-                Some(window) => variant.vec4 &= !binding.quads || window.quads,
+                Some(window) => variant.vec4 &= !binding.quads || window.quads || !variant.by_quad(i),
                 None => variant.absent |= 1 << i,
             }
         }

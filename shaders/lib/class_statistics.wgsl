@@ -41,21 +41,25 @@ fn spread4(e: vec4<f32>, d: vec4<f32>) -> f32 {
 
 // The statistics of the whole row, the same for all its threads. Every thread of the workgroup takes part. `at` is where the row's
 // probabilities begin, if it has any.
-fn class_statistics(row: Row, thread: u32, classes: u32, stats: RowStats, at: u32) -> ClassStatistics {
+fn class_statistics(row: Row, thread: u32, stats: RowStats, at: u32) -> ClassStatistics {
     var mine = ClassStatistics(0.0, NONE, NONE, 0.0);
-    for (var c = row.lane * 4u; c < classes; c += LANES * 4u) {
-        let x = logits_quad(row.start, c, classes, params.inner);
-        let d = gap4(x, stats.max);
-        mine.spread += spread4(exp4_nonpositive(d), d);
-        for (var k = 0u; k < min(4u, classes - c); k++) {
-            if (x[k] == stats.max) {
-                mine.predicted = min(mine.predicted, c + k);
-            }
-            if (TARGETS == 2u) {
-                let q = load_probabilities(at + (c + k) * params.inner);
-                if (!is_nan(q) && (mine.likely == NONE || q > mine.likely_probability)) {
-                    mine.likely = c + k;
-                    mine.likely_probability = q;
+    for (var i = 0u; i < row.blocks; i++) {
+        for (var j = 0u; j < 4u; j++) {
+            let first = quad_start(row, i, j);
+            let x = logits_quad(row, i, j, false);
+            let d = gap4(x, stats.max);
+            mine.spread += spread4(exp4_nonpositive(d), d);
+            for (var k = 0u; k < min(4u, room_at(false, first)); k++) {
+                let c = first + k;
+                if (x[k] == stats.max) {
+                    mine.predicted = min(mine.predicted, c);
+                }
+                if (TARGETS == 2u) {
+                    let q = load_probabilities(at + c * params.inner);
+                    if (!is_nan(q) && (mine.likely == NONE || q > mine.likely_probability)) {
+                        mine.likely = c;
+                        mine.likely_probability = q;
+                    }
                 }
             }
         }

@@ -19,8 +19,6 @@ struct Params {
     losses_base: u32,
     grad_base: u32,
     upstream_base: u32,
-    // 0: one upstream gradient for all elements; 1: one for each.
-    upstream_stride: u32,
     partials_base: u32,
     // What the gradient is multiplied with: the loss's own factor, divided by n for a mean.
     scale: f32,
@@ -39,60 +37,43 @@ struct Params {
 override GRAD: u32;
 // 1: write every element's loss.
 override LOSSES: u32;
+// 1: there is an upstream gradient for each element; 0: one for all.
+override UPSTREAM: u32;
 
 // w * loss, where a weight of 0 wins over an infinite loss.
 fn weigh(w: f32, loss: f32) -> f32 {
     return select(w * loss, 0.0, is_zero(w) && is_infinite(loss));
 }
 
-fn x_quad(i: u32, n: u32) -> vec4<f32> {
-    if (n == 4u) {
-        return load4_x(params.x_base + i);
+// Elements of a quad that has not all four are worked on like the others, as zeros, and left out of the sum.
+fn losses_of_quad(i: u32, n: u32, shared_upstream: f32) -> Found {
+    let x = load_quad_x(params.x_base + i, 1u, n, 0.0);
+    let y = load_quad_y(params.y_base + i, 1u, n, 0.0);
+    let fine = in_range(x, y);
+    let lanes = vec4<u32>(0u, 1u, 2u, 3u);
+    let inside = lanes < vec4<u32>(n);
+    let bad = select(vec4<u32>(NONE), params.first + i + lanes, inside & !fine);
+    let loss = select(vec4<f32>(nan()), element_loss(x, y, i), fine);
+    if (LOSSES == 1u) {
+        store_quad_losses(params.losses_base + i, 1u, n, loss);
     }
-    var x = vec4<f32>();
-    for (var k = 0u; k < n; k++) {
-        x[k] = load_x(params.x_base + i + k);
+    if (GRAD == 1u) {
+        var upstream = vec4<f32>(shared_upstream);
+        if (UPSTREAM == 1u) {
+            upstream = load_quad_upstream(params.upstream_base + i, 1u, n, 0.0);
+        }
+        let grad = element_grad(x, y, i) * (upstream * params.scale);
+        store_quad_grad(params.grad_base + i, 1u, n, select(vec4<f32>(nan()), grad, fine));
     }
-    return x;
+    let counted = select(vec4<f32>(0.0), loss, inside);
+    let sum = (counted.x + counted.y) + (counted.z + counted.w);
+    return Found(sum, min(min(bad.x, bad.y), min(bad.z, bad.w)));
 }
 
-fn y_quad(i: u32, n: u32) -> vec4<f32> {
-    if (n == 4u) {
-        return load4_y(params.y_base + i);
-    }
-    var y = vec4<f32>();
-    for (var k = 0u; k < n; k++) {
-        y[k] = load_y(params.y_base + i + k);
-    }
-    return y;
-}
-
-fn put_losses(i: u32, n: u32, v: vec4<f32>) {
-    if (n == 4u) {
-        store4_losses(params.losses_base + i, v);
-        return;
-    }
-    for (var k = 0u; k < n; k++) {
-        store_losses(params.losses_base + i + k, v[k]);
-    }
-}
-
-fn put_grad(i: u32, n: u32, v: vec4<f32>) {
-    if (n == 4u) {
-        store4_grad(params.grad_base + i, v);
-        return;
-    }
-    for (var k = 0u; k < n; k++) {
-        store_grad(params.grad_base + i + k, v[k]);
-    }
-}
-
-fn upstream_quad(i: u32, n: u32) -> vec4<f32> {
-    var u = vec4<f32>();
-    for (var k = 0u; k < n; k++) {
-        u[k] = load_upstream(params.upstream_base + (i + k) * params.upstream_stride);
-    }
-    return u;
+// A sum of losses, and the first position out of range.
+struct Found {
+    sum: f32,
+    bad: u32,
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -102,35 +83,24 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let block = group_index(group, groups);
-    let start = min(block * params.block, params.count);
-    let end = min(start + params.block, params.count);
+    let part = part_of(block, thread);
+    let shared_upstream = load_upstream(params.upstream_base);
     var sum = 0.0;
     var bad = NONE;
-    for (var i = start + thread * 4u; i < end; i += WORKGROUP * 4u) {
-        let n = min(4u, end - i);
-        let x = x_quad(i, n);
-        let y = y_quad(i, n);
-        let fine = in_range(x, y);
-        let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(n);
-        let outside = inside & !fine;
-        for (var k = 0u; k < n; k++) {
-            if (outside[k]) {
-                bad = min(bad, params.first + i + k);
-            }
-        }
-        var loss = select(vec4<f32>(nan()), element_loss(x, y, i), fine);
-        loss = select(vec4<f32>(0.0), loss, inside);
-        sum += (loss.x + loss.y) + (loss.z + loss.w);
-        if (LOSSES == 1u) {
-            put_losses(i, n, loss);
-        }
-        if (GRAD == 1u) {
-            let grad = element_grad(x, y, i) * (upstream_quad(i, n) * params.scale);
-            put_grad(i, n, select(vec4<f32>(nan()), grad, fine));
+    for (var i = part.turns; i < part.turns_end; i += TURN) {
+        for (var q = 0u; q < QUADS; q++) { // unrolled
+            let found = losses_of_quad(i + q * STRIDE, 4u, shared_upstream);
+            sum += found.sum;
+            bad = min(bad, found.bad);
         }
     }
+    for (var i = part.rest; i < part.end; i += STRIDE) {
+        let found = losses_of_quad(i, part.end - i, shared_upstream);
+        sum += found.sum;
+        bad = min(bad, found.bad);
+    }
     let partial = combine(thread, sum, bad);
-    if (thread == 0u && start < end) {
+    if (thread == 0u && block * params.block < params.count) {
         store_partials(params.partials_base + 2u * block, partial.x);
         store_partials(params.partials_base + 2u * block + 1u, partial.y);
     }

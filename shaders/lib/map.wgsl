@@ -9,22 +9,24 @@ struct Params {
     y_base: u32,
 }
 
+fn map_quad(i: u32, n: u32) {
+    let x = load_quad_x(params.x_base + i, 1u, n, 0.0);
+    store_quad_y(params.y_base + i, 1u, n, vec4<f32>(map(x.x), map(x.y), map(x.z), map(x.w)));
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let start = min(group_index(group, groups) * params.block, params.count);
-    let end = min(start + params.block, params.count);
-    for (var i = start + thread * 4u; i < end; i += WORKGROUP * 4u) {
-        if (i + 4u <= end) {
-            let x = load4_x(params.x_base + i);
-            store4_y(params.y_base + i, vec4<f32>(map(x.x), map(x.y), map(x.z), map(x.w)));
-        } else {
-            for (var k = i; k < end; k++) {
-                store_y(params.y_base + k, map(load_x(params.x_base + k)));
-            }
+    let part = part_of(group_index(group, groups), thread);
+    for (var i = part.turns; i < part.turns_end; i += TURN) {
+        for (var q = 0u; q < QUADS; q++) { // unrolled
+            map_quad(i + q * STRIDE, 4u);
         }
+    }
+    for (var i = part.rest; i < part.end; i += STRIDE) {
+        map_quad(i, part.end - i);
     }
 }

@@ -10,30 +10,31 @@ struct Params {
     grad_base: u32,
 }
 
+fn map_backward_quad(i: u32, n: u32) {
+    let y = load_quad_y(params.y_base + i, 1u, n, 0.0);
+    let g = load_quad_upstream(params.upstream_base + i, 1u, n, 0.0);
+    let grad = vec4<f32>(
+        map_backward(y.x, g.x),
+        map_backward(y.y, g.y),
+        map_backward(y.z, g.z),
+        map_backward(y.w, g.w),
+    );
+    store_quad_grad(params.grad_base + i, 1u, n, grad);
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let start = min(group_index(group, groups) * params.block, params.count);
-    let end = min(start + params.block, params.count);
-    for (var i = start + thread * 4u; i < end; i += WORKGROUP * 4u) {
-        if (i + 4u <= end) {
-            let y = load4_y(params.y_base + i);
-            let g = load4_upstream(params.upstream_base + i);
-            let grad = vec4<f32>(
-                map_backward(y.x, g.x),
-                map_backward(y.y, g.y),
-                map_backward(y.z, g.z),
-                map_backward(y.w, g.w),
-            );
-            store4_grad(params.grad_base + i, grad);
-        } else {
-            for (var k = i; k < end; k++) {
-                let grad = map_backward(load_y(params.y_base + k), load_upstream(params.upstream_base + k));
-                store_grad(params.grad_base + k, grad);
-            }
+    let part = part_of(group_index(group, groups), thread);
+    for (var i = part.turns; i < part.turns_end; i += TURN) {
+        for (var q = 0u; q < QUADS; q++) { // unrolled
+            map_backward_quad(i + q * STRIDE, 4u);
         }
+    }
+    for (var i = part.rest; i < part.end; i += STRIDE) {
+        map_backward_quad(i, part.end - i);
     }
 }

@@ -58,12 +58,23 @@ fn exp_reduced(r: f32) -> f32 {
 }
 
 // exp(x) for x <= 0; below 2^-126 the result is 0. NaN gives an unspecified number: callers set rows with NaN apart.
+fn exp4_nonpositive(x: vec4<f32>) -> vec4<f32> {
+    let n = round(x * LOG2_E);
+    let r = (x - n * LN2_HIGH) - n * LN2_LOW;
+    var p = vec4<f32>(1.9875691e-4);
+    p = p * r + 1.3981999e-3;
+    p = p * r + 8.3334519e-3;
+    p = p * r + 4.1665796e-2;
+    p = p * r + 1.6666666e-1;
+    p = p * r + 5.0000001e-1;
+    let y = 1.0 + (r + r * r * p);
+    // Added to 1.5 * 2^23, a small integer is the sum's last bits: here the exponent of 2^n, shifted to its place.
+    let scale = bitcast<vec4<f32>>(bitcast<vec4<u32>>(n + 12583039.0) << vec4<u32>(23u));
+    return select(y * scale, vec4<f32>(0.0), x < vec4<f32>(-87.33654));
+}
+
 fn exp_nonpositive(x: f32) -> f32 {
-    let t = max(x, -87.4);
-    let n = round(t * LOG2_E);
-    let r = reduce_argument(t, n);
-    let scale = bitcast<f32>(u32(i32(n) + 127) << 23u);
-    return select(exp_reduced(r) * scale, 0.0, x < -87.33654);
+    return exp4_nonpositive(vec4<f32>(x)).x;
 }
 
 // y * 2^k for y in [1/2, 2), by integers: hardware may flush subnormal results of a multiplication.
@@ -83,6 +94,18 @@ fn exp_f32(x: f32) -> f32 {
     let n = round(t * LOG2_E);
     let y = scale_f32(exp_reduced(reduce_argument(t, n)), i32(n));
     return select(y, nan(), is_nan(x));
+}
+
+// exp(-|x|), subnormal results included. NaN gives an unspecified number.
+fn exp_minus_abs(x: f32) -> f32 {
+    let t = max(-abs(x), -104.5);
+    let n = round(t * LOG2_E);
+    let bits = bitcast<u32>(exp_reduced(reduce_argument(t, n)));
+    let k = i32(n);
+    let exponent = i32(bits >> 23u) + k;
+    let shift = u32(max(1 - exponent, 0));
+    let subnormal = (((bits & 0x007fffffu) | 0x00800000u) + ((1u << shift) >> 1u)) >> shift;
+    return bitcast<f32>(select(bits + (bitcast<u32>(k) << 23u), subnormal, exponent < 1));
 }
 
 // log((1 + f) * 2^k) for 1 + f in [sqrt(1/2), sqrt(2)].
@@ -138,7 +161,7 @@ fn log1p_f32(x: f32) -> f32 {
 
 // 1 / (1 + exp(-x)).
 fn sigmoid_f32(x: f32) -> f32 {
-    let e = exp_f32(-abs(x));
+    let e = exp_minus_abs(x);
     let quotient = select(e, 1.0, x >= 0.0) / (1.0 + e);
     // Far below 0 the result is e itself, which may be subnormal.
     let y = select(quotient, e, x < -20.0);
@@ -147,7 +170,7 @@ fn sigmoid_f32(x: f32) -> f32 {
 
 // log(1 + exp(-|x|)): what softplus(x) and softplus(-x) have in common.
 fn softplus_tail_f32(x: f32) -> f32 {
-    let e = exp_f32(-abs(x));
+    let e = exp_minus_abs(x);
     let large = e > 0.41421356;
     let y = log_reduced(select(e, 0.5 * e - 0.5, large), select(0.0, 1.0, large));
     // Below 2^-24 the result is e, which may be subnormal.

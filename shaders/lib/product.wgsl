@@ -24,15 +24,11 @@ override B_TRANSPOSED: u32;
 
 // Four elements of a row of c, as far as it reaches.
 fn resume_row(row: u32, column: u32) -> vec4<f32> {
-    var sum = vec4<f32>();
     if (params.resume == 1u && row < params.m) {
-        for (var j = 0u; j < 4u; j++) {
-            if (column + j < params.n) {
-                sum[j] = load_c(params.c_base + row * params.c_stride + column + j);
-            }
-        }
+        let first = params.c_base + row * params.c_stride + column;
+        return load_quad_c(first, 1u, params.n - min(column, params.n), 0.0);
     }
-    return sum;
+    return vec4<f32>();
 }
 
 // Stores four elements of a row of c, as far as it reaches.
@@ -40,13 +36,10 @@ fn finish_row(row: u32, column: u32, sum: vec4<f32>) {
     if (row >= params.m) {
         return;
     }
-    for (var j = 0u; j < 4u; j++) {
-        if (column + j < params.n) {
-            var value = sum[j];
-            if (params.add_bias == 1u) {
-                value += load_bias(params.bias_base + column + j);
-            }
-            store_c(params.c_base + row * params.c_stride + column + j, value);
-        }
+    let room = params.n - min(column, params.n);
+    var value = sum;
+    if (params.add_bias == 1u) {
+        value += load_quad_bias(params.bias_base + column, 1u, room, 0.0);
     }
+    store_quad_c(params.c_base + row * params.c_stride + column, 1u, room, value);
 }

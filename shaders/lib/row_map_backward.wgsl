@@ -15,36 +15,34 @@ struct Params {
 
 var<workgroup> shared_sums: array<f32, WORKGROUP>;
 
-fn upstream_quad(row: u32, c: u32, classes: u32, inner: u32) -> vec4<f32> {
-    if (whole_quad(c, classes, inner)) {
-        return load4_upstream(row + c);
-    }
-    var x = vec4<f32>();
-    for (var k = 0u; k < min(4u, classes - c); k++) {
-        x[k] = load_upstream(row + (c + k) * inner);
-    }
-    return x;
+fn upstream_quad(row: Row, i: u32, j: u32, inside: bool) -> vec4<f32> {
+    let c = quad_start(row, i, j);
+    let at = params.upstream_base + row.start + c * params.inner;
+    return load_quad_upstream(at, params.inner, room_at(inside, c), 0.0);
 }
 
-fn output_quad(row: u32, c: u32, classes: u32, inner: u32) -> vec4<f32> {
-    if (whole_quad(c, classes, inner)) {
-        return load4_output(row + c);
+fn output_quad(row: Row, i: u32, j: u32, inside: bool) -> vec4<f32> {
+    let c = quad_start(row, i, j);
+    let at = params.output_base + row.start + c * params.inner;
+    return load_quad_output(at, params.inner, room_at(inside, c), 0.0);
+}
+
+fn sum_block(row: Row, i: u32, inside: bool, origin: f32) -> f32 {
+    var sum = vec4<f32>();
+    for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
+        sum += row_term(output_quad(row, i, j, inside), upstream_quad(row, i, j, inside) - origin);
     }
-    var x = vec4<f32>();
-    for (var k = 0u; k < min(4u, classes - c); k++) {
-        x[k] = load_output(row + (c + k) * inner);
-    }
-    return x;
+    return (sum.x + sum.y) + (sum.z + sum.w);
 }
 
 // The sum of the terms over the row, with g counted from an origin. Every thread of the workgroup takes part.
-fn row_sum(row: Row, thread: u32, classes: u32, origin: f32) -> f32 {
+fn row_sum(row: Row, thread: u32, origin: f32) -> f32 {
     var sum = 0.0;
-    for (var c = row.lane * 4u; c < classes; c += LANES * 4u) {
-        let g = upstream_quad(params.upstream_base + row.start, c, classes, params.inner);
-        let y = output_quad(params.output_base + row.start, c, classes, params.inner);
-        let x = row_term(y, g - origin);
-        sum += (x.x + x.y) + (x.z + x.w);
+    for (var i = 0u; i < row.whole; i++) {
+        sum += sum_block(row, i, true, origin);
+    }
+    for (var i = row.whole; i < row.blocks; i++) {
+        sum += sum_block(row, i, false, origin);
     }
     if (LANES == 1u) {
         return sum;
@@ -63,33 +61,36 @@ fn row_sum(row: Row, thread: u32, classes: u32, origin: f32) -> f32 {
     return sum;
 }
 
+fn grad_block(row: Row, i: u32, inside: bool, origin: f32, sum: f32) {
+    for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
+        let c = quad_start(row, i, j);
+        let grad = row_grad(output_quad(row, i, j, inside), upstream_quad(row, i, j, inside) - origin, sum);
+        let to = params.grad_base + row.start + c * params.inner;
+        store_quad_grad(to, params.inner, room_at(inside, c), grad);
+    }
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let row = row_of(group_index(group, groups), thread, params.classes, params.inner);
-    // Surplus rows take part in the barriers with no elements.
-    let classes = select(0u, params.classes, row.index < params.rows);
+    let row = row_of(group_index(group, groups), thread);
     var origin = 0.0;
     if (REFINE) {
-        let sum = row_sum(row, thread, classes, 0.0);
+        let sum = row_sum(row, thread, 0.0);
         // Not one that takes g past the largest number.
         origin = select(0.0, sum, (bitcast<u32>(sum) & 0x7fffffffu) < 0x71800000u);
     }
-    let sum = row_sum(row, thread, classes, origin);
-    for (var c = row.lane * 4u; c < classes; c += LANES * 4u) {
-        let g = upstream_quad(params.upstream_base + row.start, c, classes, params.inner);
-        let y = output_quad(params.output_base + row.start, c, classes, params.inner);
-        let grad = row_grad(y, g - origin, sum);
-        let to = params.grad_base + row.start;
-        if (whole_quad(c, classes, params.inner)) {
-            store4_grad(to + c, grad);
-        } else {
-            for (var k = 0u; k < min(4u, classes - c); k++) {
-                store_grad(to + (c + k) * params.inner, grad[k]);
-            }
-        }
+    let sum = row_sum(row, thread, origin);
+    if (row.surplus) {
+        return;
+    }
+    for (var i = 0u; i < row.whole; i++) {
+        grad_block(row, i, true, origin, sum);
+    }
+    for (var i = row.whole; i < row.blocks; i++) {
+        grad_block(row, i, false, origin, sum);
     }
 }

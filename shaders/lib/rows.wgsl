@@ -1,8 +1,23 @@
 // Rows of `classes` elements, shared by LANES threads each. Neighbouring elements of a row lie `inner` apart, so a tensor
 // [outer, classes, inner] has outer * inner rows.
+//
+// A lane goes through its part of a row by blocks of 16 elements: four quads, SPAN quads apart, so that SPAN neighbouring lanes
+// read side by side. Those lanes' blocks follow each other: each SIMD unit stays in its own stretch of the row.
 
 // Threads that share a row: 1, or a power of two that divides WORKGROUP.
 override LANES: u32;
+// Lanes that read side by side: a power of two, at most LANES.
+override SPAN: u32;
+// Blocks that a lane holds in registers from one sweep over the row to the next, if the whole row fits there; else 0.
+override HELD: u32;
+// The elements of a row if HELD is not 0, so that all loops over it have constant bounds.
+override CLASSES: u32;
+
+// 1: blocks that lie inside the row have code of their own.
+override WHOLE: u32;
+
+const TILE: u32 = 16u * SPAN;
+const SPANS: u32 = LANES / SPAN;
 
 struct Row {
     index: u32,
@@ -10,15 +25,47 @@ struct Row {
     lane: u32,
     // The row's first element.
     start: u32,
+    // Surplus threads do the last row's work, for the barriers, and store nothing.
+    surplus: bool,
+    // Blocks of each lane, and how many of them are known to lie inside the row.
+    blocks: u32,
+    whole: u32,
 }
 
-// Whether elements c .. c + 4 of a row lie side by side in it. In the variant that goes by quad, rows are made of them.
-fn whole_quad(c: u32, classes: u32, inner: u32) -> bool {
-    return BY_QUAD || (inner == 1u && c + 4u <= classes);
+fn classes() -> u32 {
+    if (HELD > 0u) {
+        return CLASSES;
+    }
+    return params.classes;
 }
 
-fn row_of(group: u32, thread: u32, classes: u32, inner: u32) -> Row {
-    let index = group * (WORKGROUP / LANES) + thread / LANES;
-    let start = (index / inner) * classes * inner + index % inner;
-    return Row(index, thread % LANES, start);
+fn row_of(group: u32, thread: u32) -> Row {
+    let number = group * (WORKGROUP / LANES) + thread / LANES;
+    let index = min(number, params.rows - 1u);
+    let lane = thread % LANES;
+    let start = (index / params.inner) * classes() * params.inner + index % params.inner;
+    let blocks = (classes() + 16u * LANES - 1u) / (16u * LANES);
+    // Where the row is held, the last span's number serves all of them: it is a constant.
+    let before = select(lane / SPAN, SPANS - 1u, HELD > 0u) * blocks;
+    let whole = WHOLE * min(max(classes() / TILE, before) - before, blocks);
+    return Row(index, lane, start, number >= params.rows, blocks, whole);
+}
+
+// The first element of quad j of block i, counted in the row.
+fn quad_start(row: Row, i: u32, j: u32) -> u32 {
+    return ((row.lane / SPAN) * row.blocks + i) * TILE + (j * SPAN + row.lane % SPAN) * 4u;
+}
+
+// Elements from c to the end of the row; 4 stands for more. Code that knows that a block lies inside the row says so, and then
+// nothing is compared: loops over a row go over its whole blocks first.
+fn room_at(inside: bool, c: u32) -> u32 {
+    if (inside) {
+        return 4u;
+    }
+    return max(classes(), c) - c;
+}
+
+// The lane that goes through element c.
+fn lane_of(row: Row, c: u32) -> u32 {
+    return (c / (row.blocks * TILE)) * SPAN + (c / 4u) % SPAN;
 }

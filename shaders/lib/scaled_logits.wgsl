@@ -4,13 +4,14 @@
 override LOGITS: u32;
 
 // A cap makes infinite logits finite. What lies past a row's end stays -infinity.
-fn admit4(x: vec4<f32>) -> vec4<f32> {
+fn admit4(x: vec4<f32>, room: u32) -> vec4<f32> {
     if (LOGITS != 2u) {
         return x;
     }
     let bits = bitcast<vec4<u32>>(x);
     let below = select(x, vec4<f32>(-LOWEST), bits == vec4<u32>(0x7f800000u));
-    return select(below, vec4<f32>(LOWEST), bits == vec4<u32>(0xff800000u));
+    let finite = select(below, vec4<f32>(LOWEST), bits == vec4<u32>(0xff800000u));
+    return select(vec4<f32>(-infinity()), finite, vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(room));
 }
 
 fn tanh4(x: vec4<f32>) -> vec4<f32> {
@@ -34,9 +35,9 @@ fn scaled4(x: vec4<f32>) -> vec4<f32> {
 
 fn gap4(x: vec4<f32>, m: f32) -> vec4<f32> {
     if (LOGITS != 2u) {
-        // The difference comes first: it is exactly 0 where x is m. Unless it overflows.
+        // The difference comes first: it is exactly 0 where x is m. Unless only its scale keeps it from overflowing.
         let d = x - m;
-        let overflow = bitcast<vec4<u32>>(d) == vec4<u32>(0xff800000u);
+        let overflow = bitcast<vec4<u32>>(d) == vec4<u32>(select(0u, 0xff800000u, params.logit_scale < 1.0));
         let scaled = select(params.logit_scale * d, params.logit_scale * x - params.logit_scale * m, overflow);
         return select(d, scaled, LOGITS == 1u);
     }
@@ -44,11 +45,8 @@ fn gap4(x: vec4<f32>, m: f32) -> vec4<f32> {
     return select(z, vec4<f32>(-infinity()), bitcast<vec4<u32>>(x) == vec4<u32>(0xff800000u));
 }
 
-// The slopes dz/dx: with a cap scale * (1 - tanh^2), formed without cancellation.
+// The slopes dz/dx of capped logits, scale * (1 - tanh^2), formed without cancellation.
 fn slope4(x: vec4<f32>) -> vec4<f32> {
-    if (LOGITS != 2u) {
-        return vec4<f32>(select(1.0, params.logit_scale, LOGITS == 1u));
-    }
     let e = exp4_nonpositive(-2.0 * abs(over_cap(x)));
     return params.logit_scale * (4.0 * e / ((1.0 + e) * (1.0 + e)));
 }

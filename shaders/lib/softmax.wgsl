@@ -1,7 +1,9 @@
 // The softmax statistics of a row of `logits`, read once. The shader that uses this includes `plain_logits` or
 // `scaled_logits`, which say what a logit is:
-//   fn admit4(x: vec4<f32>) -> vec4<f32>                what the rest of the shader sees of elements of the tensor
+//   fn admit4(x: vec4<f32>, room: u32) -> vec4<f32>     what the rest of the shader sees of a quad with as many elements
 //   fn gap4(x: vec4<f32>, m: f32) -> vec4<f32>          how far above the logit of m the logits of x lie
+// and defines
+//   const HOLD_EXP: bool                                whether it needs a row's exponentials in the end, or its logits
 //
 // Besides the maximum m they are: how many elements equal it, and the sum of exp(x - m) over the others. Keeping the two
 // apart gives the loss of a confident row, log1p(rest), its full relative precision.
@@ -17,72 +19,144 @@ struct RowStats {
 
 var<workgroup> shared_stats: array<vec4<f32>, WORKGROUP>;
 
-// Elements c .. c + 4 of a row; -infinity past its end.
-fn logits_quad(row: u32, c: u32, classes: u32, inner: u32) -> vec4<f32> {
-    if (whole_quad(c, classes, inner)) {
-        return admit4(load4_logits(row + c));
-    }
-    var x = vec4<f32>(-infinity());
-    for (var k = 0u; k < min(4u, classes - c); k++) {
-        x[k] = one_logit(row + (c + k) * inner);
-    }
-    return x;
+var<private> held: array<mat4x4<f32>, max(HELD, 1u)>;
+// The maximum that the lane's held exponentials are relative to.
+var<private> held_max: f32;
+
+// Block i of a row; -infinity past the row's end.
+fn logits_block(row: Row, i: u32, inside: bool) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        logits_quad(row, i, 0u, inside),
+        logits_quad(row, i, 1u, inside),
+        logits_quad(row, i, 2u, inside),
+        logits_quad(row, i, 3u, inside),
+    );
 }
 
-fn one_logit(i: u32) -> f32 {
-    return admit4(vec4<f32>(load_logits(i))).x;
+fn logits_quad(row: Row, i: u32, j: u32, inside: bool) -> vec4<f32> {
+    let c = quad_start(row, i, j);
+    let room = room_at(inside, c);
+    let at = params.input_base + row.start + c * params.inner;
+    return admit4(load_quad_logits(at, params.inner, room, -infinity()), room);
+}
+
+fn one_logit(row: Row, c: u32) -> f32 {
+    return admit4(vec4<f32>(load_logits(params.input_base + row.start + c * params.inner)), 4u).x;
 }
 
 fn gap(x: f32, m: f32) -> f32 {
     return gap4(vec4<f32>(x), m).x;
 }
 
-fn is_poison(x: vec4<f32>) -> bool {
-    let bits = bitcast<vec4<u32>>(x);
-    // As integers, +infinity and NaN are 0x7f800000 and up, negative NaN is above -infinity.
-    let positive = (bits & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
-    return any(positive | (bits == vec4<u32>(0x7f800000u)));
+// What tells the maximum of elements and whether NaN or +infinity is among them, from their bits. As signed integers the
+// positive ones are in their order and end in +infinity and NaN; as unsigned ones the negative ones are in reverse order, come
+// after all positive ones, and end in -infinity and NaN.
+struct Extremes {
+    signed: vec4<i32>,
+    unsigned: vec4<u32>,
+    least: vec4<u32>,
 }
 
-fn exp4_nonpositive(x: vec4<f32>) -> vec4<f32> {
-    return vec4<f32>(exp_nonpositive(x.x), exp_nonpositive(x.y), exp_nonpositive(x.z), exp_nonpositive(x.w));
+fn no_extremes() -> Extremes {
+    return Extremes(vec4<i32>(-0x7fffffff), vec4<u32>(0u), vec4<u32>(0xffffffffu));
 }
 
-// Brings statistics to a larger maximum.
+fn with_block(e: Extremes, x: mat4x4<f32>) -> Extremes {
+    var all = e;
+    for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
+        let quad = x[j];
+        all.signed = max(all.signed, bitcast<vec4<i32>>(quad));
+        all.unsigned = max(all.unsigned, bitcast<vec4<u32>>(quad));
+        all.least = min(all.least, bitcast<vec4<u32>>(quad));
+    }
+    return all;
+}
+
+// The statistics of elements that are not summed yet. A maximum of -infinity is the lowest number instead.
+fn stats_of(e: Extremes) -> RowStats {
+    let signed = max(max(e.signed.x, e.signed.y), max(e.signed.z, e.signed.w));
+    let unsigned = max(max(e.unsigned.x, e.unsigned.y), max(e.unsigned.z, e.unsigned.w));
+    let least = min(min(e.least.x, e.least.y), min(e.least.z, e.least.w));
+    let poison = signed >= 0x7f800000 || unsigned > 0xff800000u;
+    let m = select(min(least, bitcast<u32>(LOWEST)), u32(signed), signed >= 0);
+    return RowStats(bitcast<f32>(m), 0.0, 0.0, u32(poison));
+}
+
+// Brings statistics to a maximum at least as large.
 fn raise(s: RowStats, m: f32) -> RowStats {
+    let higher = m > s.max;
     let rest = (s.rest + s.ties) * exp_nonpositive(gap(s.max, m));
-    return RowStats(m, 0.0, rest, s.poison);
+    return RowStats(m, select(s.ties, 0.0, higher), select(s.rest, rest, higher), s.poison);
 }
 
-fn lane_stats(row: Row, classes: u32, inner: u32) -> RowStats {
+fn exp_block(x: mat4x4<f32>, m: f32) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        exp4_nonpositive(gap4(x[0], m)),
+        exp4_nonpositive(gap4(x[1], m)),
+        exp4_nonpositive(gap4(x[2], m)),
+        exp4_nonpositive(gap4(x[3], m)),
+    );
+}
+
+// Adds the elements x of a block, none above the maximum m of s, and e = exp(x - m).
+fn add_block(s: RowStats, x: mat4x4<f32>, e: mat4x4<f32>) -> RowStats {
+    var ties = vec4<f32>();
+    var rest = vec4<f32>();
+    for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
+        let tie = x[j] == vec4<f32>(s.max);
+        ties += select(vec4<f32>(0.0), vec4<f32>(1.0), tie);
+        rest += select(e[j], vec4<f32>(0.0), tie);
+    }
+    let more = vec2<f32>((ties.x + ties.y) + (ties.z + ties.w), (rest.x + rest.y) + (rest.z + rest.w));
+    return RowStats(s.max, s.ties + more.x, s.rest + more.y, s.poison);
+}
+
+// Adds a block to statistics that have not seen it.
+fn absorb(s: RowStats, x: mat4x4<f32>) -> RowStats {
+    let block = stats_of(with_block(no_extremes(), x));
+    var all = raise(s, max(s.max, block.max));
+    all.poison |= block.poison;
+    return add_block(all, x, exp_block(x, all.max));
+}
+
+fn lane_stats(row: Row) -> RowStats {
+    if (HELD > 0u) {
+        return held_stats(row);
+    }
     var s = RowStats(LOWEST, 0.0, 0.0, 0u);
-    for (var c = row.lane * 4u; c < classes; c += LANES * 4u) {
-        let x = logits_quad(row.start, c, classes, inner);
-        s.poison |= u32(is_poison(x));
-        let m = max(max(x.x, x.y), max(x.z, x.w));
-        if (m > s.max) {
-            s = raise(s, m);
-        }
-        let tie = x == vec4<f32>(s.max);
-        let ties = select(vec4<f32>(0.0), vec4<f32>(1.0), tie);
-        let e = select(exp4_nonpositive(gap4(x, s.max)), vec4<f32>(0.0), tie);
-        s.ties += (ties.x + ties.y) + (ties.z + ties.w);
-        s.rest += (e.x + e.y) + (e.z + e.w);
+    for (var i = 0u; i < row.whole; i++) {
+        s = absorb(s, logits_block(row, i, true));
+    }
+    for (var i = row.whole; i < row.blocks; i++) {
+        s = absorb(s, logits_block(row, i, false));
     }
     return s;
 }
 
+fn held_stats(row: Row) -> RowStats {
+    var extremes = no_extremes();
+    for (var i = 0u; i < HELD; i++) { // unrolled
+        held[i] = logits_block(row, i, i < row.whole);
+        extremes = with_block(extremes, held[i]);
+    }
+    var s = stats_of(extremes);
+    for (var i = 0u; i < HELD; i++) { // unrolled
+        let x = held[i];
+        let e = exp_block(x, s.max);
+        s = add_block(s, x, e);
+        if (HOLD_EXP) {
+            held[i] = e;
+        }
+    }
+    held_max = s.max;
+    return s;
+}
+
 fn merge(a: RowStats, b: RowStats) -> RowStats {
-    var low = b;
-    var high = a;
-    if (b.max > a.max) {
-        low = a;
-        high = b;
-    }
-    if (low.max < high.max) {
-        low = raise(low, high.max);
-    }
-    return RowStats(high.max, low.ties + high.ties, low.rest + high.rest, low.poison | high.poison);
+    let m = max(a.max, b.max);
+    let x = raise(a, m);
+    let y = raise(b, m);
+    return RowStats(m, x.ties + y.ties, x.rest + y.rest, x.poison | y.poison);
 }
 
 fn put_stats(thread: u32, s: RowStats) {
@@ -95,8 +169,8 @@ fn get_stats(thread: u32) -> RowStats {
 }
 
 // The statistics of the whole row, the same for all its threads. Every thread of the workgroup takes part.
-fn row_stats(row: Row, thread: u32, classes: u32, inner: u32) -> RowStats {
-    let mine = lane_stats(row, classes, inner);
+fn row_stats(row: Row, thread: u32) -> RowStats {
+    let mine = lane_stats(row);
     if (LANES == 1u) {
         return mine;
     }
@@ -109,6 +183,26 @@ fn row_stats(row: Row, thread: u32, classes: u32, inner: u32) -> RowStats {
     }
     workgroupBarrier();
     return get_stats(thread - row.lane);
+}
+
+// What turns the exponentials that `again` gives into exp(x - m) with the row's maximum m.
+fn exp_factor(m: f32) -> f32 {
+    if (HELD > 0u) {
+        return exp_nonpositive(gap(held_max, m));
+    }
+    return 1.0;
+}
+
+// A block once the row's statistics are known: its exponentials, up to `exp_factor`, or its logits, as HOLD_EXP says.
+fn again(row: Row, i: u32, inside: bool, m: f32) -> mat4x4<f32> {
+    if (HELD > 0u) {
+        return held[i];
+    }
+    let x = logits_block(row, i, inside);
+    if (HOLD_EXP) {
+        return exp_block(x, m);
+    }
+    return x;
 }
 
 // Whether the row has no softmax: it holds NaN or +infinity, or nothing but -infinity.

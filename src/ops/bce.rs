@@ -11,18 +11,26 @@ use super::{Grad, LossGrad};
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.bce",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/partials", "lib/elementwise_loss", "lib/element_weight", "bce"],
+    source: wgsl![
+        "lib/grid",
+        "lib/numerics",
+        "lib/partials",
+        "lib/turns",
+        "lib/elementwise_loss",
+        "lib/element_weight",
+        "bce"
+    ],
     bindings: &[
         read4("x"),
         read4("y"),
-        read("upstream", "f32"),
+        read4("upstream"),
         read("weight", "f32"),
         write4("losses"),
         write4("grad"),
         write("partials", "u32"),
     ],
     params: PARAMS,
-    constants: &["WORKGROUP", "GRAD", "LOSSES", "WEIGHTED"],
+    constants: &["WORKGROUP", "GRAD", "LOSSES", "QUADS", "UPSTREAM", "WEIGHTED"],
 };
 
 fn call<'a>(

@@ -15,6 +15,7 @@ pub(super) const KERNEL: Kernel = Kernel {
         "lib/grid",
         "lib/numerics",
         "lib/partials",
+        "lib/turns",
         "lib/elementwise_loss",
         "lib/element_weight",
         "bce_with_logits"
@@ -22,7 +23,7 @@ pub(super) const KERNEL: Kernel = Kernel {
     bindings: &[
         read4("x"),
         read4("y"),
-        read("upstream", "f32"),
+        read4("upstream"),
         read("weight", "f32"),
         read("pos_weight", "f32"),
         write4("losses"),
@@ -30,7 +31,7 @@ pub(super) const KERNEL: Kernel = Kernel {
         write("partials", "u32"),
     ],
     params: PARAMS,
-    constants: &["WORKGROUP", "GRAD", "LOSSES", "WEIGHTED", "POS_WEIGHTED"],
+    constants: &["WORKGROUP", "GRAD", "LOSSES", "QUADS", "UPSTREAM", "WEIGHTED", "POS_WEIGHTED"],
 };
 
 fn call<'a>(

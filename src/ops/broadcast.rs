@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, Variant, params, read, wgsl, write};
-use crate::plan::{BLOCK, Cut, lanes_per_row};
+use crate::plan::{BLOCK, Cut, RowPlan};
 use crate::recorder::{Recorder, Window};
 use crate::tensor::{Shape, Tensor};
 use crate::weights::Weights;
@@ -30,7 +30,7 @@ pub(super) const SUM: Kernel = Kernel {
     source: wgsl!["lib/grid", "lib/rows", "sum_rows"],
     bindings: &[read("input", "f32"), write("output", "f32")],
     params: SumParams::FIELDS,
-    constants: &["WORKGROUP", "LANES"],
+    constants: &RowPlan::CONSTANTS,
 };
 
 /// The shape that two shapes broadcast to.
@@ -195,11 +195,9 @@ impl Recorder<'_> {
                 input_base: from.as_ref().map_or(0, |w| w.base),
                 output_base: to.base,
             };
-            let workgroup = self.gpu().caps().workgroup_size();
-            let lanes = lanes_per_row(self.gpu().caps(), dims.classes, dims.inner);
-            let groups = u64::from(rows).div_ceil(u64::from(workgroup / lanes));
+            let plan = RowPlan::streamed(self.gpu().caps(), dims.classes, dims.inner);
             let slots = [from.as_ref(), Some(&to)];
-            self.dispatch(&SUM, Variant::new(&[workgroup, lanes]), &params, &slots, groups)?;
+            self.dispatch(&SUM, Variant::new(&plan.constants()), &params, &slots, plan.groups(rows))?;
         }
         Ok(output)
     }

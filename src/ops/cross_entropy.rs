@@ -33,7 +33,7 @@ pub(super) const KERNEL: Kernel = Kernel {
         write("statistics", "u32"),
     ],
     params: PARAMS,
-    constants: &["WORKGROUP", "LANES", "GRAD", "TARGETS", "STATISTICS", "LOGITS"],
+    constants: &["WORKGROUP", "LANES", "SPAN", "HELD", "CLASSES", "WHOLE", "GRAD", "TARGETS", "STATISTICS", "LOGITS"],
 };
 
 /// What [`Recorder::cross_entropy_with`] computes besides the loss. The default is nothing.

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::kernel::{Binding, Field, Kernel, Variant, params};
 use crate::options::{Reduction, narrow};
-use crate::plan::BLOCK;
+use crate::plan::{BLOCK, turns};
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
 use crate::weights::Weights;
@@ -22,7 +22,6 @@ params! {
         losses_base: u32,
         grad_base: u32,
         upstream_base: u32,
-        upstream_stride: u32,
         partials_base: u32,
         scale: f32,
         weight_base: u32,
@@ -117,7 +116,6 @@ impl Recorder<'_> {
                 losses_base: loss_window.as_ref().map_or(0, |w| w.base),
                 grad_base: grad_window.as_ref().map_or(0, |w| w.base),
                 upstream_base: upstream.base,
-                upstream_stride,
                 partials_base: to.base,
                 scale: narrow(scale),
                 weight_base: weight_window.as_ref().map_or(0, |(w, _)| w.base),
@@ -129,15 +127,20 @@ impl Recorder<'_> {
                 pos_weight_inner: pos_weight.as_ref().map_or(1, |w| w.inner),
                 pos_weight_size: pos_weight.as_ref().map_or(1, |w| w.size),
             };
-            let workgroup = self.gpu().caps().workgroup_size();
+            let [workgroup, quads] = turns(self.gpu().caps());
             let constants = call.kernel.constants.iter().map(|&name| match name {
                 "GRAD" => u32::from(grad.is_some()),
                 "LOSSES" => u32::from(unreduced),
+                "UPSTREAM" => upstream_stride,
+                "QUADS" => quads,
                 "WEIGHTED" => u32::from(weight.is_some()),
                 "POS_WEIGHTED" => u32::from(pos_weight.is_some()),
                 _ => workgroup,
             });
-            let variant = Variant { constants: constants.collect(), vec4: true, ..Variant::default() };
+            // A scalar upstream gradient is no quad.
+            let upstream_slot = call.kernel.bindings.iter().position(|binding| binding.name == "upstream");
+            let by_element = upstream_slot.filter(|_| upstream_stride == 0).map_or(0, |i| 1 << i);
+            let variant = Variant { constants: constants.collect(), vec4: true, by_element, ..Variant::default() };
             let slot = |binding: &Binding| match binding.name {
                 "x" => Some(&x),
                 "y" => Some(&y),

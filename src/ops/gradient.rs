@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::kernel::{Kernel, Variant, params, read, read4, update4, wgsl, write};
 use crate::options::narrow;
-use crate::plan::BLOCK;
+use crate::plan::{BLOCK, turns};
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
 
@@ -17,10 +17,10 @@ params! {
 
 pub(super) const ACCUMULATE: Kernel = Kernel {
     label: "xent.accumulate",
-    source: wgsl!["lib/grid", "accumulate"],
+    source: wgsl!["lib/grid", "lib/turns", "accumulate"],
     bindings: &[read4("values"), update4("total")],
     params: AccumulateParams::FIELDS,
-    constants: &["WORKGROUP"],
+    constants: &["WORKGROUP", "QUADS"],
 };
 
 params! {
@@ -136,7 +136,7 @@ impl Recorder<'_> {
                 values_base: from.base,
                 total_base: to.base,
             };
-            let variant = Variant { vec4: true, ..Variant::new(&[self.gpu().caps().workgroup_size()]) };
+            let variant = Variant { vec4: true, ..Variant::new(&turns(self.gpu().caps())) };
             self.dispatch(&ACCUMULATE, variant, &params, &[Some(&from), Some(&to)], len.div_ceil(BLOCK.into()))?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernel::{Binding, Field, Kernel, Variant, params, read4, write4};
-use crate::plan::{BLOCK, Cut};
+use crate::plan::{BLOCK, Cut, turns};
 use crate::recorder::Recorder;
 use crate::tensor::Tensor;
 
@@ -22,7 +22,7 @@ params! {
 pub(super) const BACKWARD_PARAMS: &[Field] = BackwardParams::FIELDS;
 pub(super) const BACKWARD_BINDINGS: &[Binding] = &[read4("y"), read4("upstream"), write4("grad")];
 
-pub(super) const CONSTANTS: &[&str] = &["WORKGROUP"];
+pub(super) const CONSTANTS: &[&str] = &["WORKGROUP", "QUADS"];
 
 /// Cuts `count` elements that a kernel handles one by one.
 pub(super) fn elementwise(op: &'static str, count: u32) -> Cut<'static> {
@@ -39,7 +39,7 @@ impl Recorder<'_> {
             let (from, to) = (self.window(x, first, len), self.window(&y, first, len));
             let params =
                 ForwardParams { count: range.end - range.start, block: BLOCK, x_base: from.base, y_base: to.base };
-            let variant = Variant { vec4: true, ..Variant::new(&[self.gpu().caps().workgroup_size()]) };
+            let variant = Variant { vec4: true, ..Variant::new(&turns(self.gpu().caps())) };
             self.dispatch(kernel, variant, &params, &[Some(&from), Some(&to)], len.div_ceil(BLOCK.into()))?;
         }
         Ok(y)
@@ -68,7 +68,7 @@ impl Recorder<'_> {
                 upstream_base: g.base,
                 grad_base: to.base,
             };
-            let variant = Variant { vec4: true, ..Variant::new(&[self.gpu().caps().workgroup_size()]) };
+            let variant = Variant { vec4: true, ..Variant::new(&turns(self.gpu().caps())) };
             let slots = [Some(&y), Some(&g), Some(&to)];
             self.dispatch(kernel, variant, &params, &slots, len.div_ceil(BLOCK.into()))?;
         }

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use crate::caps::Family;
+use crate::caps::{Caps, Family};
 use crate::error::Result;
-use crate::kernel::{Binding, Kernel, Variant, params, read, read4, update, wgsl};
+use crate::kernel::{Binding, Kernel, Variant, params, read4, update4, wgsl};
 use crate::options::Layout;
 use crate::plan::Cut;
 use crate::recorder::Recorder;
@@ -29,30 +29,60 @@ params! {
     }
 }
 
-const CONSTANTS: &[&str] = &["WORKGROUP", "A_TRANSPOSED", "B_TRANSPOSED"];
+const BINDINGS: &[Binding] = &[read4("a"), read4("b"), read4("bias"), update4("c")];
 
 pub(super) const TILED: Kernel = Kernel {
     label: "xent.matmul",
     source: wgsl!["lib/grid", "lib/product", "matmul"],
-    bindings: &[read("a", "f32"), read("b", "f32"), read("bias", "f32"), update("c", "f32")],
+    bindings: BINDINGS,
     params: Params::FIELDS,
-    constants: CONSTANTS,
+    constants: &["WORKGROUP", "A_TRANSPOSED", "B_TRANSPOSED"],
 };
 
-const SIMD_BINDINGS: &[Binding] = &[read4("a"), read4("b"), read("bias", "f32"), update("c", "f32")];
+const SIMD_CONSTANTS: &[&str] = &["WORKGROUP", "A_TRANSPOSED", "B_TRANSPOSED", "ROWS"];
 
 pub(super) const SIMD: Kernel = Kernel {
     label: "xent.matmul_simd",
-    source: wgsl!["lib/grid", "lib/product", "matmul_simd"],
-    bindings: SIMD_BINDINGS,
+    source: wgsl!["lib/grid", "lib/product", "lib/simd_product", "matmul_simd"],
+    bindings: BINDINGS,
     params: Params::FIELDS,
-    constants: CONSTANTS,
+    constants: SIMD_CONSTANTS,
+};
+
+pub(super) const SUBGROUP: Kernel = Kernel {
+    label: "xent.matmul_subgroup",
+    source: wgsl!["lib/grid", "lib/product", "lib/simd_product", "matmul_subgroup"],
+    bindings: BINDINGS,
+    params: Params::FIELDS,
+    constants: SIMD_CONSTANTS,
 };
 
 /// Threads of the tiled kernel, which are 8 x 8.
 const TILED_WORKGROUP: u32 = 64;
 const TILED_SIDE: u32 = 32;
-const SIMD_ROWS: u32 = 8;
+
+/// A kernel and what it computes in a workgroup.
+struct Tile {
+    kernel: &'static Kernel,
+    workgroup: u32,
+    rows: u32,
+    columns: u32,
+}
+
+impl Tile {
+    /// The tile for a product of `m` rows.
+    fn new(caps: &Caps, m: u32) -> Self {
+        match caps.family {
+            Family::Gpu => Self { kernel: &TILED, workgroup: TILED_WORKGROUP, rows: TILED_SIDE, columns: TILED_SIDE },
+            Family::CpuSimd => Self {
+                kernel: if caps.subgroup_size == caps.simd_width { &SUBGROUP } else { &SIMD },
+                workgroup: caps.simd_width,
+                rows: if m <= 16 { 8 } else { 32 },
+                columns: caps.simd_width * 4,
+            },
+        }
+    }
+}
 
 /// The sizes of a product.
 #[derive(Clone, Copy, Debug)]
@@ -94,10 +124,7 @@ impl Layout {
         let Sizes { m, n, k } = sizes;
         let bytes = |columns: u32| u64::from(columns) * 4;
         let caps = gpu.caps();
-        let (tile_m, tile_n) = match caps.family {
-            Family::Gpu => (TILED_SIDE, TILED_SIDE),
-            Family::CpuSimd => (SIMD_ROWS, caps.simd_width * 4),
-        };
+        let Tile { rows: tile_m, columns: tile_n, .. } = Tile::new(caps, m);
         let groups_in = |size: u32, tile: u32| u64::from(size.div_ceil(tile));
         // Cuts on multiples of 4 leave quads whole.
         let ranges = |rows: u32, row_bytes: u64, granule: u32, groups: u64| {
@@ -253,13 +280,18 @@ impl Recorder<'_> {
         };
         let transposed = [u32::from(layout == Layout::Tn), u32::from(layout == Layout::Nt)];
         let quads = [a_columns, b_columns, a_first, b_first].iter().all(|x| x.is_multiple_of(4));
-        let caps = self.gpu().caps();
-        let (kernel, workgroup, tile_m, tile_n) = match caps.family {
-            Family::Gpu => (&TILED, TILED_WORKGROUP, TILED_SIDE, TILED_SIDE),
-            Family::CpuSimd => (&SIMD, caps.simd_width, SIMD_ROWS, caps.simd_width * 4),
+        let tile = Tile::new(self.gpu().caps(), sizes.m);
+        let groups = u64::from(params.m.div_ceil(tile.rows)) * u64::from(params.n.div_ceil(tile.columns));
+        let constants = [tile.workgroup, transposed[0], transposed[1], tile.rows];
+        // The matrices are gone through by quad if all their quads lie in one row, and the result's on their own.
+        let whole_rows = [sizes.n, n.start].iter().all(|x| x.is_multiple_of(4));
+        let slots = [a.as_ref(), b.as_ref(), bias.as_ref(), c.as_ref()];
+        let aligned = slots[2..].iter().flatten().all(|window| window.quads);
+        let variant = Variant {
+            vec4: quads,
+            by_element: if whole_rows && aligned { 0 } else { 0b1100 },
+            ..Variant::new(&constants[..tile.kernel.constants.len()])
         };
-        let groups = u64::from(params.m.div_ceil(tile_m)) * u64::from(params.n.div_ceil(tile_n));
-        let variant = Variant { vec4: quads, ..Variant::new(&[workgroup, transposed[0], transposed[1]]) };
-        self.dispatch(kernel, variant, &params, &[a.as_ref(), b.as_ref(), bias.as_ref(), c.as_ref()], groups)
+        self.dispatch(tile.kernel, variant, &params, &slots, groups)
     }
 }

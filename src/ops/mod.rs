@@ -144,6 +144,7 @@ pub(crate) const KERNELS: &[&Kernel] = &[
     &log_softmax::BACKWARD,
     &log_softmax::FORWARD,
     &matmul::SIMD,
+    &matmul::SUBGROUP,
     &matmul::TILED,
     &mse::KERNEL,
     &nll::KERNEL,

@@ -13,18 +13,26 @@ use super::{Grad, LossGrad, shape_error};
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.mse",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/partials", "lib/elementwise_loss", "lib/element_weight", "mse"],
+    source: wgsl![
+        "lib/grid",
+        "lib/numerics",
+        "lib/partials",
+        "lib/turns",
+        "lib/elementwise_loss",
+        "lib/element_weight",
+        "mse"
+    ],
     bindings: &[
         read4("x"),
         read4("y"),
-        read("upstream", "f32"),
+        read4("upstream"),
         read("weight", "f32"),
         write4("losses"),
         write4("grad"),
         write("partials", "u32"),
     ],
     params: PARAMS,
-    constants: &["WORKGROUP", "GRAD", "LOSSES", "WEIGHTED"],
+    constants: &["WORKGROUP", "GRAD", "LOSSES", "QUADS", "UPSTREAM", "WEIGHTED"],
 };
 
 /// Squared error.

@@ -22,7 +22,7 @@ pub(super) const KERNEL: Kernel = Kernel {
         write4_over("grad", "log_probs"),
     ],
     params: PARAMS,
-    constants: &["WORKGROUP", "LANES", "GRAD"],
+    constants: &["WORKGROUP", "LANES", "SPAN", "HELD", "CLASSES", "WHOLE", "GRAD"],
 };
 
 fn call<'a>(

@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
+use crate::caps::Caps;
 use crate::error::{Error, Result};
 use crate::kernel::{Binding, Field, Kernel, Variant, params};
 use crate::options::{CrossEntropy, Reduction, narrow};
-use crate::plan::{Cut, lanes_per_row};
+use crate::plan::{Cut, RowPlan};
 use crate::recorder::{Recorder, Window};
 use crate::tensor::{Shape, Tensor};
 use crate::weights::Weights;
@@ -180,8 +181,18 @@ impl RowLoss<'_> {
         Ok(tensor)
     }
 
-    /// A variant of the kernel without its access to memory: how `LANES` threads share a row, and the options that are compiled in.
-    fn constants(&self, workgroup: u32, lanes: u32) -> Vec<u32> {
+    /// Rows are held if what is asked for needs no more of them than their exponentials: not the logits again, for the gradient of a
+    /// cap, and not a coefficient for every class.
+    fn plan(&self, caps: &Caps, classes: u32, inner: u32) -> RowPlan {
+        let indices = !matches!(self.targets, Targets::Probabilities(_)) && self.options.label_smoothing == 0.0;
+        match indices && self.options.softcap.is_none() {
+            true => RowPlan::new(caps, classes, inner),
+            false => RowPlan::streamed(caps, classes, inner),
+        }
+    }
+
+    /// A variant of the kernel without its access to memory: how threads share rows, and the options that are compiled in.
+    fn constants(&self, plan: RowPlan) -> Vec<u32> {
         let targets = match self.targets {
             Targets::Index(_) | Targets::IndexU32(_) if self.options.label_smoothing == 0.0 => 0,
             Targets::Index(_) | Targets::IndexU32(_) => 1,
@@ -191,15 +202,14 @@ impl RowLoss<'_> {
             Some(_) => 2,
             None => u32::from(narrow(self.options.logit_scale) != 1.0),
         };
-        let constant = |&name: &&str| match name {
-            "WORKGROUP" => workgroup,
-            "LANES" => lanes,
+        let option = |&name: &&str| match name {
             "GRAD" => u32::from(self.grad != Grad::No),
             "STATISTICS" => u32::from(self.statistics),
             "LOGITS" => logits,
             _ => targets,
         };
-        self.kernel.constants.iter().map(constant).collect()
+        let options = self.kernel.constants[RowPlan::CONSTANTS.len()..].iter().map(option);
+        plan.constants().into_iter().chain(options).collect()
     }
 }
 
@@ -344,13 +354,12 @@ impl Recorder<'_> {
             softcap: narrow(call.options.softcap.unwrap_or(1.0)),
             z_loss: narrow(call.options.z_loss),
         };
-        let workgroup = self.gpu().caps().workgroup_size();
-        let lanes = lanes_per_row(self.gpu().caps(), dims.classes, dims.inner);
+        let plan = call.plan(self.gpu().caps(), dims.classes, dims.inner);
         let variant = Variant {
-            constants: call.constants(workgroup, lanes),
+            constants: call.constants(plan),
             vec4: dims.inner == 1 && dims.classes.is_multiple_of(4),
             in_place,
-            absent: 0,
+            ..Variant::default()
         };
         let slot = |binding: &Binding| match binding.name {
             "targets" => targets.as_ref(),
@@ -364,7 +373,6 @@ impl Recorder<'_> {
             _ => input.as_ref(),
         };
         let slots: Vec<_> = call.kernel.bindings.iter().map(slot).collect();
-        let groups = u64::from(count).div_ceil(u64::from(workgroup / lanes));
-        self.dispatch(call.kernel, variant, &params, &slots, groups)
+        self.dispatch(call.kernel, variant, &params, &slots, plan.groups(count))
     }
 }

@@ -2,14 +2,14 @@
 
 use crate::error::Result;
 use crate::kernel::{Binding, Field, Kernel, Variant, params, read4, write4};
-use crate::plan::{Cut, lanes_per_row};
+use crate::plan::{Cut, RowPlan};
 use crate::recorder::Recorder;
 use crate::tensor::Tensor;
 
 use super::{Classes, same_shape};
 
 params! {
-    struct ForwardParams { rows: u32, classes: u32, inner: u32, logits_base: u32, output_base: u32 }
+    struct ForwardParams { rows: u32, classes: u32, inner: u32, input_base: u32, output_base: u32 }
 }
 
 pub(super) const FORWARD_PARAMS: &[Field] = ForwardParams::FIELDS;
@@ -29,7 +29,7 @@ params! {
 pub(super) const BACKWARD_PARAMS: &[Field] = BackwardParams::FIELDS;
 pub(super) const BACKWARD_BINDINGS: &[Binding] = &[read4("output"), read4("upstream"), write4("grad")];
 
-pub(super) const CONSTANTS: &[&str] = &["WORKGROUP", "LANES"];
+pub(super) const CONSTANTS: &[&str] = &RowPlan::CONSTANTS;
 
 impl Recorder<'_> {
     /// Maps the rows along dimension `dim`.
@@ -55,7 +55,7 @@ impl Recorder<'_> {
                 rows,
                 classes: dims.classes,
                 inner: dims.inner,
-                logits_base: from.base,
+                input_base: from.base,
                 output_base: to.base,
             };
             let (variant, groups) = self.row_variant(dims, rows);
@@ -103,10 +103,8 @@ impl Recorder<'_> {
 
     /// How a kernel of rows is compiled, and its workgroups.
     fn row_variant(&self, dims: Classes, rows: u32) -> (Variant, u64) {
-        let workgroup = self.gpu().caps().workgroup_size();
-        let lanes = lanes_per_row(self.gpu().caps(), dims.classes, dims.inner);
+        let plan = RowPlan::new(self.gpu().caps(), dims.classes, dims.inner);
         let vec4 = dims.inner == 1 && dims.classes.is_multiple_of(4);
-        let groups = u64::from(rows).div_ceil(u64::from(workgroup / lanes));
-        (Variant { vec4, ..Variant::new(&[workgroup, lanes]) }, groups)
+        (Variant { vec4, ..Variant::new(&plan.constants()) }, plan.groups(rows))
     }
 }

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernel::{Kernel, Variant, params, read, read4, update4, wgsl};
 use crate::options::{Sgd, narrow};
-use crate::plan::BLOCK;
+use crate::plan::{BLOCK, turns};
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
 
@@ -33,10 +33,10 @@ params! {
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.sgd",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/gradient", "sgd"],
+    source: wgsl!["lib/grid", "lib/numerics", "lib/turns", "lib/gradient", "sgd"],
     bindings: &[update4("values"), read4("grads"), read("factor", "f32"), update4("velocity")],
     params: Params::FIELDS,
-    constants: &["WORKGROUP", "MOMENTUM", "FACTOR"],
+    constants: &["WORKGROUP", "QUADS", "MOMENTUM", "FACTOR"],
 };
 
 /// The velocity of [`Recorder::sgd`] with momentum: PyTorch's `momentum_buffer`.
@@ -186,7 +186,8 @@ impl Recorder<'_> {
                 clip_value: gradient.clip_value(),
                 guard: u32::from(gradient.guard),
             };
-            let constants = [self.gpu().caps().workgroup_size(), kind, u32::from(factor.is_some())];
+            let [workgroup, quads] = turns(self.gpu().caps());
+            let constants = [workgroup, quads, kind, u32::from(factor.is_some())];
             let variant = Variant { vec4: true, ..Variant::new(&constants) };
             let slots = [Some(&value), Some(&grad), factor.as_ref(), velocity.as_ref()];
             self.dispatch(&KERNEL, variant, &params, &slots, len.div_ceil(BLOCK.into()))?;

@@ -81,7 +81,7 @@ fn a_killed_run_goes_on_to_the_same_bits() {
     let arguments = ["--epochs", "12", "--out", &out, "--checkpoint", &checkpoint];
     let mut rng = fastrand::Rng::with_seed(5);
     let mut kills = 0;
-    for attempt in 0.. {
+    for attempt in 0u64.. {
         assert!(attempt < 200, "it gets on");
         // The program itself: killing cargo would leave it alive.
         let program = std::env::current_exe().expect("this test's path");
@@ -92,7 +92,8 @@ fn a_killed_run_goes_on_to_the_same_bits() {
             .stderr(std::process::Stdio::null())
             .spawn()
             .expect("it runs");
-        let alive = std::time::Duration::from_millis(rng.u64(250..1500));
+        // Longer and longer, so that the slowest machine gets on.
+        let alive = std::time::Duration::from_millis(rng.u64(250..1500 + 100 * attempt));
         let start = std::time::Instant::now();
         while start.elapsed() < alive && child.try_wait().expect("a child").is_none() {
             std::thread::sleep(std::time::Duration::from_millis(5));

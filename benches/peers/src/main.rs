@@ -1,0 +1,173 @@
+//! xent beside its Rust peers: burn on wgpu (the same adapter) and on flex, its CPU backend, and candle on the CPU.
+//!
+//! Everybody gets the same inputs, in one process, in turns. Losses and gradients must agree before anything is timed. Prints a
+//! Markdown table: the median time of each, and in brackets the median of its ratios to xent's time in the same round.
+//!
+//! `cargo run --release --manifest-path benches/peers/Cargo.toml [-- PART_OF_A_NAME]`; `XENT_ADAPTER` picks the adapter.
+
+mod burn_peer;
+mod candle_peer;
+mod xent_peer;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use xent::{Gpu, wgpu};
+
+/// One operation of one peer, done again and again.
+pub struct Job {
+    /// Does it once; returns when the result is there.
+    pub run: Box<dyn FnMut() -> Result<()>>,
+    /// What it computed: a loss, if there is one, and values such as a gradient.
+    pub result: Box<dyn FnMut() -> Result<(f32, Vec<f32>)>>,
+}
+
+/// A matrix of inputs, and for each row a class.
+#[derive(Clone)]
+pub struct Rows {
+    pub n: usize,
+    pub classes: usize,
+    pub logits: Vec<f32>,
+    pub labels: Vec<u32>,
+}
+
+/// Two vectors: values, and targets that are 0 or 1.
+#[derive(Clone)]
+pub struct Vectors {
+    pub x: Vec<f32>,
+    pub y: Vec<f32>,
+}
+
+/// A perceptron with one hidden layer, and a mini-batch. Weights are [inputs, outputs].
+#[derive(Clone)]
+pub struct Network {
+    pub sizes: [usize; 3],
+    pub batch: usize,
+    pub lr: f64,
+    pub x: Vec<f32>,
+    pub labels: Vec<u32>,
+    pub weights: [Vec<f32>; 2],
+}
+
+/// What there is to compare.
+#[derive(Clone)]
+pub enum Work {
+    CrossEntropy(Rows),
+    BceWithLogits(Vectors),
+    /// Square matrices.
+    Matmul(usize, Vectors),
+    Sgd(Vectors),
+    Step(Network),
+}
+
+fn uniform(seed: u64, len: usize, half_width: f32) -> Vec<f32> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    (0..len).map(|_| (rng.f32() * 2.0 - 1.0) * half_width).collect()
+}
+
+fn labels(n: usize, classes: usize) -> Vec<u32> {
+    let mut rng = fastrand::Rng::with_seed(7);
+    (0..n).map(|_| rng.u32(0..classes as u32)).collect()
+}
+
+fn works() -> Vec<(String, Work)> {
+    let mut works = Vec::new();
+    for (n, classes) in [(64, 10), (1024, 1000), (1024, 4096), (128, 32768)] {
+        let rows = Rows { n, classes, logits: uniform(1, n * classes, 5.0), labels: labels(n, classes) };
+        works.push((format!("cross-entropy forward + backward, {n} x {classes}"), Work::CrossEntropy(rows)));
+    }
+    let vectors = |len: usize| {
+        let y = labels(len, 2).into_iter().map(|y| y as f32).collect();
+        Vectors { x: uniform(2, len, 5.0), y }
+    };
+    works.push(("BCE with logits forward + backward, 1M".to_owned(), Work::BceWithLogits(vectors(1 << 20))));
+    for side in [512, 1024] {
+        let matrices = Vectors { x: uniform(3, side * side, 1.0), y: uniform(4, side * side, 1.0) };
+        works.push((format!("matmul {side} x {side} x {side}"), Work::Matmul(side, matrices)));
+    }
+    works.push(("SGD step, 4M parameters".to_owned(), Work::Sgd(vectors(1 << 22))));
+    let sizes = [64, 128, 10];
+    let network = Network {
+        sizes,
+        batch: 64,
+        lr: 0.1,
+        x: uniform(5, 64 * 64, 1.0),
+        labels: labels(64, 10),
+        weights: [uniform(6, 64 * 128, 0.1), uniform(7, 128 * 10, 0.1)],
+    };
+    works.push(("training step, 64-128-10, batch of 64".to_owned(), Work::Step(network)));
+    works
+}
+
+/// What peers compute agrees to 1e-4 of the largest value.
+fn agree(name: &str, peer: &str, ours: &(f32, Vec<f32>), theirs: &(f32, Vec<f32>)) -> Result<()> {
+    ensure!(ours.1.len() == theirs.1.len(), "{name}: {peer} has {} values, not {}", theirs.1.len(), ours.1.len());
+    let largest = ours.1.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let worst = ours.1.iter().zip(&theirs.1).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+    ensure!(worst <= 1e-4 * largest, "{name}: {peer} differs by {worst} where the largest value is {largest}");
+    let loss = (ours.0 - theirs.0).abs();
+    ensure!(loss <= 1e-4 * ours.0.abs().max(1.0), "{name}: {peer} has loss {}, not {}", theirs.0, ours.0);
+    Ok(())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn milliseconds(seconds: f64) -> String {
+    match seconds * 1e3 {
+        ms if ms < 10.0 => format!("{ms:.2} ms"),
+        ms => format!("{ms:.1} ms"),
+    }
+}
+
+fn main() -> Result<()> {
+    let filter = std::env::args().nth(1).unwrap_or_default();
+    let gpu = Gpu::headless()?;
+    let adapter = gpu.device().adapter_info();
+    let burn_wgpu = burn_peer::wgpu(adapter.device_type);
+    let burn_flex = burn_peer::flex();
+    let peers = ["xent", "burn 0.22, wgpu", "burn 0.22, flex", "candle 0.11, CPU"];
+    println!("{}; {} CPU threads\n", gpu.describe(), std::thread::available_parallelism()?);
+    println!("| | {} |\n|---|---|---|---|---|", peers.join(" | "));
+    for (name, work) in works().into_iter().filter(|(name, _)| name.contains(&filter)) {
+        let mut jobs = [
+            xent_peer::job(&gpu, &work)?,
+            burn_peer::job(&burn_wgpu, &work),
+            burn_peer::job(&burn_flex, &work),
+            candle_peer::job(&work)?,
+        ];
+        // Compiles, tunes and warms up.
+        for job in &mut jobs {
+            (job.run)()?;
+        }
+        let mut results = jobs.iter_mut().map(|job| (job.result)()).collect::<Result<Vec<_>>>()?.into_iter();
+        let ours = results.next().expect("four jobs");
+        for (theirs, peer) in results.zip(&peers[1..]) {
+            agree(&name, peer, &ours, &theirs)?;
+        }
+        let mut times = vec![Vec::new(); jobs.len()];
+        let start = Instant::now();
+        while times[0].len() < 15 || (start.elapsed() < Duration::from_secs(4) && times[0].len() < 200) {
+            for (job, times) in jobs.iter_mut().zip(&mut times) {
+                let start = Instant::now();
+                (job.run)()?;
+                times.push(start.elapsed().as_secs_f64());
+            }
+        }
+        let cell = |i: usize| {
+            let time = milliseconds(median(times[i].clone()));
+            let ratio = median(times[i].iter().zip(&times[0]).map(|(a, b)| a / b).collect());
+            if i == 0 { time } else { format!("{time} ({ratio:.1}x)") }
+        };
+        println!("| {name} | {} |", (0..jobs.len()).map(cell).collect::<Vec<_>>().join(" | "));
+    }
+    Ok(())
+}
+
+/// Waits for everything that was submitted.
+pub fn wait(gpu: &Gpu) -> Result<()> {
+    gpu.device().poll(wgpu::PollType::wait_indefinitely())?;
+    Ok(())
+}

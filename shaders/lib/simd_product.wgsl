@@ -1,0 +1,122 @@
+// Products by SIMD vectors: a workgroup is one, and computes ROWS rows of c in registers, each thread 4 columns. No workgroup
+// memory, no barriers. The shader that uses this says how rows of op(a) reach the threads:
+//   const BROUGHT: u32                                                           rows that one load brings, a divisor of ROWS
+//   fn a_part(row: u32, depth: u32, thread: u32) -> mat4x4<f32>                  that load, for four depths
+//   fn row_of_part(part: mat4x4<f32>, r: u32) -> vec4<f32>                       row r of those, at the four depths
+//
+// Rows and columns past the last repeat it: their results are not stored. Depths past the last are 0.
+// Bindings: a, b, bias [n] (absent if there is none), c [m, n].
+
+override ROWS: u32;
+
+var<private> sums: array<vec4<f32>, ROWS>;
+
+// How many of the depths depth .. depth + 4 there are.
+fn depths_from(depth: u32) -> u32 {
+    if (BY_QUAD) {
+        return 4u;
+    }
+    return params.k - min(depth, params.k);
+}
+
+// op(a) at one row and four depths.
+fn a_row(row: u32, depth: u32) -> vec4<f32> {
+    let first = params.a_base + min(row, params.m - 1u) * params.a_stride + depth;
+    return load_quad_a(first, 1u, depths_from(depth), 0.0);
+}
+
+// op(a) at four rows and one depth, for the stored transpose.
+fn a_column(row: u32, depth: u32) -> vec4<f32> {
+    let first = params.a_base + depth * params.a_stride;
+    if (depths_from(depth) == 0u) {
+        return vec4<f32>();
+    }
+    if (BY_QUAD) {
+        return load4_a(first + min(row, params.m - 4u));
+    }
+    let last = params.m - 1u;
+    return vec4<f32>(
+        load_a(first + min(row, last)),
+        load_a(first + min(row + 1u, last)),
+        load_a(first + min(row + 2u, last)),
+        load_a(first + min(row + 3u, last)),
+    );
+}
+
+// op(b) at one depth and four columns.
+fn b_row(column: u32, depth: u32) -> vec4<f32> {
+    let first = params.b_base + depth * params.b_stride;
+    if (depths_from(depth) == 0u) {
+        return vec4<f32>();
+    }
+    if (BY_QUAD) {
+        return load4_b(first + min(column, params.n - 4u));
+    }
+    let last = params.n - 1u;
+    return vec4<f32>(
+        load_b(first + min(column, last)),
+        load_b(first + min(column + 1u, last)),
+        load_b(first + min(column + 2u, last)),
+        load_b(first + min(column + 3u, last)),
+    );
+}
+
+// op(b) at one column and four depths, for the stored transpose.
+fn b_column(column: u32, depth: u32) -> vec4<f32> {
+    let first = params.b_base + min(column, params.n - 1u) * params.b_stride + depth;
+    return load_quad_b(first, 1u, depths_from(depth), 0.0);
+}
+
+// op(b) at four columns, one vector of them for each of four depths.
+fn b_block(column: u32, depth: u32) -> mat4x4<f32> {
+    if (B_TRANSPOSED == 1u) {
+        return transpose(mat4x4<f32>(
+            b_column(column, depth),
+            b_column(column + 1u, depth),
+            b_column(column + 2u, depth),
+            b_column(column + 3u, depth),
+        ));
+    }
+    return mat4x4<f32>(
+        b_row(column, depth),
+        b_row(column, depth + 1u),
+        b_row(column, depth + 2u),
+        b_row(column, depth + 3u),
+    );
+}
+
+// c + a * b over four depths, in their order.
+fn multiply_add(c: vec4<f32>, a: vec4<f32>, b: mat4x4<f32>) -> vec4<f32> {
+    return (((c + a.x * b[0]) + a.y * b[1]) + a.z * b[2]) + a.w * b[3];
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let columns = (params.n + 4u * WORKGROUP - 1u) / (4u * WORKGROUP);
+    let index = group_index(group, groups);
+    let row = (index / columns) * ROWS;
+    let column = ((index % columns) * WORKGROUP + thread) * 4u;
+    if (row >= params.m) {
+        return;
+    }
+    for (var r = 0u; r < ROWS; r++) { // unrolled
+        sums[r] = resume_row(row + r, column);
+    }
+    for (var depth = 0u; depth < params.k; depth += 4u) {
+        let b = b_block(column, depth);
+        var part = mat4x4<f32>();
+        for (var r = 0u; r < ROWS; r++) { // unrolled
+            if (r % BROUGHT == 0u) {
+                part = a_part(row + r, depth, thread);
+            }
+            sums[r] = multiply_add(sums[r], row_of_part(part, r % BROUGHT), b);
+        }
+    }
+    for (var r = 0u; r < ROWS; r++) { // unrolled
+        finish_row(row + r, column, sums[r]);
+    }
+}
