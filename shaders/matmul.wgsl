@@ -1,50 +1,82 @@
-// c = op(a) op(b) + bias, by tiles in workgroup memory: 32 x 32 of c a workgroup, 4 x 4 a thread.
+// c = op(a) op(b) + bias, by tiles in workgroup memory.
 //
-// op(a) is [m, k], op(b) is [k, n]; A_TRANSPOSED and B_TRANSPOSED say that the stored matrix is the transpose. Every element
-// of c is one sum over k in its order, so cutting k into dispatches does not change it.
-// Bindings: a, b, bias [n] (absent if there is none), c [m, n].
+// op(a) is [m, k], op(b) is [k, n]; A_TRANSPOSED and B_TRANSPOSED say that the stored matrix is the transpose. A workgroup computes SIDE
+// rows and columns of c, a thread ROW_QUADS times COLUMN_QUADS squares of 4 x 4, spread over the tile so that neighbouring threads
+// read neighbouring quads. Every element of c is one sum over k in its order, so cutting k into dispatches does not change it.
+//
+// The parts of k are `params.split` depths each; with more than one, each goes to rows of c of its own, and the caller adds them.
+// Bindings: a, b, bias [n] (absent if there is none), c [m, n], or [parts * m, n].
 
-const TILE: u32 = 32u;
-const DEPTH: u32 = 16u;
+// Quads in a side of the tile, and in its depth.
+override QUADS: u32;
+override DEPTH_QUADS: u32;
+override ROW_QUADS: u32;
+override COLUMN_QUADS: u32;
 
-// Element (row, depth) of op(a)'s tile lies at depth * TILE + row, and (depth, column) of op(b)'s at depth * TILE + column.
-var<workgroup> a_tile: array<f32, 512>;
-var<workgroup> b_tile: array<f32, 512>;
+// The last tile of depths may reach past the last.
+const PAST_THE_LAST: bool = true;
+
+const SIDE: u32 = 4u * QUADS;
+const DEPTH: u32 = 4u * DEPTH_QUADS;
+// Threads along the sides.
+const ROW_THREADS: u32 = QUADS / ROW_QUADS;
+const COLUMN_THREADS: u32 = QUADS / COLUMN_QUADS;
+const SUMS: u32 = 4u * ROW_QUADS * COLUMN_QUADS;
+
+// Quad q of depth d, of four rows of op(a) or four columns of op(b), lies at `place(d, q)`.
+var<workgroup> a_tile: array<vec4<f32>, DEPTH * QUADS>;
+var<workgroup> b_tile: array<vec4<f32>, DEPTH * QUADS>;
+
+var<private> sums: array<vec4<f32>, SUMS>;
+var<private> a_quads: array<vec4<f32>, ROW_QUADS>;
+var<private> b_quads: array<vec4<f32>, COLUMN_QUADS>;
+
+// Threads that transpose as they load write four depths apart: the quads of neighbouring depths are shifted against each other, so
+// that they meet different banks.
+fn place(d: u32, q: u32) -> u32 {
+    return d * QUADS + (q ^ ((d / 4u * 2u) % QUADS));
+}
 
 fn load_tiles(thread: u32, row: u32, column: u32, depth: u32) {
-    for (var i = thread; i < TILE * DEPTH; i += WORKGROUP) {
-        // Neighbouring threads read neighbouring elements of the stored matrix.
-        var r = i / DEPTH;
-        var d = i % DEPTH;
-        if (A_TRANSPOSED == 1u) {
-            r = i % TILE;
-            d = i / TILE;
+    if (A_TRANSPOSED == 1u) {
+        for (var i = thread; i < DEPTH * QUADS; i += WORKGROUP) {
+            a_tile[place(i / QUADS, i % QUADS)] = a_column(row + i % QUADS * 4u, depth + i / QUADS);
         }
-        var a = 0.0;
-        if (row + r < params.m && depth + d < params.k) {
-            if (A_TRANSPOSED == 1u) {
-                a = load_a(params.a_base + (depth + d) * params.a_stride + row + r);
-            } else {
-                a = load_a(params.a_base + (row + r) * params.a_stride + depth + d);
+    } else {
+        for (var i = thread; i < DEPTH_QUADS * QUADS; i += WORKGROUP) {
+            let d = i % DEPTH_QUADS * 4u;
+            let q = i / DEPTH_QUADS;
+            let r = row + q * 4u;
+            var by_depth = transpose(mat4x4<f32>(
+                a_row(r, depth + d),
+                a_row(r + 1u, depth + d),
+                a_row(r + 2u, depth + d),
+                a_row(r + 3u, depth + d),
+            ));
+            for (var e = 0u; e < 4u; e++) { // unrolled
+                a_tile[place(d + e, q)] = by_depth[e];
             }
         }
-        a_tile[d * TILE + r] = a;
-
-        var q = i % TILE;
-        var e = i / TILE;
-        if (B_TRANSPOSED == 1u) {
-            q = i / DEPTH;
-            e = i % DEPTH;
+    }
+    if (B_TRANSPOSED == 0u) {
+        for (var i = thread; i < DEPTH * QUADS; i += WORKGROUP) {
+            b_tile[place(i / QUADS, i % QUADS)] = b_row(column + i % QUADS * 4u, depth + i / QUADS);
         }
-        var b = 0.0;
-        if (column + q < params.n && depth + e < params.k) {
-            if (B_TRANSPOSED == 1u) {
-                b = load_b(params.b_base + (column + q) * params.b_stride + depth + e);
-            } else {
-                b = load_b(params.b_base + (depth + e) * params.b_stride + column + q);
+    } else {
+        for (var i = thread; i < DEPTH_QUADS * QUADS; i += WORKGROUP) {
+            let d = i % DEPTH_QUADS * 4u;
+            let q = i / DEPTH_QUADS;
+            let c = column + q * 4u;
+            var by_depth = transpose(mat4x4<f32>(
+                b_column(c, depth + d),
+                b_column(c + 1u, depth + d),
+                b_column(c + 2u, depth + d),
+                b_column(c + 3u, depth + d),
+            ));
+            for (var e = 0u; e < 4u; e++) { // unrolled
+                b_tile[place(d + e, q)] = by_depth[e];
             }
         }
-        b_tile[e * TILE + q] = b;
     }
 }
 
@@ -54,32 +86,58 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let columns = (params.n + TILE - 1u) / TILE;
+    let rows = (params.m + SIDE - 1u) / SIDE;
+    let columns = (params.n + SIDE - 1u) / SIDE;
     let index = group_index(group, groups);
-    let tile_row = (index / columns) * TILE;
-    let tile_column = (index % columns) * TILE;
-    let row = tile_row + thread / 8u * 4u;
-    let column = tile_column + thread % 8u * 4u;
-    var c0 = resume_row(row, column);
-    var c1 = resume_row(row + 1u, column);
-    var c2 = resume_row(row + 2u, column);
-    var c3 = resume_row(row + 3u, column);
-    for (var depth = 0u; depth < params.k; depth += DEPTH) {
-        workgroupBarrier();
-        load_tiles(thread, tile_row, tile_column, depth);
-        workgroupBarrier();
-        for (var d = 0u; d < min(DEPTH, params.k - depth); d++) {
-            let from_a = d * TILE + thread / 8u * 4u;
-            let from_b = d * TILE + thread % 8u * 4u;
-            let b = vec4<f32>(b_tile[from_b], b_tile[from_b + 1u], b_tile[from_b + 2u], b_tile[from_b + 3u]);
-            c0 += a_tile[from_a] * b;
-            c1 += a_tile[from_a + 1u] * b;
-            c2 += a_tile[from_a + 2u] * b;
-            c3 += a_tile[from_a + 3u] * b;
+    let part = index / (rows * columns);
+    let tile = index % (rows * columns);
+    let row = tile / columns * SIDE;
+    let column = tile % columns * SIDE;
+    // The quads of the tile that are the thread's first.
+    let first_row = thread / COLUMN_THREADS;
+    let first_column = thread % COLUMN_THREADS;
+    for (var x = 0u; x < ROW_QUADS; x++) { // unrolled
+        for (var e = 0u; e < 4u; e++) { // unrolled
+            for (var y = 0u; y < COLUMN_QUADS; y++) { // unrolled
+                let r = row + (first_row + x * ROW_THREADS) * 4u + e;
+                let c = column + (first_column + y * COLUMN_THREADS) * 4u;
+                sums[(x * 4u + e) * COLUMN_QUADS + y] = resume_row(r, c);
+            }
         }
     }
-    finish_row(row, column, c0);
-    finish_row(row + 1u, column, c1);
-    finish_row(row + 2u, column, c2);
-    finish_row(row + 3u, column, c3);
+    let start = part * params.split;
+    let end = min(start + params.split, params.k);
+    for (var depth = start; depth < end; depth += DEPTH) {
+        workgroupBarrier();
+        load_tiles(thread, row, column, depth);
+        workgroupBarrier();
+        for (var d = 0u; d < DEPTH; d++) {
+            for (var x = 0u; x < ROW_QUADS; x++) { // unrolled
+                a_quads[x] = a_tile[place(d, first_row + x * ROW_THREADS)];
+            }
+            for (var y = 0u; y < COLUMN_QUADS; y++) { // unrolled
+                b_quads[y] = b_tile[place(d, first_column + y * COLUMN_THREADS)];
+            }
+            for (var x = 0u; x < ROW_QUADS; x++) { // unrolled
+                for (var e = 0u; e < 4u; e++) { // unrolled
+                    for (var y = 0u; y < COLUMN_QUADS; y++) { // unrolled
+                        sums[(x * 4u + e) * COLUMN_QUADS + y] += a_quads[x][e] * b_quads[y];
+                    }
+                }
+            }
+        }
+    }
+    // Surplus groups of the grid have done a part that does not exist.
+    if (start >= max(params.k, 1u)) {
+        return;
+    }
+    for (var x = 0u; x < ROW_QUADS; x++) { // unrolled
+        for (var e = 0u; e < 4u; e++) { // unrolled
+            for (var y = 0u; y < COLUMN_QUADS; y++) { // unrolled
+                let r = row + (first_row + x * ROW_THREADS) * 4u + e;
+                let c = column + (first_column + y * COLUMN_THREADS) * 4u;
+                finish_row(part, r, c, sums[(x * 4u + e) * COLUMN_QUADS + y]);
+            }
+        }
+    }
 }

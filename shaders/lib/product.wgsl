@@ -15,8 +15,10 @@ struct Params {
     c_base: u32,
     // 1: an earlier dispatch summed the first part of k.
     resume: u32,
-    // 1: this dispatch has the last part of k and adds the bias.
+    // 1: this dispatch has the last summands and adds the bias.
     add_bias: u32,
+    // Summands of a part of the sums, a multiple of a tile's depth; k or more if there are no parts.
+    split: u32,
 }
 
 override A_TRANSPOSED: u32;
@@ -31,15 +33,15 @@ fn resume_row(row: u32, column: u32) -> vec4<f32> {
     return vec4<f32>();
 }
 
-// Stores four elements of a row of c, as far as it reaches.
-fn finish_row(row: u32, column: u32, sum: vec4<f32>) {
+// Stores four elements of a row of a part of c, as far as it reaches.
+fn finish_row(part: u32, row: u32, column: u32, sum: vec4<f32>) {
     if (row >= params.m) {
         return;
     }
     let room = params.n - min(column, params.n);
     var value = sum;
-    if (params.add_bias == 1u) {
+    if (params.add_bias == 1u && part == 0u) {
         value += load_quad_bias(params.bias_base + column, 1u, room, 0.0);
     }
-    store_quad_c(params.c_base + row * params.c_stride + column, 1u, room, value);
+    store_quad_c(params.c_base + (part * params.m + row) * params.c_stride + column, 1u, room, value);
 }

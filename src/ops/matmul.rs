@@ -26,6 +26,7 @@ params! {
         c_base: u32,
         resume: u32,
         add_bias: u32,
+        split: u32,
     }
 }
 
@@ -33,17 +34,17 @@ const BINDINGS: &[Binding] = &[read4("a"), read4("b"), read4("bias"), update4("c
 
 pub(super) const TILED: Kernel = Kernel {
     label: "xent.matmul",
-    source: wgsl!["lib/grid", "lib/product", "matmul"],
+    source: wgsl!["lib/grid", "lib/product", "lib/product_loads", "matmul"],
     bindings: BINDINGS,
     params: Params::FIELDS,
-    constants: &["WORKGROUP", "A_TRANSPOSED", "B_TRANSPOSED"],
+    constants: &["WORKGROUP", "A_TRANSPOSED", "B_TRANSPOSED", "QUADS", "DEPTH_QUADS", "ROW_QUADS", "COLUMN_QUADS"],
 };
 
 const SIMD_CONSTANTS: &[&str] = &["WORKGROUP", "A_TRANSPOSED", "B_TRANSPOSED", "ROWS"];
 
 pub(super) const SIMD: Kernel = Kernel {
     label: "xent.matmul_simd",
-    source: wgsl!["lib/grid", "lib/product", "lib/simd_product", "matmul_simd"],
+    source: wgsl!["lib/grid", "lib/product", "lib/product_loads", "lib/simd_product", "matmul_simd"],
     bindings: BINDINGS,
     params: Params::FIELDS,
     constants: SIMD_CONSTANTS,
@@ -51,15 +52,11 @@ pub(super) const SIMD: Kernel = Kernel {
 
 pub(super) const SUBGROUP: Kernel = Kernel {
     label: "xent.matmul_subgroup",
-    source: wgsl!["lib/grid", "lib/product", "lib/simd_product", "matmul_subgroup"],
+    source: wgsl!["lib/grid", "lib/product", "lib/product_loads", "lib/simd_product", "matmul_subgroup"],
     bindings: BINDINGS,
     params: Params::FIELDS,
     constants: SIMD_CONSTANTS,
 };
-
-/// Threads of the tiled kernel, which are 8 x 8.
-const TILED_WORKGROUP: u32 = 64;
-const TILED_SIDE: u32 = 32;
 
 /// A kernel and what it computes in a workgroup.
 struct Tile {
@@ -67,19 +64,55 @@ struct Tile {
     workgroup: u32,
     rows: u32,
     columns: u32,
+    /// The kernel's constants after the layout.
+    constants: Vec<u32>,
 }
 
 impl Tile {
-    /// The tile for a product of `m` rows.
-    fn new(caps: &Caps, m: u32) -> Self {
+    /// The tile for a product. On a GPU the largest of which there are enough for its processors: larger ones read less.
+    fn new(caps: &Caps, sizes: Sizes) -> Self {
         match caps.family {
-            Family::Gpu => Self { kernel: &TILED, workgroup: TILED_WORKGROUP, rows: TILED_SIDE, columns: TILED_SIDE },
-            Family::CpuSimd => Self {
-                kernel: if caps.subgroup_size == caps.simd_width { &SUBGROUP } else { &SIMD },
-                workgroup: caps.simd_width,
-                rows: if m <= 16 { 8 } else { 32 },
-                columns: caps.simd_width * 4,
-            },
+            Family::Gpu => {
+                const ENOUGH: u64 = 128;
+                let tiles = |side| u64::from(sizes.m.div_ceil(side)) * u64::from(sizes.n.div_ceil(side));
+                let fits = |&(side, threads, ..): &(u32, u32, [u32; 3])| {
+                    threads <= caps.max_invocations && tiles(side) >= ENOUGH
+                };
+                let large = [(128, 256, [4, 2, 2]), (64, 128, [4, 1, 2])];
+                let (side, workgroup, rest) = large.into_iter().find(fits).unwrap_or((32, 64, [2, 1, 1]));
+                let constants = std::iter::once(side / 4).chain(rest).collect();
+                Self { kernel: &TILED, workgroup, rows: side, columns: side, constants }
+            }
+            Family::CpuSimd => {
+                let rows = if sizes.m <= 16 { 8 } else { 32 };
+                Self {
+                    kernel: if caps.subgroup_size == caps.simd_width { &SUBGROUP } else { &SIMD },
+                    workgroup: caps.simd_width,
+                    rows,
+                    columns: caps.simd_width * 4,
+                    constants: vec![rows],
+                }
+            }
+        }
+    }
+
+    /// Workgroups of a product.
+    fn groups(&self, m: u32, n: u32) -> u64 {
+        u64::from(m.div_ceil(self.rows)) * u64::from(n.div_ceil(self.columns))
+    }
+
+    /// Summands of each part of the sums, where a product is cut along them because it has too few tiles for a GPU; else all.
+    fn split(&self, caps: &Caps, Sizes { m, n, k }: Sizes) -> u32 {
+        const FEW: u64 = 64;
+        // A part's sums are written, read and added: that must not cost more than its summands.
+        const LEAST: u32 = 256;
+        let groups = self.groups(m, n);
+        let parts = u64::from(k / LEAST).min(2 * FEW / groups.max(1));
+        match caps.family {
+            // The parts are at most k.
+            #[expect(clippy::cast_possible_truncation, reason = "at most k")]
+            Family::Gpu if groups < FEW && parts > 1 => k.div_ceil(parts as u32).next_multiple_of(16),
+            _ => k.max(1),
         }
     }
 }
@@ -98,6 +131,15 @@ struct Piece {
     m: Range<u32>,
     n: Range<u32>,
     k: Range<u32>,
+}
+
+/// A part of the sums of a product: summands `k`, and the rows of its results after those of `index` other parts. A dispatch that
+/// has more than `split` of them computes several parts.
+#[derive(Clone, Debug)]
+struct Part {
+    index: u32,
+    k: Range<u32>,
+    split: u32,
 }
 
 impl Layout {
@@ -124,7 +166,7 @@ impl Layout {
         let Sizes { m, n, k } = sizes;
         let bytes = |columns: u32| u64::from(columns) * 4;
         let caps = gpu.caps();
-        let Tile { rows: tile_m, columns: tile_n, .. } = Tile::new(caps, m);
+        let Tile { rows: tile_m, columns: tile_n, .. } = Tile::new(caps, sizes);
         let groups_in = |size: u32, tile: u32| u64::from(size.div_ceil(tile));
         // Cuts on multiples of 4 leave quads whole.
         let ranges = |rows: u32, row_bytes: u64, granule: u32, groups: u64| {
@@ -171,7 +213,8 @@ impl Recorder<'_> {
     /// [`Error::Shape`](crate::Error::Shape) naming the matrix that does not fit; [`Error::ForeignTensor`](crate::Error::ForeignTensor); a row of a matrix larger than a binding.
     ///
     /// # Cost
-    /// `2 m n k` floating-point operations. Every element of the result is one `f32` sum over `k` in its order.
+    /// `2 m n k` floating-point operations. Every element of the result is one `f32` sum over `k` in its order; on a GPU, if the
+    /// result is small and `k` large, such sums of parts of `k`, added in their order.
     ///
     /// # Examples
     /// ```
@@ -230,10 +273,49 @@ impl Recorder<'_> {
         fits("out", out, &[sizes.m, sizes.n])?;
         bias.map_or(Ok(()), |bias| fits("bias", bias, &[sizes.n]))?;
         let pieces = layout.pieces(op, sizes, self.gpu())?;
+        let split = Tile::new(self.gpu().caps(), sizes).split(self.gpu().caps(), sizes);
+        if split < sizes.k && !out.is_empty() {
+            return self.matmul_by_parts(layout, sizes, pieces, split, [a, b, out], bias);
+        }
+        let all = Part { index: 0, k: 0..sizes.k, split };
         for piece in pieces.into_iter().filter(|_| !out.is_empty()) {
-            self.matmul_piece(layout, sizes, &piece, [a, b, out], bias)?;
+            self.matmul_piece(layout, sizes, &piece, &all, [a, b, out], bias)?;
         }
         Ok(())
+    }
+
+    /// A product with so few tiles that its sums are cut into parts of `split` summands, which are added in their order.
+    fn matmul_by_parts(
+        &mut self,
+        layout: Layout,
+        sizes: Sizes,
+        pieces: Vec<Piece>,
+        split: u32,
+        [a, b, out]: [&Tensor<f32>; 3],
+        bias: Option<&Tensor<f32>>,
+    ) -> Result<()> {
+        let parts = sizes.k.div_ceil(split);
+        let scratch: Tensor<f32> = self.output("matmul", [parts as usize, out.len()])?;
+        let caps = self.gpu().caps();
+        let one_dispatch = scratch.len() as u64 * 4 <= caps.max_binding && pieces.len() == 1;
+        if let [piece] = &pieces[..]
+            && one_dispatch
+        {
+            let part = Part { index: 0, k: 0..sizes.k, split };
+            self.matmul_piece(layout, sizes, piece, &part, [a, b, &scratch], bias)?;
+        } else {
+            for index in 0..parts {
+                let part = Part { index, k: index * split..sizes.k.min((index + 1) * split), split };
+                for piece in &pieces {
+                    let k = piece.k.start.max(part.k.start)..piece.k.end.min(part.k.end);
+                    if !k.is_empty() {
+                        let piece = Piece { k, ..piece.clone() };
+                        self.matmul_piece(layout, sizes, &piece, &part, [a, b, &scratch], bias)?;
+                    }
+                }
+            }
+        }
+        self.column_sum_into(&scratch, &out.reshape([out.len()])?)
     }
 
     fn matmul_piece(
@@ -241,6 +323,7 @@ impl Recorder<'_> {
         layout: Layout,
         sizes: Sizes,
         piece: &Piece,
+        part: &Part,
         [a, b, c]: [&Tensor<f32>; 3],
         bias: Option<&Tensor<f32>>,
     ) -> Result<()> {
@@ -260,9 +343,11 @@ impl Recorder<'_> {
         };
         let a = rows_of(a, a_rows, a_columns);
         let b = rows_of(b, b_rows, b_columns);
-        let c = rows_of(c, m, sizes.n);
-        let last = k.end == sizes.k;
-        let bias = bias.filter(|_| last).map(|bias| self.whole(bias));
+        let parts = (k.end - k.start).div_ceil(part.split).max(1);
+        let c_first = part.index * sizes.m + m.start;
+        let c = rows_of(c, &(c_first..c_first + (m.end - m.start) * parts), sizes.n);
+        // The bias belongs to the first part.
+        let bias = bias.filter(|_| part.index == 0 && k.end == part.k.end).map(|bias| self.whole(bias));
         let base = |window: &Option<crate::recorder::Window>| window.as_ref().map_or(0, |w| w.base);
         let params = Params {
             m: m.end - m.start,
@@ -275,14 +360,16 @@ impl Recorder<'_> {
             b_base: base(&b) + b_first,
             bias_base: base(&bias) + n.start,
             c_base: base(&c) + n.start,
-            resume: u32::from(k.start > 0),
+            resume: u32::from(k.start > part.k.start),
             add_bias: u32::from(bias.is_some()),
+            split: part.split,
         };
         let transposed = [u32::from(layout == Layout::Tn), u32::from(layout == Layout::Nt)];
         let quads = [a_columns, b_columns, a_first, b_first].iter().all(|x| x.is_multiple_of(4));
-        let tile = Tile::new(self.gpu().caps(), sizes.m);
-        let groups = u64::from(params.m.div_ceil(tile.rows)) * u64::from(params.n.div_ceil(tile.columns));
-        let constants = [tile.workgroup, transposed[0], transposed[1], tile.rows];
+        let tile = Tile::new(self.gpu().caps(), sizes);
+        let groups = tile.groups(params.m, params.n) * u64::from(parts);
+        let workgroup = std::iter::once(tile.workgroup);
+        let constants = workgroup.chain(transposed).chain(tile.constants.iter().copied()).collect();
         // The matrices are gone through by quad if all their quads lie in one row, and the result's on their own.
         let whole_rows = [sizes.n, n.start].iter().all(|x| x.is_multiple_of(4));
         let slots = [a.as_ref(), b.as_ref(), bias.as_ref(), c.as_ref()];
@@ -290,7 +377,8 @@ impl Recorder<'_> {
         let variant = Variant {
             vec4: quads,
             by_element: if whole_rows && aligned { 0 } else { 0b1100 },
-            ..Variant::new(&constants[..tile.kernel.constants.len()])
+            constants,
+            ..Variant::default()
         };
         self.dispatch(tile.kernel, variant, &params, &slots, groups)
     }

@@ -358,6 +358,11 @@ fn matmul_and_column_sum() {
             [65, 130, 70],
             [3, 200, 300],
             [200, 3, 301],
+            // Of few rows and columns and many summands, of many tiles, and of more.
+            [10, 130, 1100],
+            [5, 33, 2051],
+            [600, 900, 20],
+            [1300, 1500, 6],
             [4, 5, 0],
             [0, 5, 4],
             [5, 0, 4],
