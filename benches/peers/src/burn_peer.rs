@@ -39,10 +39,7 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 }
 
 /// Does an operation and waits for the device; or does it again and reads what it computed.
-fn repeated<const D: usize>(
-    device: &Device,
-    compute: impl FnMut() -> (Option<Tensor<1>>, Tensor<D>) + 'static,
-) -> Job {
+fn repeated<const D: usize>(device: &Device, compute: impl FnMut() -> (Option<Tensor<1>>, Tensor<D>) + 'static) -> Job {
     let device = device.clone();
     let compute = std::rc::Rc::new(std::cell::RefCell::new(compute));
     let again = compute.clone();

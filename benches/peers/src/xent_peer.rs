@@ -16,7 +16,10 @@ fn read(gpu: &Gpu, tensor: &Tensor<f32>) -> Result<Vec<f32>> {
 }
 
 /// Records an operation, submits it and waits; or does it again and reads what it computed.
-fn repeated(gpu: &Gpu, mut record: impl FnMut(&mut xent::Batch) -> Result<(Option<Tensor<f32>>, Tensor<f32>)> + 'static) -> Job {
+fn repeated(
+    gpu: &Gpu,
+    mut record: impl FnMut(&mut xent::Batch) -> Result<(Option<Tensor<f32>>, Tensor<f32>)> + 'static,
+) -> Job {
     let (a, b) = (gpu.clone(), gpu.clone());
     let record = std::rc::Rc::new(std::cell::RefCell::new(move |gpu: &Gpu| -> Result<_> {
         let mut batch = gpu.batch();
