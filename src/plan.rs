@@ -92,35 +92,27 @@ impl RowPlan {
     /// For rows of `classes` elements that lie `inner` apart.
     ///
     /// One thread has a row to itself where neighbouring rows interleave (their loads coalesce) or the row is short. Else, on a
-    /// GPU, as many threads share it as it takes to hold it in their registers, if the device allows so many. On a CPU,
-    /// registers that outlive a barrier are memory, and a row in a cache is as near.
+    /// GPU, a workgroup shares it, and holds it in registers if it fits there. On a CPU, registers that outlive a barrier are
+    /// memory, and a row in a cache is as near.
     pub(crate) fn new(caps: &Caps, classes: u32, inner: u32) -> Self {
         // More than two blocks a thread leave too few registers for the rest, or take a compiler seconds.
         const MOST_HELD: u32 = 2;
         let workgroup = caps.workgroup_size();
         let alone = inner > 1 || classes <= 32;
         let span = if alone { 1 } else { workgroup.min(32) };
-        let lanes = match (caps.family, classes) {
-            _ if alone => 1,
-            (Family::CpuSimd, _) | (Family::Gpu, ..=1024) => span,
-            (Family::Gpu, _) => {
-                let most = 1 << caps.max_invocations.clamp(workgroup, 1024).ilog2();
-                classes.div_ceil(16 * MOST_HELD).next_power_of_two().clamp(workgroup, most)
-            }
+        let lanes = match caps.family {
+            Family::Gpu if !alone && classes > 1024 => workgroup,
+            _ => span,
         };
         let held = classes.div_ceil(16 * lanes);
         let fits = (1..=MOST_HELD).contains(&held) && (alone || caps.family == Family::Gpu);
-        match fits {
-            true => Self { workgroup: workgroup.max(lanes), lanes, span, held, classes, whole: 1 },
-            false => Self { workgroup, lanes: lanes.min(workgroup), span, held: 0, classes: 0, whole: 1 },
-        }
+        let (held, classes) = if fits { (held, classes) } else { (0, 0) };
+        Self { workgroup, lanes, span, held, classes, whole: 1 }
     }
 
     /// The same with as little code as possible: one compiled kernel for rows of all lengths that the same threads share.
     pub(crate) fn streamed(caps: &Caps, classes: u32, inner: u32) -> Self {
-        let workgroup = caps.workgroup_size();
-        let plan = Self::new(caps, classes, inner);
-        Self { workgroup, lanes: plan.lanes.min(workgroup), held: 0, classes: 0, whole: 0, ..plan }
+        Self { held: 0, classes: 0, whole: 0, ..Self::new(caps, classes, inner) }
     }
 
     /// The values of the constants.

@@ -6,7 +6,7 @@
 //!
 //! * `load_x(i)`, `store_x(i, v)`: element `i`;
 //! * `count_x(i)`: counts element `i` up;
-//! * `load4_x(i)`, `store4_x(i, v)`: elements `i .. i + 4`, for a binding made by [`read4`] and its like. In the variant that
+//! * `load4_x(i)`, `store4_x(i, v)`: elements `i .. i + 4`, for a binding made by [`read4`](super::read4) and its like. In the variant that
 //!   is declared by quad, `i` is a multiple of 4; `BY_QUAD` tells whether it is this one;
 //! * `load_quad_x(i, stride, room, pad)`, `store_quad_x(i, stride, room, v)`, for the same bindings: elements `i`, `i + stride`
 //!   and so on, of which there are four or, if less, `room`, and `pad` for the others. By quad, the stride is 1 and `room` is

@@ -296,10 +296,9 @@ impl Recorder<'_> {
     ) -> Result<()> {
         let parts = sizes.k.div_ceil(split);
         let scratch: Tensor<f32> = self.output("matmul", [parts as usize, out.len()])?;
-        let caps = self.gpu().caps();
-        let one_dispatch = scratch.len() as u64 * 4 <= caps.max_binding && pieces.len() == 1;
+        let fits = scratch.len() as u64 * 4 <= self.gpu().caps().max_binding;
         if let [piece] = &pieces[..]
-            && one_dispatch
+            && fits
         {
             let part = Part { index: 0, k: 0..sizes.k, split };
             self.matmul_piece(layout, sizes, piece, &part, [a, b, &scratch], bias)?;
