@@ -4,7 +4,10 @@
 //! elementary functions are good to 3 ulp; 1e-6 relative covers both here. Absolute parts bound cancellation.
 
 use crate::common::*;
-use xent::{Bce, BceWithLogits, CrossEntropy, Gpu, Layout, Momentum, Mse, Nll, Reduction, Sgd, Tensor, cpu};
+use xent::{
+    Bce, BceWithLogits, CrossEntropy, CrossEntropyRequest, Gpu, Grad, Layout, Momentum, Mse, Nll, Reduction, Sgd,
+    Tensor, cpu,
+};
 
 const REDUCTIONS: [Reduction; 3] = [Reduction::None, Reduction::Mean, Reduction::Sum];
 
@@ -68,6 +71,29 @@ fn upstreams(reduction: Reduction, losses: &[usize]) -> Vec<Option<(Vec<usize>, 
 /// The largest magnitude of the coefficients of a gradient: errors of cancelling terms are relative to it.
 fn largest(upstream: Option<&(Vec<usize>, Vec<f32>)>) -> f64 {
     upstream.map_or(1.0, |(_, values)| values.iter().fold(0.0, |m, &v| f64::from(v.abs()).max(m)))
+}
+
+/// Held in registers, and too long for that; with the class statistics, which take workgroup memory of their own.
+#[test]
+fn long_rows() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        for shape in [[2, 1500], [3, 8192], [2, 9001], [2, 20_000]] {
+            let (dims, targets) = targets_of(&shape, 3);
+            let logits = random(2, shape.iter().product(), 4.0);
+            let y = upload(&gpu, &dims, &targets, shape[1]);
+            let x = Tensor::from_slice(&gpu, shape, &logits).unwrap();
+            let request = CrossEntropyRequest { grad: Grad::New, statistics: true, ..Default::default() };
+            let [loss, grad] = eval(&gpu, |b| {
+                let out = b.cross_entropy_with(&x, &y, &CrossEntropy::default(), request)?;
+                Ok([out.loss, out.grad.expect("it was asked for")])
+            });
+            let want = cpu::cross_entropy_backward(&logits, &shape, &targets, &CrossEntropy::default(), None).unwrap();
+            let what = format!("{shape:?} {:?}", gpu.caps().family);
+            close(&format!("loss {what}"), &loss, &want.loss, 1e-6, 1e-6);
+            close(&format!("grad {what}"), &grad, &want.grad, 2e-6, 1e-9);
+        }
+    }
 }
 
 #[test]
