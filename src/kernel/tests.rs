@@ -125,3 +125,21 @@ fn labels_name_their_shader_and_are_unique() {
     // The maps and the elementwise losses have a file each as well, so every file is some kernel's.
     assert_eq!(shaders, KERNELS.len(), "every shader belongs to a kernel");
 }
+
+/// WebGPU's smallest limit. wgpu does not check it everywhere, and some drivers accept more.
+#[test]
+fn workgroup_memory_is_what_every_device_has() {
+    for kernel in KERNELS {
+        // The largest workgroups and tiles.
+        let most = |&name: &&str| match name {
+            "WORKGROUP" => 256,
+            "QUADS" => 32,
+            "DEPTH_QUADS" => 4,
+            _ => 1,
+        };
+        let module = parse(kernel, &Variant::new(&kernel.constants.iter().map(most).collect::<Vec<_>>()));
+        let shared = module.global_variables.iter().filter(|(_, g)| g.space == naga::AddressSpace::WorkGroup);
+        let bytes: u32 = shared.map(|(_, g)| module.types[g.ty].inner.size(module.to_ctx())).sum();
+        assert!(bytes <= 16384, "{}: {bytes} bytes", kernel.label);
+    }
+}
