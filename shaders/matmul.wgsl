@@ -5,7 +5,7 @@
 // read neighbouring quads. Every element of c is one sum over k in its order, so cutting k into dispatches does not change it.
 //
 // The parts of k are `params.split` depths each; with more than one, each goes to rows of c of its own, and the caller adds them.
-// Bindings: a, b, bias [n] (absent if there is none), c [m, n], or [parts * m, n].
+// Bindings: a, b, bias [n] and gate like c (absent if there is none), c [m, n], or [parts * m, n].
 
 // Quads in a side of the tile, and in its depth.
 override QUADS: u32;
@@ -131,12 +131,15 @@ fn main(
     if (start >= max(params.k, 1u)) {
         return;
     }
+    for (var y = 0u; y < COLUMN_QUADS; y++) { // unrolled
+        b_quads[y] = bias_of(part, column + (first_column + y * COLUMN_THREADS) * 4u);
+    }
     for (var x = 0u; x < ROW_QUADS; x++) { // unrolled
         for (var e = 0u; e < 4u; e++) { // unrolled
             for (var y = 0u; y < COLUMN_QUADS; y++) { // unrolled
                 let r = row + (first_row + x * ROW_THREADS) * 4u + e;
                 let c = column + (first_column + y * COLUMN_THREADS) * 4u;
-                finish_row(part, r, c, sums[(x * 4u + e) * COLUMN_QUADS + y]);
+                finish_row(part, r, c, sums[(x * 4u + e) * COLUMN_QUADS + y], b_quads[y]);
             }
         }
     }

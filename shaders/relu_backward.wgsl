@@ -1,5 +1,5 @@
-// The upstream gradient where the output is positive or NaN. By bits: hardware may flush subnormals when it compares.
+// The upstream gradient where the output is positive or NaN.
 
 fn map_backward(y: f32, upstream: f32) -> f32 {
-    return select(0.0, upstream, bitcast<i32>(y) > 0 || is_nan(y));
+    return select(0.0, upstream, passes(y));
 }

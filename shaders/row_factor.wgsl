@@ -1,5 +1,5 @@
 // What the gradients of rows are multiplied with: the upstream gradient over the mean's divisor.
-// Bindings: upstream, denominator (a partial result; absent if the divisor is `count`), factor like upstream.
+// Bindings: upstream, denominator (a partial result), factor like upstream.
 
 struct Params {
     // Elements of this dispatch.
@@ -9,11 +9,7 @@ struct Params {
     upstream_base: u32,
     denominator_base: u32,
     factor_base: u32,
-    divisor: f32,
 }
-
-// 1: the divisor is the denominator; 0: it is `divisor`.
-override DENOMINATOR: u32;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -23,10 +19,7 @@ fn main(
 ) {
     let start = min(group_index(group, groups) * params.block, params.count);
     let end = min(start + params.block, params.count);
-    var divisor = params.divisor;
-    if (DENOMINATOR == 1u) {
-        divisor = bitcast<f32>(load_denominator(params.denominator_base));
-    }
+    let divisor = bitcast<f32>(load_denominator(params.denominator_base));
     for (var i = start + thread; i < end; i += WORKGROUP) {
         let upstream = load_upstream(params.upstream_base + i);
         store_factor(params.factor_base + i, quotient(upstream, divisor));

@@ -13,16 +13,21 @@ struct Params {
     b_base: u32,
     bias_base: u32,
     c_base: u32,
+    gate_base: u32,
     // 1: an earlier dispatch summed the first part of k.
     resume: u32,
-    // 1: this dispatch has the last summands and adds the bias.
-    add_bias: u32,
     // Summands of a part of the sums, a multiple of a tile's depth; k or more if there are no parts.
     split: u32,
 }
 
 override A_TRANSPOSED: u32;
 override B_TRANSPOSED: u32;
+// 1: c goes through the rectifier. All summands are in one dispatch.
+override RECTIFIED: u32;
+// 1: c is the gradient of what a rectifier gave, the gate, and goes back through it.
+override GATED: u32;
+// 1: there is a bias.
+override BIASED: u32;
 
 // Four elements of a row of c, as far as it reaches.
 fn resume_row(row: u32, column: u32) -> vec4<f32> {
@@ -33,15 +38,34 @@ fn resume_row(row: u32, column: u32) -> vec4<f32> {
     return vec4<f32>();
 }
 
+// What is added to four columns of the first part of c, at the last summands.
+fn bias_of(part: u32, column: u32) -> vec4<f32> {
+    if (BIASED == 1u && part == 0u) {
+        return load_quad_bias(params.bias_base + column, 1u, params.n - min(column, params.n), 0.0);
+    }
+    return vec4<f32>();
+}
+
+fn all_pass(x: vec4<f32>) -> vec4<bool> {
+    return vec4<bool>(passes(x.x), passes(x.y), passes(x.z), passes(x.w));
+}
+
 // Stores four elements of a row of a part of c, as far as it reaches.
-fn finish_row(part: u32, row: u32, column: u32, sum: vec4<f32>) {
+fn finish_row(part: u32, row: u32, column: u32, sum: vec4<f32>, bias: vec4<f32>) {
     if (row >= params.m) {
         return;
     }
     let room = params.n - min(column, params.n);
     var value = sum;
-    if (params.add_bias == 1u && part == 0u) {
-        value += load_quad_bias(params.bias_base + column, 1u, room, 0.0);
+    if (BIASED == 1u && part == 0u) {
+        value += bias;
+    }
+    if (RECTIFIED == 1u) {
+        value = select(vec4<f32>(), value, all_pass(value));
+    }
+    if (GATED == 1u) {
+        let gate = load_quad_gate(params.gate_base + row * params.c_stride + column, 1u, room, 0.0);
+        value = select(vec4<f32>(), value, all_pass(gate));
     }
     store_quad_c(params.c_base + (part * params.m + row) * params.c_stride + column, 1u, room, value);
 }

@@ -16,6 +16,8 @@ struct Params {
     factor_base: u32,
     // 0: one factor for all rows; 1: one for each.
     factor_stride: u32,
+    // 1: the factor is one over what is bound.
+    factor_inverse: u32,
     losses_base: u32,
     statistics_base: u32,
     ignore_index: i32,
@@ -25,6 +27,8 @@ struct Params {
     logit_scale: f32,
     softcap: f32,
     z_loss: f32,
+    // What the bound factor is divided by.
+    divisor: f32,
 }
 
 // 1: write the gradient.
@@ -40,5 +44,9 @@ fn position_weight(row: u32) -> f32 {
 
 // What the gradient of a row's loss is multiplied with: the upstream gradient over the mean's divisor.
 fn grad_factor(row: u32) -> f32 {
-    return load_factor(params.factor_base + row * params.factor_stride);
+    let factor = load_factor(params.factor_base + row * params.factor_stride);
+    if (params.factor_inverse == 1u) {
+        return quotient(1.0, factor);
+    }
+    return quotient(factor, params.divisor);
 }

@@ -4,7 +4,7 @@
 //   fn a_part(row: u32, depth: u32, thread: u32) -> mat4x4<f32>                  that load, for four depths
 //   fn row_of_part(part: mat4x4<f32>, r: u32) -> vec4<f32>                       row r of those, at the four depths
 //
-// Bindings: a, b, bias [n] (absent if there is none), c [m, n].
+// Bindings: a, b, bias [n] (absent if there is none), gate like c (absent if there is none), c [m, n].
 
 override ROWS: u32;
 
@@ -62,7 +62,8 @@ fn main(
             sums[r] = multiply_add(sums[r], row_of_part(part, r % BROUGHT), b);
         }
     }
+    let bias = bias_of(0u, column);
     for (var r = 0u; r < ROWS; r++) { // unrolled
-        finish_row(0u, row + r, column, sums[r]);
+        finish_row(0u, row + r, column, sums[r], bias);
     }
 }

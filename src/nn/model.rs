@@ -17,7 +17,7 @@ pub struct Model {
     heads: Vec<Vec<Placed>>,
 }
 
-/// What a forward pass leaves for the backward pass: the output of every layer.
+/// What a forward pass leaves for the backward pass: the output of every layer (rectified, if a rectifier comes next).
 #[derive(Clone, Debug)]
 pub struct Activations {
     /// The input, then what each layer gives.
@@ -93,13 +93,20 @@ impl Model {
     fn run(&self, rec: &mut Recorder<'_>, layers: &[Placed], input: &Tensor<f32>) -> Result<Vec<Tensor<f32>>> {
         let mut values = vec![input.clone()];
         let mut x = input.clone();
-        for layer in layers {
+        for (i, layer) in layers.iter().enumerate() {
+            let rectified_next = matches!(layers.get(i + 1), Some(Placed::Relu));
             x = match layer {
+                // The linear layer before it has done that.
+                Placed::Relu if i > 0 && matches!(layers[i - 1], Placed::Linear { .. }) => x,
                 Placed::Relu => rec.relu(&x)?,
                 Placed::Sigmoid => rec.sigmoid(&x)?,
                 Placed::Linear { weight, bias } => {
                     let bias = bias.as_ref().map(|bias| self.parameters.value(bias)).transpose()?;
-                    rec.matmul(Layout::Nt, &x, &self.parameters.value(weight)?, bias.as_ref())?
+                    let weight = self.parameters.value(weight)?;
+                    match rectified_next {
+                        true => rec.linear_relu(&x, &weight, bias.as_ref())?,
+                        false => rec.matmul(Layout::Nt, &x, &weight, bias.as_ref())?,
+                    }
                 }
             };
             values.push(x.clone());
@@ -167,6 +174,8 @@ impl Model {
         for (i, layer) in layers.iter().enumerate().rev() {
             let (input, output) = (&values[i], &values[i + 1]);
             grad = match layer {
+                // The linear layer after it has done that.
+                Placed::Relu if matches!(layers.get(i + 1), Some(Placed::Linear { .. })) => grad,
                 Placed::Relu => rec.relu_backward(output, &grad)?,
                 Placed::Sigmoid => rec.sigmoid_backward(output, &grad)?,
                 Placed::Linear { weight, bias } => {
@@ -177,7 +186,11 @@ impl Model {
                     if !input_needed && !has_parameters(&layers[..i]) {
                         return Ok(None);
                     }
-                    rec.matmul(Layout::Nn, &grad, &self.parameters.value(weight)?, None)?
+                    let weight = self.parameters.value(weight)?;
+                    match i > 0 && matches!(layers[i - 1], Placed::Relu) {
+                        true => rec.matmul_relu_backward(Layout::Nn, &grad, &weight, input)?,
+                        false => rec.matmul(Layout::Nn, &grad, &weight, None)?,
+                    }
                 }
             };
         }

@@ -90,7 +90,7 @@ impl Recorder<'_> {
             Divisor::One => (upstream, call.slope),
             // Rounded once.
             Divisor::Count(count) => (upstream, call.slope / f64::from(count.max(1))),
-            Divisor::Sum(_) => (self.row_factor(op, upstream, divisor)?, call.slope),
+            Divisor::Sum(pair) => (self.row_factor(op, upstream, pair)?, call.slope),
         };
         let upstream_stride = u32::from(!upstream.shape().is_empty());
         for range in ranges {
@@ -154,12 +154,11 @@ impl Recorder<'_> {
             let slots: Vec<_> = call.kernel.bindings.iter().map(slot).collect();
             self.dispatch(call.kernel, variant, &params, &slots, groups)?;
         }
-        let total = self.reduce_partials(op, partials)?;
-        let check = check_of(op, "an input or a target", &total);
-        let loss = match losses {
-            Some(losses) => losses,
-            None => self.finish_loss(op, &total, divisor)?,
+        let (loss, total) = match losses {
+            Some(losses) => (losses, self.sum_of_partials(op, partials)?),
+            None => self.loss_of_partials(op, partials, divisor)?,
         };
+        let check = check_of(op, "an input or a target", &total);
         let grad = grad.unwrap_or_else(|| x.clone());
         Ok(LossGrad { loss: loss.with_check(check.clone()), grad: grad.with_check(check) })
     }
@@ -167,7 +166,6 @@ impl Recorder<'_> {
     /// The sum of weights, as a partial result.
     fn total_weight(&mut self, op: &'static str, weights: &Weights) -> Result<Tensor<u32>> {
         let values = weights.on(self.gpu())?;
-        let partials = self.reduce_values(op, &values)?;
-        self.reduce_partials(op, partials)
+        self.sum_of_values(op, &values)
     }
 }

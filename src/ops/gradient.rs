@@ -163,7 +163,7 @@ impl Recorder<'_> {
             let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
             self.dispatch(&NORM, variant, &params, &[Some(&from), Some(&to)], groups)?;
         }
-        let total = self.reduce_partials(op, partials)?;
+        let total = self.sum_of_partials(op, partials)?;
         let (factor, norm) = (self.output(op, Shape::default())?, self.output(op, Shape::default())?);
         let skipped = self.output(op, Shape::default())?;
         let from = self.whole(&total);

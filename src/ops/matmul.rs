@@ -10,7 +10,7 @@ use crate::plan::Cut;
 use crate::recorder::Recorder;
 use crate::tensor::Tensor;
 
-use super::{no_alias, shape_error};
+use super::{no_alias, same_shape, shape_error};
 
 params! {
     struct Params {
@@ -24,27 +24,46 @@ params! {
         b_base: u32,
         bias_base: u32,
         c_base: u32,
+        gate_base: u32,
         resume: u32,
-        add_bias: u32,
         split: u32,
     }
 }
 
-const BINDINGS: &[Binding] = &[read4("a"), read4("b"), read4("bias"), update4("c")];
+const BINDINGS: &[Binding] = &[read4("a"), read4("b"), read4("bias"), read4("gate"), update4("c")];
 
 pub(super) const TILED: Kernel = Kernel {
     label: "xent.matmul",
-    source: wgsl!["lib/grid", "lib/product", "lib/product_loads", "matmul"],
+    source: wgsl!["lib/grid", "lib/numerics", "lib/rectifier", "lib/product", "lib/product_loads", "matmul"],
     bindings: BINDINGS,
     params: Params::FIELDS,
-    constants: &["WORKGROUP", "A_TRANSPOSED", "B_TRANSPOSED", "QUADS", "DEPTH_QUADS", "ROW_QUADS", "COLUMN_QUADS"],
+    constants: &[
+        "WORKGROUP",
+        "A_TRANSPOSED",
+        "B_TRANSPOSED",
+        "BIASED",
+        "RECTIFIED",
+        "GATED",
+        "QUADS",
+        "DEPTH_QUADS",
+        "ROW_QUADS",
+        "COLUMN_QUADS",
+    ],
 };
 
-const SIMD_CONSTANTS: &[&str] = &["WORKGROUP", "A_TRANSPOSED", "B_TRANSPOSED", "ROWS"];
+const SIMD_CONSTANTS: &[&str] = &["WORKGROUP", "A_TRANSPOSED", "B_TRANSPOSED", "BIASED", "RECTIFIED", "GATED", "ROWS"];
 
 pub(super) const SIMD: Kernel = Kernel {
     label: "xent.matmul_simd",
-    source: wgsl!["lib/grid", "lib/product", "lib/product_loads", "lib/simd_product", "matmul_simd"],
+    source: wgsl![
+        "lib/grid",
+        "lib/numerics",
+        "lib/rectifier",
+        "lib/product",
+        "lib/product_loads",
+        "lib/simd_product",
+        "matmul_simd"
+    ],
     bindings: BINDINGS,
     params: Params::FIELDS,
     constants: SIMD_CONSTANTS,
@@ -52,7 +71,15 @@ pub(super) const SIMD: Kernel = Kernel {
 
 pub(super) const SUBGROUP: Kernel = Kernel {
     label: "xent.matmul_subgroup",
-    source: wgsl!["lib/grid", "lib/product", "lib/product_loads", "lib/simd_product", "matmul_subgroup"],
+    source: wgsl![
+        "lib/grid",
+        "lib/numerics",
+        "lib/rectifier",
+        "lib/product",
+        "lib/product_loads",
+        "lib/simd_product",
+        "matmul_subgroup"
+    ],
     bindings: BINDINGS,
     params: Params::FIELDS,
     constants: SIMD_CONSTANTS,
@@ -64,7 +91,7 @@ struct Tile {
     workgroup: u32,
     rows: u32,
     columns: u32,
-    /// The kernel's constants after the layout.
+    /// The kernel's last constants.
     constants: Vec<u32>,
 }
 
@@ -123,6 +150,27 @@ struct Sizes {
     m: u32,
     n: u32,
     k: u32,
+}
+
+/// What the results of a product go through before they are stored.
+#[derive(Clone, Copy, Debug)]
+enum Rectifier<'a> {
+    None,
+    Forward,
+    /// Back through a rectifier that gave this.
+    Backward(&'a Tensor<f32>),
+}
+
+/// A validated product.
+#[derive(Clone, Copy, Debug)]
+struct Product<'a> {
+    layout: Layout,
+    sizes: Sizes,
+    a: &'a Tensor<f32>,
+    b: &'a Tensor<f32>,
+    bias: Option<&'a Tensor<f32>>,
+    rectifier: Rectifier<'a>,
+    out: &'a Tensor<f32>,
 }
 
 /// A part of a product that is one dispatch.
@@ -257,6 +305,17 @@ impl Recorder<'_> {
         bias: Option<&Tensor<f32>>,
         out: &Tensor<f32>,
     ) -> Result<()> {
+        self.matmul_with(layout, [a, b], bias, Rectifier::None, out)
+    }
+
+    fn matmul_with(
+        &mut self,
+        layout: Layout,
+        [a, b]: [&Tensor<f32>; 2],
+        bias: Option<&Tensor<f32>>,
+        rectifier: Rectifier<'_>,
+        out: &Tensor<f32>,
+    ) -> Result<()> {
         let op = "matmul";
         let sizes = layout.sizes(op, a, b)?;
         for (what, tensor) in [("a", Some(a)), ("b", Some(b)), ("bias", bias), ("out", Some(out))] {
@@ -272,44 +331,88 @@ impl Recorder<'_> {
         };
         fits("out", out, &[sizes.m, sizes.n])?;
         bias.map_or(Ok(()), |bias| fits("bias", bias, &[sizes.n]))?;
+        self.product(op, &Product { layout, sizes, a, b, bias, rectifier, out })
+    }
+
+    /// [`relu`](Self::relu) of `x weight^T + bias`, at once. (That is the layout whose sums are never cut: a rectifier takes whole ones.)
+    pub(crate) fn linear_relu(
+        &mut self,
+        x: &Tensor<f32>,
+        weight: &Tensor<f32>,
+        bias: Option<&Tensor<f32>>,
+    ) -> Result<Tensor<f32>> {
+        self.rectified(Layout::Nt, [x, weight], bias, Rectifier::Forward)
+    }
+
+    /// [`relu_backward`](Self::relu_backward) of a product, at once: `y` is what the rectifier gave.
+    pub(crate) fn matmul_relu_backward(
+        &mut self,
+        layout: Layout,
+        a: &Tensor<f32>,
+        b: &Tensor<f32>,
+        y: &Tensor<f32>,
+    ) -> Result<Tensor<f32>> {
+        self.rectified(layout, [a, b], None, Rectifier::Backward(y))
+    }
+
+    fn rectified(
+        &mut self,
+        layout: Layout,
+        [a, b]: [&Tensor<f32>; 2],
+        bias: Option<&Tensor<f32>>,
+        rectifier: Rectifier<'_>,
+    ) -> Result<Tensor<f32>> {
+        let sizes = layout.sizes("matmul", a, b)?;
+        if Tile::new(self.gpu().caps(), sizes).split(self.gpu().caps(), sizes) < sizes.k {
+            // Only the sum of the parts is what the rectifier takes.
+            let out = self.matmul(layout, a, b, bias)?;
+            return match rectifier {
+                Rectifier::None => Ok(out),
+                Rectifier::Forward => self.relu(&out),
+                Rectifier::Backward(y) => self.relu_backward(y, &out),
+            };
+        }
+        let out = self.output("matmul", [sizes.m as usize, sizes.n as usize])?;
+        if let Rectifier::Backward(y) = rectifier {
+            self.own("relu_backward", "y", y)?;
+            same_shape("relu_backward", "upstream", &out, y)?;
+        }
+        self.matmul_with(layout, [a, b], bias, rectifier, &out)?;
+        Ok(out)
+    }
+
+    fn product(&mut self, op: &'static str, product: &Product<'_>) -> Result<()> {
+        let Product { layout, sizes, out, .. } = *product;
         let pieces = layout.pieces(op, sizes, self.gpu())?;
         let split = Tile::new(self.gpu().caps(), sizes).split(self.gpu().caps(), sizes);
         if split < sizes.k && !out.is_empty() {
-            return self.matmul_by_parts(layout, sizes, pieces, split, [a, b, out], bias);
+            return self.product_by_parts(product, pieces, split);
         }
         let all = Part { index: 0, k: 0..sizes.k, split };
         for piece in pieces.into_iter().filter(|_| !out.is_empty()) {
-            self.matmul_piece(layout, sizes, &piece, &all, [a, b, out], bias)?;
+            self.product_piece(product, &piece, &all)?;
         }
         Ok(())
     }
 
     /// A product with so few tiles that its sums are cut into parts of `split` summands, which are added in their order.
-    fn matmul_by_parts(
-        &mut self,
-        layout: Layout,
-        sizes: Sizes,
-        pieces: Vec<Piece>,
-        split: u32,
-        [a, b, out]: [&Tensor<f32>; 3],
-        bias: Option<&Tensor<f32>>,
-    ) -> Result<()> {
+    fn product_by_parts(&mut self, product: &Product<'_>, pieces: Vec<Piece>, split: u32) -> Result<()> {
+        let Product { sizes, out, .. } = *product;
         let parts = sizes.k.div_ceil(split);
         let scratch: Tensor<f32> = self.output("matmul", [parts as usize, out.len()])?;
+        let product = Product { out: &scratch, ..*product };
         let fits = scratch.len() as u64 * 4 <= self.gpu().caps().max_binding;
         if let [piece] = &pieces[..]
             && fits
         {
-            let part = Part { index: 0, k: 0..sizes.k, split };
-            self.matmul_piece(layout, sizes, piece, &part, [a, b, &scratch], bias)?;
+            self.product_piece(&product, piece, &Part { index: 0, k: 0..sizes.k, split })?;
         } else {
             for index in 0..parts {
                 let part = Part { index, k: index * split..sizes.k.min((index + 1) * split), split };
                 for piece in &pieces {
                     let k = piece.k.start.max(part.k.start)..piece.k.end.min(part.k.end);
                     if !k.is_empty() {
-                        let piece = Piece { k, ..piece.clone() };
-                        self.matmul_piece(layout, sizes, &piece, &part, [a, b, &scratch], bias)?;
+                        self.product_piece(&product, &Piece { k, ..piece.clone() }, &part)?;
                     }
                 }
             }
@@ -317,15 +420,8 @@ impl Recorder<'_> {
         self.column_sum_into(&scratch, &out.reshape([out.len()])?)
     }
 
-    fn matmul_piece(
-        &mut self,
-        layout: Layout,
-        sizes: Sizes,
-        piece: &Piece,
-        part: &Part,
-        [a, b, c]: [&Tensor<f32>; 3],
-        bias: Option<&Tensor<f32>>,
-    ) -> Result<()> {
+    fn product_piece(&mut self, product: &Product<'_>, piece: &Piece, part: &Part) -> Result<()> {
+        let Product { layout, sizes, a, b, bias, rectifier, out } = *product;
         let Piece { m, n, k } = piece;
         // A stored matrix's rows, its columns in all, and the first column that counts.
         let (a_rows, a_columns, a_first) = match layout {
@@ -344,9 +440,13 @@ impl Recorder<'_> {
         let b = rows_of(b, b_rows, b_columns);
         let parts = (k.end - k.start).div_ceil(part.split).max(1);
         let c_first = part.index * sizes.m + m.start;
-        let c = rows_of(c, &(c_first..c_first + (m.end - m.start) * parts), sizes.n);
-        // The bias belongs to the first part.
+        let c = rows_of(out, &(c_first..c_first + (m.end - m.start) * parts), sizes.n);
+        // The bias belongs to the first part, and to its last summands.
         let bias = bias.filter(|_| part.index == 0 && k.end == part.k.end).map(|bias| self.whole(bias));
+        let gate = match rectifier {
+            Rectifier::Backward(y) => rows_of(y, m, sizes.n),
+            Rectifier::None | Rectifier::Forward => None,
+        };
         let base = |window: &Option<crate::recorder::Window>| window.as_ref().map_or(0, |w| w.base);
         let params = Params {
             m: m.end - m.start,
@@ -359,23 +459,24 @@ impl Recorder<'_> {
             b_base: base(&b) + b_first,
             bias_base: base(&bias) + n.start,
             c_base: base(&c) + n.start,
+            gate_base: base(&gate) + n.start,
             resume: u32::from(k.start > part.k.start),
-            add_bias: u32::from(bias.is_some()),
             split: part.split,
         };
-        let transposed = [u32::from(layout == Layout::Tn), u32::from(layout == Layout::Nt)];
+        let rectified = matches!(rectifier, Rectifier::Forward);
+        let choices = [layout == Layout::Tn, layout == Layout::Nt, bias.is_some(), rectified, gate.is_some()];
         let quads = [a_columns, b_columns, a_first, b_first].iter().all(|x| x.is_multiple_of(4));
         let tile = Tile::new(self.gpu().caps(), sizes);
         let groups = tile.groups(params.m, params.n) * u64::from(parts);
         let workgroup = std::iter::once(tile.workgroup);
-        let constants = workgroup.chain(transposed).chain(tile.constants.iter().copied()).collect();
+        let constants = workgroup.chain(choices.map(u32::from)).chain(tile.constants.iter().copied()).collect();
         // The matrices are gone through by quad if all their quads lie in one row, and the result's on their own.
         let whole_rows = [sizes.n, n.start].iter().all(|x| x.is_multiple_of(4));
-        let slots = [a.as_ref(), b.as_ref(), bias.as_ref(), c.as_ref()];
+        let slots = [a.as_ref(), b.as_ref(), bias.as_ref(), gate.as_ref(), c.as_ref()];
         let aligned = slots[2..].iter().flatten().all(|window| window.quads);
         let variant = Variant {
             vec4: quads,
-            by_element: if whole_rows && aligned { 0 } else { 0b1100 },
+            by_element: if whole_rows && aligned { 0 } else { 0b11100 },
             constants,
             ..Variant::default()
         };

@@ -1,54 +1,42 @@
-//! Sums in a fixed order: values into partial results, those into one, and that into a loss.
+//! Sums in a fixed order: values into partial results, those into one, and the last of them into a loss.
 
 use crate::error::Result;
 use crate::kernel::{Kernel, Variant, params, read, wgsl, write};
 use crate::options::Reduction;
 use crate::plan::{BLOCK, Cut};
-use crate::recorder::Recorder;
-use crate::tensor::{Check, Shape, Tensor};
+use crate::recorder::{Recorder, Window};
+use crate::tensor::{Check, Element, Shape, Tensor};
 
 params! {
-    struct ValuesParams { count: u32, block: u32, values_base: u32, partials_base: u32 }
+    struct Params {
+        count: u32,
+        block: u32,
+        input_base: u32,
+        denominator_base: u32,
+        partials_base: u32,
+        loss_base: u32,
+        divisor: f32,
+    }
 }
 
-pub(super) const VALUES: Kernel = Kernel {
-    label: "xent.reduce_values",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/partials", "reduce_values"],
-    bindings: &[read("values", "f32"), write("partials", "u32")],
-    params: ValuesParams::FIELDS,
-    constants: &["WORKGROUP"],
+pub(super) const SUMS: Kernel = Kernel {
+    label: "xent.reduce",
+    source: wgsl!["lib/grid", "lib/numerics", "lib/partials", "reduce"],
+    bindings: &[read("input", "u32"), read("denominator", "u32"), write("partials", "u32"), write("loss", "f32")],
+    params: Params::FIELDS,
+    constants: &["WORKGROUP", "WORDS", "DENOMINATOR"],
 };
 
 params! {
-    struct PartialsParams { count: u32, block: u32, input_base: u32, partials_base: u32 }
+    struct CountsParams { count: u32, block: u32, input_base: u32, partials_base: u32 }
 }
-
-pub(super) const PARTIALS: Kernel = Kernel {
-    label: "xent.reduce_partials",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/partials", "reduce_partials"],
-    bindings: &[read("input", "u32"), write("partials", "u32")],
-    params: PartialsParams::FIELDS,
-    constants: &["WORKGROUP"],
-};
 
 pub(super) const COUNTS: Kernel = Kernel {
     label: "xent.reduce_counts",
     source: wgsl!["lib/grid", "lib/counts", "reduce_counts"],
     bindings: &[read("input", "u32"), write("partials", "u32")],
-    params: PartialsParams::FIELDS,
+    params: CountsParams::FIELDS,
     constants: &["WORKGROUP"],
-};
-
-params! {
-    struct FinishParams { total_base: u32, denominator_base: u32, loss_base: u32, count: f32 }
-}
-
-pub(super) const FINISH: Kernel = Kernel {
-    label: "xent.finish_loss",
-    source: wgsl!["lib/grid", "lib/numerics", "finish_loss"],
-    bindings: &[read("total", "u32"), read("denominator", "u32"), write("loss", "f32")],
-    params: FinishParams::FIELDS,
-    constants: &["WORKGROUP", "DIVISOR"],
 };
 
 /// What a reduced loss is divided by.
@@ -81,74 +69,111 @@ pub(super) fn by_blocks<'a>(op: &'static str, count: u32, bytes: &'a [u64]) -> C
 }
 
 impl Recorder<'_> {
-    /// Sums values by blocks.
-    pub(super) fn reduce_values(&mut self, op: &'static str, values: &Tensor<f32>) -> Result<Tensor<u32>> {
-        let partials = pairs(self, op, values.count())?;
-        for range in by_blocks(op, values.count(), &[4]).ranges(self.gpu().caps())? {
-            let count = range.end - range.start;
-            let groups = u64::from(count.div_ceil(BLOCK));
-            let from = self.window(values, range.start.into(), count.into());
-            let to = self.window(&partials, u64::from(range.start / BLOCK) * 2, groups * 2);
-            let params = ValuesParams { count, block: BLOCK, values_base: from.base, partials_base: to.base };
-            let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
-            self.dispatch(&VALUES, variant, &params, &[Some(&from), Some(&to)], groups)?;
+    /// Sums values by blocks until one partial result is left, or none if there was no value.
+    pub(super) fn sum_of_values(&mut self, op: &'static str, values: &Tensor<f32>) -> Result<Tensor<u32>> {
+        let partials = self.sum_blocks(op, values, 1, None)?;
+        self.sum_of_partials(op, partials)
+    }
+
+    /// Combines partial results by blocks until one is left, or none if there was none.
+    pub(super) fn sum_of_partials(&mut self, op: &'static str, mut partials: Tensor<u32>) -> Result<Tensor<u32>> {
+        while partials.count() > 2 {
+            partials = self.sum_blocks(op, &partials, 2, None)?;
         }
         Ok(partials)
     }
 
-    /// Combines partial results by blocks until one is left, or none if there was none.
-    pub(super) fn reduce_partials(&mut self, op: &'static str, partials: Tensor<u32>) -> Result<Tensor<u32>> {
-        self.reduce_pairs(op, &PARTIALS, partials)
-    }
-
-    /// Combines pairs of words, by blocks, until one is left, or none if there was none.
-    pub(super) fn reduce_pairs(
+    /// The scalar loss of values.
+    pub(super) fn loss_of_values(
         &mut self,
         op: &'static str,
-        kernel: &'static Kernel,
-        mut pairs_in: Tensor<u32>,
-    ) -> Result<Tensor<u32>> {
-        while pairs_in.count() > 2 {
-            let pairs_out = pairs(self, op, pairs_in.count() / 2)?;
-            for range in by_blocks(op, pairs_in.count() / 2, &[8]).ranges(self.gpu().caps())? {
-                let count = range.end - range.start;
-                let groups = u64::from(count.div_ceil(BLOCK));
-                let from = self.window(&pairs_in, u64::from(range.start) * 2, u64::from(count) * 2);
-                let to = self.window(&pairs_out, u64::from(range.start / BLOCK) * 2, groups * 2);
-                let params = PartialsParams { count, block: BLOCK, input_base: from.base, partials_base: to.base };
-                let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
-                self.dispatch(kernel, variant, &params, &[Some(&from), Some(&to)], groups)?;
-            }
-            pairs_in = pairs_out;
-        }
-        Ok(pairs_in)
-    }
-
-    /// Turns a sum's partial results into a scalar loss.
-    pub(super) fn finish_loss(
-        &mut self,
-        op: &'static str,
-        total: &Tensor<u32>,
+        values: &Tensor<f32>,
         divisor: Divisor<'_>,
     ) -> Result<Tensor<f32>> {
+        if values.count() > BLOCK {
+            let partials = self.sum_blocks(op, values, 1, None)?;
+            return Ok(self.loss_of_partials(op, partials, divisor)?.0);
+        }
         let loss = self.output(op, Shape::default())?;
-        let (kind, count, denominator) = match divisor {
-            Divisor::One => (0, 1.0, None),
-            Divisor::Count(count) => (1, as_f32(count), None),
-            Divisor::Sum(denominator) => (2, 1.0, Some(denominator)),
-        };
-        let total = (!total.is_empty()).then(|| self.whole(total));
-        let denominator = denominator.filter(|pair| !pair.is_empty()).map(|pair| self.whole(pair));
-        let to = self.whole(&loss);
-        let params = FinishParams {
-            total_base: total.as_ref().map_or(0, |w| w.base),
-            denominator_base: denominator.as_ref().map_or(0, |w| w.base),
-            loss_base: to.base,
-            count,
-        };
-        let variant = Variant::new(&[self.gpu().caps().workgroup_size(), kind]);
-        self.dispatch(&FINISH, variant, &params, &[total.as_ref(), denominator.as_ref(), Some(&to)], 1)?;
+        self.sum_blocks(op, values, 1, Some((&loss, divisor)))?;
         Ok(loss)
+    }
+
+    /// The scalar loss of partial results, and the last of them.
+    pub(super) fn loss_of_partials(
+        &mut self,
+        op: &'static str,
+        mut partials: Tensor<u32>,
+        divisor: Divisor<'_>,
+    ) -> Result<(Tensor<f32>, Tensor<u32>)> {
+        while partials.count() > 2 * BLOCK {
+            partials = self.sum_blocks(op, &partials, 2, None)?;
+        }
+        let loss = self.output(op, Shape::default())?;
+        let total = self.sum_blocks(op, &partials, 2, Some((&loss, divisor)))?;
+        Ok((loss, total))
+    }
+
+    /// Sums values of one word, or partial results of two, by blocks. A loss is made of a single block, or of nothing.
+    fn sum_blocks<T: Element>(
+        &mut self,
+        op: &'static str,
+        input: &Tensor<T>,
+        words: u32,
+        loss: Option<(&Tensor<f32>, Divisor<'_>)>,
+    ) -> Result<Tensor<u32>> {
+        let all = input.count() / words;
+        let partials = pairs(self, op, all)?;
+        let (divisor, denominator) = match loss.map(|(_, divisor)| divisor) {
+            None | Some(Divisor::One) => (1.0, None),
+            Some(Divisor::Count(count)) => (as_f32(count), None),
+            Some(Divisor::Sum(pair)) => (1.0, Some(pair)),
+        };
+        let loss = loss.map(|(loss, _)| self.whole(loss));
+        let of_nothing = denominator.is_some_and(Tensor::is_empty);
+        let denominator = denominator.filter(|_| !of_nothing).map(|pair| self.whole(pair));
+        let mut ranges = by_blocks(op, all, &[4 * u64::from(words)]).ranges(self.gpu().caps())?;
+        if ranges.is_empty() && loss.is_some() {
+            ranges.push(0..0);
+        }
+        for range in ranges {
+            let count = range.end - range.start;
+            let (first, groups) = (u64::from(range.start), u64::from(count.div_ceil(BLOCK)));
+            let from = (count > 0).then(|| self.window(input, first * u64::from(words), (count * words).into()));
+            let to = (count > 0).then(|| self.window(&partials, first / u64::from(BLOCK) * 2, groups * 2));
+            let base = |window: &Option<Window>| window.as_ref().map_or(0, |w| w.base);
+            let params = Params {
+                count,
+                block: BLOCK,
+                input_base: base(&from),
+                denominator_base: base(&denominator),
+                partials_base: base(&to),
+                loss_base: base(&loss),
+                divisor: if of_nothing { 0.0 } else { divisor },
+            };
+            let constants = [self.gpu().caps().workgroup_size(), words, u32::from(denominator.is_some())];
+            let slots = [from.as_ref(), denominator.as_ref(), to.as_ref(), loss.as_ref()];
+            self.dispatch(&SUMS, Variant::new(&constants), &params, &slots, groups.max(1))?;
+        }
+        Ok(partials)
+    }
+
+    /// Sums pairs of counts by blocks until one is left, or none if there was none.
+    pub(super) fn sum_of_counts(&mut self, op: &'static str, mut counts: Tensor<u32>) -> Result<Tensor<u32>> {
+        while counts.count() > 2 {
+            let sums = pairs(self, op, counts.count() / 2)?;
+            for range in by_blocks(op, counts.count() / 2, &[8]).ranges(self.gpu().caps())? {
+                let count = range.end - range.start;
+                let groups = u64::from(count.div_ceil(BLOCK));
+                let from = self.window(&counts, u64::from(range.start) * 2, u64::from(count) * 2);
+                let to = self.window(&sums, u64::from(range.start / BLOCK) * 2, groups * 2);
+                let params = CountsParams { count, block: BLOCK, input_base: from.base, partials_base: to.base };
+                let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
+                self.dispatch(&COUNTS, variant, &params, &[Some(&from), Some(&to)], groups)?;
+            }
+            counts = sums;
+        }
+        Ok(counts)
     }
 }
 

@@ -9,7 +9,7 @@ use super::map::{BACKWARD_BINDINGS, BACKWARD_PARAMS, CONSTANTS, FORWARD_BINDINGS
 
 pub(super) const FORWARD: Kernel = Kernel {
     label: "xent.relu",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/turns", "lib/map", "relu"],
+    source: wgsl!["lib/grid", "lib/numerics", "lib/turns", "lib/map", "lib/rectifier", "relu"],
     bindings: FORWARD_BINDINGS,
     params: FORWARD_PARAMS,
     constants: CONSTANTS,
@@ -17,7 +17,7 @@ pub(super) const FORWARD: Kernel = Kernel {
 
 pub(super) const BACKWARD: Kernel = Kernel {
     label: "xent.relu_backward",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/turns", "lib/map_backward", "relu_backward"],
+    source: wgsl!["lib/grid", "lib/numerics", "lib/turns", "lib/map_backward", "lib/rectifier", "relu_backward"],
     bindings: BACKWARD_BINDINGS,
     params: BACKWARD_PARAMS,
     constants: CONSTANTS,

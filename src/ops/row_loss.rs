@@ -11,7 +11,7 @@ use crate::recorder::{Recorder, Window};
 use crate::tensor::{Shape, Tensor};
 use crate::weights::Weights;
 
-use super::reduce::{Divisor, check_of};
+use super::reduce::{Divisor, as_f32, check_of};
 use super::statistics::{Statistics, WORDS};
 use super::targets::KernelTargets;
 use super::{Classes, Grad, LossGrad, Targets, no_alias, same_shape, shape_error};
@@ -30,6 +30,7 @@ params! {
         position_weight_stride: u32,
         factor_base: u32,
         factor_stride: u32,
+        factor_inverse: u32,
         losses_base: u32,
         statistics_base: u32,
         ignore_index: i32,
@@ -38,6 +39,7 @@ params! {
         logit_scale: f32,
         softcap: f32,
         z_loss: f32,
+        divisor: f32,
     }
 }
 
@@ -90,8 +92,15 @@ struct Inputs {
 struct Buffers {
     losses: Tensor<f32>,
     grad: Tensor<f32>,
-    factor: Tensor<f32>,
+    factor: Factor,
     statistics: Option<Tensor<u32>>,
+}
+
+/// What gradients are multiplied with: `value / divisor`, or `1 / value`.
+struct Factor {
+    value: Tensor<f32>,
+    inverse: bool,
+    divisor: f32,
 }
 
 impl RowLoss<'_> {
@@ -255,10 +264,7 @@ impl Recorder<'_> {
             None => Divisor::Count(dims.rows()),
         };
         let divisor = Divisor::of(call.options.reduction, mean);
-        let factor = match call.grad {
-            Grad::No => self.gpu().one(),
-            Grad::New | Grad::InPlace => self.row_factor(op, inputs.upstream.clone(), divisor)?,
-        };
+        let factor = self.factor(call, &inputs, divisor)?;
         let buffers = Buffers { losses, grad, factor, statistics };
         for outer in ranges.into_iter().filter(|_| dims.rows() > 0) {
             self.row_loss_part(call, &inputs, outer, &buffers)?;
@@ -270,11 +276,7 @@ impl Recorder<'_> {
         };
         let loss = match call.options.reduction {
             Reduction::None => losses,
-            Reduction::Mean | Reduction::Sum => {
-                let partials = self.reduce_values(op, &losses)?;
-                let total = self.reduce_partials(op, partials)?;
-                self.finish_loss(op, &total, divisor)?
-            }
+            Reduction::Mean | Reduction::Sum => self.loss_of_values(op, &losses, divisor)?,
         };
         let statistics =
             statistics.map(|words| self.row_statistics(op, &words, &inputs.rows, check.as_ref())).transpose()?;
@@ -291,11 +293,24 @@ impl Recorder<'_> {
                 Ok(Some(self.sum_target_weights(op, targets, weight, position_weight, dims.classes, *ignored)?))
             }
             KernelTargets::Probabilities(_) if call.options.position_weight.is_none() => Ok(None),
-            KernelTargets::Probabilities(_) => {
-                let partials = self.reduce_values(op, position_weight)?;
-                Ok(Some(self.reduce_partials(op, partials)?))
-            }
+            KernelTargets::Probabilities(_) => Ok(Some(self.sum_of_values(op, position_weight)?)),
         }
+    }
+
+    /// The upstream gradient over the mean's divisor, as far as no dispatch of its own is needed.
+    fn factor(&mut self, call: &RowLoss<'_>, inputs: &Inputs, divisor: Divisor<'_>) -> Result<Factor> {
+        let upstream = inputs.upstream.clone();
+        Ok(match divisor {
+            Divisor::Count(count) => Factor { value: upstream, inverse: false, divisor: as_f32(count) },
+            Divisor::Sum(pair) if !pair.is_empty() && call.upstream.is_none() => {
+                let value = Tensor::over(self.gpu(), pair.storage().clone(), pair.offset(), Shape::default());
+                Factor { value, inverse: true, divisor: 1.0 }
+            }
+            Divisor::Sum(pair) if call.grad != Grad::No => {
+                Factor { value: self.row_factor(call.op, upstream, pair)?, inverse: false, divisor: 1.0 }
+            }
+            Divisor::Sum(_) | Divisor::One => Factor { value: upstream, inverse: false, divisor: 1.0 },
+        })
     }
 
     /// One dispatch: the rows of some of the outer parts.
@@ -324,7 +339,7 @@ impl Recorder<'_> {
         };
         let weight_window = (!weight.is_empty()).then(|| self.whole(weight));
         let position_weight_window = one_a_row(position_weight);
-        let factor = (call.grad != Grad::No).then(|| one_a_row(&buffers.factor));
+        let factor = (call.grad != Grad::No).then(|| one_a_row(&buffers.factor.value));
         let losses = self.window(&buffers.losses, first, count.into());
         let words = u64::from(WORDS);
         let statistics = buffers.statistics.as_ref().map(|t| self.window(t, first * words, u64::from(count) * words));
@@ -344,7 +359,8 @@ impl Recorder<'_> {
             position_weight_base: position_weight_window.base,
             position_weight_stride: stride(position_weight),
             factor_base: base(factor.as_ref()),
-            factor_stride: stride(&buffers.factor),
+            factor_stride: stride(&buffers.factor.value),
+            factor_inverse: u32::from(buffers.factor.inverse),
             losses_base: losses.base,
             statistics_base: base(statistics.as_ref()),
             ignore_index,
@@ -353,6 +369,7 @@ impl Recorder<'_> {
             logit_scale: narrow(call.options.logit_scale),
             softcap: narrow(call.options.softcap.unwrap_or(1.0)),
             z_loss: narrow(call.options.z_loss),
+            divisor: buffers.factor.divisor,
         };
         let plan = call.plan(self.gpu().caps(), dims.classes, dims.inner);
         let variant = Variant {

@@ -6,8 +6,6 @@ use crate::plan::Cut;
 use crate::recorder::Recorder;
 use crate::tensor::{Check, Shape, Tensor};
 
-use super::reduce::COUNTS;
-
 /// What the softmax of each row says besides its loss. All of it is of the logits as they are scaled and capped, and without class
 /// weights, smoothing and position weights. The tensors have one element for each row: the logits' shape without its classes.
 ///
@@ -104,7 +102,7 @@ impl Recorder<'_> {
             let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
             self.dispatch(&KERNEL, variant, &params, &slots, groups)?;
         }
-        let counts = match self.reduce_pairs(op, &COUNTS, partials)? {
+        let counts = match self.sum_of_counts(op, partials)? {
             none if none.is_empty() => Tensor::zeros(self.gpu(), [2])?,
             counts => counts,
         };

@@ -132,7 +132,7 @@ impl Recorder<'_> {
             let slots = [Some(&from), weight_window.as_ref(), Some(&position_window), Some(&to)];
             self.dispatch(&KERNEL, variant, &params, &slots, groups)?;
         }
-        self.reduce_partials(op, partials)
+        self.sum_of_partials(op, partials)
     }
 }
 

@@ -10,6 +10,7 @@ mod errors;
 mod examples;
 mod gradients;
 mod host;
+mod layers;
 mod limits;
 mod metrics;
 mod noop;
