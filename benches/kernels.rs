@@ -1,9 +1,11 @@
 //! Wall time of one operation: recorded, submitted and waited for. `XENT_ADAPTER` picks the adapter.
 //!
-//! `copy/{bytes}` is the yardstick: a kernel that only copies, with the bytes read and written counted.
+//! `copy/{bytes}` is the yardstick: a kernel that only copies, with the bytes read and written counted. After each bench that counts bytes
+//! a line says what fraction of the copy's bytes a second it reached, and on adapters with timestamps the time of its kernels alone.
 
+use std::cell::Cell;
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use xent::nn::{Loss, Model, Sequential, Training};
@@ -18,6 +20,49 @@ fn values(gpu: &Gpu, shape: &[usize]) -> Tensor<f32> {
     Tensor::from_slice(gpu, shape, &data).expect("a tensor that fits")
 }
 
+thread_local! {
+    /// What the copy reached, in bytes a second.
+    static COPY: Cell<f64> = const { Cell::new(0.0) };
+}
+
+/// The median time of a repeated measurement, criterion's or one of ours.
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// Says how the bench that has just run compares with the copy. Its times are taken again: criterion keeps its own to itself.
+fn compare(gpu: &Gpu, id: &str, throughput: &Throughput, record: &mut impl FnMut(&mut Batch) -> Result<()>) {
+    const RUNS: usize = 5;
+    let Throughput::Bytes(bytes) = *throughput else { return };
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    let fraction = |time: Duration| bytes as f64 / time.as_secs_f64().max(1e-12) / COPY.get();
+    let run = |record: &mut dyn FnMut(&mut Batch) -> Result<()>| -> Duration {
+        let start = Instant::now();
+        let mut batch = gpu.batch();
+        record(&mut batch).expect("valid arguments");
+        batch.submit().expect("a device that works");
+        gpu.device().poll(PollType::wait_indefinitely()).expect("a device that works");
+        start.elapsed()
+    };
+    let wall = median((0..RUNS).map(|_| run(record)).collect());
+    let mut line = format!("{id}: {:.2} of the copy by the clock", fraction(wall));
+    if gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+        let kernels = median((0..RUNS).map(|_| kernels_alone(gpu, record)).collect());
+        line += &format!("; {:.3} ms in kernels, {:.2} of the copy", kernels.as_secs_f64() * 1e3, fraction(kernels));
+    }
+    eprintln!("{line}");
+}
+
+fn kernels_alone(gpu: &Gpu, record: &mut impl FnMut(&mut Batch) -> Result<()>) -> Duration {
+    let mut batch = gpu.batch();
+    batch.profile().expect("timestamps");
+    record(&mut batch).expect("valid arguments");
+    let mut times = batch.times().expect("memory");
+    batch.submit().expect("a device that works");
+    times.wait(Duration::from_secs(60)).expect("a device that works").iter().map(|t| t.time).sum()
+}
+
 fn bench(
     c: &mut Criterion,
     gpu: &Gpu,
@@ -27,9 +72,11 @@ fn bench(
 ) {
     let (group, name) = id.split_once('/').expect("group/name");
     let mut group = c.benchmark_group(group);
-    group.throughput(throughput).sample_size(10);
+    group.throughput(throughput.clone()).sample_size(10);
+    let mut ran = false;
     group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
     group.bench_function(name, |b| {
+        ran = true;
         b.iter(|| {
             let mut batch = gpu.batch();
             record(&mut batch).expect("valid arguments");
@@ -37,10 +84,16 @@ fn bench(
             gpu.device().poll(PollType::wait_indefinitely()).expect("a device that works");
         });
     });
+    if ran {
+        compare(gpu, id, &throughput, &mut record);
+    }
 }
 
 fn rows(c: &mut Criterion, gpu: &Gpu) {
-    for (n, classes) in [(64, 10), (4096, 10), (1024, 1000), (1024, 4096), (128, 32768), (64, 50257), (33, 128_256)] {
+    let everywhere = [(64, 10), (4096, 10), (1024, 1000), (1024, 4096), (128, 32768), (64, 50257), (33, 128_256)];
+    let large = [(8192, 32768), (8192, 128_256)];
+    let large = large.into_iter().filter(|_| is_discrete(gpu));
+    for (n, classes) in everywhere.into_iter().chain(large) {
         let x = values(gpu, &[n, classes]);
         let labels: Vec<i64> = (0..classes as i64).cycle().take(n).collect();
         let y = Tensor::targets(gpu, [n], &labels, classes, -100).expect("labels are classes");
@@ -147,7 +200,7 @@ fn step(c: &mut Criterion, gpu: &Gpu) {
         b.iter_custom(|steps| {
             let mut spent = Duration::ZERO;
             for _ in 0..steps {
-                let start = std::time::Instant::now();
+                let start = Instant::now();
                 let mut batch = gpu.batch();
                 training.step(&mut batch, &x, &[(&y).into()]).expect("valid arguments");
                 batch.submit().expect("a device that works");
@@ -157,6 +210,11 @@ fn step(c: &mut Criterion, gpu: &Gpu) {
             spent
         });
     });
+}
+
+/// Large rows, where there is memory for them: on a discrete GPU.
+fn is_discrete(gpu: &Gpu) -> bool {
+    gpu.device().adapter_info().device_type == wgpu::DeviceType::DiscreteGpu
 }
 
 /// Copies `n` elements, by quads, 1024 elements a workgroup.
@@ -199,19 +257,22 @@ fn copy(c: &mut Criterion, gpu: &Gpu) {
     let mut benches = c.benchmark_group("copy");
     benches.throughput(Throughput::Bytes(n as u64 * 8)).sample_size(10);
     benches.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    benches.bench_function((n * 8).to_string(), |b| {
-        b.iter(|| {
-            let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            {
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                pass.set_pipeline(&pipeline);
-                pass.set_bind_group(0, &group, &[]);
-                pass.dispatch_workgroups(u32::try_from(n / 1024).expect("a few thousand"), 1, 1);
-            }
-            gpu.queue().submit([encoder.finish()]);
-            device.poll(PollType::wait_indefinitely()).expect("a device that works");
-        });
-    });
+    let once = || {
+        let start = Instant::now();
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            pass.set_pipeline(&pipeline);
+            pass.set_bind_group(0, &group, &[]);
+            pass.dispatch_workgroups(u32::try_from(n / 1024).expect("a few thousand"), 1, 1);
+        }
+        gpu.queue().submit([encoder.finish()]);
+        device.poll(PollType::wait_indefinitely()).expect("a device that works");
+        start.elapsed()
+    };
+    benches.bench_function((n * 8).to_string(), |b| b.iter(once));
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    COPY.set((n * 8) as f64 / median((0..10).map(|_| once()).collect()).as_secs_f64());
 }
 
 fn kernels(c: &mut Criterion) {

@@ -24,6 +24,8 @@ pub struct Caps {
     /// Threads of a subgroup, if the device has `Features::SUBGROUP` and their number is fixed; else 0. Where it is
     /// `simd_width`, the threads of a [`Family::CpuSimd`] product hand each other what they read.
     pub subgroup_size: u32,
+    /// Tiles of a product from which on [`Family::Gpu`] takes the next larger ones.
+    pub enough_tiles: u32,
     /// Bytes that one storage binding may cover.
     pub max_binding: u64,
     /// Bytes that one buffer may have.
@@ -69,6 +71,7 @@ impl Caps {
             family,
             simd_width,
             subgroup_size,
+            enough_tiles: 128,
             max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !15,
             max_buffer: limits.max_buffer_size & !15,
             storage_align: limits.min_storage_buffer_offset_alignment,

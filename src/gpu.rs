@@ -40,6 +40,8 @@ pub struct Counters {
     pub submissions: u64,
     /// Dispatches recorded, whether or not they were submitted.
     pub dispatches: u64,
+    /// Kernels that were compiled, each form of a kernel for itself.
+    pub kernels_compiled: u64,
     /// Buffers that were created, as opposed to used again.
     pub buffers_created: u64,
 }
@@ -47,6 +49,11 @@ pub struct Counters {
 impl Gpu {
     /// The name of the environment variable that picks an adapter for [`Gpu::headless`].
     pub const ADAPTER_VARIABLE: &str = "XENT_ADAPTER";
+
+    /// The features that the crate makes use of where a device has them: for profiles, for faster products on software adapters, and for
+    /// a cache of compiled kernels. It needs none of them.
+    pub const USEFUL_FEATURES: wgpu::Features =
+        wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::SUBGROUP).union(wgpu::Features::PIPELINE_CACHE);
 
     /// Uses the caller's device and queue.
     ///
@@ -108,15 +115,19 @@ impl Gpu {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("xent"),
             required_limits: adapter.limits(),
-            // For profiles and for products on CPUs; nothing needs a feature.
-            required_features: adapter.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP),
+            required_features: adapter.features() & Self::USEFUL_FEATURES,
             ..wgpu::DeviceDescriptor::default()
         };
         let (device, queue) = adapter
             .request_device(&descriptor)
             .await
             .map_err(|source| Error::RequestDevice { adapter: adapter.get_info().name, source })?;
-        Self::new(device, queue)
+        let gpu = Self::new(device, queue)?;
+        #[cfg(not(target_arch = "wasm32"))]
+        if std::env::var(Self::TUNE_VARIABLE).is_ok_and(|tune| tune == "1") {
+            return gpu.tuned();
+        }
+        Ok(gpu)
     }
 
     /// The same device with other planning facts: force the other [`Family`], or lower limits.
@@ -206,6 +217,7 @@ impl Gpu {
         Counters {
             submissions: self.shared.submissions.load(Ordering::Relaxed),
             dispatches: self.shared.dispatches.load(Ordering::Relaxed),
+            kernels_compiled: self.shared.pipelines.compiled(),
             buffers_created: self.shared.pool.created(),
         }
     }

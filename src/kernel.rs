@@ -3,7 +3,8 @@
 //! How a shader's text is made from the two is in [`compose`].
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::compose::compose;
 use crate::error::Result;
@@ -166,10 +167,19 @@ pub(crate) struct Compiled {
     pub(crate) layout: wgpu::BindGroupLayout,
 }
 
+/// A variant, once it is compiled. Its lock is held while that goes on, so that others can be compiled at the same time.
+type Slot = Arc<Mutex<Option<Arc<Compiled>>>>;
+
 /// Compiled variants, made on first use.
 #[derive(Debug, Default)]
 pub(crate) struct Pipelines {
-    compiled: Mutex<HashMap<(&'static str, Variant), Arc<Compiled>>>,
+    compiled: Mutex<HashMap<(&'static str, Variant), Slot>>,
+    cache: Mutex<Option<wgpu::PipelineCache>>,
+    count: AtomicU64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Pipelines {
@@ -179,17 +189,34 @@ impl Pipelines {
         kernel: &'static Kernel,
         variant: &Variant,
     ) -> Result<Arc<Compiled>> {
-        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = compiled.get(&(kernel.label, variant.clone())) {
+        let slot = lock(&self.compiled).entry((kernel.label, variant.clone())).or_default().clone();
+        let mut slot = lock(&slot);
+        if let Some(found) = &*slot {
             return Ok(found.clone());
         }
-        let made = Arc::new(guard(device, kernel.label, || compile(device, kernel, variant))?);
-        compiled.insert((kernel.label, variant.clone()), made.clone());
+        let cache = self.cache();
+        let made = Arc::new(guard(device, kernel.label, || compile(device, kernel, variant, cache.as_ref()))?);
+        *slot = Some(made.clone());
+        self.count.fetch_add(1, Ordering::Relaxed);
         Ok(made)
+    }
+
+    /// How many were compiled.
+    pub(crate) fn compiled(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// The driver's cache, if one is used.
+    pub(crate) fn cache(&self) -> Option<wgpu::PipelineCache> {
+        lock(&self.cache).clone()
+    }
+
+    pub(crate) fn set_cache(&self, cache: wgpu::PipelineCache) {
+        *lock(&self.cache) = Some(cache);
     }
 }
 
-fn compile(device: &wgpu::Device, kernel: &Kernel, variant: &Variant) -> Compiled {
+fn compile(device: &wgpu::Device, kernel: &Kernel, variant: &Variant, cache: Option<&wgpu::PipelineCache>) -> Compiled {
     let entry = |binding: usize, ty: wgpu::BufferBindingType, has_dynamic_offset: bool| wgpu::BindGroupLayoutEntry {
         // A kernel has a handful of bindings.
         binding: u32::try_from(binding).unwrap_or(u32::MAX),
@@ -222,7 +249,7 @@ fn compile(device: &wgpu::Device, kernel: &Kernel, variant: &Variant) -> Compile
             // Every kernel writes workgroup memory before it reads it.
             zero_initialize_workgroup_memory: false,
         },
-        cache: None,
+        cache,
     });
     Compiled { pipeline, layout }
 }

@@ -21,6 +21,9 @@ mod readback;
 mod recorder;
 mod state;
 mod tensor;
+#[cfg(not(target_arch = "wasm32"))]
+mod tune;
+mod warm_up;
 mod weights;
 
 pub use wgpu;

@@ -135,6 +135,7 @@ mod tests {
             family: Family::CpuSimd,
             simd_width: 8,
             subgroup_size: 0,
+            enough_tiles: 128,
             max_binding,
             max_buffer: 1 << 30,
             storage_align: 256,

@@ -14,8 +14,6 @@ struct Params {
     bias_base: u32,
     c_base: u32,
     gate_base: u32,
-    // 1: an earlier dispatch summed the first part of k.
-    resume: u32,
     // Summands of a part of the sums, a multiple of a tile's depth; k or more if there are no parts.
     split: u32,
 }
@@ -28,10 +26,12 @@ override RECTIFIED: u32;
 override GATED: u32;
 // 1: there is a bias.
 override BIASED: u32;
+// 1: an earlier dispatch summed the first part of k.
+override RESUMED: u32;
 
 // Four elements of a row of c, as far as it reaches.
 fn resume_row(row: u32, column: u32) -> vec4<f32> {
-    if (params.resume == 1u && row < params.m) {
+    if (RESUMED == 1u && row < params.m) {
         let first = params.c_base + row * params.c_stride + column;
         return load_quad_c(first, 1u, params.n - min(column, params.n), 0.0);
     }

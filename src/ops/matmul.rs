@@ -25,7 +25,6 @@ params! {
         bias_base: u32,
         c_base: u32,
         gate_base: u32,
-        resume: u32,
         split: u32,
     }
 }
@@ -42,6 +41,7 @@ pub(super) const TILED: Kernel = Kernel {
         "A_TRANSPOSED",
         "B_TRANSPOSED",
         "BIASED",
+        "RESUMED",
         "RECTIFIED",
         "GATED",
         "QUADS",
@@ -51,7 +51,8 @@ pub(super) const TILED: Kernel = Kernel {
     ],
 };
 
-const SIMD_CONSTANTS: &[&str] = &["WORKGROUP", "A_TRANSPOSED", "B_TRANSPOSED", "BIASED", "RECTIFIED", "GATED", "ROWS"];
+const SIMD_CONSTANTS: &[&str] =
+    &["WORKGROUP", "A_TRANSPOSED", "B_TRANSPOSED", "BIASED", "RESUMED", "RECTIFIED", "GATED", "ROWS"];
 
 pub(super) const SIMD: Kernel = Kernel {
     label: "xent.matmul_simd",
@@ -100,10 +101,9 @@ impl Tile {
     fn new(caps: &Caps, sizes: Sizes) -> Self {
         match caps.family {
             Family::Gpu => {
-                const ENOUGH: u64 = 128;
                 let tiles = |side| u64::from(sizes.m.div_ceil(side)) * u64::from(sizes.n.div_ceil(side));
                 let fits = |&(side, threads, ..): &(u32, u32, [u32; 3])| {
-                    threads <= caps.max_invocations && tiles(side) >= ENOUGH
+                    threads <= caps.max_invocations && tiles(side) >= caps.enough_tiles.into()
                 };
                 let large = [(128, 256, [4, 2, 2]), (64, 128, [4, 1, 2])];
                 let (side, workgroup, rest) = large.into_iter().find(fits).unwrap_or((32, 64, [2, 1, 1]));
@@ -460,11 +460,11 @@ impl Recorder<'_> {
             bias_base: base(&bias) + n.start,
             c_base: base(&c) + n.start,
             gate_base: base(&gate) + n.start,
-            resume: u32::from(k.start > part.k.start),
             split: part.split,
         };
+        let resumed = k.start > part.k.start;
         let rectified = matches!(rectifier, Rectifier::Forward);
-        let choices = [layout == Layout::Tn, layout == Layout::Nt, bias.is_some(), rectified, gate.is_some()];
+        let choices = [layout == Layout::Tn, layout == Layout::Nt, bias.is_some(), resumed, rectified, gate.is_some()];
         let quads = [a_columns, b_columns, a_first, b_first].iter().all(|x| x.is_multiple_of(4));
         let tile = Tile::new(self.gpu().caps(), sizes);
         let groups = tile.groups(params.m, params.n) * u64::from(parts);

@@ -18,3 +18,4 @@ mod numerics;
 mod parity;
 mod special;
 mod training;
+mod warm_up;

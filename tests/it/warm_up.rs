@@ -1,0 +1,105 @@
+//! Compiling ahead, and the driver's cache in a file.
+
+use std::fs;
+
+use crate::common::*;
+use xent::{Caps, CrossEntropy, Error, Family, Gpu, Layout, Tensor, wgpu};
+
+#[test]
+fn what_is_warm_compiles_no_more() {
+    let Some(gpu) = gpu() else { return };
+    // A form of a kernel that no other test has compiled yet: of rows that are held, their length is a part.
+    let [classes, before] = [29, 30];
+    let x = Tensor::from_slice(&gpu, [7, classes], &random(1, 7 * classes, 1.0)).unwrap();
+    let y = Tensor::targets(&gpu, [7], &labels(2, 7, classes), classes, -100).unwrap();
+    let options = CrossEntropy { softcap: None, z_loss: 0.5, ..CrossEntropy::default() };
+    let counters = gpu.counters();
+    gpu.warm_up(|rec| rec.cross_entropy_backward(&x, &y, &options, None).map(drop)).unwrap();
+    let warm = gpu.counters();
+    assert!(warm.kernels_compiled > counters.kernels_compiled);
+    assert_eq!(warm.submissions, counters.submissions);
+    let [loss, grad] = eval(&gpu, |b| b.cross_entropy_backward(&x, &y, &options, None).map(|out| [out.loss, out.grad]));
+    assert_eq!(gpu.counters().kernels_compiled, warm.kernels_compiled);
+    assert!(loss[0] > 0.0 && grad.iter().all(|g| g.is_finite()));
+    // Another length is another form.
+    let x = Tensor::from_slice(&gpu, [7, before], &random(1, 7 * before, 1.0)).unwrap();
+    gpu.warm_up(|rec| rec.log_softmax(&x, 1).map(drop)).unwrap();
+    assert!(gpu.counters().kernels_compiled > warm.kernels_compiled);
+    // What cannot be recorded says so.
+    let error = gpu.warm_up(|rec| rec.matmul(Layout::Nn, &x, &x, None).map(drop)).unwrap_err();
+    assert!(matches!(error, Error::Shape { op: "matmul", .. }), "{error}");
+}
+
+#[test]
+fn threads_compile_at_the_same_time() {
+    let Some(gpu) = gpu() else { return };
+    let x = Tensor::from_slice(&gpu, [50, 50], &random(1, 2500, 1.0)).unwrap();
+    let compiled = gpu.counters().kernels_compiled;
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| gpu.warm_up(|rec| rec.softmax(&x, 0).map(drop)).unwrap());
+        }
+    });
+    // The same kernel four times is compiled once, or was already.
+    assert!(gpu.counters().kernels_compiled <= compiled + 1);
+}
+
+#[test]
+#[expect(unsafe_code, reason = "the promise is this test's")]
+fn the_drivers_cache_is_kept_in_a_file() {
+    let Some(shared) = gpu() else { return };
+    let fresh = || Gpu::headless().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kernels.cache");
+    let relu = |gpu: &Gpu| {
+        let x = Tensor::from_slice(gpu, [3], &[-1.0, 0.0, 2.0f32]).unwrap();
+        assert_eq!(eval(gpu, |b| Ok([b.relu(&x)?])), [[0.0, 0.0, 2.0]]);
+    };
+    let gpu = fresh();
+    assert!(!gpu.save_pipeline_cache(&path).unwrap(), "without a cache there is nothing to save");
+    // SAFETY: the file is not there.
+    let has = unsafe { gpu.load_pipeline_cache(&path) }.unwrap();
+    assert_eq!(has, gpu.device().features().contains(wgpu::Features::PIPELINE_CACHE));
+    relu(&gpu);
+    assert_eq!(gpu.save_pipeline_cache(&path).unwrap(), has);
+    if has {
+        assert!(fs::metadata(&path).unwrap().len() > 0);
+        let gpu = fresh();
+        // SAFETY: the file is what was saved.
+        assert!(unsafe { gpu.load_pipeline_cache(&path) }.unwrap());
+        relu(&gpu);
+        // wgpu looks at its own header before the driver sees anything.
+        fs::write(&path, b"something else").unwrap();
+        let gpu = fresh();
+        // SAFETY: no driver's cache begins like that, so none is made of it.
+        assert!(unsafe { gpu.load_pipeline_cache(&path) }.unwrap());
+        relu(&gpu);
+        // SAFETY: a directory is no file to read.
+        let error = unsafe { fresh().load_pipeline_cache(directory.path()) }.unwrap_err();
+        assert!(matches!(error, Error::File { .. }), "{error}");
+        let error = gpu.save_pipeline_cache(directory.path().join("no/such/place")).unwrap_err();
+        assert!(matches!(error, Error::File { .. }), "{error}");
+    }
+    drop(shared);
+}
+
+#[test]
+fn tuned_choices_are_choices_of_the_device() {
+    let Some(gpu) = gpu() else { return };
+    // Choices that tuning tries beside those that every test takes.
+    let x = Tensor::from_slice(&gpu, [70, 70], &random(1, 4900, 1.0)).unwrap();
+    let product = |caps: Caps| {
+        let gpu = gpu.with_caps(caps).unwrap();
+        eval(&gpu, |b| Ok([b.matmul(Layout::Nt, &x, &x, None)?])).concat()
+    };
+    let caps = gpu.caps().clone();
+    let want = product(Caps { family: Family::CpuSimd, ..caps.clone() });
+    for simd_width in [4, 16] {
+        let got = product(Caps { family: Family::CpuSimd, simd_width, ..caps.clone() });
+        close("simd", &got, &want.iter().map(|&v| v.into()).collect::<Vec<_>>(), 1e-5, 1e-5);
+    }
+    for enough_tiles in [1, 512] {
+        let got = product(Caps { family: Family::Gpu, enough_tiles, ..caps.clone() });
+        close("gpu", &got, &want.iter().map(|&v| v.into()).collect::<Vec<_>>(), 1e-5, 1e-5);
+    }
+}
