@@ -21,8 +21,8 @@ fn values(gpu: &Gpu, shape: &[usize]) -> Tensor<f32> {
 }
 
 thread_local! {
-    /// What the copy reached, in bytes a second.
-    static COPY: Cell<f64> = const { Cell::new(0.0) };
+    /// What the copy reached, in bytes a second: by the clock, and in its kernel alone.
+    static COPY: Cell<[f64; 2]> = const { Cell::new([f64::NAN; 2]) };
 }
 
 /// The median time of a repeated measurement, criterion's or one of ours.
@@ -34,10 +34,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 /// Says how the bench that has just run compares with the copy. Its times are taken again: criterion keeps its own to itself.
 fn compare(gpu: &Gpu, id: &str, throughput: &Throughput, record: &mut impl FnMut(&mut Batch) -> Result<()>) {
     const RUNS: usize = 5;
-    let Throughput::Bytes(bytes) = *throughput else { return };
-    #[expect(clippy::cast_precision_loss, reason = "a rate")]
-    let fraction = |time: Duration| bytes as f64 / time.as_secs_f64().max(1e-12) / COPY.get();
-    let run = |record: &mut dyn FnMut(&mut Batch) -> Result<()>| -> Duration {
+    let mut run = || {
         let start = Instant::now();
         let mut batch = gpu.batch();
         record(&mut batch).expect("valid arguments");
@@ -45,13 +42,21 @@ fn compare(gpu: &Gpu, id: &str, throughput: &Throughput, record: &mut impl FnMut
         gpu.device().poll(PollType::wait_indefinitely()).expect("a device that works");
         start.elapsed()
     };
-    let wall = median((0..RUNS).map(|_| run(record)).collect());
-    let mut line = format!("{id}: {:.2} of the copy by the clock", fraction(wall));
-    if gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY) {
-        let kernels = median((0..RUNS).map(|_| kernels_alone(gpu, record)).collect());
-        line += &format!("; {:.3} ms in kernels, {:.2} of the copy", kernels.as_secs_f64() * 1e3, fraction(kernels));
-    }
-    eprintln!("{line}");
+    let clock = median((0..RUNS).map(|_| run()).collect());
+    let kernels = has_timestamps(gpu).then(|| median((0..RUNS).map(|_| kernels_alone(gpu, record)).collect()));
+    let fraction = |time: Duration, copy: f64| match *throughput {
+        #[expect(clippy::cast_precision_loss, reason = "a rate")]
+        Throughput::Bytes(bytes) => format!(", {:.2} of the copy", bytes as f64 / time.as_secs_f64().max(1e-12) / copy),
+        _ => String::new(),
+    };
+    let [by_clock, alone] = COPY.get();
+    let part = |time: Duration, copy| format!("{:.3} ms{}", time.as_secs_f64() * 1e3, fraction(time, copy));
+    let kernels = kernels.map(|time| format!("; in kernels {}", part(time, alone)));
+    eprintln!("{id}: {}{}", part(clock, by_clock), kernels.unwrap_or_default());
+}
+
+fn has_timestamps(gpu: &Gpu) -> bool {
+    gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY)
 }
 
 fn kernels_alone(gpu: &Gpu, record: &mut impl FnMut(&mut Batch) -> Result<()>) -> Duration {
@@ -89,11 +94,25 @@ fn bench(
     }
 }
 
+/// Whether the device has memory for `count` tensors of `bytes` each.
+fn has_memory(gpu: &Gpu, id: &str, count: usize, bytes: usize) -> bool {
+    let shape = [bytes / 4];
+    let tensors: Result<Vec<Tensor<f32>>> = (0..count).map(|_| Tensor::zeros(gpu, shape)).collect();
+    gpu.trim();
+    if let Err(error) = &tensors {
+        eprintln!("{id}: left out: {error}");
+    }
+    tensors.is_ok()
+}
+
 fn rows(c: &mut Criterion, gpu: &Gpu) {
     let everywhere = [(64, 10), (4096, 10), (1024, 1000), (1024, 4096), (128, 32768), (64, 50257), (33, 128_256)];
     let large = [(8192, 32768), (8192, 128_256)];
     let large = large.into_iter().filter(|_| is_discrete(gpu));
     for (n, classes) in everywhere.into_iter().chain(large) {
+        if !has_memory(gpu, &format!("{n}x{classes}"), 2, n * classes * 4) {
+            continue;
+        }
         let x = values(gpu, &[n, classes]);
         let labels: Vec<i64> = (0..classes as i64).cycle().take(n).collect();
         let y = Tensor::targets(gpu, [n], &labels, classes, -100).expect("labels are classes");
@@ -165,7 +184,8 @@ fn updates(c: &mut Criterion, gpu: &Gpu, n: usize) {
 
 fn matmul(c: &mut Criterion, gpu: &Gpu) {
     // Square ones, and those of a layer of 512 outputs on a batch of 64.
-    for [m, n, k] in [[512, 512, 512], [1024, 1024, 1024], [64, 512, 1024]] {
+    let large = is_discrete(gpu).then_some([4096, 4096, 4096]);
+    for [m, n, k] in [[512, 512, 512], [1024, 1024, 1024], [64, 512, 1024]].into_iter().chain(large) {
         for (name, layout) in [("nn", Layout::Nn), ("nt", Layout::Nt), ("tn", Layout::Tn)] {
             let (a, b_shape) = match layout {
                 Layout::Nn => ([m, k], [k, n]),
@@ -219,14 +239,20 @@ fn is_discrete(gpu: &Gpu) -> bool {
 
 /// Copies `n` elements, by quads, 1024 elements a workgroup.
 fn copy(c: &mut Criterion, gpu: &Gpu) {
-    let n = 1 << 22;
+    // Past the caches of a discrete GPU.
+    let n: usize = if is_discrete(gpu) { 1 << 26 } else { 1 << 22 };
     let workgroup = gpu.caps().workgroup_size();
     let source = format!(
         "@group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
         @group(0) @binding(1) var<storage, read_write> copied: array<vec4<f32>>;
         @compute @workgroup_size({workgroup})
-        fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {{
-            for (var i = group.x * 256u + thread; i < (group.x + 1u) * 256u; i += {workgroup}u) {{
+        fn main(
+            @builtin(workgroup_id) id: vec3<u32>,
+            @builtin(num_workgroups) groups: vec3<u32>,
+            @builtin(local_invocation_index) thread: u32,
+        ) {{
+            let group = id.y * groups.x + id.x;
+            for (var i = group * 256u + thread; i < (group + 1u) * 256u; i += {workgroup}u) {{
                 copied[i] = source[i];
             }}
         }}"
@@ -257,22 +283,58 @@ fn copy(c: &mut Criterion, gpu: &Gpu) {
     let mut benches = c.benchmark_group("copy");
     benches.throughput(Throughput::Bytes(n as u64 * 8)).sample_size(10);
     benches.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    let queries = has_timestamps(gpu).then(|| {
+        let queries = device.create_query_set(&wgpu::QuerySetDescriptor {
+            label: Some("copy"),
+            ty: wgpu::QueryType::Timestamp,
+            count: 2,
+        });
+        let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+        let usage = usage | wgpu::BufferUsages::COPY_DST;
+        let descriptor = wgpu::BufferDescriptor { label: Some("copy"), size: 16, usage, mapped_at_creation: false };
+        (queries, device.create_buffer(&descriptor))
+    });
+    let rows = u32::try_from(n / 1024).expect("a few thousand").div_ceil(32768);
+    let columns = u32::try_from(n / 1024).expect("a few thousand") / rows;
     let once = || {
         let start = Instant::now();
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            let timestamp_writes = queries.as_ref().map(|(queries, _)| wgpu::ComputePassTimestampWrites {
+                query_set: queries,
+                beginning_of_pass_write_index: Some(0),
+                end_of_pass_write_index: Some(1),
+            });
+            let descriptor = wgpu::ComputePassDescriptor { label: Some("copy"), timestamp_writes };
+            let mut pass = encoder.begin_compute_pass(&descriptor);
             pass.set_pipeline(&pipeline);
             pass.set_bind_group(0, &group, &[]);
-            pass.dispatch_workgroups(u32::try_from(n / 1024).expect("a few thousand"), 1, 1);
+            pass.dispatch_workgroups(columns, rows, 1);
+        }
+        if let Some((queries, ticks)) = &queries {
+            encoder.resolve_query_set(queries, 0..2, ticks, 0);
         }
         gpu.queue().submit([encoder.finish()]);
         device.poll(PollType::wait_indefinitely()).expect("a device that works");
         start.elapsed()
     };
     benches.bench_function((n * 8).to_string(), |b| b.iter(once));
+    let kernel = || {
+        let Some((_, ticks)) = &queries else { return Duration::ZERO };
+        once();
+        let ticks = Tensor::<u32>::from_buffer(gpu, ticks.clone(), 0, [4]).expect("a buffer of 16 bytes");
+        let mut batch = gpu.batch();
+        let mut words = batch.read(&ticks).expect("memory");
+        batch.submit().expect("a device that works");
+        let words = words.wait(Duration::from_secs(60)).expect("a device that works");
+        let tick = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
+        let ticks = tick(words[2], words[3]).saturating_sub(tick(words[0], words[1]));
+        #[expect(clippy::cast_precision_loss, reason = "a time")]
+        Duration::from_secs_f64(ticks as f64 * f64::from(gpu.queue().get_timestamp_period()) * 1e-9)
+    };
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
-    COPY.set((n * 8) as f64 / median((0..10).map(|_| once()).collect()).as_secs_f64());
+    let rate = |times: Vec<Duration>| (n * 8) as f64 / median(times).as_secs_f64();
+    COPY.set([rate((0..10).map(|_| once()).collect()), rate((0..10).map(|_| kernel()).collect())]);
 }
 
 fn kernels(c: &mut Criterion) {

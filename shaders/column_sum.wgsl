@@ -7,6 +7,9 @@ struct Params {
     first: u32,
     rows: u32,
     columns: u32,
+    // The columns of this dispatch.
+    first_column: u32,
+    end_column: u32,
     // Rows of a block.
     block: u32,
     input_base: u32,
@@ -19,13 +22,13 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let per_block = (params.columns + WORKGROUP - 1u) / WORKGROUP;
+    let per_block = (params.end_column - params.first_column + WORKGROUP - 1u) / WORKGROUP;
     let index = group_index(group, groups);
     let block = index / per_block;
-    let column = (index % per_block) * WORKGROUP + thread;
+    let column = params.first_column + (index % per_block) * WORKGROUP + thread;
     let start = max(block * params.block, params.first);
     let end = min((block + 1u) * params.block, params.first + params.rows);
-    if (column >= params.columns || (start >= end && params.rows > 0u) || (block > 0u && params.rows == 0u)) {
+    if (column >= params.end_column || (start >= end && params.rows > 0u) || (block > 0u && params.rows == 0u)) {
         return;
     }
     let to = params.sums_base + block * params.columns + column;

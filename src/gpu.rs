@@ -44,6 +44,11 @@ pub struct Counters {
     pub kernels_compiled: u64,
     /// Buffers that were created, as opposed to used again.
     pub buffers_created: u64,
+    /// Bytes of this crate's buffers that are in use: tensors, scratch, parameters and staging memory. Buffers of the caller's are not
+    /// counted, nor those that wait to be used again.
+    pub bytes_in_use: u64,
+    /// The most of them since the start, or since [`Gpu::reset_peak`].
+    pub peak_bytes: u64,
 }
 
 impl Gpu {
@@ -107,6 +112,8 @@ impl Gpu {
     }
 
     /// Finds an adapter and makes a device with all its limits. `wanted` is as in [`Gpu::headless`]; empty takes the best.
+    ///
+    /// With `XENT_TUNE=1` in the environment the result is [`tuned`](Self::tuned), which blocks.
     ///
     /// # Errors
     /// [`Error::NoAdapter`] with a list of what there is, or [`Error::RequestDevice`].
@@ -214,12 +221,20 @@ impl Gpu {
     /// What this handle and its clones have done so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
+        let (bytes_in_use, peak_bytes) = self.shared.pool.bytes();
         Counters {
+            bytes_in_use,
+            peak_bytes,
             submissions: self.shared.submissions.load(Ordering::Relaxed),
             dispatches: self.shared.dispatches.load(Ordering::Relaxed),
             kernels_compiled: self.shared.pipelines.compiled(),
             buffers_created: self.shared.pool.created(),
         }
+    }
+
+    /// Counts [`Counters::peak_bytes`] anew.
+    pub fn reset_peak(&self) {
+        self.shared.pool.reset_most();
     }
 
     /// The adapter in words: name, backend, driver and its version, family of kernels.

@@ -8,6 +8,7 @@ pub mod data;
 mod error;
 mod gpu;
 mod kernel;
+mod linear_plan;
 pub mod metrics;
 pub mod nn;
 mod ops;
@@ -31,9 +32,13 @@ pub use wgpu;
 pub use caps::{Caps, Family};
 pub use error::{Error, Result};
 pub use gpu::{Counters, Gpu};
-pub use ops::{CrossEntropyRequest, CrossEntropyResult, Grad, LossGrad, Momentum, Statistics, Targets};
+pub use linear_plan::LinearPlan;
+pub use ops::{
+    CrossEntropyRequest, CrossEntropyResult, Grad, LinearCrossEntropyRequest, LinearCrossEntropyResult, LinearGrads,
+    LossGrad, Momentum, Statistics, Targets,
+};
 pub use optim::{Group, Optimization, Optimizer, Schedule, UpdateReport};
-pub use options::{Bce, BceWithLogits, CrossEntropy, Layout, Mse, Nll, Reduction, Sgd};
+pub use options::{Bce, BceWithLogits, CrossEntropy, Layout, LinearCrossEntropy, Mse, Nll, Reduction, Sgd};
 pub use parameters::Parameters;
 pub use profile::{DispatchTime, Times};
 pub use readback::Readback;

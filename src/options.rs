@@ -104,6 +104,27 @@ impl Default for CrossEntropy {
     }
 }
 
+/// Options of cross-entropy of a linear layer's outputs (`linear_cross_entropy` and its like).
+#[derive(Clone, Debug)]
+pub struct LinearCrossEntropy {
+    /// Those of the cross-entropy.
+    pub loss: CrossEntropy,
+    /// The most bytes of scratch memory: 32 MiB if nothing else is said. The logits of one token, 4 bytes a class, have to fit.
+    pub scratch: u64,
+}
+
+impl Default for LinearCrossEntropy {
+    fn default() -> Self {
+        Self { loss: CrossEntropy::DEFAULT, scratch: 32 << 20 }
+    }
+}
+
+impl From<CrossEntropy> for LinearCrossEntropy {
+    fn from(loss: CrossEntropy) -> Self {
+        Self { loss, ..Self::default() }
+    }
+}
+
 /// Options of the negative log-likelihood (`nll`, `nll_backward`).
 #[derive(Clone, Debug)]
 pub struct Nll {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::error::{Error, Result};
@@ -42,13 +43,25 @@ type Free = HashMap<(Role, u64), Vec<wgpu::Buffer>>;
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     free: Mutex<Free>,
-    created: std::sync::atomic::AtomicU64,
+    created: AtomicU64,
+    in_use: AtomicU64,
+    most_in_use: AtomicU64,
 }
 
 impl Pool {
     /// How many buffers were created, ever.
     pub(crate) fn created(&self) -> u64 {
-        self.created.load(std::sync::atomic::Ordering::Relaxed)
+        self.created.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the buffers that are in use, and the most that there were at a time.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        (self.in_use.load(Ordering::Relaxed), self.most_in_use.load(Ordering::Relaxed))
+    }
+
+    /// From here on the most is counted anew.
+    pub(crate) fn reset_most(&self) {
+        self.most_in_use.store(self.in_use.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// A buffer of at least `bytes` (at least 16, in a size class), with undefined contents.
@@ -69,7 +82,7 @@ impl Pool {
         let buffer = match reused {
             Some(buffer) => buffer,
             None => {
-                self.created.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.created.fetch_add(1, Ordering::Relaxed);
                 guard(device, op, || {
                     device.create_buffer(&wgpu::BufferDescriptor {
                         label: Some("xent.pool"),
@@ -80,7 +93,9 @@ impl Pool {
                 })?
             }
         };
-        Ok(Storage { buffer, home: Some((Arc::downgrade(self), role)) })
+        let now = self.in_use.fetch_add(size, Ordering::Relaxed) + size;
+        self.most_in_use.fetch_max(now, Ordering::Relaxed);
+        Ok(Storage { buffer, home: Some((Arc::downgrade(self), role)), counted: Arc::downgrade(self) })
     }
 
     fn give_back(&self, role: Role, buffer: wgpu::Buffer) {
@@ -98,7 +113,7 @@ fn lock(free: &Mutex<Free>) -> std::sync::MutexGuard<'_, Free> {
 }
 
 /// Four classes to each power of two: at most a quarter of a buffer is unused, and batches of similar size share.
-fn size_class(bytes: u64) -> u64 {
+pub(crate) fn size_class(bytes: u64) -> u64 {
     let step = (bytes.next_power_of_two() / 8).max(16);
     bytes.next_multiple_of(step)
 }
@@ -108,6 +123,8 @@ fn size_class(bytes: u64) -> u64 {
 pub(crate) struct Storage {
     buffer: wgpu::Buffer,
     home: Option<Home>,
+    /// The pool that counts its bytes.
+    counted: Weak<Pool>,
 }
 
 /// Where a buffer goes back to.
@@ -115,7 +132,7 @@ pub(crate) type Home = (Weak<Pool>, Role);
 
 impl Storage {
     pub(crate) fn callers(buffer: wgpu::Buffer) -> Self {
-        Self { buffer, home: None }
+        Self { buffer, home: None, counted: Weak::new() }
     }
 
     /// Keeps the buffer out of the pool: it may still be mapped, or its device lost. Gives what [`Storage::adopt`] takes.
@@ -139,6 +156,9 @@ impl Deref for Storage {
 
 impl Drop for Storage {
     fn drop(&mut self) {
+        if let Some(pool) = self.counted.upgrade() {
+            pool.in_use.fetch_sub(self.buffer.size(), Ordering::Relaxed);
+        }
         if let Some((pool, role)) = &self.home
             && let Some(pool) = pool.upgrade()
         {

@@ -175,6 +175,14 @@ impl<'e> Recorder<'e> {
         Ok(())
     }
 
+    /// Fills a tensor with zeros.
+    pub(crate) fn fill_zero(&mut self, tensor: &Tensor<f32>) -> Result<()> {
+        let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
+        encoder.clear_buffer(tensor.buffer(), tensor.offset(), Some(tensor.len() as u64 * ELEMENT_BYTES));
+        self.held.push(tensor.storage().clone());
+        Ok(())
+    }
+
     /// An output of an operation.
     pub(crate) fn output<T: Element>(&self, op: &'static str, shape: impl Into<Shape>) -> Result<Tensor<T>> {
         Tensor::uninit(&self.gpu, op, shape.into())

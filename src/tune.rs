@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::caps::{Caps, Family};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::options::{CrossEntropy, Layout};
 use crate::state::write_whole;
@@ -25,26 +25,12 @@ impl Gpu {
     /// Results may differ in their last bits from those of other choices.
     ///
     /// # Errors
-    /// Those of recording and submitting; [`Error::File`] if the directory is there and cannot be used.
+    /// Those of recording and submitting what the device's facts say. A file that cannot be read or written is done without.
     pub fn tuned(&self) -> Result<Self> {
-        let Some(directory) = cache_directory() else { return self.with_caps(self.fastest()?.apply(self.caps())) };
-        let path = directory.join("xent").join("tuning.tsv");
-        let file = |source| Error::File { path: path.clone(), source };
-        let known = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(file(error)),
-        };
-        let key = self.tuning_key();
         // A choice that the device does not take (the file may be anybody's) is as good as none.
-        let tuned = |choice: Choice| self.with_caps(choice.apply(self.caps()));
-        if let Some(gpu) = known.lines().rev().find_map(|line| Choice::parse(line, &key)).and_then(|c| tuned(c).ok()) {
-            return Ok(gpu);
-        }
-        let choice = self.fastest()?;
-        path.parent().map_or(Ok(()), fs::create_dir_all).map_err(file)?;
-        write_whole(&path, format!("{known}{}\n", choice.line(&key)).as_bytes()).map_err(file)?;
-        tuned(choice)
+        let taken = |choice: Choice| self.with_caps(choice.apply(self.caps())).is_ok();
+        let choice = remembered(cache_directory().as_deref(), &self.tuning_key(), taken, || self.fastest())?;
+        self.with_caps(choice.apply(self.caps()))
     }
 
     fn tuning_key(&self) -> String {
@@ -60,21 +46,51 @@ impl Gpu {
         key.replace(char::is_control, " ")
     }
 
-    /// Times all choices.
+    /// Times the choices: family and width first, then, if that is the GPU's, its tiles.
     fn fastest(&self) -> Result<Choice> {
         let usual = Choice::of(self.caps());
         let work = Work::new(self)?;
         let at_first = work.time(self)?;
         let (mut best, mut least) = (usual, 0.95);
-        for choice in Choice::all().filter(|&choice| choice != usual) {
-            let Ok(gpu) = self.with_caps(choice.apply(self.caps())) else { continue };
-            let relative = work.time(&gpu)?.relative_to(at_first);
-            if relative < least {
-                (best, least) = (choice, relative);
+        for choices in [Choice::FAMILIES, Choice::TILES] {
+            for choice in choices.into_iter().filter(|&choice| choice != usual) {
+                if choices == Choice::TILES && best.family != Family::Gpu {
+                    continue;
+                }
+                // One that fails is no choice.
+                let timed = self.with_caps(choice.apply(self.caps())).and_then(|gpu| work.time(&gpu));
+                let Ok(timing) = timed else { continue };
+                let relative = timing.relative_to(at_first);
+                if relative < least {
+                    (best, least) = (choice, relative);
+                }
             }
         }
         Ok(best)
     }
+}
+
+/// What a directory's file holds for a key, if it is taken, or what `choose` gives, which then is put into the file.
+fn remembered(
+    directory: Option<&Path>,
+    key: &str,
+    taken: impl Fn(Choice) -> bool,
+    choose: impl FnOnce() -> Result<Choice>,
+) -> Result<Choice> {
+    let path = directory.map(|directory| directory.join("xent").join("tuning.tsv"));
+    let known = path.as_ref().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+    if let Some(found) = known.lines().rev().find_map(|line| Choice::parse(line, key)).filter(|&found| taken(found)) {
+        return Ok(found);
+    }
+    let choice = choose()?;
+    if let Some(path) = path {
+        let kept: String =
+            known.lines().filter(|line| Choice::parse(line, key).is_none()).flat_map(|l| [l, "\n"]).collect();
+        // Not to remember is no failure.
+        let _ = path.parent().map_or(Ok(()), fs::create_dir_all);
+        let _ = write_whole(&path, format!("{kept}{}\n", choice.line(key)).as_bytes());
+    }
+    Ok(choice)
 }
 
 fn cache_directory() -> Option<PathBuf> {
@@ -99,10 +115,16 @@ impl Choice {
         Self { family: caps.family, simd_width: caps.simd_width, enough_tiles: caps.enough_tiles }
     }
 
-    fn all() -> impl Iterator<Item = Self> {
-        let simd = [4, 8, 16].map(|simd_width| Self { family: Family::CpuSimd, simd_width, enough_tiles: 128 });
-        let gpu = [32, 128, 512].map(|enough_tiles| Self { family: Family::Gpu, simd_width: 8, enough_tiles });
-        simd.into_iter().chain(gpu)
+    const GPU: Self = Self { family: Family::Gpu, simd_width: 8, enough_tiles: 128 };
+    const FAMILIES: [Self; 4] = [Self::simd(4), Self::simd(8), Self::simd(16), Self::GPU];
+    const TILES: [Self; 4] = [Self::tiles(16), Self::tiles(32), Self::tiles(512), Self::tiles(2048)];
+
+    const fn simd(simd_width: u32) -> Self {
+        Self { family: Family::CpuSimd, simd_width, enough_tiles: 128 }
+    }
+
+    const fn tiles(enough_tiles: u32) -> Self {
+        Self { enough_tiles, ..Self::GPU }
     }
 
     fn apply(self, caps: &Caps) -> Caps {
@@ -156,7 +178,7 @@ impl Work {
         Ok(Self {
             logits: Tensor::zeros(gpu, [1024, 1024])?,
             targets: Tensor::zeros(gpu, [1024])?,
-            matrix: Tensor::zeros(gpu, [512, 512])?,
+            matrix: Tensor::zeros(gpu, [1024, 1024])?,
         })
     }
 
@@ -172,7 +194,7 @@ impl Work {
 /// The shortest of a few runs, after one that compiles.
 fn shortest(gpu: &Gpu, record: impl Fn(&mut crate::recorder::Recorder<'_>) -> Result<()>) -> Result<Duration> {
     let mut least = Duration::MAX;
-    for run in 0..6 {
+    for run in 0..4 {
         let start = Instant::now();
         let mut batch = gpu.batch();
         record(&mut batch)?;
@@ -189,10 +211,11 @@ fn shortest(gpu: &Gpu, record: impl Fn(&mut crate::recorder::Recorder<'_>) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
 
     #[test]
     fn a_choice_is_read_as_it_was_written() {
-        for choice in Choice::all() {
+        for choice in Choice::FAMILIES.into_iter().chain(Choice::TILES) {
             assert_eq!(Choice::parse(&choice.line("a driver"), "a driver"), Some(choice));
             assert_eq!(Choice::parse(&choice.line("a driver 2"), "a driver"), None);
         }
@@ -201,5 +224,24 @@ mod tests {
         {
             assert_eq!(Choice::parse(line, "a driver"), None, "{line:?}");
         }
+    }
+
+    #[test]
+    fn choices_are_made_once_for_each_key() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = Some(directory.path());
+        let get = |at, key, new: Choice| remembered(at, key, |_| true, || Ok(new)).expect("a choice");
+        let (a, b) = (Choice::simd(4), Choice::tiles(32));
+        assert_eq!([get(at, "a", a), get(at, "b", b), get(at, "a", b)], [a, b, a]);
+        // One that the device does not take is made again, and takes the other's place.
+        assert_eq!(remembered(at, "a", |_| false, || Ok(b)).expect("a choice"), b);
+        let path = directory.path().join("xent/tuning.tsv");
+        assert_eq!(fs::read_to_string(&path).expect("a file"), format!("{}\n{}\n", b.line("b"), b.line("a")));
+        // What is no text is nothing.
+        fs::write(&path, [0xff, 0xfe]).expect("a file");
+        assert_eq!(get(at, "a", a), a);
+        assert_eq!(get(Some(&path), "a", b), b, "below a file nothing can be kept");
+        assert_eq!(get(None, "a", b), b);
+        assert!(remembered(None, "a", |_| true, || Err(Error::NoTimestamps)).is_err());
     }
 }

@@ -14,7 +14,8 @@ impl Gpu {
     /// Compiles what a recording needs, so that the first such recording takes no longer than others: records it, and throws that away.
     /// Nothing runs. To compile while something else goes on, call it from a thread with a clone of the `Gpu`.
     ///
-    /// An [`Optimizer`](crate::Optimizer) or a [`Momentum`](crate::Momentum) that is recorded counts its step: give it one of its own.
+    /// An [`Optimizer`](crate::Optimizer), and so a [`Training`](crate::nn::Training), counts the steps that are recorded: give it one that
+    /// is not used afterwards.
     ///
     /// # Errors
     /// Those of what is recorded.

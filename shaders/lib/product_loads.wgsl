@@ -16,40 +16,45 @@ fn a_row(row: u32, depth: u32) -> vec4<f32> {
     return load_quad_a(first, 1u, depths_from(depth), 0.0);
 }
 
+// A depth that there is, and whether the one that was asked for is that. Chosen afterwards: both sides of an `if` would run anyway.
+fn depth_inside(depth: u32) -> u32 {
+    return min(depth, params.k - 1u);
+}
+
 // op(a) at four rows and one depth, for the stored transpose.
 fn a_column(row: u32, depth: u32) -> vec4<f32> {
-    let first = params.a_base + depth * params.a_stride;
-    if (depths_from(depth) == 0u) {
-        return vec4<f32>();
-    }
+    let first = params.a_base + depth_inside(depth) * params.a_stride;
+    var column: vec4<f32>;
     if (BY_QUAD) {
-        return load4_a(first + min(row, params.m - 4u));
+        column = load4_a(first + min(row, params.m - 4u));
+    } else {
+        let last = params.m - 1u;
+        column = vec4<f32>(
+            load_a(first + min(row, last)),
+            load_a(first + min(row + 1u, last)),
+            load_a(first + min(row + 2u, last)),
+            load_a(first + min(row + 3u, last)),
+        );
     }
-    let last = params.m - 1u;
-    return vec4<f32>(
-        load_a(first + min(row, last)),
-        load_a(first + min(row + 1u, last)),
-        load_a(first + min(row + 2u, last)),
-        load_a(first + min(row + 3u, last)),
-    );
+    return select(vec4<f32>(), column, depth < params.k);
 }
 
 // op(b) at one depth and four columns.
 fn b_row(column: u32, depth: u32) -> vec4<f32> {
-    let first = params.b_base + depth * params.b_stride;
-    if (depths_from(depth) == 0u) {
-        return vec4<f32>();
-    }
+    let first = params.b_base + depth_inside(depth) * params.b_stride;
+    var row: vec4<f32>;
     if (BY_QUAD) {
-        return load4_b(first + min(column, params.n - 4u));
+        row = load4_b(first + min(column, params.n - 4u));
+    } else {
+        let last = params.n - 1u;
+        row = vec4<f32>(
+            load_b(first + min(column, last)),
+            load_b(first + min(column + 1u, last)),
+            load_b(first + min(column + 2u, last)),
+            load_b(first + min(column + 3u, last)),
+        );
     }
-    let last = params.n - 1u;
-    return vec4<f32>(
-        load_b(first + min(column, last)),
-        load_b(first + min(column + 1u, last)),
-        load_b(first + min(column + 2u, last)),
-        load_b(first + min(column + 3u, last)),
-    );
+    return select(vec4<f32>(), row, depth < params.k);
 }
 
 // op(b) at one column and four depths, for the stored transpose.

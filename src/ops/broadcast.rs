@@ -166,7 +166,7 @@ impl Recorder<'_> {
 
     /// The sums over dimension `d`, which stays with size 1.
     fn sum_dimension(&mut self, op: &'static str, input: &Tensor<f32>, d: usize) -> Result<Tensor<f32>> {
-        let dims = Classes::along(op, "input", input, d)?;
+        let dims = Classes::along(op, "input", input.shape(), d)?;
         let mut shape = input.shape().to_vec();
         shape[d] = 1;
         if dims.outer == 1 {

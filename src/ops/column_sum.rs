@@ -1,5 +1,7 @@
 //! Sums of columns: the gradient of a bias.
 
+use std::ops::Range;
+
 use crate::error::Result;
 use crate::kernel::{Kernel, Variant, params, read, update, wgsl};
 use crate::plan::{COLUMN_BLOCK, Cut};
@@ -9,7 +11,16 @@ use crate::tensor::Tensor;
 use super::{no_alias, shape_error};
 
 params! {
-    struct Params { first: u32, rows: u32, columns: u32, block: u32, input_base: u32, sums_base: u32 }
+    struct Params {
+        first: u32,
+        rows: u32,
+        columns: u32,
+        first_column: u32,
+        end_column: u32,
+        block: u32,
+        input_base: u32,
+        sums_base: u32,
+    }
 }
 
 pub(super) const KERNEL: Kernel = Kernel {
@@ -76,45 +87,71 @@ impl Recorder<'_> {
         while rows > COLUMN_BLOCK {
             let blocks = rows.div_ceil(COLUMN_BLOCK);
             let sums = self.output(op, [blocks as usize, columns])?;
-            self.column_sum_level(&input, rows, &sums)?;
+            self.column_sum_level(&input, 0..rows, COLUMN_BLOCK, &sums)?;
             (input, rows) = (sums, blocks);
         }
-        self.column_sum_level(&input, rows, out)
+        self.column_sum_level(&input, 0..rows, COLUMN_BLOCK, out)
     }
 
-    /// Sums blocks of rows. `rows` may be 0: then the sums are 0.
-    fn column_sum_level(&mut self, input: &Tensor<f32>, rows: u32, sums: &Tensor<f32>) -> Result<()> {
+    /// Sums columns in the order of the rows, of which the input holds `rows`. Those before them are in `out` already.
+    pub(super) fn column_sum_resumed(
+        &mut self,
+        input: &Tensor<f32>,
+        rows: Range<u32>,
+        out: &Tensor<f32>,
+    ) -> Result<()> {
+        match out.is_empty() {
+            true => Ok(()),
+            false => self.column_sum_level(input, rows, u32::MAX, out),
+        }
+    }
+
+    /// Sums blocks of rows, of which the input holds `rows`; they begin in the first block. There may be none: then the sums are 0.
+    fn column_sum_level(
+        &mut self,
+        input: &Tensor<f32>,
+        rows: Range<u32>,
+        block: u32,
+        sums: &Tensor<f32>,
+    ) -> Result<()> {
         let columns = u32::try_from(input.shape()[1]).unwrap_or(u32::MAX);
         let workgroup = self.gpu().caps().workgroup_size();
-        let per_block = u64::from(columns.div_ceil(workgroup));
-        let cut = Cut {
-            op: "column_sum",
-            rows,
-            row_bytes: &[u64::from(columns) * 4],
-            granule: 1,
-            groups_per_granule: per_block,
-        };
-        let mut ranges = cut.ranges(self.gpu().caps())?;
-        if ranges.is_empty() {
-            ranges.push(0..0);
-        }
-        for range in ranges {
-            let len = u64::from(range.end - range.start) * u64::from(columns);
-            let first_block = range.start / COLUMN_BLOCK;
-            let blocks = (range.end.div_ceil(COLUMN_BLOCK) - first_block).max(1);
-            let from = (len > 0).then(|| self.window(input, u64::from(range.start) * u64::from(columns), len));
-            let sums_first = u64::from(first_block) * u64::from(columns);
-            let to = self.window(sums, sums_first, u64::from(blocks) * u64::from(columns));
-            let params = Params {
-                first: range.start % COLUMN_BLOCK,
-                rows: range.end - range.start,
-                columns,
-                block: COLUMN_BLOCK,
-                input_base: from.as_ref().map_or(0, |w| w.base),
-                sums_base: to.base,
+        // As many columns as a grid has workgroups for, and of those as many rows.
+        let by_columns =
+            Cut { op: "column_sum", rows: columns, row_bytes: &[], granule: workgroup, groups_per_granule: 1 };
+        for columns_range in by_columns.ranges(self.gpu().caps())? {
+            let per_block = u64::from((columns_range.end - columns_range.start).div_ceil(workgroup));
+            let cut = Cut {
+                op: "column_sum",
+                rows: rows.end - rows.start,
+                row_bytes: &[u64::from(columns) * 4],
+                granule: 1,
+                groups_per_granule: per_block,
             };
-            let groups = u64::from(blocks) * per_block;
-            self.dispatch(&KERNEL, Variant::new(&[workgroup]), &params, &[from.as_ref(), Some(&to)], groups)?;
+            let mut ranges = cut.ranges(self.gpu().caps())?;
+            if ranges.is_empty() {
+                ranges.push(0..0);
+            }
+            for range in ranges {
+                let len = u64::from(range.end - range.start) * u64::from(columns);
+                let first_block = (rows.start + range.start) / block;
+                let blocks = ((rows.start + range.end).div_ceil(block) - first_block).max(1);
+                let from = (len > 0).then(|| self.window(input, u64::from(range.start) * u64::from(columns), len));
+                let sums_first = u64::from(first_block) * u64::from(columns);
+                let to = self.window(sums, sums_first, u64::from(blocks) * u64::from(columns));
+                let params = Params {
+                    first: (rows.start + range.start) % block,
+                    rows: range.end - range.start,
+                    columns,
+                    first_column: columns_range.start,
+                    end_column: columns_range.end,
+                    block,
+                    input_base: from.as_ref().map_or(0, |w| w.base),
+                    sums_base: to.base,
+                };
+                let groups = u64::from(blocks) * per_block;
+                self.dispatch(&KERNEL, Variant::new(&[workgroup]), &params, &[from.as_ref(), Some(&to)], groups)?;
+            }
         }
         Ok(())
     }

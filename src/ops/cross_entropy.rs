@@ -66,7 +66,8 @@ fn call<'a>(
     request: CrossEntropyRequest<'a>,
 ) -> RowLoss<'a> {
     let CrossEntropyRequest { grad, upstream, statistics } = request;
-    RowLoss { op, kernel: &KERNEL, input: logits, targets, options: options.clone(), upstream, grad, statistics }
+    let (shape, options) = (logits.shape().clone(), options.clone());
+    RowLoss { op, kernel: &KERNEL, input: logits, shape, targets, options, upstream, grad, statistics }
 }
 
 /// Cross-entropy: log-softmax and negative log-likelihood in one pass.

@@ -6,7 +6,7 @@ use crate::caps::{Caps, Family};
 use crate::error::Result;
 use crate::kernel::{Binding, Kernel, Variant, params, read4, update4, wgsl};
 use crate::options::Layout;
-use crate::plan::Cut;
+use crate::plan::{COLUMN_BLOCK, Cut};
 use crate::recorder::Recorder;
 use crate::tensor::Tensor;
 
@@ -134,7 +134,7 @@ impl Tile {
         // A part's sums are written, read and added: that must not cost more than its summands.
         const LEAST: u32 = 256;
         let groups = self.groups(m, n);
-        let parts = u64::from(k / LEAST).min(2 * FEW / groups.max(1));
+        let parts = u64::from(k / LEAST).min(2 * FEW / groups.max(1)).min(COLUMN_BLOCK.into());
         match caps.family {
             // The parts are at most k.
             #[expect(clippy::cast_possible_truncation, reason = "at most k")]
@@ -161,6 +161,19 @@ enum Rectifier<'a> {
     Backward(&'a Tensor<f32>),
 }
 
+/// How the sums of a product are formed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sums {
+    /// Whole, or by parts where a GPU had too little to do otherwise: that depends on all sizes.
+    Auto,
+    /// Each one sum in the order of `k`.
+    Whole,
+    /// Whole, and onto what the output holds: the sums go on where another product left them.
+    Resumed,
+    /// By parts of so many summands, a multiple of 16.
+    Parts(u32),
+}
+
 /// A validated product.
 #[derive(Clone, Copy, Debug)]
 struct Product<'a> {
@@ -170,7 +183,19 @@ struct Product<'a> {
     b: &'a Tensor<f32>,
     bias: Option<&'a Tensor<f32>>,
     rectifier: Rectifier<'a>,
+    sums: Sums,
     out: &'a Tensor<f32>,
+}
+
+impl Product<'_> {
+    /// Summands of each part of the sums.
+    fn split(&self, caps: &Caps) -> u32 {
+        match self.sums {
+            Sums::Auto => Tile::new(caps, self.sizes).split(caps, self.sizes),
+            Sums::Whole | Sums::Resumed => self.sizes.k.max(1),
+            Sums::Parts(summands) => summands.min(self.sizes.k.max(1)),
+        }
+    }
 }
 
 /// A part of a product that is one dispatch.
@@ -305,7 +330,19 @@ impl Recorder<'_> {
         bias: Option<&Tensor<f32>>,
         out: &Tensor<f32>,
     ) -> Result<()> {
-        self.matmul_with(layout, [a, b], bias, Rectifier::None, out)
+        self.matmul_with(layout, [a, b], bias, (Rectifier::None, Sums::Auto), out)
+    }
+
+    /// [`matmul_into`](Self::matmul_into) with sums that are formed in a way that the caller settles.
+    pub(super) fn matmul_sums(
+        &mut self,
+        layout: Layout,
+        [a, b]: [&Tensor<f32>; 2],
+        bias: Option<&Tensor<f32>>,
+        sums: Sums,
+        out: &Tensor<f32>,
+    ) -> Result<()> {
+        self.matmul_with(layout, [a, b], bias, (Rectifier::None, sums), out)
     }
 
     fn matmul_with(
@@ -313,7 +350,7 @@ impl Recorder<'_> {
         layout: Layout,
         [a, b]: [&Tensor<f32>; 2],
         bias: Option<&Tensor<f32>>,
-        rectifier: Rectifier<'_>,
+        (rectifier, sums): (Rectifier<'_>, Sums),
         out: &Tensor<f32>,
     ) -> Result<()> {
         let op = "matmul";
@@ -331,7 +368,7 @@ impl Recorder<'_> {
         };
         fits("out", out, &[sizes.m, sizes.n])?;
         bias.map_or(Ok(()), |bias| fits("bias", bias, &[sizes.n]))?;
-        self.product(op, &Product { layout, sizes, a, b, bias, rectifier, out })
+        self.product(op, &Product { layout, sizes, a, b, bias, rectifier, sums, out })
     }
 
     /// [`relu`](Self::relu) of `x weight^T + bias`, at once. (That is the layout whose sums are never cut: a rectifier takes whole ones.)
@@ -377,14 +414,14 @@ impl Recorder<'_> {
             self.own("relu_backward", "y", y)?;
             same_shape("relu_backward", "upstream", &out, y)?;
         }
-        self.matmul_with(layout, [a, b], bias, rectifier, &out)?;
+        self.matmul_with(layout, [a, b], bias, (rectifier, Sums::Auto), &out)?;
         Ok(out)
     }
 
     fn product(&mut self, op: &'static str, product: &Product<'_>) -> Result<()> {
         let Product { layout, sizes, out, .. } = *product;
         let pieces = layout.pieces(op, sizes, self.gpu())?;
-        let split = Tile::new(self.gpu().caps(), sizes).split(self.gpu().caps(), sizes);
+        let split = product.split(self.gpu().caps());
         if split < sizes.k && !out.is_empty() {
             return self.product_by_parts(product, pieces, split);
         }
@@ -417,11 +454,22 @@ impl Recorder<'_> {
                 }
             }
         }
-        self.column_sum_into(&scratch, &out.reshape([out.len()])?)
+        let flat = out.reshape([out.len()])?;
+        let caps = self.gpu().caps();
+        if out.len() as u64 * 4 <= caps.max_binding - u64::from(caps.storage_align) {
+            return self.column_sum_into(&scratch, &flat);
+        }
+        // The same additions, one part after the other.
+        self.fill_zero(&flat)?;
+        for part in 0..parts as usize {
+            let part = scratch.rows(part..part + 1)?.reshape([out.len()])?;
+            self.accumulate(&part, &flat)?;
+        }
+        Ok(())
     }
 
     fn product_piece(&mut self, product: &Product<'_>, piece: &Piece, part: &Part) -> Result<()> {
-        let Product { layout, sizes, a, b, bias, rectifier, out } = *product;
+        let Product { layout, sizes, a, b, bias, rectifier, sums, out } = *product;
         let Piece { m, n, k } = piece;
         // A stored matrix's rows, its columns in all, and the first column that counts.
         let (a_rows, a_columns, a_first) = match layout {
@@ -462,7 +510,7 @@ impl Recorder<'_> {
             gate_base: base(&gate) + n.start,
             split: part.split,
         };
-        let resumed = k.start > part.k.start;
+        let resumed = k.start > part.k.start || sums == Sums::Resumed;
         let rectified = matches!(rectifier, Rectifier::Forward);
         let choices = [layout == Layout::Tn, layout == Layout::Nt, bias.is_some(), resumed, rectified, gate.is_some()];
         let quads = [a_columns, b_columns, a_first, b_first].iter().all(|x| x.is_multiple_of(4));

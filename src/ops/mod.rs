@@ -7,6 +7,7 @@ mod column_sum;
 mod cross_entropy;
 mod elementwise_loss;
 mod gradient;
+mod linear_cross_entropy;
 mod log_softmax;
 mod map;
 mod matmul;
@@ -25,6 +26,7 @@ mod targets;
 
 pub use cross_entropy::{CrossEntropyRequest, CrossEntropyResult};
 pub(crate) use gradient::{ClipFactor, Gradient};
+pub use linear_cross_entropy::{LinearCrossEntropyRequest, LinearCrossEntropyResult, LinearGrads};
 pub use sgd::Momentum;
 pub(crate) use sgd::{SgdStep, unstarted};
 pub use statistics::Statistics;
@@ -66,16 +68,15 @@ struct Classes {
 
 impl Classes {
     /// Reads `[C]` or `[N, C, d1, .., dK]`.
-    fn of(op: &'static str, what: &'static str, tensor: &Tensor<f32>) -> Result<Self> {
-        if tensor.shape().is_empty() {
-            return Err(shape_error(op, what, "1 or more dimensions", tensor.shape()));
+    fn of(op: &'static str, what: &'static str, shape: &Shape) -> Result<Self> {
+        if shape.is_empty() {
+            return Err(shape_error(op, what, "1 or more dimensions", shape));
         }
-        Self::along(op, what, tensor, usize::from(tensor.shape().len() > 1))
+        Self::along(op, what, shape, usize::from(shape.len() > 1))
     }
 
     /// The dimensions around dimension `split`.
-    fn along(op: &'static str, what: &'static str, tensor: &Tensor<f32>, split: usize) -> Result<Self> {
-        let shape = tensor.shape();
+    fn along(op: &'static str, what: &'static str, shape: &Shape, split: usize) -> Result<Self> {
         // PyTorch lets a scalar have a dimension 0.
         if shape.is_empty() && split == 0 {
             return Ok(Self { outer: 1, classes: 1, inner: 1 });

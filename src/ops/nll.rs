@@ -38,6 +38,7 @@ fn call<'a>(
         op,
         kernel: &KERNEL,
         input: log_probs,
+        shape: log_probs.shape().clone(),
         targets,
         options: CrossEntropy { weight, position_weight, reduction, ignore_index, ..CrossEntropy::DEFAULT },
         upstream,

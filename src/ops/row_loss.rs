@@ -8,13 +8,13 @@ use crate::kernel::{Binding, Field, Kernel, Variant, params};
 use crate::options::{CrossEntropy, Reduction, narrow};
 use crate::plan::{Cut, RowPlan};
 use crate::recorder::{Recorder, Window};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Check, Shape, Tensor};
 use crate::weights::Weights;
 
 use super::reduce::{Divisor, as_f32, check_of};
 use super::statistics::{Statistics, WORDS};
 use super::targets::KernelTargets;
-use super::{Classes, Grad, LossGrad, Targets, no_alias, same_shape, shape_error};
+use super::{Classes, Grad, LossGrad, Targets, no_alias, shape_error};
 
 params! {
     struct Params {
@@ -50,7 +50,10 @@ pub(super) const PARAMS: &[Field] = Params::FIELDS;
 pub(super) struct RowLoss<'a> {
     pub(super) op: &'static str,
     pub(super) kernel: &'static Kernel,
+    /// The rows, or memory for some of them.
     pub(super) input: &'a Tensor<f32>,
+    /// The shape of all rows.
+    pub(super) shape: Shape,
     pub(super) targets: Targets<'a>,
     /// The negative log-likelihood has some of them.
     pub(super) options: CrossEntropy,
@@ -88,12 +91,33 @@ struct Inputs {
     upstream: Tensor<f32>,
 }
 
-/// What the dispatches of a call write, or find ready.
-struct Buffers {
+/// A call on its way: what its dispatches write, or find ready.
+pub(super) struct RowsBegun {
+    inputs: Inputs,
     losses: Tensor<f32>,
-    grad: Tensor<f32>,
-    factor: Factor,
     statistics: Option<Tensor<u32>>,
+    /// The sum of the weights of the rows, if it is not simply their number, as a partial result; for class indices also the first
+    /// that is no class.
+    denominator: Option<Tensor<u32>>,
+    factor: Factor,
+}
+
+/// What a call gives besides the gradient.
+pub(super) struct RowsEnded {
+    pub(super) loss: Tensor<f32>,
+    pub(super) statistics: Option<Statistics>,
+    /// That of the targets.
+    pub(super) check: Option<Check>,
+}
+
+/// Outer parts of a call's rows, and where they are.
+pub(super) struct RowsPart<'a> {
+    pub(super) outer: Range<u32>,
+    /// The part that the tensors begin with.
+    pub(super) first: u32,
+    pub(super) input: &'a Tensor<f32>,
+    /// Where the gradient goes, if it is not written in place.
+    pub(super) grad: Option<&'a Tensor<f32>>,
 }
 
 /// What gradients are multiplied with: `value / divisor`, or `1 / value`.
@@ -111,8 +135,8 @@ impl RowLoss<'_> {
     fn validate(&self, rec: &Recorder<'_>) -> Result<Inputs> {
         let (op, what) = (self.op, self.input_name());
         rec.own(op, what, self.input)?;
-        let dims = Classes::of(op, what, self.input)?;
-        let mut rows = self.input.shape().to_vec();
+        let dims = Classes::of(op, what, &self.shape)?;
+        let mut rows = self.shape.to_vec();
         rows.remove(usize::from(rows.len() > 1));
         let rows = Shape::from(rows);
         self.options.validate(op)?;
@@ -157,7 +181,9 @@ impl RowLoss<'_> {
                     let (expected, got) = ("class indices".to_owned(), "probabilities".to_owned());
                     return Err(Error::Value { op, what: "targets", expected, got });
                 }
-                same_shape(op, "targets", targets, self.input)?;
+                if *targets.shape() != self.shape {
+                    return Err(shape_error(op, "targets", format!("shape {}", self.shape), targets.shape()));
+                }
                 if self.options.ignore_index >= 0 {
                     let (expected, got) =
                         ("below 0 with probabilities".to_owned(), self.options.ignore_index.to_string());
@@ -167,7 +193,7 @@ impl RowLoss<'_> {
             }
         };
         if shape != rows {
-            let expected = format!("shape {rows} for {} of shape {}", self.input_name(), self.input.shape());
+            let expected = format!("shape {rows} for {} of shape {}", self.input_name(), self.shape);
             return Err(shape_error(op, "targets", expected, shape));
         }
         Ok(())
@@ -198,6 +224,25 @@ impl RowLoss<'_> {
             true => RowPlan::new(caps, classes, inner),
             false => RowPlan::streamed(caps, classes, inner),
         }
+    }
+
+    /// Ranges of outer parts that fit the bindings and the grid.
+    pub(super) fn ranges(&self, caps: &Caps, dims: Classes) -> Result<Vec<Range<u32>>> {
+        let words = if self.statistics { u64::from(WORDS) } else { 1 };
+        let cut = Cut {
+            op: self.op,
+            rows: if dims.rows() == 0 { 0 } else { dims.outer },
+            row_bytes: &[dims.part() * 4, u64::from(dims.inner) * 4 * words],
+            granule: 1,
+            groups_per_granule: u64::from(dims.inner),
+        };
+        cut.ranges(caps)
+    }
+
+    /// What the loss is divided by.
+    fn divisor<'d>(&self, inputs: &Inputs, denominator: Option<&'d Tensor<u32>>) -> Divisor<'d> {
+        let mean = denominator.map_or(Divisor::Count(inputs.dims.rows()), Divisor::Sum);
+        Divisor::of(self.options.reduction, mean)
     }
 
     /// A variant of the kernel without its access to memory: how threads share rows, and the options that are compiled in.
@@ -239,37 +284,41 @@ impl Recorder<'_> {
     pub(super) fn row_loss(&mut self, call: &RowLoss<'_>) -> Result<RowLossOutputs> {
         let op = call.op;
         let inputs = call.validate(self)?;
-        let dims = inputs.dims;
-        let cut = Cut {
-            op,
-            rows: dims.outer,
-            row_bytes: &[
-                dims.part() * 4,
-                u64::from(dims.inner) * 4 * if call.statistics { u64::from(WORDS) } else { 1 },
-            ],
-            granule: 1,
-            groups_per_granule: u64::from(dims.inner),
+        let ranges = call.ranges(self.gpu().caps(), inputs.dims)?;
+        let new_grad = match call.grad {
+            Grad::New => Some(self.output(op, call.shape.clone())?),
+            Grad::No | Grad::InPlace => None,
         };
-        let ranges = cut.ranges(self.gpu().caps())?;
-        let losses = self.output(op, inputs.rows.clone())?;
-        let grad = match call.grad {
-            Grad::New => self.output(op, call.input.shape().clone())?,
-            Grad::No | Grad::InPlace => call.input.clone(),
-        };
-        let statistics =
-            call.statistics.then(|| self.output(op, [dims.rows() as usize, WORDS as usize])).transpose()?;
-        let denominator = self.denominator(call, &inputs)?;
-        let mean = match &denominator {
-            Some(denominator) => Divisor::Sum(denominator),
-            None => Divisor::Count(dims.rows()),
-        };
-        let divisor = Divisor::of(call.options.reduction, mean);
-        let factor = self.factor(call, &inputs, divisor)?;
-        let buffers = Buffers { losses, grad, factor, statistics };
-        for outer in ranges.into_iter().filter(|_| dims.rows() > 0) {
-            self.row_loss_part(call, &inputs, outer, &buffers)?;
+        let begun = self.rows_begun(call, inputs)?;
+        for outer in ranges {
+            self.rows_part(call, &begun, &RowsPart { outer, first: 0, input: call.input, grad: new_grad.as_ref() })?;
         }
-        let Buffers { losses, grad, statistics, .. } = buffers;
+        let RowsEnded { loss, statistics, check } = self.rows_ended(call, begun)?;
+        let grad = new_grad.unwrap_or_else(|| call.input.clone());
+        Ok(RowLossOutputs { loss, grad: grad.with_check(check), statistics })
+    }
+
+    /// Begins a loss whose rows come in parts.
+    pub(super) fn rows_begin(&mut self, call: &RowLoss<'_>) -> Result<RowsBegun> {
+        let inputs = call.validate(self)?;
+        self.rows_begun(call, inputs)
+    }
+
+    fn rows_begun(&mut self, call: &RowLoss<'_>, inputs: Inputs) -> Result<RowsBegun> {
+        let op = call.op;
+        let losses = self.output(op, inputs.rows.clone())?;
+        let rows = inputs.dims.rows() as usize;
+        let statistics = call.statistics.then(|| self.output(op, [rows, WORDS as usize])).transpose()?;
+        let denominator = self.denominator(call, &inputs)?;
+        let factor = self.factor(call, &inputs, call.divisor(&inputs, denominator.as_ref()))?;
+        Ok(RowsBegun { inputs, losses, statistics, denominator, factor })
+    }
+
+    /// The end of a loss: what is computed of all rows.
+    pub(super) fn rows_ended(&mut self, call: &RowLoss<'_>, begun: RowsBegun) -> Result<RowsEnded> {
+        let op = call.op;
+        let RowsBegun { inputs, losses, statistics, denominator, .. } = begun;
+        let divisor = call.divisor(&inputs, denominator.as_ref());
         let check = match (&inputs.targets, &denominator) {
             (KernelTargets::Index(..), Some(pair)) => check_of(op, "a target", pair),
             _ => None,
@@ -280,11 +329,9 @@ impl Recorder<'_> {
         };
         let statistics =
             statistics.map(|words| self.row_statistics(op, &words, &inputs.rows, check.as_ref())).transpose()?;
-        Ok(RowLossOutputs { loss: loss.with_check(check.clone()), grad: grad.with_check(check), statistics })
+        Ok(RowsEnded { loss: loss.with_check(check.clone()), statistics, check })
     }
 
-    /// The sum of the weights of the rows, if it is not simply their number, as a partial result; for class indices also the
-    /// first that is no class.
     fn denominator(&mut self, call: &RowLoss<'_>, inputs: &Inputs) -> Result<Option<Tensor<u32>>> {
         let op = call.op;
         let Inputs { dims, targets, weight, position_weight, .. } = inputs;
@@ -314,36 +361,34 @@ impl Recorder<'_> {
     }
 
     /// One dispatch: the rows of some of the outer parts.
-    fn row_loss_part(
-        &mut self,
-        call: &RowLoss<'_>,
-        inputs: &Inputs,
-        outer: Range<u32>,
-        buffers: &Buffers,
-    ) -> Result<()> {
-        let Inputs { dims, targets, weight, position_weight, .. } = inputs;
+    pub(super) fn rows_part(&mut self, call: &RowLoss<'_>, begun: &RowsBegun, part: &RowsPart<'_>) -> Result<()> {
+        let Inputs { dims, targets, weight, position_weight, .. } = &begun.inputs;
+        let RowsPart { outer, first: first_part, input, grad } = part;
         let first = u64::from(outer.start) * u64::from(dims.inner);
         let count = (outer.end - outer.start) * dims.inner;
-        let (start, len) = (u64::from(outer.start) * dims.part(), u64::from(count) * u64::from(dims.classes));
+        let len = u64::from(count) * u64::from(dims.classes);
         // A row of no classes has no element to bind, and a loss all the same: NaN, or 0 if it is ignored.
-        let elements = |tensor: &Tensor<f32>| (len > 0).then(|| self.window(tensor, start, len));
+        let elements_from = |tensor: &Tensor<f32>, parts: u32| {
+            (len > 0).then(|| self.window(tensor, u64::from(parts) * dims.part(), len))
+        };
+        let elements = |tensor: &Tensor<f32>| elements_from(tensor, outer.start - first_part);
         let one_a_row = |tensor: &Tensor<f32>| match tensor.shape().is_empty() {
             true => self.whole(tensor),
             false => self.window(tensor, first, count.into()),
         };
         let stride = |tensor: &Tensor<f32>| u32::from(!tensor.shape().is_empty());
-        let input = elements(call.input);
+        let input = elements(input);
         let (targets, probabilities, ignore_index) = match targets {
             KernelTargets::Index(targets, ignored) => (Some(self.window(targets, first, count.into())), None, *ignored),
-            KernelTargets::Probabilities(targets) => (None, elements(targets), 0),
+            KernelTargets::Probabilities(targets) => (None, elements_from(targets, outer.start), 0),
         };
         let weight_window = (!weight.is_empty()).then(|| self.whole(weight));
         let position_weight_window = one_a_row(position_weight);
-        let factor = (call.grad != Grad::No).then(|| one_a_row(&buffers.factor.value));
-        let losses = self.window(&buffers.losses, first, count.into());
+        let factor = (call.grad != Grad::No).then(|| one_a_row(&begun.factor.value));
+        let losses = self.window(&begun.losses, first, count.into());
         let words = u64::from(WORDS);
-        let statistics = buffers.statistics.as_ref().map(|t| self.window(t, first * words, u64::from(count) * words));
-        let new_grad = (call.grad == Grad::New).then(|| elements(&buffers.grad)).flatten();
+        let statistics = begun.statistics.as_ref().map(|t| self.window(t, first * words, u64::from(count) * words));
+        let new_grad = grad.and_then(elements);
         let in_place = call.grad == Grad::InPlace && len > 0;
         let base = |window: Option<&Window>| window.map_or(0, |w| w.base);
         let smoothing = call.options.label_smoothing;
@@ -359,8 +404,8 @@ impl Recorder<'_> {
             position_weight_base: position_weight_window.base,
             position_weight_stride: stride(position_weight),
             factor_base: base(factor.as_ref()),
-            factor_stride: stride(&buffers.factor.value),
-            factor_inverse: u32::from(buffers.factor.inverse),
+            factor_stride: stride(&begun.factor.value),
+            factor_inverse: u32::from(begun.factor.inverse),
             losses_base: losses.base,
             statistics_base: base(statistics.as_ref()),
             ignore_index,
@@ -369,7 +414,7 @@ impl Recorder<'_> {
             logit_scale: narrow(call.options.logit_scale),
             softcap: narrow(call.options.softcap.unwrap_or(1.0)),
             z_loss: narrow(call.options.z_loss),
-            divisor: buffers.factor.divisor,
+            divisor: begun.factor.divisor,
         };
         let plan = call.plan(self.gpu().caps(), dims.classes, dims.inner);
         let variant = Variant {

@@ -41,7 +41,7 @@ impl Recorder<'_> {
         dim: usize,
     ) -> Result<Tensor<f32>> {
         self.own(op, "logits", logits)?;
-        let dims = Classes::along(op, "logits", logits, dim)?;
+        let dims = Classes::along(op, "logits", logits.shape(), dim)?;
         let part_bytes = [dims.part() * 4];
         let cut =
             Cut { op, rows: dims.outer, row_bytes: &part_bytes, granule: 1, groups_per_granule: u64::from(dims.inner) };
@@ -75,7 +75,7 @@ impl Recorder<'_> {
     ) -> Result<Tensor<f32>> {
         self.own(op, "output", output)?;
         self.own(op, "upstream", upstream)?;
-        let dims = Classes::along(op, "output", output, dim)?;
+        let dims = Classes::along(op, "output", output.shape(), dim)?;
         same_shape(op, "upstream", upstream, output)?;
         let part_bytes = [dims.part() * 4];
         let cut =

@@ -5,14 +5,14 @@ use xent::{
     CrossEntropy, CrossEntropyRequest, Error, Gpu, Grad, Nll, Reduction, Statistics, Targets, Tensor, Weights, cpu,
 };
 
-const REDUCTIONS: [Reduction; 3] = [Reduction::None, Reduction::Mean, Reduction::Sum];
+pub(crate) const REDUCTIONS: [Reduction; 3] = [Reduction::None, Reduction::Mean, Reduction::Sum];
 
 /// Rows shorter and longer than every tier, inner dimensions, one row alone, nothing.
 const SHAPES: &[&[usize]] =
     &[&[7], &[1, 1], &[70, 10], &[4, 33], &[5, 255], &[3, 2052], &[2, 6, 5], &[3, 40, 2, 2], &[0, 4], &[3, 0]];
 
 /// Options that differ from the defaults in every way, in turn and together, for rows of this shape.
-fn variants(classes: usize, rows: &[usize]) -> Vec<CrossEntropy> {
+pub(crate) fn variants(classes: usize, rows: &[usize]) -> Vec<CrossEntropy> {
     let len: usize = rows.iter().product();
     // Some positions count nothing, some against.
     let mut weights = random(11, len, 2.0);

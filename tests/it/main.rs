@@ -12,6 +12,7 @@ mod gradients;
 mod host;
 mod layers;
 mod limits;
+mod linear_cross_entropy;
 mod metrics;
 mod noop;
 mod numerics;

@@ -1,0 +1,49 @@
+use super::cross_entropy::{Targets, cross_entropy_backward};
+use super::{Statistics, cross_entropy_statistics, matmul};
+use crate::error::Result;
+use crate::options::{CrossEntropy, Layout};
+
+/// What [`linear_cross_entropy`] gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinearLoss {
+    /// One element, or one for each token with [`Reduction::None`](crate::Reduction::None).
+    pub loss: Vec<f64>,
+    /// The gradient with respect to the hidden states, `[N, D]`.
+    pub hidden: Vec<f64>,
+    /// The gradient with respect to the weight, `[V, D]`.
+    pub weight: Vec<f64>,
+    /// The gradient with respect to a bias, `[V]`.
+    pub bias: Vec<f64>,
+    /// What the softmax of each token says.
+    pub statistics: Statistics,
+}
+
+/// Cross-entropy of `hidden weight^T + bias` and its gradients, for hidden states `[N, D]` and a weight `[V, D]`; see
+/// [`Recorder::linear_cross_entropy`](crate::Recorder::linear_cross_entropy).
+///
+/// # Errors
+/// Those of [`matmul`] and [`cross_entropy`](super::cross_entropy).
+pub fn linear_cross_entropy<'a, T: Copy + Into<f64>>(
+    (hidden, hidden_shape): (&[T], [usize; 2]),
+    (weight, weight_shape): (&[T], [usize; 2]),
+    bias: Option<&[T]>,
+    targets: impl Into<Targets<'a>>,
+    options: &CrossEntropy,
+    upstream: Option<&[f64]>,
+) -> Result<LinearLoss> {
+    let targets = targets.into();
+    let logits = matmul(Layout::Nt, (hidden, hidden_shape), (weight, weight_shape), bias)?;
+    let ([tokens, inputs], classes) = (hidden_shape, weight_shape[0]);
+    let shape = [tokens, classes];
+    let out = cross_entropy_backward(&logits, &shape, targets.clone(), options, upstream)?;
+    let statistics = cross_entropy_statistics(&logits, &shape, targets, options)?;
+    let wide = |values: &[T]| values.iter().map(|&value| value.into()).collect::<Vec<f64>>();
+    let (grad, hidden, weight) = (out.grad, wide(hidden), wide(weight));
+    Ok(LinearLoss {
+        hidden: matmul(Layout::Nn, (&grad, shape), (&weight, weight_shape), None)?,
+        weight: matmul(Layout::Tn, (&grad, shape), (&hidden, [tokens, inputs]), None)?,
+        bias: super::column_sum(&grad, shape)?,
+        loss: out.loss,
+        statistics,
+    })
+}

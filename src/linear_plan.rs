@@ -1,0 +1,202 @@
+//! How a linear layer's loss is cut: pure integers.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::caps::{Caps, Family};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::options::LinearCrossEntropy;
+use crate::pool::size_class;
+
+/// The sizes of a linear layer and its batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LinearSizes {
+    pub(crate) tokens: usize,
+    pub(crate) inputs: usize,
+    pub(crate) classes: usize,
+}
+
+/// How [`Recorder::linear_cross_entropy`](crate::Recorder::linear_cross_entropy) goes about its work, and what it needs for that.
+///
+/// # Examples
+/// ```
+/// use xent::{Gpu, LinearCrossEntropy};
+/// # if let Ok(gpu) = Gpu::headless() {
+/// let plan = gpu.plan_linear_cross_entropy([8192, 512, 128_256], &LinearCrossEntropy::default(), true)?;
+/// assert!(plan.scratch_bytes() <= 32 << 20);
+/// println!("{plan}");
+/// # }
+/// # Ok::<(), xent::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinearPlan {
+    sizes: LinearSizes,
+    tokens_at_once: usize,
+    /// Of each part of a sum over the classes, where they are summed by parts.
+    summands: Option<u32>,
+    scratch_bytes: u64,
+    backward: bool,
+}
+
+impl Gpu {
+    /// What [`linear_cross_entropy`](crate::Recorder::linear_cross_entropy) would do for sizes `[N, D, V]`, with gradients if `backward`.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if the scratch that is allowed, a binding or a buffer of this device cannot hold the logits of a single token.
+    pub fn plan_linear_cross_entropy(
+        &self,
+        [tokens, inputs, classes]: [usize; 3],
+        options: &LinearCrossEntropy,
+        backward: bool,
+    ) -> Result<LinearPlan> {
+        let sizes = LinearSizes { tokens, inputs, classes };
+        LinearPlan::new("plan_linear_cross_entropy", self.caps(), sizes, options.scratch, backward)
+    }
+}
+
+impl LinearPlan {
+    /// Summands of a part on a GPU: few tokens give it too few tiles otherwise. It depends on nothing that the scratch decides.
+    const PART: u32 = 8192;
+
+    pub(crate) fn new(op: &'static str, caps: &Caps, sizes: LinearSizes, scratch: u64, backward: bool) -> Result<Self> {
+        let LinearSizes { tokens, inputs, classes } = sizes;
+        let parts = (classes as u64).div_ceil(Self::PART.into());
+        let by_parts = backward && caps.family == Family::Gpu && parts > 1;
+        let logits = |tokens: u64| tokens.saturating_mul(classes as u64).saturating_mul(4);
+        let sums = |tokens: u64| tokens.saturating_mul(inputs as u64).saturating_mul(4 * parts);
+        // As the pool hands them out.
+        let buffer = |bytes: u64| size_class(bytes.max(16)).min(caps.max_buffer);
+        let scratch_of = |tokens: u64| buffer(logits(tokens)) + if by_parts { buffer(sums(tokens)) } else { 0 };
+        let usable = caps.max_binding - u64::from(caps.storage_align);
+        let fits = |tokens: u64| {
+            logits(tokens) <= usable
+                && scratch_of(tokens) <= scratch
+                && (!by_parts || (sums(tokens) <= caps.max_buffer && sums(tokens) / parts <= usable))
+        };
+        if !fits(1) {
+            let (needed, allowed) = match logits(1) > usable {
+                true => (logits(1), usable),
+                false => (scratch_of(1), scratch),
+            };
+            return Err(Error::Limit { op, what: "the scratch for the logits of one token", needed, allowed });
+        }
+        // The largest number that fits, up to all of them.
+        let (mut at_once, mut too_many) = (1, (tokens as u64).max(1) + 1);
+        while too_many - at_once > 1 {
+            let middle = at_once + (too_many - at_once) / 2;
+            if fits(middle) { at_once = middle } else { too_many = middle }
+        }
+        // Whole tiles, and chunks of one size.
+        const TILE: u64 = 64;
+        if at_once < tokens as u64 && at_once > TILE {
+            at_once -= at_once % TILE;
+        }
+        let scratch_bytes = scratch_of(at_once);
+        let tokens_at_once = usize::try_from(at_once).unwrap_or(usize::MAX);
+        Ok(Self { sizes, tokens_at_once, summands: by_parts.then_some(Self::PART), scratch_bytes, backward })
+    }
+
+    /// How many tokens' logits are stored at a time.
+    #[must_use]
+    pub fn tokens_at_once(&self) -> usize {
+        self.tokens_at_once
+    }
+
+    /// The bytes of scratch memory: that of the logits, and on GPUs that of parts of sums.
+    #[must_use]
+    pub fn scratch_bytes(&self) -> u64 {
+        self.scratch_bytes
+    }
+
+    /// Floating-point operations of the matrix products.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        let LinearSizes { tokens, inputs, classes } = self.sizes;
+        let product = [2, tokens as u64, inputs as u64, classes as u64].into_iter().fold(1, u64::saturating_mul);
+        product.saturating_mul(if self.backward { 3 } else { 1 })
+    }
+
+    /// The tokens, chunk by chunk; an empty chunk if there are none.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (tokens, step) = (self.sizes.tokens, self.tokens_at_once);
+        (0..tokens.max(1)).step_by(step).map(move |start| start..(start + step).min(tokens))
+    }
+
+    pub(crate) fn summands(&self) -> Option<u32> {
+        self.summands
+    }
+}
+
+impl fmt::Display for LinearPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LinearSizes { tokens, inputs, classes } = self.sizes;
+        let direction = if self.backward { "forward and backward" } else { "forward" };
+        let chunks = tokens.div_ceil(self.tokens_at_once.max(1)).max(1);
+        let mib = |bytes: u64| bytes.div_ceil(1 << 10);
+        write!(
+            f,
+            "linear cross-entropy {tokens} x {inputs} x {classes}, {direction}: {chunks} chunks of {} tokens, {} KiB of scratch",
+            self.tokens_at_once,
+            mib(self.scratch_bytes)
+        )?;
+        if let Some(summands) = self.summands {
+            write!(f, ", sums over the classes by parts of {summands}")?;
+        }
+        write!(f, ", {} operations", self.operations())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caps(family: Family, max_binding: u64) -> Caps {
+        Caps {
+            family,
+            simd_width: 8,
+            subgroup_size: 0,
+            enough_tiles: 128,
+            max_binding,
+            max_buffer: 1 << 31,
+            storage_align: 256,
+            uniform_align: 256,
+            max_groups: 65535,
+            max_invocations: 256,
+        }
+    }
+
+    /// Every token is in one chunk, chunks fit the scratch and a binding, and one more token would not.
+    #[test]
+    fn chunks_are_as_large_as_they_may_be() {
+        for family in [Family::Gpu, Family::CpuSimd] {
+            for backward in [false, true] {
+                for tokens in [0, 1, 63, 64, 65, 1000, 8192] {
+                    for (inputs, classes) in [(0, 5), (7, 0), (1, 1), (64, 1000), (512, 128_256)] {
+                        for scratch in [16 << 10, 1 << 20, 32 << 20] {
+                            let caps = caps(family, 1 << 20);
+                            let sizes = LinearSizes { tokens, inputs, classes };
+                            let plan = match LinearPlan::new("test", &caps, sizes, scratch, backward) {
+                                Ok(plan) => plan,
+                                Err(error) => {
+                                    assert!(classes as u64 * 4 + 16 > scratch, "{sizes:?} {scratch}: {error}");
+                                    continue;
+                                }
+                            };
+                            assert!(plan.scratch_bytes() <= scratch, "{plan}");
+                            assert!(plan.tokens_at_once() * classes * 4 <= 1 << 20, "{plan}");
+                            let covered: Vec<_> = plan.chunks().flatten().collect();
+                            assert_eq!(covered, (0..tokens).collect::<Vec<_>>(), "{plan}");
+                            let more = plan.tokens_at_once() + 64;
+                            if plan.tokens_at_once() < tokens {
+                                let bytes = (more * classes * 4) as u64;
+                                let parts = (more * inputs * 4 * classes.div_ceil(8192)) as u64;
+                                assert!(bytes > (1 << 20) - 256 || (bytes + parts) * 5 / 4 > scratch, "{plan}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Cross-entropy of a linear layer: against the reference, however it is cut, and within its memory.
+
+use crate::common::*;
+use crate::cross_entropy::{REDUCTIONS, variants};
+use xent::{
+    CrossEntropy, Error, Family, Gpu, Layout, LinearCrossEntropy, LinearCrossEntropyRequest, Reduction, Targets,
+    Tensor, cpu,
+};
+
+struct Case {
+    sizes: [usize; 3],
+    hidden: Vec<f32>,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    index: Vec<i64>,
+    probabilities: Vec<f32>,
+}
+
+/// On the device.
+struct Uploaded {
+    hidden: Tensor<f32>,
+    weight: Tensor<f32>,
+    bias: Tensor<f32>,
+    index: Tensor<i32>,
+    probabilities: Tensor<f32>,
+}
+
+impl Case {
+    fn new([tokens, inputs, classes]: [usize; 3]) -> Self {
+        let mut index = labels(3, tokens, classes.max(1));
+        index.iter_mut().skip(1).step_by(5).for_each(|target| *target = -100);
+        Self {
+            sizes: [tokens, inputs, classes],
+            hidden: random(1, tokens * inputs, 2.0),
+            weight: random(2, classes * inputs, 2.0),
+            bias: random(4, classes, 2.0),
+            index,
+            probabilities: unit(5, tokens * classes),
+        }
+    }
+
+    fn upload(&self, gpu: &Gpu) -> Uploaded {
+        let [tokens, inputs, classes] = self.sizes;
+        Uploaded {
+            hidden: Tensor::from_slice(gpu, [tokens, inputs], &self.hidden).unwrap(),
+            weight: Tensor::from_slice(gpu, [classes, inputs], &self.weight).unwrap(),
+            bias: Tensor::from_slice(gpu, [classes], &self.bias).unwrap(),
+            index: Tensor::targets(gpu, [tokens], &self.index, classes, -100).unwrap(),
+            probabilities: Tensor::from_slice(gpu, [tokens, classes], &self.probabilities).unwrap(),
+        }
+    }
+
+    /// Loss, gradients of hidden states, weight and bias, log-sum-exp and entropy.
+    fn run(
+        &self,
+        gpu: &Gpu,
+        options: &LinearCrossEntropy,
+        (biased, by_probabilities): (bool, bool),
+        upstream: Option<&[f32]>,
+    ) -> [Vec<f32>; 6] {
+        let on = self.upload(gpu);
+        eval(gpu, |b| {
+            let upstream = upstream.map(|g| Tensor::from_slice(gpu, [g.len()], g)).transpose()?;
+            let request = LinearCrossEntropyRequest {
+                backward: true,
+                statistics: true,
+                upstream: upstream.as_ref(),
+                ..Default::default()
+            };
+            let targets = if by_probabilities { Targets::from(&on.probabilities) } else { Targets::from(&on.index) };
+            let bias = biased.then_some(&on.bias);
+            let out = b.linear_cross_entropy_with(&on.hidden, &on.weight, bias, targets, options, request)?;
+            // Without gradients the loss is the same.
+            let loss = b.linear_cross_entropy(&on.hidden, &on.weight, bias, targets, options)?;
+            let (mut twice, mut once) = (b.read(&out.loss)?, b.read(&loss)?);
+            let mut extra = gpu.batch();
+            std::mem::swap(&mut extra, b);
+            extra.submit()?;
+            same_bits("loss alone", &once.wait(TIMEOUT)?, &twice.wait(TIMEOUT)?);
+            let (grads, statistics) = (out.grads.unwrap(), out.statistics.unwrap());
+            assert_eq!(grads.bias.is_some(), biased);
+            let bias = grads.bias.unwrap_or_else(|| out.loss.clone());
+            Ok([out.loss, grads.hidden, grads.weight, bias, statistics.log_sum_exp, statistics.entropy])
+        })
+    }
+
+    fn reference(
+        &self,
+        options: &CrossEntropy,
+        (biased, by_probabilities): (bool, bool),
+        upstream: Option<&[f32]>,
+    ) -> cpu::LinearLoss {
+        let [tokens, inputs, classes] = self.sizes;
+        let targets: cpu::Targets<'_> =
+            if by_probabilities { (&self.probabilities).into() } else { (&self.index).into() };
+        let upstream: Option<Vec<f64>> = upstream.map(|g| g.iter().map(|&g| g.into()).collect());
+        let (hidden, weight) = ((&self.hidden[..], [tokens, inputs]), (&self.weight[..], [classes, inputs]));
+        let bias = biased.then_some(&self.bias[..]);
+        cpu::linear_cross_entropy(hidden, weight, bias, targets, options, upstream.as_deref()).unwrap()
+    }
+}
+
+/// Compares with what the rounding of the logits, and of sums of `len` products, allows.
+#[track_caller]
+fn agrees(what: &str, got: &[f32], want: &[f64], len: usize) {
+    let largest = want.iter().filter(|v| v.is_finite()).fold(0.0f64, |m, v| m.max(v.abs()));
+    close(what, got, want, 4e-6, 4e-7 * largest * (len as f64).sqrt().max(4.0) + 3e-6);
+}
+
+const SIZES: [[usize; 3]; 7] =
+    [[1, 1, 1], [7, 5, 3], [37, 70, 45], [65, 33, 260], [130, 16, 1000], [5, 12, 9001], [0, 4, 6]];
+
+#[test]
+fn every_option_agrees_with_the_reference() {
+    let Some(gpu) = gpu() else { return };
+    let mut turn = 0;
+    for sizes in SIZES {
+        let case = Case::new(sizes);
+        let [tokens, inputs, classes] = sizes;
+        let mut options = variants(classes, &[tokens]);
+        let smoothed = CrossEntropy { label_smoothing: 0.2, ..CrossEntropy::default() };
+        options.extend([CrossEntropy::default(), smoothed]);
+        for options in options {
+            turn += 1;
+            // Everything in turn, and everything together over the sizes.
+            let (which, reduction) = ((turn % 2 == 0, turn % 3 == 0), REDUCTIONS[turn % 3]);
+            let loss = CrossEntropy { reduction, ..options };
+            let upstream = (reduction == Reduction::None).then(|| random(9, tokens, 1.0));
+            let want = case.reference(&loss, which, upstream.as_deref());
+            for gpu in families(&gpu) {
+                // A few tokens at a time.
+                let scratch =
+                    (classes as u64 * 4 * 9).next_multiple_of(16).max(4096) * 5 / 4 + 9 * 4 * 8 * inputs as u64;
+                let options = LinearCrossEntropy { loss: loss.clone(), scratch };
+                let [got, hidden, weight, bias, lse, entropy] = case.run(&gpu, &options, which, upstream.as_deref());
+                let what = |part| format!("{part}, {sizes:?}, {:?}, {which:?}, {loss:?}", gpu.caps().family);
+                agrees(&what("loss"), &got, &want.loss, 4);
+                agrees(&what("hidden"), &hidden, &want.hidden, classes);
+                agrees(&what("weight"), &weight, &want.weight, tokens);
+                if which.0 {
+                    agrees(&what("bias"), &bias, &want.bias, tokens);
+                }
+                agrees(&what("log-sum-exp"), &lse, &want.statistics.log_sum_exp, 4);
+                agrees(&what("entropy"), &entropy, &want.statistics.entropy, 4);
+            }
+        }
+    }
+}
+
+/// However many tokens' logits there are at a time, and however small bindings are, the bits are the same.
+#[test]
+fn chunks_do_not_show() {
+    let Some(gpu) = gpu() else { return };
+    // The last has sums by parts on a GPU. Smallest bindings hold a token's 3000 logits, and a fiftieth of the weight.
+    for (sizes, tiny_too) in [([150, 24, 70], true), ([77, 64, 3000], true), ([70, 9, 16500], false)] {
+        let case = Case::new(sizes);
+        let loss = CrossEntropy { label_smoothing: 0.1, z_loss: 0.01, ..CrossEntropy::default() };
+        let all = families(&gpu).map(|wide| case.run(&wide, &loss.clone().into(), (true, false), None));
+        let narrow = if tiny_too { tiny(&gpu) } else { families(&gpu) };
+        for (gpus, want) in [families(&gpu), narrow].iter().flat_map(|gpus| gpus.iter().zip(&all)) {
+            for tokens in [1, 5, 64] {
+                let [_, inputs, classes] = sizes;
+                let parts = if gpus.caps().family == Family::Gpu { 4 * classes.div_ceil(8192) * inputs } else { 0 };
+                let scratch = (tokens * (4 * classes + parts) * 5 / 4 + 64) as u64;
+                let options = LinearCrossEntropy { loss: loss.clone(), scratch };
+                let plan = gpus.plan_linear_cross_entropy(sizes, &options, true).unwrap();
+                assert!(plan.tokens_at_once() < 90, "{plan}");
+                let got = case.run(gpus, &options, (true, false), None);
+                for (i, (got, want)) in got.iter().zip(want).enumerate() {
+                    assert!(got.iter().any(|v| *v != 0.0), "{plan}, output {i}: not just zeros");
+                    same_bits(&format!("{plan}, {:?}, output {i}", gpus.caps()), got, want);
+                }
+            }
+        }
+    }
+}
+
+/// The logits that a product and a cross-entropy would have, and their gradients.
+#[test]
+fn it_is_a_product_and_a_cross_entropy() {
+    let Some(gpu) = gpu() else { return };
+    let gpu = &families(&gpu)[0];
+    let case = Case::new([50, 40, 120]);
+    let on = case.upload(gpu);
+    let options = LinearCrossEntropy::default();
+    let want = eval(gpu, |b| {
+        let logits = b.matmul(Layout::Nt, &on.hidden, &on.weight, Some(&on.bias))?;
+        let out = b.cross_entropy_backward(&logits, &on.index, &options.loss, None)?;
+        let hidden = b.matmul(Layout::Nn, &out.grad, &on.weight, None)?;
+        Ok([out.loss, hidden, b.matmul(Layout::Tn, &out.grad, &on.hidden, None)?])
+    });
+    let [loss, hidden, weight, ..] = case.run(gpu, &options, (true, false), None);
+    for (i, (got, want)) in [loss, hidden, weight].iter().zip(&want).enumerate() {
+        same_bits(&format!("output {i}"), got, want);
+    }
+}
+
+#[test]
+fn memory_stays_within_the_plan() {
+    let Some(shared) = gpu() else { return };
+    let gpu = Gpu::headless().unwrap();
+    drop(shared);
+    let sizes = [2048, 64, 8192];
+    let case = Case { probabilities: Vec::new(), ..Case::new([2048, 64, 1]) };
+    let hidden = Tensor::from_slice(&gpu, [2048, 64], &case.hidden).unwrap();
+    let weight = Tensor::from_slice(&gpu, [8192, 64], &random(2, 8192 * 64, 1.0)).unwrap();
+    let targets = Tensor::targets(&gpu, [2048], &labels(3, 2048, 8192), 8192, -100).unwrap();
+    for backward in [false, true] {
+        let options = LinearCrossEntropy { scratch: 3 << 20, ..LinearCrossEntropy::default() };
+        let plan = gpu.plan_linear_cross_entropy(sizes, &options, backward).unwrap();
+        assert!(plan.scratch_bytes() <= options.scratch && plan.scratch_bytes() > options.scratch / 2, "{plan}");
+        gpu.trim();
+        gpu.reset_peak();
+        let before = gpu.counters().bytes_in_use;
+        let mut batch = gpu.batch();
+        let request = LinearCrossEntropyRequest { backward, ..Default::default() };
+        let out = batch.linear_cross_entropy_with(&hidden, &weight, None, &targets, &options, request).unwrap();
+        let mut loss = batch.read(&out.loss).unwrap();
+        batch.submit().unwrap();
+        assert!(loss.wait(TIMEOUT).unwrap()[0] > 0.0);
+        let outputs = if backward { (2048 + 8192) * 64 * 4 } else { 0 };
+        let beyond = gpu.counters().peak_bytes - before - outputs - plan.scratch_bytes();
+        assert!(beyond < 1 << 20, "{beyond} bytes beside inputs, outputs and scratch; {plan}");
+        drop((out, loss));
+        assert_eq!(gpu.counters().bytes_in_use, before, "everything is given back");
+    }
+}
+
+#[test]
+fn gradients_go_where_they_are_wanted() {
+    let Some(gpu) = gpu() else { return };
+    let case = Case::new([9, 4, 6]);
+    let on = case.upload(&gpu);
+    let weight_grad = Tensor::from_slice(&gpu, [6, 4], &[f32::NAN; 24]).unwrap();
+    let bias_grad = Tensor::from_slice(&gpu, [6], &[f32::NAN; 6]).unwrap();
+    let options = LinearCrossEntropy::default();
+    let request = LinearCrossEntropyRequest {
+        backward: true,
+        weight_grad: Some(&weight_grad),
+        bias_grad: Some(&bias_grad),
+        ..Default::default()
+    };
+    let bias = Some(&on.bias);
+    let [weight, bias_got] = eval(&gpu, |b| {
+        b.linear_cross_entropy_with(&on.hidden, &on.weight, bias, &on.index, &options, request)?;
+        Ok([weight_grad.clone(), bias_grad.clone()])
+    });
+    let want = case.reference(&options.loss, (true, false), None);
+    agrees("weight", &weight, &want.weight, 9);
+    agrees("bias", &bias_got, &want.bias, 9);
+
+    let fail = |request: LinearCrossEntropyRequest<'_>, bias: Option<&Tensor<f32>>| {
+        let (mut batch, before) = (gpu.batch(), gpu.counters().dispatches);
+        let out = batch.linear_cross_entropy_with(&on.hidden, &on.weight, bias, &on.index, &options, request);
+        assert_eq!(gpu.counters().dispatches, before, "nothing is recorded");
+        out.unwrap_err()
+    };
+    let backward = LinearCrossEntropyRequest { backward: true, ..Default::default() };
+    let short = Tensor::<f32>::zeros(&gpu, [5, 4]).unwrap();
+    for (request, bias, what) in [
+        (LinearCrossEntropyRequest { weight_grad: Some(&on.weight), ..backward }, bias, "weight_grad"),
+        (LinearCrossEntropyRequest { weight_grad: Some(&short), ..backward }, bias, "weight_grad"),
+        (LinearCrossEntropyRequest { weight_grad: Some(&weight_grad), ..Default::default() }, bias, "weight_grad"),
+        (LinearCrossEntropyRequest { bias_grad: Some(&bias_grad), ..backward }, None, "bias_grad"),
+        (backward, Some(&on.hidden), "bias"),
+        (LinearCrossEntropyRequest { upstream: Some(&short), ..backward }, bias, "upstream"),
+    ] {
+        let error = fail(request, bias).to_string();
+        assert!(error.starts_with("linear_cross_entropy: ") && error.contains(what), "{what}: {error}");
+    }
+    let mut batch = gpu.batch();
+    let error = batch.linear_cross_entropy(&on.weight, &on.bias, None, &on.index, &options).unwrap_err();
+    assert!(matches!(error, Error::Shape { what: "weight", .. }), "{error}");
+}
+
+#[test]
+fn limits_are_typed_errors() {
+    let Some(gpu) = gpu() else { return };
+    let case = Case::new([3, 2, 5000]);
+    let on = case.upload(&gpu);
+    let options = LinearCrossEntropy { scratch: 19_999, ..LinearCrossEntropy::default() };
+    let before = gpu.counters().dispatches;
+    let error = gpu.batch().linear_cross_entropy(&on.hidden, &on.weight, None, &on.index, &options).unwrap_err();
+    assert!(matches!(error, Error::Limit { op: "linear_cross_entropy", .. }), "{error}");
+    let [_, narrow] = tiny(&gpu);
+    let error = narrow.plan_linear_cross_entropy([3, 2, 5000], &LinearCrossEntropy::default(), false).unwrap_err();
+    assert!(matches!(error, Error::Limit { needed: 20_000, .. }), "{error}");
+    assert_eq!(gpu.counters().dispatches, before);
+}
