@@ -11,7 +11,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use xent::nn::{Loss, Model, Sequential, Training};
 use xent::wgpu::{self, PollType};
 use xent::{
-    Batch, Bce, BceWithLogits, CrossEntropy, Gpu, Layout, Momentum, Mse, Nll, Optimization, Result, Sgd, Tensor,
+    Batch, Bce, BceWithLogits, CrossEntropy, Gpu, Layout, LinearCrossEntropy, LinearCrossEntropyRequest, Momentum, Mse,
+    Nll, Optimization, Result, Sgd, Tensor,
 };
 
 fn values(gpu: &Gpu, shape: &[usize]) -> Tensor<f32> {
@@ -202,6 +203,52 @@ fn matmul(c: &mut Criterion, gpu: &Gpu) {
     }
 }
 
+/// A linear layer and cross-entropy, forward and backward: without logits in memory, with them, and the three products alone.
+fn linear_cross_entropy(c: &mut Criterion, gpu: &Gpu) {
+    let large = is_discrete(gpu).then_some([8192, 512, 128_256]);
+    for [n, d, v] in [[256, 64, 4096], [1024, 256, 16384]].into_iter().chain(large) {
+        let (hidden, weight) = (values(gpu, &[n, d]), values(gpu, &[v, d]));
+        let labels: Vec<i64> = (0..v as i64).cycle().take(n).collect();
+        let y = Tensor::targets(gpu, [n], &labels, v, -100).expect("labels are classes");
+        let options = LinearCrossEntropy::default();
+        let operations = || Throughput::Elements(6 * (n * d * v) as u64);
+        let size = format!("{n}x{d}x{v}");
+        let fused = format!("linear_cross_entropy/fused/{size}");
+        bench(c, gpu, &fused, operations(), |b| {
+            let request = LinearCrossEntropyRequest { backward: true, ..Default::default() };
+            black_box(b.linear_cross_entropy_with(&hidden, &weight, None, &y, &options, request)?);
+            Ok(())
+        });
+        peak(gpu, &fused);
+        if !has_memory(gpu, &size, 1, n * v * 4) {
+            continue;
+        }
+        let materialised = format!("linear_cross_entropy/materialised/{size}");
+        bench(c, gpu, &materialised, operations(), |b| {
+            let logits = b.matmul(Layout::Nt, &hidden, &weight, None)?;
+            b.cross_entropy_backward_in_place(&logits, &y, &options.loss, None)?;
+            black_box(b.matmul(Layout::Nn, &logits, &weight, None)?);
+            black_box(b.matmul(Layout::Tn, &logits, &hidden, None)?);
+            Ok(())
+        });
+        peak(gpu, &materialised);
+        bench(c, gpu, &format!("linear_cross_entropy/products/{size}"), operations(), |b| {
+            let logits = b.matmul(Layout::Nt, &hidden, &weight, None)?;
+            black_box(b.matmul(Layout::Nn, &logits, &weight, None)?);
+            black_box(b.matmul(Layout::Tn, &logits, &hidden, None)?);
+            Ok(())
+        });
+        gpu.reset_peak();
+    }
+}
+
+/// Says how much memory was in use at most since the last time.
+fn peak(gpu: &Gpu, id: &str) {
+    eprintln!("{id}: {} MiB at most, inputs and outputs included", gpu.counters().peak_bytes.div_ceil(1 << 20));
+    gpu.trim();
+    gpu.reset_peak();
+}
+
 /// A training step of the digits network on a mini-batch of 64, and the host's part of it alone.
 fn step(c: &mut Criterion, gpu: &Gpu) {
     let network = Sequential::new().linear(64, 128).relu().linear(128, 10);
@@ -349,6 +396,7 @@ fn kernels(c: &mut Criterion) {
     rows(c, &gpu);
     elementwise(c, &gpu);
     matmul(c, &gpu);
+    linear_cross_entropy(c, &gpu);
     step(c, &gpu);
 }
 
