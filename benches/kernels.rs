@@ -215,7 +215,7 @@ fn linear_cross_entropy(c: &mut Criterion, gpu: &Gpu) {
         let size = format!("{n}x{d}x{v}");
         let fused = format!("linear_cross_entropy/fused/{size}");
         bench(c, gpu, &fused, operations(), |b| {
-            let request = LinearCrossEntropyRequest { backward: true, ..Default::default() };
+            let request = LinearCrossEntropyRequest { backward: Some(Default::default()), ..Default::default() };
             black_box(b.linear_cross_entropy_with(&hidden, &weight, None, &y, &options, request)?);
             Ok(())
         });

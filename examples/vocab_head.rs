@@ -12,8 +12,8 @@ use anyhow::{Context, Result, ensure};
 use common::{Options, Program, TIMEOUT};
 use xent::nn::{Linear, Model, Sequential};
 use xent::{
-    CrossEntropyRequest, Gpu, Grad, Layout, LinearCrossEntropy, LinearCrossEntropyRequest, Optimization, Optimizer,
-    Parameters, Recorder, Sgd, Tensor,
+    CrossEntropyRequest, Gpu, Grad, Layout, LinearBackward, LinearCrossEntropy, LinearCrossEntropyRequest,
+    Optimization, Optimizer, Parameters, Recorder, Sgd, Tensor,
 };
 
 mod common;
@@ -230,12 +230,9 @@ impl Network {
         let mut batch = gpu.batch();
         let activations = self.trunk.forward(&mut batch, &inputs)?;
         let (weight_grad, bias_grad) = (self.head.grad("weight")?, self.head.grad("bias")?);
-        let request = LinearCrossEntropyRequest {
-            backward: true,
-            weight_grad: Some(&weight_grad),
-            bias_grad: Some(&bias_grad),
-            ..Default::default()
-        };
+        let backward =
+            LinearBackward { weight_grad: Some(&weight_grad), bias_grad: Some(&bias_grad), ..Default::default() };
+        let request = LinearCrossEntropyRequest { backward: Some(backward), ..Default::default() };
         let (weight, bias) = (self.head.value("weight")?, self.head.value("bias")?);
         let hidden = &activations.outputs()[0];
         let out = batch.linear_cross_entropy_with(hidden, &weight, Some(&bias), &targets, &self.loss, request)?;
@@ -280,7 +277,7 @@ fn compare(gpu: &Gpu) -> Result<()> {
     let targets = Tensor::from_slice(gpu, [TOKENS], &targets)?;
     let options = LinearCrossEntropy::default();
     let fused = |rec: &mut Recorder<'_>| -> Result<[Tensor<f32>; 3]> {
-        let request = LinearCrossEntropyRequest { backward: true, ..Default::default() };
+        let request = LinearCrossEntropyRequest { backward: Some(LinearBackward::default()), ..Default::default() };
         let out = rec.linear_cross_entropy_with(&hidden, &weight, None, &targets, &options, request)?;
         let grads = out.grads.context("gradients were asked for")?;
         Ok([out.loss, grads.hidden, grads.weight])

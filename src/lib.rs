@@ -34,8 +34,8 @@ pub use error::{Error, Result};
 pub use gpu::{Counters, Gpu};
 pub use linear_plan::LinearPlan;
 pub use ops::{
-    CrossEntropyRequest, CrossEntropyResult, Grad, LinearCrossEntropyRequest, LinearCrossEntropyResult, LinearGrads,
-    LossGrad, Momentum, Statistics, Targets,
+    CrossEntropyRequest, CrossEntropyResult, Grad, LinearBackward, LinearCrossEntropyRequest, LinearCrossEntropyResult,
+    LinearGrads, LossGrad, Momentum, Statistics, Targets,
 };
 pub use optim::{Group, Optimization, Optimizer, Schedule, UpdateReport};
 pub use options::{Bce, BceWithLogits, CrossEntropy, Layout, LinearCrossEntropy, Mse, Nll, Reduction, Sgd};

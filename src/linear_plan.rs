@@ -51,7 +51,7 @@ impl Gpu {
         backward: bool,
     ) -> Result<LinearPlan> {
         let sizes = LinearSizes { tokens, inputs, classes };
-        LinearPlan::new("plan_linear_cross_entropy", self.caps(), sizes, options.scratch, backward)
+        LinearPlan::new("plan_linear_cross_entropy", self.caps(), sizes, (options.scratch, 1), backward)
     }
 }
 
@@ -59,7 +59,14 @@ impl LinearPlan {
     /// Summands of a part on a GPU: few tokens give it too few tiles otherwise. It depends on nothing that the scratch decides.
     const PART: u32 = 8192;
 
-    pub(crate) fn new(op: &'static str, caps: &Caps, sizes: LinearSizes, scratch: u64, backward: bool) -> Result<Self> {
+    /// The scratch may have `scratch` bytes, and holds `copies` tensors of the logits' size.
+    pub(crate) fn new(
+        op: &'static str,
+        caps: &Caps,
+        sizes: LinearSizes,
+        (scratch, copies): (u64, u64),
+        backward: bool,
+    ) -> Result<Self> {
         let LinearSizes { tokens, inputs, classes } = sizes;
         let parts = (classes as u64).div_ceil(Self::PART.into());
         let by_parts = backward && caps.family == Family::Gpu && parts > 1;
@@ -67,7 +74,8 @@ impl LinearPlan {
         let sums = |tokens: u64| tokens.saturating_mul(inputs as u64).saturating_mul(4 * parts);
         // As the pool hands them out.
         let buffer = |bytes: u64| size_class(bytes.max(16)).min(caps.max_buffer);
-        let scratch_of = |tokens: u64| buffer(logits(tokens)) + if by_parts { buffer(sums(tokens)) } else { 0 };
+        let scratch_of =
+            |tokens: u64| copies * buffer(logits(tokens)) + if by_parts { buffer(sums(tokens)) } else { 0 };
         let usable = caps.max_binding - u64::from(caps.storage_align);
         let fits = |tokens: u64| {
             logits(tokens) <= usable
@@ -176,7 +184,7 @@ mod tests {
                         for scratch in [16 << 10, 1 << 20, 32 << 20] {
                             let caps = caps(family, 1 << 20);
                             let sizes = LinearSizes { tokens, inputs, classes };
-                            let plan = match LinearPlan::new("test", &caps, sizes, scratch, backward) {
+                            let plan = match LinearPlan::new("test", &caps, sizes, (scratch, 1), backward) {
                                 Ok(plan) => plan,
                                 Err(error) => {
                                     assert!(classes as u64 * 4 + 16 > scratch, "{sizes:?} {scratch}: {error}");

@@ -7,6 +7,7 @@ mod column_sum;
 mod cross_entropy;
 mod elementwise_loss;
 mod gradient;
+mod linear;
 mod linear_cross_entropy;
 mod log_softmax;
 mod map;
@@ -26,7 +27,8 @@ mod targets;
 
 pub use cross_entropy::{CrossEntropyRequest, CrossEntropyResult};
 pub(crate) use gradient::{ClipFactor, Gradient};
-pub use linear_cross_entropy::{LinearCrossEntropyRequest, LinearCrossEntropyResult, LinearGrads};
+pub use linear::{LinearBackward, LinearGrads};
+pub use linear_cross_entropy::{LinearCrossEntropyRequest, LinearCrossEntropyResult};
 pub use sgd::Momentum;
 pub(crate) use sgd::{SgdStep, unstarted};
 pub use statistics::Statistics;

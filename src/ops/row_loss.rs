@@ -151,17 +151,19 @@ impl RowLoss<'_> {
         }
         let upstream = self.upstream.cloned().unwrap_or_else(|| rec.gpu().one());
         let targets = self.targets.for_kernels(self.options.ignore_index);
-        if self.grad == Grad::InPlace {
-            let written = (what, self.input);
-            match &targets {
-                KernelTargets::Index(targets, _) => no_alias(op, written, ("targets", targets))?,
-                KernelTargets::Probabilities(targets) => no_alias(op, written, ("targets", targets))?,
-            }
-            no_alias(op, written, ("weight", &weight))?;
-            no_alias(op, written, ("position_weight", &position_weight))?;
-            no_alias(op, written, ("upstream", &upstream))?;
-        }
         Ok(Inputs { dims, rows, targets, weight, position_weight, upstream })
+    }
+
+    /// What is written over shares no memory with what is read.
+    fn check_in_place(&self, inputs: &Inputs) -> Result<()> {
+        let (op, written) = (self.op, (self.input_name(), self.input));
+        match &inputs.targets {
+            KernelTargets::Index(targets, _) => no_alias(op, written, ("targets", targets))?,
+            KernelTargets::Probabilities(targets) => no_alias(op, written, ("targets", targets))?,
+        }
+        no_alias(op, written, ("weight", &inputs.weight))?;
+        no_alias(op, written, ("position_weight", &inputs.position_weight))?;
+        no_alias(op, written, ("upstream", &inputs.upstream))
     }
 
     fn validate_targets(&self, rec: &Recorder<'_>, rows: &Shape) -> Result<()> {
@@ -284,6 +286,9 @@ impl Recorder<'_> {
     pub(super) fn row_loss(&mut self, call: &RowLoss<'_>) -> Result<RowLossOutputs> {
         let op = call.op;
         let inputs = call.validate(self)?;
+        if call.grad == Grad::InPlace {
+            call.check_in_place(&inputs)?;
+        }
         let ranges = call.ranges(self.gpu().caps(), inputs.dims)?;
         let new_grad = match call.grad {
             Grad::New => Some(self.output(op, call.shape.clone())?),

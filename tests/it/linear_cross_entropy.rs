@@ -3,8 +3,8 @@
 use crate::common::*;
 use crate::cross_entropy::{REDUCTIONS, variants};
 use xent::{
-    CrossEntropy, Error, Family, Gpu, Layout, LinearCrossEntropy, LinearCrossEntropyRequest, Reduction, Targets,
-    Tensor, cpu,
+    CrossEntropy, Error, Family, Gpu, Layout, LinearBackward, LinearCrossEntropy, LinearCrossEntropyRequest, Reduction,
+    Targets, Tensor, cpu,
 };
 
 struct Case {
@@ -61,12 +61,8 @@ impl Case {
         let on = self.upload(gpu);
         eval(gpu, |b| {
             let upstream = upstream.map(|g| Tensor::from_slice(gpu, [g.len()], g)).transpose()?;
-            let request = LinearCrossEntropyRequest {
-                backward: true,
-                statistics: true,
-                upstream: upstream.as_ref(),
-                ..Default::default()
-            };
+            let backward = LinearBackward { upstream: upstream.as_ref(), ..Default::default() };
+            let request = LinearCrossEntropyRequest { backward: Some(backward), statistics: true };
             let targets = if by_probabilities { Targets::from(&on.probabilities) } else { Targets::from(&on.index) };
             let bias = biased.then_some(&on.bias);
             let out = b.linear_cross_entropy_with(&on.hidden, &on.weight, bias, targets, options, request)?;
@@ -212,7 +208,7 @@ fn memory_stays_within_the_plan() {
         gpu.reset_peak();
         let before = gpu.counters().bytes_in_use;
         let mut batch = gpu.batch();
-        let request = LinearCrossEntropyRequest { backward, ..Default::default() };
+        let request = LinearCrossEntropyRequest { backward: backward.then(Default::default), ..Default::default() };
         let out = batch.linear_cross_entropy_with(&hidden, &weight, None, &targets, &options, request).unwrap();
         let mut loss = batch.read(&out.loss).unwrap();
         batch.submit().unwrap();
@@ -236,12 +232,9 @@ fn gradients_go_where_they_are_wanted() {
     let bias_grad = grads.rows(7..9).unwrap().reshape([8]).unwrap().rows(1..7).unwrap();
     let overlapping = grads.rows(5..7).unwrap().reshape([8]).unwrap().rows(1..7).unwrap();
     let options = LinearCrossEntropy::default();
-    let request = LinearCrossEntropyRequest {
-        backward: true,
-        weight_grad: Some(&weight_grad),
-        bias_grad: Some(&bias_grad),
-        ..Default::default()
-    };
+    let backward =
+        LinearBackward { weight_grad: Some(&weight_grad), bias_grad: Some(&bias_grad), ..Default::default() };
+    let request = LinearCrossEntropyRequest { backward: Some(backward), ..Default::default() };
     let bias = Some(&on.bias);
     let [weight, bias_got] = eval(&gpu, |b| {
         b.linear_cross_entropy_with(&on.hidden, &on.weight, bias, &on.index, &options, request)?;
@@ -251,28 +244,28 @@ fn gradients_go_where_they_are_wanted() {
     agrees("weight", &weight, &want.weight, 9);
     agrees("bias", &bias_got, &want.bias, 9);
 
-    let fail = |request: LinearCrossEntropyRequest<'_>, bias: Option<&Tensor<f32>>| {
+    let fail = |backward: LinearBackward<'_>, bias: Option<&Tensor<f32>>| {
+        let request = LinearCrossEntropyRequest { backward: Some(backward), ..Default::default() };
         let (mut batch, before) = (gpu.batch(), gpu.counters().dispatches);
         let out = batch.linear_cross_entropy_with(&on.hidden, &on.weight, bias, &on.index, &options, request);
         assert_eq!(gpu.counters().dispatches, before, "nothing is recorded");
         out.unwrap_err()
     };
-    let backward = LinearCrossEntropyRequest { backward: true, ..Default::default() };
+    let nowhere = LinearBackward::default();
     let short = Tensor::<f32>::zeros(&gpu, [5, 4]).unwrap();
-    for (request, bias, what) in [
-        (LinearCrossEntropyRequest { weight_grad: Some(&on.weight), ..backward }, bias, "weight_grad"),
-        (LinearCrossEntropyRequest { weight_grad: Some(&short), ..backward }, bias, "weight_grad"),
-        (LinearCrossEntropyRequest { weight_grad: Some(&weight_grad), ..Default::default() }, bias, "weight_grad"),
-        (LinearCrossEntropyRequest { bias_grad: Some(&bias_grad), ..backward }, None, "bias_grad"),
+    for (backward, bias, what) in [
+        (LinearBackward { weight_grad: Some(&on.weight), ..nowhere }, bias, "weight_grad"),
+        (LinearBackward { weight_grad: Some(&short), ..nowhere }, bias, "weight_grad"),
+        (LinearBackward { bias_grad: Some(&bias_grad), ..nowhere }, None, "bias_grad"),
         (
-            LinearCrossEntropyRequest { weight_grad: Some(&weight_grad), bias_grad: Some(&overlapping), ..backward },
+            LinearBackward { weight_grad: Some(&weight_grad), bias_grad: Some(&overlapping), ..nowhere },
             bias,
             "bias_grad",
         ),
-        (backward, Some(&on.hidden), "bias"),
-        (LinearCrossEntropyRequest { upstream: Some(&short), ..backward }, bias, "upstream"),
+        (nowhere, Some(&on.hidden), "bias"),
+        (LinearBackward { upstream: Some(&short), ..nowhere }, bias, "upstream"),
     ] {
-        let error = fail(request, bias).to_string();
+        let error = fail(backward, bias).to_string();
         assert!(error.starts_with("linear_cross_entropy: ") && error.contains(what), "{what}: {error}");
     }
     let mut batch = gpu.batch();

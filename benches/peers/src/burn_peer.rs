@@ -71,6 +71,20 @@ pub fn job(device: &Device, work: &Work) -> Job {
                 (Some(loss.inner()), x.grad(&grads).expect("a gradient"))
             })
         }
+        Work::LinearCrossEntropy(head) => {
+            let hidden = matrix(&head.hidden, head.n, &tracked).require_grad();
+            let weight = matrix(&head.weight, head.classes, &tracked).require_grad();
+            let y = labels(&head.labels, &tracked);
+            let criterion = CrossEntropyLossConfig::new().init(&tracked);
+            repeated(device, move || {
+                let logits = hidden.clone().matmul(weight.clone().transpose());
+                let loss = criterion.forward(logits, y.clone());
+                let grads = loss.backward();
+                let hidden = hidden.grad(&grads).expect("a gradient");
+                drop(hidden);
+                (Some(loss.inner()), weight.grad(&grads).expect("a gradient"))
+            })
+        }
         Work::BceWithLogits(vectors) => {
             let x = vector(&vectors.x, &tracked).require_grad();
             let y: Vec<u32> = vectors.y.iter().map(|&y| y as u32).collect();

@@ -32,6 +32,16 @@ pub fn job(work: &Work) -> Result<Job> {
                 Ok((Some(loss), grads.get(&x).expect("a gradient").clone()))
             })
         }
+        Work::LinearCrossEntropy(head) => {
+            let hidden = Var::from_vec(head.hidden, (head.n, head.inputs), &device)?;
+            let weight = Var::from_vec(head.weight, (head.classes, head.inputs), &device)?;
+            let y = Tensor::from_vec(head.labels, head.n, &device)?;
+            repeated(move || {
+                let loss = loss::cross_entropy(&hidden.matmul(&weight.t()?)?, &y)?;
+                let grads = loss.backward()?;
+                Ok((Some(loss), grads.get(&weight).expect("a gradient").clone()))
+            })
+        }
         Work::BceWithLogits(vectors) => {
             let len = vectors.x.len();
             let x = Var::from_vec(vectors.x, len, &device)?;

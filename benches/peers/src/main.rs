@@ -50,10 +50,23 @@ pub struct Network {
     pub weights: [Vec<f32>; 2],
 }
 
+/// Hidden states `[n, inputs]`, a weight `[classes, inputs]`, and for each row a class.
+#[derive(Clone)]
+pub struct Head {
+    pub n: usize,
+    pub inputs: usize,
+    pub classes: usize,
+    pub hidden: Vec<f32>,
+    pub weight: Vec<f32>,
+    pub labels: Vec<u32>,
+}
+
 /// What there is to compare.
 #[derive(Clone)]
 pub enum Work {
     CrossEntropy(Rows),
+    /// The loss, and the gradient of the weight; that of the hidden states is computed as well.
+    LinearCrossEntropy(Head),
     BceWithLogits(Vectors),
     /// Square matrices.
     Matmul(usize, Vectors),
@@ -77,6 +90,17 @@ fn works() -> Vec<(String, Work)> {
         let rows = Rows { n, classes, logits: uniform(1, n * classes, 5.0), labels: labels(n, classes) };
         works.push((format!("cross-entropy forward + backward, {n} x {classes}"), Work::CrossEntropy(rows)));
     }
+    let (n, inputs, classes) = (1024, 256, 16384);
+    let head = Head {
+        n,
+        inputs,
+        classes,
+        hidden: uniform(8, n * inputs, 1.0),
+        weight: uniform(9, classes * inputs, 0.3),
+        labels: labels(n, classes),
+    };
+    let name = format!("linear + cross-entropy forward + backward, {n} x {inputs} x {classes}");
+    works.push((name, Work::LinearCrossEntropy(head)));
     let vectors = |len: usize| {
         let y = labels(len, 2).into_iter().map(|y| y as f32).collect();
         Vectors { x: uniform(2, len, 5.0), y }
@@ -158,7 +182,9 @@ fn main() -> Result<()> {
         ensure!(marks.iter().flatten().count() < 2, "{name}: {}", notes.join("; "));
         let mut times = vec![Vec::new(); jobs.len()];
         let start = Instant::now();
-        while times[0].len() < 15 || (start.elapsed() < Duration::from_secs(4) && times[0].len() < 200) {
+        while times[0].len() < 5
+            || (start.elapsed() < Duration::from_secs(30) && times[0].len() < 15)
+            || (start.elapsed() < Duration::from_secs(4) && times[0].len() < 200) {
             for (job, times) in jobs.iter_mut().zip(&mut times) {
                 let start = Instant::now();
                 (job.run)()?;

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use xent::nn::{Loss, Model, Sequential, Training};
-use xent::{BceWithLogits, CrossEntropy, Gpu, Layout, Optimization, Sgd, Tensor};
+use xent::{
+    BceWithLogits, CrossEntropy, Gpu, Layout, LinearBackward, LinearCrossEntropy, LinearCrossEntropyRequest, Optimization,
+    Sgd, Tensor,
+};
 
 use crate::{Job, Network, Work, wait};
 
@@ -48,6 +51,19 @@ pub fn job(gpu: &Gpu, work: &Work) -> Result<Job> {
             repeated(gpu, move |batch| {
                 let out = batch.cross_entropy_backward(&x, &y, &CrossEntropy::default(), None)?;
                 Ok((Some(out.loss), out.grad))
+            })
+        }
+        Work::LinearCrossEntropy(head) => {
+            let hidden = Tensor::from_slice(gpu, [head.n, head.inputs], &head.hidden)?;
+            let weight = Tensor::from_slice(gpu, [head.classes, head.inputs], &head.weight)?;
+            let labels: Vec<i64> = head.labels.iter().map(|&y| y.into()).collect();
+            let y = Tensor::targets(gpu, [head.n], &labels, head.classes, -100)?;
+            repeated(gpu, move |batch| {
+                let backward = Some(LinearBackward::default());
+                let request = LinearCrossEntropyRequest { backward, ..LinearCrossEntropyRequest::default() };
+                let options = LinearCrossEntropy::default();
+                let out = batch.linear_cross_entropy_with(&hidden, &weight, None, &y, &options, request)?;
+                Ok((Some(out.loss), out.grads.expect("they were asked for").weight))
             })
         }
         Work::BceWithLogits(vectors) => {
