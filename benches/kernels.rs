@@ -214,6 +214,8 @@ fn linear_cross_entropy(c: &mut Criterion, gpu: &Gpu) {
         let operations = || Throughput::Elements(6 * (n * d * v) as u64);
         let size = format!("{n}x{d}x{v}");
         let fused = format!("linear_cross_entropy/fused/{size}");
+        gpu.trim();
+        gpu.reset_peak();
         bench(c, gpu, &fused, operations(), |b| {
             let request = LinearCrossEntropyRequest { backward: Some(Default::default()), ..Default::default() };
             black_box(b.linear_cross_entropy_with(&hidden, &weight, None, &y, &options, request)?);

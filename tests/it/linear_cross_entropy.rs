@@ -221,6 +221,33 @@ fn memory_stays_within_the_plan() {
     }
 }
 
+/// At a size that is not to be computed here: recorded, and dropped.
+#[test]
+fn a_large_vocabulary_needs_what_the_plan_says() {
+    let Some(shared) = gpu() else { return };
+    let gpu = Gpu::headless().unwrap();
+    drop(shared);
+    let sizes @ [tokens, inputs, classes] = [8192, 512, 128_256];
+    let on = |shape: [usize; 2]| Tensor::<f32>::zeros(&gpu, shape).unwrap();
+    let (hidden, weight, hidden_like) = (on([tokens, inputs]), on([classes, inputs]), on([tokens, inputs]));
+    let targets = Tensor::<i32>::zeros(&gpu, [tokens]).unwrap();
+    // The gradients' own buffers, so that only the rest is counted.
+    let weight_grad = on([classes, inputs]);
+    let options = LinearCrossEntropy::default();
+    let plan = gpu.plan_linear_cross_entropy(sizes, &options, true).unwrap();
+    assert!(plan.scratch_bytes() <= 32 << 20, "{plan}");
+    gpu.reset_peak();
+    let before = gpu.counters().bytes_in_use;
+    let backward = LinearBackward { weight_grad: Some(&weight_grad), ..Default::default() };
+    let request = LinearCrossEntropyRequest { backward: Some(backward), ..Default::default() };
+    gpu.warm_up(|rec| rec.linear_cross_entropy_with(&hidden, &weight, None, &targets, &options, request).map(drop))
+        .unwrap();
+    let hidden_grad = hidden_like.len() as u64 * 4;
+    let beyond = gpu.counters().peak_bytes - before - hidden_grad - plan.scratch_bytes();
+    assert!(beyond < 4 << 20, "{beyond} bytes beside inputs, outputs and scratch; {plan}");
+    say(&format!("{plan}; {beyond} bytes beside that"));
+}
+
 #[test]
 fn gradients_go_where_they_are_wanted() {
     let Some(gpu) = gpu() else { return };
