@@ -163,7 +163,8 @@ impl Recorder<'_> {
     ///
     /// # Cost
     /// Two reads of a row (three with smoothing or probabilities), all but the first mostly from a cache, and one write: 8 bytes an
-    /// element to and from memory. The upstream gradient is divided in a dispatch of its own.
+    /// element to and from memory. An upstream gradient is divided by a sum of
+    /// weights in a dispatch of its own.
     pub fn cross_entropy_backward<'a>(
         &mut self,
         logits: &'a Tensor<f32>,

@@ -24,6 +24,7 @@ mod sigmoid;
 mod softmax;
 mod statistics;
 mod targets;
+mod tile;
 
 pub use cross_entropy::{CrossEntropyRequest, CrossEntropyResult};
 pub(crate) use gradient::{ClipFactor, Gradient};

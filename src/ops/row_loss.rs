@@ -349,7 +349,7 @@ impl Recorder<'_> {
         }
     }
 
-    /// The upstream gradient over the mean's divisor, as far as no dispatch of its own is needed.
+    /// The upstream gradient over the mean's divisor. Rows divide by themselves, unless there are both an upstream gradient and a sum.
     fn factor(&mut self, call: &RowLoss<'_>, inputs: &Inputs, divisor: Divisor<'_>) -> Result<Factor> {
         let upstream = inputs.upstream.clone();
         Ok(match divisor {
