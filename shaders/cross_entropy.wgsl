@@ -22,8 +22,6 @@ override STATISTICS: u32;
 
 const HOLD_EXP: bool = true;
 
-var<workgroup> shared_terms: array<vec2<f32>, WORKGROUP>;
-
 // A product in which a coefficient of 0 wins over an infinite value. (Rows with NaN are set apart.)
 fn weighted(coefficient: f32, value: f32) -> f32 {
     return select(coefficient * value, 0.0, coefficient == 0.0);
@@ -60,18 +58,7 @@ fn row_terms(row: Row, thread: u32, m: f32, t: u32, weight: f32, at: u32) -> vec
             terms += vec2<f32>((a.x + a.y) + (a.z + a.w), (product.x + product.y) + (product.z + product.w));
         }
     }
-    if (LANES == 1u) {
-        return terms;
-    }
-    shared_terms[thread] = terms;
-    for (var distance = LANES / 2u; distance > 0u; distance /= 2u) {
-        workgroupBarrier();
-        if (row.lane < distance) {
-            shared_terms[thread] += shared_terms[thread + distance];
-        }
-    }
-    workgroupBarrier();
-    return shared_terms[thread - row.lane];
+    return sum_across(thread, terms, LANES);
 }
 
 // What the gradient of a row needs: of exp(z_c - m) a share, from which scale times the coefficient goes off.
@@ -126,7 +113,6 @@ fn main(
         if (valid) {
             t = u32(target_class);
             weight = class_weight(t);
-            // Before the gradient may overwrite it: the barriers of `row_stats` lie between.
             target_logit = one_logit(row, t);
         }
     }
@@ -157,8 +143,6 @@ fn main(
             if (s.likely != NONE) {
                 log_prob = gap(one_logit(row, s.likely), stats.max) - log_total;
             }
-            // Every thread has read it before any writes the gradient over it.
-            workgroupBarrier();
         }
         if (!row.surplus && row.lane == 0u) {
             let at = params.statistics_base + 5u * row.index;
@@ -169,6 +153,10 @@ fn main(
             let right = !undefined && s.predicted == statistics_class;
             store_statistics(at + 4u, select(select(1u, 2u, right), 0u, ignored || !valid));
         }
+    }
+    if (GRAD == 1u && LANES > 1u) {
+        // The gradient may go over the target's logit, which all of them have read.
+        settle();
     }
     if (GRAD == 0u || row.surplus) {
         return;

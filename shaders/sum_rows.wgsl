@@ -11,8 +11,6 @@ struct Params {
 // Elements that a thread sums before it adds them to the rest: errors grow with the square root of a row's length at most.
 const RUN: u32 = 64u;
 
-var<workgroup> shared_sums: array<f32, WORKGROUP>;
-
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -28,14 +26,8 @@ fn main(
         }
         sum += run;
     }
-    shared_sums[thread] = sum;
-    for (var distance = LANES / 2u; distance > 0u; distance /= 2u) {
-        workgroupBarrier();
-        if (row.lane < distance) {
-            shared_sums[thread] += shared_sums[thread + distance];
-        }
-    }
+    sum = sum_across(thread, vec2<f32>(sum, 0.0), LANES).x;
     if (!row.surplus && row.lane == 0u) {
-        store_output(params.output_base + row.index, shared_sums[thread]);
+        store_output(params.output_base + row.index, sum);
     }
 }

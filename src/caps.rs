@@ -21,8 +21,9 @@ pub struct Caps {
     pub family: Family,
     /// Lanes of a SIMD vector on a software adapter (the size of a workgroup in [`Family::CpuSimd`]).
     pub simd_width: u32,
-    /// Threads of a subgroup, if the device has `Features::SUBGROUP` and their number is fixed; else 0. Where it is
-    /// `simd_width`, the threads of a [`Family::CpuSimd`] product hand each other what they read.
+    /// Threads of a subgroup, if the device has `Features::SUBGROUP` and their number is fixed; else 0. The threads of a row
+    /// or a sum hand each other values directly as far as a subgroup goes; in [`Family::CpuSimd`] if it is `simd_width`, and there
+    /// those of a product too.
     pub subgroup_size: u32,
     /// Tiles of a product from which on [`Family::Gpu`] takes the next larger ones.
     pub enough_tiles: u32,
@@ -79,6 +80,18 @@ impl Caps {
             max_groups: limits.max_compute_workgroups_per_dimension,
             max_invocations: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
         }
+    }
+
+    /// The constants `WORKGROUP` and `SUBGROUP` of kernels whose threads hand each other values (`shaders/lib/lanes.wgsl`).
+    pub(crate) fn threads(&self) -> [u32; 2] {
+        let workgroup = self.workgroup_size();
+        // Whether a SIMD vector that is not a whole workgroup's is made of neighbours is not known.
+        let known = self.subgroup_size.is_power_of_two()
+            && match self.family {
+                Family::Gpu => self.subgroup_size <= workgroup,
+                Family::CpuSimd => self.subgroup_size == workgroup,
+            };
+        [workgroup, if known { self.subgroup_size } else { 0 }]
     }
 
     /// Threads of a workgroup in this family.

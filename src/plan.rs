@@ -78,6 +78,7 @@ pub(crate) fn grid(groups: u64, caps: &Caps) -> [u32; 3] {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RowPlan {
     workgroup: u32,
+    subgroup: u32,
     lanes: u32,
     span: u32,
     held: u32,
@@ -87,7 +88,7 @@ pub(crate) struct RowPlan {
 
 impl RowPlan {
     /// The names of the constants.
-    pub(crate) const CONSTANTS: [&str; 6] = ["WORKGROUP", "LANES", "SPAN", "HELD", "CLASSES", "WHOLE"];
+    pub(crate) const CONSTANTS: [&str; 7] = ["WORKGROUP", "SUBGROUP", "LANES", "SPAN", "HELD", "CLASSES", "WHOLE"];
 
     /// For rows of `classes` elements that lie `inner` apart.
     ///
@@ -97,7 +98,7 @@ impl RowPlan {
     pub(crate) fn new(caps: &Caps, classes: u32, inner: u32) -> Self {
         // More than two blocks a thread leave too few registers for the rest, or take a compiler seconds.
         const MOST_HELD: u32 = 2;
-        let workgroup = caps.workgroup_size();
+        let [workgroup, subgroup] = caps.threads();
         let alone = inner > 1 || classes <= 32;
         let span = if alone { 1 } else { workgroup.min(32) };
         let lanes = match caps.family {
@@ -107,7 +108,7 @@ impl RowPlan {
         let held = classes.div_ceil(16 * lanes);
         let fits = (1..=MOST_HELD).contains(&held) && (alone || caps.family == Family::Gpu);
         let (held, classes) = if fits { (held, classes) } else { (0, 0) };
-        Self { workgroup, lanes, span, held, classes, whole: 1 }
+        Self { workgroup, subgroup, lanes, span, held, classes, whole: 1 }
     }
 
     /// The same with as little code as possible: one compiled kernel for rows of all lengths that the same threads share.
@@ -116,8 +117,8 @@ impl RowPlan {
     }
 
     /// The values of the constants.
-    pub(crate) fn constants(&self) -> [u32; 6] {
-        [self.workgroup, self.lanes, self.span, self.held, self.classes, self.whole]
+    pub(crate) fn constants(&self) -> [u32; 7] {
+        [self.workgroup, self.subgroup, self.lanes, self.span, self.held, self.classes, self.whole]
     }
 
     /// Workgroups for so many rows.

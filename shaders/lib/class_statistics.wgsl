@@ -11,18 +11,6 @@ struct ClassStatistics {
 
 const NONE: u32 = 0xffffffffu;
 
-var<workgroup> shared_classes: array<vec4<u32>, WORKGROUP>;
-
-fn put_classes(thread: u32, s: ClassStatistics) {
-    let numbers = bitcast<vec2<u32>>(vec2<f32>(s.spread, s.likely_probability));
-    shared_classes[thread] = vec4<u32>(numbers.x, s.predicted, s.likely, numbers.y);
-}
-
-fn get_classes(thread: u32) -> ClassStatistics {
-    let s = shared_classes[thread];
-    return ClassStatistics(bitcast<f32>(s.x), s.y, s.z, bitcast<f32>(s.w));
-}
-
 fn merge_classes(a: ClassStatistics, b: ClassStatistics) -> ClassStatistics {
     let larger = b.likely_probability > a.likely_probability;
     let first = b.likely_probability == a.likely_probability && b.likely < a.likely;
@@ -64,16 +52,11 @@ fn class_statistics(row: Row, thread: u32, stats: RowStats, at: u32) -> ClassSta
             }
         }
     }
-    if (LANES > 1u) {
-        put_classes(thread, mine);
-        for (var distance = LANES / 2u; distance > 0u; distance /= 2u) {
-            workgroupBarrier();
-            if (row.lane < distance) {
-                put_classes(thread, merge_classes(get_classes(thread), get_classes(thread + distance)));
-            }
-        }
-        workgroupBarrier();
-        mine = get_classes(thread - row.lane);
+    for (var distance = LANES / 2u; distance > 0u; distance /= 2u) {
+        let numbers = bitcast<vec2<u32>>(vec2<f32>(mine.spread, mine.likely_probability));
+        let other = across(thread, vec4<u32>(numbers, mine.predicted, mine.likely), distance);
+        let theirs = bitcast<vec2<f32>>(other.xy);
+        mine = merge_classes(mine, ClassStatistics(theirs.x, other.z, other.w, theirs.y));
     }
     mine.spread /= stats.ties + stats.rest;
     return mine;

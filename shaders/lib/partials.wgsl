@@ -3,19 +3,13 @@
 
 const NONE: u32 = 0xffffffffu;
 
-var<workgroup> shared_sums: array<f32, WORKGROUP>;
-var<workgroup> shared_bad: array<u32, WORKGROUP>;
-
-// Combines the threads' results as a tree; thread 0 gets the workgroup's.
+// Combines the threads' results; every thread gets the workgroup's.
 fn combine(thread: u32, sum: f32, bad: u32) -> vec2<u32> {
-    shared_sums[thread] = sum;
-    shared_bad[thread] = bad;
+    var all = vec4<u32>(bitcast<u32>(sum), bad, 0u, 0u);
     for (var distance = WORKGROUP / 2u; distance > 0u; distance /= 2u) {
-        workgroupBarrier();
-        if (thread < distance) {
-            shared_sums[thread] += shared_sums[thread + distance];
-            shared_bad[thread] = min(shared_bad[thread], shared_bad[thread + distance]);
-        }
+        let other = across(thread, all, distance);
+        all.x = bitcast<u32>(bitcast<f32>(all.x) + bitcast<f32>(other.x));
+        all.y = min(all.y, other.y);
     }
-    return vec2<u32>(bitcast<u32>(shared_sums[thread]), shared_bad[thread]);
+    return all.xy;
 }

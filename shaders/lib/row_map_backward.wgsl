@@ -13,8 +13,6 @@ struct Params {
     grad_base: u32,
 }
 
-var<workgroup> shared_sums: array<f32, WORKGROUP>;
-
 fn upstream_quad(row: Row, i: u32, j: u32, inside: bool) -> vec4<f32> {
     let c = quad_start(row, i, j);
     let at = params.upstream_base + row.start + c * params.inner;
@@ -44,21 +42,7 @@ fn row_sum(row: Row, thread: u32, origin: f32) -> f32 {
     for (var i = row.whole; i < row.blocks; i++) {
         sum += sum_block(row, i, false, origin);
     }
-    if (LANES == 1u) {
-        return sum;
-    }
-    shared_sums[thread] = sum;
-    for (var distance = LANES / 2u; distance > 0u; distance /= 2u) {
-        workgroupBarrier();
-        if (row.lane < distance) {
-            shared_sums[thread] += shared_sums[thread + distance];
-        }
-    }
-    workgroupBarrier();
-    sum = shared_sums[thread - row.lane];
-    // Another sum may follow.
-    workgroupBarrier();
-    return sum;
+    return sum_across(thread, vec2<f32>(sum, 0.0), LANES).x;
 }
 
 fn grad_block(row: Row, i: u32, inside: bool, origin: f32, sum: f32) {

@@ -17,8 +17,6 @@ struct RowStats {
     poison: u32,
 }
 
-var<workgroup> shared_stats: array<vec4<f32>, WORKGROUP>;
-
 var<private> held: array<mat4x4<f32>, max(HELD, 1u)>;
 // The maximum that the lane's held exponentials are relative to.
 var<private> held_max: f32;
@@ -159,30 +157,16 @@ fn merge(a: RowStats, b: RowStats) -> RowStats {
     return RowStats(m, x.ties + y.ties, x.rest + y.rest, x.poison | y.poison);
 }
 
-fn put_stats(thread: u32, s: RowStats) {
-    shared_stats[thread] = vec4<f32>(s.max, s.ties, s.rest, f32(s.poison));
-}
-
-fn get_stats(thread: u32) -> RowStats {
-    let s = shared_stats[thread];
-    return RowStats(s.x, s.y, s.z, u32(s.w));
-}
-
 // The statistics of the whole row, the same for all its threads. Every thread of the workgroup takes part.
 fn row_stats(row: Row, thread: u32) -> RowStats {
-    let mine = lane_stats(row);
-    if (LANES == 1u) {
-        return mine;
-    }
-    put_stats(thread, mine);
+    var all = lane_stats(row);
     for (var distance = LANES / 2u; distance > 0u; distance /= 2u) {
-        workgroupBarrier();
-        if (row.lane < distance) {
-            put_stats(thread, merge(get_stats(thread), get_stats(thread + distance)));
-        }
+        let bits = vec4<u32>(bitcast<vec3<u32>>(vec3<f32>(all.max, all.ties, all.rest)), all.poison);
+        let other = across(thread, bits, distance);
+        let numbers = bitcast<vec3<f32>>(other.xyz);
+        all = merge(all, RowStats(numbers.x, numbers.y, numbers.z, other.w));
     }
-    workgroupBarrier();
-    return get_stats(thread - row.lane);
+    return all;
 }
 
 // What turns the exponentials that `again` gives into exp(x - m) with the row's maximum m.

@@ -12,6 +12,8 @@
 //!   and so on, of which there are four or, if less, `room`, and `pad` for the others. By quad, the stride is 1 and `room` is
 //!   0 or at least 4.
 //!
+//! For a kernel with the constant `SUBGROUP` there is `handed_over`, see `shaders/lib/lanes.wgsl`.
+//!
 //! A shader's `override` constants become `const` ones with the variant's values, so that sizes of arrays can depend on them. And
 //! loops like
 //!
@@ -50,11 +52,16 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
     }
     // A variant by quad need not ask whether a quad is whole.
     let _ = writeln!(text, "const BY_QUAD: bool = {};", variant.vec4);
+    let constant = |name: &str| kernel.constants.iter().position(|&c| c == name).map(|i| variant.constants[i]);
+    if let Some(subgroup) = constant("SUBGROUP") {
+        // The builtin may only be in the text where the device has it.
+        let value = if subgroup > 0 { "subgroupShuffleXor(v, distance)" } else { "v" };
+        let _ = writeln!(text, "fn handed_over(v: vec4<u32>, distance: u32) -> vec4<u32> {{ return {value}; }}");
+    }
     let mut source = kernel.source.to_owned();
     for (name, value) in kernel.constants.iter().zip(&variant.constants) {
         source = source.replace(&format!("override {name}: u32;"), &format!("const {name}: u32 = {value}u;"));
     }
-    let constant = |name: &str| kernel.constants.iter().position(|&c| c == name).map(|i| variant.constants[i]);
     let lines: Vec<_> = source.lines().collect();
     unroll(&mut text, &lines, &constant);
     text

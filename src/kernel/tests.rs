@@ -5,7 +5,13 @@ use crate::ops::KERNELS;
 
 /// Every variant that a kernel can be compiled as: read by quad or not, each output absent or present, in place or not.
 fn variants(kernel: &Kernel) -> Vec<Variant> {
-    let constants = vec![1; kernel.constants.len()];
+    // Without subgroups and with them.
+    [0, 1].into_iter().flat_map(|subgroup| variants_with(kernel, subgroup)).collect()
+}
+
+fn variants_with(kernel: &Kernel, subgroup: u32) -> Vec<Variant> {
+    let constants: Vec<_> =
+        kernel.constants.iter().map(|&name| if name == "SUBGROUP" { subgroup } else { 1 }).collect();
     let optional = |access| !matches!(access, Access::Read | Access::Count);
     let outputs = kernel.bindings.iter().enumerate().filter(|(_, b)| optional(b.access));
     let over = kernel.bindings.iter().any(|b| matches!(b.access, Access::WriteOver(_)));

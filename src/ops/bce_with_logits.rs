@@ -14,6 +14,7 @@ pub(super) const KERNEL: Kernel = Kernel {
     source: wgsl![
         "lib/grid",
         "lib/numerics",
+        "lib/lanes",
         "lib/partials",
         "lib/turns",
         "lib/elementwise_loss",
@@ -31,7 +32,7 @@ pub(super) const KERNEL: Kernel = Kernel {
         write("partials", "u32"),
     ],
     params: PARAMS,
-    constants: &["WORKGROUP", "GRAD", "LOSSES", "QUADS", "UPSTREAM", "WEIGHTED", "POS_WEIGHTED"],
+    constants: &["WORKGROUP", "SUBGROUP", "GRAD", "LOSSES", "QUADS", "UPSTREAM", "WEIGHTED", "POS_WEIGHTED"],
 };
 
 fn call<'a>(

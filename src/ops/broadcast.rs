@@ -27,7 +27,7 @@ params! {
 
 pub(super) const SUM: Kernel = Kernel {
     label: "xent.sum_rows",
-    source: wgsl!["lib/grid", "lib/rows", "sum_rows"],
+    source: wgsl!["lib/grid", "lib/lanes", "lib/rows", "sum_rows"],
     bindings: &[read("input", "f32"), write("output", "f32")],
     params: SumParams::FIELDS,
     constants: &RowPlan::CONSTANTS,

@@ -14,6 +14,7 @@ pub(super) const KERNEL: Kernel = Kernel {
     source: wgsl![
         "lib/grid",
         "lib/numerics",
+        "lib/lanes",
         "lib/rows",
         "lib/scaled_logits",
         "lib/softmax",
@@ -33,7 +34,19 @@ pub(super) const KERNEL: Kernel = Kernel {
         write("statistics", "u32"),
     ],
     params: PARAMS,
-    constants: &["WORKGROUP", "LANES", "SPAN", "HELD", "CLASSES", "WHOLE", "GRAD", "TARGETS", "STATISTICS", "LOGITS"],
+    constants: &[
+        "WORKGROUP",
+        "SUBGROUP",
+        "LANES",
+        "SPAN",
+        "HELD",
+        "CLASSES",
+        "WHOLE",
+        "GRAD",
+        "TARGETS",
+        "STATISTICS",
+        "LOGITS",
+    ],
 };
 
 /// What [`Recorder::cross_entropy_with`] computes besides the loss. The default is nothing.

@@ -127,12 +127,13 @@ impl Recorder<'_> {
                 pos_weight_inner: pos_weight.as_ref().map_or(1, |w| w.inner),
                 pos_weight_size: pos_weight.as_ref().map_or(1, |w| w.size),
             };
-            let [workgroup, quads] = turns(self.gpu().caps());
+            let ([_, quads], [workgroup, subgroup]) = (turns(self.gpu().caps()), self.gpu().caps().threads());
             let constants = call.kernel.constants.iter().map(|&name| match name {
                 "GRAD" => u32::from(grad.is_some()),
                 "LOSSES" => u32::from(unreduced),
                 "UPSTREAM" => upstream_stride,
                 "QUADS" => quads,
+                "SUBGROUP" => subgroup,
                 "WEIGHTED" => u32::from(weight.is_some()),
                 "POS_WEIGHTED" => u32::from(pos_weight.is_some()),
                 _ => workgroup,

@@ -37,10 +37,10 @@ params! {
 
 pub(super) const NORM: Kernel = Kernel {
     label: "xent.grad_norm",
-    source: wgsl!["lib/grid", "lib/partials", "lib/gradient", "grad_norm"],
+    source: wgsl!["lib/grid", "lib/lanes", "lib/partials", "lib/gradient", "grad_norm"],
     bindings: &[read("grads", "f32"), write("partials", "u32")],
     params: NormParams::FIELDS,
-    constants: &["WORKGROUP"],
+    constants: &["WORKGROUP", "SUBGROUP"],
 };
 
 params! {
@@ -56,10 +56,10 @@ params! {
 
 pub(super) const FACTOR: Kernel = Kernel {
     label: "xent.clip_factor",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/partials", "clip_factor"],
+    source: wgsl!["lib/grid", "lib/numerics", "lib/lanes", "lib/partials", "clip_factor"],
     bindings: &[read("total", "u32"), write("factor", "f32"), write("norm", "f32"), write("skipped", "u32")],
     params: FactorParams::FIELDS,
-    constants: &["WORKGROUP"],
+    constants: &["WORKGROUP", "SUBGROUP"],
 };
 
 /// What is done to a gradient before it updates anything.
@@ -160,7 +160,7 @@ impl Recorder<'_> {
                 inverse_loss_scale: gradient.inverse_loss_scale(),
                 clip_value: gradient.clip_value(),
             };
-            let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
+            let variant = Variant::new(&self.gpu().caps().threads());
             self.dispatch(&NORM, variant, &params, &[Some(&from), Some(&to)], groups)?;
         }
         let total = self.sum_of_partials(op, partials)?;
@@ -177,7 +177,7 @@ impl Recorder<'_> {
             guard: u32::from(gradient.guard),
         };
         let slots = [Some(&from), Some(&outputs[0]), Some(&outputs[1]), Some(&outputs[2])];
-        self.dispatch(&FACTOR, Variant::new(&[self.gpu().caps().workgroup_size()]), &params, &slots, 1)?;
+        self.dispatch(&FACTOR, Variant::new(&self.gpu().caps().threads()), &params, &slots, 1)?;
         Ok(ClipFactor { factor, norm, skipped })
     }
 }

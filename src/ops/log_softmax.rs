@@ -12,6 +12,7 @@ pub(super) const FORWARD: Kernel = Kernel {
     source: wgsl![
         "lib/grid",
         "lib/numerics",
+        "lib/lanes",
         "lib/rows",
         "lib/plain_logits",
         "lib/softmax",
@@ -25,7 +26,7 @@ pub(super) const FORWARD: Kernel = Kernel {
 
 pub(super) const BACKWARD: Kernel = Kernel {
     label: "xent.log_softmax_backward",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/rows", "lib/row_map_backward", "log_softmax_backward"],
+    source: wgsl!["lib/grid", "lib/numerics", "lib/lanes", "lib/rows", "lib/row_map_backward", "log_softmax_backward"],
     bindings: BACKWARD_BINDINGS,
     params: BACKWARD_PARAMS,
     constants: CONSTANTS,

@@ -11,7 +11,7 @@ use super::{Grad, LossGrad, Targets};
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.nll",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/rows", "lib/row_loss", "nll"],
+    source: wgsl!["lib/grid", "lib/numerics", "lib/lanes", "lib/rows", "lib/row_loss", "nll"],
     bindings: &[
         read4("log_probs"),
         read("targets", "i32"),
@@ -22,7 +22,7 @@ pub(super) const KERNEL: Kernel = Kernel {
         write4_over("grad", "log_probs"),
     ],
     params: PARAMS,
-    constants: &["WORKGROUP", "LANES", "SPAN", "HELD", "CLASSES", "WHOLE", "GRAD"],
+    constants: &["WORKGROUP", "SUBGROUP", "LANES", "SPAN", "HELD", "CLASSES", "WHOLE", "GRAD"],
 };
 
 fn call<'a>(

@@ -21,10 +21,10 @@ params! {
 
 pub(super) const SUMS: Kernel = Kernel {
     label: "xent.reduce",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/partials", "reduce"],
+    source: wgsl!["lib/grid", "lib/numerics", "lib/lanes", "lib/partials", "reduce"],
     bindings: &[read("input", "u32"), read("denominator", "u32"), write("partials", "u32"), write("loss", "f32")],
     params: Params::FIELDS,
-    constants: &["WORKGROUP", "WORDS", "DENOMINATOR"],
+    constants: &["WORKGROUP", "SUBGROUP", "WORDS", "DENOMINATOR"],
 };
 
 params! {
@@ -33,10 +33,10 @@ params! {
 
 pub(super) const COUNTS: Kernel = Kernel {
     label: "xent.reduce_counts",
-    source: wgsl!["lib/grid", "lib/counts", "reduce_counts"],
+    source: wgsl!["lib/grid", "lib/lanes", "lib/counts", "reduce_counts"],
     bindings: &[read("input", "u32"), write("partials", "u32")],
     params: CountsParams::FIELDS,
-    constants: &["WORKGROUP"],
+    constants: &["WORKGROUP", "SUBGROUP"],
 };
 
 /// What a reduced loss is divided by.
@@ -151,7 +151,8 @@ impl Recorder<'_> {
                 loss_base: base(&loss),
                 divisor: if of_nothing { 0.0 } else { divisor },
             };
-            let constants = [self.gpu().caps().workgroup_size(), words, u32::from(denominator.is_some())];
+            let [workgroup, subgroup] = self.gpu().caps().threads();
+            let constants = [workgroup, subgroup, words, u32::from(denominator.is_some())];
             let slots = [from.as_ref(), denominator.as_ref(), to.as_ref(), loss.as_ref()];
             self.dispatch(&SUMS, Variant::new(&constants), &params, &slots, groups.max(1))?;
         }
@@ -168,7 +169,7 @@ impl Recorder<'_> {
                 let from = self.window(&counts, u64::from(range.start) * 2, u64::from(count) * 2);
                 let to = self.window(&sums, u64::from(range.start / BLOCK) * 2, groups * 2);
                 let params = CountsParams { count, block: BLOCK, input_base: from.base, partials_base: to.base };
-                let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
+                let variant = Variant::new(&self.gpu().caps().threads());
                 self.dispatch(&COUNTS, variant, &params, &[Some(&from), Some(&to)], groups)?;
             }
             counts = sums;

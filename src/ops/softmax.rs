@@ -9,7 +9,16 @@ use super::row_map::{BACKWARD_BINDINGS, BACKWARD_PARAMS, CONSTANTS, FORWARD_BIND
 
 pub(super) const FORWARD: Kernel = Kernel {
     label: "xent.softmax",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/rows", "lib/plain_logits", "lib/softmax", "lib/row_map", "softmax"],
+    source: wgsl![
+        "lib/grid",
+        "lib/numerics",
+        "lib/lanes",
+        "lib/rows",
+        "lib/plain_logits",
+        "lib/softmax",
+        "lib/row_map",
+        "softmax"
+    ],
     bindings: FORWARD_BINDINGS,
     params: FORWARD_PARAMS,
     constants: CONSTANTS,
@@ -17,7 +26,7 @@ pub(super) const FORWARD: Kernel = Kernel {
 
 pub(super) const BACKWARD: Kernel = Kernel {
     label: "xent.softmax_backward",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/rows", "lib/row_map_backward", "softmax_backward"],
+    source: wgsl!["lib/grid", "lib/numerics", "lib/lanes", "lib/rows", "lib/row_map_backward", "softmax_backward"],
     bindings: BACKWARD_BINDINGS,
     params: BACKWARD_PARAMS,
     constants: CONSTANTS,

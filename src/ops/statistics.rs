@@ -48,7 +48,7 @@ params! {
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.row_statistics",
-    source: wgsl!["lib/grid", "lib/counts", "row_statistics"],
+    source: wgsl!["lib/grid", "lib/lanes", "lib/counts", "row_statistics"],
     bindings: &[
         read("statistics", "u32"),
         write("log_sum_exp", "f32"),
@@ -58,7 +58,7 @@ pub(super) const KERNEL: Kernel = Kernel {
         write("partials", "u32"),
     ],
     params: Params::FIELDS,
-    constants: &["WORKGROUP"],
+    constants: &["WORKGROUP", "SUBGROUP"],
 };
 
 impl Recorder<'_> {
@@ -99,7 +99,7 @@ impl Recorder<'_> {
                 partials_base,
             };
             let slots: Vec<_> = std::iter::once(Some(&from)).chain(outputs.iter().map(Some)).collect();
-            let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
+            let variant = Variant::new(&self.gpu().caps().threads());
             self.dispatch(&KERNEL, variant, &params, &slots, groups)?;
         }
         let counts = match self.sum_of_counts(op, partials)? {

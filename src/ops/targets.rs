@@ -80,7 +80,7 @@ params! {
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.sum_target_weights",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/partials", "sum_target_weights"],
+    source: wgsl!["lib/grid", "lib/numerics", "lib/lanes", "lib/partials", "sum_target_weights"],
     bindings: &[
         read("targets", "i32"),
         read("weight", "f32"),
@@ -88,7 +88,7 @@ pub(super) const KERNEL: Kernel = Kernel {
         write("partials", "u32"),
     ],
     params: Params::FIELDS,
-    constants: &["WORKGROUP"],
+    constants: &["WORKGROUP", "SUBGROUP"],
 };
 
 impl Recorder<'_> {
@@ -128,7 +128,7 @@ impl Recorder<'_> {
                 classes,
                 ignore_index,
             };
-            let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
+            let variant = Variant::new(&self.gpu().caps().threads());
             let slots = [Some(&from), weight_window.as_ref(), Some(&position_window), Some(&to)];
             self.dispatch(&KERNEL, variant, &params, &slots, groups)?;
         }
