@@ -113,7 +113,10 @@ fn main(
         if (valid) {
             t = u32(target_class);
             weight = class_weight(t);
-            target_logit = one_logit(row, t);
+            // Another part's workgroup may be at writing the gradient over it.
+            if (in_part(row, t)) {
+                target_logit = one_logit(row, t);
+            }
         }
     }
 
@@ -128,7 +131,9 @@ fn main(
     let undefined = no_softmax(stats);
     // Probabilities of no classes cost nothing; an index of no classes is not valid.
     let poison = !ignored && (!valid || (classes() > 0u && undefined));
-    if (!row.surplus && row.lane == 0u) {
+    // The workgroup that knows the target's logit.
+    let tells_loss = row.lane == 0u && select(row.part == 0u, in_part(row, t), TARGETS != 2u);
+    if (!row.surplus && tells_loss) {
         let normaliser = weighted(params.z_loss * log_sum_exp, log_sum_exp);
         let loss = row_weight * (weighted(terms.x, log_total) - terms.y + select(normaliser, 0.0, undefined));
         store_losses(params.losses_base + row.index, select(select(loss, nan(), poison), 0.0, ignored));
@@ -180,7 +185,7 @@ fn main(
         grad_block(row, i, false, grad);
     }
     // In place of what the thread has just stored there.
-    if (TARGETS == 0u && !poison && !ignored && row.lane == lane_of(row, t)) {
+    if (TARGETS == 0u && !poison && !ignored && goes_through(row, t)) {
         let g = select(target_grad, target_grad * slope4(vec4<f32>(target_logit)).x, LOGITS == 2u);
         store_grad(params.grad_base + row.start + t * params.inner, g);
     }

@@ -52,7 +52,7 @@ fn main(
         fill_block(row, i, false, special);
     }
     // In place of what the thread has just stored there.
-    if (valid && !ignored && row.lane == lane_of(row, t)) {
+    if (valid && !ignored && goes_through(row, t)) {
         store_grad(params.grad_base + row.start + t * params.inner, -scale);
     }
 }

@@ -125,6 +125,12 @@ impl LinearPlan {
         product.saturating_mul(if self.backward { 3 } else { 1 })
     }
 
+    /// Tokens of a chunk of the default scratch.
+    pub(crate) fn usual_tokens(classes: usize) -> u32 {
+        let tokens = LinearCrossEntropy::DEFAULT_SCRATCH / (4 * classes as u64).max(1);
+        u32::try_from(tokens).unwrap_or(u32::MAX)
+    }
+
     /// The tokens, chunk by chunk; an empty chunk if there are none.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let (tokens, step) = (self.sizes.tokens, self.tokens_at_once);

@@ -113,9 +113,13 @@ pub struct LinearCrossEntropy {
     pub scratch: u64,
 }
 
+impl LinearCrossEntropy {
+    pub(crate) const DEFAULT_SCRATCH: u64 = 32 << 20;
+}
+
 impl Default for LinearCrossEntropy {
     fn default() -> Self {
-        Self { loss: CrossEntropy::DEFAULT, scratch: 32 << 20 }
+        Self { loss: CrossEntropy::DEFAULT, scratch: Self::DEFAULT_SCRATCH }
     }
 }
 

@@ -80,6 +80,7 @@ pub(crate) struct RowPlan {
     workgroup: u32,
     subgroup: u32,
     lanes: u32,
+    parts: u32,
     span: u32,
     held: u32,
     classes: u32,
@@ -88,7 +89,8 @@ pub(crate) struct RowPlan {
 
 impl RowPlan {
     /// The names of the constants.
-    pub(crate) const CONSTANTS: [&str; 7] = ["WORKGROUP", "SUBGROUP", "LANES", "SPAN", "HELD", "CLASSES", "WHOLE"];
+    pub(crate) const CONSTANTS: [&str; 8] =
+        ["WORKGROUP", "SUBGROUP", "LANES", "PARTS", "SPAN", "HELD", "CLASSES", "WHOLE"];
 
     /// For rows of `classes` elements that lie `inner` apart.
     ///
@@ -108,7 +110,7 @@ impl RowPlan {
         let held = classes.div_ceil(16 * lanes);
         let fits = (1..=MOST_HELD).contains(&held) && (alone || caps.family == Family::Gpu);
         let (held, classes) = if fits { (held, classes) } else { (0, 0) };
-        Self { workgroup, subgroup, lanes, span, held, classes, whole: 1 }
+        Self { workgroup, subgroup, lanes, parts: 1, span, held, classes, whole: 1 }
     }
 
     /// The same with as little code as possible: one compiled kernel for rows of all lengths that the same threads share.
@@ -116,14 +118,32 @@ impl RowPlan {
         Self { held: 0, classes: 0, whole: 0, ..Self::new(caps, classes, inner) }
     }
 
+    /// The same with several workgroups a row, if so few rows as long as these would leave a GPU idle: each finds the statistics of a
+    /// part of a row, and then each merges those of all parts and goes through its own once more.
+    pub(crate) fn in_parts(self, caps: &Caps, classes: u32, rows: u32) -> Self {
+        const MOST_PARTS: u32 = 64;
+        let wanted = caps.enough_tiles.saturating_mul(4).checked_div(rows).unwrap_or(0);
+        // A block a thread at least.
+        let parts = wanted.min(classes / (16 * self.workgroup)).min(MOST_PARTS);
+        if caps.family != Family::Gpu || self.lanes < self.workgroup || parts < 2 {
+            return self;
+        }
+        Self { parts: 1 << parts.ilog2(), held: 0, classes: 0, ..self }
+    }
+
+    /// Workgroups that share a row.
+    pub(crate) fn parts(&self) -> u32 {
+        self.parts
+    }
+
     /// The values of the constants.
-    pub(crate) fn constants(&self) -> [u32; 7] {
-        [self.workgroup, self.subgroup, self.lanes, self.span, self.held, self.classes, self.whole]
+    pub(crate) fn constants(&self) -> [u32; 8] {
+        [self.workgroup, self.subgroup, self.lanes, self.parts, self.span, self.held, self.classes, self.whole]
     }
 
     /// Workgroups for so many rows.
     pub(crate) fn groups(&self, rows: u32) -> u64 {
-        u64::from(rows).div_ceil(u64::from(self.workgroup / self.lanes))
+        u64::from(rows).div_ceil(u64::from(self.workgroup / self.lanes)) * u64::from(self.parts)
     }
 }
 

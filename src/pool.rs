@@ -73,11 +73,11 @@ impl Pool {
         bytes: u64,
         max_buffer: u64,
     ) -> Result<Storage> {
-        let needed = bytes.max(16).next_multiple_of(16);
+        let needed = whole(bytes);
         if needed > max_buffer {
             return Err(Error::Limit { op, what: "a buffer's bytes", needed, allowed: max_buffer });
         }
-        let size = size_class(needed).min(max_buffer);
+        let size = buffer_size(bytes, max_buffer);
         let reused = lock(&self.free).get_mut(&(role, size)).and_then(Vec::pop);
         let buffer = match reused {
             Some(buffer) => buffer,
@@ -95,7 +95,7 @@ impl Pool {
         };
         let now = self.in_use.fetch_add(size, Ordering::Relaxed) + size;
         self.most_in_use.fetch_max(now, Ordering::Relaxed);
-        Ok(Storage { buffer, home: Some((Arc::downgrade(self), role)), counted: Arc::downgrade(self) })
+        Ok(Storage { buffer, home: Some((Arc::downgrade(self), role)), counted: Arc::downgrade(self), recorder: 0 })
     }
 
     fn give_back(&self, role: Role, buffer: wgpu::Buffer) {
@@ -112,6 +112,16 @@ fn lock(free: &Mutex<Free>) -> std::sync::MutexGuard<'_, Free> {
     free.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Buffers are whole numbers of four words, and none is empty.
+fn whole(bytes: u64) -> u64 {
+    bytes.max(16).next_multiple_of(16)
+}
+
+/// The size of the buffer that holds so many bytes.
+pub(crate) fn buffer_size(bytes: u64, max_buffer: u64) -> u64 {
+    size_class(whole(bytes)).min(max_buffer)
+}
+
 /// Four classes to each power of two: at most a quarter of a buffer is unused, and batches of similar size share.
 pub(crate) fn size_class(bytes: u64) -> u64 {
     let step = (bytes.next_power_of_two() / 8).max(16);
@@ -125,6 +135,8 @@ pub(crate) struct Storage {
     home: Option<Home>,
     /// The pool that counts its bytes.
     counted: Weak<Pool>,
+    /// The recorder whose output it is; 0 if it is none's.
+    recorder: u64,
 }
 
 /// Where a buffer goes back to.
@@ -132,7 +144,18 @@ pub(crate) type Home = (Weak<Pool>, Role);
 
 impl Storage {
     pub(crate) fn callers(buffer: wgpu::Buffer) -> Self {
-        Self { buffer, home: None, counted: Weak::new() }
+        Self { buffer, home: None, counted: Weak::new(), recorder: 0 }
+    }
+
+    /// The same, as the output of a recorder.
+    pub(crate) fn output_of(self, recorder: u64) -> Self {
+        let mut output = self;
+        output.recorder = recorder;
+        output
+    }
+
+    pub(crate) fn is_output_of(&self, recorder: u64) -> bool {
+        self.recorder == recorder
     }
 
     /// Keeps the buffer out of the pool: it may still be mapped, or its device lost. Gives what [`Storage::adopt`] takes.

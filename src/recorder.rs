@@ -1,7 +1,9 @@
 //! Writing passes into an encoder: the caller's, or a batch's own.
 
+use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytemuck::Pod;
 
@@ -9,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, guard};
 use crate::kernel::{Kernel, Variant};
 use crate::plan;
-use crate::pool::{Role, Storage};
+use crate::pool::{Role, Storage, buffer_size};
 use crate::profile::Profile;
 use crate::readback::Readback;
 use crate::tensor::{ELEMENT_BYTES, Element, Shape, Tensor};
@@ -28,7 +30,43 @@ pub struct Recorder<'e> {
     arenas: Vec<Arena>,
     profile: Option<Profile>,
     /// Everything that was bound, kept until the work is submitted.
-    held: Vec<Arc<Storage>>,
+    held: Held,
+}
+
+/// What a recorder keeps until its work is submitted.
+#[derive(Debug)]
+struct Held {
+    recorder: u64,
+    others: Vec<Arc<Storage>>,
+    /// Its own outputs by their buffers' sizes, each once: one that nobody else has any more can be written again by what is recorded
+    /// next.
+    outputs: HashMap<u64, Vec<Arc<Storage>>>,
+}
+
+impl Held {
+    fn new() -> Self {
+        static RECORDERS: AtomicU64 = AtomicU64::new(1);
+        let recorder = RECORDERS.fetch_add(1, Ordering::Relaxed);
+        Self { recorder, others: Vec::new(), outputs: HashMap::new() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.others.is_empty() && self.outputs.is_empty()
+    }
+
+    fn hold(&mut self, storage: &Arc<Storage>) {
+        if !storage.is_output_of(self.recorder) {
+            self.others.push(storage.clone());
+        }
+    }
+
+    /// An output of this size class that only the recorder has.
+    fn free_output(&self, size: u64) -> Option<Arc<Storage>> {
+        // The latest: those are scratch, and a search of thousands would take longer than it saves.
+        const MOST: usize = 32;
+        let outputs = self.outputs.get(&size)?;
+        outputs.iter().rev().take(MOST).find(|output| Arc::strong_count(output) == 1).cloned()
+    }
 }
 
 #[derive(Debug)]
@@ -66,7 +104,7 @@ impl<'e> Recorder<'e> {
     }
 
     fn new(gpu: &Gpu, encoder: Encoder<'e>) -> Self {
-        Self { gpu: gpu.clone(), encoder, pass: None, arenas: Vec::new(), profile: None, held: Vec::new() }
+        Self { gpu: gpu.clone(), encoder, pass: None, arenas: Vec::new(), profile: None, held: Held::new() }
     }
 
     /// The device this recorder records for.
@@ -104,8 +142,8 @@ impl<'e> Recorder<'e> {
             // The receiver may be gone; then nobody wants to know.
             let _ = sender.send(mapped);
         });
-        self.held.push(tensor.storage().clone());
-        self.held.extend(check.map(|check| check.storage));
+        self.held.hold(tensor.storage());
+        check.iter().for_each(|check| self.held.hold(&check.storage));
         Ok(ticket)
     }
 
@@ -160,7 +198,7 @@ impl<'e> Recorder<'e> {
                 upload.adopt(home);
             }
         });
-        self.held.push(tensor.storage().clone());
+        self.held.hold(tensor.storage());
         Ok(())
     }
 
@@ -171,7 +209,8 @@ impl<'e> Recorder<'e> {
         if bytes > 0 {
             encoder.copy_buffer_to_buffer(from.buffer(), from.offset(), to.buffer(), to.offset(), bytes);
         }
-        self.held.extend([from.storage().clone(), to.storage().clone()]);
+        self.held.hold(from.storage());
+        self.held.hold(to.storage());
         Ok(())
     }
 
@@ -179,13 +218,24 @@ impl<'e> Recorder<'e> {
     pub(crate) fn fill_zero(&mut self, tensor: &Tensor<f32>) -> Result<()> {
         let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
         encoder.clear_buffer(tensor.buffer(), tensor.offset(), Some(tensor.len() as u64 * ELEMENT_BYTES));
-        self.held.push(tensor.storage().clone());
+        self.held.hold(tensor.storage());
         Ok(())
     }
 
     /// An output of an operation.
-    pub(crate) fn output<T: Element>(&self, op: &'static str, shape: impl Into<Shape>) -> Result<Tensor<T>> {
-        Tensor::uninit(&self.gpu, op, shape.into())
+    pub(crate) fn output<T: Element>(&mut self, op: &'static str, shape: impl Into<Shape>) -> Result<Tensor<T>> {
+        let shape = shape.into();
+        let bytes = Tensor::<T>::bytes(op, &shape)?;
+        let storage = match self.held.free_output(buffer_size(bytes, self.gpu.caps().max_buffer)) {
+            Some(storage) => storage,
+            None => {
+                let storage = self.gpu.allocate(op, Role::Storage, bytes)?.output_of(self.held.recorder);
+                let storage = Arc::new(storage);
+                self.held.outputs.entry(storage.size()).or_default().push(storage.clone());
+                storage
+            }
+        };
+        Ok(Tensor::over(&self.gpu, storage, 0, shape))
     }
 
     /// Checks that a tensor belongs to this recorder's device.
@@ -264,7 +314,7 @@ impl<'e> Recorder<'e> {
             })
         })?;
         drop(entries);
-        self.held.extend(slots.iter().flatten().map(|w| w.storage.clone()));
+        slots.iter().flatten().for_each(|window| self.held.hold(&window.storage));
         let [x, y, z] = plan::grid(groups, self.gpu.caps());
         let pass = self.pass(kernel.label).ok_or(Error::NotSubmitted)?;
         pass.set_pipeline(&compiled.pipeline);
@@ -281,7 +331,7 @@ impl<'e> Recorder<'e> {
         let fits = |arena: &&mut Arena| (arena.bytes.len().next_multiple_of(align) + size) as u64 <= ARENA_BYTES;
         if self.arenas.last_mut().filter(fits).is_none() {
             let storage = Arc::new(self.gpu.allocate("params", Role::Params, ARENA_BYTES)?);
-            self.held.push(storage.clone());
+            self.held.hold(&storage);
             self.arenas.push(Arena { storage, bytes: Vec::new() });
         }
         let Some(arena) = self.arenas.last_mut() else {
@@ -332,7 +382,7 @@ impl<'e> Recorder<'e> {
 
     fn close(&mut self) -> Result<()> {
         self.pass = None;
-        let held = std::mem::take(&mut self.held);
+        let held = std::mem::replace(&mut self.held, Held::new());
         if let Encoder::Callers(encoder) = &mut self.encoder
             && !held.is_empty()
         {

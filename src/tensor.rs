@@ -164,9 +164,13 @@ impl<T: Element> Tensor<T> {
 
     /// A tensor whose contents are undefined until a kernel or a copy writes them.
     pub(crate) fn uninit(gpu: &Gpu, op: &'static str, shape: Shape) -> Result<Self> {
-        let bytes = u64::from(element_count(op, &shape)?) * ELEMENT_BYTES;
-        let storage = Arc::new(gpu.allocate(op, Role::Storage, bytes)?);
+        let storage = Arc::new(gpu.allocate(op, Role::Storage, Self::bytes(op, &shape)?)?);
         Ok(Self::over(gpu, storage, 0, shape))
+    }
+
+    /// What a buffer for a tensor of this shape has to hold.
+    pub(crate) fn bytes(op: &'static str, shape: &Shape) -> Result<u64> {
+        Ok(u64::from(element_count(op, shape)?) * ELEMENT_BYTES)
     }
 
     pub(crate) fn over(gpu: &Gpu, storage: Arc<Storage>, offset: u64, shape: Shape) -> Self {

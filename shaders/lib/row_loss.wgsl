@@ -20,6 +20,7 @@ struct Params {
     factor_inverse: u32,
     losses_base: u32,
     statistics_base: u32,
+    parts_base: u32,
     ignore_index: i32,
     // How much of a target stays, and how much of it goes to each class.
     kept: f32,

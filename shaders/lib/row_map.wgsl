@@ -11,6 +11,7 @@ struct Params {
     inner: u32,
     input_base: u32,
     output_base: u32,
+    parts_base: u32,
 }
 
 fn map_block(row: Row, i: u32, inside: bool, m: f32, scalar: f32, poison: bool) {

@@ -1,4 +1,4 @@
-// Rows of `classes` elements, shared by LANES threads each. Neighbouring elements of a row lie `inner` apart, so a tensor
+// Rows of `classes` elements, shared by LANES threads each, or by PARTS workgroups. Neighbouring elements of a row lie `inner` apart, so a tensor
 // [outer, classes, inner] has outer * inner rows.
 //
 // A lane goes through its part of a row by blocks of 16 elements: four quads, SPAN quads apart, so that SPAN neighbouring lanes
@@ -6,6 +6,8 @@
 
 // Threads that share a row: 1, or a power of two that divides WORKGROUP.
 override LANES: u32;
+// Workgroups that share a row, each with a part of it. If there are several, LANES is WORKGROUP.
+override PARTS: u32;
 // Lanes that read side by side: a power of two, at most LANES.
 override SPAN: u32;
 // Blocks that a lane holds in registers from one sweep over the row to the next, if the whole row fits there; else 0.
@@ -17,11 +19,14 @@ override CLASSES: u32;
 override WHOLE: u32;
 
 const TILE: u32 = 16u * SPAN;
-const SPANS: u32 = LANES / SPAN;
+// Spans of a workgroup, and of a row.
+const PART_SPANS: u32 = LANES / SPAN;
+const SPANS: u32 = PARTS * PART_SPANS;
 
 struct Row {
     index: u32,
-    // The thread's place among the row's threads.
+    // The workgroup's part, and the thread's place among those that share it.
+    part: u32,
     lane: u32,
     // The row's first element.
     start: u32,
@@ -40,20 +45,22 @@ fn classes() -> u32 {
 }
 
 fn row_of(group: u32, thread: u32) -> Row {
-    let number = group * (WORKGROUP / LANES) + thread / LANES;
+    let number = group / PARTS * (WORKGROUP / LANES) + thread / LANES;
     let index = min(number, params.rows - 1u);
     let lane = thread % LANES;
     let start = (index / params.inner) * classes() * params.inner + index % params.inner;
-    let blocks = (classes() + 16u * LANES - 1u) / (16u * LANES);
+    let part = group % PARTS;
+    let blocks = (classes() + PARTS * 16u * LANES - 1u) / (PARTS * 16u * LANES);
     // Where the row is held, the last span's number serves all of them: it is a constant.
-    let before = select(lane / SPAN, SPANS - 1u, HELD > 0u) * blocks;
+    let before = select(part * PART_SPANS + lane / SPAN, SPANS - 1u, HELD > 0u) * blocks;
     let whole = WHOLE * min(max(classes() / TILE, before) - before, blocks);
-    return Row(index, lane, start, number >= params.rows, blocks, whole);
+    return Row(index, part, lane, start, number >= params.rows, blocks, whole);
 }
 
 // The first element of quad j of block i, counted in the row.
 fn quad_start(row: Row, i: u32, j: u32) -> u32 {
-    return ((row.lane / SPAN) * row.blocks + i) * TILE + (j * SPAN + row.lane % SPAN) * 4u;
+    let span = row.part * PART_SPANS + row.lane / SPAN;
+    return (span * row.blocks + i) * TILE + (j * SPAN + row.lane % SPAN) * 4u;
 }
 
 // Elements from c to the end of the row; 4 stands for more. Code that knows that a block lies inside the row says so, and then
@@ -65,7 +72,11 @@ fn room_at(inside: bool, c: u32) -> u32 {
     return max(classes(), c) - c;
 }
 
-// The lane that goes through element c.
-fn lane_of(row: Row, c: u32) -> u32 {
-    return (c / (row.blocks * TILE)) * SPAN + (c / 4u) % SPAN;
+// Whether element c lies in the workgroup's part, and whether it is the thread that goes through it.
+fn in_part(row: Row, c: u32) -> bool {
+    return PARTS == 1u || c / (row.blocks * TILE) / PART_SPANS == row.part;
+}
+
+fn goes_through(row: Row, c: u32) -> bool {
+    return in_part(row, c) && row.lane == (c / (row.blocks * TILE)) % PART_SPANS * SPAN + (c / 4u) % SPAN;
 }

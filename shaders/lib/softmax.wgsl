@@ -157,8 +157,9 @@ fn merge(a: RowStats, b: RowStats) -> RowStats {
     return RowStats(m, x.ties + y.ties, x.rest + y.rest, x.poison | y.poison);
 }
 
-// The statistics of the whole row, the same for all its threads. Every thread of the workgroup takes part.
-fn row_stats(row: Row, thread: u32) -> RowStats {
+// The statistics of the workgroup's part of the row, mostly all of it; the same for all threads that share it. Every thread of the
+// workgroup takes part.
+fn part_stats(row: Row, thread: u32) -> RowStats {
     var all = lane_stats(row);
     for (var distance = LANES / 2u; distance > 0u; distance /= 2u) {
         let bits = vec4<u32>(bitcast<vec3<u32>>(vec3<f32>(all.max, all.ties, all.rest)), all.poison);

@@ -18,6 +18,7 @@ pub(super) const KERNEL: Kernel = Kernel {
         "lib/rows",
         "lib/scaled_logits",
         "lib/softmax",
+        "lib/row_stats",
         "lib/row_loss",
         "lib/class_statistics",
         "cross_entropy"
@@ -32,12 +33,14 @@ pub(super) const KERNEL: Kernel = Kernel {
         write("losses", "f32"),
         write4_over("grad", "logits"),
         write("statistics", "u32"),
+        read("parts", "f32"),
     ],
     params: PARAMS,
     constants: &[
         "WORKGROUP",
         "SUBGROUP",
         "LANES",
+        "PARTS",
         "SPAN",
         "HELD",
         "CLASSES",
@@ -80,7 +83,18 @@ fn call<'a>(
 ) -> RowLoss<'a> {
     let CrossEntropyRequest { grad, upstream, statistics } = request;
     let (shape, options) = (logits.shape().clone(), options.clone());
-    RowLoss { op, kernel: &KERNEL, input: logits, shape, targets, options, upstream, grad, statistics }
+    RowLoss {
+        op,
+        kernel: &KERNEL,
+        input: logits,
+        shape,
+        targets,
+        options,
+        upstream,
+        grad,
+        statistics,
+        rows_at_once: u32::MAX,
+    }
 }
 
 /// Cross-entropy: log-softmax and negative log-likelihood in one pass.
@@ -124,7 +138,7 @@ impl Recorder<'_> {
     /// [`Gpu`](crate::Gpu); a row larger than a binding (for `[N, C, d1, .., dK]`: one of the `N` parts). Nothing is recorded then.
     ///
     /// # Cost
-    /// One pass over the logits, which reads them once (4 bytes an element; twice with smoothing or probabilities, the second time
+    /// On a GPU, few long rows are shared by several workgroups each, which takes a pass more. Else one pass over the logits, which reads them once (4 bytes an element; twice with smoothing or probabilities, the second time
     /// mostly from a cache, and 4 bytes an element of probabilities); and over the rows the sum of the weights, with class
     /// indices, and a reduction.
     ///

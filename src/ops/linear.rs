@@ -156,15 +156,18 @@ impl Recorder<'_> {
         Ok(grads)
     }
 
-    fn linear_grads(&self, op: &'static str, layer: &Layer<'_>, backward: LinearBackward<'_>) -> Result<LinearGrads> {
-        let given = |tensor: Option<&Tensor<f32>>, like: &Tensor<f32>| match tensor {
+    fn linear_grads(
+        &mut self,
+        op: &'static str,
+        layer: &Layer<'_>,
+        backward: LinearBackward<'_>,
+    ) -> Result<LinearGrads> {
+        let mut given = |tensor: Option<&Tensor<f32>>, like: &Tensor<f32>| match tensor {
             Some(tensor) => Ok(tensor.clone()),
             None => self.output(op, like.shape().clone()),
         };
-        Ok(LinearGrads {
-            hidden: self.output(op, layer.hidden.shape().clone())?,
-            weight: given(backward.weight_grad, layer.weight)?,
-            bias: layer.bias.map(|bias| given(backward.bias_grad, bias)).transpose()?,
-        })
+        let weight = given(backward.weight_grad, layer.weight)?;
+        let bias = layer.bias.map(|bias| given(backward.bias_grad, bias)).transpose()?;
+        Ok(LinearGrads { hidden: self.output(op, layer.hidden.shape().clone())?, weight, bias })
     }
 }

@@ -160,6 +160,7 @@ impl Recorder<'_> {
             upstream: backward.and_then(|backward| backward.upstream),
             grad: if backward.is_some() { Grad::InPlace } else { Grad::No },
             statistics,
+            rows_at_once: LinearPlan::usual_tokens(layer.sizes.classes),
         };
         let begun = self.rows_begin(&call)?;
         let grads = self.linear_chunks(op, layer, &plan, backward, |rec, outer, logits| {

@@ -19,6 +19,7 @@ mod relu;
 mod row_factor;
 mod row_loss;
 mod row_map;
+mod row_parts;
 mod sgd;
 mod sigmoid;
 mod softmax;
@@ -157,6 +158,7 @@ pub(crate) const KERNELS: &[&Kernel] = &[
     &relu::BACKWARD,
     &relu::FORWARD,
     &row_factor::KERNEL,
+    &row_parts::KERNEL,
     &sgd::KERNEL,
     &sigmoid::BACKWARD,
     &sigmoid::FORWARD,

@@ -22,7 +22,7 @@ pub(super) const KERNEL: Kernel = Kernel {
         write4_over("grad", "log_probs"),
     ],
     params: PARAMS,
-    constants: &["WORKGROUP", "SUBGROUP", "LANES", "SPAN", "HELD", "CLASSES", "WHOLE", "GRAD"],
+    constants: &["WORKGROUP", "SUBGROUP", "LANES", "PARTS", "SPAN", "HELD", "CLASSES", "WHOLE", "GRAD"],
 };
 
 fn call<'a>(
@@ -44,6 +44,7 @@ fn call<'a>(
         upstream,
         grad,
         statistics: false,
+        rows_at_once: u32::MAX,
     }
 }
 

@@ -59,7 +59,7 @@ impl<'a> Divisor<'a> {
 }
 
 /// An array of pairs of words, one for each block of `count` values.
-pub(super) fn pairs(rec: &Recorder<'_>, op: &'static str, count: u32) -> Result<Tensor<u32>> {
+pub(super) fn pairs(rec: &mut Recorder<'_>, op: &'static str, count: u32) -> Result<Tensor<u32>> {
     rec.output(op, [count.div_ceil(BLOCK) as usize, 2])
 }
 

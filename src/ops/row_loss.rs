@@ -12,6 +12,7 @@ use crate::tensor::{Check, Shape, Tensor};
 use crate::weights::Weights;
 
 use super::reduce::{Divisor, as_f32, check_of};
+use super::row_parts::Rows;
 use super::statistics::{Statistics, WORDS};
 use super::targets::KernelTargets;
 use super::{Classes, Grad, LossGrad, Targets, no_alias, shape_error};
@@ -33,6 +34,7 @@ params! {
         factor_inverse: u32,
         losses_base: u32,
         statistics_base: u32,
+        parts_base: u32,
         ignore_index: i32,
         kept: f32,
         spread: f32,
@@ -60,6 +62,8 @@ pub(super) struct RowLoss<'a> {
     pub(super) upstream: Option<&'a Tensor<f32>>,
     pub(super) grad: Grad,
     pub(super) statistics: bool,
+    /// Rows that are there at a time, as far as the plan goes: it must not depend on how they are cut.
+    pub(super) rows_at_once: u32,
 }
 
 /// What a loss of rows gives.
@@ -218,13 +222,18 @@ impl RowLoss<'_> {
         Ok(tensor)
     }
 
-    /// Rows are held if what is asked for needs no more of them than their exponentials: not the logits again, for the gradient of a
+    /// Rows are held, or cut into parts, if what is asked for needs no more of them than their exponentials: not the logits again, for the gradient of a
     /// cap, and not a coefficient for every class.
-    fn plan(&self, caps: &Caps, classes: u32, inner: u32) -> RowPlan {
+    fn plan(&self, caps: &Caps, dims: Classes) -> RowPlan {
+        let Classes { classes, inner, .. } = dims;
         let indices = !matches!(self.targets, Targets::Probabilities(_)) && self.options.label_smoothing == 0.0;
-        match indices && self.options.softcap.is_none() {
+        let plan = match indices && self.options.softcap.is_none() {
             true => RowPlan::new(caps, classes, inner),
             false => RowPlan::streamed(caps, classes, inner),
+        };
+        match indices && !self.statistics && self.kernel.bindings.iter().any(|binding| binding.name == "parts") {
+            true => plan.in_parts(caps, classes, self.rows_at_once.min(dims.rows())),
+            false => plan,
         }
     }
 
@@ -236,7 +245,7 @@ impl RowLoss<'_> {
             rows: if dims.rows() == 0 { 0 } else { dims.outer },
             row_bytes: &[dims.part() * 4, u64::from(dims.inner) * 4 * words],
             granule: 1,
-            groups_per_granule: u64::from(dims.inner),
+            groups_per_granule: u64::from(dims.inner) * u64::from(self.plan(caps, dims).parts()),
         };
         cut.ranges(caps)
     }
@@ -247,6 +256,14 @@ impl RowLoss<'_> {
         Divisor::of(self.options.reduction, mean)
     }
 
+    /// The constant `LOGITS`.
+    fn logits(&self) -> u32 {
+        match self.options.softcap {
+            Some(_) => 2,
+            None => u32::from(narrow(self.options.logit_scale) != 1.0),
+        }
+    }
+
     /// A variant of the kernel without its access to memory: how threads share rows, and the options that are compiled in.
     fn constants(&self, plan: RowPlan) -> Vec<u32> {
         let targets = match self.targets {
@@ -254,14 +271,10 @@ impl RowLoss<'_> {
             Targets::Index(_) | Targets::IndexU32(_) => 1,
             Targets::Probabilities(_) => 2,
         };
-        let logits = match self.options.softcap {
-            Some(_) => 2,
-            None => u32::from(narrow(self.options.logit_scale) != 1.0),
-        };
         let option = |&name: &&str| match name {
             "GRAD" => u32::from(self.grad != Grad::No),
             "STATISTICS" => u32::from(self.statistics),
-            "LOGITS" => logits,
+            "LOGITS" => self.logits(),
             _ => targets,
         };
         let options = self.kernel.constants[RowPlan::CONSTANTS.len()..].iter().map(option);
@@ -397,6 +410,14 @@ impl Recorder<'_> {
         let in_place = call.grad == Grad::InPlace && len > 0;
         let base = |window: Option<&Window>| window.map_or(0, |w| w.base);
         let smoothing = call.options.label_smoothing;
+        let plan = call.plan(self.gpu().caps(), *dims);
+        let (logit_scale, softcap) = (narrow(call.options.logit_scale), narrow(call.options.softcap.unwrap_or(1.0)));
+        let rows =
+            |window| Rows { window, rows: count, classes: dims.classes, logits: call.logits(), logit_scale, softcap };
+        let parts = match &input {
+            Some(window) => self.row_parts(call.op, plan, &rows(window))?,
+            None => None,
+        };
         let params = Params {
             rows: count,
             classes: dims.classes,
@@ -413,15 +434,15 @@ impl Recorder<'_> {
             factor_inverse: u32::from(begun.factor.inverse),
             losses_base: losses.base,
             statistics_base: base(statistics.as_ref()),
+            parts_base: base(parts.as_ref()),
             ignore_index,
             kept: narrow(1.0 - smoothing),
             spread: narrow(smoothing / f64::from(dims.classes)),
-            logit_scale: narrow(call.options.logit_scale),
-            softcap: narrow(call.options.softcap.unwrap_or(1.0)),
+            logit_scale,
+            softcap,
             z_loss: narrow(call.options.z_loss),
             divisor: begun.factor.divisor,
         };
-        let plan = call.plan(self.gpu().caps(), dims.classes, dims.inner);
         let variant = Variant {
             constants: call.constants(plan),
             vec4: dims.inner == 1 && dims.classes.is_multiple_of(4),
@@ -437,6 +458,7 @@ impl Recorder<'_> {
             "losses" => Some(&losses),
             "grad" => new_grad.as_ref(),
             "statistics" => statistics.as_ref(),
+            "parts" => parts.as_ref(),
             _ => input.as_ref(),
         };
         let slots: Vec<_> = call.kernel.bindings.iter().map(slot).collect();

@@ -16,6 +16,7 @@ pub(super) const FORWARD: Kernel = Kernel {
         "lib/rows",
         "lib/plain_logits",
         "lib/softmax",
+        "lib/row_stats",
         "lib/row_map",
         "softmax"
     ],

@@ -17,6 +17,7 @@ mod metrics;
 mod noop;
 mod numerics;
 mod parity;
+mod row_parts;
 mod special;
 mod training;
 mod warm_up;
