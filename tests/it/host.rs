@@ -182,7 +182,7 @@ struct Model {
 }
 
 impl Model {
-    fn new(gpu: &xent::Gpu) -> Self {
+    fn new(gpu: &Gpu) -> Self {
         let parameters = xent::Parameters::new(
             gpu,
             &[
