@@ -11,8 +11,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use xent::nn::{Loss, Model, Sequential, Training};
 use xent::wgpu::{self, PollType};
 use xent::{
-    Batch, Bce, BceWithLogits, CrossEntropy, Gpu, Layout, LinearCrossEntropy, LinearCrossEntropyRequest, Momentum, Mse,
-    Nll, Optimization, Result, Sgd, Tensor,
+    Batch, Bce, BceWithLogits, CrossEntropy, Float, Gpu, Layout, LinearCrossEntropy, LinearCrossEntropyRequest,
+    Momentum, Mse, Nll, Optimization, Result, Sgd, Tensor, bf16, f16,
 };
 
 fn values(gpu: &Gpu, shape: &[usize]) -> Tensor<f32> {
@@ -147,11 +147,46 @@ fn rows(c: &mut Criterion, gpu: &Gpu) {
     }
 }
 
+/// The same rows stored as halves: half the bytes.
+fn halves<T: Float>(c: &mut Criterion, gpu: &Gpu, name: &str) {
+    for (n, classes) in [(1024, 4096), (128, 32768)] {
+        let mut batch = gpu.batch();
+        let x: Tensor<T> = batch.cast(&values(gpu, &[n, classes])).expect("there is memory");
+        batch.submit().expect("the device works");
+        let labels: Vec<i64> = (0..classes as i64).cycle().take(n).collect();
+        let y = Tensor::targets(gpu, [n], &labels, classes, -100).expect("labels are classes");
+        let id = format!("cross_entropy_{name}/forward_backward/{n}x{classes}");
+        bench(c, gpu, &id, Throughput::Bytes((n * classes) as u64 * 4), |b| {
+            black_box(b.cross_entropy_backward(&x, &y, &CrossEntropy::default(), None)?);
+            Ok(())
+        });
+    }
+}
+
 fn elementwise(c: &mut Criterion, gpu: &Gpu) {
-    for n in [1 << 20, 1 << 22] {
+    // Past the caches of a discrete GPU too.
+    let large = is_discrete(gpu).then_some(1 << 26);
+    for n in [1 << 20, 1 << 22].into_iter().chain(large) {
         updates(c, gpu, n);
     }
+    for n in std::iter::once(1 << 20).chain(large) {
+        losses(c, gpu, n);
+    }
     let n = 1 << 20;
+    let x = values(gpu, &[n]);
+    let bytes = |per_element: u64| Throughput::Bytes(n as u64 * per_element);
+    bench(c, gpu, &format!("relu/forward/{n}"), bytes(8), |b| b.relu(&x).map(|y| drop(black_box(y))));
+    bench(c, gpu, &format!("sigmoid/forward/{n}"), bytes(8), |b| b.sigmoid(&x).map(|y| drop(black_box(y))));
+    let matrix = x.reshape([1024, n / 1024]).expect("as many elements");
+    bench(c, gpu, &format!("column_sum/1024x{}", n / 1024), bytes(4), |b| {
+        b.column_sum(&matrix).map(|y| drop(black_box(y)))
+    });
+}
+
+fn losses(c: &mut Criterion, gpu: &Gpu, n: usize) {
+    if !has_memory(gpu, &n.to_string(), 3, n * 4) {
+        return;
+    }
     let (x, y) = (values(gpu, &[n]), values(gpu, &[n]));
     let bytes = |per_element: u64| Throughput::Bytes(n as u64 * per_element);
     bench(c, gpu, &format!("bce/forward_backward/{n}"), bytes(12), |b| {
@@ -165,12 +200,6 @@ fn elementwise(c: &mut Criterion, gpu: &Gpu) {
     bench(c, gpu, &format!("mse/forward_backward/{n}"), bytes(12), |b| {
         black_box(b.mse_backward(&x, &y, &Mse::default(), None)?);
         Ok(())
-    });
-    bench(c, gpu, &format!("relu/forward/{n}"), bytes(8), |b| b.relu(&x).map(|y| drop(black_box(y))));
-    bench(c, gpu, &format!("sigmoid/forward/{n}"), bytes(8), |b| b.sigmoid(&x).map(|y| drop(black_box(y))));
-    let matrix = x.reshape([1024, n / 1024]).expect("as many elements");
-    bench(c, gpu, &format!("column_sum/1024x{}", n / 1024), bytes(4), |b| {
-        b.column_sum(&matrix).map(|y| drop(black_box(y)))
     });
 }
 
@@ -396,6 +425,8 @@ fn kernels(c: &mut Criterion) {
     eprintln!("adapter: {}", gpu.describe());
     copy(c, &gpu);
     rows(c, &gpu);
+    halves::<f16>(c, &gpu, "f16");
+    halves::<bf16>(c, &gpu, "bf16");
     elementwise(c, &gpu);
     matmul(c, &gpu);
     linear_cross_entropy(c, &gpu);

@@ -113,8 +113,8 @@ fn main(
         if (valid) {
             t = u32(target_class);
             weight = class_weight(t);
-            // Another part's workgroup may be at writing the gradient over it.
-            if (in_part(row, t)) {
+            // Only the thread that writes the gradient over it may read it.
+            if (goes_through(row, t)) {
                 target_logit = one_logit(row, t);
             }
         }
@@ -131,8 +131,9 @@ fn main(
     let undefined = no_softmax(stats);
     // Probabilities of no classes cost nothing; an index of no classes is not valid.
     let poison = !ignored && (!valid || (classes() > 0u && undefined));
-    // The workgroup that knows the target's logit.
-    let tells_loss = row.lane == 0u && select(row.part == 0u, in_part(row, t), TARGETS != 2u);
+    // The thread that knows the target's logit, if there is one.
+    let first = row.part == 0u && row.lane == 0u;
+    let tells_loss = select(first, goes_through(row, t), valid && TARGETS != 2u);
     if (!row.surplus && tells_loss) {
         let normaliser = weighted(params.z_loss * log_sum_exp, log_sum_exp);
         let loss = row_weight * (weighted(terms.x, log_total) - terms.y + select(normaliser, 0.0, undefined));
@@ -142,14 +143,18 @@ fn main(
         let s = class_statistics(row, thread, stats, probabilities_start);
         var statistics_class = t;
         var log_prob = target_gap - log_total;
+        var tells = tells_loss;
         if (TARGETS == 2u) {
             statistics_class = s.likely;
             log_prob = nan();
             if (s.likely != NONE) {
-                log_prob = gap(one_logit(row, s.likely), stats.max) - log_total;
+                tells = goes_through(row, s.likely);
+                if (tells) {
+                    log_prob = gap(one_logit(row, s.likely), stats.max) - log_total;
+                }
             }
         }
-        if (!row.surplus && row.lane == 0u) {
+        if (!row.surplus && tells) {
             let at = params.statistics_base + 5u * row.index;
             store_statistics(at, bitcast<u32>(select(log_sum_exp, nan(), undefined)));
             store_statistics(at + 1u, bitcast<u32>(select(select(log_prob, nan(), undefined || !valid), 0.0, ignored)));
@@ -158,10 +163,6 @@ fn main(
             let right = !undefined && s.predicted == statistics_class;
             store_statistics(at + 4u, select(select(1u, 2u, right), 0u, ignored || !valid));
         }
-    }
-    if (GRAD == 1u && LANES > 1u) {
-        // The gradient may go over the target's logit, which all of them have read.
-        settle();
     }
     if (GRAD == 0u || row.surplus) {
         return;

@@ -131,6 +131,9 @@ pub(crate) struct Variant {
     pub(crate) by_element: u32,
     /// The [`Access::WriteOver`] binding is written over its input.
     pub(crate) in_place: bool,
+    /// Bit `i`: the elements of binding `i` are halves, two a word.
+    pub(crate) f16: u32,
+    pub(crate) bf16: u32,
     /// Bit `i`: binding `i` is absent; loads give 0, stores do nothing.
     pub(crate) absent: u32,
 }

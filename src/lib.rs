@@ -32,6 +32,7 @@ pub use wgpu;
 pub use caps::{Caps, Family};
 pub use error::{Error, Result};
 pub use gpu::{Counters, Gpu};
+pub use half::{bf16, f16};
 pub use linear_plan::LinearPlan;
 pub use ops::{
     CrossEntropyRequest, CrossEntropyResult, Grad, LinearBackward, LinearCrossEntropyRequest, LinearCrossEntropyResult,
@@ -44,5 +45,5 @@ pub use profile::{DispatchTime, Times};
 pub use readback::Readback;
 pub use recorder::{Batch, Recorder};
 pub use state::{State, StateReadback};
-pub use tensor::{Element, Shape, Tensor};
+pub use tensor::{Element, Float, Shape, Tensor};
 pub use weights::Weights;

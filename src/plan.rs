@@ -119,16 +119,18 @@ impl RowPlan {
     }
 
     /// The same with several workgroups a row, if so few rows as long as these would leave a GPU idle: each finds the statistics of a
-    /// part of a row, and then each merges those of all parts and goes through its own once more.
+    /// part of a row, and then each merges those of all parts and goes through its own once more. Not if a workgroup holds the row.
     pub(crate) fn in_parts(self, caps: &Caps, classes: u32, rows: u32) -> Self {
         const MOST_PARTS: u32 = 64;
-        let wanted = caps.enough_tiles.saturating_mul(4).checked_div(rows).unwrap_or(0);
+        // A few for each of a large GPU's processors.
+        const ENOUGH_GROUPS: u32 = 512;
+        let wanted = ENOUGH_GROUPS.checked_div(rows).unwrap_or(0);
         // A block a thread at least.
         let parts = wanted.min(classes / (16 * self.workgroup)).min(MOST_PARTS);
-        if caps.family != Family::Gpu || self.lanes < self.workgroup || parts < 2 {
+        if caps.family != Family::Gpu || self.lanes < self.workgroup || self.held > 0 || parts < 2 {
             return self;
         }
-        Self { parts: 1 << parts.ilog2(), held: 0, classes: 0, ..self }
+        Self { parts: 1 << parts.ilog2(), ..self }
     }
 
     /// Workgroups that share a row.

@@ -73,11 +73,7 @@ impl Pool {
         bytes: u64,
         max_buffer: u64,
     ) -> Result<Storage> {
-        let needed = whole(bytes);
-        if needed > max_buffer {
-            return Err(Error::Limit { op, what: "a buffer's bytes", needed, allowed: max_buffer });
-        }
-        let size = buffer_size(bytes, max_buffer);
+        let size = buffer_size(op, bytes, max_buffer)?;
         let reused = lock(&self.free).get_mut(&(role, size)).and_then(Vec::pop);
         let buffer = match reused {
             Some(buffer) => buffer,
@@ -112,14 +108,13 @@ fn lock(free: &Mutex<Free>) -> std::sync::MutexGuard<'_, Free> {
     free.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Buffers are whole numbers of four words, and none is empty.
-fn whole(bytes: u64) -> u64 {
-    bytes.max(16).next_multiple_of(16)
-}
-
 /// The size of the buffer that holds so many bytes.
-pub(crate) fn buffer_size(bytes: u64, max_buffer: u64) -> u64 {
-    size_class(whole(bytes)).min(max_buffer)
+pub(crate) fn buffer_size(op: &'static str, bytes: u64, max_buffer: u64) -> Result<u64> {
+    let needed = bytes.max(16).next_multiple_of(16);
+    if needed > max_buffer {
+        return Err(Error::Limit { op, what: "a buffer's bytes", needed, allowed: max_buffer });
+    }
+    Ok(size_class(needed).min(max_buffer))
 }
 
 /// Four classes to each power of two: at most a quarter of a buffer is unused, and batches of similar size share.

@@ -112,7 +112,7 @@ impl Recorder<'_> {
         let target: &wgpu::Buffer = &staging;
         let target = target.clone();
         let nanoseconds = f64::from(self.gpu().queue().get_timestamp_period());
-        let (ticket, sender) = Readback::new(device, staging, 4 * labels.len(), None);
+        let (ticket, sender) = Readback::new(device, staging, (0, 4 * labels.len()), None);
         let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
         if let Some(queries) = queries.filter(|_| entries > 0) {
             encoder.resolve_query_set(&queries, 0..entries, &resolved, 0);

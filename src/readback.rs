@@ -9,7 +9,7 @@ use futures_intrusive::channel::shared::{OneshotSender, oneshot_channel};
 
 use crate::error::{Error, Result};
 use crate::pool::Storage;
-use crate::tensor::{ELEMENT_BYTES, Element};
+use crate::tensor::Element;
 
 type Mapped = Result<(), wgpu::BufferAsyncError>;
 type Arrival = Pin<Box<dyn Future<Output = Option<Mapped>> + Send>>;
@@ -24,6 +24,8 @@ pub struct Readback<T: Element> {
     /// What tells that the copy is mapped; gone once it has told. The mutex is never contended: it makes the ticket `Sync`.
     arrival: Mutex<Option<Arrival>>,
     staging: Option<Storage>,
+    /// Bytes before the data: halves may begin within a word.
+    skipped: u64,
     len: usize,
     /// What the word after the data reports, if there is one.
     check: Option<(&'static str, &'static str)>,
@@ -37,17 +39,17 @@ impl<T: Element> std::fmt::Debug for Readback<T> {
 }
 
 impl<T: Element> Readback<T> {
-    /// A ticket for `len` elements in `staging`, and the sender that tells it that `staging` is mapped.
+    /// A ticket for `len` elements in `staging` after `skipped` bytes, and the sender that tells it that `staging` is mapped.
     pub(crate) fn new(
         device: wgpu::Device,
         staging: Storage,
-        len: usize,
+        (skipped, len): (u64, usize),
         check: Option<(&'static str, &'static str)>,
     ) -> (Self, OneshotSender<Mapped>) {
         let (sender, receiver) = oneshot_channel();
         let arrival: Arrival = Box::pin(async move { receiver.receive().await });
         let arrival = Mutex::new(Some(arrival));
-        (Self { device, arrival, staging: Some(staging), len, check, element: PhantomData }, sender)
+        (Self { device, arrival, staging: Some(staging), skipped, len, check, element: PhantomData }, sender)
     }
 
     /// Polls the device until the values are here. Not on the web.
@@ -91,12 +93,13 @@ impl<T: Element> Readback<T> {
     /// Copies the values out of the mapped buffer, which goes back to its pool.
     fn take(&mut self) -> Result<Vec<T>> {
         let staging = self.staging.as_ref().ok_or(Error::Taken)?;
-        let data_bytes = self.len as u64 * ELEMENT_BYTES;
+        let skipped = usize::try_from(self.skipped).unwrap_or(usize::MAX);
+        let end = skipped.saturating_add(self.len.saturating_mul(size_of::<T>()));
         let view = staging.get_mapped_range(..).map_err(Error::MapRange)?;
         let words: &[u8] = &view;
-        let split = words.split_at_checked(usize::try_from(data_bytes).unwrap_or(usize::MAX));
+        let split = words.split_at_checked(end.next_multiple_of(4));
         let (data, rest) = split.unwrap_or((words, &[]));
-        let values = bytemuck::pod_collect_to_vec(data);
+        let values = bytemuck::pod_collect_to_vec(data.get(skipped..end).unwrap_or_default());
         let position = rest.first_chunk().map_or(u32::MAX, |bytes| u32::from_ne_bytes(*bytes));
         drop(view);
         staging.unmap();

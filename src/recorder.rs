@@ -14,7 +14,7 @@ use crate::plan;
 use crate::pool::{Role, Storage, buffer_size};
 use crate::profile::Profile;
 use crate::readback::Readback;
-use crate::tensor::{ELEMENT_BYTES, Element, Shape, Tensor};
+use crate::tensor::{Element, Format, Real, Shape, Tensor, WORD_BYTES};
 
 /// Records operations into an encoder.
 ///
@@ -96,6 +96,7 @@ pub(crate) struct Window {
     pub(crate) base: u32,
     /// Whether the part can be read by quad.
     pub(crate) quads: bool,
+    format: Format,
 }
 
 impl<'e> Recorder<'e> {
@@ -120,23 +121,26 @@ impl<'e> Recorder<'e> {
     /// ticket.
     pub fn read<T: Element>(&mut self, tensor: &Tensor<T>) -> Result<Readback<T>> {
         self.own("read", "the tensor", tensor)?;
-        let data_bytes = tensor.len() as u64 * ELEMENT_BYTES;
-        let staging = self.gpu.allocate("read", Role::Staging, data_bytes + ELEMENT_BYTES)?;
+        // Copies are of whole words; halves may begin and end within one.
+        let start = tensor.offset() / WORD_BYTES * WORD_BYTES;
+        let skipped = tensor.offset() - start;
+        let data_bytes = (skipped + tensor.len() as u64 * tensor.format().bytes()).next_multiple_of(WORD_BYTES);
+        let staging = self.gpu.allocate("read", Role::Staging, data_bytes + WORD_BYTES)?;
         let target: &wgpu::Buffer = &staging;
         let target = target.clone();
         let check = tensor.check().cloned();
         let (ticket, sender) = Readback::new(
             self.gpu.device().clone(),
             staging,
-            tensor.len(),
+            (skipped, tensor.len()),
             check.as_ref().map(|check| (check.op, check.what)),
         );
         let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
         if data_bytes > 0 {
-            encoder.copy_buffer_to_buffer(tensor.buffer(), tensor.offset(), &target, 0, data_bytes);
+            encoder.copy_buffer_to_buffer(tensor.buffer(), start, &target, 0, data_bytes);
         }
         if let Some(check) = &check {
-            encoder.copy_buffer_to_buffer(&check.storage, check.offset, &target, data_bytes, ELEMENT_BYTES);
+            encoder.copy_buffer_to_buffer(&check.storage, check.offset, &target, data_bytes, WORD_BYTES);
         }
         encoder.map_buffer_on_submit(&target, wgpu::MapMode::Read, .., move |mapped| {
             // The receiver may be gone; then nobody wants to know.
@@ -151,8 +155,8 @@ impl<'e> Recorder<'e> {
     /// it. ([`Tensor::write`] takes effect before everything that is recorded.)
     ///
     /// # Errors
-    /// [`Error::Shape`] if the slice's length is not the tensor's; [`Error::ForeignTensor`]; [`Error::Gpu`] if there is no memory for
-    /// the copy.
+    /// [`Error::Shape`] if the slice's length is not the tensor's; [`Error::Buffer`] if halves begin or end within a word;
+    /// [`Error::ForeignTensor`]; [`Error::Gpu`] if there is no memory for the copy.
     ///
     /// # Examples
     /// ```
@@ -172,14 +176,8 @@ impl<'e> Recorder<'e> {
     /// ```
     pub fn upload<T: Element>(&mut self, tensor: &Tensor<T>, data: &[T]) -> Result<()> {
         self.own("upload", "the tensor", tensor)?;
-        if data.len() != tensor.len() {
-            return Err(Error::Shape {
-                op: "upload",
-                what: "the slice",
-                expected: format!("{} elements for shape {}", tensor.len(), tensor.shape()),
-                got: data.len().to_string(),
-            });
-        }
+        tensor.expect_len("upload", data)?;
+        tensor.expect_words("upload")?;
         if data.is_empty() {
             return Ok(());
         }
@@ -205,7 +203,7 @@ impl<'e> Recorder<'e> {
     /// Copies a tensor's values into another of the same shape.
     pub(crate) fn copy(&mut self, from: &Tensor<f32>, to: &Tensor<f32>) -> Result<()> {
         let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
-        let bytes = from.len() as u64 * ELEMENT_BYTES;
+        let bytes = from.len() as u64 * WORD_BYTES;
         if bytes > 0 {
             encoder.copy_buffer_to_buffer(from.buffer(), from.offset(), to.buffer(), to.offset(), bytes);
         }
@@ -217,7 +215,7 @@ impl<'e> Recorder<'e> {
     /// Fills a tensor with zeros.
     pub(crate) fn fill_zero(&mut self, tensor: &Tensor<f32>) -> Result<()> {
         let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
-        encoder.clear_buffer(tensor.buffer(), tensor.offset(), Some(tensor.len() as u64 * ELEMENT_BYTES));
+        encoder.clear_buffer(tensor.buffer(), tensor.offset(), Some(tensor.len() as u64 * WORD_BYTES));
         self.held.hold(tensor.storage());
         Ok(())
     }
@@ -225,8 +223,24 @@ impl<'e> Recorder<'e> {
     /// An output of an operation.
     pub(crate) fn output<T: Element>(&mut self, op: &'static str, shape: impl Into<Shape>) -> Result<Tensor<T>> {
         let shape = shape.into();
-        let bytes = Tensor::<T>::bytes(op, &shape)?;
-        let storage = match self.held.free_output(buffer_size(bytes, self.gpu.caps().max_buffer)) {
+        let storage = self.output_storage(op, Tensor::<T>::bytes(op, &shape, T::FORMAT)?)?;
+        Ok(Tensor::over(&self.gpu, storage, 0, shape))
+    }
+
+    /// An output whose elements are stored in this format.
+    pub(crate) fn output_of(
+        &mut self,
+        op: &'static str,
+        shape: impl Into<Shape>,
+        format: Format,
+    ) -> Result<Tensor<Real>> {
+        let shape = shape.into();
+        let storage = self.output_storage(op, Tensor::<Real>::bytes(op, &shape, format)?)?;
+        Ok(Tensor::over(&self.gpu, storage, 0, shape).of_format(format))
+    }
+
+    fn output_storage(&mut self, op: &'static str, bytes: u64) -> Result<Arc<Storage>> {
+        let storage = match self.held.free_output(buffer_size(op, bytes, self.gpu.caps().max_buffer)?) {
             Some(storage) => storage,
             None => {
                 let storage = self.gpu.allocate(op, Role::Storage, bytes)?.output_of(self.held.recorder);
@@ -235,7 +249,7 @@ impl<'e> Recorder<'e> {
                 storage
             }
         };
-        Ok(Tensor::over(&self.gpu, storage, 0, shape))
+        Ok(storage)
     }
 
     /// Checks that a tensor belongs to this recorder's device.
@@ -249,15 +263,17 @@ impl<'e> Recorder<'e> {
     /// Elements `start .. start + len` of a tensor, as a binding. `len` is at least 1.
     pub(crate) fn window<T: Element>(&self, tensor: &Tensor<T>, start: u64, len: u64) -> Window {
         let align = u64::from(self.gpu.caps().storage_align);
-        let first = tensor.offset() + start * ELEMENT_BYTES;
+        let format = tensor.format();
+        let first = tensor.offset() + start * format.bytes();
         let offset = first / align * align;
-        let residue = (first - offset) / ELEMENT_BYTES;
+        let residue = (first - offset) / format.bytes();
         Window {
             storage: tensor.storage().clone(),
             offset,
-            size: first - offset + len * ELEMENT_BYTES,
+            size: (first - offset + len * format.bytes()).next_multiple_of(WORD_BYTES),
             base: u32::try_from(residue).unwrap_or(u32::MAX),
             quads: residue.is_multiple_of(4) && len.is_multiple_of(4),
+            format,
         }
     }
 
@@ -281,7 +297,11 @@ impl<'e> Recorder<'e> {
         let mut variant = variant;
         for (i, (slot, binding)) in slots.iter().zip(kernel.bindings).enumerate() {
             match slot {
-                Some(window) => variant.vec4 &= !binding.quads || window.quads || !variant.by_quad(i),
+                Some(window) => {
+                    variant.vec4 &= !binding.quads || window.quads || !variant.by_quad(i);
+                    variant.f16 |= u32::from(window.format == Format::F16) << i;
+                    variant.bf16 |= u32::from(window.format == Format::Bf16) << i;
+                }
                 None => variant.absent |= 1 << i,
             }
         }

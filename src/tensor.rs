@@ -5,7 +5,8 @@ use std::marker::PhantomData;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use bytemuck::Pod;
+use bytemuck::{Pod, Zeroable};
+use half::{bf16, f16};
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, guard};
@@ -56,21 +57,60 @@ impl From<Vec<usize>> for Shape {
     }
 }
 
-/// The element types of tensors: `f32`, `i32` and `u32`.
+/// The element types of tensors: `f32`, `i32`, `u32`, and the halves [`f16`] and [`bf16`].
 pub trait Element: Pod + fmt::Debug + Send + Sync + sealed::Sealed {}
-impl Element for f32 {}
-impl Element for i32 {}
-impl Element for u32 {}
 
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for i32 {}
-    impl Sealed for u32 {}
+/// The element types of real numbers: `f32`, and [`f16`] and [`bf16`], which are converted where kernels load and store them. All
+/// arithmetic and all sums are `f32`; what is stored is rounded once, to nearest even.
+pub trait Float: Element {}
+impl Float for f32 {}
+impl Float for f16 {}
+impl Float for bf16 {}
+
+impl Format {
+    pub(crate) fn bytes(self) -> u64 {
+        match self {
+            Self::Word => WORD_BYTES,
+            Self::F16 | Self::Bf16 => WORD_BYTES / 2,
+        }
+    }
 }
 
-/// Bytes of an element.
-pub(crate) const ELEMENT_BYTES: u64 = 4;
+/// An element of some [`Float`] type; the tensor knows which.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Real;
+
+pub(crate) use sealed::Format;
+
+mod sealed {
+    /// How elements lie in memory.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum Format {
+        /// One a word.
+        Word,
+        /// Two a word, the first in its low half.
+        F16,
+        Bf16,
+    }
+
+    pub trait Sealed {
+        const FORMAT: Format;
+    }
+}
+
+macro_rules! elements {
+    ($($ty:ty: $format:ident),+) => {
+        $(impl Element for $ty {}
+        impl sealed::Sealed for $ty {
+            const FORMAT: Format = Format::$format;
+        })+
+    };
+}
+elements!(f32: Word, i32: Word, u32: Word, f16: F16, bf16: Bf16, Real: Word);
+
+/// What buffers are copied by, and the bytes of an element that is no half.
+pub(crate) const WORD_BYTES: u64 = 4;
 
 /// Where kernels report data that is out of range; a readback of the tensor looks there.
 #[derive(Clone, Debug)]
@@ -85,13 +125,14 @@ pub(crate) struct Check {
 /// A row-major, contiguous tensor on the GPU: a range of a buffer and a [`Shape`] of any rank.
 ///
 /// A clone refers to the same memory. Tensors made by this crate give their buffer back to the [`Gpu`]'s pool when the
-/// last clone is dropped and the work that uses it is submitted.
+/// last clone is dropped and the work that uses it is submitted; what a recorder has computed itself it may write over before that.
 #[derive(Clone)]
 pub struct Tensor<T: Element> {
     gpu: Gpu,
     storage: Arc<Storage>,
     offset: u64,
     shape: Shape,
+    format: Format,
     check: Option<Check>,
     element: PhantomData<T>,
 }
@@ -121,7 +162,8 @@ impl<T: Element> Tensor<T> {
     /// ```
     pub fn from_slice(gpu: &Gpu, shape: impl Into<Shape>, data: &[T]) -> Result<Self> {
         let tensor = Self::uninit(gpu, "from_slice", shape.into())?;
-        tensor.write(data)?;
+        tensor.expect_len("from_slice", data)?;
+        tensor.fill(data)?;
         Ok(tensor)
     }
 
@@ -131,18 +173,18 @@ impl<T: Element> Tensor<T> {
     /// [`Error::Limit`] if the tensor does not fit a buffer.
     pub fn zeros(gpu: &Gpu, shape: impl Into<Shape>) -> Result<Self> {
         let tensor = Self::uninit(gpu, "zeros", shape.into())?;
-        tensor.write(&vec![T::zeroed(); tensor.len()])?;
+        tensor.fill(&vec![T::zeroed(); tensor.len()])?;
         Ok(tensor)
     }
 
     /// Uses the caller's buffer, from a byte offset on, without a copy.
     ///
-    /// The buffer must belong to the same device, and must not be mapped or destroyed while work that uses it is submitted;
+    /// The buffer must belong to the same device, stay the caller's (not one of a tensor that is dropped), and must not be mapped or destroyed while work that uses it is submitted;
     /// wgpu has no way to ask a buffer for either.
     ///
     /// # Errors
-    /// [`Error::Buffer`] if the buffer lacks the usages `STORAGE | COPY_SRC | COPY_DST`, is too small, or the offset is no
-    /// multiple of 4.
+    /// [`Error::Buffer`] if the buffer lacks the usages `STORAGE | COPY_SRC | COPY_DST`, is too small (an odd number of halves takes
+    /// a whole word for the last), or the offset is no multiple of 4.
     pub fn from_buffer(gpu: &Gpu, buffer: wgpu::Buffer, offset: u64, shape: impl Into<Shape>) -> Result<Self> {
         const OP: &str = "from_buffer";
         let shape = shape.into();
@@ -151,12 +193,12 @@ impl<T: Element> Tensor<T> {
         if !buffer.usage().contains(usage) {
             return Err(fail(format!("the usages {usage:?}"), format!("{:?}", buffer.usage())));
         }
-        if !offset.is_multiple_of(ELEMENT_BYTES) {
+        if !offset.is_multiple_of(WORD_BYTES) {
             return Err(fail("an offset that is a multiple of 4".into(), offset.to_string()));
         }
-        let needed = u64::from(element_count(OP, &shape)?) * ELEMENT_BYTES;
-        if buffer.size().saturating_sub(offset) < needed.max(ELEMENT_BYTES) {
-            let expected = format!("{} bytes from offset {offset} on", needed.max(ELEMENT_BYTES));
+        let needed = Self::bytes(OP, &shape, T::FORMAT)?.next_multiple_of(WORD_BYTES);
+        if buffer.size().saturating_sub(offset) < needed.max(WORD_BYTES) {
+            let expected = format!("{} bytes from offset {offset} on", needed.max(WORD_BYTES));
             return Err(fail(expected, format!("{} bytes in all", buffer.size())));
         }
         Ok(Self::over(gpu, Arc::new(Storage::callers(buffer)), offset, shape))
@@ -164,36 +206,60 @@ impl<T: Element> Tensor<T> {
 
     /// A tensor whose contents are undefined until a kernel or a copy writes them.
     pub(crate) fn uninit(gpu: &Gpu, op: &'static str, shape: Shape) -> Result<Self> {
-        let storage = Arc::new(gpu.allocate(op, Role::Storage, Self::bytes(op, &shape)?)?);
+        let storage = Arc::new(gpu.allocate(op, Role::Storage, Self::bytes(op, &shape, T::FORMAT)?)?);
         Ok(Self::over(gpu, storage, 0, shape))
     }
 
     /// What a buffer for a tensor of this shape has to hold.
-    pub(crate) fn bytes(op: &'static str, shape: &Shape) -> Result<u64> {
-        Ok(u64::from(element_count(op, shape)?) * ELEMENT_BYTES)
+    pub(crate) fn bytes(op: &'static str, shape: &Shape, format: Format) -> Result<u64> {
+        Ok(u64::from(element_count(op, shape)?) * format.bytes())
     }
 
     pub(crate) fn over(gpu: &Gpu, storage: Arc<Storage>, offset: u64, shape: Shape) -> Self {
-        Self { gpu: gpu.clone(), storage, offset, shape, check: None, element: PhantomData }
+        Self { gpu: gpu.clone(), storage, offset, shape, format: T::FORMAT, check: None, element: PhantomData }
     }
 
     /// Replaces the contents. The copy takes effect at the start of the next submission to the queue, before all work
     /// of that submission, whenever it was recorded.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the slice's length is not the tensor's; [`Error::Gpu`] if the device is lost or out of memory.
+    /// [`Error::Shape`] if the slice's length is not the tensor's; [`Error::Buffer`] if halves begin or end within a word, which may
+    /// hold somebody else's; [`Error::Gpu`] if the device is lost or out of memory.
     pub fn write(&self, data: &[T]) -> Result<()> {
-        if data.len() != self.len() {
-            return Err(Error::Shape {
-                op: "write",
-                what: "the slice",
-                expected: format!("{} elements for shape {}", self.len(), self.shape),
-                got: data.len().to_string(),
-            });
+        self.expect_len("write", data)?;
+        self.expect_words("write")?;
+        self.fill(data)
+    }
+
+    pub(crate) fn expect_len(&self, op: &'static str, data: &[T]) -> Result<()> {
+        if data.len() == self.len() {
+            return Ok(());
         }
-        if !data.is_empty() {
-            let bytes = bytemuck::cast_slice(data);
-            guard(self.gpu.device(), "write", || self.gpu.queue().write_buffer(&self.storage, self.offset, bytes))?;
+        let expected = format!("{} elements for shape {}", self.len(), self.shape);
+        Err(Error::Shape { op, what: "the slice", expected, got: data.len().to_string() })
+    }
+
+    /// Copies write whole words.
+    pub(crate) fn expect_words(&self, op: &'static str) -> Result<()> {
+        let end = self.offset + self.len() as u64 * self.format.bytes();
+        match self.offset.is_multiple_of(WORD_BYTES) && end.is_multiple_of(WORD_BYTES) {
+            true => Ok(()),
+            false => Err(Error::Buffer {
+                op,
+                expected: "a tensor that begins and ends with a word".to_owned(),
+                got: format!("bytes {} to {end}", self.offset),
+            }),
+        }
+    }
+
+    /// Writes the contents, up to the end of the last word.
+    fn fill(&self, data: &[T]) -> Result<()> {
+        let mut bytes: std::borrow::Cow<'_, [u8]> = bytemuck::cast_slice(data).into();
+        if !bytes.len().is_multiple_of(4) {
+            bytes.to_mut().extend([0; 2]);
+        }
+        if !bytes.is_empty() {
+            guard(self.gpu.device(), "write", || self.gpu.queue().write_buffer(&self.storage, self.offset, &bytes))?;
         }
         Ok(())
     }
@@ -230,13 +296,13 @@ impl<T: Element> Tensor<T> {
         }
         let row: usize = rest.iter().product();
         let dims: Vec<usize> = std::iter::once(rows.len()).chain(rest.iter().copied()).collect();
-        let offset = self.offset + (rows.start * row) as u64 * ELEMENT_BYTES;
+        let offset = self.offset + (rows.start * row) as u64 * self.format.bytes();
         Ok(Self { shape: dims.into(), offset, ..self.clone() })
     }
 
     /// The part of a flat tensor from `start` on that has `shape`; the caller has checked that it lies inside.
     pub(crate) fn part(&self, start: usize, shape: Shape) -> Self {
-        Self { shape, offset: self.offset + start as u64 * ELEMENT_BYTES, ..self.clone() }
+        Self { shape, offset: self.offset + start as u64 * self.format.bytes(), ..self.clone() }
     }
 
     /// The sizes of the dimensions.
@@ -258,7 +324,8 @@ impl<T: Element> Tensor<T> {
     }
 
     /// The buffer that holds the elements, from [`offset`](Self::offset) on. It may be larger than the tensor. Keep the tensor
-    /// while commands of your own that use its buffer are not submitted: afterwards the buffer is used for something else.
+    /// while commands of your own, or tensors around its buffer, are used: once its last clone is dropped, even a recorder that has
+    /// not submitted yet may use the buffer for something else.
     #[must_use]
     pub fn buffer(&self) -> &wgpu::Buffer {
         &self.storage
@@ -287,8 +354,38 @@ impl<T: Element> Tensor<T> {
         Self { check, ..self }
     }
 
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The same memory, as another type of element.
+    fn retyped<U: Element>(&self) -> Tensor<U> {
+        let Self { gpu, storage, offset, shape, format, check, element: _ } = self.clone();
+        Tensor { gpu, storage, offset, shape, format, check, element: PhantomData }
+    }
+
     pub(crate) fn gpu(&self) -> &Gpu {
         &self.gpu
+    }
+}
+
+impl<T: Float> Tensor<T> {
+    /// The tensor, for what does not care how its elements are stored.
+    pub(crate) fn real(&self) -> Tensor<Real> {
+        self.retyped()
+    }
+}
+
+impl Tensor<Real> {
+    /// The tensor, whose elements are known to be stored so.
+    pub(crate) fn typed<T: Float>(&self) -> Tensor<T> {
+        debug_assert_eq!(self.format, T::FORMAT);
+        self.retyped()
+    }
+
+    /// A tensor over storage that holds elements of this format.
+    pub(crate) fn of_format(self, format: Format) -> Self {
+        Self { format, ..self }
     }
 }
 

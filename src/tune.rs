@@ -36,12 +36,13 @@ impl Gpu {
     fn tuning_key(&self) -> String {
         let info = self.device().adapter_info();
         let key = format!(
-            "{} {} {} {} {}",
+            "{} {} {} {} {} subgroups of {}",
             env!("CARGO_PKG_VERSION"),
             info.backend,
             info.name,
             info.driver,
-            info.driver_info
+            info.driver_info,
+            self.caps().subgroup_size
         );
         key.replace(char::is_control, " ")
     }

@@ -1,7 +1,7 @@
 // How threads combine what they have found: in pairs, at distances that halve, so that in the end each has the whole.
 //
 // The threads of a subgroup hand each other values without memory and barriers: `handed_over(value, distance)`, which is declared
-// for them. Others go through workgroup memory.
+// for them. Others go through workgroup memory. Where a workgroup has several subgroups, threads are numbered by them.
 
 // Neighbouring threads that are a subgroup: a power of two; 0 if that is not known.
 override SUBGROUP: u32;
@@ -24,14 +24,6 @@ fn across(thread: u32, value: vec4<u32>, distance: u32) -> vec4<u32> {
         workgroupBarrier();
     }
     return other;
-}
-
-// Nobody goes on before all have come here: before a thread writes over what another reads. A whole workgroup that is one subgroup
-// goes through the code together.
-fn settle() {
-    if (SUBGROUP < WORKGROUP) {
-        workgroupBarrier();
-    }
 }
 
 // Sums of values over so many neighbouring threads, a power of two.

@@ -7,7 +7,7 @@
 //! * `load_x(i)`, `store_x(i, v)`: element `i`;
 //! * `count_x(i)`: counts element `i` up;
 //! * `load4_x(i)`, `store4_x(i, v)`: elements `i .. i + 4`, for a binding made by [`read4`](super::read4) and its like. In the variant that
-//!   is declared by quad, `i` is a multiple of 4; `BY_QUAD` tells whether it is this one;
+//!   is declared by quad, `i` is a multiple of 4; `BY_QUAD` tells whether it is this one, `HALVES` whether elements of some binding are halves;
 //! * `load_quad_x(i, stride, room, pad)`, `store_quad_x(i, stride, room, v)`, for the same bindings: elements `i`, `i + stride`
 //!   and so on, of which there are four or, if less, `room`, and `pad` for the others. By quad, the stride is 1 and `room` is
 //!   0 or at least 4.
@@ -35,9 +35,18 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
     for (slot, &(i, only_read)) in bound.iter().enumerate() {
         let Binding { name, element, quads, .. } = kernel.bindings[i];
         let access = if only_read { "read" } else { "read_write" };
-        let item = match quads && variant.by_quad(i) {
-            true => "vec4<f32>",
-            false => element,
+        let item = match (variant.half(i), quads && variant.by_quad(i)) {
+            (None, true) => "vec4<f32>",
+            (None, false) => element,
+            (Some(_), true) => "vec2<u32>",
+            // Neighbouring threads write the halves of a word.
+            (Some(_), false) => {
+                if only_read {
+                    "u32"
+                } else {
+                    "atomic<u32>"
+                }
+            }
         };
         let binding = slot + 1;
         let _ = writeln!(text, "@group(0) @binding({binding}) var<storage, {access}> {name}_data: array<{item}>;");
@@ -48,10 +57,27 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
             Access::WriteOver(over) if variant.in_place => over,
             _ => binding.name,
         };
-        accessors(&mut text, binding, data, present, variant.by_quad(i));
+        let over = kernel.bindings.iter().position(|other| other.name == data).unwrap_or(i);
+        let accessors = Accessors { binding, data, present, by_quad: variant.by_quad(i) };
+        match variant.half(over) {
+            None => accessors.of_words(&mut text),
+            Some(half) => {
+                let only_read = bound.iter().any(|&(bound, only_read)| bound == over && only_read);
+                accessors.of_halves(&mut text, half, only_read);
+            }
+        }
+        if binding.quads {
+            accessors.quads_in_part(&mut text);
+        }
+    }
+    for (half, used) in [(F16, variant.f16), (BF16, variant.bf16)] {
+        if used != 0 {
+            text.push_str(half.source);
+        }
     }
     // A variant by quad need not ask whether a quad is whole.
     let _ = writeln!(text, "const BY_QUAD: bool = {};", variant.vec4);
+    let _ = writeln!(text, "const HALVES: bool = {};", variant.f16 | variant.bf16 != 0);
     let constant = |name: &str| kernel.constants.iter().position(|&c| c == name).map(|i| variant.constants[i]);
     if let Some(subgroup) = constant("SUBGROUP") {
         // The builtin may only be in the text where the device has it.
@@ -59,6 +85,16 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
         let _ = writeln!(text, "fn handed_over(v: vec4<u32>, distance: u32) -> vec4<u32> {{ return {value}; }}");
     }
     let mut source = kernel.source.to_owned();
+    if let (Some(subgroup @ 1..), Some(workgroup)) = (constant("SUBGROUP"), constant("WORKGROUP"))
+        && subgroup < workgroup
+    {
+        // Which of a workgroup's threads are neighbours in a subgroup is the device's choice.
+        source = source.replace(
+            "    @builtin(local_invocation_index) thread: u32,\n) {",
+            "    @builtin(subgroup_id) subgroup: u32,\n    @builtin(subgroup_invocation_id) member: u32,\n) {\n    \
+             let thread = subgroup * SUBGROUP + member;",
+        );
+    }
     for (name, value) in kernel.constants.iter().zip(&variant.constants) {
         source = source.replace(&format!("override {name}: u32;"), &format!("const {name}: u32 = {value}u;"));
     }
@@ -100,52 +136,147 @@ fn marked_loop<'a>(line: &'a str, constant: &impl Fn(&str) -> Option<u32>) -> Op
     Some((name, count))
 }
 
-fn accessors(text: &mut String, binding: &Binding, data: &str, present: bool, vec4: bool) {
-    let Binding { name, element, quads, access } = binding;
-    let reads = matches!(access, Access::Read | Access::Update);
-    let writes = !matches!(access, Access::Read | Access::Count);
-    let at = if vec4 && *quads { "[i >> 2u][i & 3u]" } else { "[i]" };
-    if *access == Access::Count {
-        let _ = writeln!(text, "fn count_{name}(i: u32) {{ atomicAdd(&{data}_data[i], 1u); }}");
+/// A way to store numbers in half a word: its name, and a shader with its conversions.
+#[derive(Clone, Copy)]
+struct Half {
+    name: &'static str,
+    source: &'static str,
+}
+
+const F16: Half = Half { name: "f16", source: include_str!("../../shaders/lib/f16.wgsl") };
+const BF16: Half = Half { name: "bf16", source: include_str!("../../shaders/lib/bf16.wgsl") };
+
+impl Variant {
+    /// How binding `i` is stored, if not by whole words.
+    fn half(&self, i: usize) -> Option<Half> {
+        match (self.f16 >> i & 1, self.bf16 >> i & 1) {
+            (1, _) => Some(F16),
+            (_, 1) => Some(BF16),
+            _ => None,
+        }
     }
-    if reads {
-        let value = if present { format!("{data}_data{at}") } else { format!("{element}()") };
-        let _ = writeln!(text, "fn load_{name}(i: u32) -> {element} {{ return {value}; }}");
+}
+
+/// What a shader calls for a binding.
+struct Accessors<'a> {
+    binding: &'a Binding,
+    /// The binding whose memory it is.
+    data: &'a str,
+    present: bool,
+    by_quad: bool,
+}
+
+impl Accessors<'_> {
+    fn reads(&self) -> bool {
+        matches!(self.binding.access, Access::Read | Access::Update)
     }
-    if writes {
-        let store = if present { format!("{data}_data{at} = v;") } else { String::new() };
-        let _ = writeln!(text, "fn store_{name}(i: u32, v: {element}) {{ {store} }}");
+
+    fn writes(&self) -> bool {
+        !matches!(self.binding.access, Access::Read | Access::Count)
     }
-    if *quads && reads {
-        let value = match (present, vec4) {
-            (false, _) => "vec4<f32>()".to_owned(),
-            (true, true) => format!("{data}_data[i >> 2u]"),
-            (true, false) => {
-                format!("vec4<f32>({data}_data[i], {data}_data[i + 1u], {data}_data[i + 2u], {data}_data[i + 3u])")
-            }
-        };
-        let _ = writeln!(text, "fn load4_{name}(i: u32) -> vec4<f32> {{ return {value}; }}");
-        let loads = match vec4 {
-            true => format!("if (room > 0u) {{ v = load4_{name}(i); }}"),
-            false => by_element(|k| format!("v[{k}] = load_{name}(i + {k}u * stride);")),
-        };
-        let _ = writeln!(
-            text,
-            "fn load_quad_{name}(i: u32, stride: u32, room: u32, pad: f32) -> vec4<f32> {{ var v = vec4<f32>(pad); {loads} return v; }}"
-        );
+
+    fn of_words(&self, text: &mut String) {
+        let Self { binding: Binding { name, element, quads, access }, data, present, by_quad } = *self;
+        let at = if by_quad && *quads { "[i >> 2u][i & 3u]" } else { "[i]" };
+        if *access == Access::Count {
+            let _ = writeln!(text, "fn count_{name}(i: u32) {{ atomicAdd(&{data}_data[i], 1u); }}");
+        }
+        if self.reads() {
+            let value = if present { format!("{data}_data{at}") } else { format!("{element}()") };
+            let _ = writeln!(text, "fn load_{name}(i: u32) -> {element} {{ return {value}; }}");
+        }
+        if self.writes() {
+            let store = if present { format!("{data}_data{at} = v;") } else { String::new() };
+            let _ = writeln!(text, "fn store_{name}(i: u32, v: {element}) {{ {store} }}");
+        }
+        if *quads && self.reads() {
+            let value = match (present, by_quad) {
+                (false, _) => "vec4<f32>()".to_owned(),
+                (true, true) => format!("{data}_data[i >> 2u]"),
+                (true, false) => {
+                    format!("vec4<f32>({data}_data[i], {data}_data[i + 1u], {data}_data[i + 2u], {data}_data[i + 3u])")
+                }
+            };
+            let _ = writeln!(text, "fn load4_{name}(i: u32) -> vec4<f32> {{ return {value}; }}");
+        }
+        if *quads && self.writes() {
+            let store = match (present, by_quad) {
+                (false, _) => String::new(),
+                (true, true) => format!("{data}_data[i >> 2u] = v;"),
+                (true, false) => (0..4).map(|k| format!("{data}_data[i + {k}u] = v[{k}]; ")).collect(),
+            };
+            let _ = writeln!(text, "fn store4_{name}(i: u32, v: vec4<f32>) {{ {store} }}");
+        }
     }
-    if *quads && writes {
-        let store = match (present, vec4) {
-            (false, _) => String::new(),
-            (true, true) => format!("{data}_data[i >> 2u] = v;"),
-            (true, false) => (0..4).map(|k| format!("{data}_data[i + {k}u] = v[{k}]; ")).collect(),
-        };
-        let _ = writeln!(text, "fn store4_{name}(i: u32, v: vec4<f32>) {{ {store} }}");
-        let stores = match vec4 {
-            true => format!("if (room > 0u) {{ store4_{name}(i, v); }}"),
-            false => by_element(|k| format!("store_{name}(i + {k}u * stride, v[{k}]);")),
-        };
-        let _ = writeln!(text, "fn store_quad_{name}(i: u32, stride: u32, room: u32, v: vec4<f32>) {{ {stores} }}");
+
+    /// A present binding of halves, two a word. By quad, a thread writes no word that another writes.
+    fn of_halves(&self, text: &mut String, half: Half, only_read: bool) {
+        let Self { binding: Binding { name, quads, .. }, data, by_quad, .. } = *self;
+        let Half { name: half, .. } = half;
+        let by_quad = by_quad && *quads;
+        let word = if by_quad { "[i >> 2u][(i >> 1u) & 1u]" } else { "[i >> 1u]" };
+        let shift = "16u * (i & 1u)";
+        if self.reads() {
+            let load = match by_quad || only_read {
+                true => format!("{data}_data{word}"),
+                false => format!("atomicLoad(&{data}_data{word})"),
+            };
+            let _ = writeln!(
+                text,
+                "fn load_{name}(i: u32) -> f32 {{ return {half}_of(vec2<u32>({load} >> ({shift}), 0u)).x; }}"
+            );
+        }
+        if self.writes() {
+            let store = match by_quad {
+                true => format!("let w = {data}_data{word}; {data}_data{word} = (w & ~mask) | bits;"),
+                false => format!("atomicAnd(&{data}_data{word}, ~mask); atomicOr(&{data}_data{word}, bits);"),
+            };
+            let _ = writeln!(
+                text,
+                "fn store_{name}(i: u32, v: f32) {{ let mask = 0xffffu << ({shift}); \
+                 let bits = {half}_bits(vec4<f32>(v)).x << ({shift}); {store} }}"
+            );
+        }
+        if *quads && self.reads() {
+            let value = match by_quad {
+                true => format!("{half}_of({data}_data[i >> 2u])"),
+                false => {
+                    format!("vec4<f32>(load_{name}(i), load_{name}(i + 1u), load_{name}(i + 2u), load_{name}(i + 3u))")
+                }
+            };
+            let _ = writeln!(text, "fn load4_{name}(i: u32) -> vec4<f32> {{ return {value}; }}");
+        }
+        if *quads && self.writes() {
+            let store: String = match by_quad {
+                true => format!(
+                    "let b = {half}_bits(v); {data}_data[i >> 2u] = vec2<u32>(b.x | (b.y << 16u), b.z | (b.w << 16u));"
+                ),
+                false => (0..4).map(|k| format!("store_{name}(i + {k}u, v[{k}]); ")).collect(),
+            };
+            let _ = writeln!(text, "fn store4_{name}(i: u32, v: vec4<f32>) {{ {store} }}");
+        }
+    }
+
+    /// Quads of which there may be a part, in terms of the others.
+    fn quads_in_part(&self, text: &mut String) {
+        let name = self.binding.name;
+        if self.reads() {
+            let loads = match self.by_quad {
+                true => format!("if (room > 0u) {{ v = load4_{name}(i); }}"),
+                false => by_element(|k| format!("v[{k}] = load_{name}(i + {k}u * stride);")),
+            };
+            let _ = writeln!(
+                text,
+                "fn load_quad_{name}(i: u32, stride: u32, room: u32, pad: f32) -> vec4<f32> {{ var v = vec4<f32>(pad); {loads} return v; }}"
+            );
+        }
+        if self.writes() {
+            let stores = match self.by_quad {
+                true => format!("if (room > 0u) {{ store4_{name}(i, v); }}"),
+                false => by_element(|k| format!("store_{name}(i + {k}u * stride, v[{k}]);")),
+            };
+            let _ = writeln!(text, "fn store_quad_{name}(i: u32, stride: u32, room: u32, v: vec4<f32>) {{ {stores} }}");
+        }
     }
 }
 

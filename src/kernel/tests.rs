@@ -5,8 +5,15 @@ use crate::ops::KERNELS;
 
 /// Every variant that a kernel can be compiled as: read by quad or not, each output absent or present, in place or not.
 fn variants(kernel: &Kernel) -> Vec<Variant> {
-    // Without subgroups and with them.
-    [0, 1].into_iter().flat_map(|subgroup| variants_with(kernel, subgroup)).collect()
+    // Without subgroups and with them; and with halves.
+    let mut all: Vec<_> = [0, 1].into_iter().flat_map(|subgroup| variants_with(kernel, subgroup)).collect();
+    let quads = kernel.bindings.iter().enumerate().filter(|(_, b)| b.quads).fold(0, |mask, (i, _)| mask | 1 << i);
+    for variant in variants_with(kernel, 0) {
+        let halves = quads & !variant.absent;
+        all.push(Variant { f16: halves, ..variant.clone() });
+        all.push(Variant { bf16: halves, ..variant });
+    }
+    all
 }
 
 fn variants_with(kernel: &Kernel, subgroup: u32) -> Vec<Variant> {

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::kernel::{Kernel, read, read4, wgsl, write, write4_over};
 use crate::options::CrossEntropy;
 use crate::recorder::Recorder;
-use crate::tensor::Tensor;
+use crate::tensor::{Element, Float, Tensor};
 
 use super::row_loss::{PARAMS, RowLoss};
 use super::{Grad, LossGrad, Statistics, Targets};
@@ -65,18 +65,18 @@ pub struct CrossEntropyRequest<'a> {
 
 /// What [`Recorder::cross_entropy_with`] gives.
 #[derive(Clone, Debug)]
-pub struct CrossEntropyResult {
+pub struct CrossEntropyResult<T: Element = f32> {
     /// The loss, as [`Recorder::cross_entropy`] gives it.
     pub loss: Tensor<f32>,
     /// The gradient, if it was asked for; with [`Grad::InPlace`] the logits themselves.
-    pub grad: Option<Tensor<f32>>,
+    pub grad: Option<Tensor<T>>,
     /// The statistics, if they were asked for.
     pub statistics: Option<Statistics>,
 }
 
-fn call<'a>(
+fn call<'a, T: Float>(
     op: &'static str,
-    logits: &'a Tensor<f32>,
+    logits: &Tensor<T>,
     targets: Targets<'a>,
     options: &CrossEntropy,
     request: CrossEntropyRequest<'a>,
@@ -86,7 +86,7 @@ fn call<'a>(
     RowLoss {
         op,
         kernel: &KERNEL,
-        input: logits,
+        input: logits.real(),
         shape,
         targets,
         options,
@@ -114,7 +114,7 @@ impl Recorder<'_> {
     /// row's maximum `m`, so a common offset does no harm and a confident row's small loss keeps its relative precision.
     ///
     /// # Shapes
-    /// `logits` is `[C]` or `[N, C, d1, .., dK]`; class indices (`Tensor<i32>` or `Tensor<u32>`) and `position_weight` the same
+    /// `logits` (of any [`Float`] type; all arithmetic is `f32`) is `[C]` or `[N, C, d1, .., dK]`; class indices (`Tensor<i32>` or `Tensor<u32>`) and `position_weight` the same
     /// without `C`, probabilities (`Tensor<f32>`) the same with it; `weight` is `[C]`. The loss is a scalar, or has the logits' shape
     /// without `C` with [`Reduction::None`](crate::Reduction::None).
     ///
@@ -138,7 +138,7 @@ impl Recorder<'_> {
     /// [`Gpu`](crate::Gpu); a row larger than a binding (for `[N, C, d1, .., dK]`: one of the `N` parts). Nothing is recorded then.
     ///
     /// # Cost
-    /// On a GPU, few long rows are shared by several workgroups each, which takes a pass more. Else one pass over the logits, which reads them once (4 bytes an element; twice with smoothing or probabilities, the second time
+    /// One pass over the logits, which reads them once (4 bytes an element; twice with smoothing or probabilities, the second time
     /// mostly from a cache, and 4 bytes an element of probabilities); and over the rows the sum of the weights, with class
     /// indices, and a reduction.
     ///
@@ -161,9 +161,9 @@ impl Recorder<'_> {
     ///
     /// The definition is that of PyTorch's `torch.nn.functional.cross_entropy`, to which position weights, scale, cap and z-loss
     /// are added.
-    pub fn cross_entropy<'a>(
+    pub fn cross_entropy<'a, T: Float>(
         &mut self,
-        logits: &'a Tensor<f32>,
+        logits: &Tensor<T>,
         targets: impl Into<Targets<'a>>,
         options: &CrossEntropy,
     ) -> Result<Tensor<f32>> {
@@ -171,7 +171,7 @@ impl Recorder<'_> {
         Ok(self.row_loss(&call("cross_entropy", logits, targets.into(), options, request))?.loss)
     }
 
-    /// [`cross_entropy`](Self::cross_entropy) and its gradient with respect to the logits, in one dispatch:
+    /// [`cross_entropy`](Self::cross_entropy) and its gradient with respect to the logits, from one pass over them:
     ///
     /// ```text
     /// grad_c = g * v * (A p_c - a_c + 2 z_loss logsumexp(z) p_c) * dz_c/dx_c
@@ -190,15 +190,15 @@ impl Recorder<'_> {
     ///
     /// # Cost
     /// Two reads of a row (three with smoothing or probabilities), all but the first mostly from a cache, and one write: 8 bytes an
-    /// element to and from memory. An upstream gradient is divided by a sum of
-    /// weights in a dispatch of its own.
-    pub fn cross_entropy_backward<'a>(
+    /// element to and from memory, 4 with halves. On a GPU, rows too few to keep it busy and too long for a workgroup to hold are read
+    /// by two dispatches, as are those of the loss alone. An upstream gradient is divided by a sum of weights in a dispatch of its own.
+    pub fn cross_entropy_backward<'a, T: Float>(
         &mut self,
-        logits: &'a Tensor<f32>,
+        logits: &Tensor<T>,
         targets: impl Into<Targets<'a>>,
         options: &CrossEntropy,
         upstream: Option<&'a Tensor<f32>>,
-    ) -> Result<LossGrad> {
+    ) -> Result<LossGrad<T>> {
         let request = CrossEntropyRequest { grad: Grad::New, upstream, ..CrossEntropyRequest::default() };
         Ok(self.row_loss(&call("cross_entropy_backward", logits, targets.into(), options, request))?.into())
     }
@@ -207,9 +207,9 @@ impl Recorder<'_> {
     ///
     /// # Errors
     /// As [`cross_entropy_backward`](Self::cross_entropy_backward), and if the logits share their buffer with another argument.
-    pub fn cross_entropy_backward_in_place<'a>(
+    pub fn cross_entropy_backward_in_place<'a, T: Float>(
         &mut self,
-        logits: &'a Tensor<f32>,
+        logits: &Tensor<T>,
         targets: impl Into<Targets<'a>>,
         options: &CrossEntropy,
         upstream: Option<&'a Tensor<f32>>,
@@ -246,15 +246,15 @@ impl Recorder<'_> {
     /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
-    pub fn cross_entropy_with<'a>(
+    pub fn cross_entropy_with<'a, T: Float>(
         &mut self,
-        logits: &'a Tensor<f32>,
+        logits: &Tensor<T>,
         targets: impl Into<Targets<'a>>,
         options: &CrossEntropy,
         request: CrossEntropyRequest<'a>,
-    ) -> Result<CrossEntropyResult> {
+    ) -> Result<CrossEntropyResult<T>> {
         let out = self.row_loss(&call("cross_entropy_with", logits, targets.into(), options, request))?;
-        let grad = (request.grad != Grad::No).then_some(out.grad);
+        let grad = (request.grad != Grad::No).then(|| out.grad.typed());
         Ok(CrossEntropyResult { loss: out.loss, grad, statistics: out.statistics })
     }
 }

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::linear_plan::{LinearPlan, LinearSizes};
 use crate::options::Layout;
 use crate::recorder::Recorder;
-use crate::tensor::{Check, Element, Shape, Tensor};
+use crate::tensor::{Check, Element, Float, Format, Real, Shape, Tensor};
 
 use super::matmul::Sums;
 use super::{no_alias, shape_error};
@@ -25,16 +25,16 @@ pub struct LinearBackward<'a> {
 
 /// The gradients of a linear layer.
 #[derive(Clone, Debug)]
-pub struct LinearGrads {
+pub struct LinearGrads<T: Element = f32> {
     /// With respect to the hidden states, `[N, D]`.
-    pub hidden: Tensor<f32>,
-    /// With respect to the weight, `[V, D]`.
+    pub hidden: Tensor<T>,
+    /// With respect to the weight, `[V, D]`: a sum over the tokens, and `f32` whatever the weight is.
     pub weight: Tensor<f32>,
     /// With respect to the bias, `[V]`, if there is one.
     pub bias: Option<Tensor<f32>>,
 }
 
-impl LinearGrads {
+impl<T: Float> LinearGrads<T> {
     pub(super) fn with_check(self, check: Option<&Check>) -> Self {
         Self {
             hidden: self.hidden.with_check(check.cloned()),
@@ -45,20 +45,20 @@ impl LinearGrads {
 }
 
 /// A linear layer's tensors, which fit each other.
-pub(super) struct Layer<'a> {
-    pub(super) hidden: &'a Tensor<f32>,
-    pub(super) weight: &'a Tensor<f32>,
-    pub(super) bias: Option<&'a Tensor<f32>>,
+pub(super) struct Layer {
+    pub(super) hidden: Tensor<Real>,
+    pub(super) weight: Tensor<Real>,
+    pub(super) bias: Option<Tensor<Real>>,
     pub(super) sizes: LinearSizes,
 }
 
-impl<'a> Layer<'a> {
-    pub(super) fn new(
+impl Layer {
+    pub(super) fn new<T: Float>(
         rec: &Recorder<'_>,
         op: &'static str,
-        hidden: &'a Tensor<f32>,
-        weight: &'a Tensor<f32>,
-        bias: Option<&'a Tensor<f32>>,
+        hidden: &Tensor<T>,
+        weight: &Tensor<T>,
+        bias: Option<&Tensor<T>>,
     ) -> Result<Self> {
         rec.own(op, "hidden", hidden)?;
         rec.own(op, "weight", weight)?;
@@ -78,20 +78,21 @@ impl<'a> Layer<'a> {
                 return Err(shape_error(op, "bias", format!("shape [{classes}]"), bias.shape()));
             }
         }
-        Ok(Self { hidden, weight, bias, sizes: LinearSizes { tokens, inputs, classes } })
+        let sizes = LinearSizes { tokens, inputs, classes };
+        Ok(Self { hidden: hidden.real(), weight: weight.real(), bias: bias.map(Tensor::real), sizes })
     }
 
     /// The caller's tensors for gradients fit, and share no memory with what is read.
-    pub(super) fn check<T: Element>(
+    pub(super) fn check<U: Element>(
         &self,
         rec: &Recorder<'_>,
         op: &'static str,
-        targets: &Tensor<T>,
+        targets: &Tensor<U>,
         backward: LinearBackward<'_>,
     ) -> Result<()> {
         let weight = backward.weight_grad.map(|grad| ("weight_grad", grad, self.weight.shape().clone()));
         // Without a bias there is nothing that its gradient fits.
-        let bias_shape = self.bias.map_or(Shape::from([0, 0]), |bias| bias.shape().clone());
+        let bias_shape = self.bias.as_ref().map_or(Shape::from([0, 0]), |bias| bias.shape().clone());
         let bias = backward.bias_grad.map(|grad| ("bias_grad", grad, bias_shape));
         for (what, grad, shape) in weight.iter().chain(&bias) {
             rec.own(op, what, grad)?;
@@ -102,8 +103,9 @@ impl<'a> Layer<'a> {
                 };
                 return Err(shape_error(op, what, expected, grad.shape()));
             }
-            let read = [("hidden", Some(self.hidden)), ("weight", Some(self.weight)), ("bias", self.bias)];
-            for (other, tensor) in read.into_iter().chain([("upstream", backward.upstream)]) {
+            let upstream = backward.upstream.map(Tensor::real);
+            let read = [("hidden", Some(&self.hidden)), ("weight", Some(&self.weight)), ("bias", self.bias.as_ref())];
+            for (other, tensor) in read.into_iter().chain([("upstream", upstream.as_ref())]) {
                 tensor.map_or(Ok(()), |tensor| no_alias(op, (what, *grad), (other, tensor)))?;
             }
             no_alias(op, (what, *grad), ("targets", targets))?;
@@ -123,20 +125,20 @@ impl<'a> Layer<'a> {
 impl Recorder<'_> {
     /// Goes through the tokens chunk by chunk: computes their logits, lets `loss` turn them into what it computes and, if there are to be
     /// gradients, into their own gradient, and adds that to the layer's. `loss` gets the chunk's tokens and their logits.
-    pub(super) fn linear_chunks(
+    pub(super) fn linear_chunks<T: Float>(
         &mut self,
         op: &'static str,
-        layer: &Layer<'_>,
+        layer: &Layer,
         plan: &LinearPlan,
         backward: Option<LinearBackward<'_>>,
         mut loss: impl FnMut(&mut Self, Range<u32>, &Tensor<f32>) -> Result<()>,
-    ) -> Result<Option<LinearGrads>> {
+    ) -> Result<Option<LinearGrads<T>>> {
         let scratch: Tensor<f32> = self.output(op, [plan.tokens_at_once(), layer.sizes.classes])?;
         let grads = backward.map(|backward| self.linear_grads(op, layer, backward)).transpose()?;
         for chunk in plan.chunks() {
             let hidden = layer.hidden.rows(chunk.clone())?;
             let logits = scratch.rows(0..chunk.len())?;
-            self.matmul_sums(Layout::Nt, [&hidden, layer.weight], layer.bias, Sums::Whole, &logits)?;
+            self.matmul_sums(Layout::Nt, [&hidden, &layer.weight], layer.bias.as_ref(), Sums::Whole, &logits)?;
             // Tensors have fewer than 2^32 rows unless they are empty.
             let [start, end] = [chunk.start, chunk.end].map(|row| u32::try_from(row).unwrap_or(u32::MAX));
             if !chunk.is_empty() {
@@ -144,10 +146,9 @@ impl Recorder<'_> {
             }
             if let Some(grads) = &grads {
                 let over_classes = plan.summands().map_or(Sums::Whole, Sums::Parts);
-                let to = grads.hidden.rows(chunk)?;
-                self.matmul_sums(Layout::Nn, [&logits, layer.weight], None, over_classes, &to)?;
+                self.hidden_grads(layer, &logits, over_classes, &grads.hidden.rows(chunk)?)?;
                 let over_tokens = if start == 0 { Sums::Whole } else { Sums::Resumed };
-                self.matmul_sums(Layout::Tn, [&logits, &hidden], None, over_tokens, &grads.weight)?;
+                self.matmul_sums(Layout::Tn, [&logits.real(), &hidden], None, over_tokens, &grads.weight)?;
                 if let Some(bias) = &grads.bias {
                     self.column_sum_resumed(&logits, start..end, bias)?;
                 }
@@ -156,18 +157,43 @@ impl Recorder<'_> {
         Ok(grads)
     }
 
-    fn linear_grads(
+    /// The gradients of some tokens' hidden states. Halves are rounded from sums of a few tokens at a time.
+    fn hidden_grads<T: Float>(
+        &mut self,
+        layer: &Layer,
+        logits: &Tensor<f32>,
+        over_classes: Sums,
+        to: &Tensor<T>,
+    ) -> Result<()> {
+        const FEW: usize = 64;
+        let to = to.real();
+        if to.format() == Format::Word {
+            return self.matmul_sums(Layout::Nn, [&logits.real(), &layer.weight], None, over_classes, &to.typed());
+        }
+        let LinearSizes { inputs, .. } = layer.sizes;
+        let tokens = logits.shape()[0];
+        for start in (0..tokens).step_by(FEW) {
+            let few = start..tokens.min(start + FEW);
+            let exact = self.output("linear_hidden_grads", [few.len(), inputs])?;
+            let logits = logits.rows(few.clone())?.real();
+            self.matmul_sums(Layout::Nn, [&logits, &layer.weight], None, over_classes, &exact)?;
+            self.cast_into(&exact, &to.rows(few)?)?;
+        }
+        Ok(())
+    }
+
+    fn linear_grads<T: Float>(
         &mut self,
         op: &'static str,
-        layer: &Layer<'_>,
+        layer: &Layer,
         backward: LinearBackward<'_>,
-    ) -> Result<LinearGrads> {
-        let mut given = |tensor: Option<&Tensor<f32>>, like: &Tensor<f32>| match tensor {
+    ) -> Result<LinearGrads<T>> {
+        let mut given = |tensor: Option<&Tensor<f32>>, like: &Tensor<Real>| match tensor {
             Some(tensor) => Ok(tensor.clone()),
             None => self.output(op, like.shape().clone()),
         };
-        let weight = given(backward.weight_grad, layer.weight)?;
-        let bias = layer.bias.map(|bias| given(backward.bias_grad, bias)).transpose()?;
+        let weight = given(backward.weight_grad, &layer.weight)?;
+        let bias = layer.bias.as_ref().map(|bias| given(backward.bias_grad, bias)).transpose()?;
         Ok(LinearGrads { hidden: self.output(op, layer.hidden.shape().clone())?, weight, bias })
     }
 }

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::linear_plan::LinearPlan;
 use crate::options::LinearCrossEntropy;
 use crate::recorder::Recorder;
-use crate::tensor::Tensor;
+use crate::tensor::{Element, Float, Tensor};
 
 use super::cross_entropy::KERNEL;
 use super::linear::{Layer, LinearBackward, LinearGrads};
@@ -22,11 +22,11 @@ pub struct LinearCrossEntropyRequest<'a> {
 
 /// What [`Recorder::linear_cross_entropy_with`] gives.
 #[derive(Clone, Debug)]
-pub struct LinearCrossEntropyResult {
+pub struct LinearCrossEntropyResult<T: Element = f32> {
     /// The loss, as [`Recorder::cross_entropy`] gives it.
     pub loss: Tensor<f32>,
     /// The gradients, if they were asked for.
-    pub grads: Option<LinearGrads>,
+    pub grads: Option<LinearGrads<T>>,
     /// The statistics, if they were asked for.
     pub statistics: Option<Statistics>,
 }
@@ -69,17 +69,17 @@ impl Recorder<'_> {
     ///
     /// The definition is that of PyTorch's `torch.nn.functional.linear_cross_entropy`, with the options of
     /// [`cross_entropy`](Self::cross_entropy).
-    pub fn linear_cross_entropy<'a>(
+    pub fn linear_cross_entropy<'a, T: Float>(
         &mut self,
-        hidden: &Tensor<f32>,
-        weight: &Tensor<f32>,
-        bias: Option<&Tensor<f32>>,
+        hidden: &Tensor<T>,
+        weight: &Tensor<T>,
+        bias: Option<&Tensor<T>>,
         targets: impl Into<Targets<'a>>,
         options: &LinearCrossEntropy,
     ) -> Result<Tensor<f32>> {
         let request = LinearCrossEntropyRequest::default();
         let layer = Layer::new(self, "linear_cross_entropy", hidden, weight, bias)?;
-        Ok(self.linear_loss("linear_cross_entropy", &layer, targets.into(), options, request)?.loss)
+        Ok(self.linear_loss::<T>("linear_cross_entropy", &layer, targets.into(), options, request)?.loss)
     }
 
     /// [`linear_cross_entropy`](Self::linear_cross_entropy), and what `request` asks for: the gradients of hidden states, weight and bias,
@@ -119,27 +119,27 @@ impl Recorder<'_> {
     /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
-    pub fn linear_cross_entropy_with<'a>(
+    pub fn linear_cross_entropy_with<'a, T: Float>(
         &mut self,
-        hidden: &Tensor<f32>,
-        weight: &Tensor<f32>,
-        bias: Option<&Tensor<f32>>,
+        hidden: &Tensor<T>,
+        weight: &Tensor<T>,
+        bias: Option<&Tensor<T>>,
         targets: impl Into<Targets<'a>>,
         options: &LinearCrossEntropy,
         request: LinearCrossEntropyRequest<'_>,
-    ) -> Result<LinearCrossEntropyResult> {
+    ) -> Result<LinearCrossEntropyResult<T>> {
         let layer = Layer::new(self, "linear_cross_entropy", hidden, weight, bias)?;
         self.linear_loss("linear_cross_entropy", &layer, targets.into(), options, request)
     }
 
-    fn linear_loss(
+    fn linear_loss<T: Float>(
         &mut self,
         op: &'static str,
-        layer: &Layer<'_>,
+        layer: &Layer,
         targets: Targets<'_>,
         options: &LinearCrossEntropy,
         request: LinearCrossEntropyRequest<'_>,
-    ) -> Result<LinearCrossEntropyResult> {
+    ) -> Result<LinearCrossEntropyResult<T>> {
         let LinearCrossEntropyRequest { backward, statistics } = request;
         let plan = LinearPlan::new(op, self.gpu().caps(), layer.sizes, (options.scratch, 1), backward.is_some())?;
         if let Some(backward) = backward {
@@ -153,7 +153,7 @@ impl Recorder<'_> {
             op,
             kernel: &KERNEL,
             // Parts of the rows come with their own.
-            input: layer.hidden,
+            input: layer.hidden.clone(),
             shape: [layer.sizes.tokens, layer.sizes.classes].into(),
             targets,
             options: options.loss.clone(),
@@ -165,7 +165,7 @@ impl Recorder<'_> {
         let begun = self.rows_begin(&call)?;
         let grads = self.linear_chunks(op, layer, &plan, backward, |rec, outer, logits| {
             let first = outer.start;
-            rec.rows_part(&call, &begun, &RowsPart { outer, first, input: logits, grad: None })
+            rec.rows_part(&call, &begun, &RowsPart { outer, first, input: &logits.real(), grad: None })
         })?;
         let RowsEnded { loss, statistics, check } = self.rows_ended(&call, begun)?;
         let grads = grads.map(|grads| grads.with_check(check.as_ref()));

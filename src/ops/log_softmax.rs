@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::kernel::{Kernel, wgsl};
 use crate::recorder::Recorder;
-use crate::tensor::Tensor;
+use crate::tensor::{Float, Tensor};
 
 use super::row_map::{BACKWARD_BINDINGS, BACKWARD_PARAMS, CONSTANTS, FORWARD_BINDINGS, FORWARD_PARAMS};
 
@@ -67,7 +67,7 @@ impl Recorder<'_> {
     /// ```
     ///
     /// The definition is PyTorch's `torch.nn.functional.log_softmax`.
-    pub fn log_softmax(&mut self, logits: &Tensor<f32>, dim: usize) -> Result<Tensor<f32>> {
+    pub fn log_softmax<T: Float>(&mut self, logits: &Tensor<T>, dim: usize) -> Result<Tensor<T>> {
         self.row_map("log_softmax", &FORWARD, logits, dim)
     }
 
@@ -78,12 +78,12 @@ impl Recorder<'_> {
     ///
     /// # Cost
     /// Two reads of both, the second from a cache, and one write.
-    pub fn log_softmax_backward(
+    pub fn log_softmax_backward<T: Float>(
         &mut self,
-        output: &Tensor<f32>,
-        upstream: &Tensor<f32>,
+        output: &Tensor<T>,
+        upstream: &Tensor<T>,
         dim: usize,
-    ) -> Result<Tensor<f32>> {
+    ) -> Result<Tensor<T>> {
         self.row_map_backward("log_softmax_backward", &BACKWARD, output, upstream, dim)
     }
 }

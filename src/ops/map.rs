@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::kernel::{Binding, Field, Kernel, Variant, params, read4, write4};
 use crate::plan::{BLOCK, Cut, turns};
 use crate::recorder::Recorder;
-use crate::tensor::Tensor;
+use crate::tensor::{Element, Tensor};
 
 use super::same_shape;
 
@@ -32,17 +32,27 @@ pub(super) fn elementwise(op: &'static str, count: u32) -> Cut<'static> {
 impl Recorder<'_> {
     pub(super) fn map(&mut self, op: &'static str, kernel: &'static Kernel, x: &Tensor<f32>) -> Result<Tensor<f32>> {
         self.own(op, "x", x)?;
-        let ranges = elementwise(op, x.count()).ranges(self.gpu().caps())?;
         let y = self.output(op, x.shape().clone())?;
-        for range in ranges {
+        self.map_into(op, kernel, x, &y)?;
+        Ok(y)
+    }
+
+    pub(super) fn map_into<T: Element>(
+        &mut self,
+        op: &'static str,
+        kernel: &'static Kernel,
+        x: &Tensor<T>,
+        y: &Tensor<T>,
+    ) -> Result<()> {
+        for range in elementwise(op, x.count()).ranges(self.gpu().caps())? {
             let (first, len) = (range.start.into(), u64::from(range.end - range.start));
-            let (from, to) = (self.window(x, first, len), self.window(&y, first, len));
+            let (from, to) = (self.window(x, first, len), self.window(y, first, len));
             let params =
                 ForwardParams { count: range.end - range.start, block: BLOCK, x_base: from.base, y_base: to.base };
             let variant = Variant { vec4: true, ..Variant::new(&turns(self.gpu().caps())) };
             self.dispatch(kernel, variant, &params, &[Some(&from), Some(&to)], len.div_ceil(BLOCK.into()))?;
         }
-        Ok(y)
+        Ok(())
     }
 
     pub(super) fn map_backward(

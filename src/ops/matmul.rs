@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::kernel::{Binding, Kernel, Variant, params, read4, update4, wgsl};
 use crate::options::Layout;
 use crate::plan::Cut;
-use crate::recorder::Recorder;
-use crate::tensor::Tensor;
+use crate::recorder::{Recorder, Window};
+use crate::tensor::{Element, Float, Format, Real, Tensor};
 
 use super::tile::{Sizes, Tile};
 use super::{no_alias, same_shape, shape_error};
@@ -114,9 +114,9 @@ pub(super) enum Sums {
 struct Product<'a> {
     layout: Layout,
     sizes: Sizes,
-    a: &'a Tensor<f32>,
-    b: &'a Tensor<f32>,
-    bias: Option<&'a Tensor<f32>>,
+    a: &'a Tensor<Real>,
+    b: &'a Tensor<Real>,
+    bias: Option<&'a Tensor<Real>>,
     rectifier: Rectifier<'a>,
     sums: Sums,
     out: &'a Tensor<f32>,
@@ -151,8 +151,8 @@ struct Part {
 }
 
 impl Layout {
-    fn sizes(self, op: &'static str, a: &Tensor<f32>, b: &Tensor<f32>) -> Result<Sizes> {
-        let dims = |what, tensor: &Tensor<f32>| match tensor.shape()[..] {
+    fn sizes<T: Element>(self, op: &'static str, a: &Tensor<T>, b: &Tensor<T>) -> Result<Sizes> {
+        let dims = |what, tensor: &Tensor<T>| match tensor.shape()[..] {
             [rows, columns] => Ok((narrow(rows), narrow(columns))),
             _ => Err(shape_error(op, what, "2 dimensions", tensor.shape())),
         };
@@ -210,6 +210,38 @@ fn narrow(dim: usize) -> u32 {
     u32::try_from(dim).unwrap_or(u32::MAX)
 }
 
+/// Rows of a matrix, as a binding.
+fn rows_of<T: Element>(rec: &Recorder<'_>, tensor: &Tensor<T>, rows: &Range<u32>, columns: u32) -> Option<Window> {
+    let len = u64::from(rows.end - rows.start) * u64::from(columns);
+    (len > 0).then(|| rec.window(tensor, u64::from(rows.start) * u64::from(columns), len))
+}
+
+/// The sizes of a product whose tensors fit each other.
+fn check_product(
+    rec: &Recorder<'_>,
+    layout: Layout,
+    [a, b]: [&Tensor<Real>; 2],
+    bias: Option<&Tensor<Real>>,
+    out: &Tensor<Real>,
+) -> Result<Sizes> {
+    let op = "matmul";
+    let sizes = layout.sizes(op, a, b)?;
+    for (what, tensor) in [("a", Some(a)), ("b", Some(b)), ("bias", bias), ("out", Some(out))] {
+        let Some(tensor) = tensor else { continue };
+        rec.own(op, what, tensor)?;
+        if what != "out" {
+            no_alias(op, ("out", out), (what, tensor))?;
+        }
+    }
+    let fits = |what, tensor: &Tensor<Real>, dims: &[u32]| {
+        let same = tensor.shape().iter().copied().eq(dims.iter().map(|&d| d as usize));
+        if same { Ok(()) } else { Err(shape_error(op, what, format!("shape {dims:?}"), tensor.shape())) }
+    };
+    fits("out", out, &[sizes.m, sizes.n])?;
+    bias.map_or(Ok(()), |bias| fits("bias", bias, &[sizes.n]))?;
+    Ok(sizes)
+}
+
 /// Matrix products.
 impl Recorder<'_> {
     /// `c = op(a) op(b) + bias`, with the stored layouts that `layout` says.
@@ -240,13 +272,13 @@ impl Recorder<'_> {
     /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
-    pub fn matmul(
+    pub fn matmul<T: Float>(
         &mut self,
         layout: Layout,
-        a: &Tensor<f32>,
-        b: &Tensor<f32>,
-        bias: Option<&Tensor<f32>>,
-    ) -> Result<Tensor<f32>> {
+        a: &Tensor<T>,
+        b: &Tensor<T>,
+        bias: Option<&Tensor<T>>,
+    ) -> Result<Tensor<T>> {
         let Sizes { m, n, .. } = layout.sizes("matmul", a, b)?;
         let out = self.output("matmul", [m as usize, n as usize])?;
         self.matmul_into(layout, a, b, bias, &out)?;
@@ -257,53 +289,37 @@ impl Recorder<'_> {
     ///
     /// # Errors
     /// As [`matmul`](Self::matmul), and [`Error::Aliasing`](crate::Error::Aliasing) if `out` shares its buffer with an argument.
-    pub fn matmul_into(
+    pub fn matmul_into<T: Float>(
         &mut self,
         layout: Layout,
-        a: &Tensor<f32>,
-        b: &Tensor<f32>,
-        bias: Option<&Tensor<f32>>,
-        out: &Tensor<f32>,
+        a: &Tensor<T>,
+        b: &Tensor<T>,
+        bias: Option<&Tensor<T>>,
+        out: &Tensor<T>,
     ) -> Result<()> {
-        self.matmul_with(layout, [a, b], bias, (Rectifier::None, Sums::Auto), out)
+        let (a, b, bias, out) = (a.real(), b.real(), bias.map(Tensor::real), out.real());
+        let sizes = check_product(self, layout, [&a, &b], bias.as_ref(), &out)?;
+        let (bias, rectifier, sums) = (bias.as_ref(), Rectifier::None, Sums::Auto);
+        if out.format() == Format::Word {
+            let out = &out.typed();
+            return self.product(&Product { layout, sizes, a: &a, b: &b, bias, rectifier, sums, out });
+        }
+        let exact = &self.output("matmul", out.shape().clone())?;
+        self.product(&Product { layout, sizes, a: &a, b: &b, bias, rectifier, sums, out: exact })?;
+        self.cast_into(exact, &out)
     }
 
     /// [`matmul_into`](Self::matmul_into) with sums that are formed in a way that the caller settles.
     pub(super) fn matmul_sums(
         &mut self,
         layout: Layout,
-        [a, b]: [&Tensor<f32>; 2],
-        bias: Option<&Tensor<f32>>,
+        [a, b]: [&Tensor<Real>; 2],
+        bias: Option<&Tensor<Real>>,
         sums: Sums,
         out: &Tensor<f32>,
     ) -> Result<()> {
-        self.matmul_with(layout, [a, b], bias, (Rectifier::None, sums), out)
-    }
-
-    fn matmul_with(
-        &mut self,
-        layout: Layout,
-        [a, b]: [&Tensor<f32>; 2],
-        bias: Option<&Tensor<f32>>,
-        (rectifier, sums): (Rectifier<'_>, Sums),
-        out: &Tensor<f32>,
-    ) -> Result<()> {
-        let op = "matmul";
-        let sizes = layout.sizes(op, a, b)?;
-        for (what, tensor) in [("a", Some(a)), ("b", Some(b)), ("bias", bias), ("out", Some(out))] {
-            let Some(tensor) = tensor else { continue };
-            self.own(op, what, tensor)?;
-            if what != "out" {
-                no_alias(op, ("out", out), (what, tensor))?;
-            }
-        }
-        let fits = |what, tensor: &Tensor<f32>, dims: &[u32]| {
-            let same = tensor.shape().iter().copied().eq(dims.iter().map(|&d| d as usize));
-            if same { Ok(()) } else { Err(shape_error(op, what, format!("shape {dims:?}"), tensor.shape())) }
-        };
-        fits("out", out, &[sizes.m, sizes.n])?;
-        bias.map_or(Ok(()), |bias| fits("bias", bias, &[sizes.n]))?;
-        self.product(op, &Product { layout, sizes, a, b, bias, rectifier, sums, out })
+        let sizes = check_product(self, layout, [a, b], bias, &out.real())?;
+        self.product(&Product { layout, sizes, a, b, bias, rectifier: Rectifier::None, sums, out })
     }
 
     /// [`relu`](Self::relu) of `x weight^T + bias`, at once. (That is the layout whose sums are never cut: a rectifier takes whole ones.)
@@ -349,13 +365,16 @@ impl Recorder<'_> {
             self.own("relu_backward", "y", y)?;
             same_shape("relu_backward", "upstream", &out, y)?;
         }
-        self.matmul_with(layout, [a, b], bias, (rectifier, Sums::Auto), &out)?;
+        let (a, b, bias) = (a.real(), b.real(), bias.map(Tensor::real));
+        let sizes = check_product(self, layout, [&a, &b], bias.as_ref(), &out.real())?;
+        let (bias, sums) = (bias.as_ref(), Sums::Auto);
+        self.product(&Product { layout, sizes, a: &a, b: &b, bias, rectifier, sums, out: &out })?;
         Ok(out)
     }
 
-    fn product(&mut self, op: &'static str, product: &Product<'_>) -> Result<()> {
+    fn product(&mut self, product: &Product<'_>) -> Result<()> {
         let Product { layout, sizes, out, .. } = *product;
-        let pieces = layout.pieces(op, sizes, self.gpu())?;
+        let pieces = layout.pieces("matmul", sizes, self.gpu())?;
         let split = product.split(self.gpu().caps());
         if split < sizes.k && !out.is_empty() {
             return self.product_by_parts(product, pieces, split);
@@ -415,22 +434,18 @@ impl Recorder<'_> {
             Layout::Nt => (n, sizes.k, k.start),
             Layout::Nn | Layout::Tn => (k, sizes.n, n.start),
         };
-        let rows_of = |tensor, rows: &Range<u32>, columns: u32| {
-            let len = u64::from(rows.end - rows.start) * u64::from(columns);
-            (len > 0).then(|| self.window(tensor, u64::from(rows.start) * u64::from(columns), len))
-        };
-        let a = rows_of(a, a_rows, a_columns);
-        let b = rows_of(b, b_rows, b_columns);
+        let a = rows_of(self, a, a_rows, a_columns);
+        let b = rows_of(self, b, b_rows, b_columns);
         let parts = (k.end - k.start).div_ceil(part.split).max(1);
         let c_first = part.index * sizes.m + m.start;
-        let c = rows_of(out, &(c_first..c_first + (m.end - m.start) * parts), sizes.n);
+        let c = rows_of(self, out, &(c_first..c_first + (m.end - m.start) * parts), sizes.n);
         // The bias belongs to the first part, and to its last summands.
         let bias = bias.filter(|_| part.index == 0 && k.end == part.k.end).map(|bias| self.whole(bias));
         let gate = match rectifier {
-            Rectifier::Backward(y) => rows_of(y, m, sizes.n),
+            Rectifier::Backward(y) => rows_of(self, y, m, sizes.n),
             Rectifier::None | Rectifier::Forward => None,
         };
-        let base = |window: &Option<crate::recorder::Window>| window.as_ref().map_or(0, |w| w.base);
+        let base = |window: &Option<Window>| window.as_ref().map_or(0, |w| w.base);
         let params = Params {
             m: m.end - m.start,
             n: n.end - n.start,

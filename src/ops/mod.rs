@@ -3,6 +3,7 @@
 mod bce;
 mod bce_with_logits;
 mod broadcast;
+mod cast;
 mod column_sum;
 mod cross_entropy;
 mod elementwise_loss;
@@ -43,11 +44,11 @@ use crate::tensor::{Element, Shape, Tensor};
 
 /// A loss and its gradient with respect to the loss's input.
 #[derive(Clone, Debug)]
-pub struct LossGrad {
+pub struct LossGrad<T: Element = f32> {
     /// The loss: a scalar, or one for each element or row with [`Reduction::None`](crate::Reduction::None).
     pub loss: Tensor<f32>,
-    /// The gradient, of the input's shape.
-    pub grad: Tensor<f32>,
+    /// The gradient, of the input's shape and type.
+    pub grad: Tensor<T>,
 }
 
 /// Where a gradient goes.
@@ -139,6 +140,7 @@ pub(crate) const KERNELS: &[&Kernel] = &[
     &bce_with_logits::KERNEL,
     &broadcast::EXPAND,
     &broadcast::SUM,
+    &cast::KERNEL,
     &column_sum::KERNEL,
     &crate::metrics::BINARY,
     &crate::metrics::KERNEL,

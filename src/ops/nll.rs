@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::kernel::{Kernel, read, read4, wgsl, write, write4_over};
 use crate::options::{CrossEntropy, Nll};
 use crate::recorder::Recorder;
-use crate::tensor::Tensor;
+use crate::tensor::{Float, Tensor};
 
 use super::row_loss::{PARAMS, RowLoss};
 use super::{Grad, LossGrad, Targets};
@@ -25,10 +25,10 @@ pub(super) const KERNEL: Kernel = Kernel {
     constants: &["WORKGROUP", "SUBGROUP", "LANES", "PARTS", "SPAN", "HELD", "CLASSES", "WHOLE", "GRAD"],
 };
 
-fn call<'a>(
+fn call<'a, T: Float>(
     op: &'static str,
     grad: Grad,
-    log_probs: &'a Tensor<f32>,
+    log_probs: &Tensor<T>,
     targets: Targets<'a>,
     options: &'a Nll,
     upstream: Option<&'a Tensor<f32>>,
@@ -37,7 +37,7 @@ fn call<'a>(
     RowLoss {
         op,
         kernel: &KERNEL,
-        input: log_probs,
+        input: log_probs.real(),
         shape: log_probs.shape().clone(),
         targets,
         options: CrossEntropy { weight, position_weight, reduction, ignore_index, ..CrossEntropy::DEFAULT },
@@ -93,9 +93,9 @@ impl Recorder<'_> {
     /// ```
     ///
     /// The definition is PyTorch's `torch.nn.functional.nll_loss`.
-    pub fn nll<'a>(
+    pub fn nll<'a, T: Float>(
         &mut self,
-        log_probs: &'a Tensor<f32>,
+        log_probs: &Tensor<T>,
         targets: impl Into<Targets<'a>>,
         options: &'a Nll,
     ) -> Result<Tensor<f32>> {
@@ -114,13 +114,13 @@ impl Recorder<'_> {
     ///
     /// # Cost
     /// One write of the gradient (4 bytes an element), and a division of the upstream gradient.
-    pub fn nll_backward<'a>(
+    pub fn nll_backward<'a, T: Float>(
         &mut self,
-        log_probs: &'a Tensor<f32>,
+        log_probs: &Tensor<T>,
         targets: impl Into<Targets<'a>>,
         options: &'a Nll,
         upstream: Option<&'a Tensor<f32>>,
-    ) -> Result<LossGrad> {
+    ) -> Result<LossGrad<T>> {
         Ok(self.row_loss(&call("nll_backward", Grad::New, log_probs, targets.into(), options, upstream))?.into())
     }
 }

@@ -8,7 +8,7 @@ use crate::kernel::{Binding, Field, Kernel, Variant, params};
 use crate::options::{CrossEntropy, Reduction, narrow};
 use crate::plan::{Cut, RowPlan};
 use crate::recorder::{Recorder, Window};
-use crate::tensor::{Check, Shape, Tensor};
+use crate::tensor::{Check, Float, Format, Real, Shape, Tensor};
 use crate::weights::Weights;
 
 use super::reduce::{Divisor, as_f32, check_of};
@@ -53,7 +53,7 @@ pub(super) struct RowLoss<'a> {
     pub(super) op: &'static str,
     pub(super) kernel: &'static Kernel,
     /// The rows, or memory for some of them.
-    pub(super) input: &'a Tensor<f32>,
+    pub(super) input: Tensor<Real>,
     /// The shape of all rows.
     pub(super) shape: Shape,
     pub(super) targets: Targets<'a>,
@@ -71,13 +71,13 @@ pub(super) struct RowLoss<'a> {
 pub(super) struct RowLossOutputs {
     pub(super) loss: Tensor<f32>,
     /// The gradient; the input itself if it is written there, or not at all.
-    pub(super) grad: Tensor<f32>,
+    pub(super) grad: Tensor<Real>,
     pub(super) statistics: Option<Statistics>,
 }
 
-impl From<RowLossOutputs> for LossGrad {
+impl<T: Float> From<RowLossOutputs> for LossGrad<T> {
     fn from(RowLossOutputs { loss, grad, .. }: RowLossOutputs) -> Self {
-        Self { loss, grad }
+        Self { loss, grad: grad.typed() }
     }
 }
 
@@ -119,9 +119,9 @@ pub(super) struct RowsPart<'a> {
     pub(super) outer: Range<u32>,
     /// The part that the tensors begin with.
     pub(super) first: u32,
-    pub(super) input: &'a Tensor<f32>,
+    pub(super) input: &'a Tensor<Real>,
     /// Where the gradient goes, if it is not written in place.
-    pub(super) grad: Option<&'a Tensor<f32>>,
+    pub(super) grad: Option<&'a Tensor<Real>>,
 }
 
 /// What gradients are multiplied with: `value / divisor`, or `1 / value`.
@@ -138,7 +138,7 @@ impl RowLoss<'_> {
 
     fn validate(&self, rec: &Recorder<'_>) -> Result<Inputs> {
         let (op, what) = (self.op, self.input_name());
-        rec.own(op, what, self.input)?;
+        rec.own(op, what, &self.input)?;
         let dims = Classes::of(op, what, &self.shape)?;
         let mut rows = self.shape.to_vec();
         rows.remove(usize::from(rows.len() > 1));
@@ -160,7 +160,7 @@ impl RowLoss<'_> {
 
     /// What is written over shares no memory with what is read.
     fn check_in_place(&self, inputs: &Inputs) -> Result<()> {
-        let (op, written) = (self.op, (self.input_name(), self.input));
+        let (op, written) = (self.op, (self.input_name(), &self.input));
         match &inputs.targets {
             KernelTargets::Index(targets, _) => no_alias(op, written, ("targets", targets))?,
             KernelTargets::Probabilities(targets) => no_alias(op, written, ("targets", targets))?,
@@ -240,10 +240,16 @@ impl RowLoss<'_> {
     /// Ranges of outer parts that fit the bindings and the grid.
     pub(super) fn ranges(&self, caps: &Caps, dims: Classes) -> Result<Vec<Range<u32>>> {
         let words = if self.statistics { u64::from(WORDS) } else { 1 };
+        // Probabilities have the rows' shape, and a word each.
+        let format = match self.targets {
+            Targets::Probabilities(_) => Format::Word,
+            Targets::Index(_) | Targets::IndexU32(_) => self.input.format(),
+        };
+        let part_bytes = dims.part() * format.bytes();
         let cut = Cut {
             op: self.op,
             rows: if dims.rows() == 0 { 0 } else { dims.outer },
-            row_bytes: &[dims.part() * 4, u64::from(dims.inner) * 4 * words],
+            row_bytes: &[part_bytes, u64::from(dims.inner) * 4 * words],
             granule: 1,
             groups_per_granule: u64::from(dims.inner) * u64::from(self.plan(caps, dims).parts()),
         };
@@ -304,12 +310,12 @@ impl Recorder<'_> {
         }
         let ranges = call.ranges(self.gpu().caps(), inputs.dims)?;
         let new_grad = match call.grad {
-            Grad::New => Some(self.output(op, call.shape.clone())?),
+            Grad::New => Some(self.output_of(op, call.shape.clone(), call.input.format())?),
             Grad::No | Grad::InPlace => None,
         };
         let begun = self.rows_begun(call, inputs)?;
         for outer in ranges {
-            self.rows_part(call, &begun, &RowsPart { outer, first: 0, input: call.input, grad: new_grad.as_ref() })?;
+            self.rows_part(call, &begun, &RowsPart { outer, first: 0, input: &call.input, grad: new_grad.as_ref() })?;
         }
         let RowsEnded { loss, statistics, check } = self.rows_ended(call, begun)?;
         let grad = new_grad.unwrap_or_else(|| call.input.clone());
@@ -386,10 +392,9 @@ impl Recorder<'_> {
         let count = (outer.end - outer.start) * dims.inner;
         let len = u64::from(count) * u64::from(dims.classes);
         // A row of no classes has no element to bind, and a loss all the same: NaN, or 0 if it is ignored.
-        let elements_from = |tensor: &Tensor<f32>, parts: u32| {
-            (len > 0).then(|| self.window(tensor, u64::from(parts) * dims.part(), len))
+        let elements = |tensor: &Tensor<Real>| {
+            (len > 0).then(|| self.window(tensor, u64::from(outer.start - first_part) * dims.part(), len))
         };
-        let elements = |tensor: &Tensor<f32>| elements_from(tensor, outer.start - first_part);
         let one_a_row = |tensor: &Tensor<f32>| match tensor.shape().is_empty() {
             true => self.whole(tensor),
             false => self.window(tensor, first, count.into()),
@@ -398,7 +403,10 @@ impl Recorder<'_> {
         let input = elements(input);
         let (targets, probabilities, ignore_index) = match targets {
             KernelTargets::Index(targets, ignored) => (Some(self.window(targets, first, count.into())), None, *ignored),
-            KernelTargets::Probabilities(targets) => (None, elements_from(targets, outer.start), 0),
+            KernelTargets::Probabilities(targets) => {
+                let first = u64::from(outer.start) * dims.part();
+                (None, (len > 0).then(|| self.window(targets, first, len)), 0)
+            }
         };
         let weight_window = (!weight.is_empty()).then(|| self.whole(weight));
         let position_weight_window = one_a_row(position_weight);

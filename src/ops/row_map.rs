@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::kernel::{Binding, Field, Kernel, Variant, params, read, read4, write4};
 use crate::plan::{Cut, RowPlan};
 use crate::recorder::Recorder;
-use crate::tensor::Tensor;
+use crate::tensor::{Float, Tensor};
 
 use super::row_parts::Rows;
 use super::{Classes, same_shape};
@@ -34,19 +34,19 @@ pub(super) const CONSTANTS: &[&str] = &RowPlan::CONSTANTS;
 
 impl Recorder<'_> {
     /// Maps the rows along dimension `dim`.
-    pub(super) fn row_map(
+    pub(super) fn row_map<T: Float>(
         &mut self,
         op: &'static str,
         kernel: &'static Kernel,
-        logits: &Tensor<f32>,
+        logits: &Tensor<T>,
         dim: usize,
-    ) -> Result<Tensor<f32>> {
+    ) -> Result<Tensor<T>> {
         self.own(op, "logits", logits)?;
         let dims = Classes::along(op, "logits", logits.shape(), dim)?;
         let caps = self.gpu().caps();
         let plan = RowPlan::new(caps, dims.classes, dims.inner).in_parts(caps, dims.classes, dims.rows());
         let groups_per_granule = u64::from(dims.inner) * u64::from(plan.parts());
-        let part_bytes = [dims.part() * 4];
+        let part_bytes = [dims.part() * logits.format().bytes()];
         let cut = Cut { op, rows: dims.outer, row_bytes: &part_bytes, granule: 1, groups_per_granule };
         let ranges = cut.ranges(caps)?;
         let output = self.output(op, logits.shape().clone())?;
@@ -71,19 +71,19 @@ impl Recorder<'_> {
     }
 
     /// The gradient of a map of rows along dimension `dim`, from its output.
-    pub(super) fn row_map_backward(
+    pub(super) fn row_map_backward<T: Float>(
         &mut self,
         op: &'static str,
         kernel: &'static Kernel,
-        output: &Tensor<f32>,
-        upstream: &Tensor<f32>,
+        output: &Tensor<T>,
+        upstream: &Tensor<T>,
         dim: usize,
-    ) -> Result<Tensor<f32>> {
+    ) -> Result<Tensor<T>> {
         self.own(op, "output", output)?;
         self.own(op, "upstream", upstream)?;
         let dims = Classes::along(op, "output", output.shape(), dim)?;
         same_shape(op, "upstream", upstream, output)?;
-        let part_bytes = [dims.part() * 4];
+        let part_bytes = [dims.part() * output.format().bytes()];
         let cut =
             Cut { op, rows: dims.outer, row_bytes: &part_bytes, granule: 1, groups_per_granule: u64::from(dims.inner) };
         let ranges = cut.ranges(self.gpu().caps())?;

@@ -277,3 +277,16 @@ fn an_adapter_that_does_not_exist_lists_those_that_do() {
     assert!(message.starts_with("no adapter matches \"no such adapter\"; available: "), "{message}");
     assert!(message.contains(&gpu.device().adapter_info().name), "{message}");
 }
+
+/// An output that is free again is no room for one past the limit.
+#[test]
+fn a_free_output_is_no_way_around_the_limit() {
+    let Some(gpu) = gpu() else { return };
+    let narrow = gpu.with_caps(Caps { max_buffer: 1 << 20, ..gpu.caps().clone() }).unwrap();
+    let full = Tensor::zeros(&narrow, [1 << 18]).unwrap();
+    let (a, b) = (Tensor::<f32>::zeros(&narrow, [600, 1]).unwrap(), Tensor::zeros(&narrow, [1, 600]).unwrap());
+    let mut batch = narrow.batch();
+    drop(batch.relu(&full).unwrap());
+    let error = batch.matmul(Layout::Nn, &a, &b, None).unwrap_err();
+    assert!(matches!(error, Error::Limit { needed: 1_440_000, .. }), "{error}");
+}

@@ -9,6 +9,7 @@ mod cross_entropy;
 mod errors;
 mod examples;
 mod gradients;
+mod half;
 mod host;
 mod layers;
 mod limits;

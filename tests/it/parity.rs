@@ -5,8 +5,8 @@
 
 use crate::common::*;
 use xent::{
-    Bce, BceWithLogits, CrossEntropy, CrossEntropyRequest, Gpu, Grad, Layout, Momentum, Mse, Nll, Reduction, Sgd,
-    Tensor, cpu,
+    Bce, BceWithLogits, Caps, CrossEntropy, CrossEntropyRequest, Family, Gpu, Grad, Layout, Momentum, Mse, Nll,
+    Reduction, Sgd, Tensor, cpu,
 };
 
 const REDUCTIONS: [Reduction; 3] = [Reduction::None, Reduction::Mean, Reduction::Sum];
@@ -459,6 +459,43 @@ fn sgd() {
                         close(&format!("velocity {options:?} step {step}"), &got_velocity, &velocity, 1e-6, 1e-6);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Threads that find each other as subgroups, through memory, or both, in workgroups of several sizes: the sums are the same sums.
+#[test]
+fn however_threads_find_each_other() {
+    let Some(gpu) = gpu() else { return };
+    let [rows, classes] = [5, 3000];
+    let logits = random(1, rows * classes, 5.0);
+    let index = labels(2, rows, classes);
+    let options = CrossEntropy { label_smoothing: 0.1, ..CrossEntropy::default() };
+    let want = cpu::cross_entropy_backward(&logits, &[rows, classes], &index, &options, None).unwrap();
+    let mut results: Vec<(Family, u32, [Vec<f32>; 4])> = Vec::new();
+    for gpu in families(&gpu) {
+        for max_invocations in [256, 64] {
+            for subgroup_size in [gpu.caps().subgroup_size, 0] {
+                let gpu = gpu.with_caps(Caps { subgroup_size, max_invocations, ..gpu.caps().clone() }).unwrap();
+                let x = Tensor::from_slice(&gpu, [rows, classes], &logits).unwrap();
+                let y = Tensor::targets(&gpu, [rows], &index, classes, -100).unwrap();
+                let out = eval(&gpu, |b| {
+                    let request = CrossEntropyRequest { grad: Grad::New, statistics: true, ..Default::default() };
+                    let out = b.cross_entropy_with(&x, &y, &options, request)?;
+                    let p = b.softmax(&x, 1)?;
+                    let back = b.softmax_backward(&p, &x, 1)?;
+                    Ok([out.loss, out.grad.unwrap(), out.statistics.unwrap().entropy, back])
+                });
+                let what = format!("{:?}", gpu.caps());
+                close(&format!("loss {what}"), &out[0], &want.loss, 1e-6, 1e-6);
+                close(&format!("grad {what}"), &out[1], &want.grad, 2e-6, 1e-9);
+                for (family, invocations, same) in &results {
+                    if (*family, *invocations) == (gpu.caps().family, max_invocations) {
+                        same.iter().zip(&out).for_each(|(a, b)| same_bits(&what, a, b));
+                    }
+                }
+                results.push((gpu.caps().family, max_invocations, out));
             }
         }
     }

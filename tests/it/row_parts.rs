@@ -21,14 +21,14 @@ fn dispatches<T>(gpu: &Gpu, run: impl FnOnce() -> T) -> (T, u64) {
 #[test]
 fn cross_entropy_of_rows_in_parts() {
     let Some(gpu) = gpu() else { return };
-    for classes in [8192, 20_000, 33_001] {
+    for classes in [12_000, 20_000, 33_001] {
         let rows = 6;
         let mut logits = random(1, rows * classes, 4.0);
         logits[2 * classes..3 * classes].fill(1.5);
         logits[3 * classes..4 * classes - 5].fill(f32::NEG_INFINITY);
-        logits[4 * classes + 12_000 % classes] = 40.0;
+        logits[4 * classes + 11_000] = 40.0;
         let last = classes as i64 - 1;
-        let targets = [0, last, 4097, last - 1, (12_000 % classes) as i64, -100];
+        let targets = [0, last, 4097, last - 1, 11_000, -100];
         let base = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
         for options in [
             base.clone(),
@@ -104,7 +104,7 @@ fn what_spoils_a_part_spoils_the_row() {
 #[test]
 fn maps_of_rows_in_parts() {
     let Some(gpu) = gpu() else { return };
-    for classes in [8192, 33_001] {
+    for classes in [12_000, 33_001] {
         let logits = random(3, 2 * classes, 6.0);
         let mut first: Option<[Vec<f32>; 2]> = None;
         for gpu in gpus(&gpu) {

@@ -130,7 +130,9 @@ fn difference(ours: &(f32, Vec<f32>), theirs: &(f32, Vec<f32>)) -> Option<String
         return Some(format!("{} values, not {}", theirs.1.len(), ours.1.len()));
     }
     let largest = ours.1.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    let worst = ours.1.iter().zip(&theirs.1).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+    // The maximum of numbers and NaN would be a number.
+    let larger = |m: f32, v: f32| if v.is_nan() || v > m { v } else { m };
+    let worst = ours.1.iter().zip(&theirs.1).fold(0.0f32, |m, (a, b)| larger(m, (a - b).abs()));
     let loss = (ours.0 - theirs.0).abs();
     match (worst <= 1e-4 * largest, loss <= 1e-4 * ours.0.abs().max(1.0)) {
         (false, _) => Some(format!("a value differs by {worst} where the largest is {largest}")),

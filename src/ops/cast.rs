@@ -1,0 +1,56 @@
+//! From one type of real numbers to another.
+
+use crate::error::Result;
+use crate::kernel::{Kernel, wgsl};
+use crate::recorder::Recorder;
+use crate::tensor::{Float, Real, Tensor};
+
+use super::map::{CONSTANTS, FORWARD_BINDINGS, FORWARD_PARAMS};
+
+pub(super) const KERNEL: Kernel = Kernel {
+    label: "xent.cast",
+    source: wgsl!["lib/grid", "lib/turns", "lib/map", "cast"],
+    bindings: FORWARD_BINDINGS,
+    params: FORWARD_PARAMS,
+    constants: CONSTANTS,
+};
+
+/// From one type of real numbers to another.
+impl Recorder<'_> {
+    /// The same numbers as another type: exact from halves to `f32`, rounded to nearest even from `f32` to halves. What is too large
+    /// for [`f16`](crate::f16) becomes infinite; NaN stays NaN, but not its bits.
+    ///
+    /// # Errors
+    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor); no memory for the result. Nothing is recorded then.
+    ///
+    /// # Cost
+    /// A read and a write of each element, 2 or 4 bytes.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{Gpu, Tensor, bf16};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let x = Tensor::from_slice(&gpu, [3], &[1.0, 0.1, -3.0f32])?;
+    /// let mut batch = gpu.batch();
+    /// let half = batch.cast::<f32, bf16>(&x)?;
+    /// let mut half = batch.read(&half)?;
+    /// batch.submit()?;
+    /// assert_eq!(half.wait(Duration::from_secs(10))?, [1.0, 0.1, -3.0].map(bf16::from_f32));
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    ///
+    /// The types are IEEE 754's binary16 and the upper half of binary32.
+    pub fn cast<T: Float, U: Float>(&mut self, x: &Tensor<T>) -> Result<Tensor<U>> {
+        self.own("cast", "x", x)?;
+        let y = self.output("cast", x.shape().clone())?;
+        self.map_into("cast", &KERNEL, &x.real(), &Tensor::<U>::real(&y))?;
+        Ok(y)
+    }
+
+    /// Rounds what was computed into a tensor of the same shape.
+    pub(super) fn cast_into(&mut self, x: &Tensor<f32>, y: &Tensor<Real>) -> Result<()> {
+        self.map_into("cast", &KERNEL, &x.real(), y)
+    }
+}
