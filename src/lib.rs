@@ -36,10 +36,10 @@ pub use half::{bf16, f16};
 pub use linear_plan::LinearPlan;
 pub use ops::{
     CrossEntropyRequest, CrossEntropyResult, Grad, LinearBackward, LinearCrossEntropyRequest, LinearCrossEntropyResult,
-    LinearGrads, LossGrad, Momentum, Statistics, Targets,
+    LinearGrads, LinearLossGrads, LossGrad, Momentum, Statistics, Targets,
 };
 pub use optim::{Group, Optimization, Optimizer, Schedule, UpdateReport};
-pub use options::{Bce, BceWithLogits, CrossEntropy, Layout, LinearCrossEntropy, Mse, Nll, Reduction, Sgd};
+pub use options::{Bce, BceWithLogits, CrossEntropy, Layout, LinearBceWithLogits, LinearCrossEntropy, Mse, Nll, Reduction, Sgd};
 pub use parameters::Parameters;
 pub use profile::{DispatchTime, Times};
 pub use readback::Readback;

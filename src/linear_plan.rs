@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::caps::{Caps, Family};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::options::LinearCrossEntropy;
+use crate::options::{LinearBceWithLogits, LinearCrossEntropy};
 use crate::pool::size_class;
 
 /// The sizes of a linear layer and its batch.
@@ -52,6 +52,24 @@ impl Gpu {
     ) -> Result<LinearPlan> {
         let sizes = LinearSizes { tokens, inputs, classes };
         LinearPlan::new("plan_linear_cross_entropy", self.caps(), sizes, (options.scratch, 1), backward)
+    }
+}
+
+impl Gpu {
+    /// What [`linear_bce_with_logits`](crate::Recorder::linear_bce_with_logits) would do for sizes `[N, D, V]`, with gradients if
+    /// `backward`.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if the scratch that is allowed, a binding or a buffer of this device cannot hold the logits of a single token and
+    /// their losses.
+    pub fn plan_linear_bce_with_logits(
+        &self,
+        [tokens, inputs, classes]: [usize; 3],
+        options: &LinearBceWithLogits,
+        backward: bool,
+    ) -> Result<LinearPlan> {
+        let sizes = LinearSizes { tokens, inputs, classes };
+        LinearPlan::new("plan_linear_bce_with_logits", self.caps(), sizes, (options.scratch, 2), backward)
     }
 }
 
@@ -150,7 +168,7 @@ impl fmt::Display for LinearPlan {
         let mib = |bytes: u64| bytes.div_ceil(1 << 10);
         write!(
             f,
-            "linear cross-entropy {tokens} x {inputs} x {classes}, {direction}: {chunks} chunks of {} tokens, {} KiB of scratch",
+            "linear layer and loss {tokens} x {inputs} x {classes}, {direction}: {chunks} chunks of {} tokens, {} KiB of scratch",
             self.tokens_at_once,
             mib(self.scratch_bytes)
         )?;

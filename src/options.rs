@@ -123,6 +123,28 @@ impl Default for LinearCrossEntropy {
     }
 }
 
+/// Options of binary cross-entropy of a linear layer's outputs (`linear_bce_with_logits` and its like).
+#[derive(Clone, Debug)]
+pub struct LinearBceWithLogits {
+    /// Those of the binary cross-entropy.
+    pub loss: BceWithLogits,
+    /// The most bytes of scratch memory: 32 MiB if nothing else is said. The logits of one token and their losses, 8 bytes a class, have
+    /// to fit.
+    pub scratch: u64,
+}
+
+impl Default for LinearBceWithLogits {
+    fn default() -> Self {
+        Self { loss: BceWithLogits::default(), scratch: LinearCrossEntropy::DEFAULT_SCRATCH }
+    }
+}
+
+impl From<BceWithLogits> for LinearBceWithLogits {
+    fn from(loss: BceWithLogits) -> Self {
+        Self { loss, ..Self::default() }
+    }
+}
+
 impl From<CrossEntropy> for LinearCrossEntropy {
     fn from(loss: CrossEntropy) -> Self {
         Self { loss, ..Self::default() }

@@ -1,7 +1,7 @@
 //! Binary cross-entropy of logits.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, read, read4, wgsl, write, write4};
+use crate::kernel::{Kernel, read, read4, wgsl, write, write4, write4_over};
 use crate::options::BceWithLogits;
 use crate::recorder::Recorder;
 use crate::tensor::Tensor;
@@ -28,14 +28,14 @@ pub(super) const KERNEL: Kernel = Kernel {
         read("weight", "f32"),
         read("pos_weight", "f32"),
         write4("losses"),
-        write4("grad"),
+        write4_over("grad", "x"),
         write("partials", "u32"),
     ],
     params: PARAMS,
     constants: &["WORKGROUP", "SUBGROUP", "GRAD", "LOSSES", "QUADS", "UPSTREAM", "WEIGHTED", "POS_WEIGHTED"],
 };
 
-fn call<'a>(
+pub(super) fn call<'a>(
     op: &'static str,
     grad: Grad,
     logits: &'a Tensor<f32>,

@@ -174,6 +174,18 @@ impl Recorder<'_> {
             return self.column_sum(&input.reshape(columns)?)?.reshape(shape);
         }
         let output: Tensor<f32> = self.output(op, shape)?;
+        self.sum_rows_into(op, input, dims, &output)?;
+        Ok(output)
+    }
+
+    /// The sums of rows.
+    pub(super) fn sum_rows_into(
+        &mut self,
+        op: &'static str,
+        input: &Tensor<f32>,
+        dims: Classes,
+        output: &Tensor<f32>,
+    ) -> Result<()> {
         let cut = Cut {
             op,
             rows: dims.outer,
@@ -187,7 +199,7 @@ impl Recorder<'_> {
             let len = u64::from(rows) * u64::from(dims.classes);
             // Sums of nothing are 0.
             let from = (len > 0).then(|| self.window(input, first * dims.part(), len));
-            let to = self.window(&output, first * u64::from(dims.inner), rows.into());
+            let to = self.window(output, first * u64::from(dims.inner), rows.into());
             let params = SumParams {
                 rows,
                 classes: dims.classes,
@@ -199,7 +211,7 @@ impl Recorder<'_> {
             let slots = [from.as_ref(), Some(&to)];
             self.dispatch(&SUM, Variant::new(&plan.constants()), &params, &slots, plan.groups(rows))?;
         }
-        Ok(output)
+        Ok(())
     }
 
     /// Repeats dimension `d` of a tensor of shape `dims`, where it is 1, `size` times.

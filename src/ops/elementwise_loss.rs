@@ -1,5 +1,7 @@
 //! What the losses of two tensors of one shape share.
 
+use std::ops::Range;
+
 use crate::error::Result;
 use crate::kernel::{Binding, Field, Kernel, Variant, params};
 use crate::options::{Reduction, narrow};
@@ -8,9 +10,10 @@ use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
 use crate::weights::Weights;
 
+use super::broadcast::Broadcast;
 use super::reduce::{Divisor, by_blocks, check_of, pairs};
 use super::row_loss::check_upstream;
-use super::{Grad, LossGrad, same_shape};
+use super::{Grad, LossGrad, shape_error};
 
 params! {
     struct Params {
@@ -56,68 +59,141 @@ pub(super) struct ElementwiseLoss<'a> {
     pub(super) slope: f64,
 }
 
+/// A call on its way: what its dispatches share.
+pub(super) struct ElementsBegun {
+    weight: Option<Broadcast>,
+    pos_weight: Option<Broadcast>,
+    total_weight: Option<Tensor<u32>>,
+    upstream: Tensor<f32>,
+    scale: f64,
+    count: u32,
+}
+
+/// Elements of a call, and where they are.
+pub(super) struct ElementsPart<'a> {
+    /// Counted in the whole tensors.
+    pub(super) elements: Range<u32>,
+    /// The element that `x`, `losses` and `grad` begin with.
+    pub(super) first: u32,
+    pub(super) x: &'a Tensor<f32>,
+    pub(super) losses: Option<&'a Tensor<f32>>,
+    /// Where the gradient goes, if it is not written over `x`.
+    pub(super) grad: Option<&'a Tensor<f32>>,
+    /// A pair for each block of the elements.
+    pub(super) partials: &'a Tensor<u32>,
+}
+
+impl ElementwiseLoss<'_> {
+    fn divisor<'d>(&self, begun: &'d ElementsBegun) -> Divisor<'d> {
+        let mean = begun.total_weight.as_ref().map_or(Divisor::Count(begun.count), Divisor::Sum);
+        Divisor::of(self.reduction, mean)
+    }
+}
+
 impl Recorder<'_> {
     /// Records an elementwise loss; the gradient is the first tensor itself unless one is wanted.
     pub(super) fn elementwise_loss(&mut self, call: &ElementwiseLoss<'_>) -> Result<LossGrad> {
-        let ElementwiseLoss { op, x: (what, x), targets: y, .. } = *call;
+        let ElementwiseLoss { op, x: (what, x), .. } = *call;
         self.own(op, what, x)?;
-        self.own(op, "targets", y)?;
-        same_shape(op, "targets", y, x)?;
+        let count = x.count();
+        by_blocks(op, count, &[4]).ranges(self.gpu().caps())?;
+        let begun = self.elements_begin(call, x.shape())?;
         let unreduced = call.reduction == Reduction::None;
-        let loss_shape = if unreduced { x.shape().clone() } else { Shape::default() };
+        let losses = unreduced.then(|| self.output(op, x.shape().clone())).transpose()?;
+        let grad = (call.grad == Grad::New).then(|| self.output(op, x.shape().clone())).transpose()?;
+        let partials = pairs(self, op, count)?;
+        let (losses_to, grad_to) = (losses.as_ref(), grad.as_ref());
+        let all =
+            ElementsPart { elements: 0..count, first: 0, x, losses: losses_to, grad: grad_to, partials: &partials };
+        self.elements_part(call, &begun, &all)?;
+        let (loss, total) = match losses {
+            Some(losses) => (losses, self.sum_of_partials(op, partials)?),
+            None => self.loss_of_partials(op, partials, call.divisor(&begun))?,
+        };
+        let check = check_of(op, "an input or a target", &total);
+        let grad = grad.unwrap_or_else(|| x.clone());
+        Ok(LossGrad { loss: loss.with_check(check.clone()), grad: grad.with_check(check) })
+    }
+
+    /// Begins a loss whose elements, of this shape in all, come in parts.
+    pub(super) fn elements_begin(&mut self, call: &ElementwiseLoss<'_>, shape: &Shape) -> Result<ElementsBegun> {
+        let ElementwiseLoss { op, targets, .. } = *call;
+        self.own(op, "targets", targets)?;
+        if targets.shape() != shape {
+            return Err(shape_error(op, "targets", format!("shape {shape}"), targets.shape()));
+        }
         if let Some(upstream) = call.upstream {
             self.own(op, "upstream", upstream)?;
-            check_upstream(op, upstream, &loss_shape)?;
+            let scalar = Shape::default();
+            check_upstream(op, upstream, if call.reduction == Reduction::None { shape } else { &scalar })?;
         }
-        let count = x.count();
-        let ranges = by_blocks(op, count, &[4]).ranges(self.gpu().caps())?;
-        let weight = call.weight.map(|w| self.plan_broadcast(op, "weight", w, x.shape())).transpose()?;
-        let pos_weight = call.pos_weight.map(|w| self.plan_broadcast(op, "pos_weight", w, x.shape())).transpose()?;
+        let weight = call.weight.map(|w| self.plan_broadcast(op, "weight", w, shape)).transpose()?;
+        let pos_weight = call.pos_weight.map(|w| self.plan_broadcast(op, "pos_weight", w, shape)).transpose()?;
         // Everything fits: from here on things are recorded.
         let weight = weight.map(|plan| self.broadcast(plan)).transpose()?;
         let pos_weight = pos_weight.map(|plan| self.broadcast(plan)).transpose()?;
-        let losses = unreduced.then(|| self.output(op, loss_shape)).transpose()?;
-        let grad = (call.grad == Grad::New).then(|| self.output(op, x.shape().clone())).transpose()?;
-        let partials = pairs(self, op, count)?;
         let total_weight = call.weight.filter(|_| call.mean_by_weight).map(|w| self.total_weight(op, w)).transpose()?;
-        let mean = match &total_weight {
-            Some(total) => Divisor::Sum(total),
-            None => Divisor::Count(count),
-        };
-        let divisor = Divisor::of(call.reduction, mean);
         let upstream = call.upstream.cloned().unwrap_or_else(|| self.gpu().one());
-        let (upstream, scale) = match divisor {
-            Divisor::One => (upstream, call.slope),
+        let scale = call.slope;
+        let mut begun = ElementsBegun { weight, pos_weight, total_weight, upstream, scale, count: targets.count() };
+        match call.divisor(&begun) {
+            Divisor::One => {}
             // Rounded once.
-            Divisor::Count(count) => (upstream, call.slope / f64::from(count.max(1))),
-            Divisor::Sum(pair) => (self.row_factor(op, upstream, pair)?, call.slope),
-        };
-        let upstream_stride = u32::from(!upstream.shape().is_empty());
-        for range in ranges {
-            let (first, len) = (u64::from(range.start), u64::from(range.end - range.start));
+            Divisor::Count(count) => begun.scale = call.slope / f64::from(count.max(1)),
+            Divisor::Sum(pair) => begun.upstream = self.row_factor(op, begun.upstream.clone(), pair)?,
+        }
+        Ok(begun)
+    }
+
+    /// The end of a loss of which the losses of rows are known.
+    pub(super) fn loss_of_rows(
+        &mut self,
+        call: &ElementwiseLoss<'_>,
+        begun: &ElementsBegun,
+        rows: &Tensor<f32>,
+    ) -> Result<Tensor<f32>> {
+        self.loss_of_values(call.op, rows, call.divisor(begun))
+    }
+
+    /// The dispatches of some of the elements.
+    pub(super) fn elements_part(
+        &mut self,
+        call: &ElementwiseLoss<'_>,
+        begun: &ElementsBegun,
+        part: &ElementsPart<'_>,
+    ) -> Result<()> {
+        let ElementsBegun { weight, pos_weight, upstream: begun_upstream, scale, .. } = begun;
+        let ElementsPart { elements, first: part_first, losses, grad, partials, .. } = part;
+        let upstream_stride = u32::from(!begun_upstream.shape().is_empty());
+        let in_place = call.grad == Grad::InPlace;
+        let count = elements.end - elements.start;
+        for range in by_blocks(call.op, count, &[4]).ranges(self.gpu().caps())? {
+            let start = elements.start + range.start;
+            let (first, len) = (u64::from(start), u64::from(range.end - range.start));
+            let within = u64::from(start - part_first);
             let groups = len.div_ceil(BLOCK.into());
-            let x = self.window(x, first, len);
-            let y = self.window(y, first, len);
-            let loss_window = losses.as_ref().map(|losses| self.window(losses, first, len));
-            let grad_window = grad.as_ref().map(|grad| self.window(grad, first, len));
+            let x = self.window(part.x, within, len);
+            let y = self.window(call.targets, first, len);
+            let loss_window = losses.map(|losses| self.window(losses, within, len));
+            let grad_window = grad.map(|grad| self.window(grad, within, len));
             let upstream = match upstream_stride {
-                0 => self.whole(&upstream),
-                _ => self.window(&upstream, first, len),
+                0 => self.whole(begun_upstream),
+                _ => self.window(begun_upstream, first, len),
             };
-            let to = self.window(&partials, first / u64::from(BLOCK) * 2, groups * 2);
+            let to = self.window(partials, u64::from(range.start / BLOCK) * 2, groups * 2);
             let weight_window = weight.as_ref().map(|weight| weight.window(self, first, len));
             let pos_weight_window = pos_weight.as_ref().map(|weight| weight.window(self, first, len));
             let params = Params {
                 count: range.end - range.start,
-                first: range.start,
+                first: start,
                 block: BLOCK,
                 x_base: x.base,
                 y_base: y.base,
                 losses_base: loss_window.as_ref().map_or(0, |w| w.base),
-                grad_base: grad_window.as_ref().map_or(0, |w| w.base),
+                grad_base: if in_place { x.base } else { grad_window.as_ref().map_or(0, |w| w.base) },
                 upstream_base: upstream.base,
                 partials_base: to.base,
-                scale: narrow(scale),
+                scale: narrow(*scale),
                 weight_base: weight_window.as_ref().map_or(0, |(w, _)| w.base),
                 weight_first: weight_window.as_ref().map_or(0, |(_, first)| *first),
                 weight_inner: weight.as_ref().map_or(1, |w| w.inner),
@@ -129,8 +205,8 @@ impl Recorder<'_> {
             };
             let ([_, quads], [workgroup, subgroup]) = (turns(self.gpu().caps()), self.gpu().caps().threads());
             let constants = call.kernel.constants.iter().map(|&name| match name {
-                "GRAD" => u32::from(grad.is_some()),
-                "LOSSES" => u32::from(unreduced),
+                "GRAD" => u32::from(in_place || grad.is_some()),
+                "LOSSES" => u32::from(losses.is_some()),
                 "UPSTREAM" => upstream_stride,
                 "QUADS" => quads,
                 "SUBGROUP" => subgroup,
@@ -141,7 +217,8 @@ impl Recorder<'_> {
             // A scalar upstream gradient is no quad.
             let upstream_slot = call.kernel.bindings.iter().position(|binding| binding.name == "upstream");
             let by_element = upstream_slot.filter(|_| upstream_stride == 0).map_or(0, |i| 1 << i);
-            let variant = Variant { constants: constants.collect(), vec4: true, by_element, ..Variant::default() };
+            let constants = constants.collect();
+            let variant = Variant { constants, vec4: true, by_element, in_place, ..Variant::default() };
             let slot = |binding: &Binding| match binding.name {
                 "x" => Some(&x),
                 "y" => Some(&y),
@@ -155,13 +232,7 @@ impl Recorder<'_> {
             let slots: Vec<_> = call.kernel.bindings.iter().map(slot).collect();
             self.dispatch(call.kernel, variant, &params, &slots, groups)?;
         }
-        let (loss, total) = match losses {
-            Some(losses) => (losses, self.sum_of_partials(op, partials)?),
-            None => self.loss_of_partials(op, partials, divisor)?,
-        };
-        let check = check_of(op, "an input or a target", &total);
-        let grad = grad.unwrap_or_else(|| x.clone());
-        Ok(LossGrad { loss: loss.with_check(check.clone()), grad: grad.with_check(check) })
+        Ok(())
     }
 
     /// The sum of weights, as a partial result.

@@ -182,7 +182,7 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    fn linear_grads<T: Float>(
+    pub(super) fn linear_grads<T: Float>(
         &mut self,
         op: &'static str,
         layer: &Layer,

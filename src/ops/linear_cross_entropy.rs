@@ -40,7 +40,7 @@ impl Recorder<'_> {
     ///
     /// # Shapes
     /// `hidden` is `[N, D]`, `weight` `[V, D]`, `bias` `[V]`; class indices and `position_weight` are `[N]`, probabilities `[N, V]`,
-    /// class weights `[V]`. The loss is a scalar, or `[N]` with [`Reduction::None`](crate::Reduction::None).
+    /// class weights `[V]`. Hidden states, weight and bias are of one [`Float`] type. The loss is a scalar, or `[N]` with [`Reduction::None`](crate::Reduction::None).
     ///
     /// # Errors
     /// Those of [`cross_entropy`](Self::cross_entropy) and of [`Gpu::plan_linear_cross_entropy`](crate::Gpu::plan_linear_cross_entropy);

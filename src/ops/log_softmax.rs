@@ -38,7 +38,7 @@ impl Recorder<'_> {
     /// `y = (x - m) - log(sum of exp(x - m))` with the maximum `m` of a row.
     ///
     /// # Shapes
-    /// Any with at least one dimension; the result has the same. A row is what lies along dimension `dim`.
+    /// Any with at least one dimension; the result has the same, and the same type of elements. A row is what lies along dimension `dim`.
     ///
     /// # Edge cases
     /// A row with NaN, +infinity, or nothing but -infinity becomes NaN.

@@ -249,11 +249,13 @@ impl Recorder<'_> {
     /// # Shapes
     /// See [`Layout`]; `bias` is `[n]` and is added to every row; the result is `[m, n]`. With `k` = 0 it is the bias, or 0.
     ///
+    /// Halves are summed in `f32`, and the sums rounded once.
+    ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) naming the matrix that does not fit; [`Error::ForeignTensor`](crate::Error::ForeignTensor); a row of a matrix larger than a binding.
     ///
     /// # Cost
-    /// `2 m n k` floating-point operations. Every element of the result is one `f32` sum over `k` in its order; on a GPU, if the
+    /// `2 m n k` floating-point operations, and for halves a pass over the result. Every element of the result is one `f32` sum over `k` in its order; on a GPU, if the
     /// result is small and `k` large, such sums of parts of `k`, added in their order.
     ///
     /// # Examples

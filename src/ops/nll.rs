@@ -54,7 +54,7 @@ impl Recorder<'_> {
     /// weights `w` and the position's weight `v` (each 1 if there is none).
     ///
     /// # Shapes
-    /// `log_probs` is `[C]` or `[N, C, d1, .., dK]`; `targets` (`Tensor<i32>` or `Tensor<u32>`) and `position_weight` the same
+    /// `log_probs` (of any [`Float`] type) is `[C]` or `[N, C, d1, .., dK]`; `targets` (`Tensor<i32>` or `Tensor<u32>`) and `position_weight` the same
     /// without `C`; `weight` is `[C]`. The loss is a scalar, or has the targets' shape with
     /// [`Reduction::None`](crate::Reduction::None).
     ///

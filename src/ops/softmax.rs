@@ -38,7 +38,7 @@ impl Recorder<'_> {
     /// `y = exp(x - m) / (sum of exp(x - m))` with the maximum `m` of a row.
     ///
     /// # Shapes
-    /// Any with at least one dimension; the result has the same. A row is what lies along dimension `dim`.
+    /// Any with at least one dimension; the result has the same, and the same type of elements. A row is what lies along dimension `dim`.
     ///
     /// # Edge cases
     /// A row with NaN, +infinity, or nothing but -infinity becomes NaN.
@@ -49,7 +49,8 @@ impl Recorder<'_> {
     /// `dim` count together).
     ///
     /// # Cost
-    /// Two reads of a row, the second from a cache, and one write.
+    /// Two reads of a row, the second from a cache, and one write. On a GPU, rows too few to keep it busy and too long for a workgroup to
+    /// hold take a dispatch more.
     ///
     /// # Examples
     /// ```

@@ -111,7 +111,7 @@ fn conversions_are_exact_or_round_to_nearest_even() {
 
 /// Rows of even, odd and no multiple of four lengths, interleaved ones, and rows in the middle of a tensor whose neighbours stay as they are.
 fn losses_of<T: Half>(gpu: &Gpu) {
-    for shape in [&[5, 12][..], &[5, 7], &[3, 130], &[2, 2051], &[3, 6, 5], &[3, 5, 3], &[40, 1]] {
+    for shape in [&[5, 12][..], &[5, 7], &[2, 2051], &[3, 5, 3]] {
         let classes = shape[1];
         let rows: Vec<usize> = shape.iter().enumerate().filter(|(i, _)| *i != 1).map(|(_, &n)| n).collect();
         let len: usize = shape.iter().product();

@@ -13,6 +13,7 @@ mod half;
 mod host;
 mod layers;
 mod limits;
+mod linear_bce_with_logits;
 mod linear_cross_entropy;
 mod metrics;
 mod noop;

@@ -1,0 +1,42 @@
+use super::{bce_with_logits_backward, column_sum, matmul};
+use crate::error::Result;
+use crate::options::{BceWithLogits, Layout};
+
+/// What [`linear_bce_with_logits`] gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinearBceLoss {
+    /// One element, or one for each token and class with [`Reduction::None`](crate::Reduction::None).
+    pub loss: Vec<f64>,
+    /// The gradient with respect to the hidden states, `[N, D]`.
+    pub hidden: Vec<f64>,
+    /// The gradient with respect to the weight, `[V, D]`.
+    pub weight: Vec<f64>,
+    /// The gradient with respect to a bias, `[V]`.
+    pub bias: Vec<f64>,
+}
+
+/// Binary cross-entropy of `hidden weight^T + bias` and its gradients, for hidden states `[N, D]` and a weight `[V, D]`; see
+/// [`Recorder::linear_bce_with_logits`](crate::Recorder::linear_bce_with_logits).
+///
+/// # Errors
+/// Those of [`matmul`] and [`bce_with_logits`](super::bce_with_logits).
+pub fn linear_bce_with_logits<T: Copy + Into<f64>>(
+    (hidden, hidden_shape): (&[T], [usize; 2]),
+    (weight, weight_shape): (&[T], [usize; 2]),
+    bias: Option<&[T]>,
+    targets: &[f64],
+    options: &BceWithLogits,
+    upstream: Option<&[f64]>,
+) -> Result<LinearBceLoss> {
+    let logits = matmul(Layout::Nt, (hidden, hidden_shape), (weight, weight_shape), bias)?;
+    let shape = [hidden_shape[0], weight_shape[0]];
+    let out = bce_with_logits_backward(&logits, &shape, targets, options, upstream)?;
+    let wide = |values: &[T]| values.iter().map(|&value| value.into()).collect::<Vec<f64>>();
+    let (grad, hidden, weight) = (out.grad, wide(hidden), wide(weight));
+    Ok(LinearBceLoss {
+        hidden: matmul(Layout::Nn, (&grad, shape), (&weight, weight_shape), None)?,
+        weight: matmul(Layout::Tn, (&grad, shape), (&hidden, hidden_shape), None)?,
+        bias: column_sum(&grad, shape)?,
+        loss: out.loss,
+    })
+}
