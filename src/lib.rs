@@ -39,7 +39,9 @@ pub use ops::{
     LinearGrads, LinearLossGrads, LossGrad, Momentum, Statistics, Targets,
 };
 pub use optim::{Group, Optimization, Optimizer, Schedule, UpdateReport};
-pub use options::{Bce, BceWithLogits, CrossEntropy, Layout, LinearBceWithLogits, LinearCrossEntropy, Mse, Nll, Reduction, Sgd};
+pub use options::{
+    Bce, BceWithLogits, CrossEntropy, Layout, LinearBceWithLogits, LinearCrossEntropy, Mse, Nll, Reduction, Sgd,
+};
 pub use parameters::Parameters;
 pub use profile::{DispatchTime, Times};
 pub use readback::Readback;

@@ -17,7 +17,8 @@ pub(crate) struct LinearSizes {
     pub(crate) classes: usize,
 }
 
-/// How [`Recorder::linear_cross_entropy`](crate::Recorder::linear_cross_entropy) goes about its work, and what it needs for that.
+/// How [`Recorder::linear_cross_entropy`](crate::Recorder::linear_cross_entropy) and its like go about their work, and what they need for
+/// that.
 ///
 /// # Examples
 /// ```
@@ -89,14 +90,28 @@ impl LinearPlan {
         let parts = (classes as u64).div_ceil(Self::PART.into());
         let by_parts = backward && caps.family == Family::Gpu && parts > 1;
         let logits = |tokens: u64| tokens.saturating_mul(classes as u64).saturating_mul(4);
-        let sums = |tokens: u64| tokens.saturating_mul(inputs as u64).saturating_mul(4 * parts);
+        let sums = |tokens: u64| tokens.saturating_mul(inputs as u64).saturating_mul(parts.saturating_mul(4));
         // As the pool hands them out.
-        let buffer = |bytes: u64| size_class(bytes.max(16)).min(caps.max_buffer);
-        let scratch_of =
-            |tokens: u64| copies * buffer(logits(tokens)) + if by_parts { buffer(sums(tokens)) } else { 0 };
+        let buffer = |bytes: u64| size_class(bytes.clamp(16, caps.max_buffer)).min(caps.max_buffer);
+        let scratch_of = |tokens: u64| {
+            (copies * buffer(logits(tokens))).saturating_add(if by_parts { buffer(sums(tokens)) } else { 0 })
+        };
         let usable = caps.max_binding - u64::from(caps.storage_align);
+        let row = (inputs as u64).saturating_mul(4);
+        let layer = row.saturating_mul(classes as u64);
+        for (what, needed, allowed) in [
+            ("a storage binding's bytes for a row of the weight", row, usable),
+            ("a buffer's bytes for the weight's gradient", if backward { layer } else { 0 }, caps.max_buffer),
+        ] {
+            if needed > allowed {
+                return Err(Error::Limit { op, what, needed, allowed });
+            }
+        }
+        // The statistics of a token's softmax.
+        const STATISTICS_BYTES: u64 = 20;
         let fits = |tokens: u64| {
             logits(tokens) <= usable
+                && tokens.saturating_mul(STATISTICS_BYTES) <= usable
                 && scratch_of(tokens) <= scratch
                 && (!by_parts || (sums(tokens) <= caps.max_buffer && sums(tokens) / parts <= usable))
         };
@@ -108,7 +123,7 @@ impl LinearPlan {
             return Err(Error::Limit { op, what: "the scratch for the logits of one token", needed, allowed });
         }
         // The largest number that fits, up to all of them.
-        let (mut at_once, mut too_many) = (1, (tokens as u64).max(1) + 1);
+        let (mut at_once, mut too_many) = (1, (tokens as u64).max(1).saturating_add(1));
         while too_many - at_once > 1 {
             let middle = at_once + (too_many - at_once) / 2;
             if fits(middle) { at_once = middle } else { too_many = middle }
@@ -129,7 +144,8 @@ impl LinearPlan {
         self.tokens_at_once
     }
 
-    /// The bytes of scratch memory: that of the logits, and on GPUs that of parts of sums.
+    /// The bytes of scratch memory: that of the logits, of binary losses, and on GPUs of parts of sums. Halves take 256 bytes for each
+    /// input beside that.
     #[must_use]
     pub fn scratch_bytes(&self) -> u64 {
         self.scratch_bytes

@@ -7,6 +7,7 @@ use crate::linear_plan::{LinearPlan, LinearSizes};
 use crate::options::Layout;
 use crate::recorder::Recorder;
 use crate::tensor::{Check, Element, Float, Format, Real, Shape, Tensor};
+use crate::weights::Weights;
 
 use super::matmul::Sums;
 use super::{no_alias, shape_error};
@@ -88,6 +89,7 @@ impl Layer {
         rec: &Recorder<'_>,
         op: &'static str,
         targets: &Tensor<U>,
+        weights: &[(&'static str, Option<&Weights>)],
         backward: LinearBackward<'_>,
     ) -> Result<()> {
         let weight = backward.weight_grad.map(|grad| ("weight_grad", grad, self.weight.shape().clone()));
@@ -109,6 +111,9 @@ impl Layer {
                 tensor.map_or(Ok(()), |tensor| no_alias(op, (what, *grad), (other, tensor)))?;
             }
             no_alias(op, (what, *grad), ("targets", targets))?;
+            for (other, weights) in weights {
+                weights.map_or(Ok(()), |weights| no_alias(op, (what, *grad), (other, &weights.on(rec.gpu())?)))?;
+            }
         }
         if let (Some((what, weight, _)), Some((_, bias, _))) = (&weight, &bias) {
             // No dispatch writes both, so they may share a buffer, as those of `Parameters` do.

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::linear_plan::LinearPlan;
-use crate::options::{LinearBceWithLogits, Reduction};
+use crate::options::{BceWithLogits, LinearBceWithLogits, Reduction};
 use crate::recorder::Recorder;
 use crate::tensor::{Element, Float, Shape, Tensor};
 
@@ -118,7 +118,9 @@ impl Recorder<'_> {
     ) -> Result<(Tensor<f32>, Option<LinearGrads<T>>)> {
         let plan = LinearPlan::new(op, self.gpu().caps(), layer.sizes, (options.scratch, 2), backward.is_some())?;
         if let Some(backward) = backward {
-            layer.check(self, op, targets, backward)?;
+            let BceWithLogits { weight, pos_weight, .. } = &options.loss;
+            let weights = [("the loss's weight", weight.as_ref()), ("pos_weight", pos_weight.as_ref())];
+            layer.check(self, op, targets, &weights, backward)?;
         }
         let grad = if backward.is_some() { Grad::InPlace } else { Grad::No };
         let upstream = backward.and_then(|backward| backward.upstream);

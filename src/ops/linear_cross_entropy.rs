@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::linear_plan::LinearPlan;
-use crate::options::LinearCrossEntropy;
+use crate::options::{CrossEntropy, LinearCrossEntropy};
 use crate::recorder::Recorder;
 use crate::tensor::{Element, Float, Tensor};
 
@@ -143,10 +143,12 @@ impl Recorder<'_> {
         let LinearCrossEntropyRequest { backward, statistics } = request;
         let plan = LinearPlan::new(op, self.gpu().caps(), layer.sizes, (options.scratch, 1), backward.is_some())?;
         if let Some(backward) = backward {
+            let CrossEntropy { weight, position_weight, .. } = &options.loss;
+            let weights = [("the loss's weight", weight.as_ref()), ("position_weight", position_weight.as_ref())];
             match targets {
-                Targets::Index(targets) => layer.check(self, op, targets, backward)?,
-                Targets::IndexU32(targets) => layer.check(self, op, targets, backward)?,
-                Targets::Probabilities(targets) => layer.check(self, op, targets, backward)?,
+                Targets::Index(targets) => layer.check(self, op, targets, &weights, backward)?,
+                Targets::IndexU32(targets) => layer.check(self, op, targets, &weights, backward)?,
+                Targets::Probabilities(targets) => layer.check(self, op, targets, &weights, backward)?,
             }
         }
         let call = RowLoss {

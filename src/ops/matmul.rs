@@ -255,7 +255,7 @@ impl Recorder<'_> {
     /// [`Error::Shape`](crate::Error::Shape) naming the matrix that does not fit; [`Error::ForeignTensor`](crate::Error::ForeignTensor); a row of a matrix larger than a binding.
     ///
     /// # Cost
-    /// `2 m n k` floating-point operations, and for halves a pass over the result. Every element of the result is one `f32` sum over `k` in its order; on a GPU, if the
+    /// `2 m n k` floating-point operations; for halves also the result in `f32` until the recording is submitted, and a pass over it. Every element of the result is one `f32` sum over `k` in its order; on a GPU, if the
     /// result is small and `k` large, such sums of parts of `k`, added in their order.
     ///
     /// # Examples
@@ -465,7 +465,13 @@ impl Recorder<'_> {
         let resumed = k.start > part.k.start || sums == Sums::Resumed;
         let rectified = matches!(rectifier, Rectifier::Forward);
         let choices = [layout == Layout::Tn, layout == Layout::Nt, bias.is_some(), resumed, rectified, gate.is_some()];
-        let quads = [a_columns, b_columns, a_first, b_first].iter().all(|x| x.is_multiple_of(4));
+        // What a cut leaves of the rows or depths that quads of a factor go along; the other layouts' are never cut.
+        let along = match layout {
+            Layout::Tn => params.m,
+            Layout::Nn => params.k,
+            Layout::Nt => 0,
+        };
+        let quads = [a_columns, b_columns, a_first, b_first, along].iter().all(|x| x.is_multiple_of(4));
         let tile = Tile::new(self.gpu().caps(), sizes);
         let groups = tile.groups(params.m, params.n) * u64::from(parts);
         let workgroup = std::iter::once(tile.workgroup);

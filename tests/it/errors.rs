@@ -101,7 +101,10 @@ fn shapes() {
     says(b.softmax(&x, 2), "softmax: logits must have a dimension 2, got shape [4, 3]");
     says(cpu::softmax(&[0.5f32; 12], &[4, 3], 2), "cpu::softmax: the shape must have a dimension 2, got [4, 3]");
     says(b.sgd(&x, &scalar, None, &Sgd::default()), "sgd: grads must have shape [4, 3], got shape []");
-    says(Tensor::from_slice(&gpu, [2, 2], &[1.0f32]), "write: the slice must have 4 elements for shape [2, 2], got 1");
+    says(
+        Tensor::from_slice(&gpu, [2, 2], &[1.0f32]),
+        "from_slice: the slice must have 4 elements for shape [2, 2], got 1",
+    );
     says(x.reshape([5]), "reshape: the new shape must have the 12 elements of [4, 3], got [5]");
     says(x.rows(3..5), "rows: the range must have ends within 0..4, got 3..5");
     says(scalar.rows(0..1), "rows: the range must have a tensor with a first dimension, got 0..1");

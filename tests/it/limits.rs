@@ -118,7 +118,17 @@ fn grids_of_nine_workgroups() {
 #[test]
 fn products_and_column_sums() {
     let Some(gpu) = gpu() else { return };
-    for [m, n, k] in [[130, 70, 90], [33, 300, 500], [1000, 10, 64], [10, 64, 1000], [61, 47, 1001], [64, 72, 1024]] {
+    for [m, n, k] in [
+        [130, 70, 90],
+        [33, 300, 500],
+        [1000, 10, 64],
+        [10, 64, 1000],
+        [61, 47, 1001],
+        [64, 72, 1024],
+        // Cut into pieces that are no multiples of a quad.
+        [64, 512, 40],
+        [40, 1348, 64],
+    ] {
         for layout in [Layout::Nn, Layout::Nt, Layout::Tn] {
             same_with_tiny_limits(&format!("{layout:?} {m}x{n}x{k}"), &gpu, |gpu, b| {
                 let a_shape = if layout == Layout::Tn { [k, m] } else { [m, k] };

@@ -10,7 +10,8 @@ fn every_option_agrees_with_the_reference_and_chunks_do_not_show() {
         let hidden = random(1, tokens * inputs, 2.0);
         let weight = random(2, classes * inputs, 2.0);
         let bias = random(3, classes, 2.0);
-        let targets: Vec<f32> = unit(4, tokens * classes).iter().map(|&y| if y < 0.7 { y.round() } else { y }).collect();
+        let targets: Vec<f32> =
+            unit(4, tokens * classes).iter().map(|&y| if y < 0.7 { y.round() } else { y }).collect();
         let wide: Vec<f64> = targets.iter().map(|&y| y.into()).collect();
         let by_class = || Some(Weights::new([classes], &unit(5, classes)).unwrap());
         let by_token = || Some(Weights::new([tokens, 1], &unit(6, tokens)).unwrap());
@@ -24,18 +25,11 @@ fn every_option_agrees_with_the_reference_and_chunks_do_not_show() {
                 Reduction::None => (vec![tokens, classes], random(7, tokens * classes, 1.0)),
                 Reduction::Mean | Reduction::Sum => (vec![], vec![0.7]),
             });
-            let wide_upstream: Option<Vec<f64>> =
-                upstream.as_ref().map(|(_, g)| g.iter().map(|&g| g.into()).collect());
+            let wide_upstream: Option<Vec<f64>> = upstream.as_ref().map(|(_, g)| g.iter().map(|&g| g.into()).collect());
             let shapes = ((&hidden[..], [tokens, inputs]), (&weight[..], [classes, inputs]));
-            let want = cpu::linear_bce_with_logits(
-                shapes.0,
-                shapes.1,
-                Some(&bias),
-                &wide,
-                &loss,
-                wide_upstream.as_deref(),
-            )
-            .unwrap();
+            let want =
+                cpu::linear_bce_with_logits(shapes.0, shapes.1, Some(&bias), &wide, &loss, wide_upstream.as_deref())
+                    .unwrap();
             for gpu in families(&gpu) {
                 let x = Tensor::from_slice(&gpu, [tokens, inputs], &hidden).unwrap();
                 let w = Tensor::from_slice(&gpu, [classes, inputs], &weight).unwrap();
@@ -95,5 +89,17 @@ fn what_does_not_fit_is_refused() {
     let backward = LinearBackward { weight_grad: Some(&weight), ..Default::default() };
     let error = batch.linear_bce_with_logits_backward(&hidden, &weight, None, &targets, &options, backward);
     assert!(matches!(error, Err(Error::Aliasing { .. })));
+    // A gradient over the loss's weights, which later tokens need.
+    let by_class = Tensor::zeros(&gpu, [5]).unwrap();
+    let loss = BceWithLogits { pos_weight: Some((&by_class).into()), ..Default::default() };
+    let (bias, options) = (Tensor::zeros(&gpu, [5]).unwrap(), LinearBceWithLogits::from(loss));
+    let backward = LinearBackward { bias_grad: Some(&by_class), ..Default::default() };
+    let error = batch.linear_bce_with_logits_backward(&hidden, &weight, Some(&bias), &targets, &options, backward);
+    assert!(matches!(error, Err(Error::Aliasing { output: "bias_grad", other: "pos_weight", .. })));
+    for sizes in [[usize::MAX, 1, 1], [1, usize::MAX, 10_000], [1, 1, usize::MAX], [usize::MAX; 3]] {
+        for gpu in families(&gpu) {
+            let _ = gpu.plan_linear_bce_with_logits(sizes, &options, true);
+        }
+    }
     assert_eq!(gpu.counters().dispatches, before, "nothing was recorded");
 }
