@@ -24,7 +24,7 @@ impl Gpu {
     /// ```
     /// use xent::{CrossEntropy, Gpu, Tensor};
     /// # if let Ok(gpu) = Gpu::headless() {
-    /// let logits = Tensor::zeros(&gpu, [64, 10])?;
+    /// let logits = Tensor::<f32>::zeros(&gpu, [64, 10])?;
     /// let targets = Tensor::<i32>::zeros(&gpu, [64])?;
     /// let options = CrossEntropy::default();
     /// gpu.warm_up(|rec| rec.cross_entropy_backward(&logits, &targets, &options, None).map(drop))?;
