@@ -57,10 +57,10 @@ impl From<Vec<usize>> for Shape {
     }
 }
 
-/// The element types of tensors: `f32`, `i32`, `u32`, and the halves [`f16`] and [`bf16`].
+/// The element types of tensors: `f32`, `i32`, `u32`, and the halves [`f16`](struct@f16) and [`bf16`].
 pub trait Element: Pod + fmt::Debug + Send + Sync + sealed::Sealed {}
 
-/// The element types of real numbers: `f32`, and [`f16`] and [`bf16`], which are converted where kernels load and store them. All
+/// The element types of real numbers: `f32`, and [`f16`](struct@f16) and [`bf16`], which are converted where kernels load and store them. All
 /// arithmetic and all sums are `f32`; what is stored is rounded once, to nearest even.
 pub trait Float: Element {}
 impl Float for f32 {}

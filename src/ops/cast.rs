@@ -18,7 +18,7 @@ pub(super) const KERNEL: Kernel = Kernel {
 /// From one type of real numbers to another.
 impl Recorder<'_> {
     /// The same numbers as another type: exact from halves to `f32`, rounded to nearest even from `f32` to halves. What is too large
-    /// for [`f16`](crate::f16) becomes infinite; NaN stays NaN, but not its bits.
+    /// for [`f16`](struct@crate::f16) becomes infinite; NaN stays NaN, but not its bits.
     ///
     /// # Errors
     /// [`Error::ForeignTensor`](crate::Error::ForeignTensor); no memory for the result. Nothing is recorded then.
