@@ -14,7 +14,7 @@ use crate::plan;
 use crate::pool::{Role, Storage, buffer_size};
 use crate::profile::Profile;
 use crate::readback::Readback;
-use crate::tensor::{Element, Format, Real, Shape, Tensor, WORD_BYTES};
+use crate::tensor::{Element, Format, Real, Shape, Tensor, WORD_BYTES, bytes_of};
 
 /// Records operations into an encoder.
 ///
@@ -58,6 +58,13 @@ impl Held {
         if !storage.is_output_of(self.recorder) {
             self.others.push(storage.clone());
         }
+    }
+
+    /// A new output.
+    fn keep(&mut self, storage: Storage) -> Arc<Storage> {
+        let output = Arc::new(storage.output_of(self.recorder));
+        self.outputs.entry(output.size()).or_default().push(output.clone());
+        output
     }
 
     /// An output of this size class that only the recorder has.
@@ -222,9 +229,7 @@ impl<'e> Recorder<'e> {
 
     /// An output of an operation.
     pub(crate) fn output<T: Element>(&mut self, op: &'static str, shape: impl Into<Shape>) -> Result<Tensor<T>> {
-        let shape = shape.into();
-        let storage = self.output_storage(op, Tensor::<T>::bytes(op, &shape, T::FORMAT)?)?;
-        Ok(Tensor::over(&self.gpu, storage, 0, shape))
+        Ok(self.output_of(op, shape, T::FORMAT)?.retyped())
     }
 
     /// An output whose elements are stored in this format.
@@ -235,21 +240,13 @@ impl<'e> Recorder<'e> {
         format: Format,
     ) -> Result<Tensor<Real>> {
         let shape = shape.into();
-        let storage = self.output_storage(op, Tensor::<Real>::bytes(op, &shape, format)?)?;
-        Ok(Tensor::over(&self.gpu, storage, 0, shape).of_format(format))
-    }
-
-    fn output_storage(&mut self, op: &'static str, bytes: u64) -> Result<Arc<Storage>> {
-        let storage = match self.held.free_output(buffer_size(op, bytes, self.gpu.caps().max_buffer)?) {
+        let bytes = bytes_of(op, &shape, format)?;
+        let free = self.held.free_output(buffer_size(op, bytes, self.gpu.caps().max_buffer)?);
+        let storage = match free {
             Some(storage) => storage,
-            None => {
-                let storage = self.gpu.allocate(op, Role::Storage, bytes)?.output_of(self.held.recorder);
-                let storage = Arc::new(storage);
-                self.held.outputs.entry(storage.size()).or_default().push(storage.clone());
-                storage
-            }
+            None => self.held.keep(self.gpu.allocate(op, Role::Storage, bytes)?),
         };
-        Ok(storage)
+        Ok(Tensor::<Real>::over(&self.gpu, storage, 0, shape).of_format(format))
     }
 
     /// Checks that a tensor belongs to this recorder's device.

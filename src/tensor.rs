@@ -179,8 +179,8 @@ impl<T: Element> Tensor<T> {
 
     /// Uses the caller's buffer, from a byte offset on, without a copy.
     ///
-    /// The buffer must belong to the same device, stay the caller's (not one of a tensor that is dropped), and must not be mapped or destroyed while work that uses it is submitted;
-    /// wgpu has no way to ask a buffer for either.
+    /// The buffer must belong to the same device, must not be mapped or destroyed while work that uses it is submitted, and must not be
+    /// that of a tensor which is dropped meanwhile; wgpu has no way to ask a buffer for any of that.
     ///
     /// # Errors
     /// [`Error::Buffer`] if the buffer lacks the usages `STORAGE | COPY_SRC | COPY_DST`, is too small (an odd number of halves takes
@@ -196,7 +196,7 @@ impl<T: Element> Tensor<T> {
         if !offset.is_multiple_of(WORD_BYTES) {
             return Err(fail("an offset that is a multiple of 4".into(), offset.to_string()));
         }
-        let needed = Self::bytes(OP, &shape, T::FORMAT)?.next_multiple_of(WORD_BYTES);
+        let needed = bytes_of(OP, &shape, T::FORMAT)?.next_multiple_of(WORD_BYTES);
         if buffer.size().saturating_sub(offset) < needed.max(WORD_BYTES) {
             let expected = format!("{} bytes from offset {offset} on", needed.max(WORD_BYTES));
             return Err(fail(expected, format!("{} bytes in all", buffer.size())));
@@ -206,13 +206,8 @@ impl<T: Element> Tensor<T> {
 
     /// A tensor whose contents are undefined until a kernel or a copy writes them.
     pub(crate) fn uninit(gpu: &Gpu, op: &'static str, shape: Shape) -> Result<Self> {
-        let storage = Arc::new(gpu.allocate(op, Role::Storage, Self::bytes(op, &shape, T::FORMAT)?)?);
+        let storage = Arc::new(gpu.allocate(op, Role::Storage, bytes_of(op, &shape, T::FORMAT)?)?);
         Ok(Self::over(gpu, storage, 0, shape))
-    }
-
-    /// What a buffer for a tensor of this shape has to hold.
-    pub(crate) fn bytes(op: &'static str, shape: &Shape, format: Format) -> Result<u64> {
-        Ok(u64::from(element_count(op, shape)?) * format.bytes())
     }
 
     pub(crate) fn over(gpu: &Gpu, storage: Arc<Storage>, offset: u64, shape: Shape) -> Self {
@@ -359,7 +354,7 @@ impl<T: Element> Tensor<T> {
     }
 
     /// The same memory, as another type of element.
-    fn retyped<U: Element>(&self) -> Tensor<U> {
+    pub(crate) fn retyped<U: Element>(&self) -> Tensor<U> {
         let Self { gpu, storage, offset, shape, format, check, element: _ } = self.clone();
         Tensor { gpu, storage, offset, shape, format, check, element: PhantomData }
     }
@@ -387,6 +382,11 @@ impl Tensor<Real> {
     pub(crate) fn of_format(self, format: Format) -> Self {
         Self { format, ..self }
     }
+}
+
+/// What a buffer for a tensor of this shape has to hold.
+pub(crate) fn bytes_of(op: &'static str, shape: &Shape, format: Format) -> Result<u64> {
+    Ok(u64::from(element_count(op, shape)?) * format.bytes())
 }
 
 /// The number of elements. Even where that is 0, every product of other dimensions fits 32 bits, so nothing that is computed

@@ -66,9 +66,6 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
                 accessors.of_halves(&mut text, half, only_read);
             }
         }
-        if binding.quads {
-            accessors.quads_in_part(&mut text);
-        }
     }
     for (half, used) in [(F16, variant.f16), (BF16, variant.bf16)] {
         if used != 0 {
@@ -189,23 +186,9 @@ impl Accessors<'_> {
             let store = if present { format!("{data}_data{at} = v;") } else { String::new() };
             let _ = writeln!(text, "fn store_{name}(i: u32, v: {element}) {{ {store} }}");
         }
-        if *quads && self.reads() {
-            let value = match (present, by_quad) {
-                (false, _) => "vec4<f32>()".to_owned(),
-                (true, true) => format!("{data}_data[i >> 2u]"),
-                (true, false) => {
-                    format!("vec4<f32>({data}_data[i], {data}_data[i + 1u], {data}_data[i + 2u], {data}_data[i + 3u])")
-                }
-            };
-            let _ = writeln!(text, "fn load4_{name}(i: u32) -> vec4<f32> {{ return {value}; }}");
-        }
-        if *quads && self.writes() {
-            let store = match (present, by_quad) {
-                (false, _) => String::new(),
-                (true, true) => format!("{data}_data[i >> 2u] = v;"),
-                (true, false) => (0..4).map(|k| format!("{data}_data[i + {k}u] = v[{k}]; ")).collect(),
-            };
-            let _ = writeln!(text, "fn store4_{name}(i: u32, v: vec4<f32>) {{ {store} }}");
+        if *quads {
+            let at = format!("{data}_data[i >> 2u]");
+            self.quads(text, &at, &format!("{at} = v;"));
         }
     }
 
@@ -237,24 +220,29 @@ impl Accessors<'_> {
                  let bits = {half}_bits(vec4<f32>(v)).x << ({shift}); {store} }}"
             );
         }
-        if *quads && self.reads() {
-            let value = match by_quad {
-                true => format!("{half}_of({data}_data[i >> 2u])"),
-                false => {
-                    format!("vec4<f32>(load_{name}(i), load_{name}(i + 1u), load_{name}(i + 2u), load_{name}(i + 3u))")
-                }
-            };
+        if *quads {
+            let at = format!("{data}_data[i >> 2u]");
+            let words = "vec2<u32>(b.x | (b.y << 16u), b.z | (b.w << 16u))";
+            self.quads(text, &format!("{half}_of({at})"), &format!("let b = {half}_bits(v); {at} = {words};"));
+        }
+    }
+
+    /// Whole quads, of a present binding that is declared by quad with this load and this store, else in terms of elements.
+    fn quads(&self, text: &mut String, load: &str, store: &str) {
+        let Self { binding: Binding { name, .. }, present, by_quad, .. } = *self;
+        let whole = present && by_quad;
+        if self.reads() {
+            let elements =
+                format!("vec4<f32>(load_{name}(i), load_{name}(i + 1u), load_{name}(i + 2u), load_{name}(i + 3u))");
+            let value = if whole { load } else { &elements };
             let _ = writeln!(text, "fn load4_{name}(i: u32) -> vec4<f32> {{ return {value}; }}");
         }
-        if *quads && self.writes() {
-            let store: String = match by_quad {
-                true => format!(
-                    "let b = {half}_bits(v); {data}_data[i >> 2u] = vec2<u32>(b.x | (b.y << 16u), b.z | (b.w << 16u));"
-                ),
-                false => (0..4).map(|k| format!("store_{name}(i + {k}u, v[{k}]); ")).collect(),
-            };
+        if self.writes() {
+            let elements: String = (0..4).map(|k| format!("store_{name}(i + {k}u, v[{k}]); ")).collect();
+            let store = if whole { store } else { &elements };
             let _ = writeln!(text, "fn store4_{name}(i: u32, v: vec4<f32>) {{ {store} }}");
         }
+        self.quads_in_part(text);
     }
 
     /// Quads of which there may be a part, in terms of the others.

@@ -135,11 +135,10 @@ impl Recorder<'_> {
         op: &'static str,
         layer: &Layer,
         plan: &LinearPlan,
-        backward: Option<LinearBackward<'_>>,
+        grads: Option<&LinearGrads<T>>,
         mut loss: impl FnMut(&mut Self, Range<u32>, &Tensor<f32>) -> Result<()>,
-    ) -> Result<Option<LinearGrads<T>>> {
+    ) -> Result<()> {
         let scratch: Tensor<f32> = self.output(op, [plan.tokens_at_once(), layer.sizes.classes])?;
-        let grads = backward.map(|backward| self.linear_grads(op, layer, backward)).transpose()?;
         for chunk in plan.chunks() {
             let hidden = layer.hidden.rows(chunk.clone())?;
             let logits = scratch.rows(0..chunk.len())?;
@@ -149,7 +148,7 @@ impl Recorder<'_> {
             if !chunk.is_empty() {
                 loss(self, start..end, &logits)?;
             }
-            if let Some(grads) = &grads {
+            if let Some(grads) = grads {
                 let over_classes = plan.summands().map_or(Sums::Whole, Sums::Parts);
                 self.hidden_grads(layer, &logits, over_classes, &grads.hidden.rows(chunk)?)?;
                 let over_tokens = if start == 0 { Sums::Whole } else { Sums::Resumed };
@@ -159,7 +158,7 @@ impl Recorder<'_> {
                 }
             }
         }
-        Ok(grads)
+        Ok(())
     }
 
     /// The gradients of some tokens' hidden states. Halves are rounded from sums of a few tokens at a time.
@@ -187,6 +186,7 @@ impl Recorder<'_> {
         Ok(())
     }
 
+    /// Where the gradients go.
     pub(super) fn linear_grads<T: Float>(
         &mut self,
         op: &'static str,

@@ -72,7 +72,7 @@ impl Recorder<'_> {
     ) -> Result<Tensor<f32>> {
         let op = "linear_bce_with_logits";
         let layer = Layer::new(self, op, hidden, weight, bias)?;
-        Ok(self.linear_elements::<T>(op, &layer, targets, options, None)?.0)
+        self.linear_elements::<T>(op, &layer, targets, options, None)
     }
 
     /// [`linear_bce_with_logits`](Self::linear_bce_with_logits) and the gradients of hidden states, weight and bias, which go where
@@ -99,12 +99,8 @@ impl Recorder<'_> {
     ) -> Result<LinearLossGrads<T>> {
         let op = "linear_bce_with_logits_backward";
         let layer = Layer::new(self, op, hidden, weight, bias)?;
-        let (loss, grads) = self.linear_elements(op, &layer, targets, options, Some(backward))?;
-        let grads = match grads {
-            Some(grads) => grads,
-            // They were asked for.
-            None => self.linear_grads(op, &layer, backward)?,
-        };
+        let grads = self.linear_grads(op, &layer, backward)?;
+        let loss = self.linear_elements(op, &layer, targets, options, Some((backward, &grads)))?;
         Ok(LinearLossGrads { loss, grads })
     }
 
@@ -114,16 +110,16 @@ impl Recorder<'_> {
         layer: &Layer,
         targets: &Tensor<f32>,
         options: &LinearBceWithLogits,
-        backward: Option<LinearBackward<'_>>,
-    ) -> Result<(Tensor<f32>, Option<LinearGrads<T>>)> {
+        backward: Option<(LinearBackward<'_>, &LinearGrads<T>)>,
+    ) -> Result<Tensor<f32>> {
         let plan = LinearPlan::new(op, self.gpu().caps(), layer.sizes, (options.scratch, 2), backward.is_some())?;
-        if let Some(backward) = backward {
+        if let Some((backward, _)) = backward {
             let BceWithLogits { weight, pos_weight, .. } = &options.loss;
             let weights = [("the loss's weight", weight.as_ref()), ("pos_weight", pos_weight.as_ref())];
             layer.check(self, op, targets, &weights, backward)?;
         }
         let grad = if backward.is_some() { Grad::InPlace } else { Grad::No };
-        let upstream = backward.and_then(|backward| backward.upstream);
+        let upstream = backward.and_then(|(backward, _)| backward.upstream);
         // Parts of the logits come with their own tensors.
         let call = call(op, grad, targets, targets, &options.loss, upstream);
         let [tokens, classes] = [layer.sizes.tokens, layer.sizes.classes];
@@ -135,7 +131,7 @@ impl Recorder<'_> {
             None => self.output(op, [plan.tokens_at_once(), classes])?,
         };
         let sums: Tensor<f32> = self.output(op, [tokens])?;
-        let grads = self.linear_chunks(op, layer, &plan, backward, |rec, chunk, logits| {
+        self.linear_chunks(op, layer, &plan, backward.map(|(_, grads)| grads), |rec, chunk, logits| {
             let rows = chunk.start as usize..chunk.end as usize;
             let of_chunk = if unreduced.is_some() { rows.clone() } else { 0..rows.len() };
             let losses = losses.rows(of_chunk)?;
@@ -152,10 +148,9 @@ impl Recorder<'_> {
             let dims = Classes { outer: chunk.end - chunk.start, classes: width, inner: 1 };
             rec.sum_rows_into(op, &losses, dims, &sums.rows(rows)?)
         })?;
-        let loss = match unreduced {
-            Some(losses) => losses,
-            None => self.loss_of_rows(&call, &begun, &sums)?,
-        };
-        Ok((loss, grads))
+        match unreduced {
+            Some(losses) => Ok(losses),
+            None => self.loss_of_rows(&call, &begun, &sums),
+        }
     }
 }

@@ -165,7 +165,8 @@ impl Recorder<'_> {
             rows_at_once: LinearPlan::usual_tokens(layer.sizes.classes),
         };
         let begun = self.rows_begin(&call)?;
-        let grads = self.linear_chunks(op, layer, &plan, backward, |rec, outer, logits| {
+        let grads = backward.map(|backward| self.linear_grads(op, layer, backward)).transpose()?;
+        self.linear_chunks(op, layer, &plan, grads.as_ref(), |rec, outer, logits| {
             let first = outer.start;
             rec.rows_part(&call, &begun, &RowsPart { outer, first, input: &logits.real(), grad: None })
         })?;
