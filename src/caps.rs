@@ -29,7 +29,7 @@ pub struct Caps {
     pub enough_tiles: u32,
     /// Bytes that one storage binding may cover.
     pub max_binding: u64,
-    /// Bytes that one buffer may have.
+    /// Bytes that one buffer may have, a multiple of 4096. What is larger is made of several.
     pub max_buffer: u64,
     /// Alignment of a storage binding's offset, in bytes.
     pub storage_align: u32,
@@ -47,6 +47,9 @@ impl Caps {
 
     /// The smallest `max_buffer`: what parameters are collected in.
     pub const MIN_BUFFER: u64 = 32768;
+
+    /// What is larger than a buffer is cut at multiples of every alignment.
+    pub(crate) const SEGMENT_MASK: u64 = 4095;
 
     /// Reads the facts from a device.
     ///
@@ -68,13 +71,15 @@ impl Caps {
             wgpu::DeviceType::Cpu => Family::CpuSimd,
             _ => Family::Gpu,
         };
+        let max_buffer = limits.max_buffer_size & !Self::SEGMENT_MASK;
         Self {
             family,
             simd_width,
             subgroup_size,
             enough_tiles: 128,
-            max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !15,
-            max_buffer: limits.max_buffer_size & !15,
+            // Made of quads.
+            max_binding: limits.max_storage_buffer_binding_size.min(max_buffer) & !15,
+            max_buffer,
             storage_align: limits.min_storage_buffer_offset_alignment,
             uniform_align: limits.min_uniform_buffer_offset_alignment,
             max_groups: limits.max_compute_workgroups_per_dimension,

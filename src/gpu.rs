@@ -184,8 +184,9 @@ impl Gpu {
         if !caps.simd_width.is_power_of_two() {
             within("simd_width", 0, 4, 64)?;
         }
-        // As `Caps::new` rounds them: buffers and bindings are made of quads.
-        let (max_binding, max_buffer) = (caps.max_binding & !15, caps.max_buffer & !15);
+        // As `Caps::new` has them.
+        let max_buffer = caps.max_buffer & !Caps::SEGMENT_MASK;
+        let max_binding = (caps.max_binding & !15).min(max_buffer);
         Ok(Self { shared: self.shared.clone(), caps: Arc::new(Caps { max_binding, max_buffer, ..caps }) })
     }
 

@@ -26,21 +26,63 @@ pub(crate) fn turns(caps: &Caps) -> [u32; 2] {
 pub(crate) struct Cut<'a> {
     pub(crate) op: &'static str,
     pub(crate) rows: u32,
-    /// Bytes of a row in each binding that moves with the rows.
-    pub(crate) row_bytes: &'a [u64],
+    /// What moves with the rows.
+    pub(crate) per_row: &'a [PerRow],
     /// A cut falls on a multiple of this many rows.
     pub(crate) granule: u32,
     /// Workgroups that a granule of rows takes.
     pub(crate) groups_per_granule: u64,
 }
 
-impl Cut<'_> {
-    /// Ranges of rows that fit the bindings and the grid; together they are `0..rows`.
+/// A tensor that moves with the rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PerRow {
+    /// The bytes of a row.
+    pub(crate) bytes: u64,
+    /// Where its memory is cut.
+    pub(crate) cuts: Option<Cuts>,
+}
+
+/// Memory that is cut: first so many bytes after the first row's start, and then every `step` bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cuts {
+    pub(crate) first: u64,
+    pub(crate) step: u64,
+}
+
+impl PerRow {
+    /// So many bytes a row, in one piece.
+    pub(crate) fn of(bytes: u64) -> Self {
+        Self { bytes, cuts: None }
+    }
+
+    /// Where the next range should end that starts at `start`, a multiple of `granule` rows: before the granule whose memory is cut
+    /// in its midst, or after it if it is the first.
+    fn end(&self, start: u64, granule: u64) -> u64 {
+        let (Some(Cuts { first, step }), 1..) = (self.cuts, self.bytes) else { return u64::MAX };
+        let bytes = self.bytes * granule;
+        let position = start * self.bytes;
+        let cut = first + (position + 1).saturating_sub(first).div_ceil(step) * step;
+        match cut / bytes * granule {
+            before if before > start => before,
+            _ => cut.div_ceil(bytes) * granule,
+        }
+    }
+}
+
+impl<'a> Cut<'a> {
+    /// Of elements that are gone through by blocks.
+    pub(crate) fn by_blocks(op: &'static str, count: u32, per_element: &'a [PerRow]) -> Self {
+        Self { op, rows: count, per_row: per_element, granule: BLOCK, groups_per_granule: 1 }
+    }
+
+    /// Ranges of rows that fit the bindings and the grid, and lie in one piece of memory as far as possible; together they are
+    /// `0..rows`.
     pub(crate) fn ranges(&self, caps: &Caps) -> Result<Vec<Range<u32>>> {
         let granule = u64::from(self.granule);
         // A binding starts at an aligned offset, so up to an alignment's bytes of it lie before the row.
         let usable = caps.max_binding - u64::from(caps.storage_align);
-        let widest = self.row_bytes.iter().copied().max().unwrap_or(0);
+        let widest = self.per_row.iter().map(|tensor| tensor.bytes).max().unwrap_or(0);
         let by_bytes = usable.checked_div(widest * granule).unwrap_or(u64::MAX);
         let grid = u64::from(caps.max_groups).pow(2);
         let by_groups = grid.checked_div(self.groups_per_granule).unwrap_or(u64::MAX);
@@ -56,11 +98,15 @@ impl Cut<'_> {
             return limit("workgroups in a dispatch", self.groups_per_granule, grid);
         }
         let rows = u64::from(self.rows);
-        let step = by_bytes.min(by_groups).saturating_mul(granule).min(rows.max(1));
-        let starts = (0..rows).step_by(usize::try_from(step).unwrap_or(usize::MAX));
+        let step = by_bytes.min(by_groups).saturating_mul(granule);
+        let end = |start: u64| {
+            let in_one_piece = self.per_row.iter().map(|tensor| tensor.end(start, granule)).min().unwrap_or(u64::MAX);
+            rows.min(start.saturating_add(step)).min(in_one_piece)
+        };
+        let starts = std::iter::successors(Some(0), |&start| Some(end(start)));
         // Ends are at most `rows`, a u32.
         #[expect(clippy::cast_possible_truncation, reason = "at most `rows`, a u32")]
-        Ok(starts.map(|start| start as u32..(start + step).min(rows) as u32).collect())
+        Ok(starts.take_while(|&start| start < rows).map(|start| start as u32..end(start) as u32).collect())
     }
 }
 
@@ -182,7 +228,8 @@ mod tests {
             (100_000, 4, 1, 1 << 27, 7),
         ] {
             let caps = caps(binding, groups);
-            let cut = Cut { op: "t", rows, row_bytes: &[row_bytes, 4], granule, groups_per_granule: 1 };
+            let cut =
+                Cut { op: "t", rows, per_row: &[PerRow::of(row_bytes), PerRow::of(4)], granule, groups_per_granule: 1 };
             let mut next = 0;
             for range in cut.ranges(&caps).unwrap() {
                 assert_eq!(range.start, next, "no gap, no overlap");
@@ -199,7 +246,7 @@ mod tests {
 
     #[test]
     fn no_rows_are_no_ranges_and_a_row_too_large_is_an_error() {
-        let cut = Cut { op: "t", rows: 1, row_bytes: &[1 << 40], granule: 1, groups_per_granule: 1 };
+        let cut = Cut { op: "t", rows: 1, per_row: &[PerRow::of(1 << 40)], granule: 1, groups_per_granule: 1 };
         assert!(
             matches!(cut.ranges(&caps(16384, 1)), Err(Error::Limit { needed, allowed: 16128, .. }) if needed == 1 << 40)
         );
@@ -214,6 +261,34 @@ mod tests {
             assert!(x <= most && y <= most && z == 1, "{x} x {y}");
             assert!(u64::from(x) * u64::from(y) >= groups, "{x} x {y} covers {groups}");
             assert!(u64::from(x) * u64::from(y) < groups.max(1) + u64::from(y), "{x} x {y} has little surplus");
+        }
+    }
+
+    #[test]
+    fn ranges_end_where_memory_is_cut() {
+        let cuts = |first, step| Some(Cuts { first, step });
+        for (rows, granule, tensors) in [
+            (100, 1, vec![PerRow { bytes: 12, cuts: cuts(256, 256) }]),
+            (100, 1, vec![PerRow { bytes: 16, cuts: cuts(64, 256) }, PerRow { bytes: 4, cuts: cuts(4, 256) }]),
+            (50, 1, vec![PerRow { bytes: 1000, cuts: cuts(16, 256) }]),
+            (5000, 64, vec![PerRow { bytes: 4, cuts: cuts(100, 512) }, PerRow { bytes: 2, cuts: cuts(256, 256) }]),
+            (5000, 64, vec![PerRow { bytes: 4, cuts: None }, PerRow { bytes: 0, cuts: cuts(4, 256) }]),
+        ] {
+            let cut = Cut { op: "t", rows, per_row: &tensors, granule, groups_per_granule: 1 };
+            let mut next = 0;
+            for range in cut.ranges(&caps(16384, 65535)).unwrap() {
+                assert_eq!(range.start, next, "no gap, no overlap");
+                assert!(range.start % granule == 0 && range.end > range.start, "{range:?}");
+                next = range.end;
+                for PerRow { bytes, cuts } in &tensors {
+                    let Some(Cuts { first, step }) = cuts else { continue };
+                    let within =
+                        |&cut: &u64| u64::from(range.start) * bytes < cut && cut < u64::from(range.end) * bytes;
+                    let inside = (0..1000).map(|i| first + i * step).any(|cut| within(&cut));
+                    assert!(!inside || range.end - range.start <= granule, "{range:?} of {bytes} is cut");
+                }
+            }
+            assert_eq!(next, rows);
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Buffers that are used again: a training loop allocates in its first step only.
 
 use std::collections::HashMap;
-use std::ops::Deref;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::guard;
 
 /// What a buffer is used for; buffers of different roles never share memory.
@@ -64,7 +64,7 @@ impl Pool {
         self.most_in_use.store(self.in_use.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// A buffer of at least `bytes` (at least 16, in a size class), with undefined contents.
+    /// Memory of at least `bytes` (at least 16, in a size class), with undefined contents: a buffer, or as many as it takes.
     pub(crate) fn take(
         self: &Arc<Self>,
         device: &wgpu::Device,
@@ -73,25 +73,41 @@ impl Pool {
         bytes: u64,
         max_buffer: u64,
     ) -> Result<Storage> {
-        let size = buffer_size(op, bytes, max_buffer)?;
-        let reused = lock(&self.free).get_mut(&(role, size)).and_then(Vec::pop);
-        let buffer = match reused {
-            Some(buffer) => buffer,
-            None => {
-                self.created.fetch_add(1, Ordering::Relaxed);
-                guard(device, op, || {
-                    device.create_buffer(&wgpu::BufferDescriptor {
-                        label: Some("xent.pool"),
-                        size,
-                        usage: role.usage_flags(),
-                        mapped_at_creation: role == Role::Upload,
-                    })
-                })?
-            }
+        let (full, last) = buffers(bytes, max_buffer);
+        let mut storage = Storage {
+            first: self.take_buffer(device, op, role, if full > 0 { max_buffer } else { last })?,
+            more: Vec::new(),
+            home: Some((Arc::downgrade(self), role)),
+            counted: Arc::downgrade(self),
+            recorder: 0,
         };
+        self.count(storage.first.size());
+        for i in 1..full + u64::from(last > 0) {
+            let buffer = self.take_buffer(device, op, role, if i < full { max_buffer } else { last })?;
+            self.count(buffer.size());
+            storage.more.push(buffer);
+        }
+        Ok(storage)
+    }
+
+    fn count(&self, size: u64) {
         let now = self.in_use.fetch_add(size, Ordering::Relaxed) + size;
         self.most_in_use.fetch_max(now, Ordering::Relaxed);
-        Ok(Storage { buffer, home: Some((Arc::downgrade(self), role)), counted: Arc::downgrade(self), recorder: 0 })
+    }
+
+    fn take_buffer(&self, device: &wgpu::Device, op: &'static str, role: Role, size: u64) -> Result<wgpu::Buffer> {
+        if let Some(buffer) = lock(&self.free).get_mut(&(role, size)).and_then(Vec::pop) {
+            return Ok(buffer);
+        }
+        self.created.fetch_add(1, Ordering::Relaxed);
+        guard(device, op, || {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("xent.pool"),
+                size,
+                usage: role.usage_flags(),
+                mapped_at_creation: role == Role::Upload,
+            })
+        })
     }
 
     fn give_back(&self, role: Role, buffer: wgpu::Buffer) {
@@ -108,13 +124,20 @@ fn lock(free: &Mutex<Free>) -> std::sync::MutexGuard<'_, Free> {
     free.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The size of the buffer that holds so many bytes.
-pub(crate) fn buffer_size(op: &'static str, bytes: u64, max_buffer: u64) -> Result<u64> {
-    let needed = bytes.max(16).next_multiple_of(16);
-    if needed > max_buffer {
-        return Err(Error::Limit { op, what: "a buffer's bytes", needed, allowed: max_buffer });
+/// The buffers that hold so many bytes: how many of the largest size, and the size of one more, if there is one more.
+fn buffers(bytes: u64, max_buffer: u64) -> (u64, u64) {
+    let class = |bytes: u64| size_class(bytes.next_multiple_of(16)).min(max_buffer);
+    match bytes.max(16) {
+        small if small <= max_buffer => (0, class(small)),
+        large if large.is_multiple_of(max_buffer) => (large / max_buffer, 0),
+        large => (large / max_buffer, class(large % max_buffer)),
     }
-    Ok(size_class(needed).min(max_buffer))
+}
+
+/// The size of the memory that holds so many bytes.
+pub(crate) fn storage_size(bytes: u64, max_buffer: u64) -> u64 {
+    let (full, last) = buffers(bytes, max_buffer);
+    full * max_buffer + last
 }
 
 /// Four classes to each power of two: at most a quarter of a buffer is unused, and batches of similar size share.
@@ -123,10 +146,14 @@ pub(crate) fn size_class(bytes: u64) -> u64 {
     bytes.next_multiple_of(step)
 }
 
-/// A buffer, given back to its pool when dropped; the caller's own buffers have no pool.
+/// Memory, given back to its pool when dropped; the caller's own buffers have no pool.
+///
+/// What is larger than a buffer is cut into segments, each a buffer; positions are counted from the first one's start.
 #[derive(Debug)]
 pub(crate) struct Storage {
-    buffer: wgpu::Buffer,
+    first: wgpu::Buffer,
+    /// Of the first one's size, but for the last.
+    more: Vec<wgpu::Buffer>,
     home: Option<Home>,
     /// The pool that counts its bytes.
     counted: Weak<Pool>,
@@ -139,7 +166,60 @@ pub(crate) type Home = (Weak<Pool>, Role);
 
 impl Storage {
     pub(crate) fn callers(buffer: wgpu::Buffer) -> Self {
-        Self { buffer, home: None, counted: Weak::new(), recorder: 0 }
+        Self { first: buffer, more: Vec::new(), home: None, counted: Weak::new(), recorder: 0 }
+    }
+
+    /// More memory than there is: one buffer, over and over.
+    #[cfg(test)]
+    pub(crate) fn repeated(buffer: &wgpu::Buffer, times: usize) -> Self {
+        let mut repeated = Self::callers(buffer.clone());
+        repeated.more = vec![buffer.clone(); times - 1];
+        repeated
+    }
+
+    /// The only buffer of what is no larger than a buffer.
+    pub(crate) fn buffer(&self) -> &wgpu::Buffer {
+        &self.first
+    }
+
+    pub(crate) fn buffers(&self) -> impl Iterator<Item = &wgpu::Buffer> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.buffers().map(wgpu::Buffer::size).sum()
+    }
+
+    /// Bytes from one cut to the next, if there are any cuts.
+    pub(crate) fn segment(&self) -> Option<u64> {
+        (!self.more.is_empty()).then(|| self.first.size())
+    }
+
+    /// The buffers that hold a range of bytes, and what each holds of it.
+    pub(crate) fn pieces(&self, range: Range<u64>) -> impl Iterator<Item = (&wgpu::Buffer, Range<u64>)> {
+        let starts = (0u64..).map(|i| i * self.first.size());
+        self.buffers().zip(starts).filter_map(move |(buffer, start)| {
+            let piece = range.start.max(start)..range.end.min(start + buffer.size());
+            (piece.start < piece.end).then(|| (buffer, piece.start - start..piece.end - start))
+        })
+    }
+
+    /// The buffer of a position, and the position in it.
+    pub(crate) fn at(&self, position: u64) -> (&wgpu::Buffer, u64) {
+        match self.segment() {
+            Some(segment) => {
+                let last = self.more.len() as u64;
+                let i = (position / segment).min(last);
+                let buffer = self.buffers().nth(usize::try_from(i).unwrap_or(usize::MAX)).unwrap_or(&self.first);
+                (buffer, position - i * segment)
+            }
+            None => (&self.first, position),
+        }
+    }
+
+    /// Whether they have a buffer in common.
+    pub(crate) fn shares_with(&self, other: &Self) -> bool {
+        self.buffers().any(|buffer| other.buffers().any(|other| buffer == other))
     }
 
     /// The same, as the output of a recorder.
@@ -164,30 +244,22 @@ impl Storage {
     }
 }
 
-impl Deref for Storage {
-    type Target = wgpu::Buffer;
-
-    fn deref(&self) -> &wgpu::Buffer {
-        &self.buffer
-    }
-}
-
 impl Drop for Storage {
     fn drop(&mut self) {
         if let Some(pool) = self.counted.upgrade() {
-            pool.in_use.fetch_sub(self.buffer.size(), Ordering::Relaxed);
+            pool.in_use.fetch_sub(self.size(), Ordering::Relaxed);
         }
         if let Some((pool, role)) = &self.home
             && let Some(pool) = pool.upgrade()
         {
-            pool.give_back(*role, self.buffer.clone());
+            self.buffers().for_each(|buffer| pool.give_back(*role, buffer.clone()));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::size_class;
+    use super::{buffers, size_class, storage_size};
 
     #[test]
     fn size_classes_hold_what_was_asked_and_waste_little() {
@@ -196,6 +268,22 @@ mod tests {
             assert!(class >= bytes && class.is_multiple_of(16), "{bytes} -> {class}");
             assert!(class - bytes <= (bytes / 4).max(16), "{bytes} -> {class}");
             assert_eq!(class, size_class(class), "a class is its own class");
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_for_a_buffer_takes_several() {
+        for (bytes, expected) in [
+            (0, (0, 16)),
+            (1000, (0, 1024)),
+            (4096, (0, 4096)),
+            (4097, (1, 16)),
+            (8192, (2, 0)),
+            (9000, (2, 896)),
+            (12_000, (2, 4096)),
+        ] {
+            assert_eq!(buffers(bytes, 4096), expected, "{bytes} bytes");
+            assert!(storage_size(bytes, 4096) >= bytes);
         }
     }
 }

@@ -109,19 +109,17 @@ impl Recorder<'_> {
             })
         })?;
         let staging: Storage = self.gpu().allocate("times", Role::Staging, bytes)?;
-        let target: &wgpu::Buffer = &staging;
-        let target = target.clone();
+        let target = staging.buffer().clone();
         let nanoseconds = f64::from(self.gpu().queue().get_timestamp_period());
-        let (ticket, sender) = Readback::new(device, staging, (0, 4 * labels.len()), None);
+        let (ticket, arrivals) = Readback::new(device, staging, (0, 4 * labels.len()), None);
         let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
         if let Some(queries) = queries.filter(|_| entries > 0) {
             encoder.resolve_query_set(&queries, 0..entries, &resolved, 0);
             encoder.copy_buffer_to_buffer(&resolved, 0, &target, 0, bytes);
         }
-        encoder.map_buffer_on_submit(&target, wgpu::MapMode::Read, .., move |mapped| {
-            // The receiver may be gone; then nobody wants to know.
-            let _ = sender.send(mapped);
-        });
+        for arrived in arrivals {
+            encoder.map_buffer_on_submit(&target, wgpu::MapMode::Read, .., arrived);
+        }
         Ok(Times { labels, nanoseconds, ticket })
     }
 }

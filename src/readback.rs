@@ -1,18 +1,36 @@
 //! Results on their way back to the host.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::pin::Pin;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use futures_intrusive::channel::shared::{OneshotSender, oneshot_channel};
 
 use crate::error::{Error, Result};
 use crate::pool::Storage;
-use crate::tensor::Element;
+use crate::tensor::{Element, WORD_BYTES};
 
 type Mapped = Result<(), wgpu::BufferAsyncError>;
 type Arrival = Pin<Box<dyn Future<Output = Option<Mapped>> + Send>>;
+
+/// Tells a ticket when all its buffers are mapped, or that one will not be.
+struct Arrivals {
+    missing: AtomicUsize,
+    sender: OneshotSender<Mapped>,
+}
+
+impl Arrivals {
+    fn arrived(&self, mapped: Mapped) {
+        let last = self.missing.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last || mapped.is_err() {
+            // The ticket may be gone, or may know already.
+            let _ = self.sender.send(mapped);
+        }
+    }
+}
 
 /// A ticket for a tensor's values at one point of a recording.
 ///
@@ -39,17 +57,20 @@ impl<T: Element> std::fmt::Debug for Readback<T> {
 }
 
 impl<T: Element> Readback<T> {
-    /// A ticket for `len` elements in `staging` after `skipped` bytes, and the sender that tells it that `staging` is mapped.
+    /// A ticket for `len` elements in `staging` after `skipped` bytes, and for each buffer of that what to call when it is mapped.
     pub(crate) fn new(
         device: wgpu::Device,
         staging: Storage,
         (skipped, len): (u64, usize),
         check: Option<(&'static str, &'static str)>,
-    ) -> (Self, OneshotSender<Mapped>) {
+    ) -> (Self, impl Iterator<Item = impl FnOnce(Mapped) + Send + use<T>> + use<T>) {
         let (sender, receiver) = oneshot_channel();
+        let missing = staging.buffers().count();
+        let arrivals = Arc::new(Arrivals { missing: AtomicUsize::new(missing), sender });
         let arrival: Arrival = Box::pin(async move { receiver.receive().await });
         let arrival = Mutex::new(Some(arrival));
-        (Self { device, arrival, staging: Some(staging), skipped, len, check, element: PhantomData }, sender)
+        let ticket = Self { device, arrival, staging: Some(staging), skipped, len, check, element: PhantomData };
+        (ticket, std::iter::repeat_n(arrivals, missing).map(|arrivals| move |mapped| arrivals.arrived(mapped)))
     }
 
     /// Polls the device until the values are here. Not on the web.
@@ -93,22 +114,34 @@ impl<T: Element> Readback<T> {
     /// Copies the values out of the mapped buffer, which goes back to its pool.
     fn take(&mut self) -> Result<Vec<T>> {
         let staging = self.staging.as_ref().ok_or(Error::Taken)?;
-        let skipped = usize::try_from(self.skipped).unwrap_or(usize::MAX);
-        let end = skipped.saturating_add(self.len.saturating_mul(size_of::<T>()));
-        let view = staging.get_mapped_range(..).map_err(Error::MapRange)?;
-        let words: &[u8] = &view;
-        let split = words.split_at_checked(end.next_multiple_of(4));
-        let (data, rest) = split.unwrap_or((words, &[]));
-        let values = bytemuck::pod_collect_to_vec(data.get(skipped..end).unwrap_or_default());
-        let position = rest.first_chunk().map_or(u32::MAX, |bytes| u32::from_ne_bytes(*bytes));
-        drop(view);
-        staging.unmap();
+        let end = self.skipped + self.len as u64 * size_of::<T>() as u64;
+        let check_at = end.next_multiple_of(WORD_BYTES);
+        let mut values = Vec::new();
+        for (buffer, piece) in staging.pieces(self.skipped..end) {
+            let mut here = bytemuck::pod_collect_to_vec(bytes(&mapped(buffer)?, piece));
+            if values.is_empty() { values = here } else { values.append(&mut here) }
+        }
+        let mut position = u32::MAX;
+        for (buffer, piece) in staging.pieces(check_at..check_at + WORD_BYTES) {
+            let word = mapped(buffer)?;
+            position = bytes(&word, piece).first_chunk().map_or(u32::MAX, |bytes| u32::from_ne_bytes(*bytes));
+        }
+        staging.buffers().for_each(wgpu::Buffer::unmap);
         self.staging = None;
         match self.check {
             Some((op, what)) if position != u32::MAX => Err(Error::Data { op, what, position }),
             _ => Ok(values),
         }
     }
+}
+
+fn mapped(buffer: &wgpu::Buffer) -> Result<wgpu::BufferView> {
+    buffer.get_mapped_range(..).map_err(Error::MapRange)
+}
+
+fn bytes(view: &[u8], piece: Range<u64>) -> &[u8] {
+    let at = |position: u64| usize::try_from(position).unwrap_or(usize::MAX);
+    view.get(at(piece.start)..at(piece.end)).unwrap_or_default()
 }
 
 impl<T: Element> Future for Readback<T> {

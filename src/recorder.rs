@@ -1,7 +1,7 @@
 //! Writing passes into an encoder: the caller's, or a batch's own.
 
 use std::collections::HashMap;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,9 +9,9 @@ use bytemuck::Pod;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, guard};
-use crate::kernel::{Kernel, Variant};
+use crate::kernel::{Access, Kernel, Variant};
 use crate::plan;
-use crate::pool::{Role, Storage, buffer_size};
+use crate::pool::{Role, Storage, storage_size};
 use crate::profile::Profile;
 use crate::readback::Readback;
 use crate::tensor::{Element, Format, Real, Shape, Tensor, WORD_BYTES, bytes_of};
@@ -93,7 +93,7 @@ struct Arena {
 
 const ARENA_BYTES: u64 = crate::Caps::MIN_BUFFER;
 
-/// A part of a tensor as a kernel sees it: an aligned range of the buffer, and where in it the part starts.
+/// A part of a tensor as a kernel sees it: an aligned range of the memory, and where in it the part starts.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     storage: Arc<Storage>,
@@ -104,6 +104,15 @@ pub(crate) struct Window {
     /// Whether the part can be read by quad.
     pub(crate) quads: bool,
     format: Format,
+}
+
+/// Where a window is.
+#[derive(Debug)]
+struct Place {
+    buffer: wgpu::Buffer,
+    offset: u64,
+    /// What stands in for it.
+    copy: Option<Arc<Storage>>,
 }
 
 impl<'e> Recorder<'e> {
@@ -129,30 +138,26 @@ impl<'e> Recorder<'e> {
     pub fn read<T: Element>(&mut self, tensor: &Tensor<T>) -> Result<Readback<T>> {
         self.own("read", "the tensor", tensor)?;
         // Copies are of whole words; halves may begin and end within one.
-        let start = tensor.offset() / WORD_BYTES * WORD_BYTES;
-        let skipped = tensor.offset() - start;
-        let data_bytes = (skipped + tensor.len() as u64 * tensor.format().bytes()).next_multiple_of(WORD_BYTES);
-        let staging = self.gpu.allocate("read", Role::Staging, data_bytes + WORD_BYTES)?;
-        let target: &wgpu::Buffer = &staging;
-        let target = target.clone();
+        let Range { start, end } = tensor.bytes();
+        let (start, skipped) = (start / WORD_BYTES * WORD_BYTES, start % WORD_BYTES);
+        let bytes = end.next_multiple_of(WORD_BYTES) - start;
+        let staging = self.gpu.allocate("read", Role::Staging, bytes + WORD_BYTES)?;
         let check = tensor.check().cloned();
-        let (ticket, sender) = Readback::new(
+        self.copy_bytes((tensor.storage(), start), (&staging, 0), bytes)?;
+        if let Some(check) = &check {
+            self.copy_bytes((&check.storage, check.offset), (&staging, bytes), WORD_BYTES)?;
+        }
+        let buffers: Vec<wgpu::Buffer> = staging.buffers().cloned().collect();
+        let (ticket, arrivals) = Readback::new(
             self.gpu.device().clone(),
             staging,
             (skipped, tensor.len()),
             check.as_ref().map(|check| (check.op, check.what)),
         );
         let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
-        if data_bytes > 0 {
-            encoder.copy_buffer_to_buffer(tensor.buffer(), start, &target, 0, data_bytes);
+        for (buffer, arrived) in buffers.iter().zip(arrivals) {
+            encoder.map_buffer_on_submit(buffer, wgpu::MapMode::Read, .., arrived);
         }
-        if let Some(check) = &check {
-            encoder.copy_buffer_to_buffer(&check.storage, check.offset, &target, data_bytes, WORD_BYTES);
-        }
-        encoder.map_buffer_on_submit(&target, wgpu::MapMode::Read, .., move |mapped| {
-            // The receiver may be gone; then nobody wants to know.
-            let _ = sender.send(mapped);
-        });
         self.held.hold(tensor.storage());
         check.iter().for_each(|check| self.held.hold(&check.storage));
         Ok(ticket)
@@ -189,41 +194,83 @@ impl<'e> Recorder<'e> {
             return Ok(());
         }
         let bytes: &[u8] = bytemuck::cast_slice(data);
-        let mut upload = self.gpu.allocate("upload", Role::Upload, bytes.len() as u64)?;
-        // Until the device has copied from it and it is mapped again, it is nobody else's.
-        let home = upload.abandon();
-        upload.get_mapped_range_mut(..bytes.len() as u64).map_err(Error::MapRange)?.copy_from_slice(bytes);
-        upload.unmap();
-        let buffer: &wgpu::Buffer = &upload;
-        let buffer = buffer.clone();
-        let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
-        encoder.copy_buffer_to_buffer(&buffer, 0, tensor.buffer(), tensor.offset(), bytes.len() as u64);
-        encoder.map_buffer_on_submit(&buffer, wgpu::MapMode::Write, .., move |mapped| {
-            if mapped.is_ok() {
-                upload.adopt(home);
-            }
-        });
-        self.held.hold(tensor.storage());
+        let most = usize::try_from(self.gpu.caps().max_buffer).unwrap_or(usize::MAX);
+        let mut offset = tensor.bytes().start;
+        for bytes in bytes.chunks(most) {
+            let length = bytes.len() as u64;
+            let mut upload = self.gpu.allocate("upload", Role::Upload, length)?;
+            // Until the device has copied from it and it is mapped again, it is nobody else's.
+            let home = upload.abandon();
+            upload.buffer().get_mapped_range_mut(..length).map_err(Error::MapRange)?.copy_from_slice(bytes);
+            upload.buffer().unmap();
+            self.copy_bytes((&upload, 0), (tensor.storage(), offset), length)?;
+            let buffer = upload.buffer().clone();
+            let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
+            encoder.map_buffer_on_submit(&buffer, wgpu::MapMode::Write, .., move |mapped| {
+                if mapped.is_ok() {
+                    upload.adopt(home);
+                }
+            });
+            offset += length;
+        }
+        self.hold(tensor);
         Ok(())
     }
 
     /// Copies a tensor's values into another of the same shape.
     pub(crate) fn copy(&mut self, from: &Tensor<f32>, to: &Tensor<f32>) -> Result<()> {
+        let Range { start, end } = from.bytes();
+        self.copy_between((from, 0), (to, 0), end - start)?;
+        self.hold(from);
+        self.hold(to);
+        Ok(())
+    }
+
+    /// Copies whole words from one position to another, in bytes from the tensors' starts. The tensors are to be held.
+    pub(crate) fn copy_between<T: Element>(
+        &mut self,
+        (from, first): (&Tensor<T>, u64),
+        (to, to_first): (&Tensor<T>, u64),
+        bytes: u64,
+    ) -> Result<()> {
+        let (first, to_first) = (from.bytes().start + first, to.bytes().start + to_first);
+        self.copy_bytes((from.storage(), first), (to.storage(), to_first), bytes)
+    }
+
+    /// Keeps a tensor's memory until the work is submitted.
+    pub(crate) fn hold<T: Element>(&mut self, tensor: &Tensor<T>) {
+        self.held.hold(tensor.storage());
+    }
+
+    /// Copies whole words from one place to another, which are not in the same memory.
+    fn copy_bytes(
+        &mut self,
+        (from, first): (&Storage, u64),
+        (to, to_first): (&Storage, u64),
+        bytes: u64,
+    ) -> Result<()> {
         let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
-        let bytes = from.len() as u64 * WORD_BYTES;
-        if bytes > 0 {
-            encoder.copy_buffer_to_buffer(from.buffer(), from.offset(), to.buffer(), to.offset(), bytes);
+        let mut at = to_first;
+        for (source, piece) in from.pieces(first..first + bytes) {
+            let mut start = piece.start;
+            let end = at + (piece.end - piece.start);
+            for (destination, part) in to.pieces(at..end) {
+                let length = part.end - part.start;
+                encoder.copy_buffer_to_buffer(source, start, destination, part.start, length);
+                start += length;
+            }
+            at = end;
         }
-        self.held.hold(from.storage());
-        self.held.hold(to.storage());
         Ok(())
     }
 
     /// Fills a tensor with zeros.
     pub(crate) fn fill_zero(&mut self, tensor: &Tensor<f32>) -> Result<()> {
         let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
-        encoder.clear_buffer(tensor.buffer(), tensor.offset(), Some(tensor.len() as u64 * WORD_BYTES));
-        self.held.hold(tensor.storage());
+        for (buffer, piece) in tensor.buffers() {
+            encoder.clear_buffer(buffer, piece.start, Some(piece.end - piece.start));
+        }
+        self.hold(tensor);
         Ok(())
     }
 
@@ -241,12 +288,15 @@ impl<'e> Recorder<'e> {
     ) -> Result<Tensor<Real>> {
         let shape = shape.into();
         let bytes = bytes_of(op, &shape, format)?;
-        let free = self.held.free_output(buffer_size(op, bytes, self.gpu.caps().max_buffer)?);
-        let storage = match free {
-            Some(storage) => storage,
-            None => self.held.keep(self.gpu.allocate(op, Role::Storage, bytes)?),
-        };
+        let storage = self.output_storage(op, bytes)?;
         Ok(Tensor::<Real>::over(&self.gpu, storage, 0, shape).of_format(format))
+    }
+
+    fn output_storage(&mut self, op: &'static str, bytes: u64) -> Result<Arc<Storage>> {
+        match self.held.free_output(storage_size(bytes, self.gpu.caps().max_buffer)) {
+            Some(storage) => Ok(storage),
+            None => Ok(self.held.keep(self.gpu.allocate(op, Role::Storage, bytes)?)),
+        }
     }
 
     /// Checks that a tensor belongs to this recorder's device.
@@ -261,7 +311,7 @@ impl<'e> Recorder<'e> {
     pub(crate) fn window<T: Element>(&self, tensor: &Tensor<T>, start: u64, len: u64) -> Window {
         let align = u64::from(self.gpu.caps().storage_align);
         let format = tensor.format();
-        let first = tensor.offset() + start * format.bytes();
+        let first = tensor.bytes().start + start * format.bytes();
         let offset = first / align * align;
         let residue = (first - offset) / format.bytes();
         Window {
@@ -305,18 +355,21 @@ impl<'e> Recorder<'e> {
         if variant.in_place {
             // The gradient has no slot of its own because it has its input's, not because it is absent.
             for (i, binding) in kernel.bindings.iter().enumerate() {
-                if matches!(binding.access, crate::kernel::Access::WriteOver(_)) {
+                if matches!(binding.access, Access::WriteOver(_)) {
                     variant.absent &= !(1 << i);
                 }
             }
         }
         let compiled = self.gpu.pipelines().get(self.gpu.device(), kernel, &variant)?;
+        let places =
+            slots.iter().flatten().map(|window| self.place(kernel.label, window)).collect::<Result<Vec<_>>>()?;
         let (arena, params_offset, params_size) = self.push_params(bytemuck::bytes_of(params))?;
-        let params = wgpu::BufferBinding { buffer: &arena, offset: 0, size: std::num::NonZero::new(params_size) };
-        let windows = slots.iter().flatten().map(|w| wgpu::BufferBinding {
-            buffer: &w.storage,
-            offset: w.offset,
-            size: std::num::NonZero::new(w.size),
+        let params =
+            wgpu::BufferBinding { buffer: arena.buffer(), offset: 0, size: std::num::NonZero::new(params_size) };
+        let windows = slots.iter().flatten().zip(&places).map(|(window, place)| wgpu::BufferBinding {
+            buffer: &place.buffer,
+            offset: place.offset,
+            size: std::num::NonZero::new(window.size),
         });
         let entries: Vec<_> = std::iter::once(params)
             .chain(windows)
@@ -338,7 +391,31 @@ impl<'e> Recorder<'e> {
         pass.set_bind_group(0, &group, &[params_offset]);
         pass.dispatch_workgroups(x, y, z);
         self.gpu.count_dispatch();
+        let written = |i: usize| variant.in_place || kernel.bindings[i].access != Access::Read;
+        let present = slots.iter().enumerate().filter_map(|(i, slot)| slot.map(|window| (i, window)));
+        for ((i, window), place) in present.zip(&places) {
+            if let Some(copy) = place.copy.as_ref().filter(|_| written(i)) {
+                self.copy_bytes((copy, 0), (&window.storage, window.offset), window.size)?;
+            }
+        }
         Ok(())
+    }
+
+    /// Finds a window's memory. If that is cut within the window, a copy of it stands in.
+    fn place(&mut self, op: &'static str, window: &Window) -> Result<Place> {
+        let Window { storage, offset, size, .. } = window;
+        let most = self.gpu.caps().max_binding;
+        if *size > most {
+            let what = "a storage binding's bytes for a whole tensor";
+            return Err(Error::Limit { op, what, needed: *size, allowed: most });
+        }
+        let (buffer, within) = storage.at(*offset);
+        if within + size <= buffer.size() {
+            return Ok(Place { buffer: buffer.clone(), offset: within, copy: None });
+        }
+        let copy = self.output_storage(op, *size)?;
+        self.copy_bytes((storage, *offset), (&copy, 0), *size)?;
+        Ok(Place { buffer: copy.buffer().clone(), offset: 0, copy: Some(copy) })
     }
 
     /// Puts parameters into an arena: its storage, their offset, and the bytes that a binding of them covers.
@@ -392,7 +469,7 @@ impl<'e> Recorder<'e> {
         self.pass = None;
         guard(self.gpu.device(), "params", || {
             for arena in self.arenas.drain(..) {
-                self.gpu.queue().write_buffer(&arena.storage, 0, &arena.bytes);
+                self.gpu.queue().write_buffer(arena.storage.buffer(), 0, &arena.bytes);
             }
         })
     }

@@ -1,4 +1,4 @@
-//! Tensors on the GPU: a range of a buffer and a shape.
+//! Tensors on the GPU: a range of memory and a shape.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,6 +10,7 @@ use half::{bf16, f16};
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, guard};
+use crate::plan::{Cuts, PerRow};
 use crate::pool::{Role, Storage};
 
 /// The sizes of a tensor's dimensions, row-major: the last one varies fastest. `[]` is a scalar.
@@ -122,7 +123,11 @@ pub(crate) struct Check {
     pub(crate) offset: u64,
 }
 
-/// A row-major, contiguous tensor on the GPU: a range of a buffer and a [`Shape`] of any rank.
+/// A row-major, contiguous tensor on the GPU: a range of memory and a [`Shape`] of any rank.
+///
+/// A tensor may be larger than what a device lets a binding or a buffer have: then its memory is [several buffers](Self::buffers), and
+/// operations go through it part by part. Operations on elements take less than 2^32 of them, those on rows less than 2^32 rows; the
+/// results do not depend on where it is cut.
 ///
 /// A clone refers to the same memory. Tensors made by this crate give their buffer back to the [`Gpu`]'s pool when the
 /// last clone is dropped and the work that uses it is submitted; what a recorder has computed itself it may write over before that.
@@ -130,6 +135,7 @@ pub(crate) struct Check {
 pub struct Tensor<T: Element> {
     gpu: Gpu,
     storage: Arc<Storage>,
+    /// In bytes, from the start of the storage.
     offset: u64,
     shape: Shape,
     format: Format,
@@ -150,7 +156,8 @@ impl<T: Element> Tensor<T> {
     /// The copy takes effect at the start of the next submission to the queue.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the slice's length is not the shape's; [`Error::Limit`] if the tensor does not fit a buffer.
+    /// [`Error::Shape`] if the slice's length is not the shape's; [`Error::Limit`] if the tensor is absurdly large; [`Error::Gpu`] if the
+    /// device is out of memory.
     ///
     /// # Examples
     /// ```
@@ -170,7 +177,7 @@ impl<T: Element> Tensor<T> {
     /// A tensor of zeros.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the tensor does not fit a buffer.
+    /// [`Error::Limit`] if the tensor is absurdly large; [`Error::Gpu`] if the device is out of memory.
     pub fn zeros(gpu: &Gpu, shape: impl Into<Shape>) -> Result<Self> {
         let tensor = Self::uninit(gpu, "zeros", shape.into())?;
         tensor.fill(&vec![T::zeroed(); tensor.len()])?;
@@ -236,13 +243,13 @@ impl<T: Element> Tensor<T> {
 
     /// Copies write whole words.
     pub(crate) fn expect_words(&self, op: &'static str) -> Result<()> {
-        let end = self.offset + self.len() as u64 * self.format.bytes();
-        match self.offset.is_multiple_of(WORD_BYTES) && end.is_multiple_of(WORD_BYTES) {
+        let Range { start, end } = self.bytes();
+        match start.is_multiple_of(WORD_BYTES) && end.is_multiple_of(WORD_BYTES) {
             true => Ok(()),
             false => Err(Error::Buffer {
                 op,
                 expected: "a tensor that begins and ends with a word".to_owned(),
-                got: format!("bytes {} to {end}", self.offset),
+                got: format!("bytes {start} to {end}"),
             }),
         }
     }
@@ -253,8 +260,12 @@ impl<T: Element> Tensor<T> {
         if !bytes.len().is_multiple_of(4) {
             bytes.to_mut().extend([0; 2]);
         }
-        if !bytes.is_empty() {
-            guard(self.gpu.device(), "write", || self.gpu.queue().write_buffer(&self.storage, self.offset, &bytes))?;
+        let mut rest = &bytes[..];
+        for (buffer, piece) in self.storage.pieces(self.offset..self.offset + bytes.len() as u64) {
+            let length = usize::try_from(piece.end - piece.start).unwrap_or(usize::MAX);
+            let (here, later) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+            guard(self.gpu.device(), "write", || self.gpu.queue().write_buffer(buffer, piece.start, here))?;
+            rest = later;
         }
         Ok(())
     }
@@ -318,23 +329,59 @@ impl<T: Element> Tensor<T> {
         self.len() == 0
     }
 
-    /// The buffer that holds the elements, from [`offset`](Self::offset) on. It may be larger than the tensor. Keep the tensor
-    /// while commands of your own, or tensors around its buffer, are used: once its last clone is dropped, even a recorder that has
-    /// not submitted yet may use the buffer for something else.
+    /// The buffer that holds the elements, from [`offset`](Self::offset) on; of a tensor that is larger than a buffer, the one that
+    /// holds the first. It may be larger than the tensor. Keep the tensor while commands of your own, or tensors around its buffer, are
+    /// used: once its last clone is dropped, even a recorder that has not submitted yet may use the buffer for something else.
     #[must_use]
     pub fn buffer(&self) -> &wgpu::Buffer {
-        &self.storage
+        self.storage.at(self.offset).0
     }
 
-    /// Where the tensor starts in its buffer, in bytes.
+    /// Where the tensor starts in its [`buffer`](Self::buffer), in bytes.
     #[must_use]
     pub fn offset(&self) -> u64 {
-        self.offset
+        self.storage.at(self.offset).1
     }
 
-    /// The number of elements, as kernels count. Constructors keep every tensor below 2^32 elements.
-    pub(crate) fn count(&self) -> u32 {
-        u32::try_from(self.len()).unwrap_or(u32::MAX)
+    /// The buffers that hold the elements, and the bytes in each, in their order: one, unless the tensor is larger than a buffer.
+    /// None if there are no elements.
+    ///
+    /// # Examples
+    /// ```
+    /// # if let Ok(gpu) = xent::Gpu::headless() {
+    /// let gpu = gpu.with_caps(xent::Caps { max_buffer: 1 << 16, max_binding: 1 << 16, ..gpu.caps().clone() })?;
+    /// let tensor = xent::Tensor::<f32>::zeros(&gpu, [20_000])?;
+    /// let sizes: Vec<u64> = tensor.buffers().map(|(_, bytes)| bytes.end - bytes.start).collect();
+    /// assert_eq!(sizes, [65536, 14464]);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    pub fn buffers(&self) -> impl Iterator<Item = (&wgpu::Buffer, Range<u64>)> {
+        self.storage.pieces(self.bytes())
+    }
+
+    /// Where the elements are in the storage.
+    pub(crate) fn bytes(&self) -> Range<u64> {
+        self.offset..self.offset + self.len() as u64 * self.format.bytes()
+    }
+
+    /// Whether some of the memory is also another's.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.buffers()
+            .any(|(buffer, a)| other.buffers().any(|(other, b)| buffer == other && a.start < b.end && b.start < a.end))
+    }
+
+    /// The number of elements, as kernels count.
+    pub(crate) fn count(&self, op: &'static str) -> Result<u32> {
+        let len = self.len() as u64;
+        let limit = |_| Error::Limit { op, what: "the number of elements", needed: len, allowed: u64::from(u32::MAX) };
+        u32::try_from(len).map_err(limit)
+    }
+
+    /// The tensor as what moves with the rows of a [`Cut`](crate::plan::Cut), so many elements a row.
+    pub(crate) fn per_row(&self, elements: u64) -> PerRow {
+        let cuts = self.storage.segment().map(|segment| Cuts { first: segment - self.offset % segment, step: segment });
+        PerRow { bytes: elements * self.format.bytes(), cuts }
     }
 
     pub(crate) fn storage(&self) -> &Arc<Storage> {
@@ -384,17 +431,23 @@ impl Tensor<Real> {
     }
 }
 
-/// What a buffer for a tensor of this shape has to hold.
+/// What the memory of a tensor of this shape has to hold.
 pub(crate) fn bytes_of(op: &'static str, shape: &Shape, format: Format) -> Result<u64> {
-    Ok(u64::from(element_count(op, shape)?) * format.bytes())
+    Ok(element_count(op, shape)? * format.bytes())
 }
 
-/// The number of elements. Even where that is 0, every product of other dimensions fits 32 bits, so nothing that is computed
-/// from a tensor's shape overflows.
-fn element_count(op: &'static str, shape: &Shape) -> Result<u32> {
-    let overflow = |needed| Error::Limit { op, what: "the number of elements", needed, allowed: u64::from(u32::MAX) };
-    let product = shape.iter().try_fold(1u64, |len, &dim| len.checked_mul(dim.max(1) as u64));
-    let product = u32::try_from(product.unwrap_or(u64::MAX)).map_err(|_| overflow(product.unwrap_or(u64::MAX)))?;
+/// The number of elements. Even where that is 0, no product of other dimensions is larger than what is allowed, so nothing that is
+/// computed from a tensor's shape overflows; and every dimension is a `u32`.
+fn element_count(op: &'static str, shape: &Shape) -> Result<u64> {
+    const MOST: u64 = 1 << 44;
+    let limit = |what, needed, allowed| Err(Error::Limit { op, what, needed, allowed });
+    if let Some(&dim) = shape.iter().find(|&&dim| u32::try_from(dim).is_err()) {
+        return limit("a dimension", dim as u64, u64::from(u32::MAX));
+    }
+    let product = shape.iter().try_fold(1u64, |len, &dim| len.checked_mul(dim.max(1) as u64)).unwrap_or(u64::MAX);
+    if product > MOST {
+        return limit("the number of elements", product, MOST);
+    }
     Ok(if shape.contains(&0) { 0 } else { product })
 }
 

@@ -174,7 +174,13 @@ impl Evaluation {
         let out = rec.cross_entropy_with(logits, Targets::Index(targets), &options, request)?;
         let Some(statistics) = out.statistics else { return Ok(()) };
         let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let cut = Cut { op, rows: narrow(rows), row_bytes: &[classes as u64 * 4], granule: 1, groups_per_granule: 1 };
+        let cut = Cut {
+            op,
+            rows: narrow(rows),
+            per_row: &[logits.per_row(classes as u64)],
+            granule: 1,
+            groups_per_granule: 1,
+        };
         for range in cut.ranges(rec.gpu().caps())? {
             let (first, len) = (u64::from(range.start), u64::from(range.end - range.start));
             let from = rec.window(logits, first * classes as u64, len * classes as u64);
@@ -227,7 +233,8 @@ impl Evaluation {
             }
             BinaryOutputs::Probabilities(p) => (p, rec.bce(p, targets, &Bce { reduction, ..Default::default() })?, 0.5),
         };
-        let cut = Cut { op, rows: scores.count(), row_bytes: &[4], granule: BLOCK, groups_per_granule: 1 };
+        let per_element = [scores, targets].map(|tensor| tensor.per_row(1));
+        let cut = Cut::by_blocks(op, scores.count(op)?, &per_element);
         for range in cut.ranges(rec.gpu().caps())? {
             let (first, len) = (u64::from(range.start), u64::from(range.end - range.start));
             let (score, target) = (rec.window(scores, first, len), rec.window(targets, first, len));

@@ -4,9 +4,10 @@ use crate::error::{Error, Result};
 use crate::kernel::{Kernel, Variant, params, read, wgsl, write};
 use crate::plan::{BLOCK, Cut, RowPlan};
 use crate::recorder::{Recorder, Window};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Shape, Tensor, WORD_BYTES};
 use crate::weights::Weights;
 
+use super::strips::Strip;
 use super::{Classes, shape_error};
 
 params! {
@@ -186,28 +187,22 @@ impl Recorder<'_> {
         dims: Classes,
         output: &Tensor<f32>,
     ) -> Result<()> {
-        let cut = Cut {
-            op,
-            rows: dims.outer,
-            row_bytes: &[dims.part() * 4, u64::from(dims.inner) * 4],
-            granule: 1,
-            groups_per_granule: u64::from(dims.inner),
-        };
-        for outer in cut.ranges(self.gpu().caps())?.into_iter().filter(|_| !output.is_empty()) {
-            let rows = (outer.end - outer.start) * dims.inner;
-            let first = u64::from(outer.start);
-            let len = u64::from(rows) * u64::from(dims.classes);
+        let plan = RowPlan::streamed(self.gpu().caps(), dims.classes, dims.inner);
+        let strips = Strip::all(op, self.gpu().caps(), dims, &[&input.real()], 4, 1)?;
+        for strip in strips.into_iter().filter(|_| !output.is_empty()) {
+            let Classes { classes, inner, .. } = strip.dims();
+            let rows = strip.dims().rows();
+            let x = self.strip_of(op, input, &strip)?;
             // Sums of nothing are 0.
-            let from = (len > 0).then(|| self.window(input, first * dims.part(), len));
-            let to = self.window(output, first * u64::from(dims.inner), rows.into());
+            let from = (!x.is_empty()).then(|| self.whole(&x));
+            let to = self.window(output, strip.first_row(), rows.into());
             let params = SumParams {
                 rows,
-                classes: dims.classes,
-                inner: dims.inner,
+                classes,
+                inner,
                 input_base: from.as_ref().map_or(0, |w| w.base),
                 output_base: to.base,
             };
-            let plan = RowPlan::streamed(self.gpu().caps(), dims.classes, dims.inner);
             let slots = [from.as_ref(), Some(&to)];
             self.dispatch(&SUM, Variant::new(&plan.constants()), &params, &slots, plan.groups(rows))?;
         }
@@ -225,12 +220,25 @@ impl Recorder<'_> {
     ) -> Result<Tensor<f32>> {
         let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let inner = narrow(dims[d + 1..].iter().product());
-        let (size, count) = (narrow(size), input.len() * size);
-        let output = self.output(op, [count])?;
+        let (size, needed) = (narrow(size), input.len() as u64 * size as u64);
+        let allowed = u64::from(u32::MAX);
+        if needed > allowed {
+            return Err(Error::Limit { op, what: "the number of elements", needed, allowed });
+        }
+        let output = self.output(op, [input.len() * size as usize])?;
         // A row is what lies after the dimension; the output has each of the input's `size` times.
         let rows = narrow(dims[..d].iter().product()).saturating_mul(size);
         let row_groups = u64::from(inner.div_ceil(BLOCK));
-        let cut = Cut { op, rows, row_bytes: &[u64::from(inner) * 4], granule: 1, groups_per_granule: row_groups };
+        if u64::from(inner) * WORD_BYTES > self.gpu().caps().max_binding - u64::from(self.gpu().caps().storage_align) {
+            let bytes = u64::from(inner) * WORD_BYTES;
+            for row in 0..rows {
+                self.copy_between((input, u64::from(row / size) * bytes), (&output, u64::from(row) * bytes), bytes)?;
+            }
+            self.hold(input);
+            return Ok(output);
+        }
+        let cut =
+            Cut { op, rows, per_row: &[output.per_row(inner.into())], granule: 1, groups_per_granule: row_groups };
         for range in cut.ranges(self.gpu().caps())? {
             let row = u64::from(inner);
             let (first, last) = (range.start / size, (range.end - 1) / size);

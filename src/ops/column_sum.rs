@@ -118,13 +118,13 @@ impl Recorder<'_> {
         let workgroup = self.gpu().caps().workgroup_size();
         // As many columns as a grid has workgroups for, and of those as many rows.
         let by_columns =
-            Cut { op: "column_sum", rows: columns, row_bytes: &[], granule: workgroup, groups_per_granule: 1 };
+            Cut { op: "column_sum", rows: columns, per_row: &[], granule: workgroup, groups_per_granule: 1 };
         for columns_range in by_columns.ranges(self.gpu().caps())? {
             let per_block = u64::from((columns_range.end - columns_range.start).div_ceil(workgroup));
             let cut = Cut {
                 op: "column_sum",
                 rows: rows.end - rows.start,
-                row_bytes: &[u64::from(columns) * 4],
+                per_row: &[input.per_row(columns.into())],
                 granule: 1,
                 groups_per_granule: per_block,
             };

@@ -5,13 +5,13 @@ use std::ops::Range;
 use crate::error::Result;
 use crate::kernel::{Binding, Field, Kernel, Variant, params};
 use crate::options::{Reduction, narrow};
-use crate::plan::{BLOCK, turns};
+use crate::plan::{BLOCK, Cut, turns};
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
 use crate::weights::Weights;
 
 use super::broadcast::Broadcast;
-use super::reduce::{Divisor, by_blocks, check_of, pairs};
+use super::reduce::{Divisor, check_of, pairs};
 use super::row_loss::check_upstream;
 use super::{Grad, LossGrad, shape_error};
 
@@ -95,8 +95,8 @@ impl Recorder<'_> {
     pub(super) fn elementwise_loss(&mut self, call: &ElementwiseLoss<'_>) -> Result<LossGrad> {
         let ElementwiseLoss { op, x: (what, x), .. } = *call;
         self.own(op, what, x)?;
-        let count = x.count();
-        by_blocks(op, count, &[4]).ranges(self.gpu().caps())?;
+        let count = x.count(op)?;
+        Cut::by_blocks(op, count, &[x.per_row(1)]).ranges(self.gpu().caps())?;
         let begun = self.elements_begin(call, x.shape())?;
         let unreduced = call.reduction == Reduction::None;
         let losses = unreduced.then(|| self.output(op, x.shape().clone())).transpose()?;
@@ -135,7 +135,7 @@ impl Recorder<'_> {
         let total_weight = call.weight.filter(|_| call.mean_by_weight).map(|w| self.total_weight(op, w)).transpose()?;
         let upstream = call.upstream.cloned().unwrap_or_else(|| self.gpu().one());
         let scale = call.slope;
-        let mut begun = ElementsBegun { weight, pos_weight, total_weight, upstream, scale, count: targets.count() };
+        let mut begun = ElementsBegun { weight, pos_weight, total_weight, upstream, scale, count: targets.count(op)? };
         match call.divisor(&begun) {
             Divisor::One => {}
             // Rounded once.
@@ -167,7 +167,9 @@ impl Recorder<'_> {
         let upstream_stride = u32::from(!begun_upstream.shape().is_empty());
         let in_place = call.grad == Grad::InPlace;
         let count = elements.end - elements.start;
-        for range in by_blocks(call.op, count, &[4]).ranges(self.gpu().caps())? {
+        let here = |tensor: &Tensor<f32>, first: u32| tensor.part(first as usize, Shape::default()).per_row(1);
+        let per_element = [here(part.x, elements.start - part_first), here(call.targets, elements.start)];
+        for range in Cut::by_blocks(call.op, count, &per_element).ranges(self.gpu().caps())? {
             let start = elements.start + range.start;
             let (first, len) = (u64::from(start), u64::from(range.end - range.start));
             let within = u64::from(start - part_first);

@@ -3,12 +3,11 @@
 use crate::error::Result;
 use crate::kernel::{Kernel, Variant, params, read, read4, update4, wgsl, write};
 use crate::options::narrow;
-use crate::plan::{BLOCK, turns};
+use crate::plan::{BLOCK, Cut, turns};
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
 
-use super::map::elementwise;
-use super::reduce::{by_blocks, pairs};
+use super::reduce::pairs;
 use super::{no_alias, same_shape};
 
 params! {
@@ -127,7 +126,9 @@ impl Recorder<'_> {
         self.own(op, "total", total)?;
         same_shape(op, "values", values, total)?;
         no_alias(op, ("total", total), ("values", values))?;
-        for range in elementwise(op, values.count()).ranges(self.gpu().caps())? {
+        for range in
+            Cut::by_blocks(op, values.count(op)?, &[values.per_row(1), total.per_row(1)]).ranges(self.gpu().caps())?
+        {
             let (first, len) = (range.start.into(), u64::from(range.end - range.start));
             let (from, to) = (self.window(values, first, len), self.window(total, first, len));
             let params = AccumulateParams {
@@ -145,8 +146,8 @@ impl Recorder<'_> {
     /// The norm of all gradients, and what they are to be multiplied with. There is at least one.
     pub(crate) fn clip_factor(&mut self, grads: &Tensor<f32>, gradient: Gradient) -> Result<ClipFactor> {
         let op = "clip_factor";
-        let partials = pairs(self, op, grads.count())?;
-        for range in by_blocks(op, grads.count(), &[4]).ranges(self.gpu().caps())? {
+        let partials = pairs(self, op, grads.count(op)?)?;
+        for range in Cut::by_blocks(op, grads.count(op)?, &[grads.per_row(1)]).ranges(self.gpu().caps())? {
             let count = range.end - range.start;
             let groups = u64::from(count.div_ceil(BLOCK));
             let from = self.window(grads, range.start.into(), count.into());

@@ -117,9 +117,7 @@ impl Layer {
         }
         if let (Some((what, weight, _)), Some((_, bias, _))) = (&weight, &bias) {
             // No dispatch writes both, so they may share a buffer, as those of `Parameters` do.
-            let range = |tensor: &Tensor<f32>| tensor.offset()..tensor.offset() + 4 * tensor.len() as u64;
-            let (a, b) = (range(weight), range(bias));
-            if a.start < b.end && b.start < a.end {
+            if weight.overlaps(bias) {
                 no_alias(op, (what, *weight), ("bias_grad", *bias))?;
             }
         }

@@ -9,7 +9,7 @@ use crate::tensor::{Element, Float, Tensor};
 use super::cross_entropy::KERNEL;
 use super::linear::{Layer, LinearBackward, LinearGrads};
 use super::row_loss::{RowLoss, RowsEnded, RowsPart};
-use super::{Grad, Statistics, Targets};
+use super::{Classes, Grad, Statistics, Targets};
 
 /// What [`Recorder::linear_cross_entropy_with`] computes besides the loss. The default is nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -167,8 +167,17 @@ impl Recorder<'_> {
         let begun = self.rows_begin(&call)?;
         let grads = backward.map(|backward| self.linear_grads(op, layer, backward)).transpose()?;
         self.linear_chunks(op, layer, &plan, grads.as_ref(), |rec, outer, logits| {
-            let first = outer.start;
-            rec.rows_part(&call, &begun, &RowsPart { outer, first, input: &logits.real(), grad: None })
+            let probabilities = match targets {
+                Targets::Probabilities(targets) => Some(targets.rows(outer.start as usize..outer.end as usize)?),
+                Targets::Index(_) | Targets::IndexU32(_) => None,
+            };
+            let dims = Classes { outer: outer.end - outer.start, ..begun.dims() };
+            let (input, probabilities) = (&logits.real(), probabilities.as_ref());
+            rec.rows_part(
+                &call,
+                &begun,
+                &RowsPart { first: outer.start.into(), dims, input, probabilities, grad: None },
+            )
         })?;
         let RowsEnded { loss, statistics, check } = self.rows_ended(&call, begun)?;
         let grads = grads.map(|grads| grads.with_check(check.as_ref()));

@@ -24,14 +24,10 @@ pub(super) const BACKWARD_BINDINGS: &[Binding] = &[read4("y"), read4("upstream")
 
 pub(super) const CONSTANTS: &[&str] = &["WORKGROUP", "QUADS"];
 
-/// Cuts `count` elements that a kernel handles one by one.
-pub(super) fn elementwise(op: &'static str, count: u32) -> Cut<'static> {
-    Cut { op, rows: count, row_bytes: &[4], granule: BLOCK, groups_per_granule: 1 }
-}
-
 impl Recorder<'_> {
     pub(super) fn map(&mut self, op: &'static str, kernel: &'static Kernel, x: &Tensor<f32>) -> Result<Tensor<f32>> {
         self.own(op, "x", x)?;
+        x.count(op)?;
         let y = self.output(op, x.shape().clone())?;
         self.map_into(op, kernel, x, &y)?;
         Ok(y)
@@ -44,7 +40,8 @@ impl Recorder<'_> {
         x: &Tensor<T>,
         y: &Tensor<T>,
     ) -> Result<()> {
-        for range in elementwise(op, x.count()).ranges(self.gpu().caps())? {
+        let per_element = [x.per_row(1), y.per_row(1)];
+        for range in Cut::by_blocks(op, x.count(op)?, &per_element).ranges(self.gpu().caps())? {
             let (first, len) = (range.start.into(), u64::from(range.end - range.start));
             let (from, to) = (self.window(x, first, len), self.window(y, first, len));
             let params =
@@ -65,7 +62,8 @@ impl Recorder<'_> {
         self.own(op, "y", y)?;
         self.own(op, "upstream", upstream)?;
         same_shape(op, "upstream", upstream, y)?;
-        let ranges = elementwise(op, y.count()).ranges(self.gpu().caps())?;
+        let per_element = [y.per_row(1), upstream.per_row(1)];
+        let ranges = Cut::by_blocks(op, y.count(op)?, &per_element).ranges(self.gpu().caps())?;
         let grad = self.output(op, y.shape().clone())?;
         for range in ranges {
             let (first, len) = (range.start.into(), u64::from(range.end - range.start));

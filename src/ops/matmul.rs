@@ -6,7 +6,7 @@ use crate::caps::Caps;
 use crate::error::Result;
 use crate::kernel::{Binding, Kernel, Variant, params, read4, update4, wgsl};
 use crate::options::Layout;
-use crate::plan::Cut;
+use crate::plan::{Cut, PerRow};
 use crate::recorder::{Recorder, Window};
 use crate::tensor::{Element, Float, Format, Real, Tensor};
 
@@ -170,29 +170,32 @@ impl Layout {
     }
 
     /// The dispatches of a product, those that share a part of `c` in the order of `k`.
-    fn pieces(self, op: &'static str, sizes: Sizes, gpu: &crate::Gpu) -> Result<Vec<Piece>> {
+    fn pieces(self, caps: &Caps, sizes: Sizes, [a, b]: [&Tensor<Real>; 2], c: &Tensor<f32>) -> Result<Vec<Piece>> {
+        let op = "matmul";
         let Sizes { m, n, k } = sizes;
-        let bytes = |columns: u32| u64::from(columns) * 4;
-        let caps = gpu.caps();
         let Tile { rows: tile_m, columns: tile_n, .. } = Tile::new(caps, sizes);
         let groups_in = |size: u32, tile: u32| u64::from(size.div_ceil(tile));
         // Cuts on multiples of 4 leave quads whole.
-        let ranges = |rows: u32, row_bytes: u64, granule: u32, groups: u64| {
-            let cut = Cut { op, rows, row_bytes: &[row_bytes], granule, groups_per_granule: groups };
+        let ranges = |rows: u32, per_row: &[PerRow], granule: u32, groups: u64| {
+            let cut = Cut { op, rows, per_row, granule, groups_per_granule: groups };
             let coarse = cut.ranges(caps);
             if granule > 1 && coarse.is_err() { Cut { granule: 1, ..cut }.ranges(caps) } else { coarse }
         };
         // What a binding holds whole rows of: c moves with m, a with m or k, b with k or n.
-        let by_m = if self == Self::Tn { bytes(n) } else { bytes(k).max(bytes(n)) };
-        let m_ranges = ranges(m, by_m, tile_m, groups_in(n, tile_n))?;
+        let (a_row, b_row) = (
+            a.per_row(if self == Self::Tn { m } else { k }.into()),
+            b.per_row(if self == Self::Nt { k } else { n }.into()),
+        );
+        let by_m = [c.per_row(n.into()), a_row];
+        let m_ranges = ranges(m, if self == Self::Tn { &by_m[..1] } else { &by_m }, tile_m, groups_in(n, tile_n))?;
         let n_ranges = match self {
-            Self::Nt => ranges(n, bytes(k), 4, 1)?,
+            Self::Nt => ranges(n, &[b_row], 4, 1)?,
             Self::Nn | Self::Tn => std::iter::once(0..n).collect(),
         };
         let k_ranges = match self {
             Self::Nt => vec![],
-            Self::Nn => ranges(k, bytes(n), 4, 0)?,
-            Self::Tn => ranges(k, bytes(n).max(bytes(m)), 4, 0)?,
+            Self::Nn => ranges(k, &[b_row], 4, 0)?,
+            Self::Tn => ranges(k, &[a_row, b_row], 4, 0)?,
         };
         let k_ranges = if k_ranges.is_empty() { std::iter::once(0..k).collect() } else { k_ranges };
         let mut pieces = Vec::with_capacity(m_ranges.len() * n_ranges.len() * k_ranges.len());
@@ -375,8 +378,8 @@ impl Recorder<'_> {
     }
 
     fn product(&mut self, product: &Product<'_>) -> Result<()> {
-        let Product { layout, sizes, out, .. } = *product;
-        let pieces = layout.pieces("matmul", sizes, self.gpu())?;
+        let Product { layout, sizes, a, b, out, .. } = *product;
+        let pieces = layout.pieces(self.gpu().caps(), sizes, [a, b], out)?;
         let split = product.split(self.gpu().caps());
         if split < sizes.k && !out.is_empty() {
             return self.product_by_parts(product, pieces, split);

@@ -26,7 +26,10 @@ mod sgd;
 mod sigmoid;
 mod softmax;
 mod statistics;
+mod strips;
 mod targets;
+#[cfg(test)]
+mod tests;
 mod tile;
 
 pub use cross_entropy::{CrossEntropyRequest, CrossEntropyResult};
@@ -91,10 +94,20 @@ impl Classes {
         if split >= shape.len() {
             return Err(shape_error(op, what, format!("a dimension {split}"), shape));
         }
-        // Constructors keep the product below 2^32 unless a dimension is 0; then the others do not matter.
-        let size = |dims: &[usize]| u32::try_from(dims.iter().product::<usize>()).unwrap_or(u32::MAX);
-        let classes = u32::try_from(shape[split]).unwrap_or(u32::MAX);
-        Ok(Self { outer: size(&shape[..split]), classes, inner: size(&shape[split + 1..]) })
+        let narrow = |what, size: usize| {
+            let limit = |_| Error::Limit { op, what, needed: size as u64, allowed: u64::from(u32::MAX) };
+            u32::try_from(size).map_err(limit)
+        };
+        let (before, after) = (&shape[..split], &shape[split + 1..]);
+        let rows = before.iter().chain(after).product();
+        let classes = narrow("the number of classes", shape[split])?;
+        // Without rows it does not matter how many there would be of what is not 0.
+        let none = narrow("the number of rows", rows)? == 0;
+        let size = |dims: &[usize]| match narrow("the number of rows", dims.iter().product()) {
+            Err(_) if none => Ok(u32::MAX),
+            size => size,
+        };
+        Ok(Self { outer: size(before)?, classes, inner: size(after)? })
     }
 
     fn rows(self) -> u32 {
@@ -129,7 +142,7 @@ fn no_alias<A: Element, B: Element>(
     (output, written): (&'static str, &Tensor<A>),
     (other, tensor): (&'static str, &Tensor<B>),
 ) -> Result<()> {
-    match written.buffer() == tensor.buffer() && !written.is_empty() && !tensor.is_empty() {
+    match written.storage().shares_with(tensor.storage()) && !written.is_empty() && !tensor.is_empty() {
         true => Err(Error::Aliasing { op, output, other }),
         false => Ok(()),
     }

@@ -63,11 +63,6 @@ pub(super) fn pairs(rec: &mut Recorder<'_>, op: &'static str, count: u32) -> Res
     rec.output(op, [count.div_ceil(BLOCK) as usize, 2])
 }
 
-/// Cuts `count` values, of `bytes` each in their widest binding, at blocks.
-pub(super) fn by_blocks<'a>(op: &'static str, count: u32, bytes: &'a [u64]) -> Cut<'a> {
-    Cut { op, rows: count, row_bytes: bytes, granule: BLOCK, groups_per_granule: 1 }
-}
-
 impl Recorder<'_> {
     /// Sums values by blocks until one partial result is left, or none if there was no value.
     pub(super) fn sum_of_values(&mut self, op: &'static str, values: &Tensor<f32>) -> Result<Tensor<u32>> {
@@ -77,7 +72,7 @@ impl Recorder<'_> {
 
     /// Combines partial results by blocks until one is left, or none if there was none.
     pub(super) fn sum_of_partials(&mut self, op: &'static str, mut partials: Tensor<u32>) -> Result<Tensor<u32>> {
-        while partials.count() > 2 {
+        while partials.len() > 2 {
             partials = self.sum_blocks(op, &partials, 2, None)?;
         }
         Ok(partials)
@@ -90,7 +85,7 @@ impl Recorder<'_> {
         values: &Tensor<f32>,
         divisor: Divisor<'_>,
     ) -> Result<Tensor<f32>> {
-        if values.count() > BLOCK {
+        if values.len() > BLOCK as usize {
             let partials = self.sum_blocks(op, values, 1, None)?;
             return Ok(self.loss_of_partials(op, partials, divisor)?.0);
         }
@@ -106,7 +101,7 @@ impl Recorder<'_> {
         mut partials: Tensor<u32>,
         divisor: Divisor<'_>,
     ) -> Result<(Tensor<f32>, Tensor<u32>)> {
-        while partials.count() > 2 * BLOCK {
+        while partials.len() > 2 * BLOCK as usize {
             partials = self.sum_blocks(op, &partials, 2, None)?;
         }
         let loss = self.output(op, Shape::default())?;
@@ -122,7 +117,7 @@ impl Recorder<'_> {
         words: u32,
         loss: Option<(&Tensor<f32>, Divisor<'_>)>,
     ) -> Result<Tensor<u32>> {
-        let all = input.count() / words;
+        let all = input.count(op)? / words;
         let partials = pairs(self, op, all)?;
         let (divisor, denominator) = match loss.map(|(_, divisor)| divisor) {
             None | Some(Divisor::One) => (1.0, None),
@@ -132,7 +127,7 @@ impl Recorder<'_> {
         let loss = loss.map(|(loss, _)| self.whole(loss));
         let of_nothing = denominator.is_some_and(Tensor::is_empty);
         let denominator = denominator.filter(|_| !of_nothing).map(|pair| self.whole(pair));
-        let mut ranges = by_blocks(op, all, &[4 * u64::from(words)]).ranges(self.gpu().caps())?;
+        let mut ranges = Cut::by_blocks(op, all, &[input.per_row(words.into())]).ranges(self.gpu().caps())?;
         if ranges.is_empty() && loss.is_some() {
             ranges.push(0..0);
         }
@@ -161,9 +156,10 @@ impl Recorder<'_> {
 
     /// Sums pairs of counts by blocks until one is left, or none if there was none.
     pub(super) fn sum_of_counts(&mut self, op: &'static str, mut counts: Tensor<u32>) -> Result<Tensor<u32>> {
-        while counts.count() > 2 {
-            let sums = pairs(self, op, counts.count() / 2)?;
-            for range in by_blocks(op, counts.count() / 2, &[8]).ranges(self.gpu().caps())? {
+        while counts.len() > 2 {
+            let pairs_of_counts = counts.count(op)? / 2;
+            let sums = pairs(self, op, pairs_of_counts)?;
+            for range in Cut::by_blocks(op, pairs_of_counts, &[counts.per_row(2)]).ranges(self.gpu().caps())? {
                 let count = range.end - range.start;
                 let groups = u64::from(count.div_ceil(BLOCK));
                 let from = self.window(&counts, u64::from(range.start) * 2, u64::from(count) * 2);
@@ -180,7 +176,7 @@ impl Recorder<'_> {
 
 /// The check of a pair of words whose second is the first bad position.
 pub(super) fn check_of(op: &'static str, what: &'static str, pair: &Tensor<u32>) -> Option<Check> {
-    let check = || Check { op, what, storage: pair.storage().clone(), offset: pair.offset() + 4 };
+    let check = || Check { op, what, storage: pair.storage().clone(), offset: pair.bytes().start + 4 };
     (!pair.is_empty()).then(check)
 }
 

@@ -2,11 +2,9 @@
 
 use crate::error::Result;
 use crate::kernel::{Kernel, Variant, params, read, wgsl, write};
-use crate::plan::BLOCK;
+use crate::plan::{BLOCK, Cut};
 use crate::recorder::Recorder;
 use crate::tensor::Tensor;
-
-use super::map::elementwise;
 
 params! {
     struct Params {
@@ -40,7 +38,7 @@ impl Recorder<'_> {
         }
         let denominator = self.whole(denominator);
         let factor = self.output(op, upstream.shape().clone())?;
-        for range in elementwise(op, upstream.count()).ranges(self.gpu().caps())? {
+        for range in Cut::by_blocks(op, upstream.count(op)?, &[upstream.per_row(1)]).ranges(self.gpu().caps())? {
             let (first, len) = (range.start.into(), u64::from(range.end - range.start));
             let (from, to) = (self.window(&upstream, first, len), self.window(&factor, first, len));
             let params = Params {

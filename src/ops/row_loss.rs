@@ -1,19 +1,18 @@
 //! What cross-entropy and the negative log-likelihood share: a loss for every row of classes.
 
-use std::ops::Range;
-
 use crate::caps::Caps;
 use crate::error::{Error, Result};
 use crate::kernel::{Binding, Field, Kernel, Variant, params};
 use crate::options::{CrossEntropy, Reduction, narrow};
-use crate::plan::{Cut, RowPlan};
+use crate::plan::RowPlan;
 use crate::recorder::{Recorder, Window};
-use crate::tensor::{Check, Float, Format, Real, Shape, Tensor};
+use crate::tensor::{Check, Float, Real, Shape, Tensor};
 use crate::weights::Weights;
 
 use super::reduce::{Divisor, as_f32, check_of};
 use super::row_parts::Rows;
 use super::statistics::{Statistics, WORDS};
+use super::strips::Strip;
 use super::targets::KernelTargets;
 use super::{Classes, Grad, LossGrad, Targets, no_alias, shape_error};
 
@@ -106,6 +105,12 @@ pub(super) struct RowsBegun {
     factor: Factor,
 }
 
+impl RowsBegun {
+    pub(super) fn dims(&self) -> Classes {
+        self.inputs.dims
+    }
+}
+
 /// What a call gives besides the gradient.
 pub(super) struct RowsEnded {
     pub(super) loss: Tensor<f32>,
@@ -114,12 +119,13 @@ pub(super) struct RowsEnded {
     pub(super) check: Option<Check>,
 }
 
-/// Outer parts of a call's rows, and where they are.
+/// Some of a call's rows, and where they are.
 pub(super) struct RowsPart<'a> {
-    pub(super) outer: Range<u32>,
-    /// The part that the tensors begin with.
-    pub(super) first: u32,
+    /// The rows before them.
+    pub(super) first: u64,
+    pub(super) dims: Classes,
     pub(super) input: &'a Tensor<Real>,
+    pub(super) probabilities: Option<&'a Tensor<f32>>,
     /// Where the gradient goes, if it is not written in place.
     pub(super) grad: Option<&'a Tensor<Real>>,
 }
@@ -237,23 +243,15 @@ impl RowLoss<'_> {
         }
     }
 
-    /// Ranges of outer parts that fit the bindings and the grid.
-    pub(super) fn ranges(&self, caps: &Caps, dims: Classes) -> Result<Vec<Range<u32>>> {
+    /// Strips of rows that fit the bindings and the grid.
+    fn strips(&self, caps: &Caps, dims: Classes, grad: Option<&Tensor<Real>>) -> Result<Vec<Strip>> {
         let words = if self.statistics { u64::from(WORDS) } else { 1 };
-        // Probabilities have the rows' shape, and a word each.
-        let format = match self.targets {
-            Targets::Probabilities(_) => Format::Word,
-            Targets::Index(_) | Targets::IndexU32(_) => self.input.format(),
+        let probabilities = match self.targets {
+            Targets::Probabilities(targets) => Some(targets.real()),
+            Targets::Index(_) | Targets::IndexU32(_) => None,
         };
-        let part_bytes = dims.part() * format.bytes();
-        let cut = Cut {
-            op: self.op,
-            rows: if dims.rows() == 0 { 0 } else { dims.outer },
-            row_bytes: &[part_bytes, u64::from(dims.inner) * 4 * words],
-            granule: 1,
-            groups_per_granule: u64::from(dims.inner) * u64::from(self.plan(caps, dims).parts()),
-        };
-        cut.ranges(caps)
+        let tensors: Vec<_> = [Some(&self.input), grad, probabilities.as_ref()].into_iter().flatten().collect();
+        Strip::all(self.op, caps, dims, &tensors, 4 * words, self.plan(caps, dims).parts().into())
     }
 
     /// What the loss is divided by.
@@ -308,14 +306,27 @@ impl Recorder<'_> {
         if call.grad == Grad::InPlace {
             call.check_in_place(&inputs)?;
         }
-        let ranges = call.ranges(self.gpu().caps(), inputs.dims)?;
         let new_grad = match call.grad {
             Grad::New => Some(self.output_of(op, call.shape.clone(), call.input.format())?),
             Grad::No | Grad::InPlace => None,
         };
+        let strips = call.strips(self.gpu().caps(), inputs.dims, new_grad.as_ref())?;
         let begun = self.rows_begun(call, inputs)?;
-        for outer in ranges {
-            self.rows_part(call, &begun, &RowsPart { outer, first: 0, input: &call.input, grad: new_grad.as_ref() })?;
+        for strip in strips {
+            let (first, dims) = (strip.first_row(), strip.dims());
+            let input = &self.strip_of(op, &call.input, &strip)?;
+            let probabilities = match call.targets {
+                Targets::Probabilities(targets) => Some(self.strip_of(op, targets, &strip)?),
+                Targets::Index(_) | Targets::IndexU32(_) => None,
+            };
+            let grad = new_grad.as_ref().map(|grad| self.room_for_strip(op, grad, &strip)).transpose()?;
+            let (probabilities, grad) = (probabilities.as_ref(), grad.as_ref());
+            self.rows_part(call, &begun, &RowsPart { first, dims, input, probabilities, grad })?;
+            match (grad, &new_grad) {
+                (Some(grad), Some(new_grad)) => self.store_strip(grad, &strip, new_grad)?,
+                _ if call.grad == Grad::InPlace => self.store_strip(input, &strip, &call.input)?,
+                _ => {}
+            }
         }
         let RowsEnded { loss, statistics, check } = self.rows_ended(call, begun)?;
         let grad = new_grad.unwrap_or_else(|| call.input.clone());
@@ -374,7 +385,7 @@ impl Recorder<'_> {
         Ok(match divisor {
             Divisor::Count(count) => Factor { value: upstream, inverse: false, divisor: as_f32(count) },
             Divisor::Sum(pair) if !pair.is_empty() && call.upstream.is_none() => {
-                let value = Tensor::over(self.gpu(), pair.storage().clone(), pair.offset(), Shape::default());
+                let value = Tensor::over(self.gpu(), pair.storage().clone(), pair.bytes().start, Shape::default());
                 Factor { value, inverse: true, divisor: 1.0 }
             }
             Divisor::Sum(pair) if call.grad != Grad::No => {
@@ -384,17 +395,14 @@ impl Recorder<'_> {
         })
     }
 
-    /// One dispatch: the rows of some of the outer parts.
+    /// One dispatch: some of the rows.
     pub(super) fn rows_part(&mut self, call: &RowLoss<'_>, begun: &RowsBegun, part: &RowsPart<'_>) -> Result<()> {
-        let Inputs { dims, targets, weight, position_weight, .. } = &begun.inputs;
-        let RowsPart { outer, first: first_part, input, grad } = part;
-        let first = u64::from(outer.start) * u64::from(dims.inner);
-        let count = (outer.end - outer.start) * dims.inner;
+        let Inputs { dims: whole, targets, weight, position_weight, .. } = &begun.inputs;
+        let RowsPart { first, dims, input, probabilities, grad } = *part;
+        let count = dims.rows();
         let len = u64::from(count) * u64::from(dims.classes);
         // A row of no classes has no element to bind, and a loss all the same: NaN, or 0 if it is ignored.
-        let elements = |tensor: &Tensor<Real>| {
-            (len > 0).then(|| self.window(tensor, u64::from(outer.start - first_part) * dims.part(), len))
-        };
+        let elements = |tensor: &Tensor<Real>| (len > 0).then(|| self.window(tensor, 0, len));
         let one_a_row = |tensor: &Tensor<f32>| match tensor.shape().is_empty() {
             true => self.whole(tensor),
             false => self.window(tensor, first, count.into()),
@@ -403,10 +411,7 @@ impl Recorder<'_> {
         let input = elements(input);
         let (targets, probabilities, ignore_index) = match targets {
             KernelTargets::Index(targets, ignored) => (Some(self.window(targets, first, count.into())), None, *ignored),
-            KernelTargets::Probabilities(targets) => {
-                let first = u64::from(outer.start) * dims.part();
-                (None, (len > 0).then(|| self.window(targets, first, len)), 0)
-            }
+            KernelTargets::Probabilities(_) => (None, probabilities.and_then(|q| elements(&q.real())), 0),
         };
         let weight_window = (!weight.is_empty()).then(|| self.whole(weight));
         let position_weight_window = one_a_row(position_weight);
@@ -418,7 +423,7 @@ impl Recorder<'_> {
         let in_place = call.grad == Grad::InPlace && len > 0;
         let base = |window: Option<&Window>| window.map_or(0, |w| w.base);
         let smoothing = call.options.label_smoothing;
-        let plan = call.plan(self.gpu().caps(), *dims);
+        let plan = call.plan(self.gpu().caps(), *whole);
         let (logit_scale, softcap) = (narrow(call.options.logit_scale), narrow(call.options.softcap.unwrap_or(1.0)));
         let rows =
             |window| Rows { window, rows: count, classes: dims.classes, logits: call.logits(), logit_scale, softcap };
@@ -453,7 +458,7 @@ impl Recorder<'_> {
         };
         let variant = Variant {
             constants: call.constants(plan),
-            vec4: dims.inner == 1 && dims.classes.is_multiple_of(4),
+            vec4: whole.inner == 1 && dims.classes.is_multiple_of(4),
             in_place,
             ..Variant::default()
         };

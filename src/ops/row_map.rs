@@ -2,11 +2,12 @@
 
 use crate::error::Result;
 use crate::kernel::{Binding, Field, Kernel, Variant, params, read, read4, write4};
-use crate::plan::{Cut, RowPlan};
+use crate::plan::RowPlan;
 use crate::recorder::Recorder;
 use crate::tensor::{Float, Tensor};
 
 use super::row_parts::Rows;
+use super::strips::Strip;
 use super::{Classes, same_shape};
 
 params! {
@@ -45,27 +46,26 @@ impl Recorder<'_> {
         let dims = Classes::along(op, "logits", logits.shape(), dim)?;
         let caps = self.gpu().caps();
         let plan = RowPlan::new(caps, dims.classes, dims.inner).in_parts(caps, dims.classes, dims.rows());
-        let groups_per_granule = u64::from(dims.inner) * u64::from(plan.parts());
-        let part_bytes = [dims.part() * logits.format().bytes()];
-        let cut = Cut { op, rows: dims.outer, row_bytes: &part_bytes, granule: 1, groups_per_granule };
-        let ranges = cut.ranges(caps)?;
+        let strips = Strip::all(op, caps, dims, &[&logits.real()], 0, plan.parts().into())?;
         let output = self.output(op, logits.shape().clone())?;
-        for outer in ranges.into_iter().filter(|_| !logits.is_empty()) {
-            let rows = (outer.end - outer.start) * dims.inner;
-            let (first, len) = (u64::from(outer.start) * dims.part(), u64::from(rows) * u64::from(dims.classes));
-            let (from, to) = (self.window(logits, first, len), self.window(&output, first, len));
-            let logits = Rows { window: &from, rows, classes: dims.classes, logits: 0, logit_scale: 1.0, softcap: 1.0 };
+        for strip in strips.into_iter().filter(|_| !logits.is_empty()) {
+            let Classes { classes, inner, .. } = strip.dims();
+            let rows = strip.dims().rows();
+            let (x, y) = (self.strip_of(op, logits, &strip)?, self.room_for_strip(op, &output, &strip)?);
+            let (from, to) = (self.whole(&x), self.whole(&y));
+            let logits = Rows { window: &from, rows, classes, logits: 0, logit_scale: 1.0, softcap: 1.0 };
             let parts = self.row_parts(op, plan, &logits)?;
             let params = ForwardParams {
                 rows,
-                classes: dims.classes,
-                inner: dims.inner,
+                classes,
+                inner,
                 input_base: from.base,
                 output_base: to.base,
                 parts_base: parts.as_ref().map_or(0, |parts| parts.base),
             };
             let slots = [Some(&from), Some(&to), parts.as_ref()];
             self.dispatch(kernel, variant_of(plan, dims), &params, &slots, plan.groups(rows))?;
+            self.store_strip(&y, &strip, &output)?;
         }
         Ok(output)
     }
@@ -83,27 +83,20 @@ impl Recorder<'_> {
         self.own(op, "upstream", upstream)?;
         let dims = Classes::along(op, "output", output.shape(), dim)?;
         same_shape(op, "upstream", upstream, output)?;
-        let part_bytes = [dims.part() * output.format().bytes()];
-        let cut =
-            Cut { op, rows: dims.outer, row_bytes: &part_bytes, granule: 1, groups_per_granule: u64::from(dims.inner) };
-        let ranges = cut.ranges(self.gpu().caps())?;
+        let plan = RowPlan::new(self.gpu().caps(), dims.classes, dims.inner);
+        let strips = Strip::all(op, self.gpu().caps(), dims, &[&output.real(), &upstream.real()], 0, 1)?;
         let grad = self.output(op, output.shape().clone())?;
-        for outer in ranges.into_iter().filter(|_| !output.is_empty()) {
-            let rows = (outer.end - outer.start) * dims.inner;
-            let (first, len) = (u64::from(outer.start) * dims.part(), u64::from(rows) * u64::from(dims.classes));
-            let (y, g) = (self.window(output, first, len), self.window(upstream, first, len));
-            let to = self.window(&grad, first, len);
-            let params = BackwardParams {
-                rows,
-                classes: dims.classes,
-                inner: dims.inner,
-                output_base: y.base,
-                upstream_base: g.base,
-                grad_base: to.base,
-            };
-            let plan = RowPlan::new(self.gpu().caps(), dims.classes, dims.inner);
+        for strip in strips.into_iter().filter(|_| !output.is_empty()) {
+            let Classes { classes, inner, .. } = strip.dims();
+            let rows = strip.dims().rows();
+            let (y, g) = (self.strip_of(op, output, &strip)?, self.strip_of(op, upstream, &strip)?);
+            let x = self.room_for_strip(op, &grad, &strip)?;
+            let (y, g, to) = (self.whole(&y), self.whole(&g), self.whole(&x));
+            let params =
+                BackwardParams { rows, classes, inner, output_base: y.base, upstream_base: g.base, grad_base: to.base };
             let slots = [Some(&y), Some(&g), Some(&to)];
             self.dispatch(kernel, variant_of(plan, dims), &params, &slots, plan.groups(rows))?;
+            self.store_strip(&x, &strip, &grad)?;
         }
         Ok(grad)
     }

@@ -4,12 +4,11 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernel::{Kernel, Variant, params, read, read4, update4, wgsl};
 use crate::options::{Sgd, narrow};
-use crate::plan::{BLOCK, turns};
+use crate::plan::{BLOCK, Cut, turns};
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
 
 use super::gradient::Gradient;
-use super::map::elementwise;
 use super::{no_alias, same_shape};
 
 params! {
@@ -164,7 +163,9 @@ impl Recorder<'_> {
             (Some(_), false) => 1,
             (Some(_), true) => 2,
         };
-        for range in elementwise(op, values.count()).ranges(self.gpu().caps())? {
+        for range in
+            Cut::by_blocks(op, values.count(op)?, &[values.per_row(1), grads.per_row(1)]).ranges(self.gpu().caps())?
+        {
             let (first, len) = (range.start.into(), u64::from(range.end - range.start));
             let value = self.window(values, first, len);
             let grad = self.window(grads, first, len);

@@ -70,11 +70,12 @@ impl Recorder<'_> {
         rows: &Shape,
         check: Option<&Check>,
     ) -> Result<Statistics> {
-        let count = words.count() / WORDS;
+        let count = words.count(op)? / WORDS;
         let (log_sum_exp, target_log_prob) = (self.output(op, rows.clone())?, self.output(op, rows.clone())?);
         let (entropy, predicted) = (self.output(op, rows.clone())?, self.output(op, rows.clone())?);
         let partials: Tensor<u32> = self.output(op, [count.div_ceil(BLOCK) as usize, 2])?;
-        let cut = Cut { op, rows: count, row_bytes: &[u64::from(WORDS) * 4], granule: BLOCK, groups_per_granule: 1 };
+        let cut =
+            Cut { op, rows: count, per_row: &[words.per_row(WORDS.into())], granule: BLOCK, groups_per_granule: 1 };
         for range in cut.ranges(self.gpu().caps())? {
             let (first, len) = (u64::from(range.start), u64::from(range.end - range.start));
             let groups = len.div_ceil(BLOCK.into());

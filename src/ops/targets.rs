@@ -4,11 +4,11 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernel::{Kernel, Variant, params, read, wgsl, write};
 use crate::options::device_ignore_index;
-use crate::plan::BLOCK;
+use crate::plan::{BLOCK, Cut};
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
 
-use super::reduce::{by_blocks, pairs};
+use super::reduce::pairs;
 
 /// What a row of logits should have been.
 #[derive(Clone, Copy, Debug)]
@@ -54,8 +54,7 @@ impl Targets<'_> {
             // Classes are below 2^31 in both, and every other number is equally wrong.
             Self::IndexU32(index) => {
                 let ignored = u32::try_from(ignore_index).unwrap_or(u32::MAX).cast_signed();
-                let bits = Tensor::over(index.gpu(), index.storage().clone(), index.offset(), index.shape().clone());
-                KernelTargets::Index(bits, ignored)
+                KernelTargets::Index(index.retyped(), ignored)
             }
             Self::Probabilities(probabilities) => KernelTargets::Probabilities(probabilities.clone()),
         }
@@ -103,8 +102,8 @@ impl Recorder<'_> {
         classes: u32,
         ignore_index: i32,
     ) -> Result<Tensor<u32>> {
-        let partials = pairs(self, op, targets.count())?;
-        for range in by_blocks(op, targets.count(), &[4]).ranges(self.gpu().caps())? {
+        let partials = pairs(self, op, targets.count(op)?)?;
+        for range in Cut::by_blocks(op, targets.count(op)?, &[targets.per_row(1)]).ranges(self.gpu().caps())? {
             let count = range.end - range.start;
             let groups = u64::from(count.div_ceil(BLOCK));
             let from = self.window(targets, range.start.into(), count.into());

@@ -233,16 +233,15 @@ fn callers_buffers() {
     );
     says(
         make(buffer(64, all), 0, &[1 << 20, 1 << 20]),
-        "from_buffer: the number of elements needs 1099511627776, the device allows 4294967295",
+        "from_buffer: the buffer must have 4398046511104 bytes from offset 0 on, got 64 bytes in all",
+    );
+    says(
+        make(buffer(64, all), 0, &[1 << 23, 1 << 23]),
+        "from_buffer: the number of elements needs 70368744177664, the device allows 17592186044416",
     );
     says(
         make(buffer(64, all), 0, &[usize::MAX, 2]),
-        "from_buffer: the number of elements needs 18446744073709551615, the device allows 4294967295",
-    );
-    let narrow = gpu.with_caps(Caps { max_buffer: 1 << 20, ..gpu.caps().clone() }).unwrap();
-    says(
-        Tensor::from_slice(&narrow, [1 << 19], &vec![0.0f32; 1 << 19]),
-        "from_slice: a buffer's bytes needs 2097152, the device allows 1048576",
+        "from_buffer: a dimension needs 18446744073709551615, the device allows 4294967295",
     );
 }
 
@@ -279,17 +278,4 @@ fn an_adapter_that_does_not_exist_lists_those_that_do() {
     let message = error.to_string();
     assert!(message.starts_with("no adapter matches \"no such adapter\"; available: "), "{message}");
     assert!(message.contains(&gpu.device().adapter_info().name), "{message}");
-}
-
-/// An output that is free again is no room for one past the limit.
-#[test]
-fn a_free_output_is_no_way_around_the_limit() {
-    let Some(gpu) = gpu() else { return };
-    let narrow = gpu.with_caps(Caps { max_buffer: 1 << 20, ..gpu.caps().clone() }).unwrap();
-    let full = Tensor::zeros(&narrow, [1 << 18]).unwrap();
-    let (a, b) = (Tensor::<f32>::zeros(&narrow, [600, 1]).unwrap(), Tensor::zeros(&narrow, [1, 600]).unwrap());
-    let mut batch = narrow.batch();
-    drop(batch.relu(&full).unwrap());
-    let error = batch.matmul(Layout::Nn, &a, &b, None).unwrap_err();
-    assert!(matches!(error, Error::Limit { needed: 1_440_000, .. }), "{error}");
 }

@@ -3,8 +3,8 @@
 use crate::common::*;
 use xent::nn::{Loss, Model, Sequential, Training};
 use xent::{
-    Batch, Bce, BceWithLogits, Caps, CrossEntropy, Error, Gpu, Group, Layout, Momentum, Mse, Nll, Optimization,
-    Reduction, Result, Sgd, Tensor,
+    Batch, Bce, BceWithLogits, Caps, CrossEntropy, CrossEntropyRequest, Error, Gpu, Grad, Group, Layout, Momentum, Mse,
+    Nll, Optimization, Reduction, Result, Sgd, Tensor, f16,
 };
 
 /// Compares what `record` gives with the device's limits and with the smallest bindings.
@@ -36,7 +36,16 @@ fn same<const N: usize>(
 #[test]
 fn row_losses() {
     let Some(gpu) = gpu() else { return };
-    for shape in [&[300, 100][..], &[301, 33], &[40, 1000], &[2000, 7], &[50, 6, 40], &[9, 30, 121]] {
+    for shape in [
+        &[300, 100][..],
+        &[301, 33],
+        &[40, 1000],
+        &[2000, 7],
+        &[50, 6, 40],
+        &[9, 30, 121],
+        &[2, 30, 901],
+        &[1, 101, 200],
+    ] {
         let classes = shape[1];
         let mut dims = shape.to_vec();
         dims.remove(1);
@@ -61,6 +70,46 @@ fn row_losses() {
             });
         }
     }
+}
+
+/// Parts around the class dimension that no binding holds, each gone through in strips.
+#[test]
+fn rows_that_lie_far_apart() {
+    let Some(gpu) = gpu() else { return };
+    let [n, classes, inner] = [2, 33, 700];
+    let (count, rows) = (n * classes * inner, n * inner);
+    same_with_tiny_limits("strips", &gpu, |gpu, b| {
+        let x = Tensor::from_slice(gpu, [n, classes, inner], &random(1, count, 5.0))?;
+        let mut q = unit(2, count);
+        q.iter_mut().for_each(|q| *q /= classes as f32);
+        let q = Tensor::from_slice(gpu, [n, classes, inner], &q)?;
+        let position_weight = Some(xent::Weights::new([n, inner], &unit(3, rows))?);
+        let options = CrossEntropy { position_weight, softcap: Some(9.0), ..Default::default() };
+        let request = CrossEntropyRequest { grad: Grad::New, statistics: true, ..Default::default() };
+        let out = b.cross_entropy_with(&x, &q, &options, request)?;
+        let statistics = out.statistics.expect("they were asked for");
+        let flat = x.reshape([n * classes, inner])?;
+        let softmax = b.softmax(&flat, 0)?;
+        let narrow = Tensor::from_slice(gpu, [n, 1, inner], &unit(5, rows))?;
+        let mse = b.mse_backward(&narrow, &q, &Mse::default(), None)?;
+        let repeated = b.mse(&q.rows(0..1)?, &x, &Mse::default())?;
+        let half = b.cast::<f32, f16>(&x)?;
+        let y = Tensor::targets(gpu, [n, inner], &labels(4, rows, classes), classes, -100)?;
+        let in_place = b.cross_entropy_backward_in_place(&half, &y, &CrossEntropy::default(), None)?;
+        let half = b.cast::<f16, f32>(&half)?;
+        let grad = out.grad.expect("it was asked for");
+        Ok([
+            out.loss,
+            grad,
+            statistics.entropy,
+            b.softmax_backward(&softmax, &flat, 0)?,
+            softmax,
+            mse.grad,
+            repeated,
+            in_place,
+            half,
+        ])
+    });
 }
 
 #[test]
@@ -172,6 +221,47 @@ fn views_at_any_offset() {
                 same_bits(&format!("from {start}"), &pair[0], &pair[1]);
             }
         }
+    }
+}
+
+/// What goes to and from tensors of several buffers, of whole words and of halves, at offsets within and across a cut.
+#[test]
+fn tensors_of_several_buffers() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in tiny(&gpu) {
+        let values = random(1, 50_000, 4.0);
+        let x = Tensor::from_slice(&gpu, [50_000], &values).unwrap();
+        let sizes: Vec<u64> = x.buffers().map(|(_, bytes)| bytes.end - bytes.start).collect();
+        assert_eq!(sizes, [36_864, 36_864, 36_864, 36_864, 36_864, 15_680]);
+        let part = x.rows(9000..20_001).unwrap();
+        assert_eq!(part.buffers().map(|(_, bytes)| bytes).collect::<Vec<_>>(), [36_000..36_864, 0..36_864, 0..6276]);
+        assert_eq!((part.offset(), x.rows(9216..9217).unwrap().offset()), (36_000, 0));
+        assert_eq!(x.rows(50_000..50_000).unwrap().buffers().count(), 0);
+        let zeros = Tensor::<f32>::zeros(&gpu, [50_000]).unwrap();
+        let mut batch = gpu.batch();
+        let before = batch.read(&part).unwrap();
+        batch.upload(&part, &values[..11_001]).unwrap();
+        let after = batch.read(&x).unwrap();
+        let half = batch.cast::<f32, f16>(&x).unwrap();
+        let odd = batch.read(&half.rows(18_431..40_000).unwrap()).unwrap();
+        batch.accumulate(&part, &zeros.rows(777..11_778).unwrap()).unwrap();
+        let sum = batch.read(&zeros).unwrap();
+        batch.submit().unwrap();
+        let [before, after, sum] = [before, after, sum].map(|mut ticket| ticket.wait(TIMEOUT).unwrap());
+        same_bits("a read across cuts", &before, &values[9000..20_001]);
+        let mut expected = values.clone();
+        expected[9000..20_001].copy_from_slice(&values[..11_001]);
+        same_bits("an upload across cuts", &after, &expected);
+        let halves: Vec<f16> = expected[18_431..40_000].iter().map(|&value| f16::from_f32(value)).collect();
+        assert_eq!({ odd }.wait(TIMEOUT).unwrap(), halves);
+        assert!(sum[..777].iter().chain(&sum[11_778..]).all(|&value| value == 0.0), "nothing around it is written");
+        same_bits("a sum across cuts", &sum[777..11_778], &values[..11_001]);
+        let elsewhere = Tensor::<f32>::from_buffer(&gpu, part.buffers().nth(1).unwrap().0.clone(), 0, [11_001]);
+        let overlapping = elsewhere.unwrap_err();
+        assert!(matches!(overlapping, Error::Buffer { .. }), "a tensor of the caller's is one buffer: {overlapping}");
+        let elsewhere = Tensor::<f32>::from_buffer(&gpu, part.buffers().nth(1).unwrap().0.clone(), 0, [9000]).unwrap();
+        let aliasing = gpu.batch().accumulate(&x.rows(0..9000).unwrap(), &elsewhere).unwrap_err();
+        assert!(matches!(aliasing, Error::Aliasing { .. }), "{aliasing}");
     }
 }
 
