@@ -87,6 +87,11 @@ impl Caps {
         }
     }
 
+    /// What a binding has room for: it starts at an aligned offset, so up to an alignment's bytes of it lie before.
+    pub(crate) fn usable_binding(&self) -> u64 {
+        self.max_binding - u64::from(self.storage_align)
+    }
+
     /// The constants `WORKGROUP` and `SUBGROUP` of kernels whose threads hand each other values (`shaders/lib/lanes.wgsl`).
     pub(crate) fn threads(&self) -> [u32; 2] {
         let workgroup = self.workgroup_size();

@@ -96,7 +96,7 @@ impl LinearPlan {
         let scratch_of = |tokens: u64| {
             (copies * buffer(logits(tokens))).saturating_add(if by_parts { buffer(sums(tokens)) } else { 0 })
         };
-        let usable = caps.max_binding - u64::from(caps.storage_align);
+        let usable = caps.usable_binding();
         let row = (inputs as u64).saturating_mul(4);
         if row > usable {
             let what = "a storage binding's bytes for a row of the weight";

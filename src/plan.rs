@@ -80,8 +80,7 @@ impl<'a> Cut<'a> {
     /// `0..rows`.
     pub(crate) fn ranges(&self, caps: &Caps) -> Result<Vec<Range<u32>>> {
         let granule = u64::from(self.granule);
-        // A binding starts at an aligned offset, so up to an alignment's bytes of it lie before the row.
-        let usable = caps.max_binding - u64::from(caps.storage_align);
+        let usable = caps.usable_binding();
         let widest = self.per_row.iter().map(|tensor| tensor.bytes).max().unwrap_or(0);
         let by_bytes = usable.checked_div(widest * granule).unwrap_or(u64::MAX);
         let grid = u64::from(caps.max_groups).pow(2);

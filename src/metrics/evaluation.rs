@@ -115,7 +115,7 @@ impl Evaluation {
             return Err(Error::Value { op, what: "the number of classes", expected, got });
         }
         let needed = (classes as u64).saturating_mul(classes as u64 + 1).saturating_mul(4);
-        let allowed = gpu.caps().max_binding - u64::from(gpu.caps().storage_align);
+        let allowed = gpu.caps().usable_binding();
         if needed > allowed {
             return Err(Error::Limit {
                 op,

@@ -113,7 +113,7 @@ impl Recorder<'_> {
         (plan.size, plan.inner) = (product(&shape[first..=last]), product(&shape[last + 1..]));
         plan.each = plan.size == product(shape);
         let (needed, caps) = (u64::from(plan.size) * 4, self.gpu().caps());
-        let allowed = caps.max_binding - u64::from(caps.storage_align);
+        let allowed = caps.usable_binding();
         // Those that do not move with the elements are bound whole.
         if !plan.each && needed > allowed {
             let what = "a storage binding's bytes for weights that repeat";
@@ -229,8 +229,8 @@ impl Recorder<'_> {
         // A row is what lies after the dimension; the output has each of the input's `size` times.
         let rows = narrow(dims[..d].iter().product()).saturating_mul(size);
         let row_groups = u64::from(inner.div_ceil(BLOCK));
-        if u64::from(inner) * WORD_BYTES > self.gpu().caps().max_binding - u64::from(self.gpu().caps().storage_align) {
-            let bytes = u64::from(inner) * WORD_BYTES;
+        let bytes = u64::from(inner) * WORD_BYTES;
+        if bytes > self.gpu().caps().usable_binding() {
             for row in 0..rows {
                 self.copy_between((input, u64::from(row / size) * bytes), (&output, u64::from(row) * bytes), bytes)?;
             }

@@ -415,7 +415,7 @@ impl Recorder<'_> {
         }
         let flat = out.reshape([out.len()])?;
         let caps = self.gpu().caps();
-        if out.len() as u64 * 4 <= caps.max_binding - u64::from(caps.storage_align) {
+        if out.len() as u64 * 4 <= caps.usable_binding() {
             return self.column_sum_into(&scratch, &flat);
         }
         // The same additions, one part after the other.

@@ -11,6 +11,7 @@ mod examples;
 mod gradients;
 mod half;
 mod host;
+mod huge;
 mod layers;
 mod limits;
 mod linear_bce_with_logits;
