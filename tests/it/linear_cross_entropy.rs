@@ -7,7 +7,7 @@ use xent::{
     Targets, Tensor, cpu,
 };
 
-struct Case {
+pub(crate) struct Case {
     sizes: [usize; 3],
     hidden: Vec<f32>,
     weight: Vec<f32>,
@@ -26,16 +26,21 @@ struct Uploaded {
 }
 
 impl Case {
-    fn new([tokens, inputs, classes]: [usize; 3]) -> Self {
-        let mut index = labels(3, tokens, classes.max(1));
+    fn new(sizes: [usize; 3]) -> Self {
+        Self::seeded(sizes, 0)
+    }
+
+    pub(crate) fn seeded([tokens, inputs, classes]: [usize; 3], seed: u64) -> Self {
+        let seed = |n: u64| n ^ (seed << 8);
+        let mut index = labels(seed(3), tokens, classes.max(1));
         index.iter_mut().skip(1).step_by(5).for_each(|target| *target = -100);
         Self {
             sizes: [tokens, inputs, classes],
-            hidden: random(1, tokens * inputs, 2.0),
-            weight: random(2, classes * inputs, 2.0),
-            bias: random(4, classes, 2.0),
+            hidden: random(seed(1), tokens * inputs, 2.0),
+            weight: random(seed(2), classes * inputs, 2.0),
+            bias: random(seed(4), classes, 2.0),
             index,
-            probabilities: unit(5, tokens * classes),
+            probabilities: unit(seed(5), tokens * classes),
         }
     }
 
@@ -51,7 +56,7 @@ impl Case {
     }
 
     /// Loss, gradients of hidden states, weight and bias, log-sum-exp and entropy.
-    fn run(
+    pub(crate) fn run(
         &self,
         gpu: &Gpu,
         options: &LinearCrossEntropy,
@@ -80,7 +85,7 @@ impl Case {
         })
     }
 
-    fn reference(
+    pub(crate) fn reference(
         &self,
         options: &CrossEntropy,
         (biased, by_probabilities): (bool, bool),
@@ -98,7 +103,7 @@ impl Case {
 
 /// Compares with what the rounding of the logits, and of sums of `len` products, allows.
 #[track_caller]
-fn agrees(what: &str, got: &[f32], want: &[f64], len: usize) {
+pub(crate) fn agrees(what: &str, got: &[f32], want: &[f64], len: usize) {
     let largest = want.iter().filter(|v| v.is_finite()).fold(0.0f64, |m, v| m.max(v.abs()));
     close(what, got, want, 4e-6, 4e-7 * largest * (len as f64).sqrt().max(4.0) + 3e-6);
 }

@@ -20,6 +20,7 @@ mod metrics;
 mod noop;
 mod numerics;
 mod parity;
+mod properties;
 mod row_parts;
 mod special;
 mod training;
