@@ -251,6 +251,12 @@ fn linear_cross_entropy(c: &mut Criterion, gpu: &Gpu) {
             Ok(())
         });
         peak(gpu, &fused);
+        let sparse = LinearCrossEntropy { gradient_threshold: 1.0 / 4096.0, ..options.clone() };
+        bench(c, gpu, &format!("linear_cross_entropy/threshold/{size}"), operations(), |b| {
+            let request = LinearCrossEntropyRequest { backward: Some(Default::default()), ..Default::default() };
+            black_box(b.linear_cross_entropy_with(&hidden, &weight, None, &y, &sparse, request)?);
+            Ok(())
+        });
         if !has_memory(gpu, &size, 1, n * v * 4) {
             continue;
         }

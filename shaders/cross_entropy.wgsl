@@ -71,6 +71,17 @@ struct RowGrad {
     probabilities_start: u32,
     poison: bool,
     ignored: bool,
+    // What is smaller counts as 0.
+    least: f32,
+}
+
+// By bits: NaN is not small.
+fn not_small(g: vec4<f32>, least: f32) -> vec4<f32> {
+    if (GRAD != 2u) {
+        return g;
+    }
+    let small = (bitcast<vec4<u32>>(g) & vec4<u32>(0x7fffffffu)) < vec4<u32>(bitcast<u32>(least));
+    return select(g, vec4<f32>(), small);
 }
 
 fn grad_block(row: Row, i: u32, inside: bool, grad: RowGrad) {
@@ -85,6 +96,7 @@ fn grad_block(row: Row, i: u32, inside: bool, grad: RowGrad) {
         if (LOGITS == 2u) {
             g *= slope4(logits_quad(row, i, j, inside));
         }
+        g = not_small(g, grad.least);
         g = select(g, vec4<f32>(nan()), grad.poison);
         g = select(g, vec4<f32>(0.0), grad.ignored);
         store_quad_grad(params.grad_base + row.start + c * params.inner, params.inner, room, g);
@@ -178,7 +190,8 @@ fn main(
     let target_grad = scale * slope * (weight * select(p - 1.0, -(stats.rest / total), certain) + pull * p);
     // In this order the usual factors of 1 cost no rounding.
     let share = scale * slope * (terms.x + pull) * exp_factor(stats.max) / total;
-    let grad = RowGrad(stats.max, share, scale * slope, t, weight, probabilities_start, poison, ignored);
+    let least = params.threshold * abs(scale);
+    let grad = RowGrad(stats.max, share, scale * slope, t, weight, probabilities_start, poison, ignored, least);
     for (var i = 0u; i < row.whole; i++) {
         grad_block(row, i, true, grad);
     }
@@ -188,6 +201,6 @@ fn main(
     // In place of what the thread has just stored there.
     if (TARGETS == 0u && !poison && !ignored && goes_through(row, t)) {
         let g = select(target_grad, target_grad * slope4(vec4<f32>(target_logit)).x, LOGITS == 2u);
-        store_grad(params.grad_base + row.start + t * params.inner, g);
+        store_grad(params.grad_base + row.start + t * params.inner, not_small(vec4<f32>(g), least).x);
     }
 }

@@ -27,6 +27,10 @@ const SUMS: u32 = 4u * ROW_QUADS * COLUMN_QUADS;
 var<workgroup> a_tile: array<vec4<f32>, DEPTH * QUADS>;
 var<workgroup> b_tile: array<vec4<f32>, DEPTH * QUADS>;
 
+// Whether a thread has found something in a tile.
+var<workgroup> found: atomic<u32>;
+var<workgroup> all_found: u32;
+
 var<private> sums: array<vec4<f32>, SUMS>;
 var<private> a_quads: array<vec4<f32>, ROW_QUADS>;
 var<private> b_quads: array<vec4<f32>, COLUMN_QUADS>;
@@ -80,6 +84,48 @@ fn load_tiles(thread: u32, row: u32, column: u32, depth: u32) {
     }
 }
 
+// Whether the thread's share of a tile of op(a) is not all 0.
+fn holds_something(thread: u32, row: u32, depth: u32) -> bool {
+    var bits = vec4<u32>();
+    if (A_TRANSPOSED == 1u) {
+        for (var i = thread; i < DEPTH * QUADS; i += WORKGROUP) {
+            bits |= bitcast<vec4<u32>>(a_column(row + i % QUADS * 4u, depth + i / QUADS));
+        }
+    } else {
+        for (var i = thread; i < DEPTH_QUADS * SIDE; i += WORKGROUP) {
+            bits |= bitcast<vec4<u32>>(a_row(row + i / DEPTH_QUADS, depth + i % DEPTH_QUADS * 4u));
+        }
+    }
+    // Zeros have a sign at most.
+    return any((bits << vec4<u32>(1u)) != vec4<u32>());
+}
+
+// The next tile of depths from this one on at which op(a) is not 0, the same for the workgroup.
+fn next_depth(thread: u32, row: u32, first: u32, end: u32) -> u32 {
+    if (SPARSE == 0u) {
+        return first;
+    }
+    var depth = first;
+    while (depth < end) {
+        if (thread == 0u) {
+            atomicStore(&found, 0u);
+        }
+        workgroupBarrier();
+        if (holds_something(thread, row, depth)) {
+            atomicStore(&found, 1u);
+        }
+        workgroupBarrier();
+        if (thread == 0u) {
+            all_found = atomicLoad(&found);
+        }
+        if (workgroupUniformLoad(&all_found) == 1u) {
+            break;
+        }
+        depth += DEPTH;
+    }
+    return depth;
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -107,7 +153,7 @@ fn main(
     }
     let start = part * params.split;
     let end = min(start + params.split, params.k);
-    for (var depth = start; depth < end; depth += DEPTH) {
+    for (var depth = next_depth(thread, row, start, end); depth < end; depth = next_depth(thread, row, depth + DEPTH, end)) {
         workgroupBarrier();
         load_tiles(thread, row, column, depth);
         workgroupBarrier();

@@ -14,6 +14,10 @@ fn a_part(row: u32, depth: u32, thread: u32) -> mat4x4<f32> {
     return mat4x4<f32>(a_row(row, depth), vec4<f32>(), vec4<f32>(), vec4<f32>());
 }
 
+fn any_thread(x: bool) -> bool {
+    return x;
+}
+
 fn row_of_part(part: mat4x4<f32>, r: u32) -> vec4<f32> {
     var rows = part;
     return rows[r];

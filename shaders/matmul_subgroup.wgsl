@@ -17,6 +17,10 @@ fn a_part(row: u32, depth: u32, thread: u32) -> mat4x4<f32> {
     return mat4x4<f32>(a_row(row + thread % BROUGHT, depth), vec4<f32>(), vec4<f32>(), vec4<f32>());
 }
 
+fn any_thread(x: bool) -> bool {
+    return subgroupAny(x);
+}
+
 fn row_of_part(part: mat4x4<f32>, r: u32) -> vec4<f32> {
     var rows = part;
     if (A_TRANSPOSED == 1u) {

@@ -111,15 +111,33 @@ pub struct LinearCrossEntropy {
     pub loss: CrossEntropy,
     /// The most bytes of scratch memory: 32 MiB if nothing else is said. The logits of one token, 4 bytes a class, have to fit.
     pub scratch: u64,
+    /// Gradients with respect to logits that are smaller than this count as 0, and products of nothing but those are left out: 0, which
+    /// is the default, leaves nothing out. What it is compared with is the gradient of the token's own loss, before position weights, the
+    /// mean's denominator and the upstream gradient (`f` of them together). An element of the hidden states' gradient is then off by at
+    /// most `threshold * |f_n| * sum over v of |W[v, d]|`, one of the weight's by `threshold * sum over n of |f_n h[n, d]|`, and one of
+    /// the bias's by `threshold * sum over n of |f_n|`. With a large vocabulary most probabilities are tiny.
+    pub gradient_threshold: f64,
 }
 
 impl LinearCrossEntropy {
     pub(crate) const DEFAULT_SCRATCH: u64 = 32 << 20;
+
+    /// Checks the numbers that are not the loss's.
+    pub(crate) fn validate(&self, op: &'static str) -> Result<()> {
+        let threshold = self.gradient_threshold;
+        match threshold >= 0.0 && narrow(threshold).is_finite() {
+            true => Ok(()),
+            false => {
+                let (expected, got) = ("at least 0 and finite".to_owned(), threshold.to_string());
+                Err(Error::Value { op, what: "gradient_threshold", expected, got })
+            }
+        }
+    }
 }
 
 impl Default for LinearCrossEntropy {
     fn default() -> Self {
-        Self { loss: CrossEntropy::DEFAULT, scratch: Self::DEFAULT_SCRATCH }
+        Self { loss: CrossEntropy::DEFAULT, scratch: Self::DEFAULT_SCRATCH, gradient_threshold: 0.0 }
     }
 }
 

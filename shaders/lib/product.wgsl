@@ -26,6 +26,8 @@ override RECTIFIED: u32;
 override GATED: u32;
 // 1: there is a bias.
 override BIASED: u32;
+// 1: depths at which op(a) is 0 are left out.
+override SPARSE: u32;
 // 1: an earlier dispatch summed the first part of k.
 override RESUMED: u32;
 

@@ -30,9 +30,11 @@ struct Params {
     z_loss: f32,
     // What the bound factor is divided by.
     divisor: f32,
+    // What elements of the gradient count as 0 below, before they are multiplied with the row's factor.
+    threshold: f32,
 }
 
-// 1: write the gradient.
+// 1: write the gradient. 2: and 0 for what is below the threshold.
 override GRAD: u32;
 
 fn class_weight(class_index: u32) -> f32 {

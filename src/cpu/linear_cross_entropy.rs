@@ -1,7 +1,7 @@
 use super::cross_entropy::{Targets, cross_entropy_backward};
 use super::{Statistics, cross_entropy_statistics, matmul};
 use crate::error::Result;
-use crate::options::{CrossEntropy, Layout};
+use crate::options::{CrossEntropy, Layout, LinearCrossEntropy, Reduction};
 
 /// What [`linear_cross_entropy`] gives.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,17 +28,25 @@ pub fn linear_cross_entropy<'a, T: Copy + Into<f64>>(
     (weight, weight_shape): (&[T], [usize; 2]),
     bias: Option<&[T]>,
     targets: impl Into<Targets<'a>>,
-    options: &CrossEntropy,
+    options: &LinearCrossEntropy,
     upstream: Option<&[f64]>,
 ) -> Result<LinearLoss> {
     let targets = targets.into();
     let logits = matmul(Layout::Nt, (hidden, hidden_shape), (weight, weight_shape), bias)?;
     let ([tokens, inputs], classes) = (hidden_shape, weight_shape[0]);
     let shape = [tokens, classes];
-    let out = cross_entropy_backward(&logits, &shape, targets.clone(), options, upstream)?;
-    let statistics = cross_entropy_statistics(&logits, &shape, targets, options)?;
+    let loss = &options.loss;
+    options.validate("linear_cross_entropy")?;
+    let out = cross_entropy_backward(&logits, &shape, targets.clone(), loss, upstream)?;
+    let statistics = cross_entropy_statistics(&logits, &shape, targets.clone(), loss)?;
     let wide = |values: &[T]| values.iter().map(|&value| value.into()).collect::<Vec<f64>>();
-    let (grad, hidden, weight) = (out.grad, wide(hidden), wide(weight));
+    let (mut grad, hidden, weight) = (out.grad, wide(hidden), wide(weight));
+    if options.gradient_threshold > 0.0 {
+        let of_tokens = CrossEntropy { reduction: Reduction::None, position_weight: None, ..loss.clone() };
+        let alone = cross_entropy_backward(&logits, &shape, targets, &of_tokens, None)?.grad;
+        let small = alone.iter().map(|alone| alone.abs() < options.gradient_threshold);
+        grad.iter_mut().zip(small).filter(|(_, small)| *small).for_each(|(grad, _)| *grad = 0.0);
+    }
     Ok(LinearLoss {
         hidden: matmul(Layout::Nn, (&grad, shape), (&weight, weight_shape), None)?,
         weight: matmul(Layout::Tn, (&grad, shape), (&hidden, [tokens, inputs]), None)?,

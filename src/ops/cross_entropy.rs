@@ -93,6 +93,7 @@ fn call<'a, T: Float>(
         upstream,
         grad,
         statistics,
+        threshold: 0.0,
         rows_at_once: u32::MAX,
     }
 }

@@ -9,7 +9,7 @@ use crate::recorder::Recorder;
 use crate::tensor::{Check, Element, Float, Format, Real, Shape, Tensor};
 use crate::weights::Weights;
 
-use super::matmul::Sums;
+use super::matmul::{Sums, Zeros};
 use super::{no_alias, shape_error};
 
 /// Where the gradients of a linear layer's loss come from and go.
@@ -133,24 +133,30 @@ impl Recorder<'_> {
         op: &'static str,
         layer: &Layer,
         plan: &LinearPlan,
-        grads: Option<&LinearGrads<T>>,
+        backward: Option<(&LinearGrads<T>, Zeros)>,
         mut loss: impl FnMut(&mut Self, Range<u32>, &Tensor<f32>) -> Result<()>,
     ) -> Result<()> {
         let scratch: Tensor<f32> = self.output(op, [plan.tokens_at_once(), layer.sizes.classes])?;
         for chunk in plan.chunks() {
             let hidden = layer.hidden.rows(chunk.clone())?;
             let logits = scratch.rows(0..chunk.len())?;
-            self.matmul_sums(Layout::Nt, [&hidden, &layer.weight], layer.bias.as_ref(), Sums::Whole, &logits)?;
+            self.matmul_sums(
+                Layout::Nt,
+                [&hidden, &layer.weight],
+                layer.bias.as_ref(),
+                (Sums::Whole, Zeros::Count),
+                &logits,
+            )?;
             // Tensors have fewer than 2^32 rows unless they are empty.
             let [start, end] = [chunk.start, chunk.end].map(|row| u32::try_from(row).unwrap_or(u32::MAX));
             if !chunk.is_empty() {
                 loss(self, start..end, &logits)?;
             }
-            if let Some(grads) = grads {
+            if let Some((grads, zeros)) = backward {
                 let over_classes = plan.summands().map_or(Sums::Whole, Sums::Parts);
-                self.hidden_grads(layer, &logits, over_classes, &grads.hidden.rows(chunk)?)?;
+                self.hidden_grads(layer, &logits, (over_classes, zeros), &grads.hidden.rows(chunk)?)?;
                 let over_tokens = if start == 0 { Sums::Whole } else { Sums::Resumed };
-                self.matmul_sums(Layout::Tn, [&logits.real(), &hidden], None, over_tokens, &grads.weight)?;
+                self.matmul_sums(Layout::Tn, [&logits.real(), &hidden], None, (over_tokens, zeros), &grads.weight)?;
                 if let Some(bias) = &grads.bias {
                     self.column_sum_resumed(&logits, start..end, bias)?;
                 }
@@ -164,7 +170,7 @@ impl Recorder<'_> {
         &mut self,
         layer: &Layer,
         logits: &Tensor<f32>,
-        over_classes: Sums,
+        over_classes: (Sums, Zeros),
         to: &Tensor<T>,
     ) -> Result<()> {
         const FEW: usize = 64;

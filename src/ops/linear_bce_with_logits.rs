@@ -9,6 +9,7 @@ use crate::tensor::{Element, Float, Shape, Tensor};
 use super::bce_with_logits::call;
 use super::elementwise_loss::ElementsPart;
 use super::linear::{Layer, LinearBackward, LinearGrads};
+use super::matmul::Zeros;
 use super::reduce::pairs;
 use super::{Classes, Grad};
 
@@ -131,23 +132,29 @@ impl Recorder<'_> {
             None => self.output(op, [plan.tokens_at_once(), classes])?,
         };
         let sums: Tensor<f32> = self.output(op, [tokens])?;
-        self.linear_chunks(op, layer, &plan, backward.map(|(_, grads)| grads), |rec, chunk, logits| {
-            let rows = chunk.start as usize..chunk.end as usize;
-            let of_chunk = if unreduced.is_some() { rows.clone() } else { 0..rows.len() };
-            let losses = losses.rows(of_chunk)?;
-            // Tensors have fewer than 2^32 elements.
-            let width = u32::try_from(classes).unwrap_or(u32::MAX);
-            let elements = chunk.start * width..chunk.end * width;
-            let partials = pairs(rec, op, elements.end - elements.start)?;
-            let (first, to) = (elements.start, Some(&losses));
-            let part = ElementsPart { elements, first, x: logits, losses: to, grad: None, partials: &partials };
-            rec.elements_part(&call, &begun, &part)?;
-            if unreduced.is_some() {
-                return Ok(());
-            }
-            let dims = Classes { outer: chunk.end - chunk.start, classes: width, inner: 1 };
-            rec.sum_rows_into(op, &losses, dims, &sums.rows(rows)?)
-        })?;
+        self.linear_chunks(
+            op,
+            layer,
+            &plan,
+            backward.map(|(_, grads)| (grads, Zeros::Count)),
+            |rec, chunk, logits| {
+                let rows = chunk.start as usize..chunk.end as usize;
+                let of_chunk = if unreduced.is_some() { rows.clone() } else { 0..rows.len() };
+                let losses = losses.rows(of_chunk)?;
+                // Tensors have fewer than 2^32 elements.
+                let width = u32::try_from(classes).unwrap_or(u32::MAX);
+                let elements = chunk.start * width..chunk.end * width;
+                let partials = pairs(rec, op, elements.end - elements.start)?;
+                let (first, to) = (elements.start, Some(&losses));
+                let part = ElementsPart { elements, first, x: logits, losses: to, grad: None, partials: &partials };
+                rec.elements_part(&call, &begun, &part)?;
+                if unreduced.is_some() {
+                    return Ok(());
+                }
+                let dims = Classes { outer: chunk.end - chunk.start, classes: width, inner: 1 };
+                rec.sum_rows_into(op, &losses, dims, &sums.rows(rows)?)
+            },
+        )?;
         match unreduced {
             Some(losses) => Ok(losses),
             None => self.loss_of_rows(&call, &begun, &sums),

@@ -8,6 +8,7 @@ use crate::tensor::{Element, Float, Tensor};
 
 use super::cross_entropy::KERNEL;
 use super::linear::{Layer, LinearBackward, LinearGrads};
+use super::matmul::Zeros;
 use super::row_loss::{RowLoss, RowsEnded, RowsPart};
 use super::{Classes, Grad, Statistics, Targets};
 
@@ -141,6 +142,7 @@ impl Recorder<'_> {
         request: LinearCrossEntropyRequest<'_>,
     ) -> Result<LinearCrossEntropyResult<T>> {
         let LinearCrossEntropyRequest { backward, statistics } = request;
+        options.validate(op)?;
         let plan = LinearPlan::new(op, self.gpu().caps(), layer.sizes, (options.scratch, 1), backward.is_some())?;
         if let Some(backward) = backward {
             let CrossEntropy { weight, position_weight, .. } = &options.loss;
@@ -162,11 +164,16 @@ impl Recorder<'_> {
             upstream: backward.and_then(|backward| backward.upstream),
             grad: if backward.is_some() { Grad::InPlace } else { Grad::No },
             statistics,
+            threshold: options.gradient_threshold,
             rows_at_once: LinearPlan::usual_tokens(layer.sizes.classes),
         };
         let begun = self.rows_begin(&call)?;
         let grads = backward.map(|backward| self.linear_grads(op, layer, backward)).transpose()?;
-        self.linear_chunks(op, layer, &plan, grads.as_ref(), |rec, outer, logits| {
+        let products = match options.gradient_threshold > 0.0 {
+            true => Zeros::AreLeftOut,
+            false => Zeros::Count,
+        };
+        self.linear_chunks(op, layer, &plan, grads.as_ref().map(|grads| (grads, products)), |rec, outer, logits| {
             let probabilities = match targets {
                 Targets::Probabilities(targets) => Some(targets.rows(outer.start as usize..outer.end as usize)?),
                 Targets::Index(_) | Targets::IndexU32(_) => None,

@@ -45,6 +45,7 @@ pub(super) const TILED: Kernel = Kernel {
         "RESUMED",
         "RECTIFIED",
         "GATED",
+        "SPARSE",
         "QUADS",
         "DEPTH_QUADS",
         "ROW_QUADS",
@@ -53,7 +54,7 @@ pub(super) const TILED: Kernel = Kernel {
 };
 
 const SIMD_CONSTANTS: &[&str] =
-    &["WORKGROUP", "A_TRANSPOSED", "B_TRANSPOSED", "BIASED", "RESUMED", "RECTIFIED", "GATED", "ROWS"];
+    &["WORKGROUP", "A_TRANSPOSED", "B_TRANSPOSED", "BIASED", "RESUMED", "RECTIFIED", "GATED", "SPARSE", "ROWS"];
 
 pub(super) const SIMD: Kernel = Kernel {
     label: "xent.matmul_simd",
@@ -109,6 +110,15 @@ pub(super) enum Sums {
     Parts(u32),
 }
 
+/// What is done about zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Zeros {
+    /// They are factors like others.
+    Count,
+    /// Summands are left out where a tile of `a` is 0, whatever they would be multiplied with.
+    AreLeftOut,
+}
+
 /// A validated product.
 #[derive(Clone, Copy, Debug)]
 struct Product<'a> {
@@ -119,6 +129,7 @@ struct Product<'a> {
     bias: Option<&'a Tensor<Real>>,
     rectifier: Rectifier<'a>,
     sums: Sums,
+    zeros: Zeros,
     out: &'a Tensor<f32>,
 }
 
@@ -304,13 +315,14 @@ impl Recorder<'_> {
     ) -> Result<()> {
         let (a, b, bias, out) = (a.real(), b.real(), bias.map(Tensor::real), out.real());
         let sizes = check_product(self, layout, [&a, &b], bias.as_ref(), &out)?;
-        let (bias, rectifier, sums) = (bias.as_ref(), Rectifier::None, Sums::Auto);
+        let (bias, rectifier) = (bias.as_ref(), Rectifier::None);
+        let (sums, zeros) = (Sums::Auto, Zeros::Count);
         if out.format() == Format::Word {
             let out = &out.typed();
-            return self.product(&Product { layout, sizes, a: &a, b: &b, bias, rectifier, sums, out });
+            return self.product(&Product { layout, sizes, a: &a, b: &b, bias, rectifier, sums, zeros, out });
         }
         let exact = &self.output("matmul", out.shape().clone())?;
-        self.product(&Product { layout, sizes, a: &a, b: &b, bias, rectifier, sums, out: exact })?;
+        self.product(&Product { layout, sizes, a: &a, b: &b, bias, rectifier, sums, zeros, out: exact })?;
         self.cast_into(exact, &out)
     }
 
@@ -320,11 +332,11 @@ impl Recorder<'_> {
         layout: Layout,
         [a, b]: [&Tensor<Real>; 2],
         bias: Option<&Tensor<Real>>,
-        sums: Sums,
+        (sums, zeros): (Sums, Zeros),
         out: &Tensor<f32>,
     ) -> Result<()> {
         let sizes = check_product(self, layout, [a, b], bias, &out.real())?;
-        self.product(&Product { layout, sizes, a, b, bias, rectifier: Rectifier::None, sums, out })
+        self.product(&Product { layout, sizes, a, b, bias, rectifier: Rectifier::None, sums, zeros, out })
     }
 
     /// [`relu`](Self::relu) of `x weight^T + bias`, at once. (That is the layout whose sums are never cut: a rectifier takes whole ones.)
@@ -372,8 +384,8 @@ impl Recorder<'_> {
         }
         let (a, b, bias) = (a.real(), b.real(), bias.map(Tensor::real));
         let sizes = check_product(self, layout, [&a, &b], bias.as_ref(), &out.real())?;
-        let (bias, sums) = (bias.as_ref(), Sums::Auto);
-        self.product(&Product { layout, sizes, a: &a, b: &b, bias, rectifier, sums, out: &out })?;
+        let (bias, sums, zeros) = (bias.as_ref(), Sums::Auto, Zeros::Count);
+        self.product(&Product { layout, sizes, a: &a, b: &b, bias, rectifier, sums, zeros, out: &out })?;
         Ok(out)
     }
 
@@ -428,7 +440,7 @@ impl Recorder<'_> {
     }
 
     fn product_piece(&mut self, product: &Product<'_>, piece: &Piece, part: &Part) -> Result<()> {
-        let Product { layout, sizes, a, b, bias, rectifier, sums, out } = *product;
+        let Product { layout, sizes, a, b, bias, rectifier, sums, zeros, out } = *product;
         let Piece { m, n, k } = piece;
         // A stored matrix's rows, its columns in all, and the first column that counts.
         let (a_rows, a_columns, a_first) = match layout {
@@ -467,7 +479,9 @@ impl Recorder<'_> {
         };
         let resumed = k.start > part.k.start || sums == Sums::Resumed;
         let rectified = matches!(rectifier, Rectifier::Forward);
-        let choices = [layout == Layout::Tn, layout == Layout::Nt, bias.is_some(), resumed, rectified, gate.is_some()];
+        let sparse = zeros == Zeros::AreLeftOut;
+        let choices =
+            [layout == Layout::Tn, layout == Layout::Nt, bias.is_some(), resumed, rectified, gate.is_some(), sparse];
         // What a cut leaves of the rows or depths that quads of a factor go along; the other layouts' are never cut.
         let along = match layout {
             Layout::Tn => params.m,

@@ -44,6 +44,7 @@ fn call<'a, T: Float>(
         upstream,
         grad,
         statistics: false,
+        threshold: 0.0,
         rows_at_once: u32::MAX,
     }
 }

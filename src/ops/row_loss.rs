@@ -41,6 +41,7 @@ params! {
         softcap: f32,
         z_loss: f32,
         divisor: f32,
+        threshold: f32,
     }
 }
 
@@ -61,6 +62,8 @@ pub(super) struct RowLoss<'a> {
     pub(super) upstream: Option<&'a Tensor<f32>>,
     pub(super) grad: Grad,
     pub(super) statistics: bool,
+    /// What elements of the gradient count as 0 below.
+    pub(super) threshold: f64,
     /// Rows that are there at a time, as far as the plan goes: it must not depend on how they are cut.
     pub(super) rows_at_once: u32,
 }
@@ -276,7 +279,14 @@ impl RowLoss<'_> {
             Targets::Probabilities(_) => 2,
         };
         let option = |&name: &&str| match name {
-            "GRAD" => u32::from(self.grad != Grad::No),
+            "GRAD" if self.grad == Grad::No => 0,
+            "GRAD" => {
+                if narrow(self.threshold) > 0.0 {
+                    2
+                } else {
+                    1
+                }
+            }
             "STATISTICS" => u32::from(self.statistics),
             "LOGITS" => self.logits(),
             _ => targets,
@@ -455,6 +465,7 @@ impl Recorder<'_> {
             softcap,
             z_loss: narrow(call.options.z_loss),
             divisor: begun.factor.divisor,
+            threshold: narrow(call.threshold),
         };
         let variant = Variant {
             constants: call.constants(plan),

@@ -237,13 +237,13 @@ fn linear_of<T: Half>(gpu: &Gpu) {
     let options = CrossEntropy::default();
     let (h, w, v) = (values(&hidden), values(&weight), values(&bias));
     let (h, w) = ((&h[..], [tokens, inputs]), (&w[..], [classes, inputs]));
-    let want = cpu::linear_cross_entropy(h, w, Some(&v), &index, &options, None).unwrap();
+    let want = cpu::linear_cross_entropy(h, w, Some(&v), &index, &options.clone().into(), None).unwrap();
     let on_hidden = Tensor::from_slice(gpu, [tokens, inputs], &hidden).unwrap();
     let on_weight = Tensor::from_slice(gpu, [classes, inputs], &weight).unwrap();
     let on_bias = Tensor::from_slice(gpu, [classes], &bias).unwrap();
     let y = Tensor::targets(gpu, [tokens], &index, classes, -100).unwrap();
     for scratch in [32 << 20, 16 << 10] {
-        let options = LinearCrossEntropy { loss: options.clone(), scratch };
+        let options = LinearCrossEntropy { loss: options.clone(), scratch, ..Default::default() };
         let mut batch = gpu.batch();
         let request = LinearCrossEntropyRequest { backward: Some(Default::default()), ..Default::default() };
         let out =

@@ -26,21 +26,30 @@ struct Uploaded {
 }
 
 impl Case {
-    fn new(sizes: [usize; 3]) -> Self {
-        Self::seeded(sizes, 0)
-    }
-
-    pub(crate) fn seeded([tokens, inputs, classes]: [usize; 3], seed: u64) -> Self {
-        let seed = |n: u64| n ^ (seed << 8);
-        let mut index = labels(seed(3), tokens, classes.max(1));
+    fn new([tokens, inputs, classes]: [usize; 3]) -> Self {
+        let mut index = labels(3, tokens, classes.max(1));
         index.iter_mut().skip(1).step_by(5).for_each(|target| *target = -100);
         Self {
             sizes: [tokens, inputs, classes],
-            hidden: random(seed(1), tokens * inputs, 2.0),
-            weight: random(seed(2), classes * inputs, 2.0),
-            bias: random(seed(4), classes, 2.0),
+            hidden: random(1, tokens * inputs, 2.0),
+            weight: random(2, classes * inputs, 2.0),
+            bias: random(4, classes, 2.0),
             index,
-            probabilities: unit(seed(5), tokens * classes),
+            probabilities: unit(5, tokens * classes),
+        }
+    }
+
+    /// Of numbers whose products and sums are exact: what the logits are off by is nothing, whatever the softmax makes of that.
+    pub(crate) fn exact(sizes @ [tokens, inputs, classes]: [usize; 3], seed: u64) -> Self {
+        let eighths = |n: u64, len: usize| {
+            let mut rng = fastrand::Rng::with_seed(seed ^ n);
+            (0..len).map(|_| f32::from(rng.i8(-8..=8)) / 8.0).collect()
+        };
+        Self {
+            hidden: eighths(1, tokens * inputs),
+            weight: eighths(2, classes * inputs),
+            bias: eighths(4, classes),
+            ..Self::new(sizes)
         }
     }
 
@@ -88,6 +97,25 @@ impl Case {
     pub(crate) fn reference(
         &self,
         options: &CrossEntropy,
+        which: (bool, bool),
+        upstream: Option<&[f32]>,
+    ) -> cpu::LinearLoss {
+        self.reference_with(&options.clone().into(), which, upstream)
+    }
+
+    /// What the gradients of the tokens' losses are multiplied with.
+    fn factors(&self, options: &CrossEntropy, upstream: Option<&[f32]>) -> Vec<f64> {
+        let weights = options.position_weight.as_ref().map(|_| unit(6, self.sizes[0]));
+        let counted = |t: usize| f64::from(u8::from(self.index[t] >= 0));
+        let weight = |t: usize| weights.as_ref().map_or(1.0, |weights| f64::from(weights[t])) * counted(t);
+        let all: f64 = (0..self.sizes[0]).map(weight).sum();
+        let over = if options.reduction == Reduction::Mean { all } else { 1.0 };
+        (0..self.sizes[0]).map(|t| upstream.map_or(1.0, |upstream| f64::from(upstream[t])) * weight(t) / over).collect()
+    }
+
+    fn reference_with(
+        &self,
+        options: &LinearCrossEntropy,
         (biased, by_probabilities): (bool, bool),
         upstream: Option<&[f32]>,
     ) -> cpu::LinearLoss {
@@ -132,7 +160,7 @@ fn every_option_agrees_with_the_reference() {
                 // A few tokens at a time.
                 let scratch =
                     (classes as u64 * 4 * 9).next_multiple_of(16).max(4096) * 5 / 4 + 9 * 4 * 8 * inputs as u64;
-                let options = LinearCrossEntropy { loss: loss.clone(), scratch };
+                let options = LinearCrossEntropy { loss: loss.clone(), scratch, ..Default::default() };
                 let [got, hidden, weight, bias, lse, entropy] = case.run(&gpu, &options, which, upstream.as_deref());
                 let what = |part| format!("{part}, {sizes:?}, {:?}, {which:?}, {loss:?}", gpu.caps().family);
                 agrees(&what("loss"), &got, &want.loss, 4);
@@ -163,7 +191,7 @@ fn chunks_do_not_show() {
                 let [_, inputs, classes] = sizes;
                 let parts = if gpus.caps().family == Family::Gpu { 4 * classes.div_ceil(8192) * inputs } else { 0 };
                 let scratch = (tokens * (4 * classes + parts) * 5 / 4 + 64) as u64;
-                let options = LinearCrossEntropy { loss: loss.clone(), scratch };
+                let options = LinearCrossEntropy { loss: loss.clone(), scratch, ..Default::default() };
                 let plan = gpus.plan_linear_cross_entropy(sizes, &options, true).unwrap();
                 assert!(plan.tokens_at_once() < 90, "{plan}");
                 let got = case.run(gpus, &options, (true, false), None);
@@ -320,4 +348,66 @@ fn limits_are_typed_errors() {
     let error = narrow.plan_linear_cross_entropy([3, 2, 5000], &LinearCrossEntropy::default(), false).unwrap_err();
     assert!(matches!(error, Error::Limit { needed: 20_000, .. }), "{error}");
     assert_eq!(gpu.counters().dispatches, before);
+}
+
+/// What is below the threshold counts as 0, and nothing else; whole tiles of it are left out, and that does not show.
+#[test]
+fn small_gradients_are_left_out() {
+    let Some(gpu) = gpu() else { return };
+    let sizes @ [tokens, inputs, classes] = [70, 33, 1300];
+    let mut case = Case::exact(sizes, 5);
+    // A few confident classes, in one place, and none anywhere else.
+    case.bias.iter_mut().enumerate().for_each(|(c, bias)| *bias += if (300..340).contains(&c) { 12.0 } else { 0.0 });
+    let target = |t: usize| if t % 5 == 1 { -100 } else { 300 + (t % 60) as i64 };
+    case.index = (0..tokens).map(target).collect();
+    for (threshold, reduction, softcap) in
+        [(1e-4, Reduction::Mean, None), (3e-3, Reduction::None, None), (1e-3, Reduction::Sum, Some(20.0))]
+    {
+        let position_weight = Some(unit(6, tokens).into());
+        let loss = CrossEntropy { reduction, softcap, position_weight, ..CrossEntropy::default() };
+        let upstream = (reduction == Reduction::None).then(|| random(9, tokens, 1.0));
+        let exact = case.reference(&loss, (true, false), upstream.as_deref());
+        let options = LinearCrossEntropy { gradient_threshold: threshold, ..loss.clone().into() };
+        let want = case.reference_with(&options, (true, false), upstream.as_deref());
+        let left_out = |a: &[f64], b: &[f64]| a.iter().zip(b).filter(|(a, b)| a != b).count();
+        assert!(left_out(&exact.bias, &want.bias) > classes / 2, "most of it is small");
+        assert!(want.bias.iter().filter(|grad| **grad != 0.0).count() > 30, "not all of it is");
+        for (wide, narrow) in families(&gpu).iter().zip(&tiny(&gpu)) {
+            let got = case.run(wide, &options, (true, false), upstream.as_deref());
+            let few = LinearCrossEntropy { scratch: 9 * 4 * classes as u64 * 5 / 4, ..options.clone() };
+            let cut = case.run(narrow, &few, (true, false), upstream.as_deref());
+            for (i, (got, cut)) in got.iter().zip(&cut).enumerate() {
+                same_bits(&format!("output {i}"), got, cut);
+            }
+            let [_, hidden, weight, bias, ..] = got;
+            agrees("hidden", &hidden, &want.hidden, classes);
+            agrees("weight", &weight, &want.weight, tokens);
+            agrees("bias", &bias, &want.bias, tokens);
+            let zeros = |values: &[f32]| values.iter().filter(|value| **value == 0.0).count();
+            assert_eq!(zeros(&bias), want.bias.iter().filter(|grad| **grad == 0.0).count(), "exactly 0");
+            // The documented bound, and nothing is far from it: it is not so generous that it says nothing.
+            let factors = case.factors(&loss, upstream.as_deref());
+            let mut nearest = 0.0f64;
+            for n in 0..tokens {
+                for d in 0..inputs {
+                    let column: f64 = (0..classes).map(|v| f64::from(case.weight[v * inputs + d]).abs()).sum();
+                    let bound = threshold * factors[n].abs() * column;
+                    let off = (f64::from(hidden[n * inputs + d]) - exact.hidden[n * inputs + d]).abs();
+                    assert!(off <= bound + 1e-6, "hidden {n}, {d}: {off} of {bound}");
+                    nearest = nearest.max(off / bound.max(1e-9));
+                }
+            }
+            assert!(nearest > 1e-3, "{nearest}");
+            let all: f64 = factors.iter().map(|f| f.abs()).sum();
+            for (c, (got, want)) in bias.iter().zip(&exact.bias).enumerate() {
+                assert!((f64::from(*got) - want).abs() <= threshold * all + 1e-6, "bias {c}");
+            }
+        }
+    }
+    let on = case.upload(&gpu);
+    for gradient_threshold in [-1.0, f64::NAN, f64::INFINITY] {
+        let options = LinearCrossEntropy { gradient_threshold, ..Default::default() };
+        let error = gpu.batch().linear_cross_entropy(&on.hidden, &on.weight, None, &on.index, &options).unwrap_err();
+        assert!(matches!(error, Error::Value { what: "gradient_threshold", .. }), "{error}");
+    }
 }
