@@ -16,11 +16,35 @@
 // losses [outer, inner], grad like logits, statistics (five words a row: L, the target's log-probability, the entropy, the predicted
 // class or -1, and 0 if the row is not counted, 1 if the prediction is wrong, 2 if it is right).
 
+// The gradient of some of the classes alone takes from the others the row's statistics and A. They are kept by a dispatch that sees
+// all classes (STATISTICS 2) and given to those that see some (3).
+
 override TARGETS: u32;
-// 1: write the statistics.
+// 1: write the statistics. 2: write what is kept (five words a row: its RowStats and A). 3: read that, as `parts`.
 override STATISTICS: u32;
 
 const HOLD_EXP: bool = true;
+
+const SOME: bool = STATISTICS == 3u;
+
+fn first_class() -> u32 {
+    if (SOME) {
+        return params.first_class;
+    }
+    return 0u;
+}
+
+fn all_classes() -> u32 {
+    if (SOME) {
+        return params.all_classes;
+    }
+    return classes();
+}
+
+fn kept_stats(row: Row) -> RowStats {
+    let at = params.parts_base + 5u * row.index;
+    return RowStats(load_parts(at), load_parts(at + 1u), load_parts(at + 2u), u32(load_parts(at + 3u)));
+}
 
 // A product in which a coefficient of 0 wins over an infinite value. (Rows with NaN are set apart.)
 fn weighted(coefficient: f32, value: f32) -> f32 {
@@ -35,9 +59,9 @@ fn coefficients(c: u32, room: u32, t: u32, weight: f32, at: u32) -> vec4<f32> {
         let class_index = c + k;
         if (TARGETS == 2u) {
             let q = load_probabilities(at + class_index * params.inner);
-            a[k] = class_weight(class_index) * (params.kept * q + params.spread);
+            a[k] = class_weight(first_class() + class_index) * (params.kept * q + params.spread);
         } else {
-            a[k] = class_weight(class_index) * params.spread;
+            a[k] = class_weight(first_class() + class_index) * params.spread;
             if (class_index == t) {
                 a[k] += params.kept * weight;
             }
@@ -110,7 +134,7 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let row = row_of(group_index(group, groups), thread);
-    let probabilities_start = params.targets_base + row.start;
+    let probabilities_start = params.targets_base + select(row.start, row.index * all_classes(), SOME);
 
     let row_weight = position_weight(row.index);
     var ignored = is_zero(row_weight);
@@ -121,23 +145,31 @@ fn main(
     if (TARGETS != 2u) {
         let target_class = load_targets(params.targets_base + row.index);
         ignored |= target_class == params.ignore_index;
-        valid = target_class >= 0 && u32(target_class) < classes();
+        valid = target_class >= 0 && u32(target_class) < all_classes();
         if (valid) {
-            t = u32(target_class);
-            weight = class_weight(t);
+            // Past the row's end if it is none of some classes.
+            t = u32(target_class) - first_class();
+            weight = class_weight(u32(target_class));
             // Only the thread that writes the gradient over it may read it.
-            if (goes_through(row, t)) {
+            if (goes_through(row, t) && (!SOME || t < classes())) {
                 target_logit = one_logit(row, t);
             }
         }
     }
 
-    let stats = row_stats(row, thread);
+    var stats: RowStats;
+    if (SOME) {
+        stats = kept_stats(row);
+    } else {
+        stats = row_stats(row, thread);
+    }
     let log_total = log_sum(stats);
     let log_sum_exp = scaled4(vec4<f32>(stats.max)).x + log_total;
     let target_gap = gap(target_logit, stats.max);
     var terms = vec2<f32>(weight, weighted(weight, target_gap));
-    if (TARGETS != 0u) {
+    if (SOME) {
+        terms.x = load_parts(params.parts_base + 5u * row.index + 4u);
+    } else if (TARGETS != 0u) {
         terms = row_terms(row, thread, stats.max, t, weight, probabilities_start);
     }
     let undefined = no_softmax(stats);
@@ -150,6 +182,14 @@ fn main(
         let normaliser = weighted(params.z_loss * log_sum_exp, log_sum_exp);
         let loss = row_weight * (weighted(terms.x, log_total) - terms.y + select(normaliser, 0.0, undefined));
         store_losses(params.losses_base + row.index, select(select(loss, nan(), poison), 0.0, ignored));
+    }
+    if (STATISTICS == 2u && !row.surplus && first) {
+        let at = params.statistics_base + 5u * row.index;
+        store_statistics(at, bitcast<u32>(stats.max));
+        store_statistics(at + 1u, bitcast<u32>(stats.ties));
+        store_statistics(at + 2u, bitcast<u32>(stats.rest));
+        store_statistics(at + 3u, bitcast<u32>(f32(stats.poison)));
+        store_statistics(at + 4u, bitcast<u32>(terms.x));
     }
     if (STATISTICS == 1u) {
         let s = class_statistics(row, thread, stats, probabilities_start);
@@ -199,7 +239,7 @@ fn main(
         grad_block(row, i, false, grad);
     }
     // In place of what the thread has just stored there.
-    if (TARGETS == 0u && !poison && !ignored && goes_through(row, t)) {
+    if (TARGETS == 0u && !poison && !ignored && goes_through(row, t) && (!SOME || t < classes())) {
         let g = select(target_grad, target_grad * slope4(vec4<f32>(target_logit)).x, LOGITS == 2u);
         store_grad(params.grad_base + row.start + t * params.inner, not_small(vec4<f32>(g), least).x);
     }

@@ -36,7 +36,7 @@ pub use half::{bf16, f16};
 pub use linear_plan::LinearPlan;
 pub use ops::{
     CrossEntropyRequest, CrossEntropyResult, Grad, LinearBackward, LinearCrossEntropyRequest, LinearCrossEntropyResult,
-    LinearGrads, LinearLossGrads, LossGrad, Momentum, Statistics, Targets,
+    LinearGrads, LinearLossGrads, LinearSgd, LinearSgdResult, LossGrad, Momentum, Statistics, Targets,
 };
 pub use optim::{Group, Optimization, Optimizer, Schedule, UpdateReport};
 pub use options::{

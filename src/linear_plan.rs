@@ -38,6 +38,15 @@ pub struct LinearPlan {
     summands: Option<u32>,
     scratch_bytes: u64,
     backward: bool,
+    update: Option<Blocks>,
+}
+
+/// How the classes are cut whose weights are updated as soon as their gradient is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Blocks {
+    pub(crate) classes_at_once: usize,
+    /// Whose logits of these classes are stored at a time.
+    pub(crate) tokens_at_once: usize,
 }
 
 impl Gpu {
@@ -53,6 +62,25 @@ impl Gpu {
     ) -> Result<LinearPlan> {
         let sizes = LinearSizes { tokens, inputs, classes };
         LinearPlan::new("plan_linear_cross_entropy", self.caps(), sizes, (options.scratch, 1), backward)
+    }
+}
+
+impl Gpu {
+    /// What [`linear_cross_entropy_sgd`](crate::Recorder::linear_cross_entropy_sgd) would do for sizes `[N, D, V]`, with probabilities as
+    /// targets if `by_probabilities`.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if half of the scratch that is allowed, a binding or a buffer of this device cannot hold the logits of a single
+    /// token, or a row of the weight.
+    pub fn plan_linear_cross_entropy_sgd(
+        &self,
+        [tokens, inputs, classes]: [usize; 3],
+        options: &LinearCrossEntropy,
+        by_probabilities: bool,
+    ) -> Result<LinearPlan> {
+        let sizes = LinearSizes { tokens, inputs, classes };
+        let op = "plan_linear_cross_entropy_sgd";
+        LinearPlan::with_update(op, self.caps(), sizes, options.scratch, by_probabilities)
     }
 }
 
@@ -78,6 +106,9 @@ impl LinearPlan {
     /// Summands of a part on a GPU: few tokens give it too few tiles otherwise. It depends on nothing that the scratch decides.
     const PART: u32 = 8192;
 
+    /// The statistics of a token's softmax.
+    const STATISTICS_BYTES: u64 = 20;
+
     /// The scratch may have `scratch` bytes, and holds `copies` tensors of the logits' size.
     pub(crate) fn new(
         op: &'static str,
@@ -102,11 +133,9 @@ impl LinearPlan {
             let what = "a storage binding's bytes for a row of the weight";
             return Err(Error::Limit { op, what, needed: row, allowed: usable });
         }
-        // The statistics of a token's softmax.
-        const STATISTICS_BYTES: u64 = 20;
         let fits = |tokens: u64| {
             logits(tokens) <= usable
-                && tokens.saturating_mul(STATISTICS_BYTES) <= usable
+                && tokens.saturating_mul(Self::STATISTICS_BYTES) <= usable
                 && scratch_of(tokens) <= scratch
                 && (!by_parts || (sums(tokens) <= caps.max_buffer && sums(tokens) / parts <= usable))
         };
@@ -117,20 +146,45 @@ impl LinearPlan {
             };
             return Err(Error::Limit { op, what: "the scratch for the logits of one token", needed, allowed });
         }
-        // The largest number that fits, up to all of them.
-        let (mut at_once, mut too_many) = (1, (tokens as u64).max(1).saturating_add(1));
-        while too_many - at_once > 1 {
-            let middle = at_once + (too_many - at_once) / 2;
-            if fits(middle) { at_once = middle } else { too_many = middle }
+        let at_once = largest(tokens, fits);
+        let scratch_bytes = scratch_of(at_once as u64);
+        let summands = by_parts.then_some(Self::PART);
+        Ok(Self { sizes, tokens_at_once: at_once, summands, scratch_bytes, backward, update: None })
+    }
+
+    /// The weights are updated as well: the scratch holds the logits of some tokens, all of them or those of a block of classes, and the
+    /// gradient of that block's weights. Class indices are words, probabilities as large as logits.
+    pub(crate) fn with_update(
+        op: &'static str,
+        caps: &Caps,
+        sizes: LinearSizes,
+        scratch: u64,
+        by_probabilities: bool,
+    ) -> Result<Self> {
+        let LinearSizes { tokens, inputs, classes } = sizes;
+        let forward = Self::new(op, caps, sizes, (scratch / 2, 1), false)?;
+        let usable = caps.usable_binding();
+        let bytes = |rows: u64, row: usize| rows.saturating_mul(row as u64).saturating_mul(4);
+        let buffer = |bytes: u64| size_class(bytes.clamp(16, caps.max_buffer)).min(caps.max_buffer);
+        let half = |bytes: u64| bytes <= usable && buffer(bytes) <= scratch / 2;
+        if !half(bytes(1, inputs)) {
+            let (needed, allowed) = (buffer(bytes(1, inputs)), usable.min(scratch / 2));
+            return Err(Error::Limit { op, what: "half of the scratch for a row of the weight", needed, allowed });
         }
-        // Whole tiles, and chunks of one size.
-        const TILE: u64 = 64;
-        if at_once < tokens as u64 && at_once > TILE {
-            at_once -= at_once % TILE;
-        }
-        let scratch_bytes = scratch_of(at_once);
-        let tokens_at_once = usize::try_from(at_once).unwrap_or(usize::MAX);
-        Ok(Self { sizes, tokens_at_once, summands: by_parts.then_some(Self::PART), scratch_bytes, backward })
+        let classes_at_once = largest(classes, |rows| half(bytes(rows, inputs)));
+        let read = if by_probabilities { classes } else { 1 };
+        let tokens_at_once = largest(tokens, |rows| {
+            half(bytes(rows, classes_at_once)) && bytes(rows, read).max(rows * Self::STATISTICS_BYTES) <= usable
+        });
+        let logits = bytes(forward.tokens_at_once as u64, classes).max(bytes(tokens_at_once as u64, classes_at_once));
+        let scratch_bytes = buffer(logits) + buffer(bytes(classes_at_once as u64, inputs));
+        let update = Some(Blocks { classes_at_once, tokens_at_once });
+        Ok(Self { scratch_bytes, backward: true, update, ..forward })
+    }
+
+    /// Blocks of classes, if weights are updated.
+    pub(crate) fn update(&self) -> Option<Blocks> {
+        self.update
     }
 
     /// How many tokens' logits are stored at a time.
@@ -151,7 +205,13 @@ impl LinearPlan {
     pub fn operations(&self) -> u64 {
         let LinearSizes { tokens, inputs, classes } = self.sizes;
         let product = [2, tokens as u64, inputs as u64, classes as u64].into_iter().fold(1, u64::saturating_mul);
-        product.saturating_mul(if self.backward { 3 } else { 1 })
+        let products = match (self.backward, self.update) {
+            (false, _) => 1,
+            (true, None) => 3,
+            // The logits twice.
+            (true, Some(_)) => 4,
+        };
+        product.saturating_mul(products)
     }
 
     /// Tokens of a chunk of the default scratch.
@@ -171,6 +231,20 @@ impl LinearPlan {
     }
 }
 
+/// The largest number that fits, at least 1 and up to all of them; whole tiles if it is fewer.
+fn largest(all: usize, fits: impl Fn(u64) -> bool) -> usize {
+    const TILE: u64 = 64;
+    let (mut at_once, mut too_many) = (1, (all as u64).max(1).saturating_add(1));
+    while too_many - at_once > 1 {
+        let middle = at_once + (too_many - at_once) / 2;
+        if fits(middle) { at_once = middle } else { too_many = middle }
+    }
+    if at_once < all as u64 && at_once > TILE {
+        at_once -= at_once % TILE;
+    }
+    usize::try_from(at_once).unwrap_or(usize::MAX)
+}
+
 impl fmt::Display for LinearPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let LinearSizes { tokens, inputs, classes } = self.sizes;
@@ -183,6 +257,10 @@ impl fmt::Display for LinearPlan {
             self.tokens_at_once,
             mib(self.scratch_bytes)
         )?;
+        if let Some(Blocks { classes_at_once, tokens_at_once }) = self.update {
+            let blocks = classes.div_ceil(classes_at_once.max(1)).max(1);
+            write!(f, ", updates of {blocks} blocks of {classes_at_once} classes by {tokens_at_once} tokens")?;
+        }
         if let Some(summands) = self.summands {
             write!(f, ", sums over the classes by parts of {summands}")?;
         }

@@ -32,6 +32,9 @@ struct Params {
     divisor: f32,
     // What elements of the gradient count as 0 below, before they are multiplied with the row's factor.
     threshold: f32,
+    // Where a row's elements are some of its classes: the first of those, and how many there are in all.
+    first_class: u32,
+    all_classes: u32,
 }
 
 // 1: write the gradient. 2: and 0 for what is below the threshold.

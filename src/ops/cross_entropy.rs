@@ -6,7 +6,7 @@ use crate::options::CrossEntropy;
 use crate::recorder::Recorder;
 use crate::tensor::{Element, Float, Tensor};
 
-use super::row_loss::{PARAMS, RowLoss};
+use super::row_loss::{PARAMS, RowLoss, RowStatistics};
 use super::{Grad, LossGrad, Statistics, Targets};
 
 pub(super) const KERNEL: Kernel = Kernel {
@@ -92,7 +92,7 @@ fn call<'a, T: Float>(
         options,
         upstream,
         grad,
-        statistics,
+        statistics: RowStatistics::wanted(statistics),
         threshold: 0.0,
         rows_at_once: u32::MAX,
     }

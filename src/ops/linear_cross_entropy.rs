@@ -9,7 +9,7 @@ use crate::tensor::{Element, Float, Tensor};
 use super::cross_entropy::KERNEL;
 use super::linear::{Layer, LinearBackward, LinearGrads};
 use super::matmul::Zeros;
-use super::row_loss::{RowLoss, RowsEnded, RowsPart};
+use super::row_loss::{RowLoss, RowStatistics, RowsEnded, RowsPart};
 use super::{Classes, Grad, Statistics, Targets};
 
 /// What [`Recorder::linear_cross_entropy_with`] computes besides the loss. The default is nothing.
@@ -163,7 +163,7 @@ impl Recorder<'_> {
             options: options.loss.clone(),
             upstream: backward.and_then(|backward| backward.upstream),
             grad: if backward.is_some() { Grad::InPlace } else { Grad::No },
-            statistics,
+            statistics: RowStatistics::wanted(statistics),
             threshold: options.gradient_threshold,
             rows_at_once: LinearPlan::usual_tokens(layer.sizes.classes),
         };
@@ -183,7 +183,7 @@ impl Recorder<'_> {
             rec.rows_part(
                 &call,
                 &begun,
-                &RowsPart { first: outer.start.into(), dims, input, probabilities, grad: None },
+                &RowsPart { first: outer.start.into(), dims, first_class: 0, input, probabilities, grad: None },
             )
         })?;
         let RowsEnded { loss, statistics, check } = self.rows_ended(&call, begun)?;

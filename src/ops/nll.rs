@@ -6,7 +6,7 @@ use crate::options::{CrossEntropy, Nll};
 use crate::recorder::Recorder;
 use crate::tensor::{Float, Tensor};
 
-use super::row_loss::{PARAMS, RowLoss};
+use super::row_loss::{PARAMS, RowLoss, RowStatistics};
 use super::{Grad, LossGrad, Targets};
 
 pub(super) const KERNEL: Kernel = Kernel {
@@ -43,7 +43,7 @@ fn call<'a, T: Float>(
         options: CrossEntropy { weight, position_weight, reduction, ignore_index, ..CrossEntropy::DEFAULT },
         upstream,
         grad,
-        statistics: false,
+        statistics: RowStatistics::No,
         threshold: 0.0,
         rows_at_once: u32::MAX,
     }

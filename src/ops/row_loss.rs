@@ -42,10 +42,31 @@ params! {
         z_loss: f32,
         divisor: f32,
         threshold: f32,
+        first_class: u32,
+        all_classes: u32,
     }
 }
 
 pub(super) const PARAMS: &[Field] = Params::FIELDS;
+
+/// What a loss of rows does about statistics: the constant `STATISTICS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RowStatistics {
+    /// Nothing.
+    No,
+    /// The caller wants them.
+    Wanted,
+    /// Those that the gradient takes are kept for later.
+    Kept,
+    /// Those were kept before, and the rows are only some of their classes.
+    Given,
+}
+
+impl RowStatistics {
+    pub(super) fn wanted(wanted: bool) -> Self {
+        if wanted { Self::Wanted } else { Self::No }
+    }
+}
 
 /// A loss of rows, as its operation was called.
 #[derive(Debug)]
@@ -61,7 +82,7 @@ pub(super) struct RowLoss<'a> {
     pub(super) options: CrossEntropy,
     pub(super) upstream: Option<&'a Tensor<f32>>,
     pub(super) grad: Grad,
-    pub(super) statistics: bool,
+    pub(super) statistics: RowStatistics,
     /// What elements of the gradient count as 0 below.
     pub(super) threshold: f64,
     /// Rows that are there at a time, as far as the plan goes: it must not depend on how they are cut.
@@ -127,6 +148,8 @@ pub(super) struct RowsPart<'a> {
     /// The rows before them.
     pub(super) first: u64,
     pub(super) dims: Classes,
+    /// The classes before theirs.
+    pub(super) first_class: u32,
     pub(super) input: &'a Tensor<Real>,
     pub(super) probabilities: Option<&'a Tensor<f32>>,
     /// Where the gradient goes, if it is not written in place.
@@ -240,7 +263,13 @@ impl RowLoss<'_> {
             true => RowPlan::new(caps, classes, inner),
             false => RowPlan::streamed(caps, classes, inner),
         };
-        match indices && !self.statistics && self.kernel.bindings.iter().any(|binding| binding.name == "parts") {
+        if self.statistics == RowStatistics::Given {
+            return RowPlan::streamed(caps, classes, inner);
+        }
+        match indices
+            && self.statistics == RowStatistics::No
+            && self.kernel.bindings.iter().any(|binding| binding.name == "parts")
+        {
             true => plan.in_parts(caps, classes, self.rows_at_once.min(dims.rows())),
             false => plan,
         }
@@ -248,7 +277,7 @@ impl RowLoss<'_> {
 
     /// Strips of rows that fit the bindings and the grid.
     fn strips(&self, caps: &Caps, dims: Classes, grad: Option<&Tensor<Real>>) -> Result<Vec<Strip>> {
-        let words = if self.statistics { u64::from(WORDS) } else { 1 };
+        let words = if self.statistics == RowStatistics::No { 1 } else { u64::from(WORDS) };
         let probabilities = match self.targets {
             Targets::Probabilities(targets) => Some(targets.real()),
             Targets::Index(_) | Targets::IndexU32(_) => None,
@@ -287,7 +316,7 @@ impl RowLoss<'_> {
                     1
                 }
             }
-            "STATISTICS" => u32::from(self.statistics),
+            "STATISTICS" => self.statistics as u32,
             "LOGITS" => self.logits(),
             _ => targets,
         };
@@ -331,7 +360,7 @@ impl Recorder<'_> {
             };
             let grad = new_grad.as_ref().map(|grad| self.room_for_strip(op, grad, &strip)).transpose()?;
             let (probabilities, grad) = (probabilities.as_ref(), grad.as_ref());
-            self.rows_part(call, &begun, &RowsPart { first, dims, input, probabilities, grad })?;
+            self.rows_part(call, &begun, &RowsPart { first, dims, first_class: 0, input, probabilities, grad })?;
             match (grad, &new_grad) {
                 (Some(grad), Some(new_grad)) => self.store_strip(grad, &strip, new_grad)?,
                 _ if call.grad == Grad::InPlace => self.store_strip(input, &strip, &call.input)?,
@@ -353,7 +382,8 @@ impl Recorder<'_> {
         let op = call.op;
         let losses = self.output(op, inputs.rows.clone())?;
         let rows = inputs.dims.rows() as usize;
-        let statistics = call.statistics.then(|| self.output(op, [rows, WORDS as usize])).transpose()?;
+        let statistics = call.statistics != RowStatistics::No;
+        let statistics = statistics.then(|| self.output(op, [rows, WORDS as usize])).transpose()?;
         let denominator = self.denominator(call, &inputs)?;
         let factor = self.factor(call, &inputs, call.divisor(&inputs, denominator.as_ref()))?;
         Ok(RowsBegun { inputs, losses, statistics, denominator, factor })
@@ -372,8 +402,9 @@ impl Recorder<'_> {
             Reduction::None => losses,
             Reduction::Mean | Reduction::Sum => self.loss_of_values(op, &losses, divisor)?,
         };
+        let wanted = statistics.filter(|_| call.statistics == RowStatistics::Wanted);
         let statistics =
-            statistics.map(|words| self.row_statistics(op, &words, &inputs.rows, check.as_ref())).transpose()?;
+            wanted.map(|words| self.row_statistics(op, &words, &inputs.rows, check.as_ref())).transpose()?;
         Ok(RowsEnded { loss: loss.with_check(check.clone()), statistics, check })
     }
 
@@ -408,7 +439,8 @@ impl Recorder<'_> {
     /// One dispatch: some of the rows.
     pub(super) fn rows_part(&mut self, call: &RowLoss<'_>, begun: &RowsBegun, part: &RowsPart<'_>) -> Result<()> {
         let Inputs { dims: whole, targets, weight, position_weight, .. } = &begun.inputs;
-        let RowsPart { first, dims, input, probabilities, grad } = *part;
+        let RowsPart { first, dims, first_class, input, probabilities, grad } = *part;
+        let given = call.statistics == RowStatistics::Given;
         let count = dims.rows();
         let len = u64::from(count) * u64::from(dims.classes);
         // A row of no classes has no element to bind, and a loss all the same: NaN, or 0 if it is ignored.
@@ -421,14 +453,21 @@ impl Recorder<'_> {
         let input = elements(input);
         let (targets, probabilities, ignore_index) = match targets {
             KernelTargets::Index(targets, ignored) => (Some(self.window(targets, first, count.into())), None, *ignored),
-            KernelTargets::Probabilities(_) => (None, probabilities.and_then(|q| elements(&q.real())), 0),
+            KernelTargets::Probabilities(_) => {
+                // Of some classes, from the first row's to the last's.
+                let before = (u64::from(count).saturating_sub(1)) * u64::from(whole.classes - dims.classes);
+                let window = |q| self.window(q, first_class.into(), len + before);
+                (None, probabilities.filter(|_| len > 0).map(window), 0)
+            }
         };
         let weight_window = (!weight.is_empty()).then(|| self.whole(weight));
         let position_weight_window = one_a_row(position_weight);
         let factor = (call.grad != Grad::No).then(|| one_a_row(&begun.factor.value));
-        let losses = self.window(&begun.losses, first, count.into());
+        // Those that saw all classes have told the losses.
+        let losses = (!given).then(|| self.window(&begun.losses, first, count.into()));
         let words = u64::from(WORDS);
-        let statistics = begun.statistics.as_ref().map(|t| self.window(t, first * words, u64::from(count) * words));
+        let kept = begun.statistics.as_ref().map(|t| self.window(t, first * words, u64::from(count) * words));
+        let (statistics, given) = if given { (None, kept) } else { (kept, None) };
         let new_grad = grad.and_then(elements);
         let in_place = call.grad == Grad::InPlace && len > 0;
         let base = |window: Option<&Window>| window.map_or(0, |w| w.base);
@@ -438,6 +477,7 @@ impl Recorder<'_> {
         let rows =
             |window| Rows { window, rows: count, classes: dims.classes, logits: call.logits(), logit_scale, softcap };
         let parts = match &input {
+            _ if given.is_some() => given,
             Some(window) => self.row_parts(call.op, plan, &rows(window))?,
             None => None,
         };
@@ -455,17 +495,19 @@ impl Recorder<'_> {
             factor_base: base(factor.as_ref()),
             factor_stride: stride(&begun.factor.value),
             factor_inverse: u32::from(begun.factor.inverse),
-            losses_base: losses.base,
+            losses_base: base(losses.as_ref()),
             statistics_base: base(statistics.as_ref()),
             parts_base: base(parts.as_ref()),
             ignore_index,
             kept: narrow(1.0 - smoothing),
-            spread: narrow(smoothing / f64::from(dims.classes)),
+            spread: narrow(smoothing / f64::from(whole.classes)),
             logit_scale,
             softcap,
             z_loss: narrow(call.options.z_loss),
             divisor: begun.factor.divisor,
             threshold: narrow(call.threshold),
+            first_class,
+            all_classes: whole.classes,
         };
         let variant = Variant {
             constants: call.constants(plan),
@@ -479,7 +521,7 @@ impl Recorder<'_> {
             "weight" => weight_window.as_ref(),
             "position_weight" => Some(&position_weight_window),
             "factor" => factor.as_ref(),
-            "losses" => Some(&losses),
+            "losses" => losses.as_ref(),
             "grad" => new_grad.as_ref(),
             "statistics" => statistics.as_ref(),
             "parts" => parts.as_ref(),

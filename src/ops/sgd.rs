@@ -136,22 +136,35 @@ impl Recorder<'_> {
         self.own(op, "grads", grads)?;
         same_shape(op, "grads", grads, values)?;
         no_alias(op, ("values", values), ("grads", grads))?;
-        let momentum = momentum.filter(|_| options.momentum != 0.0);
-        match &momentum {
-            Some(momentum) => {
-                self.own(op, "velocity", &momentum.velocity)?;
-                same_shape(op, "velocity", &momentum.velocity, values)?;
-                no_alias(op, ("velocity", &momentum.velocity), ("values", values))?;
-                no_alias(op, ("velocity", &momentum.velocity), ("grads", grads))?;
-            }
-            None if options.momentum != 0.0 => {
-                let (expected, got) = ("0 without a Momentum".to_owned(), options.momentum.to_string());
-                return Err(Error::Value { op, what: "momentum", expected, got });
-            }
-            None => {}
-        }
-        let velocity = momentum.as_deref().map(|momentum| &momentum.velocity);
+        let velocity = self.velocity_of("values", values, momentum, options)?;
+        let velocity = velocity.as_ref();
+        velocity.map_or(Ok(()), |velocity| no_alias(op, ("velocity", velocity), ("grads", grads)))?;
         self.sgd_step(&SgdStep { values, grads, velocity, options, gradient: Gradient::AS_IT_IS, factor: None })
+    }
+
+    /// The velocity that a step with these options takes, if it takes one; it fits the values.
+    pub(super) fn velocity_of(
+        &self,
+        what: &'static str,
+        values: &Tensor<f32>,
+        momentum: Option<&mut Momentum>,
+        options: &Sgd,
+    ) -> Result<Option<Tensor<f32>>> {
+        let op = "sgd";
+        options.validate()?;
+        match momentum {
+            _ if options.momentum == 0.0 => Ok(None),
+            Some(Momentum { velocity }) => {
+                self.own(op, "velocity", velocity)?;
+                same_shape(op, "velocity", velocity, values)?;
+                no_alias(op, ("velocity", velocity), (what, values))?;
+                Ok(Some(velocity.clone()))
+            }
+            None => {
+                let (expected, got) = ("0 without a Momentum".to_owned(), options.momentum.to_string());
+                Err(Error::Value { op, what: "momentum", expected, got })
+            }
+        }
     }
 
     /// Records a step whose tensors fit each other.

@@ -8,7 +8,7 @@ use xent::{
 };
 
 pub(crate) struct Case {
-    sizes: [usize; 3],
+    pub(crate) sizes: [usize; 3],
     hidden: Vec<f32>,
     weight: Vec<f32>,
     bias: Vec<f32>,
@@ -17,16 +17,16 @@ pub(crate) struct Case {
 }
 
 /// On the device.
-struct Uploaded {
-    hidden: Tensor<f32>,
-    weight: Tensor<f32>,
-    bias: Tensor<f32>,
-    index: Tensor<i32>,
-    probabilities: Tensor<f32>,
+pub(crate) struct Uploaded {
+    pub(crate) hidden: Tensor<f32>,
+    pub(crate) weight: Tensor<f32>,
+    pub(crate) bias: Tensor<f32>,
+    pub(crate) index: Tensor<i32>,
+    pub(crate) probabilities: Tensor<f32>,
 }
 
 impl Case {
-    fn new([tokens, inputs, classes]: [usize; 3]) -> Self {
+    pub(crate) fn new([tokens, inputs, classes]: [usize; 3]) -> Self {
         let mut index = labels(3, tokens, classes.max(1));
         index.iter_mut().skip(1).step_by(5).for_each(|target| *target = -100);
         Self {
@@ -53,7 +53,7 @@ impl Case {
         }
     }
 
-    fn upload(&self, gpu: &Gpu) -> Uploaded {
+    pub(crate) fn upload(&self, gpu: &Gpu) -> Uploaded {
         let [tokens, inputs, classes] = self.sizes;
         Uploaded {
             hidden: Tensor::from_slice(gpu, [tokens, inputs], &self.hidden).unwrap(),

@@ -16,6 +16,7 @@ mod layers;
 mod limits;
 mod linear_bce_with_logits;
 mod linear_cross_entropy;
+mod linear_cross_entropy_sgd;
 mod metrics;
 mod noop;
 mod numerics;

@@ -1,0 +1,305 @@
+//! Cross-entropy of a linear layer's outputs and the update of the layer, at once.
+
+use std::ops::Range;
+
+use crate::error::Result;
+use crate::linear_plan::{Blocks, LinearPlan, LinearSizes};
+use crate::options::{CrossEntropy, Layout, LinearCrossEntropy, Sgd};
+use crate::recorder::Recorder;
+use crate::tensor::Tensor;
+
+use super::cross_entropy::KERNEL;
+use super::gradient::Gradient;
+use super::linear::Layer;
+use super::matmul::{Sums, Zeros};
+use super::no_alias;
+use super::row_loss::{RowLoss, RowStatistics, RowsBegun, RowsEnded, RowsPart};
+use super::sgd::{Momentum, SgdStep};
+use super::{Classes, Grad, Statistics, Targets};
+
+/// How [`Recorder::linear_cross_entropy_sgd`] updates the layer, and what else it computes.
+#[derive(Debug)]
+pub struct LinearSgd<'a> {
+    /// The step, as [`Recorder::sgd`] takes it.
+    pub sgd: &'a Sgd,
+    /// The weight's momentum, if the step has one.
+    pub weight_momentum: Option<&'a mut Momentum>,
+    /// The bias's momentum, if there is a bias and the step has one.
+    pub bias_momentum: Option<&'a mut Momentum>,
+    /// The upstream gradient: a scalar, or one for each loss; 1 if there is none.
+    pub upstream: Option<&'a Tensor<f32>>,
+    /// Whether to compute the [`Statistics`]. They take another pass over the logits of a few tokens at a time, no product.
+    pub statistics: bool,
+}
+
+impl<'a> LinearSgd<'a> {
+    /// A step without momentum.
+    #[must_use]
+    pub fn new(sgd: &'a Sgd) -> Self {
+        Self { sgd, weight_momentum: None, bias_momentum: None, upstream: None, statistics: false }
+    }
+}
+
+/// What [`Recorder::linear_cross_entropy_sgd`] gives.
+#[derive(Clone, Debug)]
+pub struct LinearSgdResult {
+    /// The loss before the update, as [`Recorder::cross_entropy`] gives it.
+    pub loss: Tensor<f32>,
+    /// The gradient with respect to the hidden states, `[N, D]`, of the layer before its update.
+    pub hidden_grad: Tensor<f32>,
+    /// The statistics, if they were asked for.
+    pub statistics: Option<Statistics>,
+}
+
+/// What a step works on and with.
+struct Step<'a> {
+    layer: Layer,
+    weight: &'a Tensor<f32>,
+    targets: Targets<'a>,
+    kept: RowLoss<'a>,
+    blocks: Blocks,
+    zeros: Zeros,
+    /// Room for some tokens' logits.
+    logits: Tensor<f32>,
+    hidden_grad: Tensor<f32>,
+    bias_grad: Option<Tensor<f32>>,
+}
+
+/// Cross-entropy of a linear layer that is updated at once.
+impl Recorder<'_> {
+    /// [`linear_cross_entropy`](Self::linear_cross_entropy) with its gradients, and a step of [`sgd`](Self::sgd) of weight and bias with
+    /// them. The weight's gradient, as large as the weight, is never there: that of a block of classes is used up before the next
+    /// block's is formed. For that the logits are computed twice.
+    ///
+    /// The loss and the gradient of the hidden states are those of the layer before the update. On software adapters all results are, to the bit, those of
+    /// [`linear_cross_entropy_with`](Self::linear_cross_entropy_with) and [`sgd`](Self::sgd); on GPUs the sums over the classes are not cut into parts here.
+    /// They do not depend on how tokens and classes are cut.
+    ///
+    /// # Shapes
+    /// As [`linear_cross_entropy`](Self::linear_cross_entropy). Momenta have the shapes of weight and bias.
+    ///
+    /// # Edge cases
+    /// A target that is no class makes the loss, and with it the whole layer, NaN; reading the loss gives [`Error::Data`](crate::Error::Data). A step
+    /// with weight decay or momentum changes the weights of all classes, whatever their gradients are.
+    ///
+    /// # Errors
+    /// Those of [`linear_cross_entropy_with`](Self::linear_cross_entropy_with), of
+    /// [`Gpu::plan_linear_cross_entropy_sgd`](crate::Gpu::plan_linear_cross_entropy_sgd) and of [`sgd`](Self::sgd);
+    /// [`Error::Aliasing`](crate::Error::Aliasing) if weight or bias share their buffer with anything else that is read, or their memory with each other.
+    /// Nothing is recorded then.
+    ///
+    /// # Cost
+    /// `8 N D V` floating-point operations, where gradients alone take `6 N D V`; `4 V D` bytes less of memory.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{Gpu, LinearCrossEntropy, LinearSgd, Sgd, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let hidden = Tensor::from_slice(&gpu, [1, 2], &[1.0, 2.0f32])?;
+    /// let weight = Tensor::from_slice(&gpu, [2, 2], &[1.0, 0.0, 1.0, 0.0f32])?;
+    /// let targets = Tensor::targets(&gpu, [1], &[0], 2, -100)?;
+    /// let sgd = Sgd { lr: 0.5, ..Sgd::default() };
+    /// let (options, update) = (LinearCrossEntropy::default(), LinearSgd::new(&sgd));
+    /// let mut batch = gpu.batch();
+    /// batch.linear_cross_entropy_sgd(&hidden, &weight, None, &targets, &options, update)?;
+    /// let mut weight = batch.read(&weight)?;
+    /// batch.submit()?;
+    /// assert_eq!(weight.wait(Duration::from_secs(10))?, [1.25, 0.5, 0.75, -0.5]);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    ///
+    /// The definitions are those of the two operations.
+    pub fn linear_cross_entropy_sgd<'a>(
+        &mut self,
+        hidden: &'a Tensor<f32>,
+        weight: &'a Tensor<f32>,
+        bias: Option<&'a Tensor<f32>>,
+        targets: impl Into<Targets<'a>>,
+        options: &LinearCrossEntropy,
+        update: LinearSgd<'a>,
+    ) -> Result<LinearSgdResult> {
+        let (op, targets) = ("linear_cross_entropy_sgd", targets.into());
+        let layer = Layer::new(self, op, hidden, weight, bias)?;
+        options.validate(op)?;
+        let by_probabilities = matches!(targets, Targets::Probabilities(_));
+        let plan = LinearPlan::with_update(op, self.gpu().caps(), layer.sizes, options.scratch, by_probabilities)?;
+        let LinearSgd { sgd, weight_momentum, bias_momentum, upstream, statistics } = update;
+        self.check_written(op, &layer, (weight, bias), targets, &options.loss, upstream)?;
+        let velocity = self.velocity_of("weight", weight, weight_momentum, sgd)?;
+        let bias_momentum = bias_momentum.filter(|_| bias.is_some());
+        let bias_velocity = bias.map(|bias| self.velocity_of("bias", bias, bias_momentum, sgd)).transpose()?.flatten();
+        let call = |grad, statistics| RowLoss {
+            op,
+            kernel: &KERNEL,
+            input: layer.hidden.clone(),
+            shape: [layer.sizes.tokens, layer.sizes.classes].into(),
+            targets,
+            options: options.loss.clone(),
+            upstream,
+            grad,
+            statistics,
+            threshold: options.gradient_threshold,
+            rows_at_once: u32::MAX,
+        };
+        let given = call(Grad::InPlace, RowStatistics::Given);
+        let begun = self.rows_begin(&given)?;
+        let wanted = call(Grad::No, RowStatistics::Wanted);
+        let also = statistics.then(|| self.rows_begin(&wanted)).transpose()?;
+        let (kept, blocks) = (call(Grad::No, RowStatistics::Kept), plan.update());
+        let LinearSizes { classes, inputs, .. } = layer.sizes;
+        let blocks = blocks.unwrap_or(Blocks { classes_at_once: 1, tokens_at_once: 1 });
+        let room = (plan.tokens_at_once() * classes).max(blocks.tokens_at_once * blocks.classes_at_once);
+        let logits = self.output(op, [room])?;
+        let step = Step {
+            weight,
+            targets,
+            kept,
+            blocks,
+            zeros: if options.gradient_threshold > 0.0 { Zeros::AreLeftOut } else { Zeros::Count },
+            logits,
+            hidden_grad: self.output(op, hidden.shape().clone())?,
+            bias_grad: bias.map(|bias| self.output(op, bias.shape().clone())).transpose()?,
+            layer,
+        };
+        self.keep_statistics(&step, &plan, &begun, also.as_ref().map(|also| (&wanted, also)))?;
+        let all: Tensor<f32> = self.output(op, [blocks.classes_at_once, inputs])?;
+        for start in (0..classes).step_by(blocks.classes_at_once) {
+            let block = start..classes.min(start + blocks.classes_at_once);
+            let grads = all.rows(0..block.len())?;
+            self.gradients_of_block(&step, &given, &begun, block.clone(), &grads)?;
+            let velocity = velocity.as_ref().map(|velocity| velocity.rows(block.clone())).transpose()?;
+            let (values, velocity) = (&weight.rows(block)?, velocity.as_ref());
+            let gradient = Gradient::AS_IT_IS;
+            self.sgd_step(&SgdStep { values, grads: &grads, velocity, options: sgd, gradient, factor: None })?;
+        }
+        if classes == 0 {
+            self.fill_zero(&step.hidden_grad)?;
+        }
+        if let (Some(values), Some(grads)) = (bias, &step.bias_grad) {
+            let (velocity, gradient) = (bias_velocity.as_ref(), Gradient::AS_IT_IS);
+            self.sgd_step(&SgdStep { values, grads, velocity, options: sgd, gradient, factor: None })?;
+        }
+        let RowsEnded { loss, check, .. } = self.rows_ended(&given, begun)?;
+        let statistics = match also {
+            Some(also) => self.rows_ended(&wanted, also)?.statistics,
+            None => None,
+        };
+        Ok(LinearSgdResult { loss, hidden_grad: step.hidden_grad.with_check(check), statistics })
+    }
+
+    /// What is updated shares no memory with anything else.
+    fn check_written(
+        &self,
+        op: &'static str,
+        layer: &Layer,
+        (weight, bias): (&Tensor<f32>, Option<&Tensor<f32>>),
+        targets: Targets<'_>,
+        loss: &CrossEntropy,
+        upstream: Option<&Tensor<f32>>,
+    ) -> Result<()> {
+        for written in [Some(("weight", weight)), bias.map(|bias| ("bias", bias))].into_iter().flatten() {
+            no_alias(op, written, ("hidden", &layer.hidden))?;
+            upstream.map_or(Ok(()), |upstream| no_alias(op, written, ("upstream", upstream)))?;
+            match targets {
+                Targets::Index(targets) => no_alias(op, written, ("targets", targets))?,
+                Targets::IndexU32(targets) => no_alias(op, written, ("targets", targets))?,
+                Targets::Probabilities(targets) => no_alias(op, written, ("targets", targets))?,
+            }
+            let weights = [("the loss's weight", &loss.weight), ("position_weight", &loss.position_weight)];
+            for (what, weights) in weights {
+                weights.as_ref().map_or(Ok(()), |weights| no_alias(op, written, (what, &weights.on(self.gpu())?)))?;
+            }
+        }
+        match bias {
+            // No dispatch writes one and has the other, so they may share a buffer, as those of `Parameters` do.
+            Some(bias) if weight.overlaps(bias) => no_alias(op, ("weight", weight), ("bias", bias)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The losses of all tokens, and what their gradients take from the whole softmax.
+    fn keep_statistics(
+        &mut self,
+        step: &Step<'_>,
+        plan: &LinearPlan,
+        begun: &RowsBegun,
+        also: Option<(&RowLoss<'_>, &RowsBegun)>,
+    ) -> Result<()> {
+        let classes = step.layer.sizes.classes;
+        for tokens in plan.chunks().filter(|tokens| !tokens.is_empty()) {
+            let logits = self.logits_of(step, tokens.clone(), 0..classes)?;
+            self.some_rows(step, (&step.kept, begun), tokens.clone(), 0..classes, &logits)?;
+            if let Some(also) = also {
+                self.some_rows(step, also, tokens, 0..classes, &logits)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The gradients of a block's weights and biases, and what they and its weights add to the hidden states'.
+    fn gradients_of_block(
+        &mut self,
+        step: &Step<'_>,
+        given: &RowLoss<'_>,
+        begun: &RowsBegun,
+        block: Range<usize>,
+        grads: &Tensor<f32>,
+    ) -> Result<()> {
+        let Step { layer, weight, blocks, zeros, hidden_grad, bias_grad, .. } = step;
+        let weight = weight.rows(block.clone())?.real();
+        let tokens = layer.sizes.tokens;
+        for start in (0..tokens.max(1)).step_by(blocks.tokens_at_once) {
+            let chunk = start..tokens.min(start + blocks.tokens_at_once);
+            let logits = self.logits_of(step, chunk.clone(), block.clone())?;
+            if !chunk.is_empty() {
+                self.some_rows(step, (given, begun), chunk.clone(), block.clone(), &logits)?;
+            }
+            let over_classes = if block.start == 0 { Sums::Whole } else { Sums::Resumed };
+            let to = hidden_grad.rows(chunk.clone())?;
+            self.matmul_sums(Layout::Nn, [&logits.real(), &weight], None, (over_classes, *zeros), &to)?;
+            let over_tokens = if start == 0 { Sums::Whole } else { Sums::Resumed };
+            let hidden = layer.hidden.rows(chunk.clone())?;
+            self.matmul_sums(Layout::Tn, [&logits.real(), &hidden], None, (over_tokens, *zeros), grads)?;
+            if let Some(bias_grad) = bias_grad {
+                let rows = narrow(chunk.start)..narrow(chunk.end);
+                self.column_sum_resumed(&logits, rows, &bias_grad.rows(block.clone())?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The logits of some tokens and classes.
+    fn logits_of(&mut self, step: &Step<'_>, tokens: Range<usize>, classes: Range<usize>) -> Result<Tensor<f32>> {
+        let Layer { hidden, weight, bias, .. } = &step.layer;
+        let logits = step.logits.part(0, [tokens.len(), classes.len()].into());
+        let bias = bias.as_ref().map(|bias| bias.rows(classes.clone())).transpose()?;
+        let factors = [&hidden.rows(tokens)?, &weight.rows(classes)?];
+        self.matmul_sums(Layout::Nt, factors, bias.as_ref(), (Sums::Whole, Zeros::Count), &logits)?;
+        Ok(logits)
+    }
+
+    fn some_rows(
+        &mut self,
+        step: &Step<'_>,
+        (call, begun): (&RowLoss<'_>, &RowsBegun),
+        tokens: Range<usize>,
+        classes: Range<usize>,
+        logits: &Tensor<f32>,
+    ) -> Result<()> {
+        let probabilities = match step.targets {
+            Targets::Probabilities(targets) => Some(targets.rows(tokens.clone())?),
+            Targets::Index(_) | Targets::IndexU32(_) => None,
+        };
+        let dims = Classes { outer: narrow(tokens.len()), classes: narrow(classes.len()), inner: 1 };
+        let (first, first_class) = (tokens.start as u64, narrow(classes.start));
+        let (input, probabilities) = (&logits.real(), probabilities.as_ref());
+        self.rows_part(call, begun, &RowsPart { first, dims, first_class, input, probabilities, grad: None })
+    }
+}
+
+/// A dimension of a tensor, which is a `u32`.
+fn narrow(dim: usize) -> u32 {
+    u32::try_from(dim).unwrap_or(u32::MAX)
+}

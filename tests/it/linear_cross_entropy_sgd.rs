@@ -1,0 +1,163 @@
+//! A linear layer's loss and its update at once: what the two operations give one after the other, without the weight's gradient.
+
+use crate::common::*;
+use crate::cross_entropy::{REDUCTIONS, variants};
+use crate::linear_cross_entropy::{Case, agrees};
+use xent::{
+    CrossEntropy, Error, Family, Gpu, LinearBackward, LinearCrossEntropy, LinearCrossEntropyRequest, LinearSgd,
+    Momentum, Reduction, Sgd, Targets, Tensor,
+};
+
+const SGD: Sgd = Sgd { lr: 0.3, momentum: 0.9, dampening: 0.0, weight_decay: 0.05, nesterov: true, maximize: false };
+
+/// Loss, gradient of the hidden states, weight, bias, both velocities, and an entropy after two steps.
+fn run(
+    gpu: &Gpu,
+    case: &Case,
+    options: &LinearCrossEntropy,
+    (biased, by_probabilities): (bool, bool),
+    upstream: Option<&[f32]>,
+    at_once: bool,
+) -> [Vec<f32>; 7] {
+    let [_, inputs, classes] = case.sizes;
+    let on = case.upload(gpu);
+    eval(gpu, |b| {
+        let upstream = upstream.map(|g| Tensor::from_slice(gpu, [g.len()], g)).transpose()?;
+        let upstream = upstream.as_ref();
+        let bias = biased.then_some(&on.bias);
+        let targets = || if by_probabilities { Targets::from(&on.probabilities) } else { Targets::from(&on.index) };
+        let mut weight_momentum = Momentum::new(gpu, [classes, inputs])?;
+        let mut bias_momentum = Momentum::new(gpu, [classes])?;
+        let mut out = None;
+        for _ in 0..2 {
+            out = Some(if at_once {
+                let update = LinearSgd {
+                    weight_momentum: Some(&mut weight_momentum),
+                    bias_momentum: Some(&mut bias_momentum),
+                    upstream,
+                    statistics: true,
+                    ..LinearSgd::new(&SGD)
+                };
+                let out = b.linear_cross_entropy_sgd(&on.hidden, &on.weight, bias, targets(), options, update)?;
+                (out.loss, out.hidden_grad, out.statistics.expect("they were asked for"))
+            } else {
+                let backward = Some(LinearBackward { upstream, ..Default::default() });
+                let request = LinearCrossEntropyRequest { backward, statistics: true };
+                let out = b.linear_cross_entropy_with(&on.hidden, &on.weight, bias, targets(), options, request)?;
+                let grads = out.grads.expect("they were asked for");
+                b.sgd(&on.weight, &grads.weight, Some(&mut weight_momentum), &SGD)?;
+                if let Some(grad) = &grads.bias {
+                    b.sgd(&on.bias, grad, Some(&mut bias_momentum), &SGD)?;
+                }
+                (out.loss, grads.hidden, out.statistics.expect("they were asked for"))
+            });
+        }
+        let (loss, hidden, statistics) = out.expect("two steps");
+        let velocity = |momentum: &Momentum| momentum.velocity().clone();
+        // Without a bias its velocity does not begin.
+        let second = if biased { velocity(&bias_momentum) } else { loss.clone() };
+        Ok([loss, hidden, on.weight.clone(), on.bias.clone(), velocity(&weight_momentum), second, statistics.entropy])
+    })
+}
+
+#[test]
+fn it_is_the_gradients_and_a_step() {
+    let Some(gpu) = gpu() else { return };
+    let mut turn = 0;
+    for sizes in [[1, 1, 1], [37, 70, 45], [65, 33, 260], [5, 12, 3001], [0, 4, 6]] {
+        let case = Case::new(sizes);
+        let [tokens, inputs, classes] = sizes;
+        let mut options = variants(classes, &[tokens]);
+        let smoothed = CrossEntropy { label_smoothing: 0.2, ..CrossEntropy::default() };
+        options.extend([CrossEntropy::default(), smoothed]);
+        for loss in options {
+            turn += 1;
+            let (which, reduction) = ((turn % 2 == 0, turn % 3 == 0), REDUCTIONS[turn % 3]);
+            let loss = CrossEntropy { reduction, ..loss };
+            let gradient_threshold = if turn % 5 == 0 { 1e-3 } else { 0.0 };
+            let upstream = (reduction == Reduction::None).then(|| random(9, tokens, 1.0));
+            for (wide, narrow) in families(&gpu).iter().zip(&tiny(&gpu)) {
+                let options = LinearCrossEntropy { gradient_threshold, ..loss.clone().into() };
+                let want = run(wide, &case, &options, which, upstream.as_deref(), false);
+                let whole = run(wide, &case, &options, which, upstream.as_deref(), true);
+                // A few tokens or classes at a time.
+                let most = classes.max(inputs) as u64 * 4 * 7;
+                let few = LinearCrossEntropy { scratch: 2 * (most * 5 / 4 + 64), ..options };
+                let plan = narrow.plan_linear_cross_entropy_sgd(sizes, &few, which.1).unwrap();
+                assert!(plan.scratch_bytes() <= few.scratch, "{plan}");
+                let cut = run(narrow, &case, &few, which, upstream.as_deref(), true);
+                for (i, ((want, whole), cut)) in want.iter().zip(&whole).zip(&cut).enumerate() {
+                    let what = format!("output {i}, {sizes:?}, {which:?}, {loss:?}, {plan}");
+                    same_bits(&what, cut, whole);
+                    if wide.caps().family == Family::CpuSimd {
+                        same_bits(&what, whole, want);
+                    } else {
+                        let want: Vec<f64> = want.iter().map(|&want| want.into()).collect();
+                        agrees(&what, whole, &want, classes);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Neither the logits nor the weight's gradient are ever there.
+#[test]
+fn memory_stays_within_the_plan() {
+    let Some(shared) = gpu() else { return };
+    let gpu = Gpu::headless().unwrap();
+    drop(shared);
+    let sizes @ [tokens, inputs, classes] = [256, 256, 16384];
+    let hidden = Tensor::from_slice(&gpu, [tokens, inputs], &random(1, tokens * inputs, 1.0)).unwrap();
+    let weight = Tensor::from_slice(&gpu, [classes, inputs], &random(2, classes * inputs, 1.0)).unwrap();
+    let targets = Tensor::targets(&gpu, [tokens], &labels(3, tokens, classes), classes, -100).unwrap();
+    let options = LinearCrossEntropy { scratch: 4 << 20, ..Default::default() };
+    let plan = gpu.plan_linear_cross_entropy_sgd(sizes, &options, false).unwrap();
+    assert!(plan.scratch_bytes() <= 4 << 20 && plan.operations() == 8 * (tokens * inputs * classes) as u64, "{plan}");
+    gpu.trim();
+    gpu.reset_peak();
+    let before = gpu.counters().bytes_in_use;
+    let (mut batch, sgd) = (gpu.batch(), Sgd::default());
+    let update = LinearSgd::new(&sgd);
+    let out = batch.linear_cross_entropy_sgd(&hidden, &weight, None, &targets, &options, update).unwrap();
+    let mut loss = batch.read(&out.loss).unwrap();
+    batch.submit().unwrap();
+    assert!(loss.wait(TIMEOUT).unwrap()[0] > 0.0);
+    let outputs = (tokens * inputs * 4) as u64;
+    let beyond = gpu.counters().peak_bytes - before - outputs - plan.scratch_bytes();
+    assert!(beyond < 1 << 20, "{beyond} bytes beside inputs, outputs and scratch; {plan}");
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let Some(gpu) = gpu() else { return };
+    let case = Case::new([6, 5, 40]);
+    let on = case.upload(&gpu);
+    let options = LinearCrossEntropy::default();
+    let plain = Sgd::default();
+    let mut batch = gpu.batch();
+    let dispatches = gpu.counters().dispatches;
+    let mut refused = |hidden: &Tensor<f32>, weight: &Tensor<f32>, bias, update: LinearSgd<'_>, scratch: u64| {
+        let options = LinearCrossEntropy { scratch, ..options.clone() };
+        batch.linear_cross_entropy_sgd(hidden, weight, bias, &on.index, &options, update).unwrap_err()
+    };
+    let enough = options.scratch;
+    let error = refused(&on.hidden, &on.weight, None, LinearSgd::new(&SGD), enough);
+    assert!(matches!(error, Error::Value { op: "sgd", what: "momentum", .. }), "{error}");
+    let mut wrong = Momentum::new(&gpu, [40]).unwrap();
+    let update = LinearSgd { weight_momentum: Some(&mut wrong), ..LinearSgd::new(&SGD) };
+    let error = refused(&on.hidden, &on.weight, None, update, enough);
+    assert!(matches!(error, Error::Shape { what: "velocity", .. }), "{error}");
+    let error = refused(&on.weight.rows(0..6).unwrap(), &on.weight, None, LinearSgd::new(&plain), enough);
+    assert!(matches!(error, Error::Aliasing { output: "weight", other: "hidden", .. }), "{error}");
+    let bias = on.weight.reshape([200]).unwrap().rows(160..200).unwrap();
+    let error = refused(&on.hidden, &on.weight, Some(&bias), LinearSgd::new(&plain), enough);
+    assert!(matches!(error, Error::Aliasing { output: "weight", other: "bias", .. }), "{error}");
+    let upstream = on.bias.rows(0..6).unwrap();
+    let update = LinearSgd { upstream: Some(&upstream), ..LinearSgd::new(&plain) };
+    let error = refused(&on.hidden, &on.weight, Some(&on.bias), update, enough);
+    assert!(matches!(error, Error::Shape { what: "upstream", .. } | Error::Aliasing { .. }), "{error}");
+    let error = refused(&on.hidden, &on.weight, None, LinearSgd::new(&plain), 200);
+    assert!(matches!(error, Error::Limit { op: "linear_cross_entropy_sgd", .. }), "{error}");
+    assert_eq!(gpu.counters().dispatches, dispatches, "nothing is recorded");
+}
