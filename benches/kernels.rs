@@ -12,7 +12,7 @@ use xent::nn::{Loss, Model, Sequential, Training};
 use xent::wgpu::{self, PollType};
 use xent::{
     Batch, Bce, BceWithLogits, CrossEntropy, Float, Gpu, Layout, LinearCrossEntropy, LinearCrossEntropyRequest,
-    Momentum, Mse, Nll, Optimization, Result, Sgd, Tensor, bf16, f16,
+    LinearSgd, Momentum, Mse, Nll, Optimization, Result, Sgd, Tensor, bf16, f16,
 };
 
 fn values(gpu: &Gpu, shape: &[usize]) -> Tensor<f32> {
@@ -257,6 +257,15 @@ fn linear_cross_entropy(c: &mut Criterion, gpu: &Gpu) {
             black_box(b.linear_cross_entropy_with(&hidden, &weight, None, &y, &sparse, request)?);
             Ok(())
         });
+        gpu.trim();
+        gpu.reset_peak();
+        let (update, sgd) = (format!("linear_cross_entropy/update/{size}"), Sgd { lr: 1e-3, ..Sgd::default() });
+        bench(c, gpu, &update, Throughput::Elements(8 * (n * d * v) as u64), |b| {
+            let step = LinearSgd::new(&sgd);
+            black_box(b.linear_cross_entropy_sgd(&hidden, &weight, None, &y, &options, step)?);
+            Ok(())
+        });
+        peak(gpu, &update);
         if !has_memory(gpu, &size, 1, n * v * 4) {
             continue;
         }

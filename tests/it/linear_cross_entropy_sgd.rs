@@ -64,7 +64,7 @@ fn run(
 fn it_is_the_gradients_and_a_step() {
     let Some(gpu) = gpu() else { return };
     let mut turn = 0;
-    for sizes in [[1, 1, 1], [37, 70, 45], [65, 33, 260], [5, 12, 3001], [0, 4, 6]] {
+    for sizes in [[37, 70, 45], [5, 12, 3001], [0, 4, 6]] {
         let case = Case::new(sizes);
         let [tokens, inputs, classes] = sizes;
         let mut options = variants(classes, &[tokens]);
