@@ -22,14 +22,12 @@ const DEPTH: u32 = 4u * DEPTH_QUADS;
 const ROW_THREADS: u32 = QUADS / ROW_QUADS;
 const COLUMN_THREADS: u32 = QUADS / COLUMN_QUADS;
 const SUMS: u32 = 4u * ROW_QUADS * COLUMN_QUADS;
+// Threads that share what all have found.
+const FINDERS: u32 = 16u;
 
 // Quad q of depth d, of four rows of op(a) or four columns of op(b), lies at `place(d, q)`.
 var<workgroup> a_tile: array<vec4<f32>, DEPTH * QUADS>;
 var<workgroup> b_tile: array<vec4<f32>, DEPTH * QUADS>;
-
-// Whether a thread has found something in a tile.
-var<workgroup> found: atomic<u32>;
-var<workgroup> all_found: u32;
 
 var<private> sums: array<vec4<f32>, SUMS>;
 var<private> a_quads: array<vec4<f32>, ROW_QUADS>;
@@ -100,25 +98,33 @@ fn holds_something(thread: u32, row: u32, depth: u32) -> bool {
     return any((bits << vec4<u32>(1u)) != vec4<u32>());
 }
 
-// The next tile of depths from this one on at which op(a) is not 0, the same for the workgroup.
+// The next tile of depths from this one on at which op(a) is not 0, the same for the workgroup. The tiles' memory is all there is; between
+// two products it is free.
 fn next_depth(thread: u32, row: u32, first: u32, end: u32) -> u32 {
     if (SPARSE == 0u) {
         return first;
     }
     var depth = first;
     while (depth < end) {
-        if (thread == 0u) {
-            atomicStore(&found, 0u);
+        workgroupBarrier();
+        a_tile[thread].x = select(0.0, 1.0, holds_something(thread, row, depth));
+        workgroupBarrier();
+        if (thread < FINDERS) {
+            var found = 0.0;
+            for (var i = thread; i < WORKGROUP; i += FINDERS) {
+                found += a_tile[i].x;
+            }
+            b_tile[thread].x = found;
         }
         workgroupBarrier();
-        if (holds_something(thread, row, depth)) {
-            atomicStore(&found, 1u);
-        }
-        workgroupBarrier();
         if (thread == 0u) {
-            all_found = atomicLoad(&found);
+            var found = 0.0;
+            for (var i = 0u; i < FINDERS; i++) {
+                found += b_tile[i].x;
+            }
+            a_tile[0].x = found;
         }
-        if (workgroupUniformLoad(&all_found) == 1u) {
+        if (workgroupUniformLoad(&a_tile[0]).x > 0.0) {
             break;
         }
         depth += DEPTH;
