@@ -95,16 +95,21 @@ struct RowGrad {
     probabilities_start: u32,
     poison: bool,
     ignored: bool,
-    // What is smaller counts as 0.
-    least: f32,
+    // The bits of what is the least that does not count as 0.
+    least: u32,
 }
 
-// By bits: NaN is not small.
-fn not_small(g: vec4<f32>, least: f32) -> vec4<f32> {
+// By bits: NaN is not small, and nothing is where the factor is NaN.
+fn least_bits(scale: f32) -> u32 {
+    let bits = bitcast<u32>(params.threshold * scale) & 0x7fffffffu;
+    return select(bits, 0u, bits > 0x7f800000u);
+}
+
+fn not_small(g: vec4<f32>, least: u32) -> vec4<f32> {
     if (GRAD != 2u) {
         return g;
     }
-    let small = (bitcast<vec4<u32>>(g) & vec4<u32>(0x7fffffffu)) < vec4<u32>(bitcast<u32>(least));
+    let small = (bitcast<vec4<u32>>(g) & vec4<u32>(0x7fffffffu)) < vec4<u32>(least);
     return select(g, vec4<f32>(), small);
 }
 
@@ -230,7 +235,7 @@ fn main(
     let target_grad = scale * slope * (weight * select(p - 1.0, -(stats.rest / total), certain) + pull * p);
     // In this order the usual factors of 1 cost no rounding.
     let share = scale * slope * (terms.x + pull) * exp_factor(stats.max) / total;
-    let least = params.threshold * abs(scale);
+    let least = least_bits(scale);
     let grad = RowGrad(stats.max, share, scale * slope, t, weight, probabilities_start, poison, ignored, least);
     for (var i = 0u; i < row.whole; i++) {
         grad_block(row, i, true, grad);

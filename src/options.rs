@@ -115,7 +115,8 @@ pub struct LinearCrossEntropy {
     /// is the default, leaves nothing out. What it is compared with is the gradient of the token's own loss, before position weights, the
     /// mean's denominator and the upstream gradient (`f` of them together). An element of the hidden states' gradient is then off by at
     /// most `threshold * |f_n| * sum over v of |W[v, d]|`, one of the weight's by `threshold * sum over n of |f_n h[n, d]|`, and one of
-    /// the bias's by `threshold * sum over n of |f_n|`. With a large vocabulary most probabilities are tiny.
+    /// the bias's by `threshold * sum over n of |f_n|`. With a large vocabulary most probabilities are tiny. Weights and hidden states that
+    /// are not finite go unnoticed where all that they would be multiplied with is left out.
     pub gradient_threshold: f64,
 }
 

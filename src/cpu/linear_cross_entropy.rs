@@ -45,7 +45,9 @@ pub fn linear_cross_entropy<'a, T: Copy + Into<f64>>(
         let of_tokens = CrossEntropy { reduction: Reduction::None, position_weight: None, ..loss.clone() };
         let alone = cross_entropy_backward(&logits, &shape, targets, &of_tokens, None)?.grad;
         let small = alone.iter().map(|alone| alone.abs() < options.gradient_threshold);
-        grad.iter_mut().zip(small).filter(|(_, small)| *small).for_each(|(grad, _)| *grad = 0.0);
+        // A factor that is not finite is not hidden.
+        let left_out = grad.iter_mut().zip(small).filter(|(grad, small)| *small && grad.is_finite());
+        left_out.for_each(|(grad, _)| *grad = 0.0);
     }
     Ok(LinearLoss {
         hidden: matmul(Layout::Nn, (&grad, shape), (&weight, weight_shape), None)?,

@@ -404,6 +404,16 @@ fn small_gradients_are_left_out() {
             }
         }
     }
+    // A factor that is NaN shows everywhere in its token's gradient.
+    let loss = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
+    let options = LinearCrossEntropy { gradient_threshold: 1e-3, ..loss.into() };
+    let mut upstream = vec![1.0; tokens];
+    upstream[7] = -f32::from_bits(0x7fc1_2345);
+    for gpu in families(&gpu) {
+        let [_, hidden, ..] = case.run(&gpu, &options, (true, false), Some(&upstream));
+        assert!(hidden[7 * inputs..8 * inputs].iter().all(|grad| grad.is_nan()), "{:?}", gpu.caps().family);
+        assert!(hidden[..7 * inputs].iter().all(|grad| grad.is_finite()));
+    }
     let on = case.upload(&gpu);
     for gradient_threshold in [-1.0, f64::NAN, f64::INFINITY] {
         let options = LinearCrossEntropy { gradient_threshold, ..Default::default() };
