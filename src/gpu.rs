@@ -73,6 +73,7 @@ impl Gpu {
         };
         enough("storage bindings in a shader", 8, limits.max_storage_buffers_per_shader_stage.into())?;
         enough("a storage binding's bytes", Caps::MIN_BINDING, caps.max_binding)?;
+        enough("a buffer's bytes", Caps::MIN_BUFFER, caps.max_buffer)?;
         enough("threads in a workgroup", 64, caps.max_invocations.into())?;
         enough("workgroup memory", 16384, limits.max_compute_workgroup_storage_size.into())?;
         enough("a uniform binding's bytes", 256, limits.max_uniform_buffer_binding_size)?;

@@ -129,6 +129,12 @@ impl LinearPlan {
         };
         let usable = caps.usable_binding();
         let row = (inputs as u64).saturating_mul(4);
+        // The losses of elements, all counted.
+        let elements = (tokens as u64).saturating_mul(classes as u64);
+        if copies > 1 && elements > u64::from(u32::MAX) {
+            let (what, allowed) = ("the number of elements", u64::from(u32::MAX));
+            return Err(Error::Limit { op, what, needed: elements, allowed });
+        }
         if row > usable {
             let what = "a storage binding's bytes for a row of the weight";
             return Err(Error::Limit { op, what, needed: row, allowed: usable });

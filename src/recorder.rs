@@ -341,6 +341,11 @@ impl<'e> Recorder<'e> {
         if groups == 0 {
             return Ok(());
         }
+        let most = u64::from(self.gpu.caps().max_groups).pow(2);
+        if groups > most {
+            let what = "workgroups in a dispatch";
+            return Err(Error::Limit { op: kernel.label, what, needed: groups, allowed: most });
+        }
         let mut variant = variant;
         for (i, (slot, binding)) in slots.iter().zip(kernel.bindings).enumerate() {
             match slot {

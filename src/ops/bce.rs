@@ -76,8 +76,7 @@ impl Recorder<'_> {
     /// [`bce_with_logits`](Self::bce_with_logits) is exact where a probability has rounded to 0 or 1.
     ///
     /// # Errors
-    /// Shapes that differ or weights that do not broadcast, tensors of another [`Gpu`](crate::Gpu), weights that repeat and are
-    /// larger than a binding. Nothing is recorded then.
+    /// Shapes that differ or weights that do not broadcast, tensors of another [`Gpu`](crate::Gpu). Nothing is recorded then.
     ///
     /// # Cost
     /// One pass, which reads both tensors (8 bytes an element, and 4 for each tensor of weights with one for each element); the sum

@@ -77,8 +77,7 @@ impl Recorder<'_> {
     /// most of these cases). A weight of exactly 0 times an infinite loss is 0 (PyTorch: NaN). NaN gives NaN. Targets are not restricted to [0, 1].
     ///
     /// # Errors
-    /// Shapes that differ or weights that do not broadcast, tensors of another [`Gpu`](crate::Gpu), weights that repeat and are
-    /// larger than a binding. Nothing is recorded then.
+    /// Shapes that differ or weights that do not broadcast, tensors of another [`Gpu`](crate::Gpu). Nothing is recorded then.
     ///
     /// # Cost
     /// One pass, which reads both tensors (8 bytes an element, and 4 for each tensor of weights with one for each element); the sum

@@ -114,10 +114,10 @@ impl Recorder<'_> {
         plan.each = plan.size == product(shape);
         let (needed, caps) = (u64::from(plan.size) * 4, self.gpu().caps());
         let allowed = caps.usable_binding();
-        // Those that do not move with the elements are bound whole.
+        // Those that do not move with the elements are bound whole; where they are too large, they are repeated for all elements.
         if !plan.each && needed > allowed {
-            let what = "a storage binding's bytes for weights that repeat";
-            return Err(Error::Limit { op, what, needed, allowed });
+            plan.repeat = (0..shape.len()).filter(|&d| plan.dims[d] != shape[d]).map(|d| (d, shape[d])).collect();
+            (plan.size, plan.inner, plan.each) = (product(shape), 1, true);
         }
         Ok(plan)
     }

@@ -50,8 +50,14 @@ impl Recorder<'_> {
         Ok(y)
     }
 
-    /// Rounds what was computed into a tensor of the same shape.
+    /// Rounds what was computed into a matrix of the same shape, of any size.
     pub(super) fn cast_into(&mut self, x: &Tensor<f32>, y: &Tensor<Real>) -> Result<()> {
-        self.map_into("cast", &KERNEL, &x.real(), y)
+        let [rows, columns] = [0, 1].map(|d| x.shape()[d]);
+        let at_once = ((1 << 31) / columns.max(1)).max(1);
+        for start in (0..rows).step_by(at_once) {
+            let some = start..rows.min(start + at_once);
+            self.map_into("cast", &KERNEL, &x.rows(some.clone())?.real(), &y.rows(some)?)?;
+        }
+        Ok(())
     }
 }

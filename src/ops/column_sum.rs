@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::kernel::{Kernel, Variant, params, read, update, wgsl};
 use crate::plan::{COLUMN_BLOCK, Cut};
 use crate::recorder::Recorder;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, WORD_BYTES};
 
 use super::{no_alias, shape_error};
 
@@ -37,7 +37,7 @@ impl Recorder<'_> {
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) unless the input has two dimensions;
-    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor); a row larger than a binding.
+    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor).
     ///
     /// # Cost
     /// One read. Columns are summed by blocks of 64 rows, and the blocks' sums likewise, in a fixed order.
@@ -82,6 +82,10 @@ impl Recorder<'_> {
         if out.is_empty() {
             return Ok(());
         }
+        let usable = self.gpu().caps().usable_binding();
+        if columns as u64 * WORD_BYTES > usable {
+            return self.column_sum_by_strips(input, out, usable);
+        }
         let mut rows = u32::try_from(rows).unwrap_or(u32::MAX);
         let mut input = input.clone();
         while rows > COLUMN_BLOCK {
@@ -91,6 +95,26 @@ impl Recorder<'_> {
             (input, rows) = (sums, blocks);
         }
         self.column_sum_level(&input, 0..rows, COLUMN_BLOCK, out)
+    }
+
+    /// Sums the columns of rows that no binding holds: some columns at a time are gathered first.
+    fn column_sum_by_strips(&mut self, input: &Tensor<f32>, out: &Tensor<f32>, usable: u64) -> Result<()> {
+        const LEAST: u64 = 64;
+        let [rows, columns] = [0, 1].map(|d| input.shape()[d]);
+        let at_once = (usable / WORD_BYTES / (rows as u64).max(1)).max(LEAST) / LEAST * LEAST;
+        let at_once = usize::try_from(at_once).unwrap_or(usize::MAX);
+        self.hold(input);
+        for start in (0..columns).step_by(at_once) {
+            let width = at_once.min(columns - start);
+            let strip: Tensor<f32> = self.output("column_sum", [rows, width])?;
+            for row in 0..rows {
+                let (from, to) = ((row * columns + start) as u64, (row * width) as u64);
+                let bytes = width as u64 * WORD_BYTES;
+                self.copy_between((input, from * WORD_BYTES), (&strip, to * WORD_BYTES), bytes)?;
+            }
+            self.column_sum_into(&strip, &out.rows(start..start + width)?)?;
+        }
+        Ok(())
     }
 
     /// Sums columns in the order of the rows, of which the input holds `rows`. Those before them are in `out` already.

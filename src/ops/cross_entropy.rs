@@ -136,7 +136,7 @@ impl Recorder<'_> {
     /// # Errors
     /// Shapes that do not fit; a label smoothing outside 0 to 1 (PyTorch takes a negative one as 0), a `logit_scale` or `softcap` that
     /// is not above 0, a negative `z_loss`; an `ignore_index` of 0 or more with probabilities; tensors of another
-    /// [`Gpu`](crate::Gpu); a row larger than a binding (for `[N, C, d1, .., dK]`: one of the `N` parts). Nothing is recorded then.
+    /// [`Gpu`](crate::Gpu); a row larger than a binding (for `[N, C, d1, .., dK]` of halves with an odd number of `d`s: one of the `N` parts). Nothing is recorded then.
     ///
     /// # Cost
     /// One pass over the logits, which reads them once (4 bytes an element; twice with smoothing or probabilities, the second time

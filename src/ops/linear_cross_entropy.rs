@@ -93,7 +93,7 @@ impl Recorder<'_> {
     ///
     /// # Edge cases
     /// An ignored token adds nothing to the gradients of weight and bias unless its hidden states are not finite: 0 times those is NaN, as
-    /// in PyTorch. A token whose loss is NaN makes all gradients of the weight NaN.
+    /// in PyTorch. (With a gradient threshold that may go unnoticed, depending on which tokens' logits are stored at a time.) A token whose loss is NaN makes all gradients of the weight NaN.
     ///
     /// # Errors
     /// As [`linear_cross_entropy`](Self::linear_cross_entropy); [`Error::Aliasing`](crate::Error::Aliasing) if a gradient's tensor shares its buffer with an argument.
@@ -180,7 +180,7 @@ impl Recorder<'_> {
             };
             let dims = Classes { outer: outer.end - outer.start, ..begun.dims() };
             let (input, probabilities) = (&logits.real(), probabilities.as_ref());
-            rec.rows_part(
+            rec.rows_of_tokens(
                 &call,
                 &begun,
                 &RowsPart { first: outer.start.into(), dims, first_class: 0, input, probabilities, grad: None },

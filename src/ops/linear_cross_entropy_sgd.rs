@@ -126,10 +126,26 @@ impl Recorder<'_> {
         let by_probabilities = matches!(targets, Targets::Probabilities(_));
         let plan = LinearPlan::with_update(op, self.gpu().caps(), layer.sizes, options.scratch, by_probabilities)?;
         let LinearSgd { sgd, weight_momentum, bias_momentum, upstream, statistics } = update;
-        self.check_written(op, &layer, (weight, bias), targets, &options.loss, upstream)?;
+        for written in [Some(("weight", weight)), bias.map(|bias| ("bias", bias))].into_iter().flatten() {
+            self.check_written(op, &layer, written, targets, &options.loss, upstream)?;
+        }
+        // No dispatch writes one and has the other, so they may share a buffer, as those of `Parameters` do.
+        if let Some(bias) = bias.filter(|bias| weight.overlaps(bias)) {
+            no_alias(op, ("weight", weight), ("bias", bias))?;
+        }
         let velocity = self.velocity_of("weight", weight, weight_momentum, sgd)?;
         let bias_momentum = bias_momentum.filter(|_| bias.is_some());
         let bias_velocity = bias.map(|bias| self.velocity_of("bias", bias, bias_momentum, sgd)).transpose()?.flatten();
+        for velocity in velocity.iter().chain(&bias_velocity) {
+            self.check_written(op, &layer, ("velocity", velocity), targets, &options.loss, upstream)?;
+            no_alias(op, ("velocity", velocity), ("weight", weight))?;
+            bias.map_or(Ok(()), |bias| no_alias(op, ("velocity", velocity), ("bias", bias)))?;
+        }
+        if let (Some(velocity), Some(other)) = (&velocity, &bias_velocity)
+            && velocity.overlaps(other)
+        {
+            no_alias(op, ("velocity", velocity), ("the bias's velocity", other))?;
+        }
         let call = |grad, statistics| RowLoss {
             op,
             kernel: &KERNEL,
@@ -189,34 +205,28 @@ impl Recorder<'_> {
         Ok(LinearSgdResult { loss, hidden_grad: step.hidden_grad.with_check(check), statistics })
     }
 
-    /// What is updated shares no memory with anything else.
+    /// What is updated shares no buffer with what is read besides the layer.
     fn check_written(
         &self,
         op: &'static str,
         layer: &Layer,
-        (weight, bias): (&Tensor<f32>, Option<&Tensor<f32>>),
+        written: (&'static str, &Tensor<f32>),
         targets: Targets<'_>,
         loss: &CrossEntropy,
         upstream: Option<&Tensor<f32>>,
     ) -> Result<()> {
-        for written in [Some(("weight", weight)), bias.map(|bias| ("bias", bias))].into_iter().flatten() {
-            no_alias(op, written, ("hidden", &layer.hidden))?;
-            upstream.map_or(Ok(()), |upstream| no_alias(op, written, ("upstream", upstream)))?;
-            match targets {
-                Targets::Index(targets) => no_alias(op, written, ("targets", targets))?,
-                Targets::IndexU32(targets) => no_alias(op, written, ("targets", targets))?,
-                Targets::Probabilities(targets) => no_alias(op, written, ("targets", targets))?,
-            }
-            let weights = [("the loss's weight", &loss.weight), ("position_weight", &loss.position_weight)];
-            for (what, weights) in weights {
-                weights.as_ref().map_or(Ok(()), |weights| no_alias(op, written, (what, &weights.on(self.gpu())?)))?;
-            }
+        no_alias(op, written, ("hidden", &layer.hidden))?;
+        upstream.map_or(Ok(()), |upstream| no_alias(op, written, ("upstream", upstream)))?;
+        match targets {
+            Targets::Index(targets) => no_alias(op, written, ("targets", targets))?,
+            Targets::IndexU32(targets) => no_alias(op, written, ("targets", targets))?,
+            Targets::Probabilities(targets) => no_alias(op, written, ("targets", targets))?,
         }
-        match bias {
-            // No dispatch writes one and has the other, so they may share a buffer, as those of `Parameters` do.
-            Some(bias) if weight.overlaps(bias) => no_alias(op, ("weight", weight), ("bias", bias)),
-            _ => Ok(()),
+        let weights = [("the loss's weight", &loss.weight), ("position_weight", &loss.position_weight)];
+        for (what, weights) in weights {
+            weights.as_ref().map_or(Ok(()), |weights| no_alias(op, written, (what, &weights.on(self.gpu())?)))?;
         }
+        Ok(())
     }
 
     /// The losses of all tokens, and what their gradients take from the whole softmax.
@@ -295,7 +305,7 @@ impl Recorder<'_> {
         let dims = Classes { outer: narrow(tokens.len()), classes: narrow(classes.len()), inner: 1 };
         let (first, first_class) = (tokens.start as u64, narrow(classes.start));
         let (input, probabilities) = (&logits.real(), probabilities.as_ref());
-        self.rows_part(call, begun, &RowsPart { first, dims, first_class, input, probabilities, grad: None })
+        self.rows_of_tokens(call, begun, &RowsPart { first, dims, first_class, input, probabilities, grad: None })
     }
 }
 

@@ -71,7 +71,7 @@ impl Recorder<'_> {
     ///
     /// # Errors
     /// Shapes that do not fit, probabilities as targets, tensors of another [`Gpu`](crate::Gpu), a row larger than a binding (for
-    /// `[N, C, d1, .., dK]`: one of the `N` parts). Nothing is recorded then.
+    /// `[N, C, d1, .., dK]` of halves with an odd number of `d`s: one of the `N` parts). Nothing is recorded then.
     ///
     /// # Cost
     /// Passes over the rows, none over the classes: the sum of the weights, the losses (one element of each row is read), and their sum,

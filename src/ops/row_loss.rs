@@ -4,7 +4,7 @@ use crate::caps::Caps;
 use crate::error::{Error, Result};
 use crate::kernel::{Binding, Field, Kernel, Variant, params};
 use crate::options::{CrossEntropy, Reduction, narrow};
-use crate::plan::RowPlan;
+use crate::plan::{Cut, RowPlan};
 use crate::recorder::{Recorder, Window};
 use crate::tensor::{Check, Float, Real, Shape, Tensor};
 use crate::weights::Weights;
@@ -434,6 +434,26 @@ impl Recorder<'_> {
             }
             Divisor::Sum(_) | Divisor::One => Factor { value: upstream, inverse: false, divisor: 1.0 },
         })
+    }
+
+    /// The dispatches of some rows of neighbouring elements, whose input a binding holds: more than one if there are more rows than a
+    /// grid has room for, or the probabilities' memory is cut.
+    pub(super) fn rows_of_tokens(&mut self, call: &RowLoss<'_>, begun: &RowsBegun, part: &RowsPart<'_>) -> Result<()> {
+        let RowsPart { first, dims, first_class, input, probabilities, grad } = *part;
+        let whole = begun.dims();
+        let per_row: Vec<_> = probabilities.iter().map(|q| q.per_row(whole.classes.into())).collect();
+        let groups_per_granule = call.plan(self.gpu().caps(), whole).parts().into();
+        let cut = Cut { op: call.op, rows: dims.outer, per_row: &per_row, granule: 1, groups_per_granule };
+        for rows in cut.ranges(self.gpu().caps())? {
+            let dims = Classes { outer: rows.end - rows.start, ..dims };
+            let first = first + u64::from(rows.start);
+            let rows = rows.start as usize..rows.end as usize;
+            let input = &input.rows(rows.clone())?;
+            let probabilities = probabilities.map(|q| q.rows(rows)).transpose()?;
+            let probabilities = probabilities.as_ref();
+            self.rows_part(call, begun, &RowsPart { first, dims, first_class, input, probabilities, grad })?;
+        }
+        Ok(())
     }
 
     /// One dispatch: some of the rows.

@@ -45,8 +45,8 @@ impl Recorder<'_> {
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if there is no dimension `dim`,
-    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor), rows larger than a binding (all that share the indices before
-    /// `dim` count together).
+    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor), a row larger than a binding (of halves that lie an odd number
+    /// of elements apart: all rows that share the indices before `dim`).
     ///
     /// # Cost
     /// Two reads of a row, the second from a cache, and one write. On a GPU, rows too few to keep it busy and too long for a workgroup to

@@ -3,8 +3,8 @@
 use crate::common::*;
 use xent::nn::{Loss, Model, Sequential, Training};
 use xent::{
-    Batch, Bce, BceWithLogits, Caps, CrossEntropy, CrossEntropyRequest, Error, Gpu, Grad, Group, Layout, Momentum, Mse,
-    Nll, Optimization, Reduction, Result, Sgd, Tensor, f16,
+    Batch, Bce, BceWithLogits, Caps, CrossEntropy, CrossEntropyRequest, Error, Gpu, Grad, Group, Layout,
+    LinearCrossEntropyRequest, Momentum, Mse, Nll, Optimization, Reduction, Result, Sgd, Tensor, f16,
 };
 
 /// Compares what `record` gives with the device's limits and with the smallest bindings.
@@ -112,6 +112,26 @@ fn rows_that_lie_far_apart() {
     });
 }
 
+/// Sums over rows that no binding holds, and weights that no binding holds and that are repeated.
+#[test]
+fn wide_rows() {
+    let Some(gpu) = gpu() else { return };
+    same_with_tiny_limits("wide", &gpu, |gpu, b| {
+        let x = Tensor::from_slice(gpu, [3, 5003], &unit(1, 15_009))?;
+        let one = Tensor::from_slice(gpu, [1, 5003], &unit(2, 5003))?;
+        let tall = Tensor::from_slice(gpu, [70, 5003], &random(3, 350_210, 1.0))?;
+        let mse = b.mse_backward(&one, &x, &Mse::default(), None)?;
+        let weights = |shape: [usize; 3]| xent::Weights::new(shape, &unit(4, shape.iter().product()));
+        let elements = x.reshape([1, 5003, 3])?;
+        let repeated = Bce { weight: Some(weights([1, 5003, 1])?), ..Bce::default() };
+        let y = Tensor::from_slice(gpu, [1, 5003, 3], &unit(5, 15_009))?;
+        let bce = b.bce_backward(&elements, &y, &repeated, None)?;
+        let each = Bce { weight: Some(weights([1, 5003, 3])?), reduction: Reduction::None };
+        let unreduced = b.bce(&elements, &y, &each)?;
+        Ok([b.column_sum(&x)?, b.column_sum(&tall)?, mse.loss, mse.grad, bce.loss, bce.grad, unreduced])
+    });
+}
+
 #[test]
 fn elementwise() {
     let Some(gpu) = gpu() else { return };
@@ -160,7 +180,11 @@ fn grids_of_nine_workgroups() {
         let weight = Tensor::from_slice(gpu, [20, 50], &random(3, 1000, 1.0))?;
         let ce = b.cross_entropy_backward(&x, &y, &CrossEntropy::default(), None)?;
         let product = b.matmul(Layout::Nt, &x, &weight, None)?;
-        Ok([ce.loss, ce.grad, b.log_softmax(&x, 1)?, b.column_sum(&product)?, product])
+        let labels = Tensor::targets(gpu, [800], &labels(4, 800, 20), 20, -100)?;
+        let request = LinearCrossEntropyRequest { backward: Some(Default::default()), ..Default::default() };
+        let linear = b.linear_cross_entropy_with(&x, &weight, None, &labels, &Default::default(), request)?;
+        let hidden = linear.grads.expect("they were asked for").hidden;
+        Ok([ce.loss, ce.grad, b.log_softmax(&x, 1)?, b.column_sum(&product)?, product, linear.loss, hidden])
     });
 }
 
@@ -272,17 +296,12 @@ fn a_row_larger_than_a_binding_is_an_error_and_records_nothing() {
         let x = Tensor::from_slice(&gpu, [2, 5000], &vec![0.5; 10_000]).unwrap();
         let y = Tensor::targets(&gpu, [2], &[1, 2], 5000, -100).unwrap();
         let mut batch = gpu.batch();
+        let before = gpu.counters().dispatches;
         let error = batch.cross_entropy(&x, &y, &CrossEntropy::default()).unwrap_err();
         let Error::Limit { op: "cross_entropy", needed: 20_000, allowed, .. } = error else { panic!("{error}") };
         assert!(allowed < Caps::MIN_BINDING);
         assert!(matches!(batch.matmul(Layout::Nt, &x, &x, None), Err(Error::Limit { op: "matmul", .. })));
-        assert!(matches!(batch.column_sum(&x), Err(Error::Limit { op: "column_sum", .. })));
-        let tall = x.reshape([5000, 2]).unwrap();
-        let weights = |shape: [usize; 2]| xent::Weights::new(shape, &vec![1.0; shape[0] * shape[1]]).unwrap();
-        let repeated = Bce { weight: Some(weights([5000, 1])), ..Bce::default() };
-        assert!(matches!(batch.bce(&tall, &tall, &repeated), Err(Error::Limit { op: "bce", needed: 20_000, .. })));
-        let each = Bce { weight: Some(weights([5000, 2])), ..Bce::default() };
-        assert!(batch.bce(&tall, &tall, &each).is_ok(), "weights that move with the elements are cut with them");
+        assert_eq!(gpu.counters().dispatches, before);
     }
 }
 

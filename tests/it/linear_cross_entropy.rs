@@ -398,6 +398,12 @@ fn small_gradients_are_left_out() {
                 }
             }
             assert!(nearest > 1e-3, "{nearest}");
+            for (i, (got, want)) in weight.iter().zip(&exact.weight).enumerate() {
+                let d = i % inputs;
+                let rows = factors.iter().enumerate().map(|(n, f)| (f * f64::from(case.hidden[n * inputs + d])).abs());
+                let bound = threshold * rows.sum::<f64>();
+                assert!((f64::from(*got) - want).abs() <= bound + 1e-5, "weight {i}");
+            }
             let all: f64 = factors.iter().map(|f| f.abs()).sum();
             for (c, (got, want)) in bias.iter().zip(&exact.bias).enumerate() {
                 assert!((f64::from(*got) - want).abs() <= threshold * all + 1e-6, "bias {c}");

@@ -156,7 +156,29 @@ fn what_does_not_fit_is_refused() {
     let upstream = on.bias.rows(0..6).unwrap();
     let update = LinearSgd { upstream: Some(&upstream), ..LinearSgd::new(&plain) };
     let error = refused(&on.hidden, &on.weight, Some(&on.bias), update, enough);
-    assert!(matches!(error, Error::Shape { what: "upstream", .. } | Error::Aliasing { .. }), "{error}");
+    assert!(matches!(error, Error::Aliasing { output: "bias", other: "upstream", .. }), "{error}");
+    // Velocities are written too.
+    let square = Tensor::from_slice(&gpu, [6, 5], &[0.5; 30]).unwrap();
+    let hidden = square.clone();
+    let six = Tensor::from_slice(&gpu, [6, 5], &[0.25; 30]).unwrap();
+    let mut read = Momentum::resume(hidden.clone());
+    let update = LinearSgd { weight_momentum: Some(&mut read), ..LinearSgd::new(&SGD) };
+    let error = refused(&hidden, &six, None, update, enough);
+    assert!(matches!(error, Error::Aliasing { output: "velocity", other: "hidden", .. }), "{error}");
+    let (thin, column) = (on.bias.reshape([40, 1]).unwrap(), Tensor::from_slice(&gpu, [6, 1], &[1.0; 6]).unwrap());
+    let bias = Tensor::from_slice(&gpu, [40], &[0.0; 40]).unwrap();
+    let mut first = Momentum::new(&gpu, [40, 1]).unwrap();
+    let mut second = Momentum::resume(thin.reshape([40]).unwrap());
+    let update =
+        LinearSgd { weight_momentum: Some(&mut first), bias_momentum: Some(&mut second), ..LinearSgd::new(&SGD) };
+    let error = refused(&column, &thin, Some(&bias), update, enough);
+    assert!(matches!(error, Error::Aliasing { output: "velocity", other: "weight", .. }), "{error}");
+    let mut first = Momentum::resume(Tensor::from_slice(&gpu, [40, 1], &[0.0; 40]).unwrap());
+    let mut second = Momentum::resume(first.velocity().reshape([40]).unwrap());
+    let update =
+        LinearSgd { weight_momentum: Some(&mut first), bias_momentum: Some(&mut second), ..LinearSgd::new(&SGD) };
+    let error = refused(&column, &thin, Some(&bias), update, enough);
+    assert!(matches!(error, Error::Aliasing { output: "velocity", .. }), "{error}");
     let error = refused(&on.hidden, &on.weight, None, LinearSgd::new(&plain), 200);
     assert!(matches!(error, Error::Limit { op: "linear_cross_entropy_sgd", .. }), "{error}");
     assert_eq!(gpu.counters().dispatches, dispatches, "nothing is recorded");
