@@ -251,21 +251,6 @@ fn linear_cross_entropy(c: &mut Criterion, gpu: &Gpu) {
             Ok(())
         });
         peak(gpu, &fused);
-        let sparse = LinearCrossEntropy { gradient_threshold: 1.0 / 4096.0, ..options.clone() };
-        bench(c, gpu, &format!("linear_cross_entropy/threshold/{size}"), operations(), |b| {
-            let request = LinearCrossEntropyRequest { backward: Some(Default::default()), ..Default::default() };
-            black_box(b.linear_cross_entropy_with(&hidden, &weight, None, &y, &sparse, request)?);
-            Ok(())
-        });
-        gpu.trim();
-        gpu.reset_peak();
-        let (update, sgd) = (format!("linear_cross_entropy/update/{size}"), Sgd { lr: 1e-3, ..Sgd::default() });
-        bench(c, gpu, &update, Throughput::Elements(8 * (n * d * v) as u64), |b| {
-            let step = LinearSgd::new(&sgd);
-            black_box(b.linear_cross_entropy_sgd(&hidden, &weight, None, &y, &options, step)?);
-            Ok(())
-        });
-        peak(gpu, &update);
         if !has_memory(gpu, &size, 1, n * v * 4) {
             continue;
         }
@@ -286,6 +271,30 @@ fn linear_cross_entropy(c: &mut Criterion, gpu: &Gpu) {
         });
         gpu.reset_peak();
     }
+}
+
+/// The same without what is below a threshold, and with an update of the layer at once; beside the plain loss.
+fn linear_cross_entropy_variants(c: &mut Criterion, gpu: &Gpu) {
+    let [n, d, v] = if is_discrete(gpu) { [8192, 512, 128_256] } else { [512, 128, 8192] };
+    let (hidden, weight) = (values(gpu, &[n, d]), values(gpu, &[v, d]));
+    let labels: Vec<i64> = (0..v as i64).cycle().take(n).collect();
+    let y = Tensor::targets(gpu, [n], &labels, v, -100).expect("labels are classes");
+    let plain = (!is_discrete(gpu)).then_some(("fused", 0.0));
+    for (name, gradient_threshold) in plain.into_iter().chain([("threshold", 1.0 / 4096.0)]) {
+        let options = LinearCrossEntropy { gradient_threshold, ..LinearCrossEntropy::default() };
+        let operations = Throughput::Elements(6 * (n * d * v) as u64);
+        bench(c, gpu, &format!("linear_cross_entropy/{name}/{n}x{d}x{v}"), operations, |b| {
+            let request = LinearCrossEntropyRequest { backward: Some(Default::default()), ..Default::default() };
+            black_box(b.linear_cross_entropy_with(&hidden, &weight, None, &y, &options, request)?);
+            Ok(())
+        });
+    }
+    let (options, sgd) = (LinearCrossEntropy::default(), Sgd { lr: 1e-3, ..Sgd::default() });
+    let operations = Throughput::Elements(8 * (n * d * v) as u64);
+    bench(c, gpu, &format!("linear_cross_entropy/update/{n}x{d}x{v}"), operations, |b| {
+        black_box(b.linear_cross_entropy_sgd(&hidden, &weight, None, &y, &options, LinearSgd::new(&sgd))?);
+        Ok(())
+    });
 }
 
 /// Says how much memory was in use at most since the last time.
@@ -445,6 +454,7 @@ fn kernels(c: &mut Criterion) {
     elementwise(c, &gpu);
     matmul(c, &gpu);
     linear_cross_entropy(c, &gpu);
+    linear_cross_entropy_variants(c, &gpu);
     step(c, &gpu);
 }
 
