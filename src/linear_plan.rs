@@ -63,9 +63,7 @@ impl Gpu {
         let sizes = LinearSizes { tokens, inputs, classes };
         LinearPlan::new("plan_linear_cross_entropy", self.caps(), sizes, (options.scratch, 1), backward)
     }
-}
 
-impl Gpu {
     /// What [`linear_cross_entropy_sgd`](crate::Recorder::linear_cross_entropy_sgd) would do for sizes `[N, D, V]`, with probabilities as
     /// targets if `by_probabilities`.
     ///
@@ -82,9 +80,7 @@ impl Gpu {
         let op = "plan_linear_cross_entropy_sgd";
         LinearPlan::with_update(op, self.caps(), sizes, options.scratch, by_probabilities)
     }
-}
 
-impl Gpu {
     /// What [`linear_bce_with_logits`](crate::Recorder::linear_bce_with_logits) would do for sizes `[N, D, V]`, with gradients if
     /// `backward`.
     ///
@@ -122,8 +118,7 @@ impl LinearPlan {
         let by_parts = backward && caps.family == Family::Gpu && parts > 1;
         let logits = |tokens: u64| tokens.saturating_mul(classes as u64).saturating_mul(4);
         let sums = |tokens: u64| tokens.saturating_mul(inputs as u64).saturating_mul(parts.saturating_mul(4));
-        // As the pool hands them out.
-        let buffer = |bytes: u64| size_class(bytes.clamp(16, caps.max_buffer)).min(caps.max_buffer);
+        let buffer = |bytes| buffer_bytes(caps, bytes);
         let scratch_of = |tokens: u64| {
             (copies * buffer(logits(tokens))).saturating_add(if by_parts { buffer(sums(tokens)) } else { 0 })
         };
@@ -171,7 +166,7 @@ impl LinearPlan {
         let forward = Self::new(op, caps, sizes, (scratch / 2, 1), false)?;
         let usable = caps.usable_binding();
         let bytes = |rows: u64, row: usize| rows.saturating_mul(row as u64).saturating_mul(4);
-        let buffer = |bytes: u64| size_class(bytes.clamp(16, caps.max_buffer)).min(caps.max_buffer);
+        let buffer = |bytes| buffer_bytes(caps, bytes);
         let half = |bytes: u64| bytes <= usable && buffer(bytes) <= scratch / 2;
         if !half(bytes(1, inputs)) {
             let (needed, allowed) = (buffer(bytes(1, inputs)), usable.min(scratch / 2));
@@ -193,13 +188,14 @@ impl LinearPlan {
         self.update
     }
 
-    /// How many tokens' logits are stored at a time.
+    /// How many tokens' logits, of all classes, are stored at a time.
     #[must_use]
     pub fn tokens_at_once(&self) -> usize {
         self.tokens_at_once
     }
 
-    /// The bytes of scratch memory: that of the logits, of binary losses, and on GPUs of parts of sums. Halves take 256 bytes for each
+    /// The bytes of scratch memory: that of the logits, of binary losses, of the gradient of the weights that are updated next, and on
+    /// GPUs of parts of sums. Halves take 256 bytes for each
     /// input beside that.
     #[must_use]
     pub fn scratch_bytes(&self) -> u64 {
@@ -235,6 +231,11 @@ impl LinearPlan {
     pub(crate) fn summands(&self) -> Option<u32> {
         self.summands
     }
+}
+
+/// The bytes of the buffer that the pool hands out for so many, up to the largest buffer.
+fn buffer_bytes(caps: &Caps, bytes: u64) -> u64 {
+    size_class(bytes.clamp(16, caps.max_buffer)).min(caps.max_buffer)
 }
 
 /// The largest number that fits, at least 1 and up to all of them; whole tiles if it is fewer.

@@ -9,8 +9,8 @@ use crate::tensor::{Element, Float, Tensor};
 use super::cross_entropy::KERNEL;
 use super::linear::{Layer, LinearBackward, LinearGrads};
 use super::matmul::Zeros;
-use super::row_loss::{RowLoss, RowStatistics, RowsEnded, RowsPart};
-use super::{Classes, Grad, Statistics, Targets};
+use super::row_loss::{RowLoss, RowStatistics, RowsEnded};
+use super::{Grad, Statistics, Targets};
 
 /// What [`Recorder::linear_cross_entropy_with`] computes besides the loss. The default is nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -169,22 +169,9 @@ impl Recorder<'_> {
         };
         let begun = self.rows_begin(&call)?;
         let grads = backward.map(|backward| self.linear_grads(op, layer, backward)).transpose()?;
-        let products = match options.gradient_threshold > 0.0 {
-            true => Zeros::AreLeftOut,
-            false => Zeros::Count,
-        };
-        self.linear_chunks(op, layer, &plan, grads.as_ref().map(|grads| (grads, products)), |rec, outer, logits| {
-            let probabilities = match targets {
-                Targets::Probabilities(targets) => Some(targets.rows(outer.start as usize..outer.end as usize)?),
-                Targets::Index(_) | Targets::IndexU32(_) => None,
-            };
-            let dims = Classes { outer: outer.end - outer.start, ..begun.dims() };
-            let (input, probabilities) = (&logits.real(), probabilities.as_ref());
-            rec.rows_of_tokens(
-                &call,
-                &begun,
-                &RowsPart { first: outer.start.into(), dims, first_class: 0, input, probabilities, grad: None },
-            )
+        let backward = grads.as_ref().map(|grads| (grads, Zeros::below(options.gradient_threshold)));
+        self.linear_chunks(op, layer, &plan, backward, |rec, tokens, logits| {
+            rec.rows_of_tokens(&call, &begun, tokens.start as usize..tokens.end as usize, 0, logits)
         })?;
         let RowsEnded { loss, statistics, check } = self.rows_ended(&call, begun)?;
         let grads = grads.map(|grads| grads.with_check(check.as_ref()));

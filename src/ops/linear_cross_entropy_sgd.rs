@@ -11,11 +11,10 @@ use crate::tensor::Tensor;
 use super::cross_entropy::KERNEL;
 use super::gradient::Gradient;
 use super::linear::Layer;
-use super::matmul::{Sums, Zeros};
-use super::no_alias;
-use super::row_loss::{RowLoss, RowStatistics, RowsBegun, RowsEnded, RowsPart};
+use super::matmul::{Sums, Zeros, narrow};
+use super::row_loss::{RowLoss, RowStatistics, RowsBegun, RowsEnded};
 use super::sgd::{Momentum, SgdStep};
-use super::{Classes, Grad, Statistics, Targets};
+use super::{Grad, Statistics, Targets, no_alias};
 
 /// How [`Recorder::linear_cross_entropy_sgd`] updates the layer, and what else it computes.
 #[derive(Debug)]
@@ -55,7 +54,6 @@ pub struct LinearSgdResult {
 struct Step<'a> {
     layer: Layer,
     weight: &'a Tensor<f32>,
-    targets: Targets<'a>,
     kept: RowLoss<'a>,
     blocks: Blocks,
     zeros: Zeros,
@@ -170,10 +168,9 @@ impl Recorder<'_> {
         let logits = self.output(op, [room])?;
         let step = Step {
             weight,
-            targets,
             kept,
             blocks,
-            zeros: if options.gradient_threshold > 0.0 { Zeros::AreLeftOut } else { Zeros::Count },
+            zeros: Zeros::below(options.gradient_threshold),
             logits,
             hidden_grad: self.output(op, hidden.shape().clone())?,
             bias_grad: bias.map(|bias| self.output(op, bias.shape().clone())).transpose()?,
@@ -240,9 +237,9 @@ impl Recorder<'_> {
         let classes = step.layer.sizes.classes;
         for tokens in plan.chunks().filter(|tokens| !tokens.is_empty()) {
             let logits = self.logits_of(step, tokens.clone(), 0..classes)?;
-            self.some_rows(step, (&step.kept, begun), tokens.clone(), 0..classes, &logits)?;
-            if let Some(also) = also {
-                self.some_rows(step, also, tokens, 0..classes, &logits)?;
+            self.rows_of_tokens(&step.kept, begun, tokens.clone(), 0, &logits)?;
+            if let Some((wanted, also)) = also {
+                self.rows_of_tokens(wanted, also, tokens, 0, &logits)?;
             }
         }
         Ok(())
@@ -264,7 +261,7 @@ impl Recorder<'_> {
             let chunk = start..tokens.min(start + blocks.tokens_at_once);
             let logits = self.logits_of(step, chunk.clone(), block.clone())?;
             if !chunk.is_empty() {
-                self.some_rows(step, (given, begun), chunk.clone(), block.clone(), &logits)?;
+                self.rows_of_tokens(given, begun, chunk.clone(), block.start, &logits)?;
             }
             let over_classes = if block.start == 0 { Sums::Whole } else { Sums::Resumed };
             let to = hidden_grad.rows(chunk.clone())?;
@@ -289,27 +286,4 @@ impl Recorder<'_> {
         self.matmul_sums(Layout::Nt, factors, bias.as_ref(), (Sums::Whole, Zeros::Count), &logits)?;
         Ok(logits)
     }
-
-    fn some_rows(
-        &mut self,
-        step: &Step<'_>,
-        (call, begun): (&RowLoss<'_>, &RowsBegun),
-        tokens: Range<usize>,
-        classes: Range<usize>,
-        logits: &Tensor<f32>,
-    ) -> Result<()> {
-        let probabilities = match step.targets {
-            Targets::Probabilities(targets) => Some(targets.rows(tokens.clone())?),
-            Targets::Index(_) | Targets::IndexU32(_) => None,
-        };
-        let dims = Classes { outer: narrow(tokens.len()), classes: narrow(classes.len()), inner: 1 };
-        let (first, first_class) = (tokens.start as u64, narrow(classes.start));
-        let (input, probabilities) = (&logits.real(), probabilities.as_ref());
-        self.rows_of_tokens(call, begun, &RowsPart { first, dims, first_class, input, probabilities, grad: None })
-    }
-}
-
-/// A dimension of a tensor, which is a `u32`.
-fn narrow(dim: usize) -> u32 {
-    u32::try_from(dim).unwrap_or(u32::MAX)
 }

@@ -119,6 +119,13 @@ pub(super) enum Zeros {
     AreLeftOut,
 }
 
+impl Zeros {
+    /// For gradients that count as 0 below a threshold.
+    pub(super) fn below(threshold: f64) -> Self {
+        if threshold > 0.0 { Self::AreLeftOut } else { Self::Count }
+    }
+}
+
 /// A validated product.
 #[derive(Clone, Copy, Debug)]
 struct Product<'a> {
@@ -219,8 +226,8 @@ impl Layout {
     }
 }
 
-/// A dimension of a tensor, which constructors keep below 2^32 unless another dimension is 0.
-fn narrow(dim: usize) -> u32 {
+/// A dimension of a tensor, which constructors keep below 2^32.
+pub(super) fn narrow(dim: usize) -> u32 {
     u32::try_from(dim).unwrap_or(u32::MAX)
 }
 

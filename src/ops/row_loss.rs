@@ -1,5 +1,7 @@
 //! What cross-entropy and the negative log-likelihood share: a loss for every row of classes.
 
+use std::ops::Range;
+
 use crate::caps::Caps;
 use crate::error::{Error, Result};
 use crate::kernel::{Binding, Field, Kernel, Variant, params};
@@ -129,12 +131,6 @@ pub(super) struct RowsBegun {
     factor: Factor,
 }
 
-impl RowsBegun {
-    pub(super) fn dims(&self) -> Classes {
-        self.inputs.dims
-    }
-}
-
 /// What a call gives besides the gradient.
 pub(super) struct RowsEnded {
     pub(super) loss: Tensor<f32>,
@@ -144,16 +140,16 @@ pub(super) struct RowsEnded {
 }
 
 /// Some of a call's rows, and where they are.
-pub(super) struct RowsPart<'a> {
+struct RowsPart<'a> {
     /// The rows before them.
-    pub(super) first: u64,
-    pub(super) dims: Classes,
+    first: u64,
+    dims: Classes,
     /// The classes before theirs.
-    pub(super) first_class: u32,
-    pub(super) input: &'a Tensor<Real>,
-    pub(super) probabilities: Option<&'a Tensor<f32>>,
+    first_class: u32,
+    input: &'a Tensor<Real>,
+    probabilities: Option<&'a Tensor<f32>>,
     /// Where the gradient goes, if it is not written in place.
-    pub(super) grad: Option<&'a Tensor<Real>>,
+    grad: Option<&'a Tensor<Real>>,
 }
 
 /// What gradients are multiplied with: `value / divisor`, or `1 / value`.
@@ -258,14 +254,14 @@ impl RowLoss<'_> {
     /// cap, and not a coefficient for every class.
     fn plan(&self, caps: &Caps, dims: Classes) -> RowPlan {
         let Classes { classes, inner, .. } = dims;
+        if self.statistics == RowStatistics::Given {
+            return RowPlan::streamed(caps, classes, inner);
+        }
         let indices = !matches!(self.targets, Targets::Probabilities(_)) && self.options.label_smoothing == 0.0;
         let plan = match indices && self.options.softcap.is_none() {
             true => RowPlan::new(caps, classes, inner),
             false => RowPlan::streamed(caps, classes, inner),
         };
-        if self.statistics == RowStatistics::Given {
-            return RowPlan::streamed(caps, classes, inner);
-        }
         match indices
             && self.statistics == RowStatistics::No
             && self.kernel.bindings.iter().any(|binding| binding.name == "parts")
@@ -308,14 +304,10 @@ impl RowLoss<'_> {
             Targets::Probabilities(_) => 2,
         };
         let option = |&name: &&str| match name {
-            "GRAD" if self.grad == Grad::No => 0,
-            "GRAD" => {
-                if narrow(self.threshold) > 0.0 {
-                    2
-                } else {
-                    1
-                }
-            }
+            "GRAD" => match self.grad {
+                Grad::No => 0,
+                Grad::New | Grad::InPlace => 1 + u32::from(narrow(self.threshold) > 0.0),
+            },
             "STATISTICS" => self.statistics as u32,
             "LOGITS" => self.logits(),
             _ => targets,
@@ -436,28 +428,39 @@ impl Recorder<'_> {
         })
     }
 
-    /// The dispatches of some rows of neighbouring elements, whose input a binding holds: more than one if there are more rows than a
-    /// grid has room for, or the probabilities' memory is cut.
-    pub(super) fn rows_of_tokens(&mut self, call: &RowLoss<'_>, begun: &RowsBegun, part: &RowsPart<'_>) -> Result<()> {
-        let RowsPart { first, dims, first_class, input, probabilities, grad } = *part;
-        let whole = begun.dims();
+    /// The dispatches of the rows of some tokens, of which the logits of some classes, from `first_class` on, are there: more than one
+    /// if they are more than a grid has room for, or the probabilities' memory is cut.
+    pub(super) fn rows_of_tokens(
+        &mut self,
+        call: &RowLoss<'_>,
+        begun: &RowsBegun,
+        tokens: Range<usize>,
+        first_class: usize,
+        logits: &Tensor<f32>,
+    ) -> Result<()> {
+        let whole = begun.inputs.dims;
+        let narrow = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
+        let probabilities = match &begun.inputs.targets {
+            KernelTargets::Probabilities(targets) => Some(targets.rows(tokens.clone())?),
+            KernelTargets::Index(..) => None,
+        };
         let per_row: Vec<_> = probabilities.iter().map(|q| q.per_row(whole.classes.into())).collect();
         let groups_per_granule = call.plan(self.gpu().caps(), whole).parts().into();
-        let cut = Cut { op: call.op, rows: dims.outer, per_row: &per_row, granule: 1, groups_per_granule };
+        let cut = Cut { op: call.op, rows: narrow(tokens.len()), per_row: &per_row, granule: 1, groups_per_granule };
         for rows in cut.ranges(self.gpu().caps())? {
-            let dims = Classes { outer: rows.end - rows.start, ..dims };
-            let first = first + u64::from(rows.start);
             let rows = rows.start as usize..rows.end as usize;
-            let input = &input.rows(rows.clone())?;
-            let probabilities = probabilities.map(|q| q.rows(rows)).transpose()?;
-            let probabilities = probabilities.as_ref();
-            self.rows_part(call, begun, &RowsPart { first, dims, first_class, input, probabilities, grad })?;
+            let dims = Classes { outer: narrow(rows.len()), classes: narrow(logits.shape()[1]), inner: 1 };
+            let first = (tokens.start + rows.start) as u64;
+            let input = &logits.rows(rows.clone())?.real();
+            let probabilities = probabilities.as_ref().map(|q| q.rows(rows)).transpose()?;
+            let (first_class, probabilities) = (narrow(first_class), probabilities.as_ref());
+            self.rows_part(call, begun, &RowsPart { first, dims, first_class, input, probabilities, grad: None })?;
         }
         Ok(())
     }
 
     /// One dispatch: some of the rows.
-    pub(super) fn rows_part(&mut self, call: &RowLoss<'_>, begun: &RowsBegun, part: &RowsPart<'_>) -> Result<()> {
+    fn rows_part(&mut self, call: &RowLoss<'_>, begun: &RowsBegun, part: &RowsPart<'_>) -> Result<()> {
         let Inputs { dims: whole, targets, weight, position_weight, .. } = &begun.inputs;
         let RowsPart { first, dims, first_class, input, probabilities, grad } = *part;
         let given = call.statistics == RowStatistics::Given;

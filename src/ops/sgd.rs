@@ -176,9 +176,9 @@ impl Recorder<'_> {
             (Some(_), false) => 1,
             (Some(_), true) => 2,
         };
-        for range in
-            Cut::by_blocks(op, values.count(op)?, &[values.per_row(1), grads.per_row(1)]).ranges(self.gpu().caps())?
-        {
+        let tensors = [Some(*values), Some(*grads), *velocity];
+        let per_element: Vec<_> = tensors.into_iter().flatten().map(|tensor| tensor.per_row(1)).collect();
+        for range in Cut::by_blocks(op, values.count(op)?, &per_element).ranges(self.gpu().caps())? {
             let (first, len) = (range.start.into(), u64::from(range.end - range.start));
             let value = self.window(values, first, len);
             let grad = self.window(grads, first, len);
