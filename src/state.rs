@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::parameters::Parameters;
@@ -187,11 +186,7 @@ impl State {
 /// Writes a file, whole or not at all.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    // A temporary file is private by default; what it becomes is an ordinary file.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(directory)?;
+    let mut file = temporary_file(directory)?;
     std::io::Write::write_all(&mut file, bytes)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
@@ -199,6 +194,18 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     #[cfg(unix)]
     let _ = std::fs::File::open(directory).and_then(|directory| directory.sync_all());
     Ok(())
+}
+
+/// A temporary file is private by default; what it becomes is an ordinary file.
+fn temporary_file(directory: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    let builder = {
+        let mut builder = builder;
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        builder
+    };
+    builder.tempfile_in(directory)
 }
 
 fn fail(tensor: &str, expected: &str, got: String) -> Error {
@@ -251,7 +258,7 @@ impl StateReadback {
     /// # Errors
     /// As [`Readback::wait`]: after a timeout the ticket stays valid, after anything else it has given what it had.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn wait(&mut self, timeout: Duration) -> Result<State> {
+    pub fn wait(&mut self, timeout: std::time::Duration) -> Result<State> {
         let deadline = std::time::Instant::now() + timeout;
         for (_, _, ticket) in self.tickets.iter_mut().skip(self.arrived.len()) {
             self.arrived.push(ticket.wait(deadline.saturating_duration_since(std::time::Instant::now()))?);

@@ -1,6 +1,5 @@
 //! Counters on the GPU.
 
-use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -296,7 +295,7 @@ impl EvaluationReadback {
     /// # Errors
     /// As [`Readback::wait`]; [`Error::Data`] for a target that is no class.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn wait(&mut self, timeout: Duration) -> Result<Scores> {
+    pub fn wait(&mut self, timeout: std::time::Duration) -> Result<Scores> {
         let deadline = std::time::Instant::now() + timeout;
         let left = || deadline.saturating_duration_since(std::time::Instant::now());
         if self.arrived.0.is_none() {
