@@ -25,6 +25,9 @@ pub struct Caps {
     /// or a sum hand each other values directly as far as a subgroup goes; in [`Family::CpuSimd`] if it is `simd_width`, and there
     /// those of a product too.
     pub subgroup_size: u32,
+    /// Quads of elements that a thread takes in one turn, in straight-line code: 1 to 4. llvmpipe likes 4; `SwiftShader` runs out of memory
+    /// while it compiles so much.
+    pub quads_per_turn: u32,
     /// Tiles of a product from which on [`Family::Gpu`] takes the next larger ones.
     pub enough_tiles: u32,
     /// Bytes that one storage binding may cover.
@@ -71,11 +74,13 @@ impl Caps {
             wgpu::DeviceType::Cpu => Family::CpuSimd,
             _ => Family::Gpu,
         };
+        let quads_per_turn = if info.name.contains("llvmpipe") { 4 } else { 1 };
         let max_buffer = limits.max_buffer_size & !Self::SEGMENT_MASK;
         Self {
             family,
             simd_width,
             subgroup_size,
+            quads_per_turn,
             enough_tiles: 128,
             // Made of quads.
             max_binding: limits.max_storage_buffer_binding_size.min(max_buffer) & !15,

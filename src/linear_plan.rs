@@ -283,6 +283,7 @@ mod tests {
         Caps {
             family,
             simd_width: 8,
+            quads_per_turn: 4,
             subgroup_size: 0,
             enough_tiles: 128,
             max_binding,

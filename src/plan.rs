@@ -18,7 +18,7 @@ pub(crate) const COLUMN_BLOCK: u32 = 64;
 pub(crate) fn turns(caps: &Caps) -> [u32; 2] {
     let workgroup = caps.workgroup_size();
     // Turns are worth their code where there are several in a block.
-    [workgroup, (BLOCK / (4 * workgroup)).clamp(1, 4)]
+    [workgroup, (BLOCK / (4 * workgroup)).clamp(1, caps.quads_per_turn)]
 }
 
 /// How to cut `rows`.
@@ -202,6 +202,7 @@ mod tests {
         Caps {
             family: Family::CpuSimd,
             simd_width: 8,
+            quads_per_turn: 4,
             subgroup_size: 0,
             enough_tiles: 128,
             max_binding,

@@ -219,6 +219,7 @@ pub struct StateReadback {
     tickets: Vec<(String, Shape, Readback<f32>)>,
     notes: BTreeMap<String, String>,
     /// What has arrived when a wait ran out of time, in the tickets' order.
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "nothing waits on the web"))]
     arrived: Vec<Vec<f32>>,
 }
 

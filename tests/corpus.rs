@@ -19,6 +19,8 @@ use train::{CpuHeads, GpuHeads, train};
 
 #[path = "corpus/case.rs"]
 mod case;
+#[path = "dawn/mod.rs"]
+mod dawn;
 #[path = "corpus/judge.rs"]
 mod judge;
 #[path = "corpus/rejections.rs"]
@@ -244,7 +246,7 @@ fn main() -> std::process::ExitCode {
     let folder = std::env::var_os("XENT_CORPUS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus"), PathBuf::from);
     let require = std::env::var("XENT_GPU").is_ok_and(|policy| policy == "require");
-    let gpu = match Gpu::headless() {
+    let gpu = match dawn::adapter() {
         Ok(gpu) => Some(gpu),
         Err(error) if require || std::env::var_os(Gpu::ADAPTER_VARIABLE).is_some() => panic!("{error}"),
         Err(error) => {

@@ -1,6 +1,5 @@
 //! Counters on the GPU.
 
-
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernel::{Kernel, Variant, count, params, read, wgsl};
@@ -278,6 +277,7 @@ pub struct EvaluationReadback {
     ranks: Readback<u32>,
     loss: Readback<f32>,
     /// What has arrived when a wait ran out of time.
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "nothing waits on the web"))]
     arrived: (Option<Vec<u32>>, Option<Vec<u32>>),
 }
 

@@ -15,7 +15,7 @@ pub(crate) fn gpu() -> Option<MutexGuard<'static, Gpu>> {
     static GPU: OnceLock<Option<Mutex<Gpu>>> = OnceLock::new();
     let shared = GPU.get_or_init(|| {
         let policy = std::env::var("XENT_GPU").unwrap_or_else(|_| "auto".to_owned());
-        match (Gpu::headless(), policy.as_str()) {
+        match (crate::dawn::adapter(), policy.as_str()) {
             (Ok(gpu), "auto" | "require") => {
                 say(&format!("adapter: {}", gpu.describe()));
                 Some(Mutex::new(gpu))

@@ -6,6 +6,8 @@
 mod broadcast;
 mod common;
 mod cross_entropy;
+#[path = "../dawn/mod.rs"]
+mod dawn;
 mod errors;
 mod examples;
 mod gradients;

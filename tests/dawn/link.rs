@@ -1,0 +1,123 @@
+//! The pipe to a Node process that runs Dawn: requests there, replies back.
+
+use std::collections::HashMap;
+use std::io::{BufReader, Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Value, json};
+
+type Callback = Box<dyn FnOnce(Value, Vec<u8>) + Send>;
+
+/// Whom a reply is for; nobody any more once the process is gone.
+type Waiting = Arc<Mutex<Option<HashMap<u64, Callback>>>>;
+
+/// A running `server.mjs`.
+pub(super) struct Link {
+    /// Headers and payloads, to the thread that writes them: whoever reads replies must never wait for a pipe that is full.
+    requests: Sender<(String, Vec<u8>)>,
+    waiting: Waiting,
+    next: AtomicU64,
+    process: Mutex<Child>,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Link")
+    }
+}
+
+impl Link {
+    pub(super) fn start() -> Arc<Self> {
+        let server = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dawn/server.mjs");
+        let mut process = Command::new("node")
+            .arg(server)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("Node runs Dawn: `npm install --prefix tests/dawn`");
+        let (mut stdin, stdout) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
+        let (requests, outgoing) = channel::<(String, Vec<u8>)>();
+        std::thread::spawn(move || {
+            for (header, payload) in outgoing {
+                // What went wrong with a process that is gone stands on its standard error.
+                let _ = send(&mut stdin, &header, &payload);
+            }
+        });
+        let waiting = Waiting::new(Mutex::new(Some(HashMap::new())));
+        let replies = waiting.clone();
+        std::thread::spawn(move || {
+            let mut stdout = BufReader::new(stdout);
+            while let Some((reply, payload)) = receive(&mut stdout) {
+                let callback = reply["reply"].as_u64().and_then(|id| lock(&replies).as_mut()?.remove(&id));
+                callback.expect("a reply to a request")(reply, payload);
+            }
+            // Whoever still waits waits in vain.
+            lock(&replies).take();
+        });
+        Arc::new(Self { requests, waiting, next: AtomicU64::new(1), process: Mutex::new(process) })
+    }
+
+    /// A number that nothing else has.
+    pub(super) fn id(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A request without a reply.
+    pub(super) fn tell(&self, request: &Value, payload: &[u8]) {
+        self.requests.send((request.to_string(), payload.to_vec())).expect("the thread that writes");
+    }
+
+    /// A request whose reply is called back, on another thread.
+    pub(super) fn tell_and(&self, mut request: Value, callback: impl FnOnce(Value, Vec<u8>) + Send + 'static) {
+        let reply = self.id();
+        request["reply"] = json!(reply);
+        if let Some(waiting) = lock(&self.waiting).as_mut() {
+            waiting.insert(reply, Box::new(callback));
+        }
+        self.tell(&request, &[]);
+    }
+
+    /// A request whose reply is waited for.
+    pub(super) fn ask(&self, request: Value) -> Value {
+        let (sender, receiver) = channel();
+        self.tell_and(request, move |reply, _| {
+            let _ = sender.send(reply);
+        });
+        receiver.recv().expect("Dawn's process lives")
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let _ = lock(&self.process).kill();
+        let _ = lock(&self.process).wait();
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn send(pipe: &mut impl Write, header: &str, payload: &[u8]) -> std::io::Result<()> {
+    let length = |bytes: usize| u32::try_from(bytes).map(u32::to_le_bytes).map_err(std::io::Error::other);
+    pipe.write_all(&length(header.len())?)?;
+    pipe.write_all(&length(payload.len())?)?;
+    pipe.write_all(header.as_bytes())?;
+    pipe.write_all(payload)?;
+    pipe.flush()
+}
+
+fn receive(pipe: &mut impl Read) -> Option<(Value, Vec<u8>)> {
+    let mut length = || {
+        let mut bytes = [0; 4];
+        pipe.read_exact(&mut bytes).ok()?;
+        usize::try_from(u32::from_le_bytes(bytes)).ok()
+    };
+    let (mut header, mut payload) = (vec![0; length()?], vec![0; length()?]);
+    pipe.read_exact(&mut header).ok()?;
+    pipe.read_exact(&mut payload).ok()?;
+    Some((serde_json::from_slice(&header).ok()?, payload))
+}

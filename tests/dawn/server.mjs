@@ -1,0 +1,200 @@
+// Dawn at the other end of a pipe: does what `link.rs` asks for, in order.
+//
+// A message is a header, which is JSON, and a payload: the length of each in 4 bytes (little endian), then both. Standard input has
+// requests, `{ do, ...arguments }`; standard output the replies to those that have a `reply`, `{ reply, ...results }`.
+// With `--compile DIR` it compiles every shader of a directory instead.
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { create, globals } from 'webgpu';
+
+Object.assign(globalThis, globals);
+
+// Kept where no collector takes it: Dawn goes with it.
+globalThis.dawn = create([]);
+const adapter = await globalThis.dawn.requestAdapter();
+if (!adapter) {
+  console.error('Dawn finds no adapter');
+  process.exit(1);
+}
+const { info } = adapter;
+const requiredLimits = {};
+for (const name in adapter.limits) {
+  if (typeof adapter.limits[name] === 'number') requiredLimits[name] = adapter.limits[name];
+}
+const requiredFeatures = ['subgroups'].filter((feature) => adapter.features.has(feature));
+const device = await adapter.requestDevice({ requiredLimits, requiredFeatures });
+
+// WGSL wants these where subgroups are used, and wgpu's parser knows neither. A tile's loop asks its subgroup whether it goes
+// on, from values that all of it has; that cannot be seen in the text.
+function header(code) {
+  return /subgroup(Any|Shuffle|_)/.test(code) ? 'enable subgroups;\ndiagnostic(off, subgroup_uniformity);\n' : '';
+}
+
+function compiled(code) {
+  return device.createShaderModule({ code: header(code) + code });
+}
+
+if (process.argv[2] === '--compile') {
+  const files = readdirSync(process.argv[3]);
+  let failed = 0;
+  for (const file of files) {
+    const module = compiled(readFileSync(join(process.argv[3], file), 'utf8'));
+    const { messages } = await module.getCompilationInfo();
+    for (const { type, lineNum, message } of messages.filter(({ type }) => type === 'error')) {
+      console.log(`${file}:${lineNum}: ${type}: ${message}`);
+      failed += 1;
+    }
+  }
+  console.log(`Dawn: ${files.length - failed} passed, ${failed} failed`);
+  process.exit(files.length > 0 && failed === 0 ? 0 : 1);
+}
+
+device.lost.then(({ reason, message }) => {
+  if (reason !== 'destroyed') console.error(`Dawn lost the device: ${reason} ${message}`);
+});
+device.addEventListener('uncapturederror', ({ error }) => console.error(`Dawn: ${error.message}`));
+
+const objects = new Map();
+const mapping = new Set();
+
+function send(header, payload = new Uint8Array(0)) {
+  const json = Buffer.from(JSON.stringify(header));
+  const lengths = Buffer.alloc(8);
+  lengths.writeUInt32LE(json.length, 0);
+  lengths.writeUInt32LE(payload.byteLength, 4);
+  process.stdout.write(Buffer.concat([lengths, json, payload]));
+}
+
+async function map({ id, write, reply }) {
+  const buffer = objects.get(id);
+  try {
+    await buffer.mapAsync(write ? GPUMapMode.WRITE : GPUMapMode.READ);
+    const range = write ? undefined : new Uint8Array(buffer.getMappedRange());
+    send({ reply, ok: true }, range);
+  } catch {
+    send({ reply, ok: false });
+  }
+}
+
+function encode(encoder, commands) {
+  let pass;
+  for (const [name, ...args] of commands) {
+    const [a, b, c, d, e] = args;
+    switch (name) {
+      case 'pass': pass = encoder.beginComputePass(); break;
+      case 'end': pass.end(); break;
+      case 'pipeline': pass.setPipeline(objects.get(a)); break;
+      case 'group': pass.setBindGroup(a, objects.get(b), c); break;
+      case 'dispatch': pass.dispatchWorkgroups(a, b, c); break;
+      case 'copy': encoder.copyBufferToBuffer(objects.get(a), b, objects.get(c), d, e); break;
+      case 'clear': encoder.clearBuffer(objects.get(a), b, c ?? undefined); break;
+      default: throw new Error(`no command ${name}`);
+    }
+  }
+}
+
+const scopes = ['validation', 'out-of-memory', 'internal'];
+
+const actions = {
+  hello({ reply }) {
+    const limits = {};
+    for (const name in device.limits) limits[name] = device.limits[name];
+    const { vendor, architecture, description, subgroupMinSize, subgroupMaxSize } = info;
+    const subgroups = requiredFeatures.length > 0;
+    send({ reply, vendor, architecture, description, subgroupMinSize, subgroupMaxSize, subgroups, limits });
+  },
+  buffer({ id, size, usage, mapped }) {
+    objects.set(id, device.createBuffer({ size, usage, mappedAtCreation: mapped }));
+  },
+  shader({ id, code }) {
+    objects.set(id, compiled(code));
+  },
+  layout({ id, entries }) {
+    objects.set(id, device.createBindGroupLayout({ entries }));
+  },
+  pipelineLayout({ id, layouts }) {
+    objects.set(id, device.createPipelineLayout({ bindGroupLayouts: layouts.map((layout) => objects.get(layout)) }));
+  },
+  pipeline({ id, layout, shader, entryPoint }) {
+    const compute = { module: objects.get(shader), entryPoint };
+    objects.set(id, device.createComputePipeline({ layout: objects.get(layout), compute }));
+  },
+  group({ id, layout, entries }) {
+    const bound = ({ binding, buffer, offset, size }) =>
+      ({ binding, resource: { buffer: objects.get(buffer), offset, size: size ?? undefined } });
+    objects.set(id, device.createBindGroup({ layout: objects.get(layout), entries: entries.map(bound) }));
+  },
+  write({ id, offset }, payload) {
+    device.queue.writeBuffer(objects.get(id), offset, payload);
+  },
+  submit({ commandBuffers }) {
+    const finished = commandBuffers.map((commands) => {
+      const encoder = device.createCommandEncoder();
+      encode(encoder, commands);
+      return encoder.finish();
+    });
+    device.queue.submit(finished);
+  },
+  map(request) {
+    const mapped = map(request).finally(() => mapping.delete(mapped));
+    mapping.add(mapped);
+  },
+  unmap({ id }, payload) {
+    const buffer = objects.get(id);
+    if (payload.length > 0) new Uint8Array(buffer.getMappedRange()).set(payload);
+    buffer.unmap();
+  },
+  async done({ reply }) {
+    await device.queue.onSubmittedWorkDone();
+    await Promise.all(mapping);
+    send({ reply });
+  },
+  pushScopes() {
+    scopes.forEach((filter) => device.pushErrorScope(filter));
+  },
+  async popScopes({ reply }) {
+    const errors = await Promise.all(scopes.map(() => device.popErrorScope()));
+    const error = errors.find((error) => error);
+    send({ reply, kind: error?.constructor.name, message: error?.message });
+  },
+  destroy({ id }) {
+    objects.get(id).destroy();
+  },
+  destroyDevice() {
+    device.destroy();
+  },
+  drop({ id }) {
+    // Waiting for the collector would let memory grow.
+    if (objects.get(id) instanceof GPUBuffer) objects.get(id).destroy();
+    objects.delete(id);
+  },
+};
+
+// What has arrived and is not used up, in pieces: large payloads are joined once.
+let pieces = [];
+let length = 0;
+
+function joined() {
+  pieces = [Buffer.concat(pieces, length)];
+  return pieces[0];
+}
+
+let wanted = 8;
+for await (const piece of process.stdin) {
+  pieces.push(piece);
+  length += piece.length;
+  while (length >= wanted) {
+    const pending = joined();
+    const [json, payload] = [pending.readUInt32LE(0), pending.readUInt32LE(4)];
+    const end = 8 + json + payload;
+    wanted = end;
+    if (length < end) break;
+    const request = JSON.parse(pending.toString('utf8', 8, 8 + json));
+    await actions[request.do](request, pending.subarray(8 + json, end));
+    pieces = [pending.subarray(end)];
+    length -= end;
+    wanted = 8;
+  }
+}
+process.exit(0);
