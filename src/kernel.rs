@@ -179,6 +179,22 @@ pub(crate) struct Pipelines {
     compiled: Mutex<HashMap<(&'static str, Variant), Slot>>,
     cache: Mutex<Option<wgpu::PipelineCache>>,
     count: AtomicU64,
+    checks: Mutex<Checks>,
+}
+
+/// What the driver's side adds to a shader.
+#[derive(Clone, Copy, Debug)]
+struct Checks {
+    /// Accesses out of a binding's bounds are caught.
+    bounds: bool,
+    /// Workgroup memory starts as zeros. No kernel needs that: each writes it before it reads it.
+    zeros: bool,
+}
+
+impl Default for Checks {
+    fn default() -> Self {
+        Self { bounds: true, zeros: false }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -198,7 +214,8 @@ impl Pipelines {
             return Ok(found.clone());
         }
         let cache = self.cache();
-        let made = Arc::new(guard(device, kernel.label, || compile(device, kernel, variant, cache.as_ref()))?);
+        let checks = *lock(&self.checks);
+        let made = Arc::new(guard(device, kernel.label, || compile(device, kernel, variant, cache.as_ref(), checks))?);
         *slot = Some(made.clone());
         self.count.fetch_add(1, Ordering::Relaxed);
         Ok(made)
@@ -219,7 +236,13 @@ impl Pipelines {
     }
 }
 
-fn compile(device: &wgpu::Device, kernel: &Kernel, variant: &Variant, cache: Option<&wgpu::PipelineCache>) -> Compiled {
+fn compile(
+    device: &wgpu::Device,
+    kernel: &Kernel,
+    variant: &Variant,
+    cache: Option<&wgpu::PipelineCache>,
+    checks: Checks,
+) -> Compiled {
     let entry = |binding: usize, ty: wgpu::BufferBindingType, has_dynamic_offset: bool| wgpu::BindGroupLayoutEntry {
         // A kernel has a handful of bindings.
         binding: u32::try_from(binding).unwrap_or(u32::MAX),
@@ -241,7 +264,7 @@ fn compile(device: &wgpu::Device, kernel: &Kernel, variant: &Variant, cache: Opt
         immediate_size: 0,
     });
     let source = wgpu::ShaderSource::Wgsl(compose(kernel, variant).into());
-    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
+    let module = shader_module(device, wgpu::ShaderModuleDescriptor { label, source }, checks);
     let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label,
         layout: Some(&pipeline_layout),
@@ -249,13 +272,21 @@ fn compile(device: &wgpu::Device, kernel: &Kernel, variant: &Variant, cache: Opt
         entry_point: Some("main"),
         compilation_options: wgpu::PipelineCompilationOptions {
             constants: &[],
-            // Every kernel writes workgroup memory before it reads it.
-            zero_initialize_workgroup_memory: false,
+            zero_initialize_workgroup_memory: checks.zeros,
         },
         cache,
     });
     Compiled { pipeline, layout }
 }
+
+#[cfg(not(test))]
+fn shader_module(device: &wgpu::Device, text: wgpu::ShaderModuleDescriptor<'_>, checks: Checks) -> wgpu::ShaderModule {
+    debug_assert!(checks.bounds, "only tests do without");
+    device.create_shader_module(text)
+}
+
+#[cfg(test)]
+use self::tests::shader_module;
 
 #[cfg(test)]
 mod tests;

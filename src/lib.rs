@@ -27,6 +27,12 @@ mod tune;
 mod warm_up;
 mod weights;
 
+#[cfg(test)]
+extern crate self as xent;
+#[cfg(test)]
+#[path = "../tests/it/every_op.rs"]
+mod every_op;
+
 pub use wgpu;
 
 pub use caps::{Caps, Family};

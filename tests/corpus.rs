@@ -17,6 +17,8 @@ use case::{Case, Output, Outputs};
 use judge::judge;
 use train::{CpuHeads, GpuHeads, train};
 
+#[path = "it/adapter.rs"]
+mod adapter;
 #[path = "corpus/case.rs"]
 mod case;
 #[path = "dawn/mod.rs"]
@@ -246,7 +248,7 @@ fn main() -> std::process::ExitCode {
     let folder = std::env::var_os("XENT_CORPUS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus"), PathBuf::from);
     let require = std::env::var("XENT_GPU").is_ok_and(|policy| policy == "require");
-    let gpu = match dawn::adapter() {
+    let gpu = match adapter::adapter() {
         Ok(gpu) => Some(gpu),
         Err(error) if require || std::env::var_os(Gpu::ADAPTER_VARIABLE).is_some() => panic!("{error}"),
         Err(error) => {

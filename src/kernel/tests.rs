@@ -1,7 +1,9 @@
 //! Every variant of every shader, parsed and compared with what Rust says of it.
 
 use super::*;
+use crate::every_op::{EVERY_OP, run};
 use crate::ops::KERNELS;
+use crate::{Caps, Family, Gpu};
 
 /// Every variant that a kernel can be compiled as: read by quad or not, each output absent or present, in place or not.
 fn variants(kernel: &Kernel) -> Vec<Variant> {
@@ -155,4 +157,58 @@ fn workgroup_memory_is_what_every_device_has() {
         let bytes: u32 = shared.map(|(_, g)| module.types[g.ty].inner.size(module.to_ctx())).sum();
         assert!(bytes <= 16384, "{}: {bytes} bytes", kernel.label);
     }
+}
+
+/// As outside tests, or without checks of bounds.
+#[expect(unsafe_code, reason = "a shader without checks of bounds is trusted to keep them")]
+pub(super) fn shader_module(
+    device: &wgpu::Device,
+    text: wgpu::ShaderModuleDescriptor<'_>,
+    checks: Checks,
+) -> wgpu::ShaderModule {
+    match checks.bounds {
+        true => device.create_shader_module(text),
+        // SAFETY: the kernels stay within their bindings; that is what is tested.
+        false => unsafe { device.create_shader_module_trusted(text, wgpu::ShaderRuntimeChecks::unchecked()) },
+    }
+}
+
+/// No kernel relies on a driver that catches what is out of bounds, or on workgroup memory that starts as zeros.
+#[test]
+fn checks_of_bounds_and_zeros_make_no_difference() {
+    let with = |on| {
+        let gpu = Gpu::headless()?;
+        *lock(&gpu.pipelines().checks) = Checks { bounds: on, zeros: on };
+        Ok::<_, crate::Error>(gpu)
+    };
+    let (on, off) = match (with(true), with(false)) {
+        (Ok(on), Ok(off)) => (on, off),
+        (Err(error), _) | (_, Err(error)) => {
+            assert!(std::env::var("XENT_GPU").map_or(true, |policy| policy != "require"), "{error}");
+            return eprintln!("SKIPPED: {error}");
+        }
+    };
+    for family in [Family::CpuSimd, Family::Gpu] {
+        let [on, off] = [&on, &off].map(|gpu| gpu.with_caps(Caps { family, ..gpu.caps().clone() }).expect("its caps"));
+        for &(name, record) in EVERY_OP {
+            let (on, off) = (run(&on, record).expect(name), run(&off, record).expect(name));
+            assert!(on == off, "{name}, {family:?}");
+        }
+    }
+}
+
+/// Every variant of every shader, compiled by Tint.
+#[test]
+#[ignore = "needs Dawn: npm install --prefix tests/dawn"]
+fn dawn_compiles_every_variant() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for kernel in KERNELS {
+        for (i, variant) in variants(kernel).iter().enumerate() {
+            let file = folder.path().join(format!("{}.{i}.wgsl", kernel.label));
+            std::fs::write(file, compose(kernel, variant)).expect("a file");
+        }
+    }
+    let server = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dawn/server.mjs");
+    let status = std::process::Command::new("node").arg(server).arg("--compile").arg(folder.path()).status();
+    assert!(status.is_ok_and(|status| status.success()), "Dawn compiles every variant");
 }

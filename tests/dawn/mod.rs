@@ -12,15 +12,8 @@ use self::device::{Dawn, DawnQueue};
 use self::link::Link;
 use xent::Gpu;
 
-/// The adapter that `XENT_ADAPTER` names: one of wgpu's, or `dawn`.
-pub(crate) fn adapter() -> xent::Result<Gpu> {
-    match std::env::var(Gpu::ADAPTER_VARIABLE).as_deref() {
-        Ok("dawn") => dawn(),
-        _ => Gpu::headless(),
-    }
-}
-
-fn dawn() -> xent::Result<Gpu> {
+/// A device of Dawn's.
+pub(crate) fn gpu() -> xent::Result<Gpu> {
     let link = Link::start();
     let hello = link.ask(json!({ "do": "hello" }));
     let device = wgpu::Device::from_custom(Dawn {

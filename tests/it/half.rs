@@ -111,7 +111,10 @@ fn conversions_are_exact_or_round_to_nearest_even() {
 
 /// Rows of even, odd and no multiple of four lengths, interleaved ones, and rows in the middle of a tensor whose neighbours stay as they are.
 fn losses_of<T: Half>(gpu: &Gpu, every_option: bool) {
-    for shape in [&[5, 12][..], &[5, 7], &[2, 2051], &[3, 5, 3]] {
+    for (turn, shape) in [&[5, 12][..], &[5, 7], &[2, 2051], &[3, 5, 3]].into_iter().enumerate() {
+        if !has_its_turn(gpu, turn) {
+            continue;
+        }
         let classes = shape[1];
         let rows: Vec<usize> = shape.iter().enumerate().filter(|(i, _)| *i != 1).map(|(_, &n)| n).collect();
         let len: usize = shape.iter().product();

@@ -3,12 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 #![expect(clippy::cast_possible_truncation, reason = "tests round to f32 on purpose")]
 
+mod adapter;
 mod broadcast;
 mod common;
 mod cross_entropy;
 #[path = "../dawn/mod.rs"]
 mod dawn;
+mod determinism;
 mod errors;
+mod every_op;
 mod examples;
 mod gradients;
 mod half;

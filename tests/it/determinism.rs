@@ -1,0 +1,88 @@
+//! The same bits, every time: with other work around, after others had the memory, from other threads, cut or not.
+
+use crate::common::*;
+use crate::every_op::{EVERY_OP, run};
+use xent::{Caps, Gpu, Tensor};
+
+/// How often each operation is repeated: `XENT_RUNS` times, or 10.
+fn runs() -> usize {
+    std::env::var("XENT_RUNS").map_or(10, |runs| runs.parse().expect("XENT_RUNS is a number"))
+}
+
+/// Leaves nothing but NaN in the buffers that the next operations get: of each size class (four to a power of two) more than any of them
+/// takes.
+fn poison(gpu: &Gpu) {
+    gpu.trim();
+    let mut held = Vec::new();
+    for power in 4..19u32 {
+        for quarters in 5..=8usize {
+            let words = (1usize << power) * quarters / 8 / 4;
+            let values = vec![f32::NAN; words.max(1)];
+            for _ in 0..24.min((4 << 20) / (4 * values.len())) {
+                held.push(Tensor::from_slice(gpu, [values.len()], &values).unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_operation_repeats_to_the_bit() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        for &(name, record) in EVERY_OP {
+            let first = run(&gpu, record).unwrap();
+            assert!(first.iter().any(|&byte| byte != 0), "{name}");
+            for time in 1..runs() {
+                if time == runs() / 2 {
+                    poison(&gpu);
+                }
+                assert!(run(&gpu, record).unwrap() == first, "{name}, run {time}, {:?}", gpu.caps().family);
+            }
+        }
+    }
+}
+
+/// Whatever an operation does not write, it does not read: buffers that hold NaN, and work of others in the queue before and after.
+#[test]
+fn memory_that_others_left_makes_no_difference() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu).into_iter().chain(tiny(&gpu)) {
+        for &(name, record) in EVERY_OP {
+            gpu.trim();
+            let clean = run(&gpu, record).unwrap();
+            poison(&gpu);
+            let created = gpu.counters().buffers_created;
+            let others: Vec<_> = EVERY_OP.iter().map(|&(_, other)| other).take(3).collect();
+            assert!(run(&gpu, record).unwrap() == clean, "{name} on NaN, {:?}", gpu.caps());
+            // Most of what it ran on was poisoned: uploads and readbacks have buffers of other kinds.
+            assert!(gpu.counters().buffers_created - created < 60, "{name}");
+            others.into_iter().for_each(|other| drop(run(&gpu, other).unwrap()));
+            assert!(run(&gpu, record).unwrap() == clean, "{name} after others, {:?}", gpu.caps());
+        }
+    }
+}
+
+#[test]
+fn threads_and_cuts_make_no_difference() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        let cut =
+            |max_binding, max_groups| gpu.with_caps(Caps { max_binding, max_groups, ..gpu.caps().clone() }).unwrap();
+        let cuts = [cut(Caps::MIN_BINDING, 16), cut(40_000, 60_000), cut(1 << 18, 3000)];
+        let want: Vec<_> = EVERY_OP.iter().map(|&(_, record)| run(&gpu, record).unwrap()).collect();
+        // All threads at once, each on its own handle of the one device.
+        std::thread::scope(|scope| {
+            for (number, gpu) in cuts.iter().chain([&gpu, &gpu]).enumerate() {
+                let want = &want;
+                scope.spawn(move || {
+                    for turn in 0..EVERY_OP.len() {
+                        // Each thread begins with another operation.
+                        let i = (turn + 3 * number) % EVERY_OP.len();
+                        let (name, record) = EVERY_OP[i];
+                        assert!(run(gpu, record).unwrap() == want[i], "{name} in thread {number}, {:?}", gpu.caps());
+                    }
+                });
+            }
+        });
+    }
+}

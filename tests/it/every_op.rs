@@ -1,0 +1,215 @@
+//! Every operation, with its gradients: what has to give the same bits whatever else happens.
+
+use xent::{
+    Batch, Bce, BceWithLogits, CrossEntropy, CrossEntropyRequest, Element, Gpu, Grad, Layout, LinearBackward,
+    LinearBceWithLogits, LinearCrossEntropy, LinearCrossEntropyRequest, LinearSgd, Momentum, Mse, Nll, Reduction,
+    Result, Sgd, Statistics, Tensor, Weights, bf16, f16,
+};
+
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// Records an operation and the reads of all that it writes.
+type Record = fn(&Gpu, &mut Outputs) -> Result<()>;
+
+/// A batch, and its outputs.
+pub(crate) struct Outputs {
+    batch: Batch,
+    tickets: Vec<Box<dyn FnMut() -> Result<Vec<u8>>>>,
+}
+
+impl Outputs {
+    fn read<T: Element>(&mut self, tensor: &Tensor<T>) -> Result<()> {
+        let mut ticket = self.batch.read(tensor)?;
+        self.tickets.push(Box::new(move || Ok(bytemuck::cast_slice(&ticket.wait(TIMEOUT)?).to_vec())));
+        Ok(())
+    }
+
+    fn all<T: Element>(&mut self, tensors: &[&Tensor<T>]) -> Result<()> {
+        tensors.iter().try_for_each(|tensor| self.read(tensor))
+    }
+
+    fn statistics(&mut self, of: &Statistics) -> Result<()> {
+        self.all(&[&of.log_sum_exp, &of.target_log_prob, &of.entropy])?;
+        self.read(&of.predicted)?;
+        self.all(&[&of.correct, &of.counted])
+    }
+}
+
+/// The bits of all that an operation writes, one output after the other.
+pub(crate) fn run(gpu: &Gpu, record: Record) -> Result<Vec<u8>> {
+    let mut outputs = Outputs { batch: gpu.batch(), tickets: Vec::new() };
+    record(gpu, &mut outputs)?;
+    outputs.batch.submit()?;
+    let read: Result<Vec<_>> = outputs.tickets.iter_mut().map(|ticket| ticket()).collect();
+    Ok(read?.concat())
+}
+
+/// Values around 0, the same for the same seed.
+fn spread(seed: u64, len: usize) -> Vec<f32> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    (0..len).map(|_| (rng.f32() - 0.5) * 8.0).collect()
+}
+
+/// Values in [0, 1), the same for the same seed.
+fn unit(seed: u64, len: usize) -> Vec<f32> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    (0..len).map(|_| rng.f32()).collect()
+}
+
+fn tensor<const N: usize>(gpu: &Gpu, shape: [usize; N], seed: u64) -> Result<Tensor<f32>> {
+    Tensor::from_slice(gpu, shape, &spread(seed, shape.iter().product()))
+}
+
+fn units<const N: usize>(gpu: &Gpu, shape: [usize; N], seed: u64) -> Result<Tensor<f32>> {
+    Tensor::from_slice(gpu, shape, &unit(seed, shape.iter().product()))
+}
+
+/// Labels of which some are ignored.
+fn labels(gpu: &Gpu, rows: usize, classes: usize) -> Result<Tensor<i32>> {
+    let mut rng = fastrand::Rng::with_seed(9);
+    let mut labels: Vec<_> = (0..rows).map(|_| rng.i64(0..classes as i64)).collect();
+    labels.iter_mut().skip(3).step_by(7).for_each(|label| *label = -100);
+    Tensor::targets(gpu, [rows], &labels, classes, -100)
+}
+
+/// Rows of all lengths that kernels treat alike: in one thread, in a workgroup's registers, and longer.
+const ROWS: [[usize; 2]; 3] = [[301, 10], [37, 501], [5, 4001]];
+
+const LEN: usize = 40_007;
+
+pub(crate) const EVERY_OP: &[(&str, Record)] = &[
+    ("cross_entropy", |gpu, out| {
+        for [rows, classes] in ROWS {
+            let (x, y) = (tensor(gpu, [rows, classes], 1)?, labels(gpu, rows, classes)?);
+            let weight = Some(Weights::new([classes], &unit(4, classes))?);
+            let options = CrossEntropy { weight, label_smoothing: 0.1, ..CrossEntropy::default() };
+            let unreduced = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
+            let loss = out.batch.cross_entropy(&x, &y, &options)?;
+            let upstream = spread(5, rows);
+            let upstream = Tensor::from_slice(gpu, [rows], &upstream)?;
+            let grads = out.batch.cross_entropy_backward(&x, &y, &unreduced, Some(&upstream))?;
+            let q = out.batch.softmax(&tensor(gpu, [rows, classes], 2)?, 1)?;
+            let request = CrossEntropyRequest { grad: Grad::New, statistics: true, ..Default::default() };
+            let soft = out.batch.cross_entropy_with(&x, &q, &CrossEntropy::default(), request)?;
+            let in_place = out.batch.cross_entropy_backward_in_place(&x, &y, &options, None)?;
+            out.all(&[&loss, &grads.loss, &grads.grad, &soft.loss, &in_place, &x])?;
+            soft.grad.iter().try_for_each(|grad| out.read(grad))?;
+            soft.statistics.iter().try_for_each(|statistics| out.statistics(statistics))?;
+        }
+        Ok(())
+    }),
+    ("cross_entropy of halves, classes in the middle", |gpu, out| {
+        let [n, classes, inner] = [3, 33, 50];
+        let x = out.batch.cast::<f32, bf16>(&tensor(gpu, [n, classes, inner], 1)?)?;
+        let y: Vec<_> = (0..n * inner).map(|i| (i * 7 % classes) as i64).collect();
+        let y = Tensor::targets(gpu, [n, inner], &y, classes, -100)?;
+        let grads = out.batch.cross_entropy_backward(&x, &y, &CrossEntropy::default(), None)?;
+        out.read(&grads.loss)?;
+        out.read(&grads.grad)
+    }),
+    ("nll and log_softmax", |gpu, out| {
+        for [rows, classes] in ROWS {
+            let (x, y) = (tensor(gpu, [rows, classes], 1)?, labels(gpu, rows, classes)?);
+            let log_probs = out.batch.log_softmax(&x, 1)?;
+            let loss = out.batch.nll(&log_probs, &y, &Nll::default())?;
+            let grads = out.batch.nll_backward(&log_probs, &y, &Nll::default(), None)?;
+            let back = out.batch.log_softmax_backward(&log_probs, &x, 1)?;
+            out.all(&[&log_probs, &loss, &grads.loss, &grads.grad, &back])?;
+        }
+        Ok(())
+    }),
+    ("softmax", |gpu, out| {
+        for [rows, classes] in ROWS {
+            let x = tensor(gpu, [rows, classes], 1)?;
+            for dim in [0, 1] {
+                let y = out.batch.softmax(&x, dim)?;
+                let back = out.batch.softmax_backward(&y, &x, dim)?;
+                out.all(&[&y, &back])?;
+            }
+        }
+        Ok(())
+    }),
+    ("bce", |gpu, out| {
+        let (p, y) = (units(gpu, [LEN], 1)?, units(gpu, [LEN], 2)?);
+        let options = Bce { weight: Some(Weights::new([LEN], &unit(3, LEN))?), ..Bce::default() };
+        let loss = out.batch.bce(&p, &y, &options)?;
+        let grads = out.batch.bce_backward(&p, &y, &options, None)?;
+        out.all(&[&loss, &grads.loss, &grads.grad])
+    }),
+    ("bce_with_logits", |gpu, out| {
+        let (x, y) = (tensor(gpu, [LEN / 7, 7], 1)?, units(gpu, [LEN / 7, 7], 2)?);
+        let pos_weight = Some(Weights::new([7], &unit(3, 7))?);
+        let options = BceWithLogits { pos_weight, ..BceWithLogits::default() };
+        let loss = out.batch.bce_with_logits(&x, &y, &options)?;
+        let grads = out.batch.bce_with_logits_backward(&x, &y, &options, None)?;
+        out.all(&[&loss, &grads.loss, &grads.grad])
+    }),
+    ("mse", |gpu, out| {
+        let (x, y) = (tensor(gpu, [LEN], 1)?, tensor(gpu, [LEN], 2)?);
+        let loss = out.batch.mse(&x, &y, &Mse::default())?;
+        let grads = out.batch.mse_backward(&x, &y, &Mse::default(), None)?;
+        let narrow = tensor(gpu, [1, 70], 3)?;
+        let repeated = out.batch.mse_backward(&narrow, &tensor(gpu, [90, 70], 4)?, &Mse::default(), None)?;
+        out.all(&[&loss, &grads.loss, &grads.grad, &repeated.loss, &repeated.grad])
+    }),
+    ("relu, sigmoid and cast", |gpu, out| {
+        let (x, g) = (tensor(gpu, [LEN], 1)?, tensor(gpu, [LEN], 2)?);
+        let (relu, sigmoid) = (out.batch.relu(&x)?, out.batch.sigmoid(&x)?);
+        let relu_back = out.batch.relu_backward(&relu, &g)?;
+        let sigmoid_back = out.batch.sigmoid_backward(&sigmoid, &g)?;
+        let half = out.batch.cast::<f32, f16>(&x)?;
+        out.all(&[&relu, &relu_back, &sigmoid, &sigmoid_back])?;
+        out.read(&half)
+    }),
+    ("matmul and column_sum", |gpu, out| {
+        for [m, n, k] in [[70, 130, 90], [33, 10, 501], [3, 5, 4099]] {
+            for layout in [Layout::Nn, Layout::Nt, Layout::Tn] {
+                let a = tensor(gpu, if layout == Layout::Tn { [k, m] } else { [m, k] }, 1)?;
+                let b = tensor(gpu, if layout == Layout::Nt { [n, k] } else { [k, n] }, 2)?;
+                let c = out.batch.matmul(layout, &a, &b, Some(&tensor(gpu, [n], 3)?))?;
+                let sums = out.batch.column_sum(&c)?;
+                out.all(&[&c, &sums])?;
+            }
+        }
+        Ok(())
+    }),
+    ("sgd and accumulate", |gpu, out| {
+        let (values, grads) = (tensor(gpu, [LEN], 1)?, tensor(gpu, [LEN], 2)?);
+        let sgd = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.01, ..Sgd::default() };
+        let mut momentum = Momentum::new(gpu, [LEN])?;
+        for _ in 0..2 {
+            out.batch.accumulate(&values, &grads)?;
+            out.batch.sgd(&values, &grads, Some(&mut momentum), &sgd)?;
+        }
+        out.all(&[&values, &grads, momentum.velocity()])
+    }),
+    ("linear_cross_entropy", |gpu, out| {
+        let [tokens, inputs, classes] = [70, 24, 301];
+        let (hidden, weight) = (tensor(gpu, [tokens, inputs], 1)?, tensor(gpu, [classes, inputs], 2)?);
+        let (bias, y) = (tensor(gpu, [classes], 3)?, labels(gpu, tokens, classes)?);
+        let options = LinearCrossEntropy { scratch: 32 << 10, ..LinearCrossEntropy::default() };
+        let loss = out.batch.linear_cross_entropy(&hidden, &weight, Some(&bias), &y, &options)?;
+        let request = LinearCrossEntropyRequest { backward: Some(LinearBackward::default()), statistics: true };
+        let all = out.batch.linear_cross_entropy_with(&hidden, &weight, Some(&bias), &y, &options, request)?;
+        out.all(&[&loss, &all.loss])?;
+        for grads in &all.grads {
+            out.all(&[&grads.hidden, &grads.weight])?;
+            grads.bias.iter().try_for_each(|bias| out.read(bias))?;
+        }
+        all.statistics.iter().try_for_each(|statistics| out.statistics(statistics))?;
+        let sgd = Sgd { lr: 0.1, ..Sgd::default() };
+        let update = LinearSgd::new(&sgd);
+        let updated = out.batch.linear_cross_entropy_sgd(&hidden, &weight, Some(&bias), &y, &options, update)?;
+        out.all(&[&updated.loss, &updated.hidden_grad, &weight, &bias])
+    }),
+    ("linear_bce_with_logits", |gpu, out| {
+        let [tokens, inputs, classes] = [70, 24, 301];
+        let (hidden, weight) = (tensor(gpu, [tokens, inputs], 1)?, tensor(gpu, [classes, inputs], 2)?);
+        let y = units(gpu, [tokens, classes], 3)?;
+        let options = LinearBceWithLogits { scratch: 32 << 10, ..LinearBceWithLogits::default() };
+        let backward = LinearBackward::default();
+        let loss = out.batch.linear_bce_with_logits(&hidden, &weight, None, &y, &options)?;
+        let all = out.batch.linear_bce_with_logits_backward(&hidden, &weight, None, &y, &options, backward)?;
+        out.all(&[&loss, &all.loss, &all.grads.hidden, &all.grads.weight])
+    }),
+];
