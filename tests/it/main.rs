@@ -28,6 +28,7 @@ mod numerics;
 mod parity;
 mod properties;
 mod row_parts;
+mod soak;
 mod special;
 mod training;
 mod warm_up;

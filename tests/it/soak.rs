@@ -1,0 +1,238 @@
+//! A long training: what it takes of memory and of objects stays, and its losses are those of short ones.
+//!
+//! In a process of its own, because memory is counted by the process. 2000 steps; `XENT_SOAK_STEPS` says how many else.
+
+use std::process::{Command, Stdio};
+
+use crate::common::*;
+use xent::nn::{Loss, Model, Sequential, Training};
+use xent::{Gpu, Optimization, Schedule, Sgd, State, Tensor, wgpu};
+
+const STEPS: &str = "XENT_SOAK_STEPS";
+/// Set for the process that does the work.
+const INNER: &str = "XENT_SOAK_INNER";
+/// Steps from one look at the loss to the next.
+const LOOK: u64 = 25;
+/// Bytes that the process's memory may grow by from quarter to quarter, for what the C library and the driver put aside: far above the few
+/// pages that it does grow by, and at 200 000 steps 7 bytes a step.
+const SLACK: u64 = 1 << 20;
+/// Steps of the short trainings.
+const SHORT: u64 = 1000;
+const ROWS: usize = 16;
+const INPUTS: usize = 12;
+const CLASSES: usize = 5;
+
+#[test]
+fn a_long_training_takes_no_more_in_its_last_quarter_than_in_its_first() {
+    if std::env::var_os(INNER).is_some() {
+        return soak();
+    }
+    // The test's own name: its module's path within the binary.
+    let name = "soak::a_long_training_takes_no_more_in_its_last_quarter_than_in_its_first";
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(INNER, "1")
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+/// What there is at a moment when the device has nothing left to do.
+#[derive(Clone, Debug, PartialEq)]
+struct Usage {
+    /// By the engine's counters.
+    engine: [(&'static str, u64); 3],
+    /// wgpu's objects that were made and not dropped, of each kind.
+    objects: Vec<(&'static str, usize)>,
+    /// Allocations of device memory and their bytes, where the backend counts them.
+    device: Option<(usize, u64)>,
+}
+
+impl Usage {
+    fn now(gpu: &Gpu, instance: Option<&wgpu::Instance>) -> Self {
+        let counters = gpu.counters();
+        let report = instance.and_then(wgpu::Instance::generate_report);
+        let objects = report.iter().map(|report| report.hub_report()).flat_map(|hub| {
+            [
+                ("buffers", &hub.buffers),
+                ("bind groups", &hub.bind_groups),
+                ("bind group layouts", &hub.bind_group_layouts),
+                ("pipeline layouts", &hub.pipeline_layouts),
+                ("pipelines", &hub.compute_pipelines),
+                ("shader modules", &hub.shader_modules),
+                ("encoders", &hub.command_encoders),
+                ("command buffers", &hub.command_buffers),
+                ("passes", &hub.compute_passes),
+                ("query sets", &hub.query_sets),
+                ("devices", &hub.devices),
+            ]
+            .map(|(kind, objects)| (kind, objects.num_kept_from_user))
+        });
+        let device = gpu.device().generate_allocator_report();
+        Self {
+            engine: [
+                ("bytes in use", counters.bytes_in_use),
+                ("buffers created", counters.buffers_created),
+                ("kernels compiled", counters.kernels_compiled),
+            ],
+            objects: objects.collect(),
+            device: device.map(|device| (device.allocations.len(), device.total_allocated_bytes)),
+        }
+    }
+}
+
+/// Resident bytes of this process.
+fn resident() -> Option<u64> {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    Some(pages.split(' ').nth(1)?.parse::<u64>().ok()? * 4096)
+}
+
+/// A device like the tests' own, of which nobody else has a handle, and the instance that counts its objects: none for a device
+/// that is not wgpu's.
+fn another(like: &Gpu) -> (Gpu, Option<wgpu::Instance>) {
+    let info = like.device().adapter_info();
+    if info.backend == wgpu::Backend::BrowserWebGpu {
+        return (crate::dawn::adapter().unwrap(), None);
+    }
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    descriptor.backends = info.backend.into();
+    let instance = wgpu::Instance::new(descriptor);
+    let adapters = pollster::block_on(instance.enumerate_adapters(info.backend.into()));
+    let adapter = adapters.into_iter().find(|adapter| adapter.get_info() == info).expect("the same adapter again");
+    let descriptor = wgpu::DeviceDescriptor {
+        required_limits: like.device().limits(),
+        required_features: like.device().features(),
+        ..wgpu::DeviceDescriptor::default()
+    };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+    (Gpu::new(device, queue).unwrap(), Some(instance))
+}
+
+fn network(gpu: &Gpu) -> Training {
+    let network = Sequential::new().linear(INPUTS, 24).relu().linear(24, CLASSES);
+    let options = Optimization {
+        sgd: Sgd { lr: 0.05, momentum: 0.9, weight_decay: 1e-4, ..Sgd::default() },
+        schedule: Schedule::Step { every: 50_000, factor: 0.5 },
+        clip_norm: Some(1.0),
+        skip_non_finite: true,
+        ..Optimization::default()
+    };
+    Training::new(Model::new(gpu, &network, 1).unwrap(), vec![Loss::cross_entropy()], options).unwrap()
+}
+
+/// One step on a mini-batch that is like no other; with its loss, if that is wanted, which waits for the device.
+fn step(gpu: &Gpu, training: &mut Training, k: u64, look: bool) -> Option<f32> {
+    let values = random(k, ROWS * INPUTS, 1.0);
+    // The class is where the largest of the first inputs is; every tenth row has any class.
+    let mut classes = labels(!k, ROWS, 10 * CLASSES);
+    for (class, row) in classes.iter_mut().zip(values.chunks(INPUTS)) {
+        if *class >= CLASSES as i64 {
+            *class = (0..CLASSES).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap() as i64;
+        }
+    }
+    let x = Tensor::zeros(gpu, [ROWS, INPUTS]).unwrap();
+    let y = Tensor::targets(gpu, [ROWS], &classes, CLASSES, -100).unwrap();
+    let mut batch = gpu.batch();
+    batch.upload(&x, &values).unwrap();
+    let out = training.step(&mut batch, &x, &[(&y).into()]).unwrap();
+    let ticket = look.then(|| batch.read(&out.losses[0]).unwrap());
+    batch.submit().unwrap();
+    ticket.map(|mut ticket| ticket.wait(TIMEOUT).unwrap()[0])
+}
+
+fn checkpoint(gpu: &Gpu, training: &Training) -> State {
+    let mut batch = gpu.batch();
+    let mut state = training.checkpoint(&mut batch).unwrap();
+    batch.submit().unwrap();
+    state.wait(TIMEOUT).unwrap()
+}
+
+/// Steps `range`, the losses of every `LOOK`th, and what to do after each of these.
+fn train(
+    gpu: &Gpu,
+    training: &mut Training,
+    range: std::ops::Range<u64>,
+    mut after: impl FnMut(u64, &Training),
+) -> Vec<f32> {
+    let mut losses = vec![0.0; usize::try_from((range.end - range.start) / LOOK).unwrap()];
+    for (loss, end) in losses.iter_mut().zip((range.start + LOOK..).step_by(LOOK as usize)) {
+        (end - LOOK..end - 1).for_each(|k| assert_eq!(step(gpu, training, k, false), None));
+        *loss = step(gpu, training, end - 1, true).unwrap();
+        after(end, training);
+    }
+    losses
+}
+
+fn soak() {
+    let Some(shared) = gpu() else { return };
+    let steps: u64 = std::env::var(STEPS).map_or(2 * SHORT, |steps| steps.parse().expect(STEPS));
+    assert!(steps >= 2 * SHORT && steps.is_multiple_of(4 * LOOK), "{STEPS}: 2000 or more, a multiple of 100");
+    let (gpu, instance) = another(&shared);
+    let mut training = network(&gpu);
+
+    // An upload's memory comes back when the device has copied from it. How many are on their way between two looks is the device's
+    // speed; so there are as many as there can be before anything is counted.
+    let x = Tensor::zeros(&gpu, [ROWS, INPUTS]).unwrap();
+    let mut batch = gpu.batch();
+    (0..LOOK).for_each(|_| batch.upload(&x, &[0.0; ROWS * INPUTS]).unwrap());
+    let mut ticket = batch.read(&x).unwrap();
+    batch.submit().unwrap();
+    ticket.wait(TIMEOUT).unwrap();
+    drop((x, ticket));
+
+    let (mut first, mut middle, mut memory) = (None, None, vec![None; usize::try_from(steps / LOOK).unwrap()]);
+    let losses = train(&gpu, &mut training, 0..steps, |end, training| {
+        // The first, so that what a checkpoint takes is counted from the start.
+        if end == LOOK || end == steps - SHORT {
+            middle = Some(checkpoint(&gpu, training));
+        }
+        let usage = Usage::now(&gpu, instance.as_ref());
+        memory[(end / LOOK) as usize - 1] = resident();
+        let first = first.get_or_insert_with(|| usage.clone());
+        // Nothing of it depends on time: the device has done everything.
+        assert_eq!(usage, *first, "after step {end}, against step {LOOK}");
+    });
+    say(&format!("soak: {steps} steps, from step {LOOK} to the end {:?}", first.unwrap()));
+    flat(&memory, steps);
+
+    let quarter = losses.len() / 4;
+    let mean = |losses: &[f32]| losses.iter().sum::<f32>() / losses.len() as f32;
+    let (early, late) = (mean(&losses[..4]), mean(&losses[3 * quarter..]));
+    say(&format!("soak: a loss of {early} at first, {late} in the last quarter"));
+    assert!(late < 0.8 * early, "it learns");
+
+    // The same losses from new devices: the first ones from nothing, the last ones from a checkpoint.
+    let short = usize::try_from(SHORT / LOOK).unwrap();
+    let (fresh, _instance) = another(&shared);
+    same_bits("the first losses", &train(&fresh, &mut network(&fresh), 0..SHORT, |_, _| ()), &losses[..short]);
+    let (fresh, _instance) = another(&shared);
+    let mut resumed = network(&fresh);
+    resumed.resume(&middle.unwrap()).unwrap();
+    let last = train(&fresh, &mut resumed, steps - SHORT..steps, |_, _| ());
+    same_bits("the last losses", &last, &losses[losses.len() - short..]);
+    assert_eq!(checkpoint(&fresh, &resumed), checkpoint(&gpu, &training));
+}
+
+/// Checks the process's memory: the middle value of the last quarter against that of the first.
+fn flat(memory: &[Option<u64>], steps: u64) {
+    let Some(memory) = memory.iter().copied().collect::<Option<Vec<u64>>>() else {
+        assert!(!cfg!(target_os = "linux"), "Linux counts pages");
+        return say("soak: the process's memory is not looked at, which is done on Linux only");
+    };
+    let quarter = memory.len() / 4;
+    let [first, last] = [&memory[..quarter], &memory[3 * quarter..]].map(|quarter| {
+        let mut sorted = quarter.to_vec();
+        sorted.sort_unstable();
+        let (least, middle, most) = (sorted[0], sorted[sorted.len() / 2], sorted[sorted.len() - 1]);
+        say(&format!(
+            "soak: resident KiB, a quarter's least, middle, most: {} {} {}",
+            least >> 10,
+            middle >> 10,
+            most >> 10
+        ));
+        middle
+    });
+    assert!(last <= first + SLACK, "{steps} steps: {first} resident bytes in the first quarter, {last} in the last");
+}
