@@ -8,6 +8,7 @@ mod common;
 mod cross_entropy;
 mod errors;
 mod examples;
+mod fuzz_corpus;
 mod gradients;
 mod half;
 mod host;
