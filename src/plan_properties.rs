@@ -13,6 +13,7 @@ const LARGEST: u64 = 1 << 46;
 ///
 /// # Panics
 /// If the planner breaks a promise.
+#[cfg_attr(not(fuzzing), expect(unreachable_pub, reason = "the crate's own tests need no more"))]
 pub fn planner(bytes: &[u8]) {
     let mut numbers = Numbers(bytes);
     let caps = numbers.caps();
@@ -258,6 +259,24 @@ fn check_linear_update(caps: &Caps, sizes: LinearSizes, scratch: u64, by_probabi
 
 #[cfg(test)]
 mod tests {
+    /// What a fuzzer found: tokens by the statistics of each, and a row by a granule, past 2^64.
+    const FOUND: [&[u8]; 2] = [
+        &[
+            0x08, 0x00, 0x0f, 0x00, 0x00, 0x40, 0x00, 0x00, 0x00, 0x00, 0x00, 0x14, 0x02, 0xff, 0x80, 0x01, 0x05, 0x11,
+            0xff, 0x02, 0x00, 0x00, 0x80, 0x7a, 0x02,
+        ],
+        &[
+            0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0x01, 0x00, 0x00, 0x07, 0xeb, 0xff, 0xff, 0xff,
+            0xff, 0x04, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xfc, 0x00, 0x04, 0x0d, 0xeb,
+            0x08,
+        ],
+    ];
+
+    #[test]
+    fn promises_hold_for_what_broke_them_once() {
+        FOUND.into_iter().for_each(super::planner);
+    }
+
     #[test]
     fn promises_hold_for_any_numbers() {
         let mut rng = fastrand::Rng::with_seed(1);
