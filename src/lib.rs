@@ -16,6 +16,8 @@ mod optim;
 mod options;
 mod parameters;
 mod plan;
+#[cfg(any(test, fuzzing))]
+mod plan_properties;
 mod pool;
 mod profile;
 mod readback;
@@ -55,3 +57,7 @@ pub use recorder::{Batch, Recorder};
 pub use state::{State, StateReadback};
 pub use tensor::{Element, Float, Shape, Tensor};
 pub use weights::Weights;
+
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use plan_properties::planner;

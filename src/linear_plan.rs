@@ -120,7 +120,7 @@ impl LinearPlan {
         let sums = |tokens: u64| tokens.saturating_mul(inputs as u64).saturating_mul(parts.saturating_mul(4));
         let buffer = |bytes| buffer_bytes(caps, bytes);
         let scratch_of = |tokens: u64| {
-            (copies * buffer(logits(tokens))).saturating_add(if by_parts { buffer(sums(tokens)) } else { 0 })
+            copies.saturating_mul(buffer(logits(tokens))).saturating_add(if by_parts { buffer(sums(tokens)) } else { 0 })
         };
         let usable = caps.usable_binding();
         let row = (inputs as u64).saturating_mul(4);
@@ -141,11 +141,12 @@ impl LinearPlan {
                 && (!by_parts || (sums(tokens) <= caps.max_buffer && sums(tokens) / parts <= usable))
         };
         if !fits(1) {
-            let (needed, allowed) = match logits(1) > usable {
-                true => (logits(1), usable),
-                false => (scratch_of(1), scratch),
+            let (what, needed, allowed) = match () {
+                () if logits(1) > usable => ("a storage binding's bytes for the logits of one token", logits(1), usable),
+                () if scratch_of(1) > scratch => ("the scratch for the logits of one token", scratch_of(1), scratch),
+                () => ("a buffer's bytes for the parts of one token's sums", sums(1), caps.max_buffer),
             };
-            return Err(Error::Limit { op, what: "the scratch for the logits of one token", needed, allowed });
+            return Err(Error::Limit { op, what, needed, allowed });
         }
         let at_once = largest(tokens, fits);
         let scratch_bytes = scratch_of(at_once as u64);
@@ -175,7 +176,7 @@ impl LinearPlan {
         let classes_at_once = largest(classes, |rows| half(bytes(rows, inputs)));
         let read = if by_probabilities { classes } else { 1 };
         let tokens_at_once = largest(tokens, |rows| {
-            half(bytes(rows, classes_at_once)) && bytes(rows, read).max(rows * Self::STATISTICS_BYTES) <= usable
+            half(bytes(rows, classes_at_once)) && bytes(rows, read).max(rows.saturating_mul(Self::STATISTICS_BYTES)) <= usable
         });
         let logits = bytes(forward.tokens_at_once as u64, classes).max(bytes(tokens_at_once as u64, classes_at_once));
         let scratch_bytes = buffer(logits) + buffer(bytes(classes_at_once as u64, inputs));
@@ -218,14 +219,14 @@ impl LinearPlan {
 
     /// Tokens of a chunk of the default scratch.
     pub(crate) fn usual_tokens(classes: usize) -> u32 {
-        let tokens = LinearCrossEntropy::DEFAULT_SCRATCH / (4 * classes as u64).max(1);
+        let tokens = LinearCrossEntropy::DEFAULT_SCRATCH / (classes as u64).saturating_mul(4).max(1);
         u32::try_from(tokens).unwrap_or(u32::MAX)
     }
 
     /// The tokens, chunk by chunk; an empty chunk if there are none.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let (tokens, step) = (self.sizes.tokens, self.tokens_at_once);
-        (0..tokens.max(1)).step_by(step).map(move |start| start..(start + step).min(tokens))
+        (0..tokens.max(1)).step_by(step).map(move |start| start..start.saturating_add(step).min(tokens))
     }
 
     pub(crate) fn summands(&self) -> Option<u32> {

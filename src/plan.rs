@@ -81,8 +81,8 @@ impl<'a> Cut<'a> {
     pub(crate) fn ranges(&self, caps: &Caps) -> Result<Vec<Range<u32>>> {
         let granule = u64::from(self.granule);
         let usable = caps.usable_binding();
-        let widest = self.per_row.iter().map(|tensor| tensor.bytes).max().unwrap_or(0);
-        let by_bytes = usable.checked_div(widest * granule).unwrap_or(u64::MAX);
+        let widest = self.per_row.iter().map(|tensor| tensor.bytes).max().unwrap_or(0).saturating_mul(granule);
+        let by_bytes = usable.checked_div(widest).unwrap_or(u64::MAX);
         let grid = u64::from(caps.max_groups).pow(2);
         let by_groups = grid.checked_div(self.groups_per_granule).unwrap_or(u64::MAX);
         if self.rows == 0 {
@@ -91,7 +91,7 @@ impl<'a> Cut<'a> {
         let limit = |what, needed, allowed| Err(Error::Limit { op: self.op, what, needed, allowed });
         if by_bytes == 0 {
             let what = "a storage binding's bytes for the smallest piece of a tensor";
-            return limit(what, widest * granule, usable);
+            return limit(what, widest, usable);
         }
         if by_groups == 0 {
             return limit("workgroups in a dispatch", self.groups_per_granule, grid);

@@ -142,8 +142,8 @@ pub(crate) fn storage_size(bytes: u64, max_buffer: u64) -> u64 {
 
 /// Four classes to each power of two: at most a quarter of a buffer is unused, and batches of similar size share.
 pub(crate) fn size_class(bytes: u64) -> u64 {
-    let step = (bytes.next_power_of_two() / 8).max(16);
-    bytes.next_multiple_of(step)
+    let step = bytes.checked_next_power_of_two().map_or(1 << 61, |power| power / 8).max(16);
+    bytes.checked_next_multiple_of(step).unwrap_or(u64::MAX - 15)
 }
 
 /// Memory, given back to its pool when dropped; the caller's own buffers have no pool.

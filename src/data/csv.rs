@@ -59,18 +59,19 @@ impl Table {
                 }
                 other => fail(0, 0, "a CSV file".to_owned(), format!("{other:?}")),
             })?;
-            let line = line_of(record.position());
+            // Counted only where it is asked for: it takes as long as all that lies before.
+            let line = || line_of(record.position());
             if table.columns == 0 {
                 table.columns = record.len();
             }
             if record.len() != table.columns {
                 let expected = format!("{} columns, as in the first row", table.columns);
-                return Err(fail(line, record.len().min(table.columns) + 1, expected, record.len().to_string()));
+                return Err(fail(line(), record.len().min(table.columns) + 1, expected, record.len().to_string()));
             }
             for (column, field) in record.iter().enumerate() {
                 match field.trim().parse::<f32>() {
                     Ok(value) if value.is_finite() => table.values.push(value),
-                    _ => return Err(fail(line, column + 1, "a finite number".to_owned(), format!("{field:?}"))),
+                    _ => return Err(fail(line(), column + 1, "a finite number".to_owned(), format!("{field:?}"))),
                 }
             }
         }

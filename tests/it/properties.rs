@@ -9,7 +9,7 @@ use crate::linear_cross_entropy::{Case, agrees};
 use xent::{Caps, CrossEntropy, Gpu, LinearCrossEntropy, Reduction, Weights};
 
 /// The same cases every time; another seed or number of them by `XENT_SEED` and `PROPTEST_CASES`.
-fn runner(cases: u32) -> TestRunner {
+pub(crate) fn runner(cases: u32) -> TestRunner {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let seed = RngSeed::Fixed(number("XENT_SEED").unwrap_or(1));
     let cases = number("PROPTEST_CASES").map_or(cases, |cases| cases as u32);

@@ -1,0 +1,288 @@
+//! What the planner promises for any limits and any shape, of numbers that are made from bytes: unit tests draw them, a fuzzer searches.
+
+use crate::caps::{Caps, Family};
+use crate::error::Error;
+use crate::linear_plan::{LinearPlan, LinearSizes};
+use crate::plan::{Cut, Cuts, PerRow, RowPlan, grid};
+use crate::pool::storage_size;
+
+/// Bytes of the largest tensor there can be.
+const LARGEST: u64 = 1 << 46;
+
+/// Checks plans of all kinds. What is missing from the bytes is 0.
+///
+/// # Panics
+/// If the planner breaks a promise.
+#[cfg_attr(not(fuzzing), expect(unreachable_pub, reason = "the crate's own tests need no more"))]
+pub fn planner(bytes: &[u8]) {
+    let mut numbers = Numbers(bytes);
+    let caps = numbers.caps();
+    match numbers.within(0, 3) {
+        0 => numbers.check_cut(&caps),
+        1 => numbers.check_linear(&caps),
+        2 => numbers.check_rows(&caps),
+        _ => numbers.check_sizes(&caps),
+    }
+}
+
+/// Numbers of all magnitudes: a byte says how many bits, those follow.
+struct Numbers<'a>(&'a [u8]);
+
+impl Numbers<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((&first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        first
+    }
+
+    fn any(&mut self) -> u64 {
+        let bits = u32::from(self.byte()) % 65;
+        let value = (0..bits.div_ceil(8)).fold(0, |value, _| value << 8 | u64::from(self.byte()));
+        value & u64::MAX.checked_shr(64 - bits).unwrap_or(0)
+    }
+
+    fn within(&mut self, least: u64, most: u64) -> u64 {
+        match (most - least).checked_add(1) {
+            Some(count) => least + self.any() % count,
+            None => self.any(),
+        }
+    }
+
+    fn word(&mut self, least: u32) -> u32 {
+        u32::try_from(self.within(least.into(), u32::MAX.into())).unwrap_or(least)
+    }
+
+    fn size(&mut self) -> usize {
+        usize::try_from(self.any()).unwrap_or(usize::MAX)
+    }
+
+    fn flag(&mut self) -> bool {
+        self.byte() % 2 == 1
+    }
+
+    /// What [`Gpu::with_caps`](crate::Gpu::with_caps) lets pass on a device without limits.
+    fn caps(&mut self) -> Caps {
+        let family = if self.flag() { Family::Gpu } else { Family::CpuSimd };
+        let simd_width = 4 << self.within(0, 4);
+        let max_buffer = self.within(Caps::MIN_BUFFER, u64::MAX) & !Caps::SEGMENT_MASK;
+        Caps {
+            family,
+            simd_width,
+            subgroup_size: if self.flag() { simd_width } else { 0 },
+            enough_tiles: self.word(0),
+            max_binding: self.within(Caps::MIN_BINDING, max_buffer) & !15,
+            max_buffer,
+            storage_align: 4 << self.within(0, 10),
+            uniform_align: 16 << self.within(0, 8),
+            max_groups: self.word(1),
+            max_invocations: self.word(64),
+        }
+    }
+
+    /// A tensor of so many rows; memory that is cut is cut at buffers' ends.
+    fn per_row(&mut self, caps: &Caps, rows: u32) -> PerRow {
+        let bytes = self.within(0, LARGEST / u64::from(rows.max(1)));
+        let step = caps.max_buffer;
+        let cut = step < LARGEST && self.flag();
+        PerRow { bytes, cuts: cut.then(|| Cuts { first: self.within(1, step), step }) }
+    }
+
+    fn check_cut(&mut self, caps: &Caps) {
+        let rows = self.word(0);
+        let tensors = self.within(0, 4);
+        let per_row: Vec<_> = (0..tensors).map(|_| self.per_row(caps, rows)).collect();
+        let cut = Cut { op: "planner", rows, per_row: &per_row, granule: self.word(1), groups_per_granule: self.any() };
+        check_cut(caps, &cut);
+    }
+
+    fn check_linear(&mut self, caps: &Caps) {
+        let sizes = LinearSizes { tokens: self.size(), inputs: self.size(), classes: self.size() };
+        let (scratch, copies, flag) = (self.any(), self.within(1, 2), self.flag());
+        check_linear(caps, sizes, (scratch, copies), flag);
+        check_linear_update(caps, sizes, scratch, flag);
+        LinearPlan::usual_tokens(sizes.classes);
+    }
+
+    fn check_rows(&mut self, caps: &Caps) {
+        let (classes, inner, rows) = (self.word(0), self.word(0), self.word(0));
+        let plan = RowPlan::new(caps, classes, inner);
+        for plan in [plan, plan.in_parts(caps, classes, rows), RowPlan::streamed(caps, classes, inner)] {
+            check_rows(caps, plan, classes, rows);
+        }
+    }
+
+    fn check_sizes(&mut self, caps: &Caps) {
+        let bytes = self.within(0, LARGEST);
+        let size = storage_size(bytes, caps.max_buffer);
+        assert!(size >= bytes.max(16) && size.is_multiple_of(16), "{bytes} bytes in {size}");
+        let waste = (bytes / 4).max(16).next_multiple_of(16);
+        assert!(size - bytes <= waste, "{bytes} bytes in {size}");
+        let groups = self.within(0, u64::from(caps.max_groups).pow(2));
+        check_grid(caps, groups);
+    }
+}
+
+fn check_grid(caps: &Caps, groups: u64) {
+    let [x, y, z] = grid(groups, caps);
+    assert!(x <= caps.max_groups && (1..=caps.max_groups).contains(&y) && z == 1, "{x} x {y} x {z}");
+    assert!(u64::from(x) * u64::from(y) >= groups, "{x} x {y} for {groups}");
+    assert!(u64::from(x) * u64::from(y) - groups < u64::from(y), "{x} x {y} for {groups}");
+}
+
+/// What cannot be done needs more than there is.
+fn check_error(what: &str, error: &Error) {
+    let Error::Limit { needed, allowed, .. } = error else { panic!("{what}: {error}") };
+    assert!(needed > allowed, "{what}: {error}");
+}
+
+fn check_cut(caps: &Caps, cut: &Cut<'_>) {
+    /// More ranges than this take the memory of the test.
+    const MOST: u64 = 20_000;
+    let usable = caps.usable_binding();
+    let granule = u64::from(cut.granule);
+    let widest = cut.per_row.iter().map(|tensor| u128::from(tensor.bytes)).max().unwrap_or(0);
+    let fits = |rows: u64| {
+        let groups = u128::from(rows.div_ceil(granule)) * u128::from(cut.groups_per_granule);
+        u128::from(rows) * widest <= u128::from(usable) && groups <= u128::from(caps.max_groups).pow(2)
+    };
+    let pieces = |tensor: &PerRow| match &tensor.cuts {
+        Some(cuts) => u64::from(cut.rows) * tensor.bytes / cuts.step,
+        None => 0,
+    };
+    let by_memory: u64 = cut.per_row.iter().map(pieces).sum();
+    if by_memory > MOST || (fits(granule) && u64::from(cut.rows) / granule > MOST && !fits(u64::from(cut.rows) / MOST))
+    {
+        return;
+    }
+    let ranges = match cut.ranges(caps) {
+        Ok(ranges) => ranges,
+        Err(error) => {
+            assert!(!fits(granule), "{cut:?}: {error}");
+            return check_error("a cut", &error);
+        }
+    };
+    let mut next = 0;
+    for range in ranges {
+        assert!(range.start == next && range.end > range.start, "{range:?} after {next} of {cut:?}");
+        assert!(range.end == cut.rows || range.end.is_multiple_of(cut.granule), "{range:?} of {cut:?}");
+        let rows = u64::from(range.end - range.start);
+        assert!(fits(rows) || rows < granule, "{range:?} of {cut:?}");
+        check_grid(caps, rows.div_ceil(granule) * cut.groups_per_granule);
+        for tensor in cut.per_row {
+            // Wherever it starts, its binding does so at an aligned offset before.
+            let furthest = u64::from(caps.storage_align) - 2;
+            let window = (furthest + rows * tensor.bytes).next_multiple_of(4);
+            assert!(window <= caps.max_binding, "{window} bytes of {tensor:?} for {range:?} of {cut:?}");
+            let Some(Cuts { first, step }) = tensor.cuts else { continue };
+            let (start, end) = (u64::from(range.start) * tensor.bytes, u64::from(range.end) * tensor.bytes);
+            let at = if start < first { first } else { first + ((start - first) / step + 1) * step };
+            assert!(at >= end || rows <= granule, "{range:?} is cut at {at} of {tensor:?}");
+        }
+        next = range.end;
+    }
+    assert_eq!(next, cut.rows, "{cut:?}");
+}
+
+fn check_rows(caps: &Caps, plan: RowPlan, classes: u32, rows: u32) {
+    let [workgroup, subgroup, lanes, parts, span, held, held_classes, _] = plan.constants();
+    assert!(workgroup.is_power_of_two() && workgroup <= caps.max_invocations.max(caps.simd_width), "{plan:?}");
+    assert!(lanes > 0 && workgroup.is_multiple_of(lanes) && lanes.is_multiple_of(span), "{plan:?}");
+    assert!(subgroup == 0 || workgroup.is_multiple_of(subgroup), "{plan:?}");
+    assert!(parts.is_power_of_two() && parts <= 64 && (parts == 1 || lanes == workgroup), "{plan:?}");
+    assert!(parts == 1 || classes / parts >= 16 * workgroup, "no part is idle: {plan:?}");
+    assert!(held == 0 || (held_classes == classes && 16 * held * lanes >= classes), "{plan:?}");
+    let at_once = u64::from(workgroup / lanes);
+    let groups = plan.groups(rows);
+    assert!(groups / u64::from(parts) * at_once >= u64::from(rows), "{groups} groups for {rows} rows: {plan:?}");
+}
+
+/// As many bytes as that is, whatever it is.
+fn product<const N: usize>(factors: [u64; N]) -> u128 {
+    factors.into_iter().fold(1, |product, factor| product.saturating_mul(factor.into()))
+}
+
+/// Goes through the first and the last of the chunks.
+fn check_chunks(plan: &LinearPlan, tokens: usize) {
+    let mut next = 0;
+    for chunk in plan.chunks().take(2000) {
+        assert!(chunk.start == next && (chunk.end > next || tokens == 0), "{chunk:?} after {next}: {plan}");
+        assert!(chunk.len() <= plan.tokens_at_once(), "{chunk:?}: {plan}");
+        next = chunk.end;
+    }
+    assert!(next == tokens || tokens / plan.tokens_at_once() >= 2000, "{next} of {tokens}: {plan}");
+}
+
+fn check_linear(caps: &Caps, sizes: LinearSizes, (scratch, copies): (u64, u64), backward: bool) {
+    let LinearSizes { tokens, inputs, classes } = sizes;
+    let plan = match LinearPlan::new("planner", caps, sizes, (scratch, copies), backward) {
+        Ok(plan) => plan,
+        Err(error) => return check_error(&format!("{sizes:?}"), &error),
+    };
+    let at_once = plan.tokens_at_once() as u64;
+    let usable = u128::from(caps.usable_binding());
+    let logits = product([at_once, classes as u64, 4]);
+    assert!((1..=tokens.max(1) as u64).contains(&at_once), "{plan}");
+    assert!(logits <= usable && product([at_once, 20]) <= usable, "{plan}");
+    assert!(product([inputs as u64, 4]) <= usable, "{plan}");
+    let mut needed = u128::from(copies) * logits;
+    if let Some(summands) = plan.summands() {
+        let parts = (classes as u64).div_ceil(summands.into());
+        let sums = product([at_once, inputs as u64, 4, parts]);
+        assert!(sums <= u128::from(caps.max_buffer) && product([at_once, inputs as u64, 4]) <= usable, "{plan}");
+        needed += sums;
+    }
+    assert!(needed <= u128::from(plan.scratch_bytes()) && plan.scratch_bytes() <= scratch, "{needed} bytes: {plan}");
+    check_chunks(&plan, tokens);
+}
+
+fn check_linear_update(caps: &Caps, sizes: LinearSizes, scratch: u64, by_probabilities: bool) {
+    let LinearSizes { tokens, inputs, classes } = sizes;
+    let plan = match LinearPlan::with_update("planner", caps, sizes, scratch, by_probabilities) {
+        Ok(plan) => plan,
+        Err(error) => return check_error(&format!("{sizes:?}"), &error),
+    };
+    let Some(blocks) = plan.update() else { panic!("no blocks: {plan}") };
+    let usable = u128::from(caps.usable_binding());
+    let (rows, block) = (blocks.tokens_at_once as u64, blocks.classes_at_once as u64);
+    assert!((1..=tokens.max(1) as u64).contains(&rows) && (1..=classes.max(1) as u64).contains(&block), "{plan}");
+    let read = if by_probabilities { classes as u64 } else { 1 };
+    for bytes in
+        [product([rows, block, 4]), product([block, inputs as u64, 4]), product([rows, read, 4]), product([rows, 20])]
+    {
+        assert!(bytes <= usable, "{bytes} bytes: {plan}");
+    }
+    let logits = product([rows, block, 4]).max(product([plan.tokens_at_once() as u64, classes as u64, 4]));
+    let needed = logits + product([block, inputs as u64, 4]);
+    assert!(needed <= u128::from(plan.scratch_bytes()) && plan.scratch_bytes() <= scratch, "{needed} bytes: {plan}");
+    check_chunks(&plan, tokens);
+}
+
+#[cfg(test)]
+mod tests {
+    /// What a fuzzer found: tokens by the statistics of each, and a row by a granule, past 2^64.
+    const FOUND: [&[u8]; 2] = [
+        &[
+            0x08, 0x00, 0x0f, 0x00, 0x00, 0x40, 0x00, 0x00, 0x00, 0x00, 0x00, 0x14, 0x02, 0xff, 0x80, 0x01, 0x05, 0x11,
+            0xff, 0x02, 0x00, 0x00, 0x80, 0x7a, 0x02,
+        ],
+        &[
+            0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0x01, 0x00, 0x00, 0x07, 0xeb, 0xff, 0xff, 0xff,
+            0xff, 0x04, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xfc, 0x00, 0x04, 0x0d, 0xeb,
+            0x08,
+        ],
+    ];
+
+    #[test]
+    fn promises_hold_for_what_broke_them_once() {
+        FOUND.into_iter().for_each(super::planner);
+    }
+
+    #[test]
+    fn promises_hold_for_any_numbers() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        for _ in 0..100_000 {
+            let bytes: Vec<u8> = (0..rng.usize(0..160)).map(|_| rng.u8(..)).collect();
+            super::planner(&bytes);
+        }
+    }
+}

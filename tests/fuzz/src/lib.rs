@@ -1,0 +1,118 @@
+//! What must hold for any bytes as a file: the fuzz targets search, and `tests/it/fuzz_corpus.rs` tries what was kept.
+
+use std::path::PathBuf;
+
+use xent::data::Table;
+use xent::{Error, State};
+
+/// Loads bytes as safetensors, and as they would be with a header of the right length. Says whether the bytes as they are were accepted.
+///
+/// # Panics
+/// If the loader accepts what is not whole, loses something on the way through a file, or reports another error than it says.
+pub fn state(bytes: &[u8]) -> bool {
+    if let Some(end) = bytes.iter().rposition(|&byte| byte == b'}').filter(|&end| end >= 8) {
+        let length = (end as u64 - 7).to_le_bytes();
+        state_as_it_is(&[&length, &bytes[8..]].concat());
+    }
+    state_as_it_is(bytes)
+}
+
+fn state_as_it_is(bytes: &[u8]) -> bool {
+    let (path, _directory) = file(bytes);
+    let (state, loaded) = match (State::from_bytes(bytes), State::load(&path)) {
+        (Ok(state), Ok(loaded)) => (state, loaded),
+        (Err(Error::Format { .. }), Err(Error::Format { path: named, .. })) => {
+            assert_eq!(named, path);
+            return false;
+        }
+        (Err(Error::State { tensor, .. }), Err(Error::State { tensor: same, .. })) => {
+            // Whichever tensor comes first.
+            assert_eq!(tensor, same);
+            return false;
+        }
+        (from_bytes, from_file) => panic!("{from_bytes:?} from memory, {from_file:?} from a file"),
+    };
+    let again = State::from_bytes(&state.to_bytes().expect("what was read can be written")).expect("and read again");
+    for other in [&loaded, &again] {
+        assert!(state.names().eq(other.names()));
+        for name in state.names() {
+            let ((shape, values), (other_shape, others)) = (state.get(name).unwrap(), other.get(name).unwrap());
+            assert_eq!(shape.checked_len(), Some(values.len()), "{name} is whole");
+            assert_eq!(shape, other_shape);
+            assert!(values.iter().map(|v| v.to_bits()).eq(others.iter().map(|v| v.to_bits())), "{name} is the same");
+        }
+    }
+    true
+}
+
+/// Reads bytes as a table of numbers; the first byte is the number of lines to skip. Says whether they are one.
+///
+/// # Panics
+/// If the table is not rectangular or not finite, an error points out of the file, or the result is not what the plain lines and commas
+/// of a file without quotes say.
+pub fn csv(bytes: &[u8]) -> bool {
+    let (skip, text) = bytes.split_first().map_or((0, bytes), |(&skip, text)| (usize::from(skip), text));
+    let (path, _directory) = file(text);
+    let result = match Table::read_csv(&path, skip) {
+        Ok(table) => {
+            assert!(table.columns() > 0 && table.rows() > 0);
+            assert_eq!(table.values().len(), table.rows() * table.columns());
+            assert!(table.values().iter().all(|value| value.is_finite()));
+            Ok((table.columns(), table.values().to_vec()))
+        }
+        Err(Error::Csv { path: named, line, column, .. }) => {
+            let lines = 1 + text.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            assert_eq!(named, path);
+            assert!((1..=lines).contains(&line) && column > 0, "line {line} of {lines}, column {column}");
+            Err((line, column))
+        }
+        Err(other) => panic!("{other}"),
+    };
+    if let Some(plain) = plain(skip, text) {
+        match (&result, plain) {
+            (Ok((columns, values)), Ok((plain_columns, plain_values))) => {
+                assert_eq!(*columns, plain_columns);
+                assert!(values.iter().map(|v| v.to_bits()).eq(plain_values.iter().map(|v| v.to_bits())));
+            }
+            (Err(place), Err(plain_place)) => assert_eq!(*place, plain_place),
+            (result, plain) => panic!("{result:?}, plainly {plain:?}"),
+        }
+    }
+    result.is_ok()
+}
+
+/// Columns and values, or the line and column of the first that is none.
+type Plain = Result<(usize, Vec<f32>), (u64, usize)>;
+
+/// The table of a file of plain lines, without quotes or anything but ASCII.
+fn plain(skip: usize, text: &[u8]) -> Option<Plain> {
+    if !text.is_ascii() || text.contains(&b'"') || text.contains(&b'\r') {
+        return None;
+    }
+    let text = std::str::from_utf8(text).ok()?;
+    let (mut columns, mut values) = (0, Vec::new());
+    for (line, row) in (1..).zip(text.split('\n')).skip(skip).filter(|(_, row)| !row.is_empty()) {
+        let fields: Vec<_> = row.split(',').collect();
+        if columns == 0 {
+            columns = fields.len();
+        }
+        if fields.len() != columns {
+            return Some(Err((line, fields.len().min(columns) + 1)));
+        }
+        for (column, field) in (1..).zip(fields) {
+            match field.trim().parse::<f32>() {
+                Ok(value) if value.is_finite() => values.push(value),
+                _ => return Some(Err((line, column))),
+            }
+        }
+    }
+    Some(if columns > 0 { Ok((columns, values)) } else { Err((1, 1)) })
+}
+
+/// A file of these bytes, as long as the directory is kept.
+fn file(bytes: &[u8]) -> (PathBuf, tempfile::TempDir) {
+    let directory = tempfile::tempdir().expect("a directory for temporary files");
+    let path = directory.path().join("file");
+    std::fs::write(&path, bytes).expect("room for a small file");
+    (path, directory)
+}

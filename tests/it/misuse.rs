@@ -1,0 +1,366 @@
+//! Tensors that must not be used together, buffers that are no tensors, targets that are no classes: an error that says so, or the right
+//! result.
+
+use proptest::prelude::*;
+
+use crate::common::*;
+use crate::properties::runner;
+use xent::wgpu::{self, BufferUsages};
+use xent::{
+    Batch, BceWithLogits, CrossEntropy, Element, Error, Gpu, Layout, LinearBackward, LinearCrossEntropy,
+    LinearCrossEntropyRequest, LinearSgd, Momentum, Mse, Nll, Reduction, Result, Sgd, Targets, Tensor, cpu, f16,
+};
+
+const USAGE: BufferUsages = BufferUsages::STORAGE.union(BufferUsages::COPY_SRC).union(BufferUsages::COPY_DST);
+const NONE: CrossEntropy = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::DEFAULT };
+
+fn buffer(gpu: &Gpu, size: u64, usage: BufferUsages) -> wgpu::Buffer {
+    gpu.device().create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
+}
+
+/// Both families at the device's limits, and with the smallest.
+fn devices(gpu: &Gpu) -> Vec<Gpu> {
+    families(gpu).into_iter().chain(tiny(gpu)).collect()
+}
+
+/// An operation of two tensors in memory of the caller's, the second of which is written.
+type Write = fn(&mut Batch, &Tensor<f32>, &Tensor<f32>) -> Result<()>;
+
+/// Each with the shapes it takes.
+fn writes() -> Vec<(&'static str, [usize; 2], [usize; 2], Write)> {
+    vec![
+        ("matmul", [8, 8], [8, 8], |b, x, out| b.matmul_into(Layout::Nt, x, x, None, out)),
+        ("matmul", [8, 8], [8, 8], |b, x, out| {
+            let bias = x.reshape([64])?.rows(0..8)?;
+            let own = Tensor::from_slice(b.gpu(), [8, 8], &random(7, 64, 1.0))?;
+            b.matmul_into(Layout::Nn, &own, &own, Some(&bias), out)
+        }),
+        ("column_sum", [16, 8], [1, 8], |b, x, out| b.column_sum_into(x, &out.reshape([8])?)),
+        ("accumulate", [8, 8], [8, 8], |b, x, out| b.accumulate(x, out)),
+        ("sgd", [8, 8], [8, 8], |b, x, out| b.sgd(out, x, None, &Sgd { lr: 0.5, ..Sgd::default() })),
+        ("sgd", [8, 8], [8, 8], |b, x, out| {
+            let values = Tensor::from_slice(b.gpu(), [8, 8], &random(8, 64, 1.0))?;
+            let mut momentum = Momentum::resume(out.clone());
+            b.sgd(&values, x, Some(&mut momentum), &Sgd { momentum: 0.9, ..Sgd::default() })
+        }),
+        ("cross_entropy_backward_in_place", [8, 8], [8, 8], |b, x, out| {
+            b.cross_entropy_backward_in_place(out, x, &CrossEntropy::default(), None).map(drop)
+        }),
+        ("cross_entropy_backward_in_place", [1, 8], [8, 8], |b, x, out| {
+            let y = Tensor::targets(b.gpu(), [8], &[0u8; 8], 8, -100)?;
+            let weight = Some((&x.reshape([8])?).into());
+            b.cross_entropy_backward_in_place(out, &y, &CrossEntropy { weight, ..NONE }, None).map(drop)
+        }),
+        ("linear_cross_entropy", [8, 8], [8, 8], |b, x, out| {
+            let y = Tensor::targets(b.gpu(), [8], &[1u8; 8], 8, -100)?;
+            let backward = LinearBackward { weight_grad: Some(out), ..Default::default() };
+            let request = LinearCrossEntropyRequest { backward: Some(backward), ..Default::default() };
+            b.linear_cross_entropy_with(x, x, None, &y, &LinearCrossEntropy::default(), request).map(drop)
+        }),
+        ("linear_cross_entropy_sgd", [8, 8], [8, 8], |b, x, out| {
+            let y = Tensor::targets(b.gpu(), [8], &[1u8; 8], 8, -100)?;
+            let sgd = Sgd { lr: 0.5, ..Sgd::default() };
+            let options = LinearCrossEntropy::default();
+            b.linear_cross_entropy_sgd(x, out, None, &y, &options, LinearSgd::new(&sgd)).map(drop)
+        }),
+    ]
+}
+
+/// The same buffer as input and output, at any distance: refused before anything is recorded, or as with buffers of their own.
+#[test]
+fn outputs_that_share_a_buffer() {
+    let Some(gpu) = gpu() else { return };
+    let devices = devices(&gpu);
+    let (all, writes) = (random(3, 512, 1.0), writes());
+    let cases = (prop::sample::select((0..writes.len()).collect::<Vec<_>>()), 0u64..256, 0u64..256);
+    let check = |gpu: &Gpu, (which, from, to): (usize, u64, u64)| {
+        let (name, shape, out_shape, write) = writes[which];
+        let over = |at: u64, shape: [usize; 2], buffer: &wgpu::Buffer| {
+            Tensor::<f32>::from_buffer(gpu, buffer.clone(), 4 * at, shape).unwrap()
+        };
+        let run = |x: &Tensor<f32>, out: &Tensor<f32>| {
+            let mut batch = gpu.batch();
+            let before = gpu.counters().dispatches;
+            let result = write(&mut batch, x, out);
+            assert!(result.is_ok() || gpu.counters().dispatches == before, "{name}: something was recorded");
+            let mut after = batch.read(out).unwrap();
+            batch.submit().unwrap();
+            (result, after.wait(TIMEOUT).unwrap())
+        };
+        let shared = buffer(gpu, 2048, USAGE);
+        gpu.queue().write_buffer(&shared, 0, bytemuck::cast_slice(&all));
+        let values = |at: u64, shape: [usize; 2]| all[at as usize..at as usize + shape[0] * shape[1]].to_vec();
+        let (result, after) = run(&over(from, shape, &shared), &over(to, out_shape, &shared));
+        match result {
+            Err(Error::Aliasing { op, .. }) => {
+                assert!(op.starts_with(name), "{op}");
+                same_bits(name, &after, &values(to, out_shape));
+            }
+            Err(other) => panic!("{name}: {other}"),
+            Ok(()) => {
+                let x = Tensor::from_slice(gpu, shape, &values(from, shape)).unwrap();
+                let out = Tensor::from_slice(gpu, out_shape, &values(to, out_shape)).unwrap();
+                let (result, want) = run(&x, &out);
+                result.unwrap();
+                same_bits(name, &after, &want);
+            }
+        }
+    };
+    runner(60)
+        .run(&cases, |case| {
+            devices.iter().for_each(|gpu| check(gpu, case));
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// Inputs may overlap as they like.
+#[test]
+fn inputs_that_share_a_buffer() {
+    let Some(gpu) = gpu() else { return };
+    let devices = devices(&gpu);
+    let all = unit(3, 512);
+    let check = |gpu: &Gpu, (from, to): (u64, u64)| {
+        let shared = buffer(gpu, 2048, USAGE);
+        gpu.queue().write_buffer(&shared, 0, bytemuck::cast_slice(&all));
+        let [a, b] = [from, to].map(|at| Tensor::<f32>::from_buffer(gpu, shared.clone(), 4 * at, [15, 15]).unwrap());
+        let own = |at: u64| Tensor::from_slice(gpu, [15, 15], &all[at as usize..at as usize + 225]).unwrap();
+        let results = |a: &Tensor<f32>, b: &Tensor<f32>| {
+            eval(gpu, |r| {
+                let weight = Some(xent::Weights::from(b));
+                let bce = BceWithLogits { weight, ..Default::default() };
+                let ce = r.cross_entropy_backward(a, b, &NONE, None)?;
+                Ok([
+                    ce.loss,
+                    ce.grad,
+                    r.bce_with_logits_backward(a, b, &bce, None)?.grad,
+                    r.mse(a, b, &Mse::default())?,
+                    r.matmul(Layout::Tn, a, b, None)?,
+                    r.softmax_backward(a, b, 0)?,
+                    r.relu_backward(b, a)?,
+                ])
+            })
+        };
+        for (got, want) in results(&a, &b).iter().zip(&results(&own(from), &own(to))) {
+            same_bits("overlapping inputs", got, want);
+        }
+    };
+    runner(16)
+        .run(&(0u64..280, 0u64..280), |case| {
+            devices.iter().for_each(|gpu| check(gpu, case));
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// One tensor of another device in each place of each operation.
+#[test]
+fn tensors_of_another_device() {
+    let Some(gpu) = gpu() else { return };
+    let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+    let other = Gpu::new(device, queue).unwrap();
+    let square = |gpu: &Gpu| Tensor::from_slice(gpu, [4, 4], &[0.25f32; 16]).unwrap();
+    let row = |gpu: &Gpu| Tensor::from_slice(gpu, [4], &[0.25f32; 4]).unwrap();
+    let index = |gpu: &Gpu| Tensor::<i32>::from_slice(gpu, [4], &[0; 4]).unwrap();
+    let (x, v, y) = (square(&gpu), row(&gpu), index(&gpu));
+    let (fx, fv, fy) = (square(&other), row(&other), index(&other));
+    let mut b = gpu.batch();
+    let (ce, nll, linear) = (CrossEntropy::default(), Nll::default(), LinearCrossEntropy::default());
+    let weighted = CrossEntropy { weight: Some((&fv).into()), ..CrossEntropy::default() };
+    let positions = CrossEntropy { position_weight: Some((&fv).into()), ..CrossEntropy::default() };
+    let bce = BceWithLogits { pos_weight: Some((&fx).into()), ..Default::default() };
+    let sgd = Sgd { momentum: 0.9, ..Sgd::default() };
+    let backward = |weight_grad, upstream| LinearCrossEntropyRequest {
+        backward: Some(LinearBackward { weight_grad, upstream, ..Default::default() }),
+        ..Default::default()
+    };
+    let update = Sgd::default();
+    let before = gpu.counters().dispatches;
+    let results = [
+        b.cross_entropy(&fx, &y, &ce).map(drop),
+        b.cross_entropy(&x, &fy, &ce).map(drop),
+        b.cross_entropy(&x, &fx, &ce).map(drop),
+        b.cross_entropy(&x, &y, &weighted).map(drop),
+        b.cross_entropy(&x, &y, &positions).map(drop),
+        b.cross_entropy_backward(&x, &y, &NONE, Some(&fv)).map(drop),
+        b.cross_entropy_backward_in_place(&fx, &y, &ce, None).map(drop),
+        b.nll(&x, &fy, &nll).map(drop),
+        b.nll_backward(&fx, &y, &nll, None).map(drop),
+        b.bce(&x, &fx, &xent::Bce::default()).map(drop),
+        b.bce_with_logits(&fx, &x, &BceWithLogits::default()).map(drop),
+        b.bce_with_logits(&x, &x, &bce).map(drop),
+        b.mse(&x, &fv, &Mse::default()).map(drop),
+        b.mse_backward(&fv, &x, &Mse::default(), None).map(drop),
+        b.softmax(&fx, 1).map(drop),
+        b.softmax_backward(&x, &fx, 1).map(drop),
+        b.log_softmax(&fx, 0).map(drop),
+        b.log_softmax_backward(&fx, &x, 0).map(drop),
+        b.relu(&fx).map(drop),
+        b.relu_backward(&x, &fx).map(drop),
+        b.sigmoid(&fx).map(drop),
+        b.sigmoid_backward(&fx, &x).map(drop),
+        b.matmul(Layout::Nn, &fx, &x, None).map(drop),
+        b.matmul(Layout::Nn, &x, &x, Some(&fv)).map(drop),
+        b.matmul_into(Layout::Nn, &x, &x, None, &fx),
+        b.column_sum(&fx).map(drop),
+        b.column_sum_into(&x, &fv),
+        b.accumulate(&fx, &x),
+        b.accumulate(&x, &fx),
+        b.sgd(&fx, &x, None, &update),
+        b.sgd(&x, &fx, None, &update),
+        b.sgd(&x, &square(&gpu), Some(&mut Momentum::resume(fx.clone())), &sgd),
+        b.cast::<f32, f16>(&fx).map(drop),
+        b.upload(&fx, &[0.0; 16]),
+        b.read(&fx).map(drop),
+        b.linear_cross_entropy(&fx, &x, None, &y, &linear).map(drop),
+        b.linear_cross_entropy(&x, &fx, None, &y, &linear).map(drop),
+        b.linear_cross_entropy(&x, &x, Some(&fv), &y, &linear).map(drop),
+        b.linear_cross_entropy(&x, &x, None, &fy, &linear).map(drop),
+        b.linear_cross_entropy_with(&x, &x, None, &y, &linear, backward(Some(&fx), None)).map(drop),
+        b.linear_cross_entropy_with(&x, &x, None, &y, &NONE.into(), backward(None, Some(&fv))).map(drop),
+        b.linear_cross_entropy_sgd(&x, &fx, None, &y, &linear, LinearSgd::new(&update)).map(drop),
+        b.linear_bce_with_logits(&x, &x, None, &fx, &Default::default()).map(drop),
+    ];
+    for (i, result) in results.into_iter().enumerate() {
+        assert!(matches!(result, Err(Error::ForeignTensor { .. })), "call {i}: {result:?}");
+    }
+    assert_eq!(gpu.counters().dispatches, before, "nothing is recorded");
+}
+
+/// A buffer is a tensor if it has the usages and the bytes, at any multiple of 4; then its numbers are what they would be elsewhere.
+#[test]
+fn callers_buffers_of_any_kind() {
+    let Some(gpu) = gpu() else { return };
+    let devices = devices(&gpu);
+    let usages = [
+        BufferUsages::STORAGE,
+        BufferUsages::COPY_SRC,
+        BufferUsages::COPY_DST,
+        BufferUsages::UNIFORM,
+        BufferUsages::VERTEX,
+    ];
+    let usage = prop_oneof![2 => Just(0b111u8), 1 => 1u8..32];
+    let offset = prop_oneof![2 => (0u64..300).prop_map(|n| 4 * n), 1 => 0u64..2000, 1 => any::<u64>()];
+    let cases = (usage, 1u64..1000, offset, 0usize..600, any::<bool>());
+    let check = |gpu: &Gpu, (bits, words, offset, len, halves): (u8, u64, u64, usize, bool)| {
+        let usage = usages.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 1).map(|(_, usage)| *usage).collect();
+        let buffer = buffer(gpu, 4 * words, usage);
+        let bytes = if halves { 2 * len as u64 } else { 4 * len as u64 }.next_multiple_of(4).max(4);
+        let fits = usage.contains(USAGE)
+            && offset.is_multiple_of(4)
+            && offset.checked_add(bytes).is_some_and(|end| end <= 4 * words);
+        let made = match halves {
+            true => made::<f16>(gpu, &buffer, offset, len),
+            false => made::<f32>(gpu, &buffer, offset, len),
+        };
+        match made {
+            Ok(values) => assert!(fits && values.len() == len, "{usage:?} {words} {offset} {len} was taken"),
+            Err(Error::Buffer { op: "from_buffer", .. }) => {
+                assert!(!fits, "{usage:?} {words} {offset} {len} was refused");
+            }
+            Err(other) => panic!("{other}"),
+        }
+    };
+    runner(120)
+        .run(&cases, |case| {
+            devices.iter().for_each(|gpu| check(gpu, case));
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// Computes something of a buffer that is a tensor, and compares it with the same of a tensor of its own.
+fn made<T: xent::Float + From<f16>>(gpu: &Gpu, buffer: &wgpu::Buffer, offset: u64, len: usize) -> Result<Vec<f32>>
+where
+    T: Element,
+{
+    let tensor = Tensor::<T>::from_buffer(gpu, buffer.clone(), offset, [len])?;
+    let values: Vec<T> = random(5, len, 2.0).iter().map(|&v| f16::from_f32(v).into()).collect();
+    let own = Tensor::from_slice(gpu, [len], &values)?;
+    let mut bytes = bytemuck::cast_slice::<T, u8>(&values).to_vec();
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    gpu.queue().write_buffer(buffer, offset, &bytes);
+    let [got, want] = eval(gpu, |b| {
+        let (x, y) = (b.softmax(&tensor, 0)?, b.softmax(&own, 0)?);
+        Ok([b.cast::<T, f32>(&x)?, b.cast::<T, f32>(&y)?])
+    });
+    same_bits(&format!("{len} at {offset}"), &got, &want);
+    Ok(got)
+}
+
+/// Classes that are none: refused on the host, with the first one's position; on the GPU their rows are NaN and reading says where.
+#[test]
+fn targets_that_are_no_class() {
+    let Some(gpu) = gpu() else { return };
+    let devices = devices(&gpu);
+    let classes = prop::sample::select(vec![1usize, 5, 40]);
+    let bad = prop::sample::select(vec![-1i32, i32::MIN, i32::MAX, -99, 1 << 30, 40, 41]);
+    let cases = (classes, 1usize..1300, bad, any::<u64>());
+    runner(24)
+        .run(&cases, |case| {
+            devices.iter().for_each(|gpu| check_targets(gpu, case));
+            Ok(())
+        })
+        .unwrap();
+}
+
+fn check_targets(gpu: &Gpu, (classes, rows, bad, seed): (usize, usize, i32, u64)) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut index: Vec<i32> = (0..rows).map(|_| rng.i32(0..classes as i32)).collect();
+    let good = index.clone();
+    let mut wrong = vec![false; rows];
+    for _ in 0..rng.usize(1..4) {
+        let row = rng.usize(0..rows);
+        (index[row], wrong[row]) = (bad, true);
+    }
+    let first = wrong.iter().position(|wrong| *wrong).unwrap();
+
+    let before = gpu.counters();
+    match Tensor::targets(gpu, [rows], &index, classes, -100) {
+        Err(Error::Value { op: "targets", got, .. }) => {
+            assert!(got.ends_with(&format!("at position {first}")), "{got}, not {first}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(gpu.counters(), before, "nothing was made");
+    let logits = random(seed, rows * classes, 2.0);
+    let reference = cpu::cross_entropy(&logits, &[rows, classes], &index, &NONE);
+    assert!(matches!(reference, Err(Error::Value { .. })));
+
+    let want = cpu::cross_entropy_backward(&logits, &[rows, classes], &good, &NONE, None).unwrap();
+    let picked = cpu::nll(&logits, &[rows, classes], &good, &Nll { reduction: Reduction::None, ..Nll::default() });
+    let x = Tensor::from_slice(gpu, [rows, classes], &logits).unwrap();
+    let y = Tensor::<i32>::from_slice(gpu, [rows], &index).unwrap();
+    let words: Vec<u32> = index.iter().map(|&target| target.cast_unsigned()).collect();
+    let unsigned = Tensor::<u32>::from_slice(gpu, [rows], &words).unwrap();
+    // A layer that gives the logits as they are.
+    let unit: Vec<f32> = (0..classes * classes).map(|i| f32::from(u8::from(i % (classes + 1) == 0))).collect();
+    let weight = Tensor::from_slice(gpu, [classes, classes], &unit).unwrap();
+    let nll = Nll { reduction: Reduction::None, ..Nll::default() };
+    let mut batch = gpu.batch();
+    let by = |batch: &mut Batch, targets: Targets<'_>| batch.cross_entropy_backward(&x, targets, &NONE, None).unwrap();
+    let (signed, unsigned) = (by(&mut batch, (&y).into()), by(&mut batch, (&unsigned).into()));
+    let linear = batch.linear_cross_entropy(&x, &weight, None, &y, &NONE.into()).unwrap();
+    let nll = batch.nll(&x, &y, &nll).unwrap();
+    let mean = batch.cross_entropy(&x, &y, &CrossEntropy::default()).unwrap();
+    let losses = [(&signed.loss, &want.loss), (&unsigned.loss, &want.loss), (&linear, &want.loss)];
+    let losses = losses.into_iter().chain([(&nll, picked.as_ref().unwrap())]);
+    let mut tickets: Vec<_> = losses
+        .map(|(loss, want)| {
+            // A view of the result's buffer that carries no check shows the poison itself.
+            let bare = Tensor::<f32>::from_buffer(gpu, loss.buffer().clone(), loss.offset(), [rows]).unwrap();
+            (batch.read(loss).unwrap(), batch.read(&bare).unwrap(), want)
+        })
+        .collect();
+    let (mut grad, mut mean) = (batch.read(&signed.grad).unwrap(), batch.read(&mean).unwrap());
+    batch.submit().unwrap();
+    for (checked, bare, want) in &mut tickets {
+        let error = checked.wait(TIMEOUT).unwrap_err();
+        assert!(matches!(error, Error::Data { position, .. } if position as usize == first), "{error}, not {first}");
+        let want: Vec<f64> = want.iter().zip(&wrong).map(|(want, bad)| if *bad { f64::NAN } else { *want }).collect();
+        close("loss", &bare.wait(TIMEOUT).unwrap(), &want, 1e-5, 1e-5);
+    }
+    for ticket in [&mut grad, &mut mean] {
+        assert!(matches!(ticket.wait(TIMEOUT), Err(Error::Data { .. })));
+    }
+}
