@@ -6,8 +6,10 @@
 mod broadcast;
 mod common;
 mod cross_entropy;
+mod embedding;
 mod errors;
 mod examples;
+mod faults;
 mod gradients;
 mod half;
 mod host;
@@ -17,6 +19,7 @@ mod limits;
 mod linear_bce_with_logits;
 mod linear_cross_entropy;
 mod linear_cross_entropy_sgd;
+mod lost_device;
 mod metrics;
 mod noop;
 mod numerics;
