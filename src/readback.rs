@@ -88,6 +88,11 @@ impl<T: Element> Readback<T> {
     pub fn wait(&mut self, timeout: std::time::Duration) -> Result<Vec<T>> {
         use std::time::{Duration, Instant};
         let start = Instant::now();
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        // What is here already does not take the device, which may be lost by now.
+        if let Poll::Ready(values) = self.poll_arrival(&mut context) {
+            return values;
+        }
         loop {
             let left = timeout.saturating_sub(start.elapsed());
             let wait = wgpu::PollType::Wait { submission_index: None, timeout: Some(left) };
@@ -98,7 +103,7 @@ impl<T: Element> Readback<T> {
                     return Err(Error::Readback(wgpu::BufferAsyncError));
                 }
             };
-            if let Poll::Ready(values) = self.poll_arrival(&mut Context::from_waker(std::task::Waker::noop())) {
+            if let Poll::Ready(values) = self.poll_arrival(&mut context) {
                 return values;
             }
             if start.elapsed() >= timeout {

@@ -77,8 +77,12 @@ impl Application {
     /// A mistake of the application's own.
     fn mistake(&self) {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::MAP_WRITE;
-        let descriptor =
-            wgpu::BufferDescriptor { label: Some("the application's mistake"), size: 4, usage, mapped_at_creation: false };
+        let descriptor = wgpu::BufferDescriptor {
+            label: Some("the application's mistake"),
+            size: 4,
+            usage,
+            mapped_at_creation: false,
+        };
         let _ = self.device.create_buffer(&descriptor);
     }
 
@@ -121,7 +125,8 @@ fn between_the_applications_own_passes_in_one_submission() {
     // One buffer holds it all: logits, gradient and loss, where the application puts them; xent takes any multiple of 4.
     let (logits_at, loss_at, grad_at) = (256, 4444, 8192);
     for shift in [0, 4, 12] {
-        let part = |offset, shape: &[usize]| Tensor::<f32>::from_buffer(&gpu, app.buffer.clone(), offset, shape).unwrap();
+        let part =
+            |offset, shape: &[usize]| Tensor::<f32>::from_buffer(&gpu, app.buffer.clone(), offset, shape).unwrap();
         let logits = part(logits_at, &[ROWS, CLASSES]);
         let targets = Tensor::targets(&gpu, [ROWS], &labels, CLASSES, -100).unwrap();
         app.queue.write_buffer(&app.buffer, logits_at, bytemuck::cast_slice(&values));
