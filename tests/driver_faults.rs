@@ -34,7 +34,11 @@ fn main() -> ExitCode {
     let folder = tempfile::tempdir().unwrap();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/faulty_vulkan.c");
     let library = folder.path().join("libvulkan.so.1");
-    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]).status();
+    // By this name, and for good, so that every instance gets it and none the loader that it loads itself.
+    let named = ["-Wl,-soname,libvulkan.so.1", "-Wl,-z,nodelete"];
+    let mut compile = Command::new("cc");
+    compile.args(["-shared", "-fPIC", "-O1"]).args(named).arg("-o").args([&library, &source]).arg("-ldl");
+    let compiled = compile.status();
     assert!(compiled.expect("a C compiler, which Rust links with").success());
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.env("LD_LIBRARY_PATH", folder.path()).env("XENT_VULKAN", loader).env("XENT_ADAPTER", "vulkan");
