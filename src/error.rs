@@ -154,8 +154,9 @@ pub enum Error {
     /// The device was made without timestamp queries.
     #[error("profile: the device must have timestamp queries, got one without")]
     NoTimestamps,
-    /// A readback was never submitted: its recorder, or the caller's encoder, was dropped.
-    #[error("readback: the recording was dropped before it was submitted")]
+    /// A readback did not run: its recorder, or the caller's encoder, was dropped before it was submitted, or wgpu rejected the encoder
+    /// or its submission, and told so there.
+    #[error("readback: the recording did not run: it was dropped before it was submitted, or wgpu rejected it")]
     NotSubmitted,
     /// A ticket was waited for again after it had given its values, or an error.
     #[error("readback: the ticket has already given its values or an error")]

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::guard;
 
 /// What a buffer is used for; buffers of different roles never share memory.
@@ -74,19 +74,25 @@ impl Pool {
         max_buffer: u64,
     ) -> Result<Storage> {
         let (full, last) = buffers(bytes, max_buffer);
-        let mut storage = Storage {
-            first: self.take_buffer(device, op, role, if full > 0 { max_buffer } else { last })?,
-            more: Vec::new(),
+        let full = usize::try_from(full).unwrap_or(usize::MAX);
+        let mut sizes = std::iter::repeat_n(max_buffer, full).chain((last > 0).then_some(last));
+        // Where one more cannot be had, those that there are so far are dropped, not kept: others need their memory.
+        let (first, mut zeroed) = self.take_buffer(device, op, role, sizes.next().unwrap_or(last))?;
+        let mut more = Vec::new();
+        for size in sizes {
+            let (buffer, new) = self.take_buffer(device, op, role, size)?;
+            zeroed &= new;
+            more.push(buffer);
+        }
+        let storage = Storage {
+            first,
+            more,
             home: Some((Arc::downgrade(self), role)),
             counted: Arc::downgrade(self),
             recorder: 0,
+            zeroed,
         };
-        self.count(storage.first.size());
-        for i in 1..full + u64::from(last > 0) {
-            let buffer = self.take_buffer(device, op, role, if i < full { max_buffer } else { last })?;
-            self.count(buffer.size());
-            storage.more.push(buffer);
-        }
+        self.count(storage.size());
         Ok(storage)
     }
 
@@ -95,19 +101,36 @@ impl Pool {
         self.most_in_use.fetch_max(now, Ordering::Relaxed);
     }
 
-    fn take_buffer(&self, device: &wgpu::Device, op: &'static str, role: Role, size: u64) -> Result<wgpu::Buffer> {
+    /// A buffer, and whether it is a new one. Where there is no memory for that, buffers that wait to be used again make room.
+    fn take_buffer(
+        &self,
+        device: &wgpu::Device,
+        op: &'static str,
+        role: Role,
+        size: u64,
+    ) -> Result<(wgpu::Buffer, bool)> {
         if let Some(buffer) = lock(&self.free).get_mut(&(role, size)).and_then(Vec::pop) {
-            return Ok(buffer);
+            return Ok((buffer, false));
         }
-        self.created.fetch_add(1, Ordering::Relaxed);
-        guard(device, op, || {
-            device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("xent.pool"),
-                size,
-                usage: role.usage_flags(),
-                mapped_at_creation: role == Role::Upload,
+        let create = || {
+            guard(device, op, || {
+                device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some("xent.pool"),
+                    size,
+                    usage: role.usage_flags(),
+                    mapped_at_creation: role == Role::Upload,
+                })
             })
-        })
+        };
+        let buffer = match create() {
+            Err(Error::Gpu { source: wgpu::Error::OutOfMemory { .. }, .. }) => {
+                self.clear();
+                create()?
+            }
+            made => made?,
+        };
+        self.created.fetch_add(1, Ordering::Relaxed);
+        Ok((buffer, true))
     }
 
     fn give_back(&self, role: Role, buffer: wgpu::Buffer) {
@@ -159,6 +182,8 @@ pub(crate) struct Storage {
     counted: Weak<Pool>,
     /// The recorder whose output it is; 0 if it is none's.
     recorder: u64,
+    /// Nobody has written to it yet.
+    zeroed: bool,
 }
 
 /// Where a buffer goes back to.
@@ -166,7 +191,7 @@ pub(crate) type Home = (Weak<Pool>, Role);
 
 impl Storage {
     pub(crate) fn callers(buffer: wgpu::Buffer) -> Self {
-        Self { first: buffer, more: Vec::new(), home: None, counted: Weak::new(), recorder: 0 }
+        Self { first: buffer, more: Vec::new(), home: None, counted: Weak::new(), recorder: 0, zeroed: false }
     }
 
     /// More memory than there is: one buffer, over and over.
@@ -184,6 +209,11 @@ impl Storage {
 
     pub(crate) fn buffers(&self) -> impl Iterator<Item = &wgpu::Buffer> {
         std::iter::once(&self.first).chain(&self.more)
+    }
+
+    /// Whether all of it is as WebGPU makes buffers: zero. True only until it is used for something.
+    pub(crate) fn is_zeroed(&self) -> bool {
+        self.zeroed
     }
 
     pub(crate) fn size(&self) -> u64 {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::gpu::guard;
-use crate::pool::{Role, Storage};
+use crate::pool::Role;
 use crate::readback::Readback;
 use crate::recorder::Recorder;
 
@@ -108,18 +108,14 @@ impl Recorder<'_> {
                 mapped_at_creation: false,
             })
         })?;
-        let staging: Storage = self.gpu().allocate("times", Role::Staging, bytes)?;
-        let target = staging.buffer().clone();
+        let staging = self.gpu().allocate("times", Role::Staging, Readback::<u32>::staging_bytes(bytes))?;
         let nanoseconds = f64::from(self.gpu().queue().get_timestamp_period());
-        let (ticket, arrivals) = Readback::new(device, staging, (0, 4 * labels.len()), None);
         let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
         if let Some(queries) = queries.filter(|_| entries > 0) {
             encoder.resolve_query_set(&queries, 0..entries, &resolved, 0);
-            encoder.copy_buffer_to_buffer(&resolved, 0, &target, 0, bytes);
+            encoder.copy_buffer_to_buffer(&resolved, 0, staging.buffer(), 0, bytes);
         }
-        for arrived in arrivals {
-            encoder.map_buffer_on_submit(&target, wgpu::MapMode::Read, .., arrived);
-        }
+        let ticket = self.ticket("times", staging, (0, 4 * labels.len(), bytes), None)?;
         Ok(Times { labels, nanoseconds, ticket })
     }
 }

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use futures_intrusive::channel::shared::{OneshotSender, oneshot_channel};
 
 use crate::error::{Error, Result};
+use crate::gpu::guard;
 use crate::pool::Storage;
 use crate::tensor::{Element, WORD_BYTES};
 
@@ -58,6 +59,11 @@ impl<T: Element> std::fmt::Debug for Readback<T> {
 }
 
 impl<T: Element> Readback<T> {
+    /// Bytes of staging memory for `bytes` of data: after them come the word that reports bad data and the word that the device clears.
+    pub(crate) fn staging_bytes(bytes: u64) -> u64 {
+        bytes.next_multiple_of(WORD_BYTES) + 2 * WORD_BYTES
+    }
+
     /// A ticket for `len` elements in `staging` after `skipped` bytes, and for each buffer of that what to call when it is mapped.
     pub(crate) fn new(
         device: wgpu::Device,
@@ -83,11 +89,22 @@ impl<T: Element> Readback<T> {
     pub fn wait(&mut self, timeout: std::time::Duration) -> Result<Vec<T>> {
         use std::time::{Duration, Instant};
         let start = Instant::now();
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        // What is here already does not take the device, which may be lost by now.
+        if let Poll::Ready(values) = self.poll_arrival(&mut context) {
+            return values;
+        }
         loop {
             let left = timeout.saturating_sub(start.elapsed());
             let wait = wgpu::PollType::Wait { submission_index: None, timeout: Some(left) };
-            let idle = matches!(self.device.poll(wait), Ok(wgpu::PollStatus::QueueEmpty));
-            if let Poll::Ready(values) = self.poll_arrival(&mut Context::from_waker(std::task::Waker::noop())) {
+            let idle = match poll(&self.device, wait) {
+                Some(polled) => matches!(polled, Ok(wgpu::PollStatus::QueueEmpty)),
+                None => {
+                    *self.arrival.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+                    return Err(Error::Readback(wgpu::BufferAsyncError));
+                }
+            };
+            if let Poll::Ready(values) = self.poll_arrival(&mut context) {
                 return values;
             }
             if start.elapsed() >= timeout {
@@ -117,23 +134,44 @@ impl<T: Element> Readback<T> {
         let staging = self.staging.as_ref().ok_or(Error::Taken)?;
         let end = self.skipped + self.len as u64 * size_of::<T>() as u64;
         let check_at = end.next_multiple_of(WORD_BYTES);
+        let ran_at = check_at + WORD_BYTES;
+        if word(staging, ran_at)? != 0 {
+            return Err(Error::NotSubmitted);
+        }
         let mut values = Vec::new();
         for (buffer, piece) in staging.pieces(self.skipped..end) {
             let mut here = bytemuck::pod_collect_to_vec(bytes(&mapped(buffer)?, piece));
             if values.is_empty() { values = here } else { values.append(&mut here) }
         }
-        let mut position = u32::MAX;
-        for (buffer, piece) in staging.pieces(check_at..check_at + WORD_BYTES) {
-            let word = mapped(buffer)?;
-            position = bytes(&word, piece).first_chunk().map_or(u32::MAX, |bytes| u32::from_ne_bytes(*bytes));
-        }
-        staging.buffers().for_each(wgpu::Buffer::unmap);
+        let position = word(staging, check_at)?;
+        guard(&self.device, "readback", || staging.buffers().for_each(wgpu::Buffer::unmap))?;
         self.staging = None;
         match self.check {
             Some((op, what)) if position != u32::MAX => Err(Error::Data { op, what, position }),
             _ => Ok(values),
         }
     }
+}
+
+/// Polls the device; nothing if the driver has lost it, which wgpu panics about. All other panics are the application's: its callbacks
+/// run in here.
+#[cfg(not(target_arch = "wasm32"))]
+fn poll(device: &wgpu::Device, how: wgpu::PollType) -> Option<Result<wgpu::PollStatus, wgpu::PollError>> {
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+    match catch_unwind(AssertUnwindSafe(|| device.poll(how))) {
+        Ok(polled) => Some(polled),
+        Err(panic) => match panic.downcast_ref::<String>() {
+            Some(message) if message.starts_with("Error in Device::poll") => None,
+            _ => resume_unwind(panic),
+        },
+    }
+}
+
+/// A word of mapped memory.
+fn word(staging: &Storage, at: u64) -> Result<u32> {
+    let (buffer, at) = staging.at(at);
+    let view = mapped(buffer)?;
+    Ok(bytes(&view, at..at + WORD_BYTES).first_chunk().map_or(u32::MAX, |bytes| u32::from_ne_bytes(*bytes)))
 }
 
 fn mapped(buffer: &wgpu::Buffer) -> Result<wgpu::BufferView> {

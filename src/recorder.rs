@@ -141,25 +141,38 @@ impl<'e> Recorder<'e> {
         let Range { start, end } = tensor.bytes();
         let (start, skipped) = (start / WORD_BYTES * WORD_BYTES, start % WORD_BYTES);
         let bytes = end.next_multiple_of(WORD_BYTES) - start;
-        let staging = self.gpu.allocate("read", Role::Staging, bytes + WORD_BYTES)?;
+        let staging = self.gpu.allocate("read", Role::Staging, Readback::<T>::staging_bytes(bytes))?;
         let check = tensor.check().cloned();
         self.copy_bytes((tensor.storage(), start), (&staging, 0), bytes)?;
         if let Some(check) = &check {
             self.copy_bytes((&check.storage, check.offset), (&staging, bytes), WORD_BYTES)?;
         }
+        let check_of = check.as_ref().map(|check| (check.op, check.what));
+        let ticket = self.ticket("read", staging, (skipped, tensor.len(), bytes), check_of)?;
+        self.held.hold(tensor.storage());
+        check.iter().for_each(|check| self.held.hold(&check.storage));
+        Ok(ticket)
+    }
+
+    /// A ticket for `len` elements after `skipped` bytes of `staging`, whose first `bytes` the commands recorded last have filled.
+    pub(crate) fn ticket<T: Element>(
+        &mut self,
+        op: &'static str,
+        staging: Storage,
+        (skipped, len, bytes): (u64, usize, u64),
+        check: Option<(&'static str, &'static str)>,
+    ) -> Result<Readback<T>> {
+        // wgpu maps the memory even where it rejects the commands: what they have not cleared was not run.
+        let (buffer, at) = staging.at(bytes + WORD_BYTES);
+        let buffer = buffer.clone();
+        guard(self.gpu.device(), op, || self.gpu.queue().write_buffer(&buffer, at, &[0xff; 4]))?;
         let buffers: Vec<wgpu::Buffer> = staging.buffers().cloned().collect();
-        let (ticket, arrivals) = Readback::new(
-            self.gpu.device().clone(),
-            staging,
-            (skipped, tensor.len()),
-            check.as_ref().map(|check| (check.op, check.what)),
-        );
+        let (ticket, arrivals) = Readback::new(self.gpu.device().clone(), staging, (skipped, len), check);
         let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
+        encoder.clear_buffer(&buffer, at, Some(WORD_BYTES));
         for (buffer, arrived) in buffers.iter().zip(arrivals) {
             encoder.map_buffer_on_submit(buffer, wgpu::MapMode::Read, .., arrived);
         }
-        self.held.hold(tensor.storage());
-        check.iter().for_each(|check| self.held.hold(&check.storage));
         Ok(ticket)
     }
 

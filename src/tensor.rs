@@ -179,8 +179,16 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// [`Error::Limit`] if the tensor is absurdly large; [`Error::Gpu`] if the device is out of memory.
     pub fn zeros(gpu: &Gpu, shape: impl Into<Shape>) -> Result<Self> {
+        const AT_ONCE: usize = 1 << 22;
         let tensor = Self::uninit(gpu, "zeros", shape.into())?;
-        tensor.fill(&vec![T::zeroed(); tensor.len()])?;
+        if tensor.storage.is_zeroed() {
+            return Ok(tensor);
+        }
+        let zeros = vec![T::zeroed(); tensor.len().min(AT_ONCE)];
+        for start in (0..tensor.len()).step_by(AT_ONCE) {
+            let len = (tensor.len() - start).min(AT_ONCE);
+            tensor.part(start, [len].into()).fill(zeros.get(..len).unwrap_or(&zeros))?;
+        }
         Ok(tensor)
     }
 

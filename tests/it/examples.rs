@@ -54,6 +54,18 @@ fn the_examples_print_pytorchs_losses() {
 }
 
 #[test]
+fn a_host_application_learns_through_its_own_passes() {
+    let Some(gpu) = gpu() else { return };
+    drop(gpu);
+    let output = example("host_app", &["--epochs", "300"]);
+    let losses: Vec<f64> = losses(&output, "loss ").iter().map(|loss| loss.parse().expect("a number")).collect();
+    // Guessing costs ln 3, and the first logits are all 0.
+    assert!(losses.len() == 4 && losses[0] == 1.0986, "{losses:?}");
+    assert!(losses.is_sorted_by(|a, b| a > b) && losses[3] < 0.3, "{losses:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with("\n0 submissions by xent, 300 by the program\n"));
+}
+
+#[test]
 fn breast_cancer_is_told_apart() {
     let Some(gpu) = gpu() else { return };
     drop(gpu);

@@ -1,0 +1,396 @@
+//! Inside somebody else's application: its passes, its buffers, its device, its error handling, its executor.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::common::*;
+use xent::wgpu;
+use xent::{CrossEntropy, Error, Gpu, Readback, Tensor, cpu};
+
+const ROWS: usize = 24;
+const CLASSES: usize = 10;
+const ALL: wgpu::BufferUsages =
+    wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
+
+/// An application with a device, a pipeline of its own and a buffer that everything of its lies in.
+struct Application {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    pipeline: wgpu::ComputePipeline,
+    buffer: wgpu::Buffer,
+    uncaptured: Arc<Mutex<Vec<String>>>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Application {
+    fn new() -> Self {
+        let made = Gpu::headless().unwrap();
+        let (device, queue) = (made.device().clone(), made.queue().clone());
+        drop(made);
+        let (uncaptured, lost) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicU64>::default());
+        let (seen, times) = (uncaptured.clone(), lost.clone());
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| seen.lock().unwrap().push(error.to_string())));
+        device.set_device_lost_callback(move |_, _| {
+            times.fetch_add(1, Ordering::Relaxed);
+        });
+        let source = wgpu::ShaderSource::Wgsl(
+            "@group(0) @binding(0) var<storage, read_write> x: array<f32>;
+            @compute @workgroup_size(8) fn main(@builtin(global_invocation_id) id: vec3u) {
+                if id.x < arrayLength(&x) { x[id.x] = 3.0 * x[id.x] - 1.0; }
+            }"
+            .into(),
+        );
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: None,
+            layout: None,
+            module: &module,
+            entry_point: None,
+            compilation_options: wgpu::PipelineCompilationOptions::default(),
+            cache: None,
+        });
+        let descriptor = wgpu::BufferDescriptor { label: None, size: 1 << 16, usage: ALL, mapped_at_creation: false };
+        let buffer = device.create_buffer(&descriptor);
+        Self { device, queue, pipeline, buffer, uncaptured, lost }
+    }
+
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+    }
+
+    /// The application's own pass: `x = 3 x - 1` in a part of a buffer.
+    fn pass(&self, encoder: &mut wgpu::CommandEncoder, buffer: &wgpu::Buffer, offset: u64, bytes: u64) {
+        let binding = wgpu::BufferBinding { buffer, offset, size: std::num::NonZero::new(bytes) };
+        let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &self.pipeline.get_bind_group_layout(0),
+            entries: &[wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(binding) }],
+        });
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &group, &[]);
+        pass.dispatch_workgroups(u32::try_from(bytes.div_ceil(32)).unwrap(), 1, 1);
+    }
+
+    /// A mistake of the application's own.
+    fn mistake(&self) {
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::MAP_WRITE;
+        let descriptor = wgpu::BufferDescriptor {
+            label: Some("the application's mistake"),
+            size: 4,
+            usage,
+            mapped_at_creation: false,
+        };
+        let _ = self.device.create_buffer(&descriptor);
+    }
+
+    fn uncaptured(&self) -> Vec<String> {
+        std::mem::take(&mut *self.uncaptured.lock().unwrap())
+    }
+
+    /// Polls from a thread of its own, as a window's event loop does, while `f` runs.
+    fn polling<T>(&self, f: impl FnOnce() -> T) -> T {
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    self.device.poll(wgpu::PollType::Poll).unwrap();
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            let result = f();
+            stop.store(true, Ordering::Relaxed);
+            result
+        })
+    }
+}
+
+fn relu_of(gpu: &Gpu, values: &[f32]) -> (xent::Batch, Readback<f32>) {
+    let x = Tensor::from_slice(gpu, [values.len()], values).unwrap();
+    let mut batch = gpu.batch();
+    let y = batch.relu(&x).unwrap();
+    let ticket = batch.read(&y).unwrap();
+    (batch, ticket)
+}
+
+#[test]
+fn between_the_applications_own_passes_in_one_submission() {
+    let Some(_shared) = gpu() else { return };
+    let app = Application::new();
+    let gpu = Gpu::new(app.device.clone(), app.queue.clone()).unwrap();
+    let (values, labels) = (random(1, ROWS * CLASSES, 2.0), labels(2, ROWS, CLASSES));
+    let bytes = (ROWS * CLASSES * 4) as u64;
+    // One buffer holds it all: logits, gradient and loss, where the application puts them; xent takes any multiple of 4.
+    let (logits_at, loss_at, grad_at) = (256, 4444, 8192);
+    for shift in [0, 4, 12] {
+        let part =
+            |offset, shape: &[usize]| Tensor::<f32>::from_buffer(&gpu, app.buffer.clone(), offset, shape).unwrap();
+        let logits = part(logits_at, &[ROWS, CLASSES]);
+        let targets = Tensor::targets(&gpu, [ROWS], &labels, CLASSES, -100).unwrap();
+        app.queue.write_buffer(&app.buffer, logits_at, bytemuck::cast_slice(&values));
+        let submissions = gpu.counters().submissions;
+
+        let mut encoder = app.encoder();
+        app.pass(&mut encoder, &app.buffer, logits_at, bytes);
+        let mut recorder = gpu.record(&mut encoder);
+        let out = recorder.cross_entropy_backward(&logits, &targets, &CrossEntropy::default(), None).unwrap();
+        recorder.finish().unwrap();
+        // The gradient of the tensor where it is, and a copy of it where the application has its own things.
+        app.pass(&mut encoder, out.grad.buffer(), out.grad.offset(), bytes);
+        encoder.copy_buffer_to_buffer(out.grad.buffer(), out.grad.offset(), &app.buffer, grad_at + shift, bytes);
+        encoder.copy_buffer_to_buffer(out.loss.buffer(), out.loss.offset(), &app.buffer, loss_at, 4);
+        let mut recorder = gpu.record(&mut encoder);
+        let mut used = recorder.read(&part(grad_at + shift, &[ROWS, CLASSES])).unwrap();
+        // The application's copy is an operand like any other, misaligned or not.
+        let active = recorder.relu(&part(grad_at + shift, &[ROWS * CLASSES])).unwrap();
+        let (mut active, mut loss) = (recorder.read(&active).unwrap(), recorder.read(&part(loss_at, &[])).unwrap());
+        drop(recorder);
+        app.queue.submit([encoder.finish()]);
+        assert_eq!(gpu.counters().submissions, submissions, "the only submission is the application's");
+
+        let made: Vec<f32> = values.iter().map(|x| 3.0 * x - 1.0).collect();
+        let options = CrossEntropy::default();
+        let want = cpu::cross_entropy_backward(&made, &[ROWS, CLASSES], &labels, &options, None).unwrap();
+        let want_used: Vec<f64> = want.grad.iter().map(|g| 3.0 * g - 1.0).collect();
+        let used = used.wait(TIMEOUT).unwrap();
+        close("loss", &loss.wait(TIMEOUT).unwrap(), &want.loss, 2e-6, 1e-6);
+        close("what the application made of the gradient", &used, &want_used, 2e-6, 1e-6);
+        let positive: Vec<f32> = used.iter().map(|x| x.max(0.0)).collect();
+        same_bits("relu of it", &active.wait(TIMEOUT).unwrap(), &positive);
+    }
+    assert_eq!(app.uncaptured(), [""; 0]);
+}
+
+/// Logits in place at offsets in the application's buffer: what lies around them stays as it was.
+#[test]
+fn what_surrounds_a_tensor_in_the_applications_buffer_is_not_touched() {
+    let Some(_shared) = gpu() else { return };
+    let app = Application::new();
+    let gpu = Gpu::new(app.device.clone(), app.queue.clone()).unwrap();
+    let labels = labels(2, ROWS, CLASSES);
+    let targets = Tensor::targets(&gpu, [ROWS], &labels, CLASSES, -100).unwrap();
+    for gpu in families(&gpu) {
+        for offset in [0, 4, 8, 60, 252, 260] {
+            let everything = random(offset, 1 << 14, 1.0);
+            app.queue.write_buffer(&app.buffer, 0, bytemuck::cast_slice(&everything));
+            let x = Tensor::<f32>::from_buffer(&gpu, app.buffer.clone(), offset, [ROWS, CLASSES]).unwrap();
+            let mut encoder = app.encoder();
+            let mut recorder = gpu.record(&mut encoder);
+            recorder.cross_entropy_backward_in_place(&x, &targets, &CrossEntropy::default(), None).unwrap();
+            let whole = Tensor::<f32>::from_buffer(&gpu, app.buffer.clone(), 0, [1 << 14]).unwrap();
+            let mut after = recorder.read(&whole).unwrap();
+            drop(recorder);
+            app.queue.submit([encoder.finish()]);
+            let after = after.wait(TIMEOUT).unwrap();
+            let (start, end) = (offset as usize / 4, offset as usize / 4 + ROWS * CLASSES);
+            same_bits("before it", &after[..start], &everything[..start]);
+            same_bits("after it", &after[end..], &everything[end..]);
+            let (logits, options) = (&everything[start..end], CrossEntropy::default());
+            let want = cpu::cross_entropy_backward(logits, &[ROWS, CLASSES], &labels, &options, None).unwrap();
+            close("gradient", &after[start..end], &want.grad, 2e-6, 1e-7);
+        }
+    }
+}
+
+/// Two users of xent that know nothing of each other, on one device: recorded and submitted in turns, in one encoder, and waited for in
+/// the other order.
+#[test]
+fn a_second_library_on_the_same_device() {
+    let Some(_shared) = gpu() else { return };
+    let app = Application::new();
+    let gpus = [0, 1].map(|_| Gpu::new(app.device.clone(), app.queue.clone()).unwrap());
+    let [one, two] = &gpus;
+    let values = [random(1, 3000, 1.0), random(2, 3000, 1.0)];
+    let relu = |values: &[f32]| values.iter().map(|x| x.max(0.0)).collect::<Vec<f32>>();
+    for _ in 0..3 {
+        let (first, mut first_ticket) = relu_of(one, &values[0]);
+        let (second, mut second_ticket) = relu_of(two, &values[1]);
+        let mut encoder = app.encoder();
+        let mut shared = Vec::new();
+        for (gpu, values) in [(one, &values[1]), (two, &values[0]), (one, &values[0])] {
+            let x = Tensor::from_slice(gpu, [3000], values).unwrap();
+            let mut recorder = gpu.record(&mut encoder);
+            let y = recorder.relu(&x).unwrap();
+            shared.push((recorder.read(&y).unwrap(), relu(values)));
+        }
+        second.submit().unwrap();
+        app.queue.submit([encoder.finish()]);
+        first.submit().unwrap();
+        for (mut ticket, want) in shared.into_iter().rev() {
+            same_bits("in one encoder", &ticket.wait(TIMEOUT).unwrap(), &want);
+        }
+        same_bits("first", &first_ticket.wait(TIMEOUT).unwrap(), &relu(&values[0]));
+        same_bits("second", &second_ticket.wait(TIMEOUT).unwrap(), &relu(&values[1]));
+    }
+    // Their tensors are each their own; a buffer goes from one to the other as the application's.
+    let x = Tensor::from_slice(one, [3], &[1.0f32, -1.0, 2.0]).unwrap();
+    assert!(matches!(two.batch().relu(&x), Err(Error::ForeignTensor { .. })));
+    let passed = Tensor::<f32>::from_buffer(two, x.buffer().clone(), x.offset(), [3]).unwrap();
+    assert_eq!(eval(two, |b| Ok([b.relu(&passed)?])), [[1.0, 0.0, 2.0]]);
+    drop((x, passed));
+    // One goes, the other stays.
+    let [one, two] = gpus;
+    drop(one);
+    let (batch, mut ticket) = relu_of(&two, &values[0]);
+    batch.submit().unwrap();
+    same_bits("the one that stays", &ticket.wait(TIMEOUT).unwrap(), &relu(&values[0]));
+    assert_eq!(app.uncaptured(), [""; 0]);
+}
+
+#[test]
+fn from_tasks_of_tokio_with_nothing_but_await() {
+    let Some(_shared) = gpu() else { return };
+    let app = Application::new();
+    let gpu = Gpu::new(app.device.clone(), app.queue.clone()).unwrap();
+    let task = |seed: u64, gpu: Gpu| async move {
+        let values = random(seed, 2000, 1.0);
+        for _ in 0..5 {
+            let (batch, ticket) = relu_of(&gpu, &values);
+            batch.submit()?;
+            let want: Vec<f32> = values.iter().map(|x| x.max(0.0)).collect();
+            same_bits("awaited", &ticket.await?, &want);
+        }
+        xent::Result::Ok(seed)
+    };
+    let on_one_thread = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let on_two = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    app.polling(|| {
+        for runtime in [on_one_thread, on_two] {
+            runtime.block_on(async {
+                let spawn = |seed| tokio::spawn(task(seed, gpu.clone()));
+                let tasks: Vec<tokio::task::JoinHandle<xent::Result<u64>>> = (0..4).map(spawn).collect();
+                for (seed, task) in (0..4).zip(tasks) {
+                    assert_eq!(task.await.unwrap().unwrap(), seed);
+                }
+            });
+        }
+    });
+}
+
+/// Where nobody polls, nothing arrives: however often the future is asked, and whatever else xent is asked to do meanwhile.
+#[test]
+fn a_future_is_pending_until_the_application_polls() {
+    let Some(_shared) = gpu() else { return };
+    let app = Application::new();
+    let gpu = Gpu::new(app.device.clone(), app.queue.clone()).unwrap();
+    let (batch, ticket) = relu_of(&gpu, &[1.0, -1.0]);
+    let done = Arc::new(AtomicBool::new(false));
+    batch.submit().unwrap();
+    let callback = done.clone();
+    app.queue.on_submitted_work_done(move || callback.store(true, Ordering::Relaxed));
+    let mut ticket = std::pin::pin!(ticket);
+    let mut context = Context::from_waker(Waker::noop());
+    // The device itself is done long before the last of these.
+    for _ in 0..50 {
+        assert!(ticket.as_mut().poll(&mut context).is_pending(), "nobody has polled");
+        let x = Tensor::from_slice(&gpu, [2], &[1.0f32, 2.0]).unwrap();
+        let mut recorded = app.encoder();
+        drop(gpu.record(&mut recorded).relu(&x).unwrap());
+        drop((gpu.batch().relu(&x).unwrap(), x, gpu.counters(), recorded));
+        gpu.trim();
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(!done.load(Ordering::Relaxed), "no callback of the application's ran");
+    app.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    assert!(done.load(Ordering::Relaxed));
+    let Poll::Ready(values) = ticket.as_mut().poll(&mut context) else { panic!("the application has polled") };
+    assert_eq!(values.unwrap(), [1.0, 0.0]);
+}
+
+#[test]
+fn the_applications_error_scopes_and_callbacks_are_its_own() {
+    let Some(_shared) = gpu() else { return };
+    let app = Application::new();
+    let gpu = Gpu::new(app.device.clone(), app.queue.clone()).unwrap();
+    let use_xent = || {
+        let (batch, mut ticket) = relu_of(&gpu, &[1.0, -1.0]);
+        batch.submit().unwrap();
+        assert_eq!(ticket.wait(TIMEOUT).unwrap(), [1.0, 0.0]);
+    };
+    let says_mistake = |error: &str| assert!(error.contains("the application's mistake"), "{error}");
+    // Outside of any scope its handler hears of it, before and after xent was used, once.
+    app.mistake();
+    use_xent();
+    app.mistake();
+    let heard = app.uncaptured();
+    assert_eq!(heard.len(), 2, "{heard:?}");
+    heard.iter().for_each(|error| says_mistake(error));
+    // Its scopes get its mistakes, made before or after xent is used within them, and nothing of xent's.
+    for (before, after) in [(false, false), (true, false), (false, true)] {
+        let scopes = [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation]
+            .map(|filter| app.device.push_error_scope(filter));
+        if before {
+            app.mistake();
+        }
+        use_xent();
+        if after {
+            app.mistake();
+        }
+        let [internal, memory, validation] = scopes;
+        let got = pollster::block_on(validation.pop());
+        assert_eq!(got.is_some(), before || after, "{got:?}");
+        got.iter().for_each(|error| says_mistake(&error.to_string()));
+        assert!(pollster::block_on(memory.pop()).is_none() && pollster::block_on(internal.pop()).is_none());
+    }
+    // What wgpu refuses xent is xent's error, not the application's.
+    let scope = app.device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let other = Gpu::headless().unwrap();
+    let theirs = other.device().create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: 64,
+        usage: ALL,
+        mapped_at_creation: false,
+    });
+    let foreign = Tensor::<f32>::from_buffer(&gpu, theirs, 0, [16]).unwrap();
+    let refused = gpu.batch().relu(&foreign);
+    assert!(matches!(refused, Err(Error::Gpu { .. })), "{refused:?}");
+    assert!(pollster::block_on(scope.pop()).is_none());
+    assert_eq!(app.uncaptured(), [""; 0]);
+    // Its callback is still there when the device goes.
+    assert_eq!(app.lost.load(Ordering::Relaxed), 0);
+    app.device.destroy();
+    let _ = app.device.poll(wgpu::PollType::wait_indefinitely());
+    assert_eq!(app.lost.load(Ordering::Relaxed), 1);
+}
+
+/// wgpu rejects the whole encoder: the application hears why, and no ticket takes what an earlier reading left for a result.
+#[test]
+fn a_mistake_in_the_applications_encoder_gives_no_numbers() {
+    let Some(_shared) = gpu() else { return };
+    let app = Application::new();
+    let gpu = Gpu::new(app.device.clone(), app.queue.clone()).unwrap();
+    let x = Tensor::from_slice(&gpu, [2], &[1.0f32, -1.0]).unwrap();
+    for before in [true, false, true] {
+        // Leaves numbers in the memory that the next ticket takes.
+        let (batch, mut ticket) = relu_of(&gpu, &[7.0, 8.0]);
+        batch.submit().unwrap();
+        assert_eq!(ticket.wait(TIMEOUT).unwrap(), [7.0, 8.0]);
+
+        let mut encoder = app.encoder();
+        let mistake = |encoder: &mut wgpu::CommandEncoder| encoder.clear_buffer(&app.buffer, 2, Some(1));
+        if before {
+            mistake(&mut encoder);
+        }
+        let mut recorder = gpu.record(&mut encoder);
+        let y = recorder.relu(&x).unwrap();
+        let mut ticket = recorder.read(&y).unwrap();
+        recorder.finish().unwrap();
+        if !before {
+            mistake(&mut encoder);
+        }
+        let scope = app.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let commands = encoder.finish();
+        assert!(pollster::block_on(scope.pop()).is_some(), "the application's own scope hears of its mistake");
+        app.queue.submit([commands]);
+        let heard = app.uncaptured();
+        assert_eq!(heard.len(), 1, "of the submission, as without xent: {heard:?}");
+        let outcome = ticket.wait(TIMEOUT);
+        assert!(matches!(outcome, Err(Error::NotSubmitted)), "{outcome:?}");
+    }
+    let (batch, mut ticket) = relu_of(&gpu, &[3.0, -4.0]);
+    batch.submit().unwrap();
+    assert_eq!(ticket.wait(TIMEOUT).unwrap(), [3.0, 0.0]);
+    assert_eq!(app.uncaptured(), [""; 0]);
+}

@@ -1,0 +1,279 @@
+//! What the host or the machine does to a recording: no adapter, no device, no memory, nobody who waits. Each ends in the documented
+//! error or in the right result.
+
+use std::time::Duration;
+
+use crate::common::*;
+use xent::wgpu;
+use xent::{CrossEntropy, Error, Gpu, Layout, Readback, Tensor, cpu};
+
+/// The adapter of the shared device, in an instance of its own.
+fn adapter(gpu: &Gpu) -> wgpu::Adapter {
+    let info = gpu.device().adapter_info();
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    descriptor.backends = info.backend.into();
+    descriptor.flags = wgpu::InstanceFlags::empty().with_env();
+    let instance = wgpu::Instance::new(descriptor);
+    let adapters = pollster::block_on(instance.enumerate_adapters(info.backend.into()));
+    adapters.into_iter().find(|adapter| adapter.get_info().name == info.name).unwrap()
+}
+
+fn request(
+    adapter: &wgpu::Adapter,
+    required_limits: wgpu::Limits,
+) -> Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
+    let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
+    pollster::block_on(adapter.request_device(&descriptor))
+}
+
+/// Everything the device can do still gives the right values.
+#[track_caller]
+fn works(gpu: &Gpu) {
+    let (logits, labels) = (random(1, 35, 2.0), labels(2, 5, 7));
+    let x = Tensor::from_slice(gpu, [5, 7], &logits).unwrap();
+    let y = Tensor::targets(gpu, [5], &labels, 7, -100).unwrap();
+    let [loss, grad] = eval(gpu, |b| {
+        let out = b.cross_entropy_backward(&x, &y, &CrossEntropy::default(), None)?;
+        Ok([out.loss, out.grad])
+    });
+    let want = cpu::cross_entropy_backward(&logits, &[5, 7], &labels, &CrossEntropy::default(), None).unwrap();
+    close("loss", &loss, &want.loss, 1e-6, 1e-6);
+    close("gradient", &grad, &want.grad, 2e-6, 1e-7);
+}
+
+/// A program of the package in a process of its own, whose environment hides every driver of Vulkan.
+#[test]
+fn without_a_driver_the_error_says_so() {
+    let Some(_shared) = gpu() else { return };
+    let mut command = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["run", "--quiet", "--release", "--example", "cross_entropy"]);
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).env("XENT_ADAPTER", "vulkan");
+    let hidden = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].map(|variable| (variable, "/dev/null"));
+    let output = command.envs(hidden).output().expect("cargo runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("error: no adapter matches \"vulkan\"; available: "), "{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+#[test]
+fn a_device_that_is_refused_leaves_the_adapter_usable() {
+    let Some(shared) = gpu() else { return };
+    let adapter = adapter(&shared);
+    let mut above = adapter.limits();
+    above.max_storage_buffers_per_shader_stage += 1;
+    let source = request(&adapter, above).unwrap_err();
+    let error = Error::RequestDevice { adapter: adapter.get_info().name, source };
+    assert!(error.to_string().ends_with("refused to make a device"), "{error}");
+    let reason = std::error::Error::source(&error).unwrap().to_string();
+    assert!(reason.contains("max_storage_buffers_per_shader_stage"), "{reason}");
+    let (device, queue) = request(&adapter, adapter.limits()).unwrap();
+    works(&Gpu::new(device, queue).unwrap());
+}
+
+#[test]
+fn a_device_with_too_little_of_anything_is_refused() {
+    let Some(shared) = gpu() else { return };
+    let adapter = adapter(&shared);
+    type Lower = fn(&mut wgpu::Limits);
+    let cases: [(&str, Lower); 7] = [
+        ("storage bindings in a shader", |l| l.max_storage_buffers_per_shader_stage = 7),
+        ("a storage binding's bytes", |l| l.max_storage_buffer_binding_size = 16380),
+        ("a buffer's bytes", |l| l.max_buffer_size = 32764),
+        ("threads in a workgroup", |l| l.max_compute_invocations_per_workgroup = 63),
+        ("workgroup memory", |l| l.max_compute_workgroup_storage_size = 16380),
+        ("a uniform binding's bytes", |l| l.max_uniform_buffer_binding_size = 252),
+        ("dynamic uniform offsets", |l| l.max_dynamic_uniform_buffers_per_pipeline_layout = 0),
+    ];
+    for (limit, lower) in cases {
+        let mut limits = adapter.limits();
+        lower(&mut limits);
+        let (device, queue) = request(&adapter, limits).unwrap();
+        let error = Gpu::new(device, queue).unwrap_err();
+        match error {
+            Error::Limit { op: "Gpu::new", what, needed, allowed } => {
+                assert_eq!(what, limit);
+                assert!(allowed < needed, "{limit}: {allowed} of {needed}");
+            }
+            other => panic!("{limit}: {other:?}"),
+        }
+    }
+    // What WebGPU promises is enough.
+    let (device, queue) = request(&adapter, wgpu::Limits::default()).unwrap();
+    works(&Gpu::new(device, queue).unwrap());
+}
+
+fn relu_of(gpu: &Gpu, values: &[f32]) -> (xent::Batch, Readback<f32>) {
+    let x = Tensor::from_slice(gpu, [values.len()], values).unwrap();
+    let mut batch = gpu.batch();
+    let y = batch.relu(&x).unwrap();
+    let ticket = batch.read(&y).unwrap();
+    (batch, ticket)
+}
+
+#[test]
+fn a_ticket_that_timed_out_gives_its_values_later() {
+    let Some(gpu) = gpu() else { return };
+    let values = random(1, 1 << 20, 1.0);
+    let want: Vec<f32> = values.iter().map(|v| v.max(0.0)).collect();
+    let (batch, mut ticket) = relu_of(&gpu, &values);
+    let soon = Duration::from_millis(1);
+    for _ in 0..3 {
+        assert!(matches!(ticket.wait(soon), Err(Error::Timeout(limit)) if limit == soon), "not submitted");
+    }
+    batch.submit().unwrap();
+    // However far the device is by now: a timeout or the values, and after a timeout still the values.
+    let values = match ticket.wait(Duration::ZERO) {
+        Err(Error::Timeout(Duration::ZERO)) => ticket.wait(Duration::MAX).unwrap(),
+        other => other.unwrap(),
+    };
+    same_bits("after the timeout", &values, &want);
+    assert!(matches!(ticket.wait(TIMEOUT), Err(Error::Taken)));
+}
+
+#[test]
+fn dropped_tickets_cost_nobody_a_value() {
+    let Some(shared) = gpu() else { return };
+    let gpu = Gpu::headless().unwrap();
+    drop(shared);
+    let before = gpu.counters().bytes_in_use;
+    for round in 0..4 {
+        let values = random(round, 3000, 1.0);
+        let want: Vec<f32> = values.iter().map(|v| v.max(0.0)).collect();
+        let (batch, unsubmitted) = relu_of(&gpu, &values);
+        drop(unsubmitted);
+        drop(batch);
+        let (mut batch, early) = relu_of(&gpu, &values);
+        drop(early);
+        let x = Tensor::from_slice(&gpu, [3000], &values).unwrap();
+        let y = batch.relu(&x).unwrap();
+        let (late, mut kept) = (batch.read(&y).unwrap(), batch.read(&y).unwrap());
+        batch.submit().unwrap();
+        drop(late);
+        same_bits("the ticket that was kept", &kept.wait(TIMEOUT).unwrap(), &want);
+    }
+    gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    assert_eq!(gpu.counters().bytes_in_use, before, "nothing is held for them");
+}
+
+#[test]
+fn what_a_dropped_recorder_recorded_counts_in_the_callers_encoder_and_in_no_batch() {
+    let Some(gpu) = gpu() else { return };
+    let sgd = xent::Sgd { lr: 1.0, ..Default::default() };
+    let grads = Tensor::from_slice(&gpu, [3], &[1.0f32, 2.0, 3.0]).unwrap();
+    let wrong = Tensor::from_slice(&gpu, [2], &[1.0f32, 2.0]).unwrap();
+    let values = Tensor::from_slice(&gpu, [3], &[10.0f32; 3]).unwrap();
+    let now = || eval(&gpu, |_| Ok([values.clone()]))[0].clone();
+
+    let mut batch = gpu.batch();
+    batch.sgd(&values, &grads, None, &sgd).unwrap();
+    drop(batch);
+    assert_eq!(now(), [10.0; 3], "a batch that is dropped does nothing");
+
+    let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let mut half_way = || -> xent::Result<()> {
+        let mut recorder = gpu.record(&mut encoder);
+        recorder.sgd(&values, &grads, None, &sgd)?;
+        recorder.sgd(&values, &wrong, None, &sgd)
+    };
+    assert!(matches!(half_way(), Err(Error::Shape { .. })));
+    gpu.queue().submit([encoder.finish()]);
+    assert_eq!(now(), [9.0, 8.0, 7.0], "the caller's encoder keeps what was recorded");
+
+    // By a panic of the application's, in the middle of both.
+    let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let panicked = std::thread::scope(|scope| {
+        let panicking = || {
+            let (mut batch, mut recorder) = (gpu.batch(), gpu.record(&mut encoder));
+            batch.sgd(&values, &grads, None, &sgd).unwrap();
+            recorder.sgd(&values, &grads, None, &sgd).unwrap();
+            std::panic::resume_unwind(Box::new("the application's"));
+        };
+        scope.spawn(panicking).join()
+    });
+    assert!(panicked.is_err());
+    gpu.queue().submit([encoder.finish()]);
+    assert_eq!(now(), [8.0, 6.0, 4.0]);
+}
+
+/// Training steps of one model: what two threads do at the same time must not differ from what each does alone.
+fn train(gpu: &Gpu, seed: u64, in_callers_encoder: bool) -> Vec<f32> {
+    let x = Tensor::from_slice(gpu, [16, 8], &random(seed, 128, 1.0)).unwrap();
+    let y = Tensor::targets(gpu, [16], &labels(seed + 1, 16, 5), 5, -100).unwrap();
+    let weight = Tensor::from_slice(gpu, [5, 8], &random(seed + 2, 40, 0.5)).unwrap();
+    let grad = Tensor::zeros(gpu, [5, 8]).unwrap();
+    let sgd = xent::Sgd { lr: 0.3, ..Default::default() };
+    let mut losses = Vec::new();
+    for _ in 0..25 {
+        let step = |recorder: &mut xent::Recorder<'_>| -> xent::Result<Readback<f32>> {
+            let logits = recorder.matmul(Layout::Nt, &x, &weight, None)?;
+            let out = recorder.cross_entropy_backward(&logits, &y, &CrossEntropy::default(), None)?;
+            recorder.matmul_into(Layout::Tn, &out.grad, &x, None, &grad)?;
+            recorder.sgd(&weight, &grad, None, &sgd)?;
+            recorder.read(&out.loss)
+        };
+        let mut ticket = match in_callers_encoder {
+            true => {
+                let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                let ticket = step(&mut gpu.record(&mut encoder)).unwrap();
+                gpu.queue().submit([encoder.finish()]);
+                ticket
+            }
+            false => {
+                let mut batch = gpu.batch();
+                let ticket = step(&mut batch).unwrap();
+                batch.submit().unwrap();
+                ticket
+            }
+        };
+        losses.extend(ticket.wait(TIMEOUT).unwrap());
+    }
+    losses.extend(eval(gpu, |_| Ok([weight]))[0].iter());
+    losses
+}
+
+#[test]
+fn two_threads_that_record_on_one_gpu_get_the_results_of_each_alone() {
+    let Some(gpu) = gpu() else { return };
+    let (alone_a, alone_b) = (train(&gpu, 1, false), train(&gpu, 7, true));
+    for _ in 0..4 {
+        let gpu: &Gpu = &gpu;
+        let (a, b) = std::thread::scope(|scope| {
+            let a = scope.spawn(|| train(gpu, 1, false));
+            let b = scope.spawn(|| train(gpu, 7, true));
+            (a.join().unwrap(), b.join().unwrap())
+        });
+        same_bits("first thread", &a, &alone_a);
+        same_bits("second thread", &b, &alone_b);
+    }
+}
+
+#[test]
+fn tickets_outlive_their_gpu() {
+    let Some(shared) = gpu() else { return };
+    let values = random(1, 5000, 1.0);
+    let want: Vec<f32> = values.iter().map(|v| v.max(0.0)).collect();
+    // Waited for after the last handle to the device and its queue is gone: work in flight, and work that is done.
+    for finished in [false, true] {
+        let gpu = Gpu::headless().unwrap();
+        let (batch, mut ticket) = relu_of(&gpu, &values);
+        batch.submit().unwrap();
+        if finished {
+            gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        }
+        drop(gpu);
+        same_bits("waited for", &ticket.wait(TIMEOUT).unwrap(), &want);
+    }
+    // Submitted after that.
+    let gpu = Gpu::headless().unwrap();
+    let (batch, mut ticket) = relu_of(&gpu, &values);
+    drop(gpu);
+    batch.submit().unwrap();
+    same_bits("submitted later", &ticket.wait(TIMEOUT).unwrap(), &want);
+    // Never submitted.
+    let gpu = Gpu::headless().unwrap();
+    let (batch, mut ticket) = relu_of(&gpu, &values);
+    drop((gpu, batch));
+    assert!(matches!(ticket.wait(TIMEOUT), Err(Error::NotSubmitted)));
+    drop(shared);
+}
