@@ -71,7 +71,8 @@ impl Caps {
             wgpu::DeviceType::Cpu => Family::CpuSimd,
             _ => Family::Gpu,
         };
-        let max_buffer = limits.max_buffer_size & !Self::SEGMENT_MASK;
+        // No tensor is larger, and sums of a few of these do not overflow.
+        let max_buffer = limits.max_buffer_size.min(1 << 46) & !Self::SEGMENT_MASK;
         Self {
             family,
             simd_width,

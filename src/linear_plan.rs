@@ -138,6 +138,8 @@ impl LinearPlan {
             logits(tokens) <= usable
                 && tokens.saturating_mul(Self::STATISTICS_BYTES) <= usable
                 && scratch_of(tokens) <= scratch
+                // The rows of all parts are counted in 32 bits.
+                && (!by_parts || tokens.saturating_mul(parts) <= u64::from(u32::MAX))
                 && (!by_parts || (sums(tokens) <= caps.max_buffer && sums(tokens) / parts <= usable))
         };
         if !fits(1) {
