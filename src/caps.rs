@@ -48,6 +48,9 @@ impl Caps {
     /// The smallest `max_buffer`: what parameters are collected in.
     pub const MIN_BUFFER: u64 = 32768;
 
+    /// The largest alignment of a binding.
+    pub(crate) const MOST_ALIGN: u32 = 4096;
+
     /// What is larger than a buffer is cut at multiples of every alignment.
     pub(crate) const SEGMENT_MASK: u64 = 4095;
 

@@ -28,16 +28,16 @@ pub fn matmul<T: Copy + Into<f64>>(
     }
     // Two empty matrices can ask for any size.
     let mut c = results(op, product(&[m, n]))?;
-    for row in 0..m {
-        for column in 0..n {
-            let mut sum = 0.0;
-            for i in 0..k {
-                let a: f64 = a[if layout == Layout::Tn { i * m + row } else { row * k + i }].into();
-                let b: f64 = b[if layout == Layout::Nt { column * k + i } else { i * n + column }].into();
-                sum += a * b;
-            }
-            c.push(sum + bias.map_or(0.0, |bias| bias[column].into()));
+    // By elements: rows of nothing may be any number.
+    for element in 0..product(&[m, n]) {
+        let (row, column) = (element / n, element % n);
+        let mut sum = 0.0;
+        for i in 0..k {
+            let a: f64 = a[if layout == Layout::Tn { i * m + row } else { row * k + i }].into();
+            let b: f64 = b[if layout == Layout::Nt { column * k + i } else { i * n + column }].into();
+            sum += a * b;
         }
+        c.push(sum + bias.map_or(0.0, |bias| bias[column].into()));
     }
     Ok(c)
 }

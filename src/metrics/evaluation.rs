@@ -112,7 +112,7 @@ impl Evaluation {
             let (expected, got) = ("at least 1".to_owned(), "0".to_owned());
             return Err(Error::Value { op, what: "the number of classes", expected, got });
         }
-        let needed = (classes as u64).saturating_mul(classes as u64 + 1).saturating_mul(4);
+        let needed = (classes as u64).saturating_mul((classes as u64).saturating_add(1)).saturating_mul(4);
         let allowed = gpu.caps().usable_binding();
         if needed > allowed {
             return Err(Error::Limit {

@@ -12,6 +12,16 @@ fn says<T>(result: Result<T, Error>, message: &str) {
     assert_eq!(error.to_string(), message);
 }
 
+/// All of them, for the test that watches for panics.
+pub(crate) const REJECTIONS: [(&str, fn()); 6] = [
+    ("shapes", shapes),
+    ("values", values),
+    ("tensors that do not go together", tensors_that_do_not_go_together),
+    ("callers' buffers", callers_buffers),
+    ("caps", caps),
+    ("no such adapter", an_adapter_that_does_not_exist_lists_those_that_do),
+];
+
 #[test]
 fn shapes() {
     let Some(gpu) = gpu() else { return };

@@ -20,6 +20,7 @@ mod linear_cross_entropy_sgd;
 mod metrics;
 mod noop;
 mod numerics;
+mod panics;
 mod parity;
 mod properties;
 mod row_parts;
