@@ -66,7 +66,7 @@ fn example(options: &Options) -> Result<()> {
     let mut all = Vec::new();
     for split in 0..SPLITS {
         let seed = options.seed.wrapping_add(u64::from(split));
-        let order = shuffled(samples.x.rows(), seed);
+        let order = shuffled(samples.x.rows(), seed)?;
         let (test, train) = order.split_at(test);
         let tested = fit(&gpu, &samples, train, test, options.epochs, seed, &bar)?;
         let (auc, accuracy) = (roc_auc(&tested.scores, &tested.malignant)?, tested.confusion(0.0)?.accuracy());

@@ -44,7 +44,7 @@ fn example(options: &Options) -> Result<()> {
     let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/digits.csv");
     let path = options.file("--data").unwrap_or(&default);
     let digits = read(path)?;
-    let mut order = shuffled(digits.rows(), options.seed);
+    let mut order = shuffled(digits.rows(), options.seed)?;
     // A fifth is for the test, a tenth of the rest for the validation.
     let test = order.split_off(order.len() - order.len() / 5);
     let validation = order.split_off(order.len() - order.len() / 10);

@@ -51,6 +51,9 @@ impl Caps {
     /// The smallest `max_buffer`: what parameters are collected in.
     pub const MIN_BUFFER: u64 = 32768;
 
+    /// The largest alignment of a binding.
+    pub(crate) const MOST_ALIGN: u32 = 4096;
+
     /// What is larger than a buffer is cut at multiples of every alignment.
     pub(crate) const SEGMENT_MASK: u64 = 4095;
 
@@ -75,7 +78,8 @@ impl Caps {
             _ => Family::Gpu,
         };
         let quads_per_turn = if info.name.contains("llvmpipe") { 4 } else { 1 };
-        let max_buffer = limits.max_buffer_size & !Self::SEGMENT_MASK;
+        // No tensor is larger, and sums of a few of these do not overflow.
+        let max_buffer = limits.max_buffer_size.min(1 << 46) & !Self::SEGMENT_MASK;
         Self {
             family,
             simd_width,

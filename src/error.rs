@@ -5,6 +5,15 @@ use std::time::Duration;
 /// What a fallible function of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// Memory for a result whose size no slice of the caller's vouches for: `Vec` itself would panic, or end the process.
+pub(crate) fn room<T>(op: &'static str, elements: usize) -> Result<Vec<T>> {
+    let mut room = Vec::new();
+    match room.try_reserve_exact(elements) {
+        Ok(()) => Ok(room),
+        Err(_) => Err(Error::HostMemory { op, elements: elements as u64 }),
+    }
+}
+
 /// Everything that can go wrong. Every message names the operation, what was expected and what was given.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -44,6 +53,14 @@ pub enum Error {
         needed: u64,
         /// What the device allows.
         allowed: u64,
+    },
+    /// The host has no memory for a result.
+    #[error("{op}: the host has no memory for {elements} elements")]
+    HostMemory {
+        /// The operation.
+        op: &'static str,
+        /// How many elements there would be.
+        elements: u64,
     },
     /// An output shares its buffer with another tensor of the same operation, which WebGPU forbids.
     #[error("{op}: {output} is written, so it must have a buffer of its own, but it shares one with {other}")]

@@ -63,7 +63,8 @@ impl Gpu {
     /// Uses the caller's device and queue.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the device's limits are below what every kernel needs; WebGPU's default limits are enough.
+    /// [`Error::Limit`] if the device's limits are below what every kernel needs; WebGPU's default limits are enough. [`Error::Value`] if
+    /// bindings start at multiples of more than 4096 bytes.
     pub fn new(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
         let limits = device.limits();
         let caps = Caps::new(&device);
@@ -78,6 +79,16 @@ impl Gpu {
         enough("workgroup memory", 16384, limits.max_compute_workgroup_storage_size.into())?;
         enough("a uniform binding's bytes", 256, limits.max_uniform_buffer_binding_size)?;
         enough("dynamic uniform offsets", 1, limits.max_dynamic_uniform_buffers_per_pipeline_layout.into())?;
+        let aligns = [
+            ("min_storage_buffer_offset_alignment", caps.storage_align),
+            ("min_uniform_buffer_offset_alignment", caps.uniform_align),
+        ];
+        for (what, align) in aligns {
+            if !align.is_power_of_two() || align > Caps::MOST_ALIGN {
+                let (expected, got) = (format!("a power of 2 up to {}", Caps::MOST_ALIGN), align.to_string());
+                return Err(Error::Value { op: "Gpu::new", what, expected, got });
+            }
+        }
         let one = guard(&device, "Gpu::new", || {
             device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("xent.one"),
@@ -178,8 +189,8 @@ impl Gpu {
             )?;
         }
         let aligned = |what, value: u32, device: u32| match value.is_power_of_two() {
-            true => within(what, value.into(), device.into(), 4096),
-            false => within(what, 0, device.into(), 4096),
+            true => within(what, value.into(), device.into(), Caps::MOST_ALIGN.into()),
+            false => within(what, 0, device.into(), Caps::MOST_ALIGN.into()),
         };
         aligned("storage_align", caps.storage_align, device.storage_align)?;
         aligned("uniform_align", caps.uniform_align, device.uniform_align)?;

@@ -149,8 +149,8 @@ impl Variant {
     }
 }
 
-/// The bindings of a variant that need a buffer: index in `kernel.bindings`, and whether it is only read.
-fn bound(kernel: &Kernel, variant: &Variant) -> Vec<(usize, bool)> {
+/// The bindings of a variant that need a buffer: index in `kernel.bindings`, the binding, and whether it is only read.
+fn bound(kernel: &Kernel, variant: &Variant) -> Vec<(usize, &'static Binding, bool)> {
     let written_over = kernel.bindings.iter().find_map(|b| match b.access {
         Access::WriteOver(over) if variant.in_place => Some(over),
         _ => None,
@@ -160,7 +160,7 @@ fn bound(kernel: &Kernel, variant: &Variant) -> Vec<(usize, bool)> {
         variant.absent & (1 << i) == 0 && !aliased
     };
     let only_read = |b: &Binding| b.access == Access::Read && written_over != Some(b.name);
-    kernel.bindings.iter().enumerate().filter(needs_buffer).map(|(i, b)| (i, only_read(b))).collect()
+    kernel.bindings.iter().enumerate().filter(needs_buffer).map(|(i, b)| (i, b, only_read(b))).collect()
 }
 
 /// A compiled variant.
@@ -254,7 +254,7 @@ fn compile(
     let storage = bound(kernel, variant)
         .into_iter()
         .enumerate()
-        .map(|(slot, (_, read_only))| entry(slot + 1, wgpu::BufferBindingType::Storage { read_only }, false));
+        .map(|(slot, (_, _, read_only))| entry(slot + 1, wgpu::BufferBindingType::Storage { read_only }, false));
     let entries: Vec<_> = std::iter::once(params).chain(storage).collect();
     let label = Some(kernel.label);
     let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });

@@ -1,6 +1,18 @@
 //! A loss engine for any GPU: WGSL compute shaders through [wgpu] turn logits into losses, gradients and updated weights.
 #![doc = ""]
 #![doc = include_str!("../README.md")]
+// Nothing that a caller does ends in a panic: what could, says beside it why it cannot.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::expect_used,
+        clippy::get_unwrap,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+    )
+)]
 
 mod caps;
 pub mod cpu;

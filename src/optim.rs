@@ -247,7 +247,7 @@ impl Optimizer {
                 factor: clip.as_ref().map(|clip| &clip.factor),
             })?;
         }
-        self.updates += 1;
+        self.updates = self.updates.saturating_add(1);
         Ok(clip.map(|ClipFactor { norm, skipped, .. }| UpdateReport { norm, skipped }))
     }
 }
@@ -366,7 +366,7 @@ fn runs(parameters: &Parameters, options: &Optimization) -> Result<Vec<Run>> {
         for name in &group.names {
             parameters.value(name)?;
             let twice = group.names.iter().filter(|other| *other == name).count() > 1;
-            if twice || options.groups[..i].iter().any(|earlier| earlier.names.contains(name)) {
+            if twice || options.groups.iter().take(i).any(|earlier| earlier.names.contains(name)) {
                 let (expected, got) = ("in one group, once".to_owned(), format!("{name:?} twice"));
                 return Err(Error::Value { op: "Optimizer::new", what: "a name", expected, got });
             }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Shape, Tensor, element_count};
 
 /// Named parameters and their gradients. Each is a view into one flat tensor of values and one of gradients.
 ///
@@ -44,7 +44,7 @@ impl Parameters {
         let mut flat = Vec::new();
         let mut parts = Vec::with_capacity(parameters.len());
         for (i, (name, shape, values)) in parameters.iter().enumerate() {
-            if parameters[..i].iter().any(|(earlier, ..)| earlier == name) {
+            if parameters.iter().take(i).any(|(earlier, ..)| earlier == name) {
                 let expected = "names that differ".to_owned();
                 return Err(Error::Value {
                     op: "Parameters::new",
@@ -61,6 +61,7 @@ impl Parameters {
                     got: values.len().to_string(),
                 });
             }
+            element_count("Parameters::new", shape)?;
             parts.push(Part { name: (*name).to_owned(), start: flat.len(), shape: shape.clone() });
             flat.extend_from_slice(values);
             flat.resize(flat.len().next_multiple_of(ALIGN), 0.0);

@@ -69,6 +69,7 @@ impl Numbers<'_> {
             family,
             simd_width,
             subgroup_size: if self.flag() { simd_width } else { 0 },
+            quads_per_turn: 4,
             enough_tiles: self.word(0),
             max_binding: self.within(Caps::MIN_BINDING, max_buffer) & !15,
             max_buffer,

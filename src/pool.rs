@@ -77,12 +77,10 @@ impl Pool {
         let full = usize::try_from(full).unwrap_or(usize::MAX);
         let mut sizes = std::iter::repeat_n(max_buffer, full).chain((last > 0).then_some(last));
         // Where one more cannot be had, those that there are so far are dropped, not kept: others need their memory.
-        let (first, mut zeroed) = self.take_buffer(device, op, role, sizes.next().unwrap_or(last))?;
+        let first = self.take_buffer(device, op, role, sizes.next().unwrap_or(last))?;
         let mut more = Vec::new();
         for size in sizes {
-            let (buffer, new) = self.take_buffer(device, op, role, size)?;
-            zeroed &= new;
-            more.push(buffer);
+            more.push(self.take_buffer(device, op, role, size)?);
         }
         let storage = Storage {
             first,
@@ -90,7 +88,6 @@ impl Pool {
             home: Some((Arc::downgrade(self), role)),
             counted: Arc::downgrade(self),
             recorder: 0,
-            zeroed,
         };
         self.count(storage.size());
         Ok(storage)
@@ -101,16 +98,10 @@ impl Pool {
         self.most_in_use.fetch_max(now, Ordering::Relaxed);
     }
 
-    /// A buffer, and whether it is a new one. Where there is no memory for that, buffers that wait to be used again make room.
-    fn take_buffer(
-        &self,
-        device: &wgpu::Device,
-        op: &'static str,
-        role: Role,
-        size: u64,
-    ) -> Result<(wgpu::Buffer, bool)> {
+    /// A buffer. Where there is no memory for that, buffers that wait to be used again make room.
+    fn take_buffer(&self, device: &wgpu::Device, op: &'static str, role: Role, size: u64) -> Result<wgpu::Buffer> {
         if let Some(buffer) = lock(&self.free).get_mut(&(role, size)).and_then(Vec::pop) {
-            return Ok((buffer, false));
+            return Ok(buffer);
         }
         let create = || {
             guard(device, op, || {
@@ -130,7 +121,7 @@ impl Pool {
             made => made?,
         };
         self.created.fetch_add(1, Ordering::Relaxed);
-        Ok((buffer, true))
+        Ok(buffer)
     }
 
     fn give_back(&self, role: Role, buffer: wgpu::Buffer) {
@@ -182,8 +173,6 @@ pub(crate) struct Storage {
     counted: Weak<Pool>,
     /// The recorder whose output it is; 0 if it is none's.
     recorder: u64,
-    /// Nobody has written to it yet.
-    zeroed: bool,
 }
 
 /// Where a buffer goes back to.
@@ -191,7 +180,7 @@ pub(crate) type Home = (Weak<Pool>, Role);
 
 impl Storage {
     pub(crate) fn callers(buffer: wgpu::Buffer) -> Self {
-        Self { first: buffer, more: Vec::new(), home: None, counted: Weak::new(), recorder: 0, zeroed: false }
+        Self { first: buffer, more: Vec::new(), home: None, counted: Weak::new(), recorder: 0 }
     }
 
     /// More memory than there is: one buffer, over and over.
@@ -209,11 +198,6 @@ impl Storage {
 
     pub(crate) fn buffers(&self) -> impl Iterator<Item = &wgpu::Buffer> {
         std::iter::once(&self.first).chain(&self.more)
-    }
-
-    /// Whether all of it is as WebGPU makes buffers: zero. True only until it is used for something.
-    pub(crate) fn is_zeroed(&self) -> bool {
-        self.zeroed
     }
 
     pub(crate) fn size(&self) -> u64 {

@@ -141,12 +141,12 @@ impl Times {
 
 /// Pairs of 64-bit ticks, each as two words, low before high.
 fn times(labels: &[&'static str], nanoseconds: f64, words: &[u32]) -> Vec<DispatchTime> {
-    let tick = |words: &[u32]| words.iter().rev().fold(0u64, |ticks, &word| ticks << 32 | u64::from(word));
-    let time = |(&label, words): (&&'static str, &[u32])| {
-        let (begin, end) = words.split_at(2);
+    let tick = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
+    let time = |(&label, &[begin, begin_high, end, end_high]): (&&'static str, &[u32; 4])| {
         #[expect(clippy::cast_precision_loss, reason = "a dispatch takes less than 2^53 ticks")]
-        let nanoseconds = tick(end).saturating_sub(tick(begin)) as f64 * nanoseconds;
-        DispatchTime { label, time: Duration::from_secs_f64(nanoseconds * 1e-9) }
+        let nanoseconds = tick(end, end_high).saturating_sub(tick(begin, begin_high)) as f64 * nanoseconds;
+        // A driver's clock may say anything.
+        DispatchTime { label, time: Duration::try_from_secs_f64(nanoseconds * 1e-9).unwrap_or(Duration::MAX) }
     };
-    labels.iter().zip(words.chunks_exact(4)).map(time).collect()
+    labels.iter().zip(words.as_chunks().0).map(time).collect()
 }

@@ -409,10 +409,10 @@ impl<'e> Recorder<'e> {
         pass.set_bind_group(0, &group, &[params_offset]);
         pass.dispatch_workgroups(x, y, z);
         self.gpu.count_dispatch();
-        let written = |i: usize| variant.in_place || kernel.bindings[i].access != Access::Read;
-        let present = slots.iter().enumerate().filter_map(|(i, slot)| slot.map(|window| (i, window)));
-        for ((i, window), place) in present.zip(&places) {
-            if let Some(copy) = place.copy.as_ref().filter(|_| written(i)) {
+        let present = slots.iter().zip(kernel.bindings).filter_map(|(slot, binding)| slot.map(|w| (w, binding)));
+        for ((window, binding), place) in present.zip(&places) {
+            let written = variant.in_place || binding.access != Access::Read;
+            if let Some(copy) = place.copy.as_ref().filter(|_| written) {
                 self.copy_bytes((copy, 0), (&window.storage, window.offset), window.size)?;
             }
         }

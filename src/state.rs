@@ -221,11 +221,13 @@ pub struct StateReadback {
     /// What has arrived when a wait ran out of time, in the tickets' order.
     #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "nothing waits on the web"))]
     arrived: Vec<Vec<f32>>,
+    /// A wait has given the state.
+    given: bool,
 }
 
 impl StateReadback {
     pub(crate) fn new() -> Self {
-        Self { tickets: Vec::new(), notes: BTreeMap::new(), arrived: Vec::new() }
+        Self { tickets: Vec::new(), notes: BTreeMap::new(), arrived: Vec::new(), given: false }
     }
 
     pub(crate) fn push(&mut self, name: String, shape: Shape, ticket: Readback<f32>) {
@@ -257,13 +259,18 @@ impl StateReadback {
     /// Polls the device until the state is here, at most so long in all. Not on the web.
     ///
     /// # Errors
-    /// As [`Readback::wait`]: after a timeout the ticket stays valid, after anything else it has given what it had.
+    /// As [`Readback::wait`]: after a timeout the ticket stays valid, after anything else it has given what it had
+    /// ([`Error::Taken`]).
     #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&mut self, timeout: std::time::Duration) -> Result<State> {
-        let deadline = std::time::Instant::now() + timeout;
-        for (_, _, ticket) in self.tickets.iter_mut().skip(self.arrived.len()) {
-            self.arrived.push(ticket.wait(deadline.saturating_duration_since(std::time::Instant::now()))?);
+        if self.given {
+            return Err(Error::Taken);
         }
+        let start = std::time::Instant::now();
+        for (_, _, ticket) in self.tickets.iter_mut().skip(self.arrived.len()) {
+            self.arrived.push(ticket.wait(timeout.saturating_sub(start.elapsed()))?);
+        }
+        self.given = true;
         let mut state = State { tensors: BTreeMap::new(), notes: std::mem::take(&mut self.notes) };
         for ((name, shape, _), values) in self.tickets.drain(..).zip(self.arrived.drain(..)) {
             state.insert(&name, shape, values)?;

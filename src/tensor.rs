@@ -168,8 +168,9 @@ impl<T: Element> Tensor<T> {
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn from_slice(gpu: &Gpu, shape: impl Into<Shape>, data: &[T]) -> Result<Self> {
-        let tensor = Self::uninit(gpu, "from_slice", shape.into())?;
-        tensor.expect_len("from_slice", data)?;
+        let (op, shape) = ("from_slice", shape.into());
+        expect_len(op, &shape, element_count(op, &shape)?, data.len())?;
+        let tensor = Self::uninit(gpu, op, shape)?;
         tensor.fill(data)?;
         Ok(tensor)
     }
@@ -179,15 +180,18 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// [`Error::Limit`] if the tensor is absurdly large; [`Error::Gpu`] if the device is out of memory.
     pub fn zeros(gpu: &Gpu, shape: impl Into<Shape>) -> Result<Self> {
-        const AT_ONCE: usize = 1 << 22;
-        let tensor = Self::uninit(gpu, "zeros", shape.into())?;
-        if tensor.storage.is_zeroed() {
-            return Ok(tensor);
-        }
-        let zeros = vec![T::zeroed(); tensor.len().min(AT_ONCE)];
+        Self::filled(gpu, "zeros", shape.into(), T::zeroed())
+    }
+
+    /// A tensor of one value, over and over.
+    pub(crate) fn filled(gpu: &Gpu, op: &'static str, shape: Shape, value: T) -> Result<Self> {
+        // An even number, so that halves fill words.
+        const AT_ONCE: usize = 1 << 20;
+        let tensor = Self::uninit(gpu, op, shape)?;
+        let block = vec![value; tensor.len().min(AT_ONCE)];
         for start in (0..tensor.len()).step_by(AT_ONCE) {
-            let len = (tensor.len() - start).min(AT_ONCE);
-            tensor.part(start, [len].into()).fill(zeros.get(..len).unwrap_or(&zeros))?;
+            let len = AT_ONCE.min(tensor.len() - start);
+            tensor.part(start, [len].into()).fill(block.get(..len).unwrap_or_default())?;
         }
         Ok(tensor)
     }
@@ -242,11 +246,7 @@ impl<T: Element> Tensor<T> {
     }
 
     pub(crate) fn expect_len(&self, op: &'static str, data: &[T]) -> Result<()> {
-        if data.len() == self.len() {
-            return Ok(());
-        }
-        let expected = format!("{} elements for shape {}", self.len(), self.shape);
-        Err(Error::Shape { op, what: "the slice", expected, got: data.len().to_string() })
+        expect_len(op, &self.shape, self.len() as u64, data.len())
     }
 
     /// Copies write whole words.
@@ -281,7 +281,7 @@ impl<T: Element> Tensor<T> {
     /// The same elements under another shape.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the number of elements differs.
+    /// [`Error::Shape`] if the number of elements differs; [`Error::Limit`] if there are none, and of what is not 0 absurdly many.
     pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
         if shape.checked_len() != Some(self.len()) {
@@ -292,6 +292,7 @@ impl<T: Element> Tensor<T> {
                 got: shape.to_string(),
             });
         }
+        element_count("reshape", &shape)?;
         Ok(Self { shape, ..self.clone() })
     }
 
@@ -444,9 +445,17 @@ pub(crate) fn bytes_of(op: &'static str, shape: &Shape, format: Format) -> Resul
     Ok(element_count(op, shape)? * format.bytes())
 }
 
+fn expect_len(op: &'static str, shape: &Shape, elements: u64, got: usize) -> Result<()> {
+    if got as u64 == elements {
+        return Ok(());
+    }
+    let expected = format!("{elements} elements for shape {shape}");
+    Err(Error::Shape { op, what: "the slice", expected, got: got.to_string() })
+}
+
 /// The number of elements. Even where that is 0, no product of other dimensions is larger than what is allowed, so nothing that is
 /// computed from a tensor's shape overflows; and every dimension is a `u32`.
-fn element_count(op: &'static str, shape: &Shape) -> Result<u64> {
+pub(crate) fn element_count(op: &'static str, shape: &Shape) -> Result<u64> {
     const MOST: u64 = 1 << 44;
     let limit = |what, needed, allowed| Err(Error::Limit { op, what, needed, allowed });
     if let Some(&dim) = shape.iter().find(|&&dim| u32::try_from(dim).is_err()) {

@@ -30,9 +30,7 @@ pub fn bce_backward<T: Copy + Into<f64>>(
     let op = "cpu::bce";
     expect_len(op, "the input", probabilities.len(), product(shape))?;
     let weight = broadcast(op, "weight", options.weight.as_ref(), shape)?;
-    let lens = (probabilities.len(), targets.len());
-    elementwise_loss(op, lens, options.reduction, upstream, |i| {
-        let (p, y): (f64, f64) = (probabilities[i].into(), targets[i].into());
+    elementwise_loss(op, (probabilities, targets), options.reduction, upstream, |i, p, y| {
         for (what, value) in [("a probability", p), ("a target", y)] {
             if !(0.0..=1.0).contains(&value) {
                 let got = format!("{value} at position {i}");

@@ -31,9 +31,7 @@ pub fn bce_with_logits_backward<T: Copy + Into<f64>>(
     expect_len(op, "the input", logits.len(), product(shape))?;
     let weight = broadcast(op, "weight", options.weight.as_ref(), shape)?;
     let pos_weight = broadcast(op, "pos_weight", options.pos_weight.as_ref(), shape)?;
-    let lens = (logits.len(), targets.len());
-    elementwise_loss(op, lens, options.reduction, upstream, |i| {
-        let (x, y): (f64, f64) = (logits[i].into(), targets[i].into());
+    elementwise_loss(op, (logits, targets), options.reduction, upstream, |i, x, y| {
         let (positive, negative) = (pos_weight(i) * y, 1.0 - y);
         // A factor of 0 wins over an infinite value: at x = +-infinity the loss takes its limit.
         let term = |factor: f64, value: f64| if factor == 0.0 && !value.is_nan() { 0.0 } else { factor * value };

@@ -59,7 +59,7 @@ where
 ///
 /// # Errors
 /// [`Error::Shape`] if a slice does not fit the shape; [`Error::Value`] with the first target that is no class, for an option outside
-/// its range, and for weights that are on the GPU.
+/// its range, and for weights that are on the GPU; [`Error::Limit`] for more than 2^24 rows of no classes.
 pub fn cross_entropy<'a, T: Copy + Into<f64>>(
     logits: &[T],
     shape: &[usize],
@@ -73,6 +73,10 @@ pub fn cross_entropy<'a, T: Copy + Into<f64>>(
 ///
 /// # Errors
 /// As [`cross_entropy`], and for an upstream gradient that has neither one element nor one for each loss.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "`rows` gives a logit for each element and an outcome for each row, which lie within"
+)]
 pub fn cross_entropy_backward<'a, T: Copy + Into<f64>>(
     logits: &[T],
     shape: &[usize],
@@ -153,6 +157,7 @@ pub(super) struct Rows {
     pub(super) outcomes: Vec<Outcome>,
 }
 
+#[expect(clippy::indexing_slicing, reason = "there is a target for each row, or an error")]
 pub(super) fn rows<T: Copy + Into<f64>>(
     op: &'static str,
     logits: &[T],
@@ -177,22 +182,20 @@ pub(super) fn rows<T: Copy + Into<f64>>(
             if logits.is_empty() && dims.classes > 0 { 0 } else { dims.rows() }
         }
     };
-    // Rows of no classes have no elements that bound their number.
-    if u32::try_from(rows).is_err() {
-        let (needed, allowed) = (rows as u64, u64::from(u32::MAX));
-        return Err(Error::Limit { op, what: "the number of rows", needed, allowed });
+    // They have no elements that bound their number.
+    if dims.classes == 0 && rows > 1 << 24 {
+        let (needed, allowed) = (rows as u64, 1 << 24);
+        return Err(Error::Limit { op, what: "the number of rows without classes", needed, allowed });
     }
-    let mut outcomes = vec![Outcome::Probabilities; rows];
-    for (row, outcome) in outcomes.iter_mut().enumerate() {
-        *outcome = match targets {
-            _ if position_weight(row) == 0.0 => Outcome::Ignored,
-            Targets::Probabilities(_) => Outcome::Probabilities,
-            Targets::Index(index) => {
-                let class = class_of(op, index[row], row, dims.classes, options.ignore_index)?;
-                class.map_or(Outcome::Ignored, Outcome::Class)
-            }
-        };
-    }
+    let outcome = |row| match targets {
+        _ if position_weight(row) == 0.0 => Ok(Outcome::Ignored),
+        Targets::Probabilities(_) => Ok(Outcome::Probabilities),
+        Targets::Index(index) => {
+            let class = class_of(op, index[row], row, dims.classes, options.ignore_index)?;
+            Ok(class.map_or(Outcome::Ignored, Outcome::Class))
+        }
+    };
+    let outcomes = (0..rows).map(outcome).collect::<Result<Vec<_>>>()?;
     let scale = options.logit_scale;
     let logit = |&x: &T| {
         let scaled = scale * x.into();

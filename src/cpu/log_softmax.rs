@@ -17,6 +17,7 @@ pub(super) fn row_log_sum(row: impl Iterator<Item = f64> + Clone) -> (f64, f64) 
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the slice is not of the shape's size or there is no such dimension.
+#[expect(clippy::indexing_slicing, reason = "the slices were checked to be of the shape's size, which rows lie within")]
 pub fn log_softmax<T: Copy + Into<f64>>(logits: &[T], shape: &[usize], dim: usize) -> Result<Vec<f64>> {
     let dims = Classes::along("cpu::log_softmax", shape, dim, logits.len())?;
     let mut out = vec![0.0; logits.len()];
@@ -34,6 +35,7 @@ pub fn log_softmax<T: Copy + Into<f64>>(logits: &[T], shape: &[usize], dim: usiz
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if a slice is not of the shape's size or there is no such dimension.
+#[expect(clippy::indexing_slicing, reason = "the slices were checked to be of the shape's size, which rows lie within")]
 pub fn log_softmax_backward<T: Copy + Into<f64>>(
     log_probs: &[T],
     shape: &[usize],

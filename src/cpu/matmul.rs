@@ -1,12 +1,14 @@
-use super::{expect_len, product, shape_error};
-use crate::error::{Error, Result};
+use super::{expect_len, product, results, shape_error};
+use crate::error::Result;
 use crate::options::Layout;
 
 /// `op(a) op(b) + bias` for matrices stored with the shapes `a_shape` and `b_shape`; see
 /// [`Recorder::matmul`](crate::Recorder::matmul).
 ///
 /// # Errors
-/// [`Error::Shape`] naming the matrix that does not fit; [`Error::Limit`] for a result of 2^32 elements or more.
+/// [`Error::Shape`](crate::Error::Shape) naming the matrix that does not fit; [`Error::Limit`](crate::Error::Limit) for a result of 2^32
+/// elements or more.
+#[expect(clippy::indexing_slicing, reason = "the slices have the elements of their shapes, which fit each other")]
 pub fn matmul<T: Copy + Into<f64>>(
     layout: Layout,
     (a, a_shape): (&[T], [usize; 2]),
@@ -21,25 +23,21 @@ pub fn matmul<T: Copy + Into<f64>>(
     if b_k != k {
         return Err(shape_error(op, "b", format!("{k} summands"), format!("{b_k}")));
     }
-    if u32::try_from(product(&[m, n])).is_err() {
-        // As on the GPU; two empty matrices can ask for any size.
-        let (needed, allowed) = (product(&[m, n]) as u64, u64::from(u32::MAX));
-        return Err(Error::Limit { op, what: "the number of elements", needed, allowed });
-    }
     if let Some(bias) = bias {
         expect_len(op, "bias", bias.len(), n)?;
     }
-    let mut c = Vec::new();
-    for row in 0..m {
-        for column in 0..n {
-            let mut sum = 0.0;
-            for i in 0..k {
-                let a: f64 = a[if layout == Layout::Tn { i * m + row } else { row * k + i }].into();
-                let b: f64 = b[if layout == Layout::Nt { column * k + i } else { i * n + column }].into();
-                sum += a * b;
-            }
-            c.push(sum + bias.map_or(0.0, |bias| bias[column].into()));
+    // Two empty matrices can ask for any size.
+    let mut c = results(op, product(&[m, n]))?;
+    // By elements: rows of nothing may be any number.
+    for element in 0..product(&[m, n]) {
+        let (row, column) = (element / n, element % n);
+        let mut sum = 0.0;
+        for i in 0..k {
+            let a: f64 = a[if layout == Layout::Tn { i * m + row } else { row * k + i }].into();
+            let b: f64 = b[if layout == Layout::Nt { column * k + i } else { i * n + column }].into();
+            sum += a * b;
         }
+        c.push(sum + bias.map_or(0.0, |bias| bias[column].into()));
     }
     Ok(c)
 }

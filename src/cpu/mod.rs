@@ -43,7 +43,7 @@ pub use sigmoid::{sigmoid, sigmoid_backward};
 pub use softmax::{softmax, softmax_backward};
 pub use statistics::{Statistics, cross_entropy_statistics};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, room};
 use crate::options::Reduction;
 use crate::weights::Weights;
 
@@ -75,18 +75,18 @@ impl Classes {
     fn along(op: &'static str, shape: &[usize], split: usize, len: usize) -> Result<Self> {
         // PyTorch lets a scalar have a dimension 0.
         let shape = if shape.is_empty() && split == 0 { &[1] } else { shape };
-        if split >= shape.len() {
+        let Some((outer, [classes, inner @ ..])) = shape.split_at_checked(split) else {
             return Err(shape_error(op, "the shape", format!("a dimension {split}"), format!("{shape:?}")));
-        }
+        };
         expect_len(op, "the input", len, product(shape))?;
-        Ok(Self { outer: product(&shape[..split]), classes: shape[split], inner: product(&shape[split + 1..]) })
+        Ok(Self { outer: product(outer), classes: *classes, inner: product(inner) })
     }
 
     fn rows(self) -> usize {
         self.outer.saturating_mul(self.inner)
     }
 
-    /// Where a row's classes are.
+    /// Where a row's classes are: in a slice of the length that was checked, for every row below `rows`.
     fn row(self, row: usize) -> impl Iterator<Item = usize> + Clone {
         let start = row / self.inner * self.classes * self.inner + row % self.inner;
         (0..self.classes).map(move |class| start + class * self.inner)
@@ -96,6 +96,17 @@ impl Classes {
 /// A product of dimensions; one that overflows is no slice's length.
 fn product(dims: &[usize]) -> usize {
     dims.iter().fold(1, |product: usize, &dim| product.saturating_mul(dim))
+}
+
+/// Memory for as many results as an operation may have on the GPU, too.
+fn results<T>(op: &'static str, len: usize) -> Result<Vec<T>> {
+    match u32::try_from(len) {
+        Ok(_) => room(op, len),
+        Err(_) => {
+            let (needed, allowed) = (len as u64, u64::from(u32::MAX));
+            Err(Error::Limit { op, what: "the number of elements", needed, allowed })
+        }
+    }
 }
 
 fn shape_error(op: &'static str, what: &'static str, expected: impl Into<String>, got: impl Into<String>) -> Error {
@@ -126,6 +137,7 @@ fn class_of(op: &'static str, target: i64, position: usize, classes: usize, igno
 }
 
 /// A factor for each of `len` things, 1 without weights.
+#[expect(clippy::indexing_slicing, reason = "there is a value for each of the things, or an error")]
 fn factors<'a>(
     op: &'static str,
     what: &'static str,
@@ -140,6 +152,7 @@ fn factors<'a>(
 }
 
 /// The factor of each element of a tensor of shape `shape`, broadcast by NumPy's rules.
+#[expect(clippy::indexing_slicing, reason = "weights have the values of their shape, which fits, or there is an error")]
 fn broadcast<'a>(
     op: &'static str,
     what: &'static str,
@@ -148,16 +161,15 @@ fn broadcast<'a>(
 ) -> Result<impl Fn(usize) -> f64 + use<'a>> {
     let values = weights.map(|weights| weights.host(op, what)).transpose()?;
     let own = weights.map_or(&[][..], |weights| weights.shape());
-    let missing = shape.len().saturating_sub(own.len());
-    let fits =
-        own.len() <= shape.len() && own.iter().zip(&shape[missing..]).all(|(&dim, &full)| dim == 1 || dim == full);
+    let mut pairs = own.iter().rev().zip(shape.iter().rev());
+    let fits = own.len() <= shape.len() && pairs.all(|(&dim, &full)| dim == 1 || dim == full);
     if !fits {
         return Err(shape_error(op, what, format!("a shape that broadcasts to {shape:?}"), format!("shape {own:?}")));
     }
     Ok(move |i: usize| values.map_or(1.0, |values| f64::from(values[broadcast_index(i, own, shape)])))
 }
 
-/// Where element `i` of a tensor of shape `full` lies in one of shape `own`, which broadcasts to it.
+/// Where element `i` of a tensor of shape `full`, which has such an element, lies in one of shape `own`, which broadcasts to it.
 fn broadcast_index(mut i: usize, own: &[usize], full: &[usize]) -> usize {
     // From the last dimension on: the position along it, and how far apart its elements lie in the smaller tensor.
     let (mut index, mut stride) = (0, 1);
@@ -181,6 +193,7 @@ fn reduce(losses: Vec<f64>, reduction: Reduction, denominator: f64) -> Vec<f64> 
 }
 
 /// The factor of element `i`'s gradient: the upstream gradient (a scalar or one for each loss), over the mean's denominator.
+#[expect(clippy::indexing_slicing, reason = "there is one value, or one for each loss, or an error")]
 fn upstream_factor(
     op: &'static str,
     upstream: Option<&[f64]>,
@@ -197,24 +210,25 @@ fn upstream_factor(
         Reduction::Mean => denominator,
         Reduction::Sum | Reduction::None => 1.0,
     };
-    Ok(move |i: usize| if upstream.len() == 1 { upstream[0] / divisor } else { upstream[i] / divisor })
+    Ok(move |i: usize| upstream[if upstream.len() == 1 { 0 } else { i }] / divisor)
 }
 
-/// What the losses of two slices of one length share: `element` gives an element's loss and gradient.
-fn elementwise_loss(
+/// What the losses of two slices of one length share: `element` gives an element's loss and gradient, from its position and what the
+/// slices have there.
+fn elementwise_loss<T: Copy + Into<f64>>(
     op: &'static str,
-    lens: (usize, usize),
+    (input, targets): (&[T], &[T]),
     reduction: Reduction,
     upstream: Option<&[f64]>,
-    element: impl Fn(usize) -> Result<(f64, f64)>,
+    element: impl Fn(usize, f64, f64) -> Result<(f64, f64)>,
 ) -> Result<LossGrad> {
-    let (len, targets) = lens;
-    expect_len(op, "targets", targets, len)?;
+    let len = input.len();
+    expect_len(op, "targets", targets.len(), len)?;
     let factor = upstream_factor(op, upstream, len, reduction, count(len))?;
     let mut losses = Vec::with_capacity(len);
     let mut grad = Vec::with_capacity(len);
-    for i in 0..len {
-        let (loss, slope) = element(i)?;
+    for (i, (&x, &y)) in input.iter().zip(targets).enumerate() {
+        let (loss, slope) = element(i, x.into(), y.into())?;
         losses.push(loss);
         grad.push(factor(i) * slope);
     }

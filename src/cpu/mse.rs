@@ -1,4 +1,4 @@
-use super::{LossGrad, broadcast_index, count, expect_len, product, reduce, shape_error, upstream_factor};
+use super::{LossGrad, broadcast_index, count, expect_len, product, reduce, results, shape_error, upstream_factor};
 use crate::error::Result;
 use crate::options::Mse;
 
@@ -9,7 +9,8 @@ type Shaped<'a, T> = (&'a [T], &'a [usize]);
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if a slice is not of its shape's size, or the shapes do not fit each other;
-/// [`Error::Value`](crate::Error::Value) for weights that are on the GPU.
+/// [`Error::Value`](crate::Error::Value) for weights that are on the GPU; [`Error::Limit`](crate::Error::Limit) for a common shape of 2^32
+/// elements or more.
 pub fn mse<T: Copy + Into<f64>>(input: Shaped<'_, T>, targets: Shaped<'_, T>, options: &Mse) -> Result<Vec<f64>> {
     Ok(mse_backward(input, targets, options, None)?.loss)
 }
@@ -18,6 +19,10 @@ pub fn mse<T: Copy + Into<f64>>(input: Shaped<'_, T>, targets: Shaped<'_, T>, op
 ///
 /// # Errors
 /// As [`mse`], and for an upstream gradient that has neither one element nor one for each loss.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "the slices have the elements of their shapes, which broadcast to the common one"
+)]
 pub fn mse_backward<T: Copy + Into<f64>>(
     (input, input_shape): Shaped<'_, T>,
     (targets, targets_shape): Shaped<'_, T>,
@@ -39,7 +44,7 @@ pub fn mse_backward<T: Copy + Into<f64>>(
     let len = product(&shape);
     let mean = weight.map_or(count(len), |values| values.iter().copied().map(f64::from).sum());
     let factor = upstream_factor(op, upstream, len, options.reduction, mean)?;
-    let mut losses = Vec::with_capacity(len);
+    let mut losses = results(op, len)?;
     let mut grad = vec![0.0; input.len()];
     for i in 0..len {
         let at = broadcast_index(i, input_shape, &shape);
@@ -55,8 +60,7 @@ pub fn mse_backward<T: Copy + Into<f64>>(
 fn common_shape(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let (long, short) = if a.len() < b.len() { (b, a) } else { (a, b) };
     let mut shape = long.to_vec();
-    let offset = long.len() - short.len();
-    for (dim, &other) in shape[offset..].iter_mut().zip(short) {
+    for (dim, &other) in shape.iter_mut().rev().zip(short.iter().rev()) {
         match (*dim, other) {
             (1, _) => *dim = other,
             (_, 1) => {}

@@ -20,6 +20,7 @@ pub fn nll<'a, T: Copy + Into<f64>>(
 ///
 /// # Errors
 /// As [`nll`], and for an upstream gradient that has neither one element nor one for each loss.
+#[expect(clippy::indexing_slicing, reason = "the slices were checked to be of the shape's size, which rows lie within")]
 pub fn nll_backward<'a, T: Copy + Into<f64>>(
     log_probs: &[T],
     shape: &[usize],

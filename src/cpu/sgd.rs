@@ -9,6 +9,7 @@ use crate::options::Sgd;
 /// # Errors
 /// [`Error::Value`](crate::Error::Value) as [`Sgd::validate`]; [`Error::Shape`](crate::Error::Shape) if the slices differ in
 /// length.
+#[expect(clippy::indexing_slicing, reason = "with momentum the velocity was checked to be as long as the values")]
 pub fn sgd<T: Copy + Into<f64>>(values: &mut [f64], grads: &[T], velocity: &mut Vec<f64>, options: &Sgd) -> Result<()> {
     let op = "cpu::sgd";
     options.validate()?;

@@ -6,6 +6,7 @@ use crate::error::Result;
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the slice is not of the shape's size or there is no such dimension.
+#[expect(clippy::indexing_slicing, reason = "the slices were checked to be of the shape's size, which rows lie within")]
 pub fn softmax<T: Copy + Into<f64>>(logits: &[T], shape: &[usize], dim: usize) -> Result<Vec<f64>> {
     let dims = Classes::along("cpu::softmax", shape, dim, logits.len())?;
     let mut out = vec![0.0; logits.len()];
@@ -23,6 +24,7 @@ pub fn softmax<T: Copy + Into<f64>>(logits: &[T], shape: &[usize], dim: usize) -
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if a slice is not of the shape's size or there is no such dimension.
+#[expect(clippy::indexing_slicing, reason = "the slices were checked to be of the shape's size, which rows lie within")]
 pub fn softmax_backward<T: Copy + Into<f64>>(
     output: &[T],
     shape: &[usize],

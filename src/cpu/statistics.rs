@@ -24,6 +24,10 @@ pub struct Statistics {
 ///
 /// # Errors
 /// As [`cross_entropy`](super::cross_entropy).
+#[expect(
+    clippy::indexing_slicing,
+    reason = "`rows` gives a logit for each element and an outcome for each row, which lie within"
+)]
 pub fn cross_entropy_statistics<'a, T: Copy + Into<f64>>(
     logits: &[T],
     shape: &[usize],

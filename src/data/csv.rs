@@ -35,7 +35,7 @@ impl Table {
                 .nth(skip - 1)
                 .map_or(bytes.len(), |(at, _)| at + 1),
         };
-        let data = &bytes[start..];
+        let data = bytes.get(start..).unwrap_or_default();
         let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(data);
         let fail = |line: u64, column: usize, expected: String, got: String| Error::Csv {
             path: path.to_owned(),
@@ -46,9 +46,10 @@ impl Table {
         };
         // The reader says where it began to look for a record, which may be before line ends.
         let line_of = |position: Option<&csv::Position>| {
-            let from = start + position.and_then(|p| usize::try_from(p.byte()).ok()).unwrap_or(0);
-            let at = bytes[from..].iter().position(|byte| !b"\r\n".contains(byte)).map_or(bytes.len(), |n| from + n);
-            1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count() as u64
+            let from = start.saturating_add(position.and_then(|p| usize::try_from(p.byte()).ok()).unwrap_or(0));
+            let (before, after) = bytes.split_at_checked(from).unwrap_or((&bytes, &[]));
+            let between = after.iter().take_while(|byte| b"\r\n".contains(byte));
+            1 + before.iter().chain(between).filter(|byte| **byte == b'\n').count() as u64
         };
         let mut table = Self::default();
         for record in reader.records() {
@@ -59,7 +60,7 @@ impl Table {
                 }
                 other => fail(0, 0, "a CSV file".to_owned(), format!("{other:?}")),
             })?;
-            // Counted only where it is asked for: it takes as long as all that lies before.
+            // To count lines takes its time: only where it has to be said.
             let line = || line_of(record.position());
             if table.columns == 0 {
                 table.columns = record.len();

@@ -7,7 +7,7 @@
 //! let table = Table::new(3, vec![5.1, 0.2, 0.0, 6.3, 1.8, 1.0, 4.9, 0.1, 0.0, 5.8, 2.2, 1.0])?;
 //! let (mut x, y) = table.split_columns(2)?;
 //! x.standardisation().apply(&mut x)?;
-//! let order = shuffled(x.rows(), 0);
+//! let order = shuffled(x.rows(), 0)?;
 //! let (train, test) = order.split_at(3);
 //! assert_eq!(y.select(test)?.rows(), 1);
 //! // Mini-batches of two of the three rows, in an order that epoch 0 of seed 7 settles.
@@ -17,7 +17,7 @@
 
 mod csv;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, room};
 use crate::gpu::Gpu;
 use crate::recorder::Recorder;
 use crate::tensor::Tensor;
@@ -33,13 +33,13 @@ impl Table {
     /// A table of row-major values.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless the values fill whole rows of at least one column.
+    /// [`Error::Shape`] unless the values fill whole rows, at least one, of at least one column.
     pub fn new(columns: usize, values: Vec<f32>) -> Result<Self> {
-        if columns == 0 || !values.len().is_multiple_of(columns) {
+        if columns == 0 || values.is_empty() || !values.len().is_multiple_of(columns) {
             return Err(Error::Shape {
                 op: "Table::new",
                 what: "the values",
-                expected: format!("whole rows of {columns} columns, at least 1"),
+                expected: format!("whole rows of {columns} columns, at least 1 of both"),
                 got: values.len().to_string(),
             });
         }
@@ -69,15 +69,14 @@ impl Table {
     /// # Errors
     /// [`Error::Value`] with the first number that has no row.
     pub fn select(&self, rows: &[usize]) -> Result<Self> {
-        let mut values = Vec::with_capacity(rows.len().saturating_mul(self.columns));
-        for &row in rows {
-            let from = row.checked_mul(self.columns).and_then(|start| self.values.get(start..));
-            let Some(row_values) = from.and_then(|rest| rest.get(..self.columns)) else {
+        let values_of = |&row: &usize| {
+            let values = self.values.chunks_exact(self.columns.max(1)).nth(row);
+            values.ok_or_else(|| {
                 let (expected, got) = (format!("in 0..{}", self.rows()), row.to_string());
-                return Err(Error::Value { op: "Table::select", what: "a row", expected, got });
-            };
-            values.extend_from_slice(row_values);
-        }
+                Error::Value { op: "Table::select", what: "a row", expected, got }
+            })
+        };
+        let values = rows.iter().map(values_of).collect::<Result<Vec<_>>>()?.concat();
         Ok(Self { columns: self.columns, values })
     }
 
@@ -107,9 +106,8 @@ impl Table {
         let class = |(row, &value): (usize, &f32)| {
             #[expect(clippy::cast_possible_truncation, reason = "what does not fit is compared and refused")]
             let class = value as i32;
-            #[expect(clippy::cast_precision_loss, reason = "what is rounded is compared and refused")]
             match usize::try_from(class) {
-                Ok(number) if number < classes && class as f32 == value => Ok(class),
+                Ok(number) if number < classes && f64::from(class) == f64::from(value) => Ok(class),
                 _ => Err(Error::Value {
                     op,
                     what: "a class",
@@ -188,11 +186,14 @@ impl Standardisation {
 }
 
 /// The numbers below `rows` in an order that the seed settles.
-#[must_use]
-pub fn shuffled(rows: usize, seed: u64) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..rows).collect();
+///
+/// # Errors
+/// [`Error::HostMemory`] if there is no memory for so many.
+pub fn shuffled(rows: usize, seed: u64) -> Result<Vec<usize>> {
+    let mut order = room("shuffled", rows)?;
+    order.extend(0..rows);
     fastrand::Rng::with_seed(seed).shuffle(&mut order);
-    order
+    Ok(order)
 }
 
 /// Mini-batches of `size` rows (the last may have fewer) in an order that the seed and the epoch settle: a training that goes on from

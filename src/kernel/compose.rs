@@ -32,10 +32,9 @@ use super::{Access, Binding, Kernel, Variant, bound};
 pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
     let mut text = String::from("@group(0) @binding(0) var<uniform> params: Params;\n");
     let bound = bound(kernel, variant);
-    for (slot, &(i, only_read)) in bound.iter().enumerate() {
-        let Binding { name, element, quads, .. } = kernel.bindings[i];
+    for (slot, &(i, Binding { name, element, quads, .. }, only_read)) in bound.iter().enumerate() {
         let access = if only_read { "read" } else { "read_write" };
-        let item = match (variant.half(i), quads && variant.by_quad(i)) {
+        let item = match (variant.half(i), *quads && variant.by_quad(i)) {
             (None, true) => "vec4<f32>",
             (None, false) => element,
             (Some(_), true) => "vec2<u32>",
@@ -62,7 +61,7 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
         match variant.half(over) {
             None => accessors.of_words(&mut text),
             Some(half) => {
-                let only_read = bound.iter().any(|&(bound, only_read)| bound == over && only_read);
+                let only_read = bound.iter().any(|&(bound, _, only_read)| bound == over && only_read);
                 accessors.of_halves(&mut text, half, only_read);
             }
         }
@@ -75,7 +74,10 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
     // A variant by quad need not ask whether a quad is whole.
     let _ = writeln!(text, "const BY_QUAD: bool = {};", variant.vec4);
     let _ = writeln!(text, "const HALVES: bool = {};", variant.f16 | variant.bf16 != 0);
-    let constant = |name: &str| kernel.constants.iter().position(|&c| c == name).map(|i| variant.constants[i]);
+    let constant = |name: &str| {
+        let named = kernel.constants.iter().zip(&variant.constants).find(|&(&constant, _)| constant == name);
+        named.map(|(_, &value)| value)
+    };
     if let Some(subgroup) = constant("SUBGROUP") {
         // The builtin may only be in the text where the device has it.
         let value = if subgroup > 0 { "subgroupShuffleXor(v, distance)" } else { "v" };
@@ -109,14 +111,15 @@ fn unroll(text: &mut String, lines: &[&str], constant: &impl Fn(&str) -> Option<
             let _ = writeln!(text, "{line}");
             continue;
         };
-        let indent = &line[..line.len() - line.trim_start().len()];
+        let indent = line.strip_suffix(line.trim_start()).unwrap_or_default();
         let end = after.iter().position(|l| l.strip_prefix(indent) == Some("}")).unwrap_or(after.len());
+        let (body, later) = after.split_at_checked(end).unwrap_or((after, &[]));
         for k in 0..count {
             let _ = writeln!(text, "{indent}{{\n{indent}const {name}: u32 = {k}u;");
-            unroll(text, &after[..end], constant);
+            unroll(text, body, constant);
             let _ = writeln!(text, "{indent}}}");
         }
-        rest = after.get(end + 1..).unwrap_or_default();
+        rest = later.get(1..).unwrap_or_default();
     }
 }
 

@@ -101,7 +101,7 @@ fn bindings_are_used_as_declared() {
                 slots.push((binding.binding as usize, name.to_owned()));
             }
             slots.sort();
-            let names = bound(kernel, &variant).into_iter().map(|(i, _)| format!("{}_data", kernel.bindings[i].name));
+            let names = bound(kernel, &variant).into_iter().map(|(_, binding, _)| format!("{}_data", binding.name));
             let want: Vec<_> = std::iter::once("params".to_owned()).chain(names).enumerate().collect();
             assert_eq!(slots, want, "{} {variant:?}", kernel.label);
         }

@@ -48,24 +48,26 @@ impl Confusion {
     /// Counts of targets and predictions.
     ///
     /// # Errors
-    /// [`Error::Shape`] if they differ in length; [`Error::Value`] with the first that is no class.
+    /// [`Error::Shape`] if they differ in length; [`Error::Value`] with the first that is no class; [`Error::Limit`] for more than 16384
+    /// classes.
     pub fn of(classes: usize, targets: &[usize], predicted: &[usize]) -> Result<Self> {
         let op = "Confusion::of";
         if targets.len() != predicted.len() {
             let (expected, got) = (format!("{} elements", targets.len()), predicted.len().to_string());
             return Err(Error::Shape { op, what: "predicted", expected, got });
         }
-        if classes > 1 << 16 {
-            let (needed, allowed) = (classes as u64, 1 << 16);
+        if classes > 1 << 14 {
+            let (needed, allowed) = (classes as u64, 1 << 14);
             return Err(Error::Limit { op, what: "the number of classes", needed, allowed });
         }
         let mut confusion = Self::from_counts(classes, vec![0; classes * classes])?;
         for (position, (&target, &p)) in targets.iter().zip(predicted).enumerate() {
-            if target >= classes || p >= classes {
+            let row = confusion.counts.chunks_exact_mut(classes.max(1)).nth(target);
+            let Some(count) = row.and_then(|row| row.get_mut(p)) else {
                 let got = format!("{} at position {position}", target.max(p));
                 return Err(Error::Value { op, what: "a class", expected: format!("in 0..{classes}"), got });
-            }
-            confusion.counts[target * classes + p] += 1;
+            };
+            *count += 1;
         }
         Ok(confusion)
     }
@@ -94,7 +96,7 @@ impl Confusion {
     /// How many rows were taken for no class, because their logits had no softmax.
     #[must_use]
     pub fn unclassified(&self) -> u64 {
-        self.unclassified.iter().sum()
+        sum(&self.unclassified)
     }
 
     /// The number of classes.
@@ -106,14 +108,13 @@ impl Confusion {
     /// How often `target` was taken for `predicted`; 0 if one of them is no class.
     #[must_use]
     pub fn count(&self, target: usize, predicted: usize) -> u64 {
-        let inside = target < self.classes && predicted < self.classes;
-        if inside { self.counts[target * self.classes + predicted] } else { 0 }
+        self.row(target).get(predicted).copied().unwrap_or(0)
     }
 
     /// How many rows there are.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.counts.iter().sum::<u64>() + self.unclassified()
+        sum(&self.counts).saturating_add(self.unclassified())
     }
 
     /// The part of the rows that was taken for what it is.
@@ -158,22 +159,31 @@ impl Confusion {
         }
     }
 
+    /// What a class was taken for; of what is no class, nothing.
+    fn row(&self, target: usize) -> &[u64] {
+        self.counts.chunks_exact(self.classes.max(1)).nth(target).unwrap_or_default()
+    }
+
     fn of_class(&self, class: usize) -> Counts {
         let column = self.counts.iter().skip(class).step_by(self.classes.max(1));
+        let unclassified = self.unclassified.get(class);
         Counts {
             right: float(self.count(class, class)),
-            predicted: float(column.sum()),
-            actual: float(
-                self.counts[class * self.classes..][..self.classes].iter().sum::<u64>() + self.unclassified[class],
-            ),
+            predicted: float(sum(column)),
+            actual: float(sum(self.row(class).iter().chain(unclassified))),
         }
     }
 
     fn all(&self) -> Counts {
-        let right = (0..self.classes).map(|class| self.count(class, class)).sum();
+        let right = self.counts.iter().step_by(self.classes.saturating_add(1));
         let total = float(self.total());
-        Counts { right: float(right), predicted: total, actual: total }
+        Counts { right: float(sum(right)), predicted: total, actual: total }
     }
+}
+
+/// A sum; of counts of the caller's, at most what fits.
+fn sum<'a>(counts: impl IntoIterator<Item = &'a u64>) -> u64 {
+    counts.into_iter().fold(0, |sum, &count| sum.saturating_add(count))
 }
 
 /// A quotient; what would divide by 0 is 0.

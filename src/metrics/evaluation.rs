@@ -112,7 +112,7 @@ impl Evaluation {
             let (expected, got) = ("at least 1".to_owned(), "0".to_owned());
             return Err(Error::Value { op, what: "the number of classes", expected, got });
         }
-        let needed = (classes as u64).saturating_mul(classes as u64 + 1).saturating_mul(4);
+        let needed = (classes as u64).saturating_mul((classes as u64).saturating_add(1)).saturating_mul(4);
         let allowed = gpu.caps().usable_binding();
         if needed > allowed {
             return Err(Error::Limit {
@@ -296,8 +296,8 @@ impl EvaluationReadback {
     /// As [`Readback::wait`]; [`Error::Data`] for a target that is no class.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&mut self, timeout: std::time::Duration) -> Result<Scores> {
-        let deadline = std::time::Instant::now() + timeout;
-        let left = || deadline.saturating_duration_since(std::time::Instant::now());
+        let start = std::time::Instant::now();
+        let left = || timeout.saturating_sub(start.elapsed());
         if self.arrived.0.is_none() {
             self.arrived.0 = Some(self.confusion.wait(left())?);
         }
@@ -322,8 +322,9 @@ impl Scores {
     fn new(classes: usize, confusion: &[u32], ranks: Vec<u32>, loss: &[f32]) -> Result<Self> {
         let (mut counts, mut unclassified) = (Vec::new(), Vec::new());
         for row in confusion.chunks_exact(classes + 1) {
-            counts.extend(row[..classes].iter().copied().map(u64::from));
-            unclassified.push(u64::from(row[classes]));
+            let Some((none, classes)) = row.split_last() else { continue };
+            counts.extend(classes.iter().copied().map(u64::from));
+            unclassified.push(u64::from(*none));
         }
         let confusion = Confusion::from_counts(classes, counts)?.with_unclassified(unclassified);
         Ok(Self { confusion, ranks, loss: loss.iter().copied().map(f64::from).sum() })
@@ -346,7 +347,8 @@ impl Scores {
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
     pub fn top_k_accuracy(&self, k: usize) -> f64 {
-        let right: u64 = self.ranks.iter().take(k.min(self.ranks.len() - 1)).copied().map(u64::from).sum();
+        let right: u64 =
+            self.ranks.iter().take(k.min(self.ranks.len().saturating_sub(1))).copied().map(u64::from).sum();
         right as f64 / self.counted() as f64
     }
 

@@ -23,20 +23,20 @@ fn steps(op: &'static str, scores: &[f32], positive: &[bool]) -> Result<Vec<(f32
         let (expected, got) = ("a number".to_owned(), format!("NaN at position {position}"));
         return Err(Error::Value { op, what: "a score", expected, got });
     }
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+    let mut order: Vec<(f32, bool)> = scores.iter().copied().zip(positive.iter().copied()).collect();
+    order.sort_by(|(a, _), (b, _)| b.total_cmp(a));
     let (mut positives, mut negatives) = (0.0, 0.0);
     let mut steps: Vec<(f32, f64, f64)> = Vec::new();
-    for i in order {
-        if positive[i] {
+    for (score, positive) in order {
+        if positive {
             positives += 1.0;
         } else {
             negatives += 1.0;
         }
         match steps.last_mut() {
             // 0 and -0 are equal, too.
-            Some(last) if last.0 == scores[i] => (last.1, last.2) = (positives, negatives),
-            _ => steps.push((scores[i], positives, negatives)),
+            Some(last) if last.0 == score => (last.1, last.2) = (positives, negatives),
+            _ => steps.push((score, positives, negatives)),
         }
     }
     Ok(steps)

@@ -97,7 +97,7 @@ impl Model {
             let rectified_next = matches!(layers.get(i + 1), Some(Placed::Relu));
             x = match layer {
                 // The linear layer before it has done that.
-                Placed::Relu if i > 0 && matches!(layers[i - 1], Placed::Linear { .. }) => x,
+                Placed::Relu if matches!(before(layers, i), Some(Placed::Linear { .. })) => x,
                 Placed::Relu => rec.relu(&x)?,
                 Placed::Sigmoid => rec.sigmoid(&x)?,
                 Placed::Linear { weight, bias } => {
@@ -171,8 +171,8 @@ impl Model {
         input_needed: bool,
     ) -> Result<Option<Tensor<f32>>> {
         let mut grad = grad.clone();
-        for (i, layer) in layers.iter().enumerate().rev() {
-            let (input, output) = (&values[i], &values[i + 1]);
+        let around = values.iter().zip(values.iter().skip(1));
+        for ((i, layer), (input, output)) in layers.iter().enumerate().zip(around).rev() {
             grad = match layer {
                 // The linear layer after it has done that.
                 Placed::Relu if matches!(layers.get(i + 1), Some(Placed::Linear { .. })) => grad,
@@ -183,11 +183,11 @@ impl Model {
                     if let Some(bias) = bias {
                         rec.column_sum_into(&grad, &self.parameters.grad(bias)?)?;
                     }
-                    if !input_needed && !has_parameters(&layers[..i]) {
+                    if !input_needed && !has_parameters(layers.get(..i).unwrap_or_default()) {
                         return Ok(None);
                     }
                     let weight = self.parameters.value(weight)?;
-                    match i > 0 && matches!(layers[i - 1], Placed::Relu) {
+                    match matches!(before(layers, i), Some(Placed::Relu)) {
                         true => rec.matmul_relu_backward(Layout::Nn, &grad, &weight, input)?,
                         false => rec.matmul(Layout::Nn, &grad, &weight, None)?,
                     }
@@ -196,6 +196,11 @@ impl Model {
         }
         Ok(input_needed.then_some(grad))
     }
+}
+
+/// The layer before layer `i`.
+fn before(layers: &[Placed], i: usize) -> Option<&Placed> {
+    layers.get(i.checked_sub(1)?)
 }
 
 fn has_parameters(layers: &[Placed]) -> bool {

@@ -1,5 +1,7 @@
 //! Broadcasting by NumPy's rules: of weights over a tensor, of two tensors to one shape, and the sums that go back.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, Variant, params, read, wgsl, write};
 use crate::plan::{BLOCK, Cut, RowPlan};
@@ -37,12 +39,11 @@ pub(super) const SUM: Kernel = Kernel {
 /// The shape that two shapes broadcast to.
 pub(super) fn broadcast_shape(a: &Shape, b: &Shape) -> Option<Shape> {
     let rank = a.len().max(b.len());
-    let dim = |shape: &Shape, d: usize| (d + shape.len()).checked_sub(rank).map_or(1, |d| shape[d]);
-    let common = |d: usize| match (dim(a, d), dim(b, d)) {
+    let common = |dims: (usize, usize)| match dims {
         (1, size) | (size, 1) => Some(size),
         (x, y) => (x == y).then_some(x),
     };
-    (0..rank).map(common).collect::<Option<Vec<_>>>().map(Shape::from)
+    padded(a, rank).into_iter().zip(padded(b, rank)).map(common).collect::<Option<Vec<_>>>().map(Shape::from)
 }
 
 /// A shape's dimensions with those of size 1 that broadcasting puts before them.
@@ -107,17 +108,25 @@ impl Recorder<'_> {
         let first = plan.dims.iter().position(|&dim| dim > 1);
         let last = plan.dims.iter().rposition(|&dim| dim > 1);
         let (Some(first), Some(last)) = (first, last) else { return Ok(plan) };
+        let repeated = |dims: Range<usize>| {
+            let pairs = plan.dims.iter().zip(shape.iter()).enumerate().take(dims.end).skip(dims.start);
+            pairs.filter(|(_, (dim, full))| dim != full).map(|(d, (_, &full))| (d, full)).collect()
+        };
+        let product = |dims: Range<usize>| {
+            let product: usize = shape.iter().take(dims.end).skip(dims.start).product();
+            u32::try_from(product).unwrap_or(u32::MAX)
+        };
         // The dimensions that weights differ along must be neighbours: repeat those in between.
-        plan.repeat = (first..last).filter(|&d| plan.dims[d] != shape[d]).map(|d| (d, shape[d])).collect();
-        let product = |dims: &[usize]| u32::try_from(dims.iter().product::<usize>()).unwrap_or(u32::MAX);
-        (plan.size, plan.inner) = (product(&shape[first..=last]), product(&shape[last + 1..]));
-        plan.each = plan.size == product(shape);
+        let (between, all) = (repeated(first..last), repeated(0..shape.len()));
+        plan.repeat = between;
+        (plan.size, plan.inner) = (product(first..last + 1), product(last + 1..shape.len()));
+        plan.each = plan.size == product(0..shape.len());
         let (needed, caps) = (u64::from(plan.size) * 4, self.gpu().caps());
         let allowed = caps.usable_binding();
         // Those that do not move with the elements are bound whole; where they are too large, they are repeated for all elements.
         if !plan.each && needed > allowed {
-            plan.repeat = (0..shape.len()).filter(|&d| plan.dims[d] != shape[d]).map(|d| (d, shape[d])).collect();
-            (plan.size, plan.inner, plan.each) = (product(shape), 1, true);
+            plan.repeat = all;
+            (plan.size, plan.inner, plan.each) = (product(0..shape.len()), 1, true);
         }
         Ok(plan)
     }
@@ -126,8 +135,7 @@ impl Recorder<'_> {
     pub(super) fn broadcast(&mut self, plan: BroadcastPlan) -> Result<Broadcast> {
         let BroadcastPlan { op, mut tensor, mut dims, repeat, inner, size, each } = plan;
         for (d, size) in repeat {
-            tensor = self.expand(op, &tensor, &dims, d, size)?;
-            dims[d] = size;
+            tensor = self.expand(op, &tensor, &mut dims, d, size)?;
         }
         Ok(Broadcast { tensor, inner, size, each })
     }
@@ -144,10 +152,9 @@ impl Recorder<'_> {
         }
         let mut dims = padded(tensor.shape(), shape.len());
         let mut tensor = tensor.clone();
-        for d in 0..dims.len() {
-            if dims[d] != shape[d] {
-                tensor = self.expand(op, &tensor, &dims, d, shape[d])?;
-                dims[d] = shape[d];
+        for (d, &size) in shape.iter().enumerate() {
+            if dims.get(d) != Some(&size) {
+                tensor = self.expand(op, &tensor, &mut dims, d, size)?;
             }
         }
         tensor.reshape(shape.clone())
@@ -158,7 +165,7 @@ impl Recorder<'_> {
         let dims = padded(shape, tensor.shape().len());
         let mut tensor = tensor;
         for (d, &dim) in dims.iter().enumerate() {
-            if tensor.shape()[d] != dim {
+            if tensor.shape().get(d) != Some(&dim) {
                 tensor = self.sum_dimension(op, &tensor, d)?;
             }
         }
@@ -169,7 +176,7 @@ impl Recorder<'_> {
     fn sum_dimension(&mut self, op: &'static str, input: &Tensor<f32>, d: usize) -> Result<Tensor<f32>> {
         let dims = Classes::along(op, "input", input.shape(), d)?;
         let mut shape = input.shape().to_vec();
-        shape[d] = 1;
+        shape.iter_mut().skip(d).take(1).for_each(|dim| *dim = 1);
         if dims.outer == 1 {
             let columns = [dims.classes as usize, dims.inner as usize];
             return self.column_sum(&input.reshape(columns)?)?.reshape(shape);
@@ -209,25 +216,29 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// Repeats dimension `d` of a tensor of shape `dims`, where it is 1, `size` times.
+    /// Repeats dimension `d` of a tensor of shape `dims`, where it is 1, `size` times; that is its size then.
     fn expand(
         &mut self,
         op: &'static str,
         input: &Tensor<f32>,
-        dims: &[usize],
+        dims: &mut [usize],
         d: usize,
         size: usize,
     ) -> Result<Tensor<f32>> {
         let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let inner = narrow(dims[d + 1..].iter().product());
-        let (size, needed) = (narrow(size), input.len() as u64 * size as u64);
+        let Some((before, [dim, after @ ..])) = dims.split_at_mut_checked(d) else {
+            return Err(shape_error(op, "a factor", format!("a dimension {d}"), input.shape()));
+        };
+        *dim = size;
+        let inner = narrow(after.iter().product());
+        let (size, needed) = (narrow(size), (input.len() as u64).saturating_mul(size as u64));
         let allowed = u64::from(u32::MAX);
         if needed > allowed {
             return Err(Error::Limit { op, what: "the number of elements", needed, allowed });
         }
         let output = self.output(op, [input.len() * size as usize])?;
         // A row is what lies after the dimension; the output has each of the input's `size` times.
-        let rows = narrow(dims[..d].iter().product()).saturating_mul(size);
+        let rows = narrow(before.iter().product()).saturating_mul(size);
         let row_groups = u64::from(inner.div_ceil(BLOCK));
         let bytes = u64::from(inner) * WORD_BYTES;
         if bytes > self.gpu().caps().usable_binding() {

@@ -6,6 +6,7 @@ use crate::recorder::Recorder;
 use crate::tensor::{Float, Real, Tensor};
 
 use super::map::{CONSTANTS, FORWARD_BINDINGS, FORWARD_PARAMS};
+use super::shape_error;
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.cast",
@@ -52,7 +53,9 @@ impl Recorder<'_> {
 
     /// Rounds what was computed into a matrix of the same shape, of any size.
     pub(super) fn cast_into(&mut self, x: &Tensor<f32>, y: &Tensor<Real>) -> Result<()> {
-        let [rows, columns] = [0, 1].map(|d| x.shape()[d]);
+        let [rows, columns] = x.shape()[..] else {
+            return Err(shape_error("cast", "x", "2 dimensions", x.shape()));
+        };
         let at_once = ((1 << 31) / columns.max(1)).max(1);
         for start in (0..rows).step_by(at_once) {
             let some = start..rows.min(start + at_once);

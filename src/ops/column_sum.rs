@@ -84,7 +84,7 @@ impl Recorder<'_> {
         }
         let usable = self.gpu().caps().usable_binding();
         if columns as u64 * WORD_BYTES > usable {
-            return self.column_sum_by_strips(input, out, usable);
+            return self.column_sum_by_strips(input, [rows, columns], out, usable);
         }
         let mut rows = u32::try_from(rows).unwrap_or(u32::MAX);
         let mut input = input.clone();
@@ -98,9 +98,14 @@ impl Recorder<'_> {
     }
 
     /// Sums the columns of rows that no binding holds: some columns at a time are gathered first.
-    fn column_sum_by_strips(&mut self, input: &Tensor<f32>, out: &Tensor<f32>, usable: u64) -> Result<()> {
+    fn column_sum_by_strips(
+        &mut self,
+        input: &Tensor<f32>,
+        [rows, columns]: [usize; 2],
+        out: &Tensor<f32>,
+        usable: u64,
+    ) -> Result<()> {
         const LEAST: u64 = 64;
-        let [rows, columns] = [0, 1].map(|d| input.shape()[d]);
         let at_once = (usable / WORD_BYTES / (rows as u64).max(1)).max(LEAST) / LEAST * LEAST;
         let at_once = usize::try_from(at_once).unwrap_or(usize::MAX);
         self.hold(input);
@@ -138,7 +143,10 @@ impl Recorder<'_> {
         block: u32,
         sums: &Tensor<f32>,
     ) -> Result<()> {
-        let columns = u32::try_from(input.shape()[1]).unwrap_or(u32::MAX);
+        let [_, columns] = input.shape()[..] else {
+            return Err(shape_error("column_sum", "input", "2 dimensions", input.shape()));
+        };
+        let columns = u32::try_from(columns).unwrap_or(u32::MAX);
         let workgroup = self.gpu().caps().workgroup_size();
         // As many columns as a grid has workgroups for, and of those as many rows.
         let by_columns =

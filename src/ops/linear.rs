@@ -179,7 +179,7 @@ impl Recorder<'_> {
             return self.matmul_sums(Layout::Nn, [&logits.real(), &layer.weight], None, over_classes, &to.typed());
         }
         let LinearSizes { inputs, .. } = layer.sizes;
-        let tokens = logits.shape()[0];
+        let tokens = logits.shape().first().copied().unwrap_or(0);
         for start in (0..tokens).step_by(FEW) {
             let few = start..tokens.min(start + FEW);
             let exact = self.output("linear_hidden_grads", [few.len(), inputs])?;

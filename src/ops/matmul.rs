@@ -423,7 +423,7 @@ impl Recorder<'_> {
             self.product_piece(&product, piece, &Part { index: 0, k: 0..sizes.k, split })?;
         } else {
             for index in 0..parts {
-                let part = Part { index, k: index * split..sizes.k.min((index + 1) * split), split };
+                let part = Part { index, k: index * split..sizes.k.min((index + 1).saturating_mul(split)), split };
                 for piece in &pieces {
                     let k = piece.k.start.max(part.k.start)..piece.k.end.min(part.k.end);
                     if !k.is_empty() {

@@ -93,16 +93,15 @@ impl Classes {
         if shape.is_empty() && split == 0 {
             return Ok(Self { outer: 1, classes: 1, inner: 1 });
         }
-        if split >= shape.len() {
+        let Some((before, [classes, after @ ..])) = shape.split_at_checked(split) else {
             return Err(shape_error(op, what, format!("a dimension {split}"), shape));
-        }
+        };
         let narrow = |what, size: usize| {
             let limit = |_| Error::Limit { op, what, needed: size as u64, allowed: u64::from(u32::MAX) };
             u32::try_from(size).map_err(limit)
         };
-        let (before, after) = (&shape[..split], &shape[split + 1..]);
         let rows = before.iter().chain(after).product();
-        let classes = narrow("the number of classes", shape[split])?;
+        let classes = narrow("the number of classes", *classes)?;
         // Without rows it does not matter how many there would be of what is not 0.
         let none = narrow("the number of rows", rows)? == 0;
         let size = |dims: &[usize]| match narrow("the number of rows", dims.iter().product()) {

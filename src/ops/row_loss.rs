@@ -161,7 +161,7 @@ struct Factor {
 
 impl RowLoss<'_> {
     fn input_name(&self) -> &'static str {
-        self.kernel.bindings[0].name
+        self.kernel.bindings.first().map_or("input", |binding| binding.name)
     }
 
     fn validate(&self, rec: &Recorder<'_>) -> Result<Inputs> {
@@ -312,7 +312,7 @@ impl RowLoss<'_> {
             "LOGITS" => self.logits(),
             _ => targets,
         };
-        let options = self.kernel.constants[RowPlan::CONSTANTS.len()..].iter().map(option);
+        let options = self.kernel.constants.iter().skip(RowPlan::CONSTANTS.len()).map(option);
         plan.constants().into_iter().chain(options).collect()
     }
 }
@@ -444,12 +444,13 @@ impl Recorder<'_> {
             KernelTargets::Probabilities(targets) => Some(targets.rows(tokens.clone())?),
             KernelTargets::Index(..) => None,
         };
+        let classes = narrow(logits.shape().get(1).copied().unwrap_or(0));
         let per_row: Vec<_> = probabilities.iter().map(|q| q.per_row(whole.classes.into())).collect();
         let groups_per_granule = call.plan(self.gpu().caps(), whole).parts().into();
         let cut = Cut { op: call.op, rows: narrow(tokens.len()), per_row: &per_row, granule: 1, groups_per_granule };
         for rows in cut.ranges(self.gpu().caps())? {
             let rows = rows.start as usize..rows.end as usize;
-            let dims = Classes { outer: narrow(rows.len()), classes: narrow(logits.shape()[1]), inner: 1 };
+            let dims = Classes { outer: narrow(rows.len()), classes, inner: 1 };
             let first = (tokens.start + rows.start) as u64;
             let input = &logits.rows(rows.clone())?.real();
             let probabilities = probabilities.as_ref().map(|q| q.rows(rows)).transpose()?;

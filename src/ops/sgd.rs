@@ -46,8 +46,7 @@ pub struct Momentum {
 
 /// A velocity that does not exist yet: its bits are a NaN that the kernel never writes.
 pub(crate) fn unstarted(gpu: &Gpu, shape: Shape) -> Result<Tensor<f32>> {
-    let bits = vec![f32::from_bits(u32::MAX); shape.checked_len().unwrap_or(0)];
-    Tensor::from_slice(gpu, shape, &bits)
+    Tensor::filled(gpu, "Momentum::new", shape, f32::from_bits(u32::MAX))
 }
 
 impl Momentum {

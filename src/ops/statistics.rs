@@ -70,7 +70,7 @@ impl Recorder<'_> {
         rows: &Shape,
         check: Option<&Check>,
     ) -> Result<Statistics> {
-        let count = u32::try_from(words.shape()[0]).unwrap_or(u32::MAX);
+        let count = u32::try_from(words.shape().first().copied().unwrap_or(0)).unwrap_or(u32::MAX);
         let (log_sum_exp, target_log_prob) = (self.output(op, rows.clone())?, self.output(op, rows.clone())?);
         let (entropy, predicted) = (self.output(op, rows.clone())?, self.output(op, rows.clone())?);
         let partials: Tensor<u32> = self.output(op, [count.div_ceil(BLOCK) as usize, 2])?;

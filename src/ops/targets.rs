@@ -196,12 +196,12 @@ impl Tensor<f32> {
     /// # }
     /// ```
     pub fn probabilities(gpu: &Gpu, shape: impl Into<Shape>, values: &[f32]) -> Result<Self> {
-        if let Some(position) = values.iter().position(|value| !(0.0..=1.0).contains(value)) {
+        if let Some((position, value)) = values.iter().enumerate().find(|(_, value)| !(0.0..=1.0).contains(*value)) {
             return Err(Error::Value {
                 op: "probabilities",
                 what: "a probability",
                 expected: "in 0..=1".to_owned(),
-                got: format!("{} at position {position}", values[position]),
+                got: format!("{value} at position {position}"),
             });
         }
         Self::from_slice(gpu, shape, values)

@@ -155,8 +155,8 @@ fn tables_are_split_shuffled_and_standardised() {
         assert!(matches!(Table::new(1, vec![bad]).unwrap().classes(3), Err(Error::Value { .. })), "{bad}");
     }
 
-    let order = shuffled(100, 5);
-    assert!(order == shuffled(100, 5) && order != shuffled(100, 6));
+    let order = shuffled(100, 5).unwrap();
+    assert!(order == shuffled(100, 5).unwrap() && order != shuffled(100, 6).unwrap());
     let all = |epoch| batches(&order, 32, 1, epoch).collect::<Vec<_>>();
     assert_eq!(all(0).iter().map(Vec::len).collect::<Vec<_>>(), [32, 32, 32, 4]);
     assert!(all(3) == all(3) && all(3) != all(4));
