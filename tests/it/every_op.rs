@@ -192,7 +192,7 @@ pub(crate) const EVERY_OP: &[(&str, Record)] = &[
         let request = LinearCrossEntropyRequest { backward: Some(LinearBackward::default()), statistics: true };
         let all = out.batch.linear_cross_entropy_with(&hidden, &weight, Some(&bias), &y, &options, request)?;
         out.all(&[&loss, &all.loss])?;
-        for grads in &all.grads {
+        if let Some(grads) = &all.grads {
             out.all(&[&grads.hidden, &grads.weight])?;
             grads.bias.iter().try_for_each(|bias| out.read(bias))?;
         }

@@ -94,7 +94,7 @@ fn resident() -> Option<u64> {
 fn another(like: &Gpu) -> (Gpu, Option<wgpu::Instance>) {
     let info = like.device().adapter_info();
     if info.backend == wgpu::Backend::BrowserWebGpu {
-        return (crate::dawn::adapter().unwrap(), None);
+        return (crate::adapter::adapter().unwrap(), None);
     }
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
     descriptor.backends = info.backend.into();
