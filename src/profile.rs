@@ -118,7 +118,7 @@ impl Recorder<'_> {
             encoder.copy_buffer_to_buffer(&resolved, 0, &target, 0, bytes);
         }
         for arrived in arrivals {
-            encoder.map_buffer_on_submit(&target, wgpu::MapMode::Read, .., arrived);
+            self.map_once_submitted(&target, wgpu::MapMode::Read, arrived)?;
         }
         Ok(Times { labels, nanoseconds, ticket })
     }

@@ -63,7 +63,7 @@ impl<T: Element> Readback<T> {
         staging: Storage,
         (skipped, len): (u64, usize),
         check: Option<(&'static str, &'static str)>,
-    ) -> (Self, impl Iterator<Item = impl FnOnce(Mapped) + Send + use<T>> + use<T>) {
+    ) -> (Self, impl Iterator<Item = impl FnOnce(Mapped) + Send + Sync + use<T>> + use<T>) {
         let (sender, receiver) = oneshot_channel();
         let missing = staging.buffers().count();
         let arrivals = Arc::new(Arrivals { missing: AtomicUsize::new(missing), sender });

@@ -31,6 +31,23 @@ pub struct Recorder<'e> {
     profile: Option<Profile>,
     /// Everything that was bound, kept until the work is submitted.
     held: Held,
+    /// In a batch: what is mapped once it is submitted.
+    mappings: Vec<Mapping>,
+}
+
+/// A buffer to be mapped, and whom to tell.
+struct Mapping {
+    buffer: wgpu::Buffer,
+    mode: wgpu::MapMode,
+    mapped: Box<dyn FnOnce(Mapped) + Send + Sync>,
+}
+
+type Mapped = Result<(), wgpu::BufferAsyncError>;
+
+impl std::fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mapping").field("mode", &self.mode).finish_non_exhaustive()
+    }
 }
 
 /// What a recorder keeps until its work is submitted.
@@ -121,7 +138,8 @@ impl<'e> Recorder<'e> {
     }
 
     fn new(gpu: &Gpu, encoder: Encoder<'e>) -> Self {
-        Self { gpu: gpu.clone(), encoder, pass: None, arenas: Vec::new(), profile: None, held: Held::new() }
+        let (arenas, held, mappings) = (Vec::new(), Held::new(), Vec::new());
+        Self { gpu: gpu.clone(), encoder, pass: None, arenas, profile: None, held, mappings }
     }
 
     /// The device this recorder records for.
@@ -154,9 +172,8 @@ impl<'e> Recorder<'e> {
             (skipped, tensor.len()),
             check.as_ref().map(|check| (check.op, check.what)),
         );
-        let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
         for (buffer, arrived) in buffers.iter().zip(arrivals) {
-            encoder.map_buffer_on_submit(buffer, wgpu::MapMode::Read, .., arrived);
+            self.map_once_submitted(buffer, wgpu::MapMode::Read, arrived)?;
         }
         self.held.hold(tensor.storage());
         check.iter().for_each(|check| self.held.hold(&check.storage));
@@ -205,12 +222,11 @@ impl<'e> Recorder<'e> {
             upload.buffer().unmap();
             self.copy_bytes((&upload, 0), (tensor.storage(), offset), length)?;
             let buffer = upload.buffer().clone();
-            let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
-            encoder.map_buffer_on_submit(&buffer, wgpu::MapMode::Write, .., move |mapped| {
+            self.map_once_submitted(&buffer, wgpu::MapMode::Write, move |mapped| {
                 if mapped.is_ok() {
                     upload.adopt(home);
                 }
-            });
+            })?;
             offset += length;
         }
         self.hold(tensor);
@@ -462,6 +478,28 @@ impl<'e> Recorder<'e> {
         std::mem::replace(&mut self.profile, profile)
     }
 
+    /// Maps a buffer once the recording is submitted; if that fails in a batch, drops `mapped` uncalled. (A caller's encoder maps whatever
+    /// becomes of its submission.)
+    pub(crate) fn map_once_submitted(
+        &mut self,
+        buffer: &wgpu::Buffer,
+        mode: wgpu::MapMode,
+        mapped: impl FnOnce(Mapped) + Send + Sync + 'static,
+    ) -> Result<()> {
+        self.pass = None;
+        match &mut self.encoder {
+            Encoder::Own(_) => {
+                self.mappings.push(Mapping { buffer: buffer.clone(), mode, mapped: Box::new(mapped) });
+                Ok(())
+            }
+            Encoder::Callers(encoder) => {
+                encoder.map_buffer_on_submit(buffer, mode, .., mapped);
+                Ok(())
+            }
+            Encoder::Submitted => Err(Error::NotSubmitted),
+        }
+    }
+
     /// The encoder, with no pass open.
     pub(crate) fn between_passes(&mut self) -> Option<&mut wgpu::CommandEncoder> {
         self.pass = None;
@@ -549,13 +587,19 @@ impl Batch {
     /// Submits everything recorded so far, in one queue submission. Returns at once.
     ///
     /// # Errors
-    /// [`Error::Gpu`] if the device is out of memory. A lost device may show only at a readback.
+    /// [`Error::Gpu`] if the device is out of memory, or a buffer of the caller's was destroyed; tickets give [`Error::NotSubmitted`] then. A
+    /// lost device may show only at a readback.
     pub fn submit(mut self) -> Result<()> {
         self.recorder.upload_params()?;
         match std::mem::replace(&mut self.recorder.encoder, Encoder::Submitted) {
-            Encoder::Own(encoder) => self.recorder.gpu.submit(encoder),
-            Encoder::Callers(_) | Encoder::Submitted => Err(Error::NotSubmitted),
+            Encoder::Own(encoder) => self.recorder.gpu.submit(encoder)?,
+            Encoder::Callers(_) | Encoder::Submitted => return Err(Error::NotSubmitted),
         }
+        guard(self.recorder.gpu.device(), "submit", || {
+            for Mapping { buffer, mode, mapped } in self.recorder.mappings.drain(..) {
+                buffer.map_async(mode, .., mapped);
+            }
+        })
     }
 }
 
