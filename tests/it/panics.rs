@@ -620,28 +620,29 @@ fn counts_and_times_that_overflow() {
     watch.ends();
 }
 
-/// Nor does a ticket of it give what was in its memory before.
+/// Its tickets do not give what was in their memory before.
 #[test]
 fn a_submission_that_fails() {
     let Some(gpu) = gpu() else { return };
     let mut watch = Watch::new();
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
     let descriptor = wgpu::BufferDescriptor { label: None, size: 64, usage, mapped_at_creation: false };
-    for early in [true, false] {
-        let buffer = gpu.device().create_buffer(&descriptor);
-        let x = Tensor::<f32>::from_buffer(&gpu, buffer.clone(), 0, [16]).unwrap();
-        let mut b = gpu.batch();
-        if early {
-            buffer.destroy();
-        }
-        let ticket = watch.tries("a destroyed buffer", || b.relu(&x).and_then(|y| b.read(&y)));
-        buffer.destroy();
-        watch.refuses("submit", || b.submit());
-        watch.refuses("write", || x.write(&[0.0; 16]));
-        if let Some(Ok(mut ticket)) = ticket {
-            watch.refuses("a ticket", || ticket.wait(TIMEOUT));
-        }
+    let buffer = gpu.device().create_buffer(&descriptor);
+    let x = Tensor::<f32>::from_buffer(&gpu, buffer.clone(), 0, [16]).unwrap();
+    let y = Tensor::from_slice(&gpu, [16], &[1.0f32; 16]).unwrap();
+    let mut b = gpu.batch();
+    let mut tickets = [x.clone(), b.relu(&x).unwrap(), y.clone()].map(|tensor| b.read(&tensor).unwrap());
+    b.upload(&y, &[2.0; 16]).unwrap();
+    buffer.destroy();
+    watch.refuses("submit", || b.submit());
+    for ticket in &mut tickets {
+        let outcome = || matches!(ticket.wait(TIMEOUT), Err(Error::NotSubmitted));
+        watch.gives("a ticket", outcome, true);
     }
+    watch.refuses("write", || x.write(&[0.0; 16]));
+    watch.refuses("an operation", || gpu.batch().relu(&x));
+    let [y] = eval(&gpu, |_| Ok([y]));
+    watch.gives("what was not submitted", || y, vec![1.0; 16]);
     watch.ends();
 }
 
