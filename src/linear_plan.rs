@@ -120,8 +120,14 @@ impl LinearPlan {
         let sums = |tokens: u64| tokens.saturating_mul(inputs as u64).saturating_mul(parts.saturating_mul(4));
         let buffer = |bytes| buffer_bytes(caps, bytes);
         let scratch_of = |tokens: u64| {
-            copies.saturating_mul(buffer(logits(tokens))).saturating_add(if by_parts { buffer(sums(tokens)) } else { 0 })
+            copies.saturating_mul(buffer(logits(tokens))).saturating_add(if by_parts {
+                buffer(sums(tokens))
+            } else {
+                0
+            })
         };
+        // What saturates fits nowhere.
+        let scratch = scratch.min(u64::MAX - 1);
         let usable = caps.usable_binding();
         let row = (inputs as u64).saturating_mul(4);
         // The losses of elements, all counted.
@@ -142,7 +148,9 @@ impl LinearPlan {
         };
         if !fits(1) {
             let (what, needed, allowed) = match () {
-                () if logits(1) > usable => ("a storage binding's bytes for the logits of one token", logits(1), usable),
+                () if logits(1) > usable => {
+                    ("a storage binding's bytes for the logits of one token", logits(1), usable)
+                }
                 () if scratch_of(1) > scratch => ("the scratch for the logits of one token", scratch_of(1), scratch),
                 () => ("a buffer's bytes for the parts of one token's sums", sums(1), caps.max_buffer),
             };
@@ -176,7 +184,8 @@ impl LinearPlan {
         let classes_at_once = largest(classes, |rows| half(bytes(rows, inputs)));
         let read = if by_probabilities { classes } else { 1 };
         let tokens_at_once = largest(tokens, |rows| {
-            half(bytes(rows, classes_at_once)) && bytes(rows, read).max(rows.saturating_mul(Self::STATISTICS_BYTES)) <= usable
+            half(bytes(rows, classes_at_once))
+                && bytes(rows, read).max(rows.saturating_mul(Self::STATISTICS_BYTES)) <= usable
         });
         let logits = bytes(forward.tokens_at_once as u64, classes).max(bytes(tokens_at_once as u64, classes_at_once));
         let scratch_bytes = buffer(logits) + buffer(bytes(classes_at_once as u64, inputs));
