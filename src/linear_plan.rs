@@ -126,6 +126,8 @@ impl LinearPlan {
                 0
             })
         };
+        // What saturates fits nowhere.
+        let scratch = scratch.min(u64::MAX - 1);
         let usable = caps.usable_binding();
         let row = (inputs as u64).saturating_mul(4);
         // The losses of elements, all counted.

@@ -260,7 +260,9 @@ fn check_linear_update(caps: &Caps, sizes: LinearSizes, scratch: u64, by_probabi
 
 #[cfg(test)]
 mod tests {
-    /// What a fuzzer found: tokens by the statistics of each, and a row by a granule, past 2^64.
+    use super::*;
+
+    /// What a fuzzer found: the bytes of a token's logits, and those of a granule of rows, past 2^64.
     const FOUND: [&[u8]; 2] = [
         &[
             0x08, 0x00, 0x0f, 0x00, 0x00, 0x40, 0x00, 0x00, 0x00, 0x00, 0x00, 0x14, 0x02, 0xff, 0x80, 0x01, 0x05, 0x11,
@@ -275,7 +277,40 @@ mod tests {
 
     #[test]
     fn promises_hold_for_what_broke_them_once() {
-        FOUND.into_iter().for_each(super::planner);
+        FOUND.into_iter().for_each(planner);
+    }
+
+    #[test]
+    fn sizes_past_any_memory_are_planned_or_refused() {
+        let huge = [0, 1, 1 << 32, 1 << 62, usize::MAX];
+        let most = u64::MAX & !Caps::SEGMENT_MASK;
+        for family in [Family::Gpu, Family::CpuSimd] {
+            for max_binding in [Caps::MIN_BINDING, most & !15] {
+                let caps = Caps { family, max_binding, max_buffer: most, ..Numbers(&[]).caps() };
+                for sizes in (0..125).map(|i| [i % 5, i / 5 % 5, i / 25].map(|which| huge[which])) {
+                    let [tokens, inputs, classes] = sizes;
+                    let sizes = LinearSizes { tokens, inputs, classes };
+                    for scratch in [32 << 20, u64::MAX] {
+                        check_linear(&caps, sizes, (scratch, 1), true);
+                        check_linear(&caps, sizes, (scratch, 2), false);
+                        check_linear_update(&caps, sizes, scratch, false);
+                        check_linear_update(&caps, sizes, scratch, true);
+                    }
+                }
+            }
+        }
+    }
+
+    /// More rows of sums than a buffer holds, where the logits and the scratch are large enough.
+    #[test]
+    fn what_is_too_small_is_what_the_error_names() {
+        let caps = Caps { family: Family::Gpu, max_binding: 1 << 20, max_buffer: 1 << 20, ..Numbers(&[]).caps() };
+        let sizes = LinearSizes { tokens: 10, inputs: 10_000, classes: 250_000 };
+        let error = LinearPlan::new("test", &caps, sizes, (32 << 20, 1), true).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "test: a buffer's bytes for the parts of one token's sums needs 1240000, the device allows 1048576"
+        );
     }
 
     #[test]
@@ -283,7 +318,7 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(1);
         for _ in 0..100_000 {
             let bytes: Vec<u8> = (0..rng.usize(0..160)).map(|_| rng.u8(..)).collect();
-            super::planner(&bytes);
+            planner(&bytes);
         }
     }
 }

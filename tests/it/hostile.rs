@@ -195,7 +195,7 @@ fn row_cases() -> impl Strategy<Value = (Vec<usize>, CrossEntropy, Reduction, bo
 fn rows() {
     let Some(gpu) = gpu() else { return };
     let devices = devices(&gpu);
-    runner(40)
+    runner(24)
         .run(&row_cases(), |case| {
             devices.iter().for_each(|gpu| check_rows(gpu, &case));
             Ok(())
@@ -235,17 +235,17 @@ fn check_rows(
     let targets = || if *by_probabilities { xent::Targets::from(&tq) } else { xent::Targets::from(&ty) };
     let [losses, grad, whole, nll_losses, nll_grad, softmax, log_softmax] = eval(gpu, |b| {
         let ce = b.cross_entropy_backward(&tx, targets(), &none, None)?;
-        let picked = b.nll_backward(&tx, targets(), &nll, None)?;
+        let picked = b.nll_backward(&tx, &ty, &nll, None)?;
         let whole = b.cross_entropy(&tx, targets(), &options)?;
         Ok([ce.loss, ce.grad, whole, picked.loss, picked.grad, b.softmax(&tx, dim)?, b.log_softmax(&tx, dim)?])
     });
     let host = || -> cpu::Targets<'_> { if *by_probabilities { (&q).into() } else { (&index).into() } };
     let want = cpu::cross_entropy_backward(&x, shape, host(), &none, None).unwrap();
-    let picked = cpu::nll_backward(&x, shape, host(), &nll, None).unwrap();
+    let picked = cpu::nll_backward(&x, shape, &index, &nll, None).unwrap();
     let coefficients = if *by_probabilities { dims.classes as f64 } else { 2.0 };
     agree(&format!("loss {what}"), &losses, &want.loss, 4e-6, |row| 4e-7 * coefficients * (scale[row] + 4.0));
     agree(&format!("grad {what}"), &grad, &want.grad, 4e-6, |_| 4e-7 * coefficients);
-    agree(&format!("nll {what}"), &nll_losses, &picked.loss, 2e-6, |row| 4e-7 * coefficients * scale[row]);
+    agree(&format!("nll {what}"), &nll_losses, &picked.loss, 1e-6, |_| f64::from(f32::MIN_POSITIVE));
     agree(&format!("nll grad {what}"), &nll_grad, &picked.grad, 1e-6, |_| 0.0);
     let want = cpu::softmax(&x, shape, dim).unwrap();
     agree(&format!("softmax {what}"), &softmax, &want, 2e-6, |_| f64::from(f32::MIN_POSITIVE));
@@ -266,7 +266,7 @@ fn element_cases() -> impl Strategy<Value = (usize, Reduction, u64)> {
 fn elements() {
     let Some(gpu) = gpu() else { return };
     let devices = devices(&gpu);
-    runner(24)
+    runner(12)
         .run(&element_cases(), |case| {
             devices.iter().for_each(|gpu| check_elements(gpu, case));
             Ok(())
@@ -309,7 +309,7 @@ fn check_elements(gpu: &Gpu, (len, reduction, seed): (usize, Reduction, u64)) {
     });
     close(&format!("relu {what}"), &relu, &cpu::relu(&x), 0.0, 0.0);
     close(&format!("relu grad {what}"), &relu_grad, &cpu::relu_backward(&x, &g).unwrap(), 0.0, 0.0);
-    close(&format!("sigmoid {what}"), &sigmoid, &cpu::sigmoid(&x), 4e-7, 0.0);
+    close(&format!("sigmoid {what}"), &sigmoid, &cpu::sigmoid(&x), 4e-7, f64::from(f32::from_bits(1)));
     let want = cpu::sigmoid_backward(&sigmoid, &g).unwrap();
     close(&format!("sigmoid grad {what}"), &sigmoid_grad, &want, 1e-6, smallest);
 
@@ -322,15 +322,15 @@ fn check_elements(gpu: &Gpu, (len, reduction, seed): (usize, Reduction, u64)) {
     });
     let (mut want, mut host_velocity) = (f64s(&x), Vec::new());
     cpu::sgd(&mut want, &g, &mut host_velocity, &momentum).unwrap();
-    // What cancels is as large as its terms.
-    let size = |i: usize| f64::from(x[i]).abs() + f64::from(g[i]).abs();
-    agree(
-        &format!("sgd {what}"),
-        &sgd,
-        &want,
-        1e-6,
-        |i| if size(i).is_finite() { 1e-6 * size(i) + smallest } else { 0.0 },
-    );
+    for (i, (&got, &want)) in sgd.iter().zip(&want).enumerate() {
+        // What cancels is as large as its terms; where one of them is none that f32 has, nothing ordinary comes of it.
+        let size = f64::from(x[i]).abs() + 2.0 * f64::from(g[i]).abs();
+        let abs = if size.is_finite() { 1e-6 * size + smallest } else { 0.0 };
+        let overflows = size.is_finite() && size > f64::from(f32::MAX) && !got.is_finite();
+        if !overflows {
+            close(&format!("sgd {what}, element {i}"), &[got], &[want], 1e-6, abs);
+        }
+    }
 }
 
 /// Binary cross-entropy takes probabilities only: both say which is none, or both give the same.
@@ -400,9 +400,9 @@ fn products_and_sums() {
         let b_sizes: Vec<f64> = f64s(&b);
         let against = |what: &str, got: &[f32], want: &[f64], size: &[f64]| {
             for (i, ((&got, &want), &size)) in got.iter().zip(want).zip(size).enumerate() {
-                if want.is_finite() && size > f64::from(f32::MAX) {
-                    // A part of the sum overflows, or all of it does not: an order of the terms decides.
-                    let fine = !got.is_finite() || (f64::from(got) - want).abs() <= 2e-6 * size;
+                if !want.is_nan() && size > f64::from(f32::MAX) {
+                    // The order of the terms decides whether a part of the sum overflows, and meets an infinity of the other sign.
+                    let fine = !got.is_finite() || (want.is_finite() && (f64::from(got) - want).abs() <= 2e-6 * size);
                     assert!(fine, "{what}, element {i}: {got:e}, want {want:e} of {size:e}");
                 } else {
                     close(&format!("{what}, element {i}"), &[got], &[want], 1e-6, 2e-6 * size + 1e-36);
@@ -416,7 +416,7 @@ fn products_and_sums() {
         let size = cpu::column_sum(&sizes, a_shape).unwrap();
         against(&format!("sums {what}"), &sums, &cpu::column_sum(&a, a_shape).unwrap(), &size);
     };
-    runner(40)
+    runner(20)
         .run(&(sizes, layouts, any::<u64>()), |(sizes, layout, seed)| {
             devices.iter().for_each(|gpu| check(gpu, (sizes, layout, seed)));
             Ok(())

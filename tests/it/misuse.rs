@@ -162,7 +162,7 @@ fn tensors_of_another_device() {
     let square = |gpu: &Gpu| Tensor::from_slice(gpu, [4, 4], &[0.25f32; 16]).unwrap();
     let row = |gpu: &Gpu| Tensor::from_slice(gpu, [4], &[0.25f32; 4]).unwrap();
     let index = |gpu: &Gpu| Tensor::<i32>::from_slice(gpu, [4], &[0; 4]).unwrap();
-    let (x, v, y) = (square(&gpu), row(&gpu), index(&gpu));
+    let (x, y) = (square(&gpu), index(&gpu));
     let (fx, fv, fy) = (square(&other), row(&other), index(&other));
     let mut b = gpu.batch();
     let (ce, nll, linear) = (CrossEntropy::default(), Nll::default(), LinearCrossEntropy::default());
@@ -331,7 +331,9 @@ fn check_targets(gpu: &Gpu, (classes, rows, bad, seed): (usize, usize, i32, u64)
     let picked = cpu::nll(&logits, &[rows, classes], &good, &Nll { reduction: Reduction::None, ..Nll::default() });
     let x = Tensor::from_slice(gpu, [rows, classes], &logits).unwrap();
     let y = Tensor::<i32>::from_slice(gpu, [rows], &index).unwrap();
-    let words: Vec<u32> = index.iter().map(|&target| target.cast_unsigned()).collect();
+    // As a word, -1 is the ignored index that no word can be.
+    let word = |&target: &i32| if target == -1 { u32::MAX - 1 } else { target.cast_unsigned() };
+    let words: Vec<u32> = index.iter().map(word).collect();
     let unsigned = Tensor::<u32>::from_slice(gpu, [rows], &words).unwrap();
     // A layer that gives the logits as they are.
     let unit: Vec<f32> = (0..classes * classes).map(|i| f32::from(u8::from(i % (classes + 1) == 0))).collect();
