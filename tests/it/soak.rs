@@ -2,6 +2,7 @@
 //!
 //! In a process of its own, because memory is counted by the process. 2000 steps; `XENT_SOAK_STEPS` says how many else.
 
+use std::hint::black_box;
 use std::process::{Command, Stdio};
 
 use crate::common::*;
@@ -190,6 +191,9 @@ fn soak() {
         if end == LOOK || end == steps - SHORT {
             middle = Some(checkpoint(&gpu, training));
         }
+        if end == LOOK {
+            fill_holes();
+        }
         let usage = Usage::now(&gpu, instance.as_ref());
         memory[(end / LOOK) as usize - 1] = resident();
         let first = first.get_or_insert_with(|| usage.clone());
@@ -215,6 +219,17 @@ fn soak() {
     let last = train(&fresh, &mut resumed, steps - SHORT..steps, |_, _| ());
     same_bits("the last losses", &last, &losses[losses.len() - short..]);
     assert_eq!(checkpoint(&fresh, &resumed), checkpoint(&gpu, &training));
+}
+
+/// Takes what the allocator has in store, for good: compilers leave tens of megabytes of free memory that stays resident, and a leak
+/// would go into these before the process grew.
+fn fill_holes() {
+    for size in [1 << 14, 1 << 11, 1 << 8, 1 << 5] {
+        let before = resident();
+        while resident().zip(before).is_some_and(|(now, before)| now < before + SLACK / 2) {
+            (0..(1 << 16) / size).for_each(|_| _ = black_box(black_box(vec![1u8; size]).leak()));
+        }
+    }
 }
 
 /// Checks the process's memory: the middle value of the last quarter against that of the first.
