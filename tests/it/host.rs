@@ -164,6 +164,22 @@ fn a_lost_device_ends_in_errors_and_a_new_one_works() {
 }
 
 #[test]
+fn zeros_are_zero_in_new_memory_and_in_used() {
+    let Some(shared) = gpu() else { return };
+    let gpu = Gpu::headless().unwrap();
+    drop(shared);
+    let len = 5_000_001;
+    for round in 0..3 {
+        let x = Tensor::<f32>::zeros(&gpu, [len]).unwrap();
+        let [values] = eval(&gpu, |_| Ok([x.clone()]));
+        assert!(values.len() == len && values.iter().all(|v| v.to_bits() == 0), "round {round}");
+        x.write(&vec![f32::NAN; len]).unwrap();
+        eval(&gpu, |_| Ok([x.rows(0..1)?]));
+    }
+    assert!(gpu.counters().buffers_created < 12, "the memory was used again: {:?}", gpu.counters());
+}
+
+#[test]
 fn empty_and_scalar_tensors_come_back() {
     let Some(gpu) = gpu() else { return };
     let empty = Tensor::<f32>::from_slice(&gpu, [0, 7], &[]).unwrap();

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use burn::backend::Wgpu;
 use burn::backend::wgpu::{AutoCompiler, CubeBackend, WgpuResource};
-use burn::cubecl::wgpu::WgpuServer;
-use burn::tensor::{Device, DeviceKind, Distribution, Tensor};
+use burn::tensor::{Device, Distribution, Tensor};
+use cubecl_wgpu::WgpuServer;
 use xent::{CrossEntropy, Gpu, cpu, wgpu};
 
 const ROWS: usize = 64;
@@ -30,8 +30,7 @@ fn with_buffer<T>(tensor: &Tensor<2>, use_it: impl FnOnce(&WgpuResource) -> Resu
 }
 
 fn main() -> Result<()> {
-    let kind = if std::env::var_os("XENT_CPU").is_some() { DeviceKind::Cpu } else { DeviceKind::DefaultDevice };
-    let (device, setup) = Device::wgpu_options().device_kind(kind).init_with_setup().context("Burn's device")?;
+    let (device, setup) = Device::wgpu_options().init_with_setup().context("Burn's device")?;
     let gpu = Gpu::new(setup.device, setup.queue)?;
     println!("adapter: {}", gpu.describe());
 
