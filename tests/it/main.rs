@@ -11,6 +11,7 @@ mod examples;
 mod gradients;
 mod half;
 mod host;
+mod hostile;
 mod huge;
 mod layers;
 mod limits;
