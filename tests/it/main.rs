@@ -20,6 +20,7 @@ mod gradients;
 mod half;
 mod host;
 mod hostile;
+mod hostile_calls;
 mod huge;
 mod layers;
 mod limits;
