@@ -44,7 +44,6 @@ mod weights;
 #[cfg(test)]
 extern crate self as xent;
 #[cfg(test)]
-#[path = "../tests/it/every_op.rs"]
 mod every_op;
 
 pub use wgpu;

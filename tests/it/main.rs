@@ -12,6 +12,7 @@ mod dawn;
 mod determinism;
 mod embedding;
 mod errors;
+#[path = "../../src/every_op.rs"]
 mod every_op;
 mod examples;
 mod faults;

@@ -1,4 +1,5 @@
-//! Every operation, with its gradients: what has to give the same bits whatever else happens.
+//! Every operation, with its gradients: what has to give the same bits whatever else happens. For tests, of the crate's inside and of
+//! its outside.
 
 use xent::{
     Batch, Bce, BceWithLogits, CrossEntropy, CrossEntropyRequest, Element, Gpu, Grad, Layout, LinearBackward,
