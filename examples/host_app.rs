@@ -74,7 +74,7 @@ fn device(wanted: &str) -> Result<(wgpu::Device, wgpu::Queue)> {
 }
 
 /// Points of three arms: the fifteen products `x^i y^j` with `i + j < 5` of a point's coordinates, and its arm.
-fn spiral(seed: u64) -> (Vec<f32>, Vec<u32>) {
+fn spiral(seed: u64) -> (Vec<f32>, Vec<i64>) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let (mut features, mut labels) = (Vec::new(), Vec::new());
     for point in 0..POINTS {
@@ -83,7 +83,7 @@ fn spiral(seed: u64) -> (Vec<f32>, Vec<u32>) {
         let angle = 2.0 * radius + arm as f32 * std::f32::consts::TAU / CLASSES as f32 + 0.3 * (rng.f32() - 0.5);
         let (x, y) = (radius * angle.cos(), radius * angle.sin());
         features.extend((0..5).flat_map(|i| (0..5 - i).map(move |j| x.powi(i) * y.powi(j) * 2f32.powi(i + j))));
-        labels.push(arm as u32);
+        labels.push(arm as i64);
     }
     (features, labels)
 }
@@ -99,6 +99,7 @@ fn example(options: &Options) -> Result<()> {
         device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
     };
     let (features, labels) = spiral(options.seed);
+    let (logit_threads, parameter_threads) = (u32::try_from(POINTS * CLASSES)?, u32::try_from(CLASSES * FEATURES)?);
     let inputs = buffer(features.len());
     queue.write_buffer(&inputs, 0, bytemuck::cast_slice(&features));
     let parameters = buffer(CLASSES * FEATURES);
@@ -139,11 +140,11 @@ fn example(options: &Options) -> Result<()> {
             cache: None,
         })
     });
-    let pass = |encoder: &mut wgpu::CommandEncoder, pipeline: &wgpu::ComputePipeline, threads: usize| {
+    let pass = |encoder: &mut wgpu::CommandEncoder, pipeline: &wgpu::ComputePipeline, threads: u32| {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         pass.set_pipeline(pipeline);
         pass.set_bind_group(0, &group, &[]);
-        pass.dispatch_workgroups(threads.div_ceil(64) as u32, 1, 1);
+        pass.dispatch_workgroups(threads.div_ceil(64), 1, 1);
     };
 
     // xent on the same device, with the program's buffer of logits as a tensor.
@@ -152,14 +153,14 @@ fn example(options: &Options) -> Result<()> {
     let y = Tensor::targets(&gpu, [POINTS], &labels, CLASSES, -100)?;
     for epoch in 1..=options.epochs {
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        pass(&mut encoder, &logits, POINTS * CLASSES);
+        pass(&mut encoder, &logits, logit_threads);
         // The gradient takes the place of the logits.
         let mut recorder = gpu.record(&mut encoder);
         let loss = recorder.cross_entropy_backward_in_place(&x, &y, &CrossEntropy::default(), None)?;
         let shown = epoch == 1 || epoch % 100 == 0;
         let ticket = if shown { Some(recorder.read(&loss)?) } else { None };
         recorder.finish()?;
-        pass(&mut encoder, &update, CLASSES * FEATURES);
+        pass(&mut encoder, &update, parameter_threads);
         queue.submit([encoder.finish()]);
         if let Some(mut ticket) = ticket {
             println!("epoch {epoch:4}: loss {:.4}", ticket.wait(TIMEOUT)?[0]);
