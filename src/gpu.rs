@@ -288,6 +288,16 @@ impl Gpu {
         self.shared.dispatches.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Makes memory zero, all of it: on the device, where it takes no copy.
+    pub(crate) fn clear(&self, op: &'static str, storage: &Storage) -> Result<()> {
+        guard(self.device(), op, || {
+            let label = wgpu::CommandEncoderDescriptor { label: Some("xent.clear") };
+            let mut encoder = self.device().create_command_encoder(&label);
+            storage.buffers().for_each(|buffer| encoder.clear_buffer(buffer, 0, None));
+            self.queue().submit([encoder.finish()]);
+        })
+    }
+
     pub(crate) fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<()> {
         self.shared.submissions.fetch_add(1, Ordering::Relaxed);
         guard(self.device(), "submit", || self.queue().submit([encoder.finish()]))?;

@@ -180,7 +180,9 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// [`Error::Limit`] if the tensor is absurdly large; [`Error::Gpu`] if the device is out of memory.
     pub fn zeros(gpu: &Gpu, shape: impl Into<Shape>) -> Result<Self> {
-        Self::filled(gpu, "zeros", shape.into(), T::zeroed())
+        let tensor = Self::uninit(gpu, "zeros", shape.into())?;
+        gpu.clear("zeros", &tensor.storage)?;
+        Ok(tensor)
     }
 
     /// A tensor of one value, over and over.
