@@ -1,6 +1,5 @@
 //! Counters on the GPU.
 
-
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernel::{Kernel, Variant, count, params, read, wgsl};
