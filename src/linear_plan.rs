@@ -119,13 +119,9 @@ impl LinearPlan {
         let logits = |tokens: u64| tokens.saturating_mul(classes as u64).saturating_mul(4);
         let sums = |tokens: u64| tokens.saturating_mul(inputs as u64).saturating_mul(parts.saturating_mul(4));
         let buffer = |bytes| buffer_bytes(caps, bytes);
-        let scratch_of = |tokens: u64| {
-            copies.saturating_mul(buffer(logits(tokens))).saturating_add(if by_parts {
-                buffer(sums(tokens))
-            } else {
-                0
-            })
-        };
+        let parts_bytes = |tokens: u64| if by_parts { buffer(sums(tokens)) } else { 0 };
+        let scratch_of =
+            |tokens: u64| copies.saturating_mul(buffer(logits(tokens))).saturating_add(parts_bytes(tokens));
         // What saturates fits nowhere.
         let scratch = scratch.min(u64::MAX - 1);
         let usable = caps.usable_binding();

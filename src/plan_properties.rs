@@ -37,7 +37,7 @@ impl Numbers<'_> {
 
     fn any(&mut self) -> u64 {
         let bits = u32::from(self.byte()) % 65;
-        let value = (0..bits.div_ceil(8)).fold(0, |value, _| value << 8 | u64::from(self.byte()));
+        let value = (0..bits.div_ceil(8)).fold(0, |value, _| (value << 8) | u64::from(self.byte()));
         value & u64::MAX.checked_shr(64 - bits).unwrap_or(0)
     }
 

@@ -109,7 +109,7 @@ fn hostile(dims: Dims, seed: u64) -> Vec<f32> {
                         any
                     }
                 }
-                7 => f32::from_bits(rng.u32(0..0x0080_0000) | rng.u32(0..2) << 31),
+                7 => f32::from_bits(rng.u32(0..0x0080_0000) | (rng.u32(0..2) << 31)),
                 _ => EXTREMES[rng.usize(0..EXTREMES.len())],
             };
         }

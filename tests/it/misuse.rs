@@ -243,7 +243,7 @@ fn callers_buffers_of_any_kind() {
     let offset = prop_oneof![2 => (0u64..300).prop_map(|n| 4 * n), 1 => 0u64..2000, 1 => any::<u64>()];
     let cases = (usage, 1u64..1000, offset, 0usize..600, any::<bool>());
     let check = |gpu: &Gpu, (bits, words, offset, len, halves): (u8, u64, u64, usize, bool)| {
-        let usage = usages.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 1).map(|(_, usage)| *usage).collect();
+        let usage = usages.iter().enumerate().filter(|(i, _)| (bits >> i) & 1 == 1).map(|(_, usage)| *usage).collect();
         let buffer = buffer(gpu, 4 * words, usage);
         let bytes = if halves { 2 * len as u64 } else { 4 * len as u64 }.next_multiple_of(4).max(4);
         let fits = usage.contains(USAGE)
