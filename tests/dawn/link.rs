@@ -38,7 +38,7 @@ impl Link {
             .stdout(Stdio::piped())
             .spawn()
             .expect("Node runs Dawn: `npm install --prefix tests/dawn`");
-        let (mut stdin, stdout) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
+        let (mut stdin, stdout) = (process.stdin.take().expect("a pipe"), process.stdout.take().expect("a pipe"));
         let (requests, outgoing) = channel::<(String, Vec<u8>)>();
         std::thread::spawn(move || {
             for (header, payload) in outgoing {

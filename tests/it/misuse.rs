@@ -7,7 +7,7 @@ use crate::common::*;
 use crate::properties::runner;
 use xent::wgpu::{self, BufferUsages};
 use xent::{
-    Batch, BceWithLogits, CrossEntropy, Element, Error, Gpu, Layout, LinearBackward, LinearCrossEntropy,
+    Batch, BceWithLogits, CrossEntropy, Error, Gpu, Layout, LinearBackward, LinearCrossEntropy,
     LinearCrossEntropyRequest, LinearSgd, Momentum, Mse, Nll, Reduction, Result, Sgd, Targets, Tensor, cpu, f16,
 };
 
@@ -270,10 +270,7 @@ fn callers_buffers_of_any_kind() {
 }
 
 /// Computes something of a buffer that is a tensor, and compares it with the same of a tensor of its own.
-fn made<T: xent::Float + From<f16>>(gpu: &Gpu, buffer: &wgpu::Buffer, offset: u64, len: usize) -> Result<Vec<f32>>
-where
-    T: Element,
-{
+fn made<T: xent::Float + From<f16>>(gpu: &Gpu, buffer: &wgpu::Buffer, offset: u64, len: usize) -> Result<Vec<f32>> {
     let tensor = Tensor::<T>::from_buffer(gpu, buffer.clone(), offset, [len])?;
     let values: Vec<T> = random(5, len, 2.0).iter().map(|&v| f16::from_f32(v).into()).collect();
     let own = Tensor::from_slice(gpu, [len], &values)?;
