@@ -52,10 +52,11 @@ pub(crate) fn tiny(gpu: &Gpu) -> [Gpu; 2] {
     })
 }
 
-/// Whether this case of a long list is to be run here. `SwiftShader` takes seconds to compile a kernel, and such lists compile hundreds:
-/// it gets one case in four.
+/// Whether this case of a long list is to be run here. Some compilers take seconds for a kernel, and such lists compile hundreds:
+/// `SwiftShader`, and llvmpipe where there are no subgroups, get one case in four.
 pub(crate) fn has_its_turn(gpu: &Gpu, case: usize) -> bool {
-    let slow = gpu.device().adapter_info().name.to_lowercase().contains("swiftshader");
+    let name = gpu.device().adapter_info().name.to_lowercase();
+    let slow = name.contains("swiftshader") || (name.contains("llvmpipe") && gpu.caps().subgroup_size == 0);
     !slow || case % 4 == 1
 }
 
