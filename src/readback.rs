@@ -39,7 +39,6 @@ impl Arrivals {
 /// frame). [`Readback::wait`] polls and blocks. Dropping the ticket is fine at any time.
 #[must_use = "a ticket does nothing unless it is awaited or waited for"]
 pub struct Readback<T: Element> {
-    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "nobody polls on the web"))]
     device: wgpu::Device,
     /// What tells that the copy is mapped; gone once it has told. The mutex is never contended: it makes the ticket `Sync`.
     arrival: Mutex<Option<Arrival>>,

@@ -222,6 +222,7 @@ pub struct StateReadback {
     #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "nothing waits on the web"))]
     arrived: Vec<Vec<f32>>,
     /// A wait has given the state.
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "nothing waits on the web"))]
     given: bool,
 }
 
