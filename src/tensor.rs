@@ -175,7 +175,7 @@ impl<T: Element> Tensor<T> {
         Ok(tensor)
     }
 
-    /// A tensor of zeros.
+    /// A tensor of zeros, made on the device in a submission of its own.
     ///
     /// # Errors
     /// [`Error::Limit`] if the tensor is absurdly large; [`Error::Gpu`] if the device is out of memory.

@@ -82,6 +82,8 @@ fn what_memory_there_is_not_is_an_error() {
             let pieces = gpu.with_caps(Caps { max_buffer: 64 << 20, ..gpu.caps().clone() }).unwrap();
             out_of_memory(Tensor::<f32>::zeros(&pieces, [1 << 30]));
             drop(Tensor::<f32>::zeros(&pieces, [100 << 20]).unwrap());
+            // Until the application polls, wgpu keeps what the device has made zero.
+            gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
             drop(Tensor::<f32>::zeros(&gpu, [100 << 20]).unwrap());
             works(&gpu);
             // Memory for the tensor, but not for wgpu's own copy of what is written to it: that loses the device.
