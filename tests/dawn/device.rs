@@ -1,45 +1,19 @@
-//! wgpu's interfaces, as far as the crate calls them, over the pipe.
+//! wgpu's device and queue, as far as the crate calls them, over the pipe.
 
 #![expect(unsafe_code, reason = "the interfaces have unsafe functions; none is called here")]
 #![expect(clippy::semicolon_if_nothing_returned, reason = "what is absent looks the same whatever it would return")]
 
 use std::future::ready;
-use std::ops::Range;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use wgpu::custom::*;
 
-use super::link::{Link, lock};
-
-/// What the crate never asks of a device.
-fn absent<T>() -> T {
-    panic!("not among what Dawn is asked for")
-}
-
-/// An object of Dawn's, dropped there when it is dropped here.
-#[derive(Debug)]
-struct Object {
-    link: Arc<Link>,
-    id: u64,
-}
-
-impl Object {
-    /// An object that `request` makes.
-    fn new(link: &Arc<Link>, mut request: Value) -> Arc<Self> {
-        let id = link.id();
-        request["id"] = json!(id);
-        link.tell(&request, &[]);
-        Arc::new(Self { link: link.clone(), id })
-    }
-}
-
-impl Drop for Object {
-    fn drop(&mut self) {
-        self.link.tell(&json!({ "do": "drop", "id": self.id }), &[]);
-    }
-}
+use super::buffer::{DawnBuffer, buffer_id};
+use super::encoder::{DawnCommands, DawnEncoder};
+use super::link::Link;
+use super::object::{Made, Object, absent, id};
 
 #[derive(Debug)]
 pub(super) struct Dawn {
@@ -54,39 +28,10 @@ pub(super) struct DawnQueue {
     pub(super) link: Arc<Link>,
 }
 
-/// An object that has no methods here, and what it keeps alive.
-#[derive(Debug)]
-struct Made {
-    object: Arc<Object>,
-    _keeps: Vec<wgpu::Buffer>,
-}
-
-impl ShaderModuleInterface for Made {
-    fn get_compilation_info(&self) -> Pin<Box<dyn ShaderCompilationInfoFuture>> {
-        absent()
-    }
-}
-impl BindGroupLayoutInterface for Made {}
-impl BindGroupInterface for Made {}
-impl PipelineLayoutInterface for Made {}
-impl ComputePipelineInterface for Made {
-    fn get_bind_group_layout(&self, _: u32) -> DispatchBindGroupLayout {
-        absent()
-    }
-}
-
 impl Dawn {
     fn make(&self, request: Value) -> Made {
-        Made { object: Object::new(&self.link, request), _keeps: Vec::new() }
+        Made::new(&self.link, request, Vec::new())
     }
-}
-
-fn id(made: Option<&Made>) -> u64 {
-    made.expect("an object of Dawn's").object.id
-}
-
-fn buffer_id(buffer: &DispatchBuffer) -> u64 {
-    buffer.as_custom::<DawnBuffer>().expect("a buffer of Dawn's").shared.object.id
 }
 
 impl DeviceInterface for Dawn {
@@ -121,12 +66,12 @@ impl DeviceInterface for Dawn {
         let mut entries = Vec::new();
         for wgpu::BindGroupEntry { binding, resource } in descriptor.entries {
             let wgpu::BindingResource::Buffer(bound) = resource else { absent() };
-            let buffer = bound.buffer.as_custom::<DawnBuffer>().expect("a buffer of Dawn's").shared.object.id;
-            entries.push(json!({ "binding": binding, "buffer": buffer, "offset": bound.offset, "size": bound.size }));
+            let buffer = bound.buffer.as_custom().expect("a buffer of Dawn's");
+            entries.push(json!({ "binding": binding, "buffer": DawnBuffer::id(buffer), "offset": bound.offset, "size": bound.size }));
             keeps.push(bound.buffer.clone());
         }
         let request = json!({ "do": "group", "layout": id(descriptor.layout.as_custom()), "entries": entries });
-        DispatchBindGroup::custom(Made { _keeps: keeps, ..self.make(request) })
+        DispatchBindGroup::custom(Made::new(&self.link, request, keeps))
     }
 
     fn create_pipeline_layout(&self, descriptor: &wgpu::PipelineLayoutDescriptor<'_>) -> DispatchPipelineLayout {
@@ -137,7 +82,7 @@ impl DeviceInterface for Dawn {
     fn create_compute_pipeline(&self, descriptor: &wgpu::ComputePipelineDescriptor<'_>) -> DispatchComputePipeline {
         DispatchComputePipeline::custom(self.make(json!({
             "do": "pipeline",
-            "layout": id(descriptor.layout.and_then(wgpu::PipelineLayout::as_custom)),
+            "layout": descriptor.layout.map(|layout| id(layout.as_custom())),
             "shader": id(descriptor.module.as_custom()),
             "entryPoint": descriptor.entry_point,
         })))
@@ -146,9 +91,7 @@ impl DeviceInterface for Dawn {
     fn create_buffer(&self, descriptor: &wgpu::BufferDescriptor<'_>) -> DispatchBuffer {
         let wgpu::BufferDescriptor { size, usage, mapped_at_creation, .. } = *descriptor;
         let request = json!({ "do": "buffer", "size": size, "usage": usage.bits(), "mapped": mapped_at_creation });
-        let object = Object::new(&self.link, request);
-        let mapped = mapped_at_creation.then(|| Mapped::to_write(size));
-        DispatchBuffer::custom(DawnBuffer { shared: Arc::new(Shared { object, size, mapped: Mutex::new(mapped) }) })
+        DispatchBuffer::custom(DawnBuffer::new(Object::new(&self.link, request), size, mapped_at_creation))
     }
 
     fn create_command_encoder(&self, _: &wgpu::CommandEncoderDescriptor<'_>) -> DispatchCommandEncoder {
@@ -278,11 +221,8 @@ impl QueueInterface for DawnQueue {
 
     fn submit(&self, command_buffers: &mut dyn Iterator<Item = DispatchCommandBuffer>) -> u64 {
         let all: Vec<_> = command_buffers.collect();
-        let commands = |buffer: &DispatchCommandBuffer| {
-            let recorded = &buffer.as_custom::<DawnCommands>().expect("commands of Dawn's").recorded;
-            std::mem::take(&mut lock(recorded).commands)
-        };
-        let commands: Vec<_> = all.iter().map(commands).collect();
+        let commands: Vec<_> =
+            all.iter().map(|one| one.as_custom::<DawnCommands>().expect("commands of Dawn's").take()).collect();
         self.link.tell(&json!({ "do": "submit", "commandBuffers": commands }), &[]);
         0
     }
@@ -322,287 +262,6 @@ impl QueueInterface for DawnQueue {
     }
 
     fn present(&self, _: &DispatchSurfaceOutputDetail) {
-        absent()
-    }
-}
-
-/// What the host sees of a buffer while it is mapped.
-#[derive(Debug)]
-struct Mapped {
-    bytes: Vec<u8>,
-    writes: bool,
-}
-
-impl Mapped {
-    fn to_write(size: u64) -> Self {
-        Self { bytes: vec![0; usize::try_from(size).expect("a size")], writes: true }
-    }
-}
-
-#[derive(Debug)]
-struct Shared {
-    object: Arc<Object>,
-    size: u64,
-    mapped: Mutex<Option<Mapped>>,
-}
-
-#[derive(Debug)]
-struct DawnBuffer {
-    shared: Arc<Shared>,
-}
-
-impl BufferInterface for DawnBuffer {
-    fn map_async(&self, mode: wgpu::MapMode, _: Range<u64>, callback: BufferMapCallback) {
-        let write = mode == wgpu::MapMode::Write;
-        let shared = self.shared.clone();
-        let request = json!({ "do": "map", "id": shared.object.id, "write": write });
-        self.shared.object.link.tell_and(request, move |reply, bytes| {
-            if reply["ok"] != true {
-                return callback(Err(wgpu::BufferAsyncError));
-            }
-            *lock(&shared.mapped) =
-                Some(if write { Mapped::to_write(shared.size) } else { Mapped { bytes, writes: false } });
-            callback(Ok(()));
-        });
-    }
-
-    fn get_mapped_range(&self, range: Range<u64>) -> Result<DispatchBufferMappedRange, wgpu::MapRangeError> {
-        let at = |position: u64| usize::try_from(position).expect("a position");
-        let range = at(range.start)..at(range.end);
-        let mapped = lock(&self.shared.mapped);
-        let bytes = mapped.as_ref().expect("a mapped buffer").bytes[range.clone()].to_vec();
-        Ok(DispatchBufferMappedRange::custom(DawnRange { shared: self.shared.clone(), range, bytes }))
-    }
-
-    fn unmap(&self) {
-        let Shared { object, mapped, .. } = &*self.shared;
-        let written = lock(mapped).take().filter(|mapped| mapped.writes);
-        let bytes = written.map(|mapped| mapped.bytes).unwrap_or_default();
-        object.link.tell(&json!({ "do": "unmap", "id": object.id }), &bytes);
-    }
-
-    fn destroy(&self) {
-        let Object { link, id } = &*self.shared.object;
-        link.tell(&json!({ "do": "destroy", "id": id }), &[]);
-    }
-}
-
-/// A part of a mapped buffer; what was written comes back when it is dropped.
-#[derive(Debug)]
-struct DawnRange {
-    shared: Arc<Shared>,
-    range: Range<usize>,
-    bytes: Vec<u8>,
-}
-
-impl BufferMappedRangeInterface for DawnRange {
-    fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    unsafe fn read_slice(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    unsafe fn write_slice(&mut self) -> wgpu::WriteOnly<'_, [u8]> {
-        wgpu::WriteOnly::from_mut(&mut self.bytes)
-    }
-}
-
-impl Drop for DawnRange {
-    fn drop(&mut self) {
-        if let Some(mapped) = lock(&self.shared.mapped).as_mut().filter(|mapped| mapped.writes) {
-            mapped.bytes[self.range.clone()].copy_from_slice(&self.bytes);
-        }
-    }
-}
-
-/// Commands, and what has to live until they are submitted.
-#[derive(Debug, Default)]
-struct Recorded {
-    commands: Vec<Value>,
-    buffers: Vec<DispatchBuffer>,
-    pipelines: Vec<DispatchComputePipeline>,
-    groups: Vec<DispatchBindGroup>,
-}
-
-#[derive(Debug, Default)]
-struct DawnEncoder {
-    recorded: Arc<Mutex<Recorded>>,
-}
-
-#[derive(Debug)]
-struct DawnCommands {
-    recorded: Mutex<Recorded>,
-}
-
-impl CommandBufferInterface for DawnCommands {}
-
-impl CommandEncoderInterface for DawnEncoder {
-    fn copy_buffer_to_buffer(
-        &self,
-        source: &DispatchBuffer,
-        source_offset: u64,
-        destination: &DispatchBuffer,
-        destination_offset: u64,
-        size: Option<u64>,
-    ) {
-        let mut recorded = lock(&self.recorded);
-        let (from, to) = (buffer_id(source), buffer_id(destination));
-        recorded.commands.push(json!(["copy", from, source_offset, to, destination_offset, size]));
-        recorded.buffers.extend([source.clone(), destination.clone()]);
-    }
-
-    fn clear_buffer(&self, buffer: &DispatchBuffer, offset: u64, size: Option<u64>) {
-        let mut recorded = lock(&self.recorded);
-        recorded.commands.push(json!(["clear", buffer_id(buffer), offset, size]));
-        recorded.buffers.push(buffer.clone());
-    }
-
-    fn begin_compute_pass(&self, _: &wgpu::ComputePassDescriptor<'_>) -> DispatchComputePass {
-        lock(&self.recorded).commands.push(json!(["pass"]));
-        DispatchComputePass::custom(DawnPass { recorded: self.recorded.clone() })
-    }
-
-    fn finish(&mut self) -> DispatchCommandBuffer {
-        let recorded = Mutex::new(std::mem::take(&mut *lock(&self.recorded)));
-        DispatchCommandBuffer::custom(DawnCommands { recorded })
-    }
-
-    fn copy_buffer_to_texture(
-        &self,
-        _: wgpu::TexelCopyBufferInfo<'_>,
-        _: wgpu::TexelCopyTextureInfo<'_>,
-        _: wgpu::Extent3d,
-    ) {
-        absent()
-    }
-
-    fn copy_texture_to_buffer(
-        &self,
-        _: wgpu::TexelCopyTextureInfo<'_>,
-        _: wgpu::TexelCopyBufferInfo<'_>,
-        _: wgpu::Extent3d,
-    ) {
-        absent()
-    }
-
-    fn copy_texture_to_texture(
-        &self,
-        _: wgpu::TexelCopyTextureInfo<'_>,
-        _: wgpu::TexelCopyTextureInfo<'_>,
-        _: wgpu::Extent3d,
-    ) {
-        absent()
-    }
-
-    fn begin_render_pass(&self, _: &wgpu::RenderPassDescriptor<'_>) -> DispatchRenderPass {
-        absent()
-    }
-
-    fn clear_texture(&self, _: &DispatchTexture, _: &wgpu::ImageSubresourceRange) {
-        absent()
-    }
-
-    fn insert_debug_marker(&self, _: &str) {}
-
-    fn push_debug_group(&self, _: &str) {}
-
-    fn pop_debug_group(&self) {}
-
-    fn write_timestamp(&self, _: &DispatchQuerySet, _: u32) {
-        absent()
-    }
-
-    fn resolve_query_set(&self, _: &DispatchQuerySet, _: u32, _: u32, _: &DispatchBuffer, _: u64) {
-        absent()
-    }
-
-    fn mark_acceleration_structures_built<'a>(
-        &self,
-        _: &mut dyn Iterator<Item = &'a wgpu::Blas>,
-        _: &mut dyn Iterator<Item = &'a wgpu::Tlas>,
-    ) {
-        absent()
-    }
-
-    fn build_acceleration_structures<'a>(
-        &self,
-        _: &mut dyn Iterator<Item = &'a wgpu::BlasBuildEntry<'a>>,
-        _: &mut dyn Iterator<Item = &'a wgpu::Tlas>,
-    ) {
-        absent()
-    }
-
-    fn transition_resources<'a>(
-        &mut self,
-        _: &mut dyn Iterator<Item = wgpu::wgt::BufferTransition<&'a DispatchBuffer>>,
-        _: &mut dyn Iterator<Item = wgpu::wgt::TextureTransition<&'a DispatchTexture>>,
-    ) {
-        absent()
-    }
-}
-
-#[derive(Debug)]
-struct DawnPass {
-    recorded: Arc<Mutex<Recorded>>,
-}
-
-impl Drop for DawnPass {
-    fn drop(&mut self) {
-        lock(&self.recorded).commands.push(json!(["end"]));
-    }
-}
-
-impl ComputePassInterface for DawnPass {
-    fn set_pipeline(&mut self, pipeline: &DispatchComputePipeline) {
-        let mut recorded = lock(&self.recorded);
-        recorded.commands.push(json!(["pipeline", id(pipeline.as_custom())]));
-        recorded.pipelines.push(pipeline.clone());
-    }
-
-    fn set_bind_group(&mut self, index: u32, group: Option<&DispatchBindGroup>, offsets: &[u32]) {
-        let group = group.expect("a bind group");
-        let mut recorded = lock(&self.recorded);
-        recorded.commands.push(json!(["group", index, id(group.as_custom()), offsets]));
-        recorded.groups.push(group.clone());
-    }
-
-    fn dispatch_workgroups(&mut self, x: u32, y: u32, z: u32) {
-        lock(&self.recorded).commands.push(json!(["dispatch", x, y, z]));
-    }
-
-    fn set_immediates(&mut self, _: u32, _: &[u8]) {
-        absent()
-    }
-
-    fn insert_debug_marker(&mut self, _: &str) {}
-
-    fn push_debug_group(&mut self, _: &str) {}
-
-    fn pop_debug_group(&mut self) {}
-
-    fn write_timestamp(&mut self, _: &DispatchQuerySet, _: u32) {
-        absent()
-    }
-
-    fn begin_pipeline_statistics_query(&mut self, _: &DispatchQuerySet, _: u32) {
-        absent()
-    }
-
-    fn end_pipeline_statistics_query(&mut self) {
-        absent()
-    }
-
-    fn dispatch_workgroups_indirect(&mut self, _: &DispatchBuffer, _: u64) {
-        absent()
-    }
-
-    fn transition_resources<'a>(
-        &mut self,
-        _: &mut dyn Iterator<Item = wgpu::wgt::BufferTransition<&'a DispatchBuffer>>,
-        _: &mut dyn Iterator<Item = wgpu::wgt::TextureTransition<&'a DispatchTextureView>>,
-    ) {
         absent()
     }
 }

@@ -3,8 +3,11 @@
 //! So every test that takes the shared device runs the crate's own recording against another WebGPU than wgpu's: other
 //! validation, another compiler of WGSL (Tint), its own bounds checks. Objects are numbers that both ends know.
 
+mod buffer;
 mod device;
+mod encoder;
 mod link;
+mod object;
 
 use serde_json::{Value, json};
 
@@ -41,7 +44,7 @@ fn info(hello: &Value) -> wgpu::AdapterInfo {
     wgpu::AdapterInfo {
         name: format!("{} {} {}", text("vendor"), text("architecture"), text("description")),
         driver: "Dawn".to_owned(),
-        driver_info: "the npm package webgpu 0.6.2".to_owned(),
+        driver_info: format!("the npm package webgpu {}", text("version")),
         subgroup_min_size: number(&hello["subgroupMinSize"]),
         subgroup_max_size: number(&hello["subgroupMaxSize"]),
         // The backend makes no difference to the crate; the type chooses the family of kernels.

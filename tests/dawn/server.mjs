@@ -12,6 +12,7 @@ Object.assign(globalThis, globals);
 
 // Kept where no collector takes it: Dawn goes with it.
 globalThis.dawn = create([]);
+const { version } = JSON.parse(readFileSync(new URL('node_modules/webgpu/package.json', import.meta.url)));
 const adapter = await globalThis.dawn.requestAdapter();
 if (!adapter) {
   console.error('Dawn finds no adapter');
@@ -102,7 +103,7 @@ const actions = {
     for (const name in device.limits) limits[name] = device.limits[name];
     const { vendor, architecture, description, subgroupMinSize, subgroupMaxSize } = info;
     const subgroups = requiredFeatures.length > 0;
-    send({ reply, vendor, architecture, description, subgroupMinSize, subgroupMaxSize, subgroups, limits });
+    send({ reply, version, vendor, architecture, description, subgroupMinSize, subgroupMaxSize, subgroups, limits });
   },
   buffer({ id, size, usage, mapped }) {
     objects.set(id, device.createBuffer({ size, usage, mappedAtCreation: mapped }));
@@ -118,7 +119,10 @@ const actions = {
   },
   pipeline({ id, layout, shader, entryPoint }) {
     const compute = { module: objects.get(shader), entryPoint };
-    objects.set(id, device.createComputePipeline({ layout: objects.get(layout), compute }));
+    objects.set(id, device.createComputePipeline({ layout: layout ? objects.get(layout) : 'auto', compute }));
+  },
+  layoutOf({ id, pipeline, index }) {
+    objects.set(id, objects.get(pipeline).getBindGroupLayout(index));
   },
   group({ id, layout, entries }) {
     const bound = ({ binding, buffer, offset, size }) =>
