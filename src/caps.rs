@@ -86,8 +86,8 @@ impl Caps {
             subgroup_size,
             quads_per_turn,
             enough_tiles: 128,
-            // Made of quads.
-            max_binding: limits.max_storage_buffer_binding_size.min(max_buffer) & !15,
+            // Made of quads, and counted in 32 bits by kernels and drivers.
+            max_binding: limits.max_storage_buffer_binding_size.min(max_buffer).min(u32::MAX.into()) & !15,
             max_buffer,
             storage_align: limits.min_storage_buffer_offset_alignment,
             uniform_align: limits.min_uniform_buffer_offset_alignment,

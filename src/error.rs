@@ -172,7 +172,7 @@ pub enum Error {
     #[error("profile: the device must have timestamp queries, got one without")]
     NoTimestamps,
     /// A readback did not run: its recorder, or the caller's encoder, was dropped before it was submitted, or wgpu rejected the encoder
-    /// or its submission, and told so there.
+    /// or its submission, and said so to the application's error scope or handler.
     #[error("readback: the recording did not run: it was dropped before it was submitted, or wgpu rejected it")]
     NotSubmitted,
     /// A ticket was waited for again after it had given its values, or an error.

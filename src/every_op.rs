@@ -1,10 +1,11 @@
 //! Every operation, with its gradients: what has to give the same bits whatever else happens. For tests, of the crate's inside and of
 //! its outside.
 
+use xent::metrics::{BinaryOutputs, Evaluation};
 use xent::{
     Batch, Bce, BceWithLogits, CrossEntropy, CrossEntropyRequest, Element, Gpu, Grad, Layout, LinearBackward,
-    LinearBceWithLogits, LinearCrossEntropy, LinearCrossEntropyRequest, LinearSgd, Momentum, Mse, Nll, Reduction,
-    Result, Sgd, Statistics, Tensor, Weights, bf16, f16,
+    LinearBceWithLogits, LinearCrossEntropy, LinearCrossEntropyRequest, LinearSgd, Momentum, Mse, Nll, Optimization,
+    Optimizer, Parameters, Reduction, Result, Sgd, Statistics, Tensor, Weights, bf16, f16,
 };
 
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(120);
@@ -33,6 +34,12 @@ impl Outputs {
         self.all(&[&of.log_sum_exp, &of.target_log_prob, &of.entropy])?;
         self.read(&of.predicted)?;
         self.all(&[&of.correct, &of.counted])
+    }
+
+    fn scores(&mut self, of: &Evaluation) -> Result<()> {
+        let mut ticket = of.read(&mut self.batch)?;
+        self.tickets.push(Box::new(move || Ok(format!("{:?}", ticket.wait(TIMEOUT)?).into_bytes())));
+        Ok(())
     }
 }
 
@@ -84,6 +91,9 @@ pub(crate) const EVERY_OP: &[(&str, Record)] = &[
             let (x, y) = (tensor(gpu, [rows, classes], 1)?, labels(gpu, rows, classes)?);
             let weight = Some(Weights::new([classes], &unit(4, classes))?);
             let options = CrossEntropy { weight, label_smoothing: 0.1, ..CrossEntropy::default() };
+            let position_weight = Some(Weights::new([rows], &unit(6, rows))?);
+            let beyond = CrossEntropy { position_weight, softcap: Some(5.0), z_loss: 0.01, ..CrossEntropy::default() };
+            let capped = out.batch.cross_entropy_backward(&x, &y, &beyond, None)?;
             let unreduced = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
             let loss = out.batch.cross_entropy(&x, &y, &options)?;
             let upstream = spread(5, rows);
@@ -93,7 +103,7 @@ pub(crate) const EVERY_OP: &[(&str, Record)] = &[
             let request = CrossEntropyRequest { grad: Grad::New, statistics: true, ..Default::default() };
             let soft = out.batch.cross_entropy_with(&x, &q, &CrossEntropy::default(), request)?;
             let in_place = out.batch.cross_entropy_backward_in_place(&x, &y, &options, None)?;
-            out.all(&[&loss, &grads.loss, &grads.grad, &soft.loss, &in_place, &x])?;
+            out.all(&[&loss, &capped.loss, &capped.grad, &grads.loss, &grads.grad, &soft.loss, &in_place, &x])?;
             soft.grad.iter().try_for_each(|grad| out.read(grad))?;
             soft.statistics.iter().try_for_each(|statistics| out.statistics(statistics))?;
         }
@@ -176,9 +186,9 @@ pub(crate) const EVERY_OP: &[(&str, Record)] = &[
     }),
     ("sgd and accumulate", |gpu, out| {
         let (values, grads) = (tensor(gpu, [LEN], 1)?, tensor(gpu, [LEN], 2)?);
-        let sgd = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.01, ..Sgd::default() };
         let mut momentum = Momentum::new(gpu, [LEN])?;
-        for _ in 0..2 {
+        for nesterov in [false, true] {
+            let sgd = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov, ..Sgd::default() };
             out.batch.accumulate(&values, &grads)?;
             out.batch.sgd(&values, &grads, Some(&mut momentum), &sgd)?;
         }
@@ -198,6 +208,10 @@ pub(crate) const EVERY_OP: &[(&str, Record)] = &[
             grads.bias.iter().try_for_each(|bias| out.read(bias))?;
         }
         all.statistics.iter().try_for_each(|statistics| out.statistics(statistics))?;
+        let sparse = LinearCrossEntropy { gradient_threshold: 1e-3, ..options.clone() };
+        let request = LinearCrossEntropyRequest { backward: Some(LinearBackward::default()), ..Default::default() };
+        let sparse = out.batch.linear_cross_entropy_with(&hidden, &weight, Some(&bias), &y, &sparse, request)?;
+        sparse.grads.iter().try_for_each(|grads| out.all(&[&grads.hidden, &grads.weight]))?;
         let sgd = Sgd { lr: 0.1, ..Sgd::default() };
         let update = LinearSgd::new(&sgd);
         let updated = out.batch.linear_cross_entropy_sgd(&hidden, &weight, Some(&bias), &y, &options, update)?;
@@ -212,5 +226,37 @@ pub(crate) const EVERY_OP: &[(&str, Record)] = &[
         let loss = out.batch.linear_bce_with_logits(&hidden, &weight, None, &y, &options)?;
         let all = out.batch.linear_bce_with_logits_backward(&hidden, &weight, None, &y, &options, backward)?;
         out.all(&[&loss, &all.loss, &all.grads.hidden, &all.grads.weight])
+    }),
+    ("an evaluation", |gpu, out| {
+        for [rows, classes] in [[301, 10], [37, 50]] {
+            let mut evaluation = Evaluation::new(gpu, classes)?;
+            for seed in [1, 2] {
+                evaluation.record(
+                    &mut out.batch,
+                    &tensor(gpu, [rows, classes], seed)?,
+                    &labels(gpu, rows, classes)?,
+                )?;
+            }
+            out.scores(&evaluation)?;
+        }
+        let mut evaluation = Evaluation::new(gpu, 2)?;
+        let y = units(gpu, [LEN], 2)?;
+        evaluation.record_binary(&mut out.batch, BinaryOutputs::Logits(&tensor(gpu, [LEN], 1)?), &y)?;
+        out.scores(&evaluation)
+    }),
+    ("an update, accumulated and clipped", |gpu, out| {
+        let parameters = Parameters::new(gpu, &[("p", [LEN].into(), &spread(1, LEN))])?;
+        let sgd = Sgd { lr: 0.1, momentum: 0.9, ..Sgd::default() };
+        let options =
+            Optimization { sgd, clip_norm: Some(1.0), skip_non_finite: true, accumulate: 2, ..Default::default() };
+        let mut optimizer = Optimizer::new(&parameters, options)?;
+        for seed in 0..4 {
+            out.batch.upload(&parameters.grad("p")?, &spread(seed, LEN))?;
+            if let Some(report) = optimizer.step(&mut out.batch, &parameters)? {
+                out.read(&report.norm)?;
+                out.read(&report.skipped)?;
+            }
+        }
+        out.read(&parameters.value("p")?)
     }),
 ];

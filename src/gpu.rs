@@ -60,7 +60,7 @@ impl Gpu {
     pub const USEFUL_FEATURES: wgpu::Features =
         wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::SUBGROUP).union(wgpu::Features::PIPELINE_CACHE);
 
-    /// Uses the caller's device and queue.
+    /// Uses the caller's device and its queue; wgpu has no way to ask whether a queue is a device's own.
     ///
     /// # Errors
     /// [`Error::Limit`] if the device's limits are below what every kernel needs; WebGPU's default limits are enough. [`Error::Value`] if
@@ -290,17 +290,18 @@ impl Gpu {
 
     /// Makes memory zero, all of it: on the device, where it takes no copy.
     pub(crate) fn clear(&self, op: &'static str, storage: &Storage) -> Result<()> {
-        guard(self.device(), op, || {
-            let label = wgpu::CommandEncoderDescriptor { label: Some("xent.clear") };
+        let label = wgpu::CommandEncoderDescriptor { label: Some("xent.clear") };
+        let encoder = guard(self.device(), op, || {
             let mut encoder = self.device().create_command_encoder(&label);
             storage.buffers().for_each(|buffer| encoder.clear_buffer(buffer, 0, None));
-            self.queue().submit([encoder.finish()]);
-        })
+            encoder
+        })?;
+        self.submit(op, encoder)
     }
 
-    pub(crate) fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<()> {
+    pub(crate) fn submit(&self, op: &'static str, encoder: wgpu::CommandEncoder) -> Result<()> {
         self.shared.submissions.fetch_add(1, Ordering::Relaxed);
-        guard(self.device(), "submit", || self.queue().submit([encoder.finish()]))?;
+        guard(self.device(), op, || self.queue().submit([encoder.finish()]))?;
         Ok(())
     }
 }
@@ -366,6 +367,14 @@ fn rank(device_type: wgpu::DeviceType) -> u32 {
 ///
 /// On the web, scopes resolve later than this function returns, so there such an error surfaces in the browser's console.
 pub(crate) fn guard<R>(device: &wgpu::Device, op: &'static str, create: impl FnOnce() -> R) -> Result<R> {
+    match in_scopes(device, create) {
+        (made, None) => Ok(made),
+        (_, Some(source)) => Err(Error::Gpu { op, source }),
+    }
+}
+
+/// What is created, and what wgpu says against it.
+pub(crate) fn in_scopes<R>(device: &wgpu::Device, create: impl FnOnce() -> R) -> (R, Option<wgpu::Error>) {
     use wgpu::ErrorFilter as F;
     let scopes = [F::Validation, F::OutOfMemory, F::Internal].map(|filter| device.push_error_scope(filter));
     let made = create();
@@ -374,10 +383,7 @@ pub(crate) fn guard<R>(device: &wgpu::Device, op: &'static str, create: impl FnO
         let error = ready(scope.pop()).flatten();
         first = first.or(error);
     }
-    match first {
-        None => Ok(made),
-        Some(source) => Err(Error::Gpu { op, source }),
-    }
+    (made, first)
 }
 
 /// The output of a future that needs no waiting.

@@ -145,12 +145,14 @@ impl LinearPlan {
                 && (!by_parts || (sums(tokens) <= caps.max_buffer && sums(tokens) / parts <= usable))
         };
         if !fits(1) {
-            let (what, needed, allowed) = match () {
-                () if logits(1) > usable => {
-                    ("a storage binding's bytes for the logits of one token", logits(1), usable)
-                }
-                () if scratch_of(1) > scratch => ("the scratch for the logits of one token", scratch_of(1), scratch),
-                () => ("a buffer's bytes for the parts of one token's sums", sums(1), caps.max_buffer),
+            let (what, needed, allowed) = if logits(1) > usable {
+                ("a storage binding's bytes for the logits of one token", logits(1), usable)
+            } else if scratch_of(1) > scratch {
+                ("the scratch for the logits of one token", scratch_of(1), scratch)
+            } else if by_parts && parts > u64::from(u32::MAX) {
+                ("the parts of one token's sums", parts, u32::MAX.into())
+            } else {
+                ("a buffer's bytes for the parts of one token's sums", sums(1), caps.max_buffer)
             };
             return Err(Error::Limit { op, what, needed, allowed });
         }

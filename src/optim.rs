@@ -211,6 +211,9 @@ impl Optimizer {
     pub fn step(&mut self, rec: &mut Recorder<'_>, parameters: &Parameters) -> Result<Option<UpdateReport>> {
         let (values, grads) = (parameters.values(), parameters.grads());
         rec.own("Optimizer::step", "the parameters", values)?;
+        for own in [&self.velocity, &self.total].into_iter().flatten() {
+            rec.own("Optimizer::step", "the optimizer", own)?;
+        }
         self.check(parameters)?;
         if values.is_empty() {
             return Ok(None);

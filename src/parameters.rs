@@ -1,6 +1,6 @@
 //! The parameters of a model in one tensor, so that one dispatch updates them all.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, room};
 use crate::gpu::Gpu;
 use crate::tensor::{Shape, Tensor, element_count};
 
@@ -41,7 +41,8 @@ impl Parameters {
     /// # Errors
     /// [`Error::Shape`] if values do not fit their shape; [`Error::Value`] for a name that occurs twice; the errors of [`Tensor::from_slice`].
     pub fn new(gpu: &Gpu, parameters: &[(&str, Shape, &[f32])]) -> Result<Self> {
-        let mut flat = Vec::new();
+        let lengths = parameters.iter().map(|(.., values)| values.len().next_multiple_of(ALIGN));
+        let mut flat = room("Parameters::new", lengths.sum())?;
         let mut parts = Vec::with_capacity(parameters.len());
         for (i, (name, shape, values)) in parameters.iter().enumerate() {
             if parameters.iter().take(i).any(|(earlier, ..)| earlier == name) {

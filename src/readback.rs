@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use futures_intrusive::channel::shared::{OneshotSender, oneshot_channel};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, room};
 use crate::gpu::guard;
 use crate::pool::Storage;
 use crate::tensor::{Element, WORD_BYTES};
@@ -83,7 +83,11 @@ impl<T: Element> Readback<T> {
     ///
     /// # Errors
     /// [`Error::Timeout`] (the ticket stays valid), [`Error::NotSubmitted`], [`Error::Readback`], [`Error::Data`] if data on the
-    /// GPU that the tensor depends on was out of range, and [`Error::Taken`] after any other outcome than a timeout.
+    /// GPU that the tensor depends on was out of range, [`Error::HostMemory`], and [`Error::Taken`] after any other outcome than a timeout.
+    ///
+    /// # Panics
+    /// Where a driver loses its device while it is polled, wgpu panics. That ends here, as [`Error::Readback`]; but panic hooks hear of it, and
+    /// a program built with `panic = "abort"` ends.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&mut self, timeout: std::time::Duration) -> Result<Vec<T>> {
         use std::time::{Duration, Instant};
@@ -137,10 +141,15 @@ impl<T: Element> Readback<T> {
         if word(staging, ran_at)? != 0 {
             return Err(Error::NotSubmitted);
         }
-        let mut values = Vec::new();
+        let mut values = room("readback", self.len)?;
+        values.resize(self.len, T::zeroed());
+        let mut rest = bytemuck::cast_slice_mut(&mut values);
         for (buffer, piece) in staging.pieces(self.skipped..end) {
-            let mut here = bytemuck::pod_collect_to_vec(bytes(&mapped(buffer)?, piece));
-            if values.is_empty() { values = here } else { values.append(&mut here) }
+            let view = mapped(buffer)?;
+            let here = bytes(&view, piece);
+            let (part, after) = rest.split_at_mut_checked(here.len()).ok_or(Error::NotSubmitted)?;
+            part.copy_from_slice(here);
+            rest = after;
         }
         let position = word(staging, check_at)?;
         guard(&self.device, "readback", || staging.buffers().for_each(wgpu::Buffer::unmap))?;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytemuck::Pod;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, guard};
+use crate::gpu::{Gpu, guard, in_scopes};
 use crate::kernel::{Access, Kernel, Variant};
 use crate::plan;
 use crate::pool::{Role, Storage, storage_size};
@@ -278,7 +278,7 @@ impl<'e> Recorder<'e> {
     }
 
     /// Fills a tensor with zeros.
-    pub(crate) fn fill_zero(&mut self, tensor: &Tensor<f32>) -> Result<()> {
+    pub(crate) fn fill_zero<T: Element>(&mut self, tensor: &Tensor<T>) -> Result<()> {
         let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
         for (buffer, piece) in tensor.buffers() {
             encoder.clear_buffer(buffer, piece.start, Some(piece.end - piece.start));
@@ -555,7 +555,8 @@ pub struct Batch {
 impl Batch {
     pub(crate) fn new(gpu: &Gpu) -> Self {
         let label = wgpu::CommandEncoderDescriptor { label: Some("xent") };
-        let encoder = gpu.device().create_command_encoder(&label);
+        // What wgpu says against it, it says again when this is submitted.
+        let (encoder, _) = in_scopes(gpu.device(), || gpu.device().create_command_encoder(&label));
         Self { recorder: Recorder::new(gpu, Encoder::Own(encoder)) }
     }
 
@@ -566,7 +567,7 @@ impl Batch {
     pub fn submit(mut self) -> Result<()> {
         self.recorder.upload_params()?;
         match std::mem::replace(&mut self.recorder.encoder, Encoder::Submitted) {
-            Encoder::Own(encoder) => self.recorder.gpu.submit(encoder),
+            Encoder::Own(encoder) => self.recorder.gpu.submit("submit", encoder),
             Encoder::Callers(_) | Encoder::Submitted => Err(Error::NotSubmitted),
         }
     }

@@ -175,7 +175,8 @@ impl<T: Element> Tensor<T> {
         Ok(tensor)
     }
 
-    /// A tensor of zeros, made on the device in a submission of its own.
+    /// A tensor of zeros, made on the device in a submission of its own (in which wgpu, as in any, calls back whoever waits for work
+    /// that is done).
     ///
     /// # Errors
     /// [`Error::Limit`] if the tensor is absurdly large; [`Error::Gpu`] if the device is out of memory.
@@ -201,7 +202,8 @@ impl<T: Element> Tensor<T> {
     /// Uses the caller's buffer, from a byte offset on, without a copy.
     ///
     /// The buffer must belong to the same device, must not be mapped or destroyed while work that uses it is submitted, and must not be
-    /// that of a tensor which is dropped meanwhile; wgpu has no way to ask a buffer for any of that.
+    /// that of a tensor which is dropped meanwhile; wgpu has no way to ask a buffer for any of that. A buffer of another device of the
+    /// same `wgpu::Instance` gives [`Error::Gpu`] where it is used; one of another instance wgpu may take for some buffer of this device.
     ///
     /// # Errors
     /// [`Error::Buffer`] if the buffer lacks the usages `STORAGE | COPY_SRC | COPY_DST`, is too small (an odd number of halves takes
@@ -240,7 +242,7 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// [`Error::Shape`] if the slice's length is not the tensor's; [`Error::Buffer`] if halves begin or end within a word, which may
-    /// hold somebody else's; [`Error::Gpu`] if the device is lost or out of memory.
+    /// hold somebody else's; [`Error::Gpu`] if the device is out of memory. A lost device may show only at a readback.
     pub fn write(&self, data: &[T]) -> Result<()> {
         self.expect_len("write", data)?;
         self.expect_words("write")?;
@@ -283,7 +285,7 @@ impl<T: Element> Tensor<T> {
     /// The same elements under another shape.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the number of elements differs; [`Error::Limit`] if there are none, and of what is not 0 absurdly many.
+    /// [`Error::Shape`] if the number of elements differs; [`Error::Limit`] if a dimension is 0 and the product of the others is absurdly large.
     pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
         if shape.checked_len() != Some(self.len()) {
@@ -447,6 +449,11 @@ pub(crate) fn bytes_of(op: &'static str, shape: &Shape, format: Format) -> Resul
     Ok(element_count(op, shape)? * format.bytes())
 }
 
+/// A size as kernels take it: dimensions of tensors are below 2^32.
+pub(crate) fn size32(size: usize) -> u32 {
+    u32::try_from(size).unwrap_or(u32::MAX)
+}
+
 fn expect_len(op: &'static str, shape: &Shape, elements: u64, got: usize) -> Result<()> {
     if got as u64 == elements {
         return Ok(());
@@ -458,7 +465,8 @@ fn expect_len(op: &'static str, shape: &Shape, elements: u64, got: usize) -> Res
 /// The number of elements. Even where that is 0, no product of other dimensions is larger than what is allowed, so nothing that is
 /// computed from a tensor's shape overflows; and every dimension is a `u32`.
 pub(crate) fn element_count(op: &'static str, shape: &Shape) -> Result<u64> {
-    const MOST: u64 = 1 << 44;
+    // On the web a `usize` has 32 bits.
+    const MOST: u64 = if usize::BITS < 64 { usize::MAX as u64 } else { 1 << 44 };
     let limit = |what, needed, allowed| Err(Error::Limit { op, what, needed, allowed });
     if let Some(&dim) = shape.iter().find(|&&dim| u32::try_from(dim).is_err()) {
         return limit("a dimension", dim as u64, u64::from(u32::MAX));

@@ -33,7 +33,7 @@ impl Gpu {
     /// ```
     pub fn warm_up(&self, record: impl FnOnce(&mut Recorder<'_>) -> Result<()>) -> Result<()> {
         let label = wgpu::CommandEncoderDescriptor { label: Some("xent.warm_up") };
-        let mut encoder = self.device().create_command_encoder(&label);
+        let mut encoder = guard(self.device(), "warm_up", || self.device().create_command_encoder(&label))?;
         record(&mut self.record(&mut encoder))
     }
 

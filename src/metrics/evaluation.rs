@@ -8,7 +8,7 @@ use crate::options::{Bce, BceWithLogits, CrossEntropy, Reduction, device_ignore_
 use crate::plan::{BLOCK, Cut};
 use crate::readback::Readback;
 use crate::recorder::Recorder;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Shape, Tensor, size32};
 
 use super::Confusion;
 
@@ -69,7 +69,8 @@ pub enum BinaryOutputs<'a> {
     Probabilities(&'a Tensor<f32>),
 }
 
-/// Counters of how a classifier does, which stay on the GPU while batch after batch goes by.
+/// Counters of how a classifier does, which stay on the GPU while batch after batch goes by. They have 32 bits each: [`reset`](Self::reset)
+/// them before 2^32 rows are counted.
 ///
 /// # Examples
 /// ```
@@ -171,10 +172,9 @@ impl Evaluation {
         let request = CrossEntropyRequest { statistics: true, ..CrossEntropyRequest::default() };
         let out = rec.cross_entropy_with(logits, Targets::Index(targets), &options, request)?;
         let Some(statistics) = out.statistics else { return Ok(()) };
-        let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let cut = Cut {
             op,
-            rows: narrow(rows),
+            rows: size32(rows),
             per_row: &[logits.per_row(classes as u64)],
             granule: 1,
             groups_per_granule: 1,
@@ -187,7 +187,7 @@ impl Evaluation {
             let (confusion, ranks) = (rec.whole(&self.confusion), rec.whole(&self.ranks));
             let params = Params {
                 rows: range.end - range.start,
-                classes: narrow(classes),
+                classes: size32(classes),
                 block: BLOCK,
                 logits_base: from.base,
                 targets_base: target.base,

@@ -1,6 +1,6 @@
 //! What networks are made of: descriptions, without anything on the GPU.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, room};
 use crate::tensor::Shape;
 
 /// A linear layer: `y = x W^T + b` with a weight `[outputs, inputs]` and a bias `[outputs]`.
@@ -177,12 +177,16 @@ impl Linear {
         }
         #[expect(clippy::cast_precision_loss, reason = "a bound of random numbers")]
         let bound = if self.inputs == 0 { 0.0 } else { 1.0 / (self.inputs as f32).sqrt() };
-        let mut draw = |len: usize| (0..len).map(|_| (2.0 * placing.rng.f32() - 1.0) * bound).collect::<Vec<_>>();
+        let mut draw = |len: usize| {
+            let mut values = room(op, len)?;
+            values.extend((0..len).map(|_| (2.0 * placing.rng.f32() - 1.0) * bound));
+            Ok(values)
+        };
         let biases = if self.bias { self.outputs } else { 0 };
         // Parameters check the given values' number.
         let (weights, biases) = match &self.values {
             Some(values) => values.clone(),
-            None => (draw(self.outputs * self.inputs), draw(biases)),
+            None => (draw(self.outputs * self.inputs)?, draw(biases)?),
         };
         let shape = [self.outputs, self.inputs].into();
         placing.parameters.push(Initial { name: weight.clone(), shape, values: weights });

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{Kernel, Variant, params, read, wgsl, write};
 use crate::plan::{BLOCK, Cut, RowPlan};
 use crate::recorder::{Recorder, Window};
-use crate::tensor::{Shape, Tensor, WORD_BYTES};
+use crate::tensor::{Shape, Tensor, WORD_BYTES, size32};
 use crate::weights::Weights;
 
 use super::strips::Strip;
@@ -112,10 +112,7 @@ impl Recorder<'_> {
             let pairs = plan.dims.iter().zip(shape.iter()).enumerate().take(dims.end).skip(dims.start);
             pairs.filter(|(_, (dim, full))| dim != full).map(|(d, (_, &full))| (d, full)).collect()
         };
-        let product = |dims: Range<usize>| {
-            let product: usize = shape.iter().take(dims.end).skip(dims.start).product();
-            u32::try_from(product).unwrap_or(u32::MAX)
-        };
+        let product = |dims: Range<usize>| size32(shape.iter().take(dims.end).skip(dims.start).product());
         // The dimensions that weights differ along must be neighbours: repeat those in between.
         let (between, all) = (repeated(first..last), repeated(0..shape.len()));
         plan.repeat = between;
@@ -176,7 +173,9 @@ impl Recorder<'_> {
     fn sum_dimension(&mut self, op: &'static str, input: &Tensor<f32>, d: usize) -> Result<Tensor<f32>> {
         let dims = Classes::along(op, "input", input.shape(), d)?;
         let mut shape = input.shape().to_vec();
-        shape.iter_mut().skip(d).take(1).for_each(|dim| *dim = 1);
+        if let Some(dim) = shape.get_mut(d) {
+            *dim = 1;
+        }
         if dims.outer == 1 {
             let columns = [dims.classes as usize, dims.inner as usize];
             return self.column_sum(&input.reshape(columns)?)?.reshape(shape);
@@ -225,20 +224,19 @@ impl Recorder<'_> {
         d: usize,
         size: usize,
     ) -> Result<Tensor<f32>> {
-        let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let Some((before, [dim, after @ ..])) = dims.split_at_mut_checked(d) else {
             return Err(shape_error(op, "a factor", format!("a dimension {d}"), input.shape()));
         };
         *dim = size;
-        let inner = narrow(after.iter().product());
-        let (size, needed) = (narrow(size), (input.len() as u64).saturating_mul(size as u64));
+        let inner = size32(after.iter().product());
+        let (size, needed) = (size32(size), (input.len() as u64).saturating_mul(size as u64));
         let allowed = u64::from(u32::MAX);
         if needed > allowed {
             return Err(Error::Limit { op, what: "the number of elements", needed, allowed });
         }
         let output = self.output(op, [input.len() * size as usize])?;
         // A row is what lies after the dimension; the output has each of the input's `size` times.
-        let rows = narrow(before.iter().product()).saturating_mul(size);
+        let rows = size32(before.iter().product()).saturating_mul(size);
         let row_groups = u64::from(inner.div_ceil(BLOCK));
         let bytes = u64::from(inner) * WORD_BYTES;
         if bytes > self.gpu().caps().usable_binding() {

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::kernel::{Kernel, Variant, params, read, update, wgsl};
 use crate::plan::{COLUMN_BLOCK, Cut};
 use crate::recorder::Recorder;
-use crate::tensor::{Tensor, WORD_BYTES};
+use crate::tensor::{Tensor, WORD_BYTES, size32};
 
 use super::{no_alias, shape_error};
 
@@ -86,7 +86,7 @@ impl Recorder<'_> {
         if columns as u64 * WORD_BYTES > usable {
             return self.column_sum_by_strips(input, [rows, columns], out, usable);
         }
-        let mut rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        let mut rows = size32(rows);
         let mut input = input.clone();
         while rows > COLUMN_BLOCK {
             let blocks = rows.div_ceil(COLUMN_BLOCK);
@@ -146,7 +146,7 @@ impl Recorder<'_> {
         let [_, columns] = input.shape()[..] else {
             return Err(shape_error("column_sum", "input", "2 dimensions", input.shape()));
         };
-        let columns = u32::try_from(columns).unwrap_or(u32::MAX);
+        let columns = size32(columns);
         let workgroup = self.gpu().caps().workgroup_size();
         // As many columns as a grid has workgroups for, and of those as many rows.
         let by_columns =

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::linear_plan::{LinearPlan, LinearSizes};
 use crate::options::Layout;
 use crate::recorder::Recorder;
-use crate::tensor::{Check, Element, Float, Format, Real, Shape, Tensor};
+use crate::tensor::{Check, Element, Float, Format, Real, Shape, Tensor, size32};
 use crate::weights::Weights;
 
 use super::matmul::{Sums, Zeros};
@@ -148,7 +148,7 @@ impl Recorder<'_> {
                 &logits,
             )?;
             // Tensors have fewer than 2^32 rows unless they are empty.
-            let [start, end] = [chunk.start, chunk.end].map(|row| u32::try_from(row).unwrap_or(u32::MAX));
+            let [start, end] = [chunk.start, chunk.end].map(size32);
             if !chunk.is_empty() {
                 loss(self, start..end, &logits)?;
             }

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::linear_plan::LinearPlan;
 use crate::options::{BceWithLogits, LinearBceWithLogits, Reduction};
 use crate::recorder::Recorder;
-use crate::tensor::{Element, Float, Shape, Tensor};
+use crate::tensor::{Element, Float, Shape, Tensor, size32};
 
 use super::bce_with_logits::call;
 use super::elementwise_loss::ElementsPart;
@@ -142,7 +142,7 @@ impl Recorder<'_> {
                 let of_chunk = if unreduced.is_some() { rows.clone() } else { 0..rows.len() };
                 let losses = losses.rows(of_chunk)?;
                 // Tensors have fewer than 2^32 elements.
-                let width = u32::try_from(classes).unwrap_or(u32::MAX);
+                let width = size32(classes);
                 let elements = chunk.start * width..chunk.end * width;
                 let partials = pairs(rec, op, elements.end - elements.start)?;
                 let (first, to) = (elements.start, Some(&losses));

@@ -6,12 +6,12 @@ use crate::error::Result;
 use crate::linear_plan::{Blocks, LinearPlan, LinearSizes};
 use crate::options::{CrossEntropy, Layout, LinearCrossEntropy, Sgd};
 use crate::recorder::Recorder;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, size32};
 
 use super::cross_entropy::KERNEL;
 use super::gradient::Gradient;
 use super::linear::Layer;
-use super::matmul::{Sums, Zeros, narrow};
+use super::matmul::{Sums, Zeros};
 use super::row_loss::{RowLoss, RowStatistics, RowsBegun, RowsEnded};
 use super::sgd::{Momentum, SgdStep};
 use super::{Grad, Statistics, Targets, no_alias};
@@ -270,7 +270,7 @@ impl Recorder<'_> {
             let hidden = layer.hidden.rows(chunk.clone())?;
             self.matmul_sums(Layout::Tn, [&logits.real(), &hidden], None, (over_tokens, *zeros), grads)?;
             if let Some(bias_grad) = bias_grad {
-                let rows = narrow(chunk.start)..narrow(chunk.end);
+                let rows = size32(chunk.start)..size32(chunk.end);
                 self.column_sum_resumed(&logits, rows, &bias_grad.rows(block.clone())?)?;
             }
         }

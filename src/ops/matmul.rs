@@ -8,7 +8,7 @@ use crate::kernel::{Binding, Kernel, Variant, params, read4, update4, wgsl};
 use crate::options::Layout;
 use crate::plan::{Cut, PerRow};
 use crate::recorder::{Recorder, Window};
-use crate::tensor::{Element, Float, Format, Real, Tensor};
+use crate::tensor::{Element, Float, Format, Real, Tensor, size32};
 
 use super::tile::{Sizes, Tile};
 use super::{no_alias, same_shape, shape_error};
@@ -171,7 +171,7 @@ struct Part {
 impl Layout {
     fn sizes<T: Element>(self, op: &'static str, a: &Tensor<T>, b: &Tensor<T>) -> Result<Sizes> {
         let dims = |what, tensor: &Tensor<T>| match tensor.shape()[..] {
-            [rows, columns] => Ok((narrow(rows), narrow(columns))),
+            [rows, columns] => Ok((size32(rows), size32(columns))),
             _ => Err(shape_error(op, what, "2 dimensions", tensor.shape())),
         };
         let (a_dims, b_dims) = (dims("a", a)?, dims("b", b)?);
@@ -224,11 +224,6 @@ impl Layout {
         }
         Ok(pieces)
     }
-}
-
-/// A dimension of a tensor, which constructors keep below 2^32.
-pub(super) fn narrow(dim: usize) -> u32 {
-    u32::try_from(dim).unwrap_or(u32::MAX)
 }
 
 /// Rows of a matrix, as a binding.

@@ -8,7 +8,7 @@ use crate::kernel::{Binding, Field, Kernel, Variant, params};
 use crate::options::{CrossEntropy, Reduction, narrow};
 use crate::plan::{Cut, RowPlan};
 use crate::recorder::{Recorder, Window};
-use crate::tensor::{Check, Float, Real, Shape, Tensor};
+use crate::tensor::{Check, Float, Real, Shape, Tensor, size32};
 use crate::weights::Weights;
 
 use super::reduce::{Divisor, as_f32, check_of};
@@ -439,22 +439,21 @@ impl Recorder<'_> {
         logits: &Tensor<f32>,
     ) -> Result<()> {
         let whole = begun.inputs.dims;
-        let narrow = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
         let probabilities = match &begun.inputs.targets {
             KernelTargets::Probabilities(targets) => Some(targets.rows(tokens.clone())?),
             KernelTargets::Index(..) => None,
         };
-        let classes = narrow(logits.shape().get(1).copied().unwrap_or(0));
+        let classes = size32(logits.shape().get(1).copied().unwrap_or(0));
         let per_row: Vec<_> = probabilities.iter().map(|q| q.per_row(whole.classes.into())).collect();
         let groups_per_granule = call.plan(self.gpu().caps(), whole).parts().into();
-        let cut = Cut { op: call.op, rows: narrow(tokens.len()), per_row: &per_row, granule: 1, groups_per_granule };
+        let cut = Cut { op: call.op, rows: size32(tokens.len()), per_row: &per_row, granule: 1, groups_per_granule };
         for rows in cut.ranges(self.gpu().caps())? {
             let rows = rows.start as usize..rows.end as usize;
-            let dims = Classes { outer: narrow(rows.len()), classes, inner: 1 };
+            let dims = Classes { outer: size32(rows.len()), classes, inner: 1 };
             let first = (tokens.start + rows.start) as u64;
             let input = &logits.rows(rows.clone())?.real();
             let probabilities = probabilities.as_ref().map(|q| q.rows(rows)).transpose()?;
-            let (first_class, probabilities) = (narrow(first_class), probabilities.as_ref());
+            let (first_class, probabilities) = (size32(first_class), probabilities.as_ref());
             self.rows_part(call, begun, &RowsPart { first, dims, first_class, input, probabilities, grad: None })?;
         }
         Ok(())

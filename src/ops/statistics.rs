@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::kernel::{Kernel, Variant, params, read, wgsl, write};
 use crate::plan::Cut;
 use crate::recorder::Recorder;
-use crate::tensor::{Check, Shape, Tensor};
+use crate::tensor::{Check, Shape, Tensor, size32};
 
 /// What the softmax of each row says besides its loss. All of it is of the logits as they are scaled and capped, and without class
 /// weights, smoothing and position weights. The tensors have one element for each row: the logits' shape without its classes.
@@ -70,7 +70,7 @@ impl Recorder<'_> {
         rows: &Shape,
         check: Option<&Check>,
     ) -> Result<Statistics> {
-        let count = u32::try_from(words.shape().first().copied().unwrap_or(0)).unwrap_or(u32::MAX);
+        let count = size32(words.shape().first().copied().unwrap_or(0));
         let (log_sum_exp, target_log_prob) = (self.output(op, rows.clone())?, self.output(op, rows.clone())?);
         let (entropy, predicted) = (self.output(op, rows.clone())?, self.output(op, rows.clone())?);
         let partials: Tensor<u32> = self.output(op, [count.div_ceil(BLOCK) as usize, 2])?;
@@ -104,7 +104,11 @@ impl Recorder<'_> {
             self.dispatch(&KERNEL, variant, &params, &slots, groups)?;
         }
         let counts = match self.sum_of_counts(op, partials)? {
-            none if none.is_empty() => Tensor::zeros(self.gpu(), [2])?,
+            none if none.is_empty() => {
+                let counts = self.output(op, [2])?;
+                self.fill_zero(&counts)?;
+                counts
+            }
             counts => counts,
         };
         Ok(Statistics {
