@@ -5,7 +5,7 @@ use xent::{Error, Gpu, Result};
 use crate::dawn;
 
 /// What `XENT_ADAPTER` names: one of wgpu's adapters; or `dawn`; or `webgpu-limits`, the first of wgpu's with the default limits of WebGPU and
-/// no features.
+/// no features (`WGPU_STRICT_WEBGPU_COMPLIANCE=1` makes wgpu itself strict, too).
 pub(crate) fn adapter() -> Result<Gpu> {
     match std::env::var(Gpu::ADAPTER_VARIABLE).as_deref() {
         Ok("dawn") => dawn::gpu(),
@@ -17,7 +17,7 @@ pub(crate) fn adapter() -> Result<Gpu> {
 async fn webgpu_limits() -> Result<Gpu> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends: wgpu::Backends::all() - wgpu::Backends::GL,
-        flags: wgpu::InstanceFlags::STRICT_WEBGPU_COMPLIANCE,
+        flags: wgpu::InstanceFlags::empty().with_env(),
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
     let adapter = instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await;

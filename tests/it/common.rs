@@ -4,7 +4,10 @@ use std::io::Write as _;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use xent::{Batch, Caps, Family, Gpu, Result, Tensor};
+use xent::wgpu;
+use xent::{Batch, Caps, Family, Gpu, Readback, Result, Tensor};
+
+pub(crate) use crate::adapter::adapter;
 
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -15,7 +18,7 @@ pub(crate) fn gpu() -> Option<MutexGuard<'static, Gpu>> {
     static GPU: OnceLock<Option<Mutex<Gpu>>> = OnceLock::new();
     let shared = GPU.get_or_init(|| {
         let policy = std::env::var("XENT_GPU").unwrap_or_else(|_| "auto".to_owned());
-        match (crate::adapter::adapter(), policy.as_str()) {
+        match (adapter(), policy.as_str()) {
             (Ok(gpu), "auto" | "require") => {
                 say(&format!("adapter: {}", gpu.describe()));
                 Some(Mutex::new(gpu))
@@ -30,6 +33,45 @@ pub(crate) fn gpu() -> Option<MutexGuard<'static, Gpu>> {
         }
     });
     shared.as_ref().map(|gpu| gpu.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The adapter of wgpu's that a device is from, in an instance of its own.
+pub(crate) fn adapter_of(gpu: &Gpu) -> (wgpu::Instance, wgpu::Adapter) {
+    let info = gpu.device().adapter_info();
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    descriptor.backends = info.backend.into();
+    descriptor.flags = wgpu::InstanceFlags::empty().with_env();
+    let instance = wgpu::Instance::new(descriptor);
+    let adapters = pollster::block_on(instance.enumerate_adapters(info.backend.into()));
+    let adapter = adapters.into_iter().find(|adapter| adapter.get_info() == info).expect("the same adapter again");
+    (instance, adapter)
+}
+
+/// A device on the adapter of another, like that but for its limits.
+pub(crate) fn device_like(
+    gpu: &Gpu,
+    adapter: &wgpu::Adapter,
+    limits: impl FnOnce(&mut wgpu::Limits),
+) -> (wgpu::Device, wgpu::Queue) {
+    let mut required_limits = gpu.device().limits();
+    limits(&mut required_limits);
+    let required_features = gpu.device().features();
+    let descriptor = wgpu::DeviceDescriptor { required_limits, required_features, ..Default::default() };
+    pollster::block_on(adapter.request_device(&descriptor)).unwrap()
+}
+
+/// A pipeline of somebody else's, with the layout that its shader says.
+pub(crate) fn pipeline_of(device: &wgpu::Device, wgsl: &str) -> wgpu::ComputePipeline {
+    let source = wgpu::ShaderSource::Wgsl(wgsl.into());
+    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
+    device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: None,
+        layout: None,
+        module: &module,
+        entry_point: None,
+        compilation_options: wgpu::PipelineCompilationOptions::default(),
+        cache: None,
+    })
 }
 
 /// Prints past the test harness, which keeps what passing tests print with macros to itself.
@@ -52,12 +94,27 @@ pub(crate) fn tiny(gpu: &Gpu) -> [Gpu; 2] {
     })
 }
 
-/// Whether this case of a long list is to be run here. Some compilers take seconds for a kernel, and such lists compile hundreds:
-/// `SwiftShader`, and llvmpipe where there are no subgroups, get one case in four.
+/// Both families at the device's limits, and with the smallest.
+pub(crate) fn devices(gpu: &Gpu) -> Vec<Gpu> {
+    families(gpu).into_iter().chain(tiny(gpu)).collect()
+}
+
+/// Whether kernels take seconds to compile here.
+pub(crate) fn compiles_slowly(gpu: &Gpu) -> bool {
+    gpu.device().adapter_info().name.to_lowercase().contains("swiftshader")
+}
+
+/// Whether this case of a list that compiles hundreds of kernels is to be run here: one in five where that takes minutes, as it does with
+/// llvmpipe, too, where there are no subgroups; one in eleven under Dawn, which hands SwiftShader longer code.
 pub(crate) fn has_its_turn(gpu: &Gpu, case: usize) -> bool {
-    let name = gpu.device().adapter_info().name.to_lowercase();
-    let slow = name.contains("swiftshader") || (name.contains("llvmpipe") && gpu.caps().subgroup_size == 0);
-    !slow || case % 4 == 1
+    let info = gpu.device().adapter_info();
+    let slow = compiles_slowly(gpu) || (info.name.contains("llvmpipe") && gpu.caps().subgroup_size == 0);
+    let one_in = match slow {
+        true if info.backend == wgpu::Backend::BrowserWebGpu => 11,
+        true => 5,
+        false => 1,
+    };
+    case % one_in == 1 % one_in
 }
 
 /// Records with `record`, submits once, and reads what it returned.
@@ -81,6 +138,15 @@ pub(crate) fn try_eval<const N: usize>(
         values.push(ticket.wait(TIMEOUT)?);
     }
     Ok(values.try_into().unwrap())
+}
+
+/// A batch that computes the ReLU of `values`, not submitted, and the ticket for it.
+pub(crate) fn relu_of(gpu: &Gpu, values: &[f32]) -> (Batch, Readback<f32>) {
+    let x = Tensor::from_slice(gpu, [values.len()], values).unwrap();
+    let mut batch = gpu.batch();
+    let y = batch.relu(&x).unwrap();
+    let ticket = batch.read(&y).unwrap();
+    (batch, ticket)
 }
 
 /// Values around 0 with the given spread, the same for the same seed.

@@ -84,7 +84,7 @@ fn absolute(options: &CrossEntropy) -> f64 {
 fn options_agree_with_the_reference() {
     let Some(gpu) = gpu() else { return };
     let mut turn = 0;
-    for gpu in families(&gpu).into_iter().chain(tiny(&gpu)) {
+    for gpu in devices(&gpu) {
         for &shape in SHAPES {
             let case = Case::new(shape);
             let (x, y, q) = case.upload(&gpu);
@@ -200,7 +200,7 @@ fn same_as_reference(what: &str, got: &Values, want: &cpu::Statistics, abs: f64)
 fn statistics_agree_with_the_reference() {
     let Some(gpu) = gpu() else { return };
     let mut turn = 0;
-    for gpu in families(&gpu).into_iter().chain(tiny(&gpu)) {
+    for gpu in devices(&gpu) {
         // Many rows: their counts are summed in several levels.
         for &shape in SHAPES.iter().chain(&[&[70_001, 3][..]]) {
             let case = Case::new(shape);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::common::*;
 use xent::wgpu;
-use xent::{CrossEntropy, Error, Gpu, Readback, Tensor, cpu};
+use xent::{CrossEntropy, Error, Gpu, Tensor, cpu};
 
 const ROWS: usize = 24;
 const CLASSES: usize = 10;
@@ -26,7 +26,7 @@ struct Application {
 
 impl Application {
     fn new() -> Self {
-        let made = Gpu::headless().unwrap();
+        let made = adapter().unwrap();
         let (device, queue) = (made.device().clone(), made.queue().clone());
         drop(made);
         let (uncaptured, lost) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicU64>::default());
@@ -35,22 +35,13 @@ impl Application {
         device.set_device_lost_callback(move |_, _| {
             times.fetch_add(1, Ordering::Relaxed);
         });
-        let source = wgpu::ShaderSource::Wgsl(
+        let pipeline = pipeline_of(
+            &device,
             "@group(0) @binding(0) var<storage, read_write> x: array<f32>;
             @compute @workgroup_size(8) fn main(@builtin(global_invocation_id) id: vec3u) {
                 if id.x < arrayLength(&x) { x[id.x] = 3.0 * x[id.x] - 1.0; }
-            }"
-            .into(),
+            }",
         );
-        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
-        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: None,
-            layout: None,
-            module: &module,
-            entry_point: None,
-            compilation_options: wgpu::PipelineCompilationOptions::default(),
-            cache: None,
-        });
         let descriptor = wgpu::BufferDescriptor { label: None, size: 1 << 16, usage: ALL, mapped_at_creation: false };
         let buffer = device.create_buffer(&descriptor);
         Self { device, queue, pipeline, buffer, uncaptured, lost }
@@ -105,14 +96,6 @@ impl Application {
             result
         })
     }
-}
-
-fn relu_of(gpu: &Gpu, values: &[f32]) -> (xent::Batch, Readback<f32>) {
-    let x = Tensor::from_slice(gpu, [values.len()], values).unwrap();
-    let mut batch = gpu.batch();
-    let y = batch.relu(&x).unwrap();
-    let ticket = batch.read(&y).unwrap();
-    (batch, ticket)
 }
 
 #[test]
@@ -336,15 +319,11 @@ fn the_applications_error_scopes_and_callbacks_are_its_own() {
     }
     // What wgpu refuses xent is xent's error, not the application's.
     let scope = app.device.push_error_scope(wgpu::ErrorFilter::Validation);
-    let other = Gpu::headless().unwrap();
-    let theirs = other.device().create_buffer(&wgpu::BufferDescriptor {
-        label: None,
-        size: 64,
-        usage: ALL,
-        mapped_at_creation: false,
-    });
-    let foreign = Tensor::<f32>::from_buffer(&gpu, theirs, 0, [16]).unwrap();
-    let refused = gpu.batch().relu(&foreign);
+    let descriptor = wgpu::BufferDescriptor { label: None, size: 64, usage: ALL, mapped_at_creation: true };
+    let mapped = Tensor::<f32>::from_buffer(&gpu, app.device.create_buffer(&descriptor), 0, [16]).unwrap();
+    let mut batch = gpu.batch();
+    batch.relu(&mapped).unwrap();
+    let refused = batch.submit();
     assert!(matches!(refused, Err(Error::Gpu { .. })), "{refused:?}");
     assert!(pollster::block_on(scope.pop()).is_none());
     assert_eq!(app.uncaptured(), [""; 0]);
@@ -353,6 +332,21 @@ fn the_applications_error_scopes_and_callbacks_are_its_own() {
     app.device.destroy();
     let _ = app.device.poll(wgpu::PollType::wait_indefinitely());
     assert_eq!(app.lost.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_buffer_of_another_device_is_refused_where_it_is_used() {
+    let Some(shared) = gpu() else { return };
+    let (_instance, adapter) = adapter_of(&shared);
+    let [(device, queue), (other, _)] = [(); 2].map(|()| device_like(&shared, &adapter, |_| ()));
+    let gpu = Gpu::new(device, queue).unwrap();
+    let descriptor = wgpu::BufferDescriptor { label: None, size: 16, usage: ALL, mapped_at_creation: false };
+    let foreign = Tensor::<f32>::from_buffer(&gpu, other.create_buffer(&descriptor), 0, [4]).unwrap();
+    let refused = gpu.batch().relu(&foreign);
+    assert!(matches!(refused, Err(Error::Gpu { .. })), "{refused:?}");
+    let (batch, mut ticket) = relu_of(&gpu, &[1.0, -1.0]);
+    batch.submit().unwrap();
+    assert_eq!(ticket.wait(TIMEOUT).unwrap(), [1.0, 0.0]);
 }
 
 /// wgpu rejects the whole encoder: the application hears why, and no ticket takes what an earlier reading left for a result.

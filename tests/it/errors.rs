@@ -189,7 +189,7 @@ fn values() {
 fn tensors_that_do_not_go_together() {
     let Some(gpu) = gpu() else { return };
     let x = Tensor::from_slice(&gpu, [4, 4], &[0.5f32; 16]).unwrap();
-    let other = Gpu::headless().unwrap();
+    let other = adapter().unwrap();
     let foreign = Tensor::from_slice(&other, [4, 4], &[0.5f32; 16]).unwrap();
     let mut b = gpu.batch();
     says(b.relu(&foreign), "relu: x must belong to this Gpu, got a tensor made by another Gpu");
@@ -274,6 +274,8 @@ fn caps() {
         ("max_buffer", with(|c| c.max_buffer = 20_000)),
         ("max_groups", with(|c| c.max_groups = 0)),
         ("max_invocations", with(|c| c.max_invocations = 1)),
+        ("quads_per_turn", with(|c| c.quads_per_turn = 0)),
+        ("quads_per_turn", with(|c| c.quads_per_turn = 5)),
         ("simd_width", with(|c| c.simd_width = 7)),
         ("simd_width", with(|c| c.simd_width = 1)),
         ("storage_align", with(|c| c.storage_align = 3)),

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::common::*;
 use crate::cross_entropy::REDUCTIONS;
-use crate::properties::runner;
+use crate::properties::on_all;
 use xent::{
     Bce, BceWithLogits, CrossEntropy, Error, Gpu, Layout, LinearCrossEntropy, Momentum, Mse, Nll, Reduction, Sgd,
     Tensor, Weights, cpu,
@@ -37,10 +37,9 @@ const EXTREMES: [f32; 22] = [
     -1.0,
 ];
 
-/// Both families at the device's limits, and with the smallest.
-fn devices(gpu: &Gpu) -> Vec<Gpu> {
-    families(gpu).into_iter().chain(tiny(gpu)).collect()
-}
+/// WGSL lets a device take subnormal numbers for 0, operands and results alike, and some do. What that costs a difference of two
+/// numbers, doubled.
+const FLUSHED: f64 = 4.0 * f32::MIN_POSITIVE as f64;
 
 /// A tensor around its class dimension.
 #[derive(Clone, Copy, Debug)]
@@ -84,32 +83,14 @@ fn hostile(dims: Dims, seed: u64) -> Vec<f32> {
         let at = rng.usize(0..dims.classes.max(1));
         for class in 0..dims.classes {
             let any = rng.f32() * 8.0 - 4.0;
-            values[dims.at(row, class)] = match kind {
-                0 => any,
-                1 => ordinary,
-                2 => extreme,
-                3 => {
-                    if class == at {
-                        1e38
-                    } else {
-                        0.0
-                    }
-                }
-                4 => {
-                    if class == at {
-                        -1e38
-                    } else {
-                        0.0
-                    }
-                }
-                5 | 6 => {
-                    if class == at {
-                        extreme
-                    } else {
-                        any
-                    }
-                }
-                7 => f32::from_bits(rng.u32(0..0x0080_0000) | (rng.u32(0..2) << 31)),
+            values[dims.at(row, class)] = match (kind, class == at) {
+                (1, _) => ordinary,
+                (2, _) | (5 | 6, true) => extreme,
+                (3, true) => 1e38,
+                (4, true) => -1e38,
+                (3 | 4, false) => 0.0,
+                (0 | 5 | 6, _) => any,
+                (7, _) => f32::from_bits(rng.u32(0..0x0080_0000) | (rng.u32(0..2) << 31)),
                 _ => EXTREMES[rng.usize(0..EXTREMES.len())],
             };
         }
@@ -142,7 +123,7 @@ fn reduced(what: &str, got: f32, losses: &[f32], reduction: Reduction) {
         return;
     }
     let by = if reduction == Reduction::Mean { losses.len() as f64 } else { 1.0 };
-    close(what, &[got], &[all / by], 1e-6, 1e-6 * size / by + f64::from(f32::MIN_POSITIVE));
+    close(what, &[got], &[all / by], 1e-6, 1e-6 * size / by + FLUSHED * losses.len() as f64 / by);
 }
 
 /// Few shapes, because kernels are compiled for some lengths of rows.
@@ -194,13 +175,7 @@ fn row_cases() -> impl Strategy<Value = (Vec<usize>, CrossEntropy, Reduction, bo
 #[test]
 fn rows() {
     let Some(gpu) = gpu() else { return };
-    let devices = devices(&gpu);
-    runner(24)
-        .run(&row_cases(), |case| {
-            devices.iter().for_each(|gpu| check_rows(gpu, &case));
-            Ok(())
-        })
-        .unwrap();
+    on_all(&gpu, 24, &row_cases(), |gpu, case| check_rows(gpu, &case));
 }
 
 fn check_rows(
@@ -245,10 +220,10 @@ fn check_rows(
     let coefficients = if *by_probabilities { dims.classes as f64 } else { 2.0 };
     agree(&format!("loss {what}"), &losses, &want.loss, 4e-6, |row| 4e-7 * coefficients * (scale[row] + 4.0));
     agree(&format!("grad {what}"), &grad, &want.grad, 4e-6, |_| 4e-7 * coefficients);
-    agree(&format!("nll {what}"), &nll_losses, &picked.loss, 1e-6, |_| f64::from(f32::MIN_POSITIVE));
+    agree(&format!("nll {what}"), &nll_losses, &picked.loss, 1e-6, |_| FLUSHED);
     agree(&format!("nll grad {what}"), &nll_grad, &picked.grad, 1e-6, |_| 0.0);
     let want = cpu::softmax(&x, shape, dim).unwrap();
-    agree(&format!("softmax {what}"), &softmax, &want, 2e-6, |_| f64::from(f32::MIN_POSITIVE));
+    agree(&format!("softmax {what}"), &softmax, &want, 2e-6, |_| FLUSHED);
     let want = cpu::log_softmax(&x, shape, dim).unwrap();
     agree(&format!("log_softmax {what}"), &log_softmax, &want, 1e-6, |i| 2e-7 * scale[dims.row_of(i)] + 4e-7);
     if *reduction != Reduction::None && !*by_probabilities && loss.weight.is_none() {
@@ -265,13 +240,7 @@ fn element_cases() -> impl Strategy<Value = (usize, Reduction, u64)> {
 #[test]
 fn elements() {
     let Some(gpu) = gpu() else { return };
-    let devices = devices(&gpu);
-    runner(12)
-        .run(&element_cases(), |case| {
-            devices.iter().for_each(|gpu| check_elements(gpu, case));
-            Ok(())
-        })
-        .unwrap();
+    on_all(&gpu, 12, &element_cases(), check_elements);
 }
 
 fn check_elements(gpu: &Gpu, (len, reduction, seed): (usize, Reduction, u64)) {
@@ -291,13 +260,12 @@ fn check_elements(gpu: &Gpu, (len, reduction, seed): (usize, Reduction, u64)) {
         let bce_whole = b.bce_with_logits(&tx, &ty, &whole)?;
         Ok([bce.loss, bce.grad, bce_whole, mse.loss, mse.grad, b.mse(&tx, &tg, &mse_whole)?])
     });
-    let smallest = f64::from(f32::MIN_POSITIVE);
     let want = cpu::bce_with_logits_backward(&x, &[len], &y, &none, None).unwrap();
-    agree(&format!("bce {what}"), &bce, &want.loss, 1e-6, |_| smallest);
+    agree(&format!("bce {what}"), &bce, &want.loss, 1e-6, |_| FLUSHED);
     agree(&format!("bce grad {what}"), &bce_grad, &want.grad, 1e-6, |_| 2e-7);
     let want = cpu::mse_backward((&x, &[len]), (&g, &[len]), &mse_none, None).unwrap();
-    agree(&format!("mse {what}"), &mse, &want.loss, 1e-6, |_| smallest);
-    agree(&format!("mse grad {what}"), &mse_grad, &want.grad, 1e-6, |_| 2.0 * smallest);
+    agree(&format!("mse {what}"), &mse, &want.loss, 1e-6, |_| FLUSHED);
+    agree(&format!("mse grad {what}"), &mse_grad, &want.grad, 1e-6, |_| FLUSHED);
     if reduction != Reduction::None {
         reduced(&format!("bce {what}"), bce_whole[0], &bce, reduction);
         reduced(&format!("mse {what}"), mse_reduced[0], &mse, reduction);
@@ -311,7 +279,7 @@ fn check_elements(gpu: &Gpu, (len, reduction, seed): (usize, Reduction, u64)) {
     close(&format!("relu grad {what}"), &relu_grad, &cpu::relu_backward(&x, &g).unwrap(), 0.0, 0.0);
     close(&format!("sigmoid {what}"), &sigmoid, &cpu::sigmoid(&x), 4e-7, f64::from(f32::from_bits(1)));
     let want = cpu::sigmoid_backward(&sigmoid, &g).unwrap();
-    close(&format!("sigmoid grad {what}"), &sigmoid_grad, &want, 1e-6, smallest);
+    close(&format!("sigmoid grad {what}"), &sigmoid_grad, &want, 1e-6, FLUSHED);
 
     let momentum = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov: seed % 2 == 0, ..Sgd::default() };
     let values = on(&x);
@@ -325,7 +293,7 @@ fn check_elements(gpu: &Gpu, (len, reduction, seed): (usize, Reduction, u64)) {
     for (i, (&got, &want)) in sgd.iter().zip(&want).enumerate() {
         // What cancels is as large as its terms; where one of them is none that f32 has, nothing ordinary comes of it.
         let size = f64::from(x[i]).abs() + 2.0 * f64::from(g[i]).abs();
-        let abs = if size.is_finite() { 1e-6 * size + smallest } else { 0.0 };
+        let abs = if size.is_finite() { 1e-6 * size + FLUSHED } else { 0.0 };
         let overflows = size.is_finite() && size > f64::from(f32::MAX) && !got.is_finite();
         if !overflows {
             close(&format!("sgd {what}, element {i}"), &[got], &[want], 1e-6, abs);
@@ -337,7 +305,6 @@ fn check_elements(gpu: &Gpu, (len, reduction, seed): (usize, Reduction, u64)) {
 #[test]
 fn probabilities() {
     let Some(gpu) = gpu() else { return };
-    let devices = devices(&gpu);
     let cases = (prop::sample::select(vec![0usize, 1, 7, 1025]), any::<bool>(), any::<u64>());
     let check = |gpu: &Gpu, (len, broken, seed): (usize, bool, u64)| {
         let edges = [0.0, 1.0, f32::from_bits(1), f32::MIN_POSITIVE, 1.0 - 6e-8, 0.5, -0.0];
@@ -370,19 +337,13 @@ fn probabilities() {
             (got, want) => panic!("{got:?}, but the reference {want:?}"),
         }
     };
-    runner(40)
-        .run(&cases, |case| {
-            devices.iter().for_each(|gpu| check(gpu, case));
-            Ok(())
-        })
-        .unwrap();
+    on_all(&gpu, 40, &cases, check);
 }
 
 /// Infinities and NaN go where they belong in products and sums, and sums of huge numbers of either sign never end as something ordinary.
 #[test]
 fn products_and_sums() {
     let Some(gpu) = gpu() else { return };
-    let devices = devices(&gpu);
     let sizes = prop::sample::select(vec![[0usize, 3, 2], [3, 0, 2], [2, 3, 0], [1, 1, 1], [9, 37, 21], [40, 5, 130]]);
     let layouts = prop::sample::select(vec![Layout::Nn, Layout::Nt, Layout::Tn]);
     let check = |gpu: &Gpu, ([m, n, k], layout, seed): ([usize; 3], Layout, u64)| {
@@ -416,42 +377,31 @@ fn products_and_sums() {
         let size = cpu::column_sum(&sizes, a_shape).unwrap();
         against(&format!("sums {what}"), &sums, &cpu::column_sum(&a, a_shape).unwrap(), &size);
     };
-    runner(20)
-        .run(&(sizes, layouts, any::<u64>()), |(sizes, layout, seed)| {
-            devices.iter().for_each(|gpu| check(gpu, (sizes, layout, seed)));
-            Ok(())
-        })
-        .unwrap();
+    on_all(&gpu, 20, &(sizes, layouts, any::<u64>()), check);
 }
 
 /// Sizes past any memory are planned or refused.
 #[test]
 fn plans_of_any_sizes() {
     let Some(gpu) = gpu() else { return };
-    let devices = devices(&gpu);
     let size = || prop_oneof![0usize..4, 0usize..1_000_000, any::<usize>(), Just(usize::MAX)];
     let cases = ([size(), size(), size()], prop_oneof![Just(32u64 << 20), any::<u64>()], any::<bool>());
-    runner(400)
-        .run(&cases, |(sizes, scratch, flag)| {
-            for gpu in &devices {
-                let options = LinearCrossEntropy { scratch, ..Default::default() };
-                let bce = xent::LinearBceWithLogits { scratch, ..Default::default() };
-                for plan in [
-                    gpu.plan_linear_cross_entropy(sizes, &options, flag),
-                    gpu.plan_linear_cross_entropy_sgd(sizes, &options, flag),
-                    gpu.plan_linear_bce_with_logits(sizes, &bce, flag),
-                ] {
-                    match plan {
-                        Ok(plan) => {
-                            assert!(plan.scratch_bytes() <= scratch, "{plan}");
-                            assert!((1..=sizes[0].max(1)).contains(&plan.tokens_at_once()), "{plan}");
-                        }
-                        Err(Error::Limit { needed, allowed, .. }) => assert!(needed > allowed, "{sizes:?}"),
-                        Err(other) => panic!("{sizes:?}: {other}"),
-                    }
+    on_all(&gpu, 400, &cases, |gpu, (sizes, scratch, flag)| {
+        let options = LinearCrossEntropy { scratch, ..Default::default() };
+        let bce = xent::LinearBceWithLogits { scratch, ..Default::default() };
+        for plan in [
+            gpu.plan_linear_cross_entropy(sizes, &options, flag),
+            gpu.plan_linear_cross_entropy_sgd(sizes, &options, flag),
+            gpu.plan_linear_bce_with_logits(sizes, &bce, flag),
+        ] {
+            match plan {
+                Ok(plan) => {
+                    assert!(plan.scratch_bytes() <= scratch, "{plan}");
+                    assert!((1..=sizes[0].max(1)).contains(&plan.tokens_at_once()), "{plan}");
                 }
+                Err(Error::Limit { needed, allowed, .. }) => assert!(needed > allowed, "{sizes:?}"),
+                Err(other) => panic!("{sizes:?}: {other}"),
             }
-            Ok(())
-        })
-        .unwrap();
+        }
+    });
 }

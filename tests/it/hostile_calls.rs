@@ -89,6 +89,9 @@ fn tensors_and_devices() {
         let mut caps = gpu.caps().clone();
         (caps.enough_tiles, caps.subgroup_size) = (value, value);
         watch.tries("with_caps", || gpu.with_caps(caps).map(drop));
+        let mut caps = gpu.caps().clone();
+        caps.quads_per_turn = value;
+        watch.tries("with_caps", || gpu.with_caps(caps).map(drop));
     }
     for sizes in [[HUGE; 3], [0; 3], [HUGE, 0, 0], [0, HUGE, 0], [0, 0, HUGE], [HUGE, 1, 1], [1, HUGE, 1], [1, 1, HUGE]]
     {
@@ -331,22 +334,14 @@ fn a_submission_that_fails() {
 #[test]
 fn a_device_with_odd_limits() {
     let Some(shared) = gpu() else { return };
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
-    let info = shared.device().adapter_info();
-    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
-    let adapter = adapters.into_iter().find(|adapter| adapter.get_info().name == info.name).unwrap();
+    let (_instance, adapter) = adapter_of(&shared);
     let mut watch = Watch::new();
     for align in [8192, 1 << 20, 1 << 31] {
         for storage in [true, false] {
-            let mut limits = adapter.limits();
-            let one = if storage {
-                &mut limits.min_storage_buffer_offset_alignment
-            } else {
-                &mut limits.min_uniform_buffer_offset_alignment
-            };
-            *one = align;
-            let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
-            let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+            let (device, queue) = device_like(&shared, &adapter, |limits| match storage {
+                true => limits.min_storage_buffer_offset_alignment = align,
+                false => limits.min_uniform_buffer_offset_alignment = align,
+            });
             watch.refuses(&format!("bindings at multiples of {align}"), || Gpu::new(device, queue));
         }
     }

@@ -105,7 +105,7 @@ fn it_is_the_gradients_and_a_step() {
 #[test]
 fn memory_stays_within_the_plan() {
     let Some(shared) = gpu() else { return };
-    let gpu = Gpu::headless().unwrap();
+    let gpu = adapter().unwrap();
     drop(shared);
     let sizes @ [tokens, inputs, classes] = [256, 256, 16384];
     let hidden = Tensor::from_slice(&gpu, [tokens, inputs], &random(1, tokens * inputs, 1.0)).unwrap();

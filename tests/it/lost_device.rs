@@ -12,19 +12,11 @@ const WANT: [f32; 4] = [1.0, 0.0, 3.0, 4.0];
 
 /// A device of one's own, and what reached its handler of uncaptured errors.
 fn own() -> (Gpu, Arc<Mutex<Vec<String>>>) {
-    let gpu = Gpu::headless().unwrap();
+    let gpu = adapter().unwrap();
     let errors = Arc::new(Mutex::new(Vec::new()));
     let seen = errors.clone();
     gpu.device().on_uncaptured_error(Arc::new(move |error: wgpu::Error| seen.lock().unwrap().push(error.to_string())));
     (gpu, errors)
-}
-
-fn recorded(gpu: &Gpu) -> (xent::Batch, Readback<f32>) {
-    let x = Tensor::from_slice(gpu, [4], &VALUES).unwrap();
-    let mut batch = gpu.batch();
-    let y = batch.relu(&x).unwrap();
-    let ticket = batch.read(&y).unwrap();
-    (batch, ticket)
 }
 
 /// The values, or one of the errors that a lost device may give; whoever asks again is told that there is no more.
@@ -54,8 +46,8 @@ fn done_or_gpu_error<T>(result: Result<T>) -> Option<T> {
 
 #[track_caller]
 fn a_new_one_works() {
-    let gpu = Gpu::headless().unwrap();
-    let (batch, mut ticket) = recorded(&gpu);
+    let gpu = adapter().unwrap();
+    let (batch, mut ticket) = relu_of(&gpu, &VALUES);
     batch.submit().unwrap();
     assert_eq!(ticket.wait(TIMEOUT).unwrap(), WANT);
 }
@@ -68,7 +60,7 @@ fn before_recording() {
         let (gpu, errors) = own();
         let x = Tensor::from_slice(&gpu, [4], &VALUES).unwrap();
         if used {
-            let (mut batch, mut ticket) = recorded(&gpu);
+            let (mut batch, mut ticket) = relu_of(&gpu, &VALUES);
             batch.upload(&x, &VALUES).unwrap();
             batch.submit().unwrap();
             assert_eq!(ticket.wait(TIMEOUT).unwrap(), WANT);
@@ -95,8 +87,8 @@ fn before_recording() {
 fn between_recording_and_submission() {
     let Some(_shared) = gpu() else { return };
     let (gpu, errors) = own();
-    let (batch, ticket) = recorded(&gpu);
-    let (unsubmitted, dropped) = recorded(&gpu);
+    let (batch, ticket) = relu_of(&gpu, &VALUES);
+    let (unsubmitted, dropped) = relu_of(&gpu, &VALUES);
     gpu.device().destroy();
     done_or_gpu_error(batch.submit());
     assert!(values_or_lost(ticket).is_none());
@@ -141,7 +133,7 @@ fn after_submission_and_during_readback() {
     let Some(_shared) = gpu() else { return };
     for polled in [0, 1, 2] {
         let (gpu, errors) = own();
-        let (batch, ticket) = recorded(&gpu);
+        let (batch, ticket) = relu_of(&gpu, &VALUES);
         batch.submit().unwrap();
         let poll = || drop(gpu.device().poll(wgpu::PollType::wait_indefinitely()));
         // Lost while it runs; once it is mapped; once it is mapped and the memory is gone.
@@ -164,7 +156,7 @@ fn while_it_is_awaited() {
     let Some(_shared) = gpu() else { return };
     for submitted in [true, false] {
         let (gpu, errors) = own();
-        let (batch, ticket) = recorded(&gpu);
+        let (batch, ticket) = relu_of(&gpu, &VALUES);
         let mut batch = Some(batch);
         if submitted {
             batch.take().into_iter().for_each(|batch| batch.submit().unwrap());

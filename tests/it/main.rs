@@ -39,5 +39,6 @@ mod properties;
 mod row_parts;
 mod soak;
 mod special;
+mod stack;
 mod training;
 mod warm_up;

@@ -4,11 +4,14 @@
 use proptest::prelude::*;
 
 use crate::common::*;
-use crate::properties::runner;
+use crate::properties::on_all;
+use xent::metrics::Evaluation;
+use xent::nn::{Model, Sequential};
 use xent::wgpu::{self, BufferUsages};
 use xent::{
     Batch, BceWithLogits, CrossEntropy, Error, Gpu, Layout, LinearBackward, LinearCrossEntropy,
-    LinearCrossEntropyRequest, LinearSgd, Momentum, Mse, Nll, Reduction, Result, Sgd, Targets, Tensor, cpu, f16,
+    LinearCrossEntropyRequest, LinearSgd, Momentum, Mse, Nll, Optimization, Optimizer, Parameters, Reduction, Result,
+    Sgd, Targets, Tensor, cpu, f16,
 };
 
 const USAGE: BufferUsages = BufferUsages::STORAGE.union(BufferUsages::COPY_SRC).union(BufferUsages::COPY_DST);
@@ -16,11 +19,6 @@ const NONE: CrossEntropy = CrossEntropy { reduction: Reduction::None, ..CrossEnt
 
 fn buffer(gpu: &Gpu, size: u64, usage: BufferUsages) -> wgpu::Buffer {
     gpu.device().create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
-}
-
-/// Both families at the device's limits, and with the smallest.
-fn devices(gpu: &Gpu) -> Vec<Gpu> {
-    families(gpu).into_iter().chain(tiny(gpu)).collect()
 }
 
 /// An operation of two tensors in memory of the caller's, the second of which is written.
@@ -66,59 +64,41 @@ fn writes() -> Vec<(&'static str, [usize; 2], [usize; 2], Write)> {
     ]
 }
 
-/// The same buffer as input and output, at any distance: refused before anything is recorded, or as with buffers of their own.
+/// The same buffer as input and output, overlapping or far apart: a dispatch must not read and write one buffer, so it is refused before
+/// anything is recorded.
 #[test]
 fn outputs_that_share_a_buffer() {
     let Some(gpu) = gpu() else { return };
-    let devices = devices(&gpu);
-    let (all, writes) = (random(3, 512, 1.0), writes());
-    let cases = (prop::sample::select((0..writes.len()).collect::<Vec<_>>()), 0u64..256, 0u64..256);
-    let check = |gpu: &Gpu, (which, from, to): (usize, u64, u64)| {
-        let (name, shape, out_shape, write) = writes[which];
-        let over = |at: u64, shape: [usize; 2], buffer: &wgpu::Buffer| {
-            Tensor::<f32>::from_buffer(gpu, buffer.clone(), 4 * at, shape).unwrap()
-        };
-        let run = |x: &Tensor<f32>, out: &Tensor<f32>| {
-            let mut batch = gpu.batch();
-            let before = gpu.counters().dispatches;
-            let result = write(&mut batch, x, out);
-            assert!(result.is_ok() || gpu.counters().dispatches == before, "{name}: something was recorded");
-            let mut after = batch.read(out).unwrap();
-            batch.submit().unwrap();
-            (result, after.wait(TIMEOUT).unwrap())
-        };
-        let shared = buffer(gpu, 2048, USAGE);
+    let all = random(3, 512, 1.0);
+    for gpu in devices(&gpu) {
+        let shared = buffer(&gpu, 2048, USAGE);
         gpu.queue().write_buffer(&shared, 0, bytemuck::cast_slice(&all));
-        let values = |at: u64, shape: [usize; 2]| all[at as usize..at as usize + shape[0] * shape[1]].to_vec();
-        let (result, after) = run(&over(from, shape, &shared), &over(to, out_shape, &shared));
-        match result {
-            Err(Error::Aliasing { op, .. }) => {
-                assert!(op.starts_with(name), "{op}");
-                same_bits(name, &after, &values(to, out_shape));
-            }
-            Err(other) => panic!("{name}: {other}"),
-            Ok(()) => {
-                let x = Tensor::from_slice(gpu, shape, &values(from, shape)).unwrap();
-                let out = Tensor::from_slice(gpu, out_shape, &values(to, out_shape)).unwrap();
-                let (result, want) = run(&x, &out);
-                result.unwrap();
-                same_bits(name, &after, &want);
+        for (name, shape, out_shape, write) in writes() {
+            for (from, to) in [(0, 0), (64, 65), (65, 64), (0, 256), (380, 3)] {
+                let over = |at: u64, shape: [usize; 2]| {
+                    Tensor::<f32>::from_buffer(&gpu, shared.clone(), 4 * at, shape).unwrap()
+                };
+                let (x, out) = (over(from, shape), over(to, out_shape));
+                let mut batch = gpu.batch();
+                let before = gpu.counters().dispatches;
+                match write(&mut batch, &x, &out) {
+                    Err(Error::Aliasing { op, .. }) => assert!(op.starts_with(name), "{op}"),
+                    other => panic!("{name}, {from} and {to}: {other:?}"),
+                }
+                assert_eq!(gpu.counters().dispatches, before, "{name}: something was recorded");
+                let mut after = batch.read(&out).unwrap();
+                batch.submit().unwrap();
+                let at = to as usize;
+                same_bits(name, &after.wait(TIMEOUT).unwrap(), &all[at..at + out.len()]);
             }
         }
-    };
-    runner(60)
-        .run(&cases, |case| {
-            devices.iter().for_each(|gpu| check(gpu, case));
-            Ok(())
-        })
-        .unwrap();
+    }
 }
 
 /// Inputs may overlap as they like.
 #[test]
 fn inputs_that_share_a_buffer() {
     let Some(gpu) = gpu() else { return };
-    let devices = devices(&gpu);
     let all = unit(3, 512);
     let check = |gpu: &Gpu, (from, to): (u64, u64)| {
         let shared = buffer(gpu, 2048, USAGE);
@@ -145,12 +125,7 @@ fn inputs_that_share_a_buffer() {
             same_bits("overlapping inputs", got, want);
         }
     };
-    runner(16)
-        .run(&(0u64..280, 0u64..280), |case| {
-            devices.iter().for_each(|gpu| check(gpu, case));
-            Ok(())
-        })
-        .unwrap();
+    on_all(&gpu, 16, &(0u64..280, 0u64..280), check);
 }
 
 /// One tensor of another device in each place of each operation.
@@ -227,11 +202,42 @@ fn tensors_of_another_device() {
     assert_eq!(gpu.counters().dispatches, before, "nothing is recorded");
 }
 
+/// What keeps tensors from step to step, of another device than the recording's.
+#[test]
+fn optimizers_and_counters_of_another_device() {
+    let Some(gpu) = gpu() else { return };
+    let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+    let other = Gpu::new(device, queue).unwrap();
+    let [mine, theirs] = [&gpu, &other].map(|gpu| Parameters::new(gpu, &[("p", [4].into(), &[1.0; 4])]).unwrap());
+    let square = |gpu: &Gpu| Tensor::from_slice(gpu, [4, 4], &[0.25f32; 16]).unwrap();
+    let y = Tensor::<i32>::from_slice(&gpu, [4], &[0; 4]).unwrap();
+    let (x, foreign) = (square(&gpu), square(&other));
+    let model = {
+        let (direct, deep) = (Sequential::new(), Sequential::new().linear(4, 4));
+        Model::with_heads(&gpu, &Sequential::new().linear(4, 4), &[("direct", &direct), ("deep", &deep)], 0).unwrap()
+    };
+    let mut b = gpu.batch();
+    let activations = model.forward(&mut b, &x).unwrap();
+    let before = gpu.counters().dispatches;
+    let mut results = Vec::new();
+    let momentum = Optimization { sgd: Sgd { momentum: 0.9, ..Sgd::default() }, ..Optimization::default() };
+    for options in [momentum, Optimization { accumulate: 2, ..Optimization::default() }] {
+        results.push(Optimizer::new(&theirs, options).unwrap().step(&mut b, &mine).map(drop));
+    }
+    let mut evaluation = Evaluation::new(&other, 4).unwrap();
+    results.push(evaluation.record(&mut b, &x, &y));
+    results.push(evaluation.read(&mut b).map(drop));
+    results.push(model.backward(&mut b, &activations, &[foreign, x.clone()]));
+    for (i, result) in results.into_iter().enumerate() {
+        assert!(matches!(result, Err(Error::ForeignTensor { .. })), "call {i}: {result:?}");
+    }
+    assert_eq!(gpu.counters().dispatches, before, "nothing is recorded");
+}
+
 /// A buffer is a tensor if it has the usages and the bytes, at any multiple of 4; then its numbers are what they would be elsewhere.
 #[test]
 fn callers_buffers_of_any_kind() {
     let Some(gpu) = gpu() else { return };
-    let devices = devices(&gpu);
     let usages = [
         BufferUsages::STORAGE,
         BufferUsages::COPY_SRC,
@@ -261,12 +267,7 @@ fn callers_buffers_of_any_kind() {
             Err(other) => panic!("{other}"),
         }
     };
-    runner(120)
-        .run(&cases, |case| {
-            devices.iter().for_each(|gpu| check(gpu, case));
-            Ok(())
-        })
-        .unwrap();
+    on_all(&gpu, 120, &cases, check);
 }
 
 /// Computes something of a buffer that is a tensor, and compares it with the same of a tensor of its own.
@@ -289,16 +290,10 @@ fn made<T: xent::Float + From<f16>>(gpu: &Gpu, buffer: &wgpu::Buffer, offset: u6
 #[test]
 fn targets_that_are_no_class() {
     let Some(gpu) = gpu() else { return };
-    let devices = devices(&gpu);
     let classes = prop::sample::select(vec![1usize, 5, 40]);
     let bad = prop::sample::select(vec![-1i32, i32::MIN, i32::MAX, -99, 1 << 30, 40, 41]);
     let cases = (classes, 1usize..1300, bad, any::<u64>());
-    runner(24)
-        .run(&cases, |case| {
-            devices.iter().for_each(|gpu| check_targets(gpu, case));
-            Ok(())
-        })
-        .unwrap();
+    on_all(&gpu, 24, &cases, check_targets);
 }
 
 fn check_targets(gpu: &Gpu, (classes, rows, bad, seed): (usize, usize, i32, u64)) {

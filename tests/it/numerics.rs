@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::common::{gpu, say};
+use crate::common::{gpu, pipeline_of, say};
 use xent::Gpu;
 use xent::wgpu::{self, util::DeviceExt as _};
 
@@ -65,13 +65,13 @@ fn samples(from: f32, to: f32) -> Vec<f32> {
 }
 
 /// The distance in units of the last place that `f32` has at `want`.
-fn ulps(got: f32, want: f64) -> f64 {
+pub(crate) fn ulps(got: f32, want: f64) -> f64 {
     let exponent = want.abs().log2().floor().clamp(-126.0, 127.0);
     (f64::from(got) - want).abs() / (exponent - 23.0).exp2()
 }
 
-/// Evaluates a WGSL function on every argument.
-fn evaluate(gpu: &Gpu, function: &str, xs: &[f32]) -> Vec<f32> {
+/// Evaluates an expression of WGSL, which may call what `numerics.wgsl` has, for every x.
+pub(crate) fn evaluate(gpu: &Gpu, expression: &str, xs: &[f32]) -> Vec<f32> {
     let device = gpu.device();
     let source = format!(
         "{NUMERICS}
@@ -79,21 +79,13 @@ fn evaluate(gpu: &Gpu, function: &str, xs: &[f32]) -> Vec<f32> {
         @group(0) @binding(1) var<storage, read_write> output: array<f32>;
         @compute @workgroup_size(64)
         fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>) {{
-            for (var i = id.x; i < arrayLength(&input); i += n.x * 64u) {{ output[i] = {function}(input[i]); }}
+            for (var i = id.x; i < arrayLength(&input); i += n.x * 64u) {{
+                let x = input[i];
+                output[i] = {expression};
+            }}
         }}"
     );
-    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-        label: None,
-        source: wgpu::ShaderSource::Wgsl(source.into()),
-    });
-    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label: None,
-        layout: None,
-        module: &module,
-        entry_point: None,
-        compilation_options: wgpu::PipelineCompilationOptions::default(),
-        cache: None,
-    });
+    let pipeline = pipeline_of(device, &source);
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
     let input = device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
         label: None,
@@ -133,7 +125,7 @@ fn functions_are_accurate_over_their_whole_range() {
     let mut failures = Vec::new();
     for f in FUNCTIONS {
         let xs = samples(f.from, f.to);
-        let got = evaluate(&gpu, f.name, &xs);
+        let got = evaluate(&gpu, &format!("{}(x)", f.name), &xs);
         let (mut worst, mut at, mut flushed) = (0.0, 0.0, 0);
         for (&x, &y) in xs.iter().zip(&got) {
             let want = (f.exact)(f64::from(x));
@@ -179,7 +171,7 @@ fn special_values_are_exact() {
     ];
     for (name, pairs) in cases {
         let xs: Vec<f32> = pairs.iter().map(|p| p.0).collect();
-        for ((x, want), got) in pairs.iter().zip(evaluate(&gpu, name, &xs)) {
+        for ((x, want), got) in pairs.iter().zip(evaluate(&gpu, &format!("{name}(x)"), &xs)) {
             assert!(
                 got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan()),
                 "{name}({x:e}) = {got:e}, want {want:e} on {}",

@@ -8,10 +8,11 @@ use crate::cross_entropy::REDUCTIONS;
 use crate::linear_cross_entropy::{Case, agrees};
 use xent::{Caps, CrossEntropy, Gpu, LinearCrossEntropy, Reduction, Weights};
 
-/// The same cases every time; another seed or number of them by `XENT_SEED` and `PROPTEST_CASES`.
-pub(crate) fn runner(cases: u32) -> TestRunner {
+/// The same cases every time, fewer where kernels compile slowly; another seed or number of them by `XENT_SEED` and `PROPTEST_CASES`.
+fn runner(gpu: &Gpu, cases: u32) -> TestRunner {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let seed = RngSeed::Fixed(number("XENT_SEED").unwrap_or(1));
+    let cases = if compiles_slowly(gpu) { cases.div_ceil(5) } else { cases };
     let cases = number("PROPTEST_CASES").map_or(cases, |cases| cases as u32);
     TestRunner::new(Config {
         cases,
@@ -20,6 +21,19 @@ pub(crate) fn runner(cases: u32) -> TestRunner {
         failure_persistence: None,
         ..Config::default()
     })
+}
+
+/// Checks so many cases on both families, at the device's limits and with the smallest.
+pub(crate) fn on_all<S: Strategy>(gpu: &Gpu, cases: u32, strategy: &S, check: impl Fn(&Gpu, S::Value))
+where
+    S::Value: Clone,
+{
+    let devices = devices(gpu);
+    let check = |case: S::Value| {
+        devices.iter().for_each(|gpu| check(gpu, case.clone()));
+        Ok(())
+    };
+    runner(gpu, cases).run(strategy, check).unwrap();
 }
 
 /// Weights that do not cancel, some of them 0.
@@ -90,5 +104,5 @@ fn linear_cross_entropy() {
         }
         Ok(())
     };
-    runner(32).run(&linear_cases(), run).unwrap();
+    runner(&gpu, 32).run(&linear_cases(), run).unwrap();
 }

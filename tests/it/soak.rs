@@ -94,21 +94,11 @@ fn resident() -> Option<u64> {
 /// A device like the tests' own, of which nobody else has a handle, and the instance that counts its objects: none for a device
 /// that is not wgpu's.
 fn another(like: &Gpu) -> (Gpu, Option<wgpu::Instance>) {
-    let info = like.device().adapter_info();
-    if info.backend == wgpu::Backend::BrowserWebGpu {
-        return (crate::adapter::adapter().unwrap(), None);
+    if like.device().adapter_info().backend == wgpu::Backend::BrowserWebGpu {
+        return (adapter().unwrap(), None);
     }
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-    descriptor.backends = info.backend.into();
-    let instance = wgpu::Instance::new(descriptor);
-    let adapters = pollster::block_on(instance.enumerate_adapters(info.backend.into()));
-    let adapter = adapters.into_iter().find(|adapter| adapter.get_info() == info).expect("the same adapter again");
-    let descriptor = wgpu::DeviceDescriptor {
-        required_limits: like.device().limits(),
-        required_features: like.device().features(),
-        ..wgpu::DeviceDescriptor::default()
-    };
-    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+    let (instance, adapter) = adapter_of(like);
+    let (device, queue) = device_like(like, &adapter, |_| ());
     (Gpu::new(device, queue).unwrap(), Some(instance))
 }
 

@@ -9,7 +9,7 @@ use xent::{Caps, CrossEntropy, Error, Family, Gpu, Layout, Tensor, wgpu};
 fn what_is_warm_compiles_no_more() {
     let Some(shared) = gpu() else { return };
     // One that has compiled nothing.
-    let gpu = Gpu::headless().unwrap();
+    let gpu = adapter().unwrap();
     // Of rows that are held, their length is a part of the kernel's form.
     let [classes, other] = [29, 30];
     let x = Tensor::from_slice(&gpu, [7, classes], &random(1, 7 * classes, 1.0)).unwrap();
@@ -36,7 +36,7 @@ fn what_is_warm_compiles_no_more() {
 #[test]
 fn threads_compile_at_the_same_time() {
     let Some(shared) = gpu() else { return };
-    let gpu = Gpu::headless().unwrap();
+    let gpu = adapter().unwrap();
     let x = Tensor::from_slice(&gpu, [50, 50], &random(1, 2500, 1.0)).unwrap();
     let compiled = gpu.counters().kernels_compiled;
     std::thread::scope(|scope| {
@@ -53,7 +53,7 @@ fn threads_compile_at_the_same_time() {
 #[expect(unsafe_code, reason = "the promise is this test's")]
 fn the_drivers_cache_is_kept_in_a_file() {
     let Some(shared) = gpu() else { return };
-    let fresh = || Gpu::headless().unwrap();
+    let fresh = || adapter().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("kernels.cache");
     let relu = |gpu: &Gpu| {
