@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Plants wrong constants in the kernels, one at a time, and asks every stack whether its tests notice. The shaders' text lies in the
+# tests' binaries as it stands in `shaders/`, so a plant of the same length needs no build: it is written over the text in a copy.
+#
+#   tests/plants.sh [STACK...]        after `.ci/run`, which brings the stacks
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export XENT_GPU=require
+XDG_RUNTIME_DIR=$(mktemp -d)
+export XDG_RUNTIME_DIR
+trap 'rm -rf "$XDG_RUNTIME_DIR"' EXIT
+[ $# -gt 0 ] || set -- lavapipe strict llvmpipe swiftshader dawn
+
+# Kernel, its text, what is planted instead, and the tests that are asked: a binary and its filter.
+plants='
+cross_entropy|select(p - 1.0, -(stats.rest|select(p - 0.9, -(stats.rest|corpus ce_7x13
+lib/softmax|select(s.ties, 0.0, higher)|select(s.ties, 0.5, higher)|corpus ce_7x13
+lib/numerics: exp|1.6666666e-1|1.6766666e-1|corpus logsoftmax
+lib/numerics: log|0.66666663|0.66766663|corpus bce_7x13
+nll|            loss = 0.0;|            loss = 0.1;|corpus nll
+bce|max(log_f32(p), -100.0)|max(log_f32(p), -101.0)|corpus bce_clamp
+bce_with_logits|slope / (1.0 + e)|slope / (1.1 + e)|corpus bcel_7x13
+column_sum|    var sum = 0.0;\n    if (start|    var sum = 0.1;\n    if (start|it parity::matmul_and_column_sum
+lib/simd_product|a.w * b[3]|a.w * b[2]|it parity::matmul_and_column_sum
+sigmoid_backward|upstream * (y * (1.0 - y))|upstream * (y * (1.1 - y))|it parity::maps
+sgd|if (MOMENTUM == 2u) {|if (MOMENTUM == 3u) {|corpus sgd
+reduce|    var sum = 0.0;\n    var bad|    var sum = 0.1;\n    var bad|corpus mse
+'
+
+swiftshader_icd=$(.ci/swiftshader || true)
+
+binary() {
+  cargo test --release --no-run --test "$1" 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p'
+}
+corpus=$(binary corpus)
+it=$(binary it)
+
+# A run of the binary $2 on the stack $1 with the filter $3.
+on() {
+  case $1 in
+    lavapipe) "$2" "$3" ;;
+    strict) XENT_ADAPTER=webgpu-limits WGPU_STRICT_WEBGPU_COMPLIANCE=1 "$2" "$3" ;;
+    llvmpipe) XENT_ADAPTER=gl "$2" "$3" ;;
+    swiftshader) XENT_ADAPTER=swiftshader VK_DRIVER_FILES=$swiftshader_icd "$2" "$3" ;;
+    dawn) XENT_ADAPTER=dawn VK_DRIVER_FILES=$swiftshader_icd "$2" "$3" ;;
+  esac
+}
+
+# How many tests pass of how many, by the text of a run; nothing if it says nothing about tests.
+score() {
+  awk '/^test result: / { passed += $4; failed += $6 } END { if (passed + failed) printf "%d of %d", passed, passed + failed }'
+}
+
+planted=$XDG_RUNTIME_DIR/planted
+survived=0
+printf '| kernel | instead of | planted | tests |'
+printf ' %s |' "$@"
+printf '\n|---|---|---|---|%s\n' "$(printf -- '---|%.0s' "$@")"
+while IFS='|' read -r kernel text plant tests; do
+  [ -n "$kernel" ] || continue
+  read -r binary filter <<<"$tests"
+  TEXT=$text PLANT=$plant perl -0777 -pe '
+    my ($text, $plant) = map { s/\\n/\n/gr } @ENV{"TEXT", "PLANT"};
+    length $text == length $plant or die "not of one length: $text\n";
+    s/\Q$text\E/$plant/g or die "no kernel says $text\n";' "${!binary}" >"$planted"
+  chmod +x "$planted"
+  row="| $kernel | \`$(sed 's/^ *//; s/\\n.*//' <<<"$text")\` | \`$(sed 's/^ *//; s/\\n.*//' <<<"$plant")\` | $tests |"
+  for stack in "$@"; do
+    sound=$(on "$stack" "${!binary}" "$filter" 2>/dev/null | score) && [ -n "$sound" ] ||
+      { echo "without a plant $stack passes $sound of $tests" && exit 1; }
+    with=$(on "$stack" "$planted" "$filter" 2>/dev/null | score) && survived=$((survived + 1))
+    row+=" ${with:-no result} |"
+  done
+  printf '%s\n' "$row"
+done <<<"$plants"
+[ "$survived" = 0 ] || { echo "$survived plants survived" && exit 1; }
