@@ -34,6 +34,25 @@ pub(crate) struct Cut<'a> {
     pub(crate) groups_per_granule: u64,
 }
 
+/// Where a tensor lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placed {
+    /// The bytes before it.
+    pub(crate) offset: u64,
+    /// The bytes of an element.
+    pub(crate) element: u64,
+    /// The bytes after which its memory is cut, again and again.
+    pub(crate) segment: Option<u64>,
+}
+
+impl Placed {
+    /// What moves with the rows of a [`Cut`], so many elements a row.
+    pub(crate) fn per_row(self, elements: u64) -> PerRow {
+        let cuts = self.segment.map(|segment| Cuts { first: segment - self.offset % segment, step: segment });
+        PerRow { bytes: elements * self.element, cuts }
+    }
+}
+
 /// A tensor that moves with the rows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PerRow {
@@ -83,7 +102,7 @@ impl<'a> Cut<'a> {
         let usable = caps.usable_binding();
         let widest = self.per_row.iter().map(|tensor| tensor.bytes).max().unwrap_or(0).saturating_mul(granule);
         let by_bytes = usable.checked_div(widest).unwrap_or(u64::MAX);
-        let grid = u64::from(caps.max_groups).pow(2);
+        let grid = most_groups(caps);
         let by_groups = grid.checked_div(self.groups_per_granule).unwrap_or(u64::MAX);
         if self.rows == 0 {
             return Ok(Vec::new());
@@ -107,6 +126,11 @@ impl<'a> Cut<'a> {
         #[expect(clippy::cast_possible_truncation, reason = "at most `rows`, a u32")]
         Ok(starts.take_while(|&start| start < rows).map(|start| start as u32..end(start) as u32).collect())
     }
+}
+
+/// Workgroups of the largest grid.
+pub(crate) fn most_groups(caps: &Caps) -> u64 {
+    u64::from(caps.max_groups).pow(2)
 }
 
 /// A grid of at least `groups` workgroups, folded into two dimensions. Kernels ignore the surplus.

@@ -7,7 +7,10 @@ use crate::plan::{Cut, Cuts, PerRow, RowPlan, grid};
 use crate::pool::storage_size;
 
 /// Bytes of the largest tensor there can be.
-const LARGEST: u64 = 1 << 46;
+pub(crate) const LARGEST: u64 = 1 << 46;
+
+/// More ranges than this take the memory of the test.
+pub(crate) const MOST_RANGES: u64 = 20_000;
 
 /// Checks plans of all kinds. What is missing from the bytes is 0.
 ///
@@ -17,16 +20,18 @@ const LARGEST: u64 = 1 << 46;
 pub fn planner(bytes: &[u8]) {
     let mut numbers = Numbers(bytes);
     let caps = numbers.caps();
-    match numbers.within(0, 3) {
+    match numbers.index(6) {
         0 => numbers.check_cut(&caps),
         1 => numbers.check_linear(&caps),
         2 => numbers.check_rows(&caps),
-        _ => numbers.check_sizes(&caps),
+        3 => numbers.check_sizes(&caps),
+        4 => numbers.check_product(&caps),
+        _ => numbers.check_strips(&caps),
     }
 }
 
 /// Numbers of all magnitudes: a byte says how many bits, those follow.
-struct Numbers<'a>(&'a [u8]);
+pub(crate) struct Numbers<'a>(&'a [u8]);
 
 impl Numbers<'_> {
     fn byte(&mut self) -> u8 {
@@ -41,22 +46,27 @@ impl Numbers<'_> {
         value & u64::MAX.checked_shr(64 - bits).unwrap_or(0)
     }
 
-    fn within(&mut self, least: u64, most: u64) -> u64 {
+    pub(crate) fn within(&mut self, least: u64, most: u64) -> u64 {
         match (most - least).checked_add(1) {
             Some(count) => least + self.any() % count,
             None => self.any(),
         }
     }
 
-    fn word(&mut self, least: u32) -> u32 {
+    pub(crate) fn word(&mut self, least: u32) -> u32 {
         u32::try_from(self.within(least.into(), u32::MAX.into())).unwrap_or(least)
+    }
+
+    /// Below `count`.
+    pub(crate) fn index(&mut self, count: usize) -> usize {
+        self.size() % count
     }
 
     fn size(&mut self) -> usize {
         usize::try_from(self.any()).unwrap_or(usize::MAX)
     }
 
-    fn flag(&mut self) -> bool {
+    pub(crate) fn flag(&mut self) -> bool {
         self.byte() % 2 == 1
     }
 
@@ -125,7 +135,7 @@ impl Numbers<'_> {
     }
 }
 
-fn check_grid(caps: &Caps, groups: u64) {
+pub(crate) fn check_grid(caps: &Caps, groups: u64) {
     let [x, y, z] = grid(groups, caps);
     assert!(x <= caps.max_groups && (1..=caps.max_groups).contains(&y) && z == 1, "{x} x {y} x {z}");
     assert!(u64::from(x) * u64::from(y) >= groups, "{x} x {y} for {groups}");
@@ -133,14 +143,12 @@ fn check_grid(caps: &Caps, groups: u64) {
 }
 
 /// What cannot be done needs more than there is.
-fn check_error(what: &str, error: &Error) {
+pub(crate) fn check_error(what: &str, error: &Error) {
     let Error::Limit { needed, allowed, .. } = error else { panic!("{what}: {error}") };
     assert!(needed > allowed, "{what}: {error}");
 }
 
 fn check_cut(caps: &Caps, cut: &Cut<'_>) {
-    /// More ranges than this take the memory of the test.
-    const MOST: u64 = 20_000;
     let usable = caps.usable_binding();
     let granule = u64::from(cut.granule);
     let widest = cut.per_row.iter().map(|tensor| u128::from(tensor.bytes)).max().unwrap_or(0);
@@ -153,7 +161,8 @@ fn check_cut(caps: &Caps, cut: &Cut<'_>) {
         None => 0,
     };
     let by_memory: u64 = cut.per_row.iter().map(pieces).sum();
-    if by_memory > MOST || (fits(granule) && u64::from(cut.rows) / granule > MOST && !fits(u64::from(cut.rows) / MOST))
+    if by_memory > MOST_RANGES
+        || (fits(granule) && u64::from(cut.rows) / granule > MOST_RANGES && !fits(u64::from(cut.rows) / MOST_RANGES))
     {
         return;
     }

@@ -354,7 +354,7 @@ impl<'e> Recorder<'e> {
         if groups == 0 {
             return Ok(());
         }
-        let most = u64::from(self.gpu.caps().max_groups).pow(2);
+        let most = plan::most_groups(self.gpu.caps());
         if groups > most {
             let what = "workgroups in a dispatch";
             return Err(Error::Limit { op: kernel.label, what, needed: groups, allowed: most });

@@ -10,7 +10,7 @@ use half::{bf16, f16};
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, guard};
-use crate::plan::{Cuts, PerRow};
+use crate::plan::{PerRow, Placed};
 use crate::pool::{Role, Storage};
 
 /// The sizes of a tensor's dimensions, row-major: the last one varies fastest. `[]` is a scalar.
@@ -391,10 +391,14 @@ impl<T: Element> Tensor<T> {
         u32::try_from(len).map_err(limit)
     }
 
+    /// Where the tensor lies, for plans.
+    pub(crate) fn placed(&self) -> Placed {
+        Placed { offset: self.offset, element: self.format.bytes(), segment: self.storage.segment() }
+    }
+
     /// The tensor as what moves with the rows of a [`Cut`](crate::plan::Cut), so many elements a row.
     pub(crate) fn per_row(&self, elements: u64) -> PerRow {
-        let cuts = self.storage.segment().map(|segment| Cuts { first: segment - self.offset % segment, step: segment });
-        PerRow { bytes: elements * self.format.bytes(), cuts }
+        self.placed().per_row(elements)
     }
 
     pub(crate) fn storage(&self) -> &Arc<Storage> {

@@ -194,7 +194,7 @@ impl Recorder<'_> {
         output: &Tensor<f32>,
     ) -> Result<()> {
         let plan = RowPlan::streamed(self.gpu().caps(), dims.classes, dims.inner);
-        let strips = Strip::all(op, self.gpu().caps(), dims, &[&input.real()], 4, 1)?;
+        let strips = Strip::all(op, self.gpu().caps(), dims, &[input.placed()], 4, 1)?;
         for strip in strips.into_iter().filter(|_| !output.is_empty()) {
             let Classes { classes, inner, .. } = strip.dims();
             let rows = strip.dims().rows();

@@ -6,10 +6,10 @@ use crate::caps::Caps;
 use crate::error::Result;
 use crate::kernel::{Binding, Kernel, Variant, params, read4, update4, wgsl};
 use crate::options::Layout;
-use crate::plan::{Cut, PerRow};
 use crate::recorder::{Recorder, Window};
-use crate::tensor::{Element, Float, Format, Real, Tensor, size32};
+use crate::tensor::{Element, Float, Format, Real, Tensor, WORD_BYTES, size32};
 
+use super::product_plan::{Part, Piece};
 use super::tile::{Sizes, Tile};
 use super::{no_alias, same_shape, shape_error};
 
@@ -151,23 +151,6 @@ impl Product<'_> {
     }
 }
 
-/// A part of a product that is one dispatch.
-#[derive(Clone, Debug)]
-struct Piece {
-    m: Range<u32>,
-    n: Range<u32>,
-    k: Range<u32>,
-}
-
-/// A part of the sums of a product: summands `k`, and the rows of its results after those of `index` other parts. A dispatch that
-/// has more than `split` of them computes several parts.
-#[derive(Clone, Debug)]
-struct Part {
-    index: u32,
-    k: Range<u32>,
-    split: u32,
-}
-
 impl Layout {
     fn sizes<T: Element>(self, op: &'static str, a: &Tensor<T>, b: &Tensor<T>) -> Result<Sizes> {
         let dims = |what, tensor: &Tensor<T>| match tensor.shape()[..] {
@@ -185,44 +168,6 @@ impl Layout {
             return Err(shape_error(op, "b", expected, b.shape()));
         }
         Ok(Sizes { m, n, k: a_k })
-    }
-
-    /// The dispatches of a product, those that share a part of `c` in the order of `k`.
-    fn pieces(self, caps: &Caps, sizes: Sizes, [a, b]: [&Tensor<Real>; 2], c: &Tensor<f32>) -> Result<Vec<Piece>> {
-        let op = "matmul";
-        let Sizes { m, n, k } = sizes;
-        let Tile { rows: tile_m, columns: tile_n, .. } = Tile::new(caps, sizes);
-        let groups_in = |size: u32, tile: u32| u64::from(size.div_ceil(tile));
-        // Cuts on multiples of 4 leave quads whole.
-        let ranges = |rows: u32, per_row: &[PerRow], granule: u32, groups: u64| {
-            let cut = Cut { op, rows, per_row, granule, groups_per_granule: groups };
-            let coarse = cut.ranges(caps);
-            if granule > 1 && coarse.is_err() { Cut { granule: 1, ..cut }.ranges(caps) } else { coarse }
-        };
-        // What a binding holds whole rows of: c moves with m, a with m or k, b with k or n.
-        let (a_row, b_row) = (
-            a.per_row(if self == Self::Tn { m } else { k }.into()),
-            b.per_row(if self == Self::Nt { k } else { n }.into()),
-        );
-        let by_m = [c.per_row(n.into()), a_row];
-        let m_ranges = ranges(m, if self == Self::Tn { &by_m[..1] } else { &by_m }, tile_m, groups_in(n, tile_n))?;
-        let n_ranges = match self {
-            Self::Nt => ranges(n, &[b_row], 4, 1)?,
-            Self::Nn | Self::Tn => std::iter::once(0..n).collect(),
-        };
-        let k_ranges = match self {
-            Self::Nt => vec![],
-            Self::Nn => ranges(k, &[b_row], 4, 0)?,
-            Self::Tn => ranges(k, &[a_row, b_row], 4, 0)?,
-        };
-        let k_ranges = if k_ranges.is_empty() { std::iter::once(0..k).collect() } else { k_ranges };
-        let mut pieces = Vec::with_capacity(m_ranges.len() * n_ranges.len() * k_ranges.len());
-        for m in &m_ranges {
-            for n in &n_ranges {
-                pieces.extend(k_ranges.iter().map(|k| Piece { m: m.clone(), n: n.clone(), k: k.clone() }));
-            }
-        }
-        Ok(pieces)
     }
 }
 
@@ -393,50 +338,31 @@ impl Recorder<'_> {
 
     fn product(&mut self, product: &Product<'_>) -> Result<()> {
         let Product { layout, sizes, a, b, out, .. } = *product;
-        let pieces = layout.pieces(self.gpu().caps(), sizes, [a, b], out)?;
-        let split = product.split(self.gpu().caps());
-        if split < sizes.k && !out.is_empty() {
-            return self.product_by_parts(product, pieces, split);
+        if out.is_empty() {
+            return Ok(());
         }
-        let all = Part { index: 0, k: 0..sizes.k, split };
-        for piece in pieces.into_iter().filter(|_| !out.is_empty()) {
-            self.product_piece(product, &piece, &all)?;
+        let caps = self.gpu().caps();
+        let split = product.split(caps);
+        let dispatches = layout.dispatches(caps, sizes, [a, b, &out.real()].map(Tensor::placed), split)?;
+        let parts = sizes.k.div_ceil(split).max(1);
+        let scratch = (parts > 1).then(|| self.output("matmul", [parts as usize, out.len()])).transpose()?;
+        let product = Product { out: scratch.as_ref().unwrap_or(out), ..*product };
+        for (piece, part) in &dispatches {
+            self.product_piece(&product, piece, part)?;
         }
-        Ok(())
+        scratch.map_or(Ok(()), |scratch| self.add_parts(&scratch, out))
     }
 
-    /// A product with so few tiles that its sums are cut into parts of `split` summands, which are added in their order.
-    fn product_by_parts(&mut self, product: &Product<'_>, pieces: Vec<Piece>, split: u32) -> Result<()> {
-        let Product { sizes, out, .. } = *product;
-        let parts = sizes.k.div_ceil(split);
-        let scratch: Tensor<f32> = self.output("matmul", [parts as usize, out.len()])?;
-        let product = Product { out: &scratch, ..*product };
-        let fits = scratch.len() as u64 * 4 <= self.gpu().caps().max_binding;
-        if let [piece] = &pieces[..]
-            && fits
-        {
-            self.product_piece(&product, piece, &Part { index: 0, k: 0..sizes.k, split })?;
-        } else {
-            for index in 0..parts {
-                let part = Part { index, k: index * split..sizes.k.min((index + 1).saturating_mul(split)), split };
-                for piece in &pieces {
-                    let k = piece.k.start.max(part.k.start)..piece.k.end.min(part.k.end);
-                    if !k.is_empty() {
-                        self.product_piece(&product, &Piece { k, ..piece.clone() }, &part)?;
-                    }
-                }
-            }
-        }
+    /// The sums of the parts of a product's sums, in their order.
+    fn add_parts(&mut self, parts: &Tensor<f32>, out: &Tensor<f32>) -> Result<()> {
         let flat = out.reshape([out.len()])?;
-        let caps = self.gpu().caps();
-        if out.len() as u64 * 4 <= caps.usable_binding() {
-            return self.column_sum_into(&scratch, &flat);
+        if out.len() as u64 * WORD_BYTES <= self.gpu().caps().usable_binding() {
+            return self.column_sum_into(parts, &flat);
         }
         // The same additions, one part after the other.
         self.fill_zero(&flat)?;
-        for part in 0..parts as usize {
-            let part = scratch.rows(part..part + 1)?.reshape([out.len()])?;
-            self.accumulate(&part, &flat)?;
+        for start in (0..parts.len()).step_by(out.len()) {
+            self.accumulate(&parts.part(start, flat.shape().clone()), &flat)?;
         }
         Ok(())
     }

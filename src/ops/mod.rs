@@ -17,6 +17,9 @@ mod map;
 mod matmul;
 mod mse;
 mod nll;
+#[cfg(any(test, fuzzing))]
+mod plan_properties;
+mod product_plan;
 mod reduce;
 mod relu;
 mod row_factor;

@@ -275,10 +275,11 @@ impl RowLoss<'_> {
     fn strips(&self, caps: &Caps, dims: Classes, grad: Option<&Tensor<Real>>) -> Result<Vec<Strip>> {
         let words = if self.statistics == RowStatistics::No { 1 } else { u64::from(WORDS) };
         let probabilities = match self.targets {
-            Targets::Probabilities(targets) => Some(targets.real()),
+            Targets::Probabilities(targets) => Some(targets.placed()),
             Targets::Index(_) | Targets::IndexU32(_) => None,
         };
-        let tensors: Vec<_> = [Some(&self.input), grad, probabilities.as_ref()].into_iter().flatten().collect();
+        let others = [grad.map(Tensor::placed), probabilities].into_iter().flatten();
+        let tensors: Vec<_> = std::iter::once(self.input.placed()).chain(others).collect();
         Strip::all(self.op, caps, dims, &tensors, 4 * words, self.plan(caps, dims).parts().into())
     }
 

@@ -46,9 +46,12 @@ impl Recorder<'_> {
         let dims = Classes::along(op, "logits", logits.shape(), dim)?;
         let caps = self.gpu().caps();
         let plan = RowPlan::new(caps, dims.classes, dims.inner).in_parts(caps, dims.classes, dims.rows());
-        let strips = Strip::all(op, caps, dims, &[&logits.real()], 0, plan.parts().into())?;
+        if logits.is_empty() {
+            return self.output(op, logits.shape().clone());
+        }
+        let strips = Strip::all(op, caps, dims, &[logits.placed()], 0, plan.parts().into())?;
         let output = self.output(op, logits.shape().clone())?;
-        for strip in strips.into_iter().filter(|_| !logits.is_empty()) {
+        for strip in strips {
             let Classes { classes, inner, .. } = strip.dims();
             let rows = strip.dims().rows();
             let (x, y) = (self.strip_of(op, logits, &strip)?, self.room_for_strip(op, &output, &strip)?);
@@ -84,9 +87,12 @@ impl Recorder<'_> {
         let dims = Classes::along(op, "output", output.shape(), dim)?;
         same_shape(op, "upstream", upstream, output)?;
         let plan = RowPlan::new(self.gpu().caps(), dims.classes, dims.inner);
-        let strips = Strip::all(op, self.gpu().caps(), dims, &[&output.real(), &upstream.real()], 0, 1)?;
+        if output.is_empty() {
+            return self.output(op, output.shape().clone());
+        }
+        let strips = Strip::all(op, self.gpu().caps(), dims, &[output.placed(), upstream.placed()], 0, 1)?;
         let grad = self.output(op, output.shape().clone())?;
-        for strip in strips.into_iter().filter(|_| !output.is_empty()) {
+        for strip in strips {
             let Classes { classes, inner, .. } = strip.dims();
             let rows = strip.dims().rows();
             let (y, g) = (self.strip_of(op, output, &strip)?, self.strip_of(op, upstream, &strip)?);

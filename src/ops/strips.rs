@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use crate::caps::Caps;
 use crate::error::Result;
-use crate::plan::{Cut, PerRow};
+use crate::plan::{Cut, PerRow, Placed};
 use crate::recorder::Recorder;
-use crate::tensor::{Element, Format, Real, Shape, Tensor, WORD_BYTES};
+use crate::tensor::{Element, Shape, Tensor, WORD_BYTES};
 
 use super::Classes;
 
@@ -25,7 +25,7 @@ impl Strip {
         op: &'static str,
         caps: &Caps,
         whole: Classes,
-        tensors: &[&Tensor<Real>],
+        tensors: &[Placed],
         bytes: u64,
         groups: u64,
     ) -> Result<Vec<Self>> {
@@ -42,9 +42,9 @@ impl Strip {
             Err(error) => error,
         };
         // What is copied for a strip begins and ends with a word.
-        let words = |tensor: &&Tensor<Real>| {
-            let apart = u64::from(inner) * tensor.format().bytes();
-            [tensor.bytes().start, apart].iter().all(|position| position.is_multiple_of(WORD_BYTES))
+        let words = |tensor: &Placed| {
+            let apart = u64::from(inner) * tensor.element;
+            [tensor.offset, apart].iter().all(|position| position.is_multiple_of(WORD_BYTES))
         };
         if inner <= 1 || !tensors.iter().all(words) {
             return Err(no_strips);
@@ -55,7 +55,7 @@ impl Strip {
             Cut { op, rows: inner, per_row: &per_row, granule, groups_per_granule }.ranges(caps)
         };
         // Long copies where there is room for them, and a half is never alone.
-        let halves = tensors.iter().any(|tensor| tensor.format() != Format::Word);
+        let halves = tensors.iter().any(|tensor| tensor.element < WORD_BYTES);
         let strips = strips(64).or_else(|_| strips(if halves { 2 } else { 1 }))?;
         let strips_of =
             |o| strips.iter().map(move |within| Self { whole, outer: o..o + 1, within: Some(within.clone()) });
@@ -85,7 +85,7 @@ impl Strip {
     }
 
     /// Where its classes are in the tensor and in memory of its own, in bytes from their starts, and the bytes of each.
-    fn copies(&self, bytes: u64) -> impl Iterator<Item = (u64, u64, u64)> + use<> {
+    pub(super) fn copies(&self, bytes: u64) -> impl Iterator<Item = (u64, u64, u64)> + use<> {
         let Classes { classes, inner, .. } = self.whole;
         let (start, rows) = (self.start() as u64, self.within.clone().unwrap_or(0..0));
         let width = u64::from(rows.end - rows.start);

@@ -186,6 +186,48 @@ fn losses_of<T: Half>(gpu: &Gpu, every_option: bool) {
     }
 }
 
+/// Rows of halves of any bits, and rows of ordinary numbers with one of any bits among them.
+fn any_bits_of<T: Half>(gpu: &Gpu) {
+    for (shape, seed) in [([40, 13], 1), ([40, 12], 2), ([8, 70], 3)] {
+        let [rows, classes] = shape;
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut stored: Vec<T> = halves(&random(seed, rows * classes, 6.0));
+        for row in stored.chunks_mut(classes) {
+            let at = rng.usize(0..classes);
+            let all = rng.u8(..) < 64;
+            let some = row.iter_mut().enumerate().filter(|(i, _)| all || *i == at);
+            some.for_each(|(_, value)| *value = T::of_bits(rng.u16(..)));
+        }
+        let exact = values(&stored);
+        let index = labels(seed, rows, classes);
+        let options = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
+        let want = cpu::cross_entropy_backward(&exact, &shape, &index, &options, None).unwrap();
+        let x = Tensor::from_slice(gpu, shape, &stored).unwrap();
+        let y = Tensor::targets(gpu, [rows], &index, classes, -100).unwrap();
+        let mut batch = gpu.batch();
+        let out = batch.cross_entropy_backward(&x, &y, &options, None).unwrap();
+        let (mut loss, mut grad) = (batch.read(&out.loss).unwrap(), batch.read(&out.grad).unwrap());
+        batch.submit().unwrap();
+        let (loss, grad) = (loss.wait(TIMEOUT).unwrap(), grad.wait(TIMEOUT).unwrap());
+        for (row, x) in exact.chunks(classes).enumerate() {
+            let what = format!("{shape:?} {:?} {x:?}", gpu.caps().family);
+            let scale = x.iter().filter(|x| x.is_finite()).fold(1.0f64, |most, x| most.max(f64::from(x.abs())));
+            close(&format!("loss {what}"), &loss[row..=row], &want.loss[row..=row], 4e-6, 8e-7 * scale);
+            let here = row * classes..(row + 1) * classes;
+            near(&format!("grad {what}"), &grad[here.clone()], &want.grad[here], 4e-6, 1e-6);
+        }
+    }
+}
+
+#[test]
+fn halves_of_any_bits() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        any_bits_of::<f16>(&gpu);
+        any_bits_of::<bf16>(&gpu);
+    }
+}
+
 #[test]
 fn losses_and_maps_of_rows() {
     let Some(gpu) = gpu() else { return };

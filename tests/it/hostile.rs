@@ -39,42 +39,42 @@ const EXTREMES: [f32; 22] = [
 
 /// WGSL lets a device take subnormal numbers for 0, operands and results alike, and some do. What that costs a difference of two
 /// numbers, doubled.
-const FLUSHED: f64 = 4.0 * f32::MIN_POSITIVE as f64;
+pub(crate) const FLUSHED: f64 = 4.0 * f32::MIN_POSITIVE as f64;
 
 /// A tensor around its class dimension.
 #[derive(Clone, Copy, Debug)]
-struct Dims {
-    outer: usize,
-    classes: usize,
-    inner: usize,
+pub(crate) struct Dims {
+    pub(crate) outer: usize,
+    pub(crate) classes: usize,
+    pub(crate) inner: usize,
 }
 
 impl Dims {
-    fn of(shape: &[usize]) -> Self {
+    pub(crate) fn of(shape: &[usize]) -> Self {
         let split = usize::from(shape.len() > 1);
         let product = |dims: Range<usize>| shape[dims].iter().product();
         Self { outer: product(0..split), classes: shape[split], inner: product(split + 1..shape.len()) }
     }
 
-    fn rows(self) -> usize {
+    pub(crate) fn rows(self) -> usize {
         self.outer * self.inner
     }
 
-    fn len(self) -> usize {
+    pub(crate) fn len(self) -> usize {
         self.rows() * self.classes
     }
 
-    fn at(self, row: usize, class: usize) -> usize {
+    pub(crate) fn at(self, row: usize, class: usize) -> usize {
         (row / self.inner * self.classes + class) * self.inner + row % self.inner
     }
 
-    fn row_of(self, i: usize) -> usize {
+    pub(crate) fn row_of(self, i: usize) -> usize {
         i / (self.classes * self.inner) * self.inner + i % self.inner
     }
 }
 
 /// Rows of ordinary values, of one value, with a single spike, with an extreme among ordinary values, of nothing but extremes.
-fn hostile(dims: Dims, seed: u64) -> Vec<f32> {
+pub(crate) fn hostile(dims: Dims, seed: u64) -> Vec<f32> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut values = vec![0.0; dims.len()];
     for row in 0..dims.rows() {
@@ -107,7 +107,7 @@ fn agree(what: &str, got: &[f32], want: &[f64], rel: f64, abs: impl Fn(usize) ->
     }
 }
 
-fn f64s(values: &[f32]) -> Vec<f64> {
+pub(crate) fn f64s(values: &[f32]) -> Vec<f64> {
     values.iter().copied().map(f64::from).collect()
 }
 

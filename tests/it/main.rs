@@ -22,6 +22,7 @@ mod half;
 mod host;
 mod hostile;
 mod hostile_calls;
+mod hostile_factors;
 mod huge;
 mod layers;
 mod limits;

@@ -1,0 +1,198 @@
+//! What the planner promises of products and of strips of rows, whatever their sizes and wherever they lie.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use crate::caps::Caps;
+use crate::options::Layout;
+use crate::plan::Placed;
+use crate::plan_properties::{LARGEST, MOST_RANGES, Numbers, check_error, check_grid};
+use crate::tensor::WORD_BYTES;
+
+use super::Classes;
+use super::product_plan::{Part, Piece};
+use super::strips::Strip;
+use super::tile::{Sizes, Tile};
+
+impl Numbers<'_> {
+    /// A tensor of words or halves, in memory that buffers' ends may cut.
+    fn placed(&mut self, caps: &Caps, element: u64) -> Placed {
+        let cut = caps.max_buffer < LARGEST && self.flag();
+        let offset = self.within(0, LARGEST / WORD_BYTES) * element;
+        Placed { offset, element, segment: cut.then_some(caps.max_buffer) }
+    }
+
+    pub(crate) fn check_product(&mut self, caps: &Caps) {
+        let layout = [Layout::Nn, Layout::Nt, Layout::Tn][self.index(3)];
+        let [m, n, k] = std::array::from_fn(|_| self.word(0));
+        let sizes = Sizes { m, n, k };
+        let halves = self.flag();
+        let element = if halves { WORD_BYTES / 2 } else { WORD_BYTES };
+        let placed = [element, element, WORD_BYTES].map(|element| self.placed(caps, element));
+        let split = match self.index(3) {
+            0 => k.max(1),
+            1 => Tile::new(caps, sizes).split(caps, sizes),
+            _ => self.word(1).min(k.max(1)),
+        };
+        let exist = [(m, k), (k, n), (m, n)].iter().all(|&(rows, columns)| exists(&[rows, columns]));
+        if exist && m > 0 && n > 0 {
+            check_product(caps, layout, sizes, placed, split);
+        }
+    }
+
+    pub(crate) fn check_strips(&mut self, caps: &Caps) {
+        let [outer, classes, inner] = std::array::from_fn(|_| self.word(0));
+        let whole = Classes { outer, classes, inner };
+        let elements = [WORD_BYTES, WORD_BYTES / 2].map(|element| self.placed(caps, element));
+        let tensors: Vec<_> = (0..self.within(1, 3)).map(|_| elements[self.index(2)]).collect();
+        let (bytes, groups) = (self.within(0, 5) * WORD_BYTES, 1 << self.within(0, 6));
+        if exists(&[outer, classes, inner]) && u64::from(outer) * u64::from(inner) <= u32::MAX.into() {
+            check_strips(caps, whole, &tensors, bytes, groups);
+        }
+    }
+}
+
+/// Whether there can be such a tensor.
+fn exists(dims: &[u32]) -> bool {
+    let elements = dims.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim.max(1).into()));
+    elements.is_some_and(|elements| elements <= LARGEST / WORD_BYTES)
+}
+
+/// An upper bound of the ranges that so many rows are cut into.
+fn most_ranges(caps: &Caps, rows: u64, tensors: &[(Placed, u64)], groups: u64) -> u64 {
+    let by_tensor = |(placed, row): &(Placed, u64)| {
+        let bytes = u128::from(rows) * u128::from(placed.element) * u128::from(*row);
+        2 * bytes / u128::from(caps.usable_binding()) + 2 * bytes / u128::from(placed.segment.unwrap_or(u64::MAX))
+    };
+    let by_groups = 2 * u128::from(rows) * u128::from(groups) / u128::from(caps.max_groups).pow(2);
+    let all = tensors.iter().map(by_tensor).sum::<u128>() + by_groups + 2;
+    u64::try_from(all).unwrap_or(u64::MAX)
+}
+
+/// So many rows fit a binding wherever they start.
+fn check_window(caps: &Caps, rows: u64, columns: u64, element: u64) {
+    let furthest = u64::from(caps.storage_align) - element;
+    let bytes = u128::from(furthest) + u128::from(rows) * u128::from(columns) * u128::from(element);
+    assert!(bytes.next_multiple_of(4) <= caps.max_binding.into(), "{rows} x {columns} in a binding");
+}
+
+/// Ranges, in any order and again and again, that make up all of `0..size`.
+fn check_cover<'a>(ranges: impl Iterator<Item = &'a Range<u32>>, size: u32) -> usize {
+    let ranges: BTreeSet<_> = ranges.map(|range| (range.start, range.end)).collect();
+    let end = ranges.iter().fold(0, |next, &(start, end)| {
+        assert!(start == next && (end > start || size == 0), "{start}..{end} after {next}");
+        end
+    });
+    assert_eq!(end, size);
+    ranges.len()
+}
+
+fn check_product(caps: &Caps, layout: Layout, sizes: Sizes, placed: [Placed; 3], split: u32) {
+    let Sizes { m, n, k } = sizes;
+    let [a, b, c] = placed;
+    let (by_m, by_k) = match layout {
+        Layout::Tn => (vec![(c, n.into())], vec![(a, m.into()), (b, n.into())]),
+        Layout::Nn => (vec![(c, n.into()), (a, k.into())], vec![(b, n.into())]),
+        Layout::Nt => (vec![(c, n.into()), (a, k.into())], vec![]),
+    };
+    let by_n = if layout == Layout::Nt { vec![(b, k.into())] } else { vec![] };
+    let tile = Tile::new(caps, sizes);
+    let parts = k.div_ceil(split).max(1);
+    let many = [
+        most_ranges(caps, m.into(), &by_m, n.div_ceil(tile.columns).into()),
+        most_ranges(caps, n.into(), &by_n, 1),
+        most_ranges(caps, k.into(), &by_k, 0),
+        parts.into(),
+    ];
+    if many.into_iter().fold(1, u64::saturating_mul) > MOST_RANGES {
+        return;
+    }
+    let what = || format!("{layout:?} {sizes:?} {placed:?} by {split}");
+    let dispatches = match layout.dispatches(caps, sizes, placed, split) {
+        Ok(dispatches) => dispatches,
+        Err(error) => return check_error(&what(), &error),
+    };
+    let rectangles = check_cover(dispatches.iter().map(|(piece, _)| &piece.m), m)
+        * check_cover(dispatches.iter().map(|(piece, _)| &piece.n), n);
+    let mut sums = std::collections::BTreeMap::new();
+    for (piece, part) in &dispatches {
+        let rectangle = (piece.m.start, piece.m.end, piece.n.start, piece.n.end);
+        let next = sums.entry(rectangle).or_insert(0);
+        assert!(piece.k.start == *next && (piece.k.end > *next || k == 0), "{piece:?} after {next} of {}", what());
+        *next = piece.k.end;
+        check_dispatch(caps, (layout, sizes), (a.element, &tile), (piece, part), &what);
+    }
+    assert!(sums.len() == rectangles && sums.values().all(|&end| end == k), "{}", what());
+}
+
+fn check_dispatch(
+    caps: &Caps,
+    (layout, Sizes { m, n, k }): (Layout, Sizes),
+    (element, tile): (u64, &Tile),
+    (piece, part): (&Piece, &Part),
+    what: &dyn Fn() -> String,
+) {
+    let size = |range: &Range<u32>| u64::from(range.end - range.start);
+    let parts = size(&piece.k).div_ceil(part.split.into()).max(1);
+    assert!(part.k.start == part.index * part.split && piece.k.start >= part.k.start, "{piece:?} {part:?} {}", what());
+    assert!(piece.k.end <= part.k.end && (parts == 1 || piece.k == (0..k)), "{piece:?} {part:?} {}", what());
+    check_grid(caps, tile.groups(piece.m.end - piece.m.start, piece.n.end - piece.n.start) * parts);
+    let (a_rows, a_columns) = if layout == Layout::Tn { (&piece.k, m) } else { (&piece.m, k) };
+    let (b_rows, b_columns) = if layout == Layout::Nt { (&piece.n, k) } else { (&piece.k, n) };
+    check_window(caps, size(a_rows), a_columns.into(), element);
+    check_window(caps, size(b_rows), b_columns.into(), element);
+    if parts == 1 {
+        check_window(caps, size(&piece.m), n.into(), WORD_BYTES);
+    } else {
+        // These begin with their buffer.
+        assert!(parts * u64::from(m) * u64::from(n) * WORD_BYTES <= caps.max_binding, "{}", what());
+    }
+}
+
+fn check_strips(caps: &Caps, whole: Classes, tensors: &[Placed], bytes: u64, groups: u64) {
+    let Classes { outer, classes, inner } = whole;
+    let what = || format!("{whole:?} {tensors:?}, {bytes} bytes and {groups} groups a row");
+    let (part, width) = (whole.part(), u64::from(inner));
+    let row = Placed { offset: 0, element: 1, segment: None };
+    let by_outer: Vec<_> = tensors.iter().map(|&placed| (placed, part)).chain([(row, bytes * width)]).collect();
+    let outer_ranges = most_ranges(caps, outer.into(), &by_outer, groups * width);
+    let by_inner: Vec<_> = tensors
+        .iter()
+        .map(|&placed| (Placed { segment: None, ..placed }, classes.into()))
+        .chain([(row, bytes)])
+        .collect();
+    let inner_ranges = most_ranges(caps, width, &by_inner, groups).saturating_mul(outer.into());
+    if outer_ranges.max(inner_ranges) > MOST_RANGES {
+        return;
+    }
+    let strips = match Strip::all("planner", caps, whole, tensors, bytes, groups) {
+        Ok(strips) => strips,
+        Err(error) => return check_error(&what(), &error),
+    };
+    let mut next = 0;
+    for strip in &strips {
+        let Classes { outer, classes: own, inner } = strip.dims();
+        let rows = u64::from(outer) * u64::from(inner);
+        assert!(strip.first_row() == next && rows > 0 && own == classes, "{strip:?} after {next} of {}", what());
+        next += rows;
+        check_window(caps, rows, bytes, 1);
+        check_grid(caps, rows * groups);
+        for placed in tensors {
+            check_window(caps, rows, classes.into(), placed.element);
+            check_copies(strip, whole, placed);
+        }
+    }
+    assert_eq!(next, if classes == 0 { next } else { u64::from(whole.rows()) }, "{}", what());
+}
+
+/// A class after the other, in whole words.
+fn check_copies(strip: &Strip, whole: Classes, placed: &Placed) {
+    let mut gathered = 0;
+    let total = u64::from(whole.outer) * whole.part() * placed.element;
+    for (from, to, bytes) in strip.copies(placed.element).take(100) {
+        let words = [placed.offset + from, to, bytes].iter().all(|position| position.is_multiple_of(WORD_BYTES));
+        assert!(to == gathered && from + bytes <= total, "{from} to {to}, {bytes} bytes of {strip:?}");
+        assert!(words || bytes == 0, "{from} to {to}, {bytes} bytes of {strip:?}");
+        gathered += bytes;
+    }
+}

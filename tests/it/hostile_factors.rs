@@ -1,0 +1,211 @@
+//! Factors that no training should have: weights on the GPU, upstream gradients and hidden states with extremes among them.
+
+use proptest::prelude::*;
+
+use crate::common::*;
+use crate::hostile::{Dims, FLUSHED, f64s, hostile};
+use crate::properties::on_all;
+use xent::{
+    Bce, BceWithLogits, CrossEntropy, Gpu, LinearBackward, LinearBceWithLogits, LinearCrossEntropyRequest, Mse, Nll,
+    Reduction, Tensor, Weights, cpu,
+};
+
+const MAX: f64 = f32::MAX as f64;
+
+/// The largest of the finite values, in magnitude.
+fn largest<'a>(values: impl IntoIterator<Item = &'a f32>) -> f64 {
+    values.into_iter().filter(|v| v.is_finite()).fold(0.0, |most, v| most.max(f64::from(v.abs())))
+}
+
+/// What a result is computed from is at most `size`, and it may be off by `abs`: then it is the reference's number, and no number where
+/// the reference has none. Past what `f32` holds, the order of the factors decides whether there is one.
+#[track_caller]
+fn agree(what: &str, got: &[f32], want: &[f64], rel: f64, bounds: impl Fn(usize) -> (f64, f64)) {
+    assert_eq!(got.len(), want.len(), "{what}: length");
+    for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
+        let (size, abs) = bounds(i);
+        let number = (want as f32).is_finite();
+        let fine = match got.is_finite() {
+            true => number && (f64::from(got) - want).abs() <= abs + rel * want.abs(),
+            false => !number || size > MAX,
+        };
+        assert!(fine, "{what}, element {i}: got {got:e}, want {want:e} of {size:e}");
+    }
+}
+
+#[test]
+fn rows() {
+    let Some(gpu) = gpu() else { return };
+    let shapes: [&[usize]; 3] = [&[9, 13], &[3, 70], &[2, 3, 4]];
+    let shapes = prop::sample::select(shapes.map(<[usize]>::to_vec).to_vec());
+    on_all(&gpu, 16, &(shapes, any::<bool>(), any::<u64>()), |gpu, (shape, smoothed, seed)| {
+        check_rows(gpu, &shape, smoothed, seed);
+    });
+}
+
+fn check_rows(gpu: &Gpu, shape: &[usize], smoothed: bool, seed: u64) {
+    let dims = Dims::of(shape);
+    let x = random(seed, dims.len(), 4.0);
+    let index = labels(seed, dims.rows(), dims.classes);
+    let weights = hostile(Dims { outer: 1, classes: dims.classes, inner: 1 }, seed ^ 2);
+    let g = hostile(Dims { outer: 1, classes: dims.rows(), inner: 1 }, seed ^ 3);
+    let all_g = hostile(dims, seed ^ 4);
+    let what = format!("{shape:?} {smoothed} {seed} {:?}", gpu.caps().family);
+    let row_shape: Vec<usize> = shape.iter().enumerate().filter(|(d, _)| *d != 1).map(|(_, &n)| n).collect();
+    let tx = Tensor::from_slice(gpu, shape, &x).unwrap();
+    let ty = Tensor::targets(gpu, &row_shape[..], &index, dims.classes, -100).unwrap();
+    let tw = Tensor::from_slice(gpu, [dims.classes], &weights).unwrap();
+    let tg = Tensor::from_slice(gpu, &row_shape[..], &g).unwrap();
+    let all_tg = Tensor::from_slice(gpu, shape, &all_g).unwrap();
+    let label_smoothing = if smoothed { 0.1 } else { 0.0 };
+    let ce = |weight: Weights| CrossEntropy {
+        weight: Some(weight),
+        label_smoothing,
+        reduction: Reduction::None,
+        ..CrossEntropy::default()
+    };
+    let nll = |weight: Weights| Nll { weight: Some(weight), reduction: Reduction::None, ..Nll::default() };
+    let [loss, grad, nll_loss, nll_grad, y, log_y] = eval(gpu, |b| {
+        let ce = b.cross_entropy_backward(&tx, &ty, &ce((&tw).into()), Some(&tg))?;
+        let nll = b.nll_backward(&tx, &ty, &nll((&tw).into()), Some(&tg))?;
+        Ok([ce.loss, ce.grad, nll.loss, nll.grad, b.softmax(&tx, 1)?, b.log_softmax(&tx, 1)?])
+    });
+    let (heaviest, upstream) = (largest(&weights), f64s(&g));
+    let sum = heaviest * dims.classes as f64 * 20.0;
+    let factor = |i: usize| if g[dims.row_of(i)].is_finite() { upstream[dims.row_of(i)].abs() } else { 1.0 };
+    let want = cpu::cross_entropy_backward(&x, shape, &index, &ce(weights[..].into()), Some(&upstream)).unwrap();
+    let abs = FLUSHED * 100.0;
+    agree(&format!("loss {what}"), &loss, &want.loss, 4e-6, |_| (sum, 1e-5 * heaviest + abs));
+    agree(&format!("grad {what}"), &grad, &want.grad, 4e-6, |i| {
+        (sum * factor(i).max(1.0), 4e-6 * heaviest * factor(i) + abs * (1.0 + factor(i)) * (1.0 + heaviest))
+    });
+    let want = cpu::nll_backward(&x, shape, &index, &nll(weights[..].into()), Some(&upstream)).unwrap();
+    agree(&format!("nll {what}"), &nll_loss, &want.loss, 1e-6, |_| (sum, abs));
+    agree(&format!("nll grad {what}"), &nll_grad, &want.grad, 1e-6, |i| {
+        (heaviest * factor(i).max(1.0), FLUSHED * (1.0 + factor(i)) * (1.0 + heaviest))
+    });
+
+    let (ty, tlog_y) = (Tensor::from_slice(gpu, shape, &y).unwrap(), Tensor::from_slice(gpu, shape, &log_y).unwrap());
+    let [back, log_back] =
+        eval(gpu, |b| Ok([b.softmax_backward(&ty, &all_tg, 1)?, b.log_softmax_backward(&tlog_y, &all_tg, 1)?]));
+    let scale = |i: usize| {
+        let row = dims.row_of(i);
+        largest((0..dims.classes).map(|class| &all_g[dims.at(row, class)])) * dims.classes as f64
+    };
+    let want = cpu::softmax_backward(&y, shape, &all_g, 1).unwrap();
+    agree(&format!("softmax back {what}"), &back, &want, 4e-6, |i| (2.0 * scale(i), 1e-6 * scale(i) + abs));
+    let want = cpu::log_softmax_backward(&log_y, shape, &all_g, 1).unwrap();
+    agree(&format!("log_softmax back {what}"), &log_back, &want, 4e-6, |i| (2.0 * scale(i), 1e-6 * scale(i) + abs));
+}
+
+#[test]
+fn elements() {
+    let Some(gpu) = gpu() else { return };
+    on_all(&gpu, 16, &any::<u64>(), check_elements);
+}
+
+fn check_elements(gpu: &Gpu, seed: u64) {
+    let shape = [7, 24];
+    let dims = Dims::of(&shape);
+    let (x, t, p) = (random(seed, 168, 4.0), unit(seed, 168), unit(seed ^ 1, 168));
+    let [w, pos] = [2, 3].map(|salt| hostile(Dims { outer: 1, classes: 24, inner: 1 }, seed ^ salt));
+    let g = hostile(dims, seed ^ 4);
+    let what = format!("{seed} {:?}", gpu.caps().family);
+    let on = |values: &[f32]| Tensor::from_slice(gpu, shape, values).unwrap();
+    let (tx, tt, tp, tg) = (on(&x), on(&t), on(&p), on(&g));
+    let [tw, tpos] = [&w, &pos].map(|values| Tensor::from_slice(gpu, [24], values).unwrap());
+    let (reduction, upstream) = (Reduction::None, f64s(&g));
+    let logits =
+        |weight: Weights, pos: Weights| BceWithLogits { weight: Some(weight), pos_weight: Some(pos), reduction };
+    let bce = |weight: Weights| Bce { weight: Some(weight), reduction };
+    let mse = |weight: Weights| Mse { weight: Some(weight), reduction };
+    // The squared error's weights have the loss's shape.
+    let repeated = w.repeat(7);
+    let each = Weights::new(shape, &repeated).unwrap();
+    let got: [Vec<f32>; 6] = eval(gpu, |b| {
+        let logits = b.bce_with_logits_backward(&tx, &tt, &logits((&tw).into(), (&tpos).into()), Some(&tg))?;
+        let bce = b.bce_backward(&tp, &tt, &bce((&tw).into()), Some(&tg))?;
+        let mse = b.mse_backward(&tx, &tt, &mse((&on(&repeated)).into()), Some(&tg))?;
+        Ok([logits.loss, logits.grad, bce.loss, bce.grad, mse.loss, mse.grad])
+    });
+    let want = [
+        cpu::bce_with_logits_backward(&x, &shape, &t, &logits(w[..].into(), pos[..].into()), Some(&upstream)).unwrap(),
+        cpu::bce_backward(&p, &shape, &t, &bce(w[..].into()), Some(&upstream)).unwrap(),
+        cpu::mse_backward((&x, &shape), (&t, &shape), &mse(each), Some(&upstream)).unwrap(),
+    ];
+    let finite = |value: f32| if value.is_finite() { f64::from(value.abs()) } else { 0.0 };
+    for (which, (name, want)) in ["bce_with_logits", "bce", "mse"].iter().zip(&want).enumerate() {
+        // What the weight is multiplied with, and what that may be off by.
+        let bound = |i: usize| {
+            let p = f64::from(p[i]);
+            let largest = [10.0 * (1.0 + finite(pos[i % 24])), 100.0 + 1.0 / (p * (1.0 - p)).max(1e-12), 200.0][which];
+            (largest, 1e-6 * largest + FLUSHED)
+        };
+        let weighted = |i: usize, factor: f64| {
+            let (size, abs) = bound(i);
+            let (w, factor) = (finite(w[i % 24]), factor.max(1.0));
+            let flushed = FLUSHED * (1.0 + w) * factor * (1.0 + size);
+            ([w, factor, w * factor].iter().fold(0.0, |most: f64, by| most.max(by * size)), abs * w * factor + flushed)
+        };
+        let (loss, grad) = (&got[2 * which], &got[2 * which + 1]);
+        agree(&format!("{name} {what}"), loss, &want.loss, 1e-6, |i| weighted(i, 1.0));
+        agree(&format!("{name} grad {what}"), grad, &want.grad, 1e-6, |i| weighted(i, finite(g[i])));
+    }
+}
+
+/// What a token's hidden state makes of its logits stays with that token, and with the sums that it takes part in.
+#[test]
+fn linear_losses() {
+    let Some(gpu) = gpu() else { return };
+    on_all(&gpu, 16, &any::<u64>(), check_linear);
+}
+
+fn check_linear(gpu: &Gpu, seed: u64) {
+    let [tokens, inputs, classes] = [21, 5, 33];
+    let h = hostile(Dims { outer: tokens, classes: inputs, inner: 1 }, seed);
+    let w = random(seed, classes * inputs, 1.0);
+    let mut index = labels(seed, tokens, classes);
+    index[2] = -100;
+    let t = unit(seed, tokens * classes);
+    let what = format!("{seed} {:?}", gpu.caps().family);
+    let th = Tensor::from_slice(gpu, [tokens, inputs], &h).unwrap();
+    let tw = Tensor::from_slice(gpu, [classes, inputs], &w).unwrap();
+    let ty = Tensor::targets(gpu, [tokens], &index, classes, -100).unwrap();
+    let tt = Tensor::from_slice(gpu, [tokens, classes], &t).unwrap();
+    let loss = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
+    let bce = BceWithLogits { reduction: Reduction::None, ..BceWithLogits::default() };
+    let got: [Vec<f32>; 6] = eval(gpu, |b| {
+        let ones = Tensor::from_slice(gpu, [tokens], &[1.0f32; 21])?;
+        let backward = LinearBackward { upstream: Some(&ones), ..Default::default() };
+        let request = LinearCrossEntropyRequest { backward: Some(backward), statistics: false };
+        let ce = b.linear_cross_entropy_with(&th, &tw, None, &ty, &loss.clone().into(), request)?;
+        let all = Tensor::from_slice(gpu, [tokens, classes], &[1.0f32; 21 * 33])?;
+        let backward = LinearBackward { upstream: Some(&all), ..Default::default() };
+        let options = LinearBceWithLogits { loss: bce.clone(), ..Default::default() };
+        let bce = b.linear_bce_with_logits_backward(&th, &tw, None, &tt, &options, backward)?;
+        let grads = ce.grads.unwrap();
+        Ok([ce.loss, grads.hidden, grads.weight, bce.loss, bce.grads.hidden, bce.grads.weight])
+    });
+    let (on_host, ones) = (((&h[..], [tokens, inputs]), (&w[..], [classes, inputs])), vec![1.0; tokens * classes]);
+    let (hidden, weight) = on_host;
+    let ce = cpu::linear_cross_entropy(hidden, weight, None, &index, &loss.into(), Some(&ones[..tokens])).unwrap();
+    let bce = cpu::linear_bce_with_logits(hidden, weight, None, &f64s(&t), &bce, Some(&ones)).unwrap();
+    // Of a token's logits, in which every hidden state and a row of the weight meet.
+    let size = |token: usize| largest(&h[token * inputs..][..inputs]) * 8.0 * inputs as f64;
+    // Logits that are off by as much as 1 say nothing about their softmax.
+    let slope = |token: usize| if size(token) * 2e-6 > 0.1 { 1.0 } else { (size(token) * 4e-6 + 1e-6).min(1.0) };
+    let abs = |token: usize| 4e-6 * size(token) + 4e-6;
+    let by_input = |i: usize| {
+        let values = |by: &dyn Fn(usize) -> f64| -> f64 {
+            (0..tokens).map(|t| largest([&h[t * inputs + i % inputs]]) * by(t)).sum()
+        };
+        (2.0 * values(&|_| 1.0), 2.0 * values(&slope) + 1e-5 + 1e-6 * values(&|_| 1.0))
+    };
+    let by_token = |i: usize| (size(i / inputs), 2.0 * slope(i / inputs) * 4.0 * classes as f64 + 1e-5);
+    agree(&format!("loss {what}"), &got[0], &ce.loss, 4e-6, |token| (size(token), abs(token)));
+    agree(&format!("hidden {what}"), &got[1], &ce.hidden, 4e-6, by_token);
+    agree(&format!("weight {what}"), &got[2], &ce.weight, 4e-6, by_input);
+    agree(&format!("bce {what}"), &got[3], &bce.loss, 4e-6, |i| (size(i / classes), abs(i / classes)));
+    agree(&format!("bce hidden {what}"), &got[4], &bce.hidden, 4e-6, by_token);
+    agree(&format!("bce weight {what}"), &got[5], &bce.weight, 4e-6, by_input);
+}
