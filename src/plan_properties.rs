@@ -34,6 +34,12 @@ pub fn planner(bytes: &[u8]) {
 pub(crate) struct Numbers<'a>(&'a [u8]);
 
 impl Numbers<'_> {
+    /// Nothing but zeros.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Numbers(&[])
+    }
+
     fn byte(&mut self) -> u8 {
         let Some((&first, rest)) = self.0.split_first() else { return 0 };
         self.0 = rest;
@@ -71,7 +77,7 @@ impl Numbers<'_> {
     }
 
     /// What [`Gpu::with_caps`](crate::Gpu::with_caps) lets pass on a device without limits.
-    fn caps(&mut self) -> Caps {
+    pub(crate) fn caps(&mut self) -> Caps {
         let family = if self.flag() { Family::Gpu } else { Family::CpuSimd };
         let simd_width = 4 << self.within(0, 4);
         let max_buffer = self.within(Caps::MIN_BUFFER, u64::MAX) & !Caps::SEGMENT_MASK;
@@ -306,7 +312,7 @@ mod tests {
         let most = !Caps::SEGMENT_MASK;
         for family in [Family::Gpu, Family::CpuSimd] {
             for max_binding in [Caps::MIN_BINDING, most & !15] {
-                let caps = Caps { family, max_binding, max_buffer: most, ..Numbers(&[]).caps() };
+                let caps = Caps { family, max_binding, max_buffer: most, ..Numbers::none().caps() };
                 for sizes in (0..125).map(|i| [i % 5, i / 5 % 5, i / 25].map(|which| huge[which])) {
                     let [tokens, inputs, classes] = sizes;
                     let sizes = LinearSizes { tokens, inputs, classes };
@@ -324,7 +330,7 @@ mod tests {
     /// More rows of sums than a buffer holds, where the logits and the scratch are large enough.
     #[test]
     fn what_is_too_small_is_what_the_error_names() {
-        let caps = Caps { family: Family::Gpu, max_binding: 1 << 20, max_buffer: 1 << 20, ..Numbers(&[]).caps() };
+        let caps = Caps { family: Family::Gpu, max_binding: 1 << 20, max_buffer: 1 << 20, ..Numbers::none().caps() };
         let sizes = LinearSizes { tokens: 10, inputs: 10_000, classes: 250_000 };
         let error = LinearPlan::new("test", &caps, sizes, (32 << 20, 1), true).unwrap_err();
         assert_eq!(

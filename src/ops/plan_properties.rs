@@ -185,14 +185,38 @@ fn check_strips(caps: &Caps, whole: Classes, tensors: &[Placed], bytes: u64, gro
     assert_eq!(next, if classes == 0 { next } else { u64::from(whole.rows()) }, "{}", what());
 }
 
-/// A class after the other, in whole words.
+/// A class after the other, in whole words, from where the strip's rows have it.
 fn check_copies(strip: &Strip, whole: Classes, placed: &Placed) {
-    let mut gathered = 0;
+    let inner = u64::from(whole.inner);
+    let (part, within) = (strip.first_row() / inner, strip.first_row() % inner);
     let total = u64::from(whole.outer) * whole.part() * placed.element;
-    for (from, to, bytes) in strip.copies(placed.element).take(100) {
+    let mut gathered = 0;
+    for (class, (from, to, bytes)) in (0..).zip(strip.copies(placed.element).take(100)) {
         let words = [placed.offset + from, to, bytes].iter().all(|position| position.is_multiple_of(WORD_BYTES));
-        assert!(to == gathered && from + bytes <= total, "{from} to {to}, {bytes} bytes of {strip:?}");
-        assert!(words || bytes == 0, "{from} to {to}, {bytes} bytes of {strip:?}");
+        let there = part * whole.part() + class * inner + within;
+        assert!(from == there * placed.element && from + bytes <= total, "{from} of {bytes} bytes: {strip:?}");
+        assert!(to == gathered && (words || bytes == 0), "{from} to {to}, {bytes} bytes: {strip:?}");
         gathered += bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::caps::Family;
+
+    /// Few results of many summands: their parts are many workgroups, whatever the grid holds.
+    #[test]
+    fn parts_of_sums_keep_to_the_grid() {
+        let sizes = Sizes { m: 32, n: 32, k: 1 << 16 };
+        let placed = [Placed { offset: 0, element: WORD_BYTES, segment: None }; 3];
+        for (max_groups, dispatches) in [(65535, 1), (8, 1), (7, 64)] {
+            let large =
+                Caps { family: Family::Gpu, max_binding: 1 << 30, max_buffer: 1 << 40, ..Numbers::none().caps() };
+            let caps = Caps { max_groups, ..large };
+            let split = Tile::new(&caps, sizes).split(&caps, sizes);
+            check_product(&caps, Layout::Nt, sizes, placed, split);
+            assert_eq!(Layout::Nt.dispatches(&caps, sizes, placed, split).unwrap().len(), dispatches);
+        }
     }
 }
