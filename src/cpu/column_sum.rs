@@ -4,12 +4,12 @@ use crate::error::Result;
 /// The sum of each column of a matrix `[rows, columns]`; see [`Recorder::column_sum`](crate::Recorder::column_sum).
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the slice is not of the shape's size; [`Error::Limit`](crate::Error::Limit) for 2^32
-/// columns or more, of no rows.
+/// [`Error::Shape`](crate::Error::Shape) if the slice is not of the shape's size; [`Error::Limit`](crate::Error::Limit) for more than
+/// 2^24 columns of no rows.
 pub fn column_sum<T: Copy + Into<f64>>(input: &[T], shape: [usize; 2]) -> Result<Vec<f64>> {
     expect_len("cpu::column_sum", "the input", input.len(), product(&shape))?;
     let [_, columns] = shape;
-    let mut sums = results("cpu::column_sum", columns)?;
+    let mut sums = results("cpu::column_sum", columns, input.len())?;
     sums.resize(columns, 0.0);
     for row in input.chunks_exact(columns.max(1)) {
         for (sum, &x) in sums.iter_mut().zip(row) {

@@ -1,8 +1,8 @@
 use std::borrow::Cow;
 
 use super::log_softmax::row_log_sum;
-use super::{Classes, LossGrad, class_of, count, expect_len, factors, reduce, upstream_factor};
-use crate::error::{Error, Result};
+use super::{Classes, LossGrad, OF_NOTHING, class_of, count, expect_len, factors, reduce, upstream_factor};
+use crate::error::{Error, Result, room};
 use crate::options::CrossEntropy;
 
 /// What a row of logits should have been; see [`crate::Targets`].
@@ -59,7 +59,8 @@ where
 ///
 /// # Errors
 /// [`Error::Shape`] if a slice does not fit the shape; [`Error::Value`] with the first target that is no class, for an option outside
-/// its range, and for weights that are on the GPU; [`Error::Limit`] for more than 2^24 rows of no classes.
+/// its range, and for weights that are on the GPU; [`Error::Limit`] for more than 2^24 rows of no classes; [`Error::HostMemory`] if there
+/// is no memory for the gradient.
 pub fn cross_entropy<'a, T: Copy + Into<f64>>(
     logits: &[T],
     shape: &[usize],
@@ -98,7 +99,8 @@ pub fn cross_entropy_backward<'a, T: Copy + Into<f64>>(
     let mean = outcomes.iter().enumerate().map(row_weight).sum();
     let factor = upstream_factor(op, upstream, outcomes.len(), options.reduction, mean)?;
     let mut losses = vec![0.0; outcomes.len()];
-    let mut grad = vec![0.0; logits.len()];
+    let mut grad = room(op, logits.len())?;
+    grad.resize(logits.len(), 0.0);
     for (row, &outcome) in outcomes.iter().enumerate().filter(|(_, outcome)| **outcome != Outcome::Ignored) {
         // The coefficient of each class's negative log-probability.
         let coefficient = |(class, i): (usize, usize)| {
@@ -183,8 +185,8 @@ pub(super) fn rows<T: Copy + Into<f64>>(
         }
     };
     // They have no elements that bound their number.
-    if dims.classes == 0 && rows > 1 << 24 {
-        let (needed, allowed) = (rows as u64, 1 << 24);
+    let (needed, allowed) = (rows as u64, OF_NOTHING);
+    if dims.classes == 0 && needed > allowed {
         return Err(Error::Limit { op, what: "the number of rows without classes", needed, allowed });
     }
     let outcome = |row| match targets {
@@ -207,5 +209,8 @@ pub(super) fn rows<T: Copy + Into<f64>>(
             }
         }
     };
-    Ok(Rows { dims, logits: logits.iter().map(logit).collect(), outcomes })
+    // Those of a linear layer are no slice of the caller's.
+    let mut z = room(op, logits.len())?;
+    z.extend(logits.iter().map(logit));
+    Ok(Rows { dims, logits: z, outcomes })
 }

@@ -7,7 +7,7 @@ use crate::options::Layout;
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) naming the matrix that does not fit; [`Error::Limit`](crate::Error::Limit) for a result of 2^32
-/// elements or more.
+/// elements or more, or of more than 2^24 sums of nothing; [`Error::HostMemory`](crate::Error::HostMemory) if there is no memory for it.
 #[expect(clippy::indexing_slicing, reason = "the slices have the elements of their shapes, which fit each other")]
 pub fn matmul<T: Copy + Into<f64>>(
     layout: Layout,
@@ -26,8 +26,7 @@ pub fn matmul<T: Copy + Into<f64>>(
     if let Some(bias) = bias {
         expect_len(op, "bias", bias.len(), n)?;
     }
-    // Two empty matrices can ask for any size.
-    let mut c = results(op, product(&[m, n]))?;
+    let mut c = results(op, product(&[m, n]), k)?;
     // By elements: rows of nothing may be any number.
     for element in 0..product(&[m, n]) {
         let (row, column) = (element / n, element % n);

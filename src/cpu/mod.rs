@@ -98,16 +98,18 @@ fn product(dims: &[usize]) -> usize {
     dims.iter().fold(1, |product: usize, &dim| product.saturating_mul(dim))
 }
 
-/// Memory for as many results as an operation may have on the GPU, too.
-fn results<T>(op: &'static str, len: usize) -> Result<Vec<T>> {
-    match u32::try_from(len) {
-        Ok(_) => room(op, len),
-        Err(_) => {
-            let (needed, allowed) = (len as u64, u64::from(u32::MAX));
-            Err(Error::Limit { op, what: "the number of elements", needed, allowed })
-        }
+/// Memory for as many results as an operation may have on the GPU, too; for fewer if they come of `inputs` elements that are none, which
+/// bound nothing.
+fn results<T>(op: &'static str, len: usize, inputs: usize) -> Result<Vec<T>> {
+    let (needed, allowed) = (len as u64, if inputs == 0 { OF_NOTHING } else { u32::MAX.into() });
+    match needed <= allowed {
+        true => room(op, len),
+        false => Err(Error::Limit { op, what: "the number of elements", needed, allowed }),
     }
 }
+
+/// Results or rows without elements that would bound their number.
+const OF_NOTHING: u64 = 1 << 24;
 
 fn shape_error(op: &'static str, what: &'static str, expected: impl Into<String>, got: impl Into<String>) -> Error {
     Error::Shape { op, what, expected: expected.into(), got: got.into() }

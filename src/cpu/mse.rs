@@ -44,7 +44,7 @@ pub fn mse_backward<T: Copy + Into<f64>>(
     let len = product(&shape);
     let mean = weight.map_or(count(len), |values| values.iter().copied().map(f64::from).sum());
     let factor = upstream_factor(op, upstream, len, options.reduction, mean)?;
-    let mut losses = results(op, len)?;
+    let mut losses = results(op, len, input.len())?;
     let mut grad = vec![0.0; input.len()];
     for i in 0..len {
         let at = broadcast_index(i, input_shape, &shape);

@@ -67,16 +67,17 @@ impl Table {
     /// The rows with these numbers, in their order.
     ///
     /// # Errors
-    /// [`Error::Value`] with the first number that has no row.
+    /// [`Error::Value`] with the first number that has no row; [`Error::HostMemory`] if there is no memory for so many.
     pub fn select(&self, rows: &[usize]) -> Result<Self> {
-        let values_of = |&row: &usize| {
-            let values = self.values.chunks_exact(self.columns.max(1)).nth(row);
-            values.ok_or_else(|| {
+        let op = "Table::select";
+        let mut values = room(op, rows.len().saturating_mul(self.columns))?;
+        for &row in rows {
+            let Some(of_row) = self.values.chunks_exact(self.columns.max(1)).nth(row) else {
                 let (expected, got) = (format!("in 0..{}", self.rows()), row.to_string());
-                Error::Value { op: "Table::select", what: "a row", expected, got }
-            })
-        };
-        let values = rows.iter().map(values_of).collect::<Result<Vec<_>>>()?.concat();
+                return Err(Error::Value { op, what: "a row", expected, got });
+            };
+            values.extend_from_slice(of_row);
+        }
         Ok(Self { columns: self.columns, values })
     }
 

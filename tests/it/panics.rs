@@ -182,6 +182,11 @@ fn the_reference() {
     watch.refuses("a product of nothing", || {
         cpu::matmul(Layout::Nn, (&[0.0f32; 0], [1 << 20, 0]), (&[], [0, 1 << 20]), None)
     });
+    watch.refuses("sums of nothing", || cpu::column_sum(&[0.0f32; 0], [0, 1 << 25]));
+    let (tokens, classes) = ((&[0.0f32; 0][..], [1 << 13, 0]), (&[0.0f32; 0][..], [1 << 12, 0]));
+    watch.refuses("tokens of nothing", || {
+        cpu::linear_cross_entropy(tokens, classes, None, &[0i64; 1 << 13], &LinearCrossEntropy::default(), None)
+    });
     watch.refuses("rows of no classes", || {
         cpu::cross_entropy(&[0.0f32; 0], &[u32::MAX as usize, 0], &[0.0f32; 0], &CrossEntropy::DEFAULT)
     });
@@ -207,6 +212,8 @@ fn data_and_metrics() {
     watch.refuses("a row", || one.select(&[0, HUGE]));
     watch.refuses("a row of none", || none.select(&[0]));
     watch.gives("no row of none", || none.select(&[]).unwrap(), none.clone());
+    let wide = Table::new(1 << 22, vec![0.0; 1 << 22]).unwrap();
+    watch.refuses("rows past any memory", || wide.select(&vec![0; 1 << 22]));
     for at in [0, 1, HUGE] {
         watch.refuses("a split", || one.split_columns(at));
         watch.refuses("a split of none", || none.split_columns(at));
