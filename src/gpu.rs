@@ -60,7 +60,10 @@ impl Gpu {
     pub const USEFUL_FEATURES: wgpu::Features =
         wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::SUBGROUP).union(wgpu::Features::PIPELINE_CACHE);
 
-    /// Uses the caller's device and its queue; wgpu has no way to ask whether a queue is a device's own.
+    /// Uses the caller's device and its queue.
+    ///
+    /// # Panics
+    /// Inside wgpu, if the queue is another device's: wgpu has no way to ask.
     ///
     /// # Errors
     /// [`Error::Limit`] if the device's limits are below what every kernel needs; WebGPU's default limits are enough. [`Error::Value`] if
@@ -208,7 +211,8 @@ impl Gpu {
         Batch::new(self)
     }
 
-    /// Records into the caller's encoder, which stays the caller's to submit.
+    /// Records into the caller's encoder, which stays the caller's to submit. It must be of the same device: where it is another
+    /// `wgpu::Instance`'s, wgpu panics as soon as something is recorded.
     #[must_use]
     pub fn record<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> Recorder<'e> {
         Recorder::borrowing(self, encoder)

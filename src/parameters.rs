@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result, room};
 use crate::gpu::Gpu;
+use crate::state::check_name;
 use crate::tensor::{Shape, Tensor, element_count};
 
 /// Named parameters and their gradients. Each is a view into one flat tensor of values and one of gradients.
@@ -39,12 +40,14 @@ impl Parameters {
     /// Uploads parameters: name, shape and values of each. The gradients start as 0.
     ///
     /// # Errors
-    /// [`Error::Shape`] if values do not fit their shape; [`Error::Value`] for a name that occurs twice; the errors of [`Tensor::from_slice`].
+    /// [`Error::Shape`] if values do not fit their shape; [`Error::Value`] for a name that occurs twice; [`Error::State`] for one that
+    /// no file can hold; the errors of [`Tensor::from_slice`].
     pub fn new(gpu: &Gpu, parameters: &[(&str, Shape, &[f32])]) -> Result<Self> {
         let lengths = parameters.iter().map(|(.., values)| values.len().next_multiple_of(ALIGN));
-        let mut flat = room("Parameters::new", lengths.sum())?;
+        let mut flat = room("Parameters::new", lengths.fold(0, usize::saturating_add))?;
         let mut parts = Vec::with_capacity(parameters.len());
         for (i, (name, shape, values)) in parameters.iter().enumerate() {
+            check_name(name)?;
             if parameters.iter().take(i).any(|(earlier, ..)| earlier == name) {
                 let expected = "names that differ".to_owned();
                 return Err(Error::Value {

@@ -21,6 +21,9 @@ pub(crate) fn turns(caps: &Caps) -> [u32; 2] {
     [workgroup, (BLOCK / (4 * workgroup)).clamp(1, caps.quads_per_turn)]
 }
 
+/// Dispatches that rows are cut into: far more than any that are of use, and few enough to list.
+const MOST_RANGES: u64 = 1 << 22;
+
 /// How to cut `rows`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cut<'a> {
@@ -117,6 +120,9 @@ impl<'a> Cut<'a> {
         }
         let rows = u64::from(self.rows);
         let step = by_bytes.min(by_groups).saturating_mul(granule);
+        if rows.div_ceil(step) > MOST_RANGES {
+            return limit("dispatches", rows.div_ceil(step), MOST_RANGES);
+        }
         let end = |start: u64| {
             let in_one_piece = self.per_row.iter().map(|tensor| tensor.end(start, granule)).min().unwrap_or(u64::MAX);
             rows.min(start.saturating_add(step)).min(in_one_piece)

@@ -215,7 +215,7 @@ impl<'e> Recorder<'e> {
             // Until the device has copied from it and it is mapped again, it is nobody else's.
             let home = upload.abandon();
             upload.buffer().get_mapped_range_mut(..length).map_err(Error::MapRange)?.copy_from_slice(bytes);
-            upload.buffer().unmap();
+            guard(self.gpu.device(), "upload", || upload.buffer().unmap())?;
             self.copy_bytes((&upload, 0), (tensor.storage(), offset), length)?;
             let buffer = upload.buffer().clone();
             let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
@@ -560,7 +560,8 @@ impl Batch {
         Self { recorder: Recorder::new(gpu, Encoder::Own(encoder)) }
     }
 
-    /// Submits everything recorded so far, in one queue submission. Returns at once.
+    /// Submits everything recorded so far, in one queue submission. Returns at once. (In any submission wgpu calls back whoever waits for
+    /// work that is done: an error that such a callback makes counts as this submission's.)
     ///
     /// # Errors
     /// [`Error::Gpu`] if the device is out of memory. A lost device may show only at a readback.

@@ -38,9 +38,7 @@ impl State {
         if shape.checked_len() != Some(values.len()) {
             return Err(fail(name, &format!("the elements of {shape}"), format!("{} values", values.len())));
         }
-        if name == "__metadata__" {
-            return Err(fail(name, "another name", "one that the format keeps for itself".to_owned()));
-        }
+        check_name(name)?;
         if self.tensors.contains_key(name) {
             return Err(fail(name, "a name of its own", "another tensor of this name".to_owned()));
         }
@@ -85,10 +83,13 @@ impl State {
     /// Takes in another state's tensors and notes, their names after `prefix`.
     ///
     /// # Errors
-    /// [`Error::State`] if a tensor's name is there already; nothing is taken in then.
+    /// [`Error::State`] if a tensor's name is there already or none that the format allows; nothing is taken in then.
     pub fn merge(&mut self, prefix: &str, other: Self) -> Result<()> {
-        if let Some(name) = other.names().map(|name| format!("{prefix}{name}")).find(|name| self.get(name).is_some()) {
-            return Err(fail(&name, "a name of its own", "another tensor of this name".to_owned()));
+        for name in other.names().map(|name| format!("{prefix}{name}")) {
+            check_name(&name)?;
+            if self.get(&name).is_some() {
+                return Err(fail(&name, "a name of its own", "another tensor of this name".to_owned()));
+            }
         }
         self.notes.extend(other.notes.into_iter().map(|(key, text)| (format!("{prefix}{key}"), text)));
         other
@@ -157,8 +158,9 @@ impl State {
     /// The bytes of a safetensors file.
     ///
     /// # Errors
-    /// [`Error::Format`] if the format cannot hold it.
+    /// [`Error::State`] for a tensor whose name the format keeps for itself; [`Error::Format`] if the format cannot hold it.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.names().try_for_each(check_name)?;
         use safetensors::tensor::{Dtype, TensorView, serialize};
         let format = |source| Error::Format { path: "(in memory)".into(), source };
         let views = self.tensors.iter().map(|(name, (shape, values))| {
@@ -173,7 +175,7 @@ impl State {
     /// behind under a temporary name.)
     ///
     /// # Errors
-    /// [`Error::File`]; the old file is as it was then.
+    /// [`Error::File`], and those of [`to_bytes`](Self::to_bytes); the old file is as it was then.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let bytes = self.to_bytes()?;
@@ -187,6 +189,10 @@ impl State {
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = temporary_file(directory)?;
+    #[cfg(unix)]
+    if let Ok(old) = std::fs::metadata(path) {
+        file.as_file().set_permissions(old.permissions())?;
+    }
     std::io::Write::write_all(&mut file, bytes)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
@@ -206,6 +212,14 @@ fn temporary_file(directory: &Path) -> std::io::Result<tempfile::NamedTempFile> 
         builder
     };
     builder.tempfile_in(directory)
+}
+
+/// A name that a file can hold.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    match name {
+        "__metadata__" => Err(fail(name, "another name", "one that the format keeps for itself".to_owned())),
+        _ => Ok(()),
+    }
 }
 
 fn fail(tensor: &str, expected: &str, got: String) -> Error {

@@ -188,22 +188,29 @@ impl<T: Element> Tensor<T> {
 
     /// A tensor of one value, over and over.
     pub(crate) fn filled(gpu: &Gpu, op: &'static str, shape: Shape, value: T) -> Result<Self> {
+        let tensor = Self::uninit(gpu, op, shape)?;
+        tensor.fill_with(value)?;
+        Ok(tensor)
+    }
+
+    /// Writes one value, over and over.
+    pub(crate) fn fill_with(&self, value: T) -> Result<()> {
         // An even number, so that halves fill words.
         const AT_ONCE: usize = 1 << 20;
-        let tensor = Self::uninit(gpu, op, shape)?;
-        let block = vec![value; tensor.len().min(AT_ONCE)];
-        for start in (0..tensor.len()).step_by(AT_ONCE) {
-            let len = AT_ONCE.min(tensor.len() - start);
-            tensor.part(start, [len].into()).fill(block.get(..len).unwrap_or_default())?;
+        let block = vec![value; self.len().min(AT_ONCE)];
+        for start in (0..self.len()).step_by(AT_ONCE) {
+            let len = AT_ONCE.min(self.len() - start);
+            self.part(start, [len].into()).fill(block.get(..len).unwrap_or_default())?;
         }
-        Ok(tensor)
+        Ok(())
     }
 
     /// Uses the caller's buffer, from a byte offset on, without a copy.
     ///
     /// The buffer must belong to the same device, must not be mapped or destroyed while work that uses it is submitted, and must not be
     /// that of a tensor which is dropped meanwhile; wgpu has no way to ask a buffer for any of that. A buffer of another device of the
-    /// same `wgpu::Instance` gives [`Error::Gpu`] where it is used; one of another instance wgpu may take for some buffer of this device.
+    /// same `wgpu::Instance` gives [`Error::Gpu`] where it is used; one of another instance wgpu takes for some buffer of this device, or
+    /// panics about.
     ///
     /// # Errors
     /// [`Error::Buffer`] if the buffer lacks the usages `STORAGE | COPY_SRC | COPY_DST`, is too small (an odd number of halves takes

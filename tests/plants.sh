@@ -25,6 +25,24 @@ lib/simd_product|a.w * b[3]|a.w * b[2]|it parity::matmul_and_column_sum
 sigmoid_backward|upstream * (y * (1.0 - y))|upstream * (y * (1.1 - y))|it parity::maps
 sgd|if (MOMENTUM == 2u) {|if (MOMENTUM == 3u) {|corpus sgd
 reduce|    var sum = 0.0;\n    var bad|    var sum = 0.1;\n    var bad|corpus mse
+mse|((x - y) * (x - y))|((x - y) * (x - 0))|corpus mse
+softmax_backward|return y * (g - sum);|return y * (g - 1.0);|corpus softmax
+log_softmax_backward|return g - vec4<f32>(exp_f32(y.x)|return 1 - vec4<f32>(exp_f32(y.x)|corpus logsoftmax
+sum_target_weights|load_weight(params.weight_base + u32(t)|load_weight(params.weight_base + u32(0)|corpus nll
+relu|select(0.0, x, passes(x))|select(0.1, x, passes(x))|it parity::maps
+relu_backward|select(0.0, upstream, passes(y))|select(0.1, upstream, passes(y))|it parity::maps
+matmul|a_quads[x][e] * b_quads[y]|a_quads[x][0] * b_quads[y]|it parity::matmul_and_column_sum
+lib/f16|- vec4<u32>(0x1c000u)|- vec4<u32>(0x1c001u)|it half::conversions
+lib/bf16|vec4<u32>(0x7fffu) + odd|vec4<u32>(0x7ffeu) + odd|it half::conversions
+expand|row * params.inner + i %|0u  * params.inner + i %|it broadcast::weights_are
+sum_rows|var run = 0.0;|var run = 0.1;|it broadcast::mse_takes
+row_parts|store_parts(at + 1u, stats.ties);|store_parts(at + 1u, stats.rest);|it row_parts::maps
+grad_norm|sum += g * g;|sum += g * 1;|it training::clipping
+clip_factor|(norm + 1e-6),|(norm + 1e-1),|it training::clipping
+accumulate|i + q * STRIDE, 4u);|i + q * STRIDE, 3u);|it training::accumulated
+confusion|c > u32(t)|c < u32(t)|it metrics::counters
+binary_confusion|3u * t +|2u * t +|it metrics::binary_outputs
+row_statistics|outcome == 2u|outcome == 1u|it cross_entropy::statistics_of_ties
 '
 
 swiftshader_icd=$(.ci/swiftshader || true)
@@ -52,6 +70,7 @@ score() {
 }
 
 planted=$XDG_RUNTIME_DIR/planted
+declare -A sound
 survived=0
 printf '| kernel | instead of | planted | tests |'
 printf ' %s |' "$@"
@@ -66,8 +85,12 @@ while IFS='|' read -r kernel text plant tests; do
   chmod +x "$planted"
   row="| $kernel | \`$(sed 's/^ *//; s/\\n.*//' <<<"$text")\` | \`$(sed 's/^ *//; s/\\n.*//' <<<"$plant")\` | $tests |"
   for stack in "$@"; do
-    sound=$(on "$stack" "${!binary}" "$filter" 2>/dev/null | score) && [ -n "$sound" ] ||
-      { echo "without a plant $stack passes $sound of $tests" && exit 1; }
+    key="$stack $tests"
+    sound[$key]=${sound[$key]:-$(on "$stack" "${!binary}" "$filter" 2>/dev/null | score)}
+    if [ -z "${sound[$key]}" ] || [ "${sound[$key]% of *}" != "${sound[$key]#* of }" ]; then
+      echo "without a plant $stack passes ${sound[$key]:-nothing} of $tests"
+      exit 1
+    fi
     with=$(on "$stack" "$planted" "$filter" 2>/dev/null | score) && survived=$((survived + 1))
     row+=" ${with:-no result} |"
   done

@@ -1,6 +1,6 @@
 //! Accuracy, precision, recall and F1 from a confusion matrix.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, room};
 
 /// How often each class was taken for each: row `t`, column `p` counts what is `t` and was taken for `p`.
 ///
@@ -49,7 +49,7 @@ impl Confusion {
     ///
     /// # Errors
     /// [`Error::Shape`] if they differ in length; [`Error::Value`] with the first that is no class; [`Error::Limit`] for more than 16384
-    /// classes.
+    /// classes; [`Error::HostMemory`] if there is no memory for the counts.
     pub fn of(classes: usize, targets: &[usize], predicted: &[usize]) -> Result<Self> {
         let op = "Confusion::of";
         if targets.len() != predicted.len() {
@@ -60,7 +60,9 @@ impl Confusion {
             let (needed, allowed) = (classes as u64, 1 << 14);
             return Err(Error::Limit { op, what: "the number of classes", needed, allowed });
         }
-        let mut confusion = Self::from_counts(classes, vec![0; classes * classes])?;
+        let mut counts = room(op, classes * classes)?;
+        counts.resize(classes * classes, 0);
+        let mut confusion = Self::from_counts(classes, counts)?;
         for (position, (&target, &p)) in targets.iter().zip(predicted).enumerate() {
             let row = confusion.counts.chunks_exact_mut(classes.max(1)).nth(target);
             let Some(count) = row.and_then(|row| row.get_mut(p)) else {

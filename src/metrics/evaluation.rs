@@ -1,6 +1,6 @@
 //! Counters on the GPU.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, room};
 use crate::gpu::Gpu;
 use crate::kernel::{Kernel, Variant, count, params, read, wgsl};
 use crate::ops::{CrossEntropyRequest, Targets};
@@ -143,9 +143,9 @@ impl Evaluation {
     /// # Errors
     /// Those of [`Tensor::write`].
     pub fn reset(&mut self) -> Result<()> {
-        self.loss.write(&[0.0])?;
-        self.confusion.write(&vec![0; self.confusion.len()])?;
-        self.ranks.write(&vec![0; self.ranks.len()])
+        self.loss.fill_with(0.0)?;
+        self.confusion.fill_with(0)?;
+        self.ranks.fill_with(0)
     }
 
     /// Counts the rows of logits `[N, classes]`. Rows whose target is the ignored index do not count; a target that is no class does
@@ -320,7 +320,7 @@ pub struct Scores {
 
 impl Scores {
     fn new(classes: usize, confusion: &[u32], ranks: Vec<u32>, loss: &[f32]) -> Result<Self> {
-        let (mut counts, mut unclassified) = (Vec::new(), Vec::new());
+        let (mut counts, mut unclassified) = (room("Scores", confusion.len())?, room("Scores", classes)?);
         for row in confusion.chunks_exact(classes + 1) {
             let Some((none, classes)) = row.split_last() else { continue };
             counts.extend(classes.iter().copied().map(u64::from));

@@ -159,12 +159,12 @@ impl Training {
         let Optimization { loss_scale, accumulate, .. } = *self.optimizer.options();
         let upstream = |loss: &Loss| match narrow(loss.weight * (loss_scale / f64::from(accumulate))) {
             1.0 => Ok(None),
-            weight if weight.is_finite() => {
+            weight if weight.is_normal() || loss.weight == 0.0 => {
                 let gpu = self.model.parameters().values().gpu();
                 Ok(Some(Tensor::from_slice(gpu, Shape::default(), &[weight])?))
             }
             weight => {
-                let (expected, got) = ("finite".to_owned(), weight.to_string());
+                let (expected, got) = ("a number that f32 has, and 0 only as 0".to_owned(), weight.to_string());
                 Err(Error::Value { op: "Training", what: "a loss's weight", expected, got })
             }
         };

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::caps::Caps;
 use crate::options::Layout;
-use crate::plan::Placed;
+use crate::plan::{Placed, most_groups};
 use crate::plan_properties::{LARGEST, MOST_RANGES, Numbers, check_error, check_grid};
 use crate::tensor::WORD_BYTES;
 
@@ -110,7 +110,13 @@ fn check_product(caps: &Caps, layout: Layout, sizes: Sizes, placed: [Placed; 3],
     let what = || format!("{layout:?} {sizes:?} {placed:?} by {split}");
     let dispatches = match layout.dispatches(caps, sizes, placed, split) {
         Ok(dispatches) => dispatches,
-        Err(error) => return check_error(&what(), &error),
+        Err(error) => {
+            let usable = caps.usable_binding();
+            let rows = by_m.iter().chain(&by_n).chain(&by_k).all(|(placed, row)| placed.element * row <= usable);
+            let grid = u64::from(n.div_ceil(tile.columns)) <= most_groups(caps);
+            assert!(!rows || !grid, "{}: {error}", what());
+            return check_error(&what(), &error);
+        }
     };
     let rectangles = check_cover(dispatches.iter().map(|(piece, _)| &piece.m), m)
         * check_cover(dispatches.iter().map(|(piece, _)| &piece.n), n);
@@ -167,7 +173,17 @@ fn check_strips(caps: &Caps, whole: Classes, tensors: &[Placed], bytes: u64, gro
     }
     let strips = match Strip::all("planner", caps, whole, tensors, bytes, groups) {
         Ok(strips) => strips,
-        Err(error) => return check_error(&what(), &error),
+        Err(error) => {
+            let fits = |rows: u64| {
+                let row = tensors.iter().map(|placed| placed.element * u64::from(classes)).chain([bytes]).max();
+                rows * row.unwrap_or(0) <= caps.usable_binding() && rows * groups <= most_groups(caps)
+            };
+            let apart = |placed: &Placed| placed.offset | (width * placed.element);
+            let words = tensors.iter().all(|placed| apart(placed).is_multiple_of(WORD_BYTES));
+            let smallest = if tensors.iter().any(|placed| placed.element < WORD_BYTES) { 2 } else { 1 };
+            assert!(!(fits(width) || (width > 1 && words && fits(smallest))), "{}: {error}", what());
+            return check_error(&what(), &error);
+        }
     };
     let mut next = 0;
     for strip in &strips {
@@ -182,7 +198,7 @@ fn check_strips(caps: &Caps, whole: Classes, tensors: &[Placed], bytes: u64, gro
             check_copies(strip, whole, placed);
         }
     }
-    assert_eq!(next, if classes == 0 { next } else { u64::from(whole.rows()) }, "{}", what());
+    assert_eq!(next, u64::from(whole.rows()), "{}", what());
 }
 
 /// A class after the other, in whole words, from where the strip's rows have it.

@@ -41,6 +41,10 @@ fn tensors_and_devices() {
     for gpu in families(&gpu) {
         operations(&mut watch, &gpu, &x, "what fits");
     }
+    let one_group = gpu.with_caps(Caps { max_groups: 1, ..gpu.caps().clone() }).unwrap();
+    let rows = Tensor::<f32>::zeros(&one_group, [u32::MAX as usize, 0]).unwrap();
+    watch.refuses("a dispatch a row", || one_group.batch().cross_entropy(&rows, &rows, &CrossEntropy::DEFAULT));
+    watch.gives("rows of nothing", || one_group.batch().softmax(&rows, 1).map(|y| y.len()).ok(), Some(0));
     for dims in [[HUGE, 1], [1 << 40, 1], [1 << 32, 1], [1 << 31, 1 << 31]] {
         watch.refuses("zeros", || Tensor::<f16>::zeros(&gpu, dims));
         watch.refuses("from_slice", || Tensor::<f32>::from_slice(&gpu, dims, &[0.0]));
@@ -212,6 +216,8 @@ fn options() {
         let model = || Model::new(&gpu, &network, 0);
         if !bad.is_finite() {
             watch.refuses("a loss's weight", || Training::new(model()?, vec![loss], Optimization::default()));
+            let vanishing = Loss::mse().weighted(1e-50);
+            watch.refuses("a weight that vanishes", || Training::new(model()?, vec![vanishing], default()));
         }
         watch.refuses("loss_scale", || Training::new(model()?, vec![Loss::mse()], default())?.set_loss_scale(bad));
     }

@@ -70,19 +70,24 @@ fn check_rows(gpu: &Gpu, shape: &[usize], smoothed: bool, seed: u64) {
         let nll = b.nll_backward(&tx, &ty, &nll((&tw).into()), Some(&tg))?;
         Ok([ce.loss, ce.grad, nll.loss, nll.grad, b.softmax(&tx, 1)?, b.log_softmax(&tx, 1)?])
     });
-    let (heaviest, upstream) = (largest(&weights), f64s(&g));
-    let sum = heaviest * dims.classes as f64 * 20.0;
+    let upstream = f64s(&g);
+    // Of the weights that the row has to do with.
+    let heaviest = |row: usize| if smoothed { largest(&weights) } else { largest([&weights[index[row] as usize]]) };
+    let sum = |row: usize| heaviest(row) * dims.classes as f64 * 20.0;
     let factor = |i: usize| if g[dims.row_of(i)].is_finite() { upstream[dims.row_of(i)].abs() } else { 1.0 };
     let want = cpu::cross_entropy_backward(&x, shape, &index, &ce(weights[..].into()), Some(&upstream)).unwrap();
     let abs = FLUSHED * 100.0;
-    agree(&format!("loss {what}"), &loss, &want.loss, 4e-6, |_| (sum, 1e-5 * heaviest + abs));
+    agree(&format!("loss {what}"), &loss, &want.loss, 4e-6, |row| (sum(row), 1e-5 * heaviest(row) + abs));
     agree(&format!("grad {what}"), &grad, &want.grad, 4e-6, |i| {
-        (sum * factor(i).max(1.0), 4e-6 * heaviest * factor(i) + abs * (1.0 + factor(i)) * (1.0 + heaviest))
+        let (row, factor) = (dims.row_of(i), factor(i));
+        let flushed = abs * (1.0 + factor) * (1.0 + heaviest(row));
+        (sum(row) * factor.max(1.0), 4e-6 * heaviest(row) * factor + flushed)
     });
     let want = cpu::nll_backward(&x, shape, &index, &nll(weights[..].into()), Some(&upstream)).unwrap();
-    agree(&format!("nll {what}"), &nll_loss, &want.loss, 1e-6, |_| (sum, abs));
+    agree(&format!("nll {what}"), &nll_loss, &want.loss, 1e-6, |row| (sum(row), abs));
     agree(&format!("nll grad {what}"), &nll_grad, &want.grad, 1e-6, |i| {
-        (heaviest * factor(i).max(1.0), FLUSHED * (1.0 + factor(i)) * (1.0 + heaviest))
+        let (heaviest, factor) = (largest([&weights[index[dims.row_of(i)] as usize]]), factor(i));
+        (heaviest * factor.max(1.0), FLUSHED * (1.0 + factor) * (1.0 + heaviest))
     });
 
     let (ty, tlog_y) = (Tensor::from_slice(gpu, shape, &y).unwrap(), Tensor::from_slice(gpu, shape, &log_y).unwrap());
@@ -162,7 +167,10 @@ fn linear_losses() {
 
 fn check_linear(gpu: &Gpu, seed: u64) {
     let [tokens, inputs, classes] = [21, 5, 33];
-    let h = hostile(Dims { outer: tokens, classes: inputs, inner: 1 }, seed);
+    let mut h = random(seed ^ 1, tokens * inputs, 1.0);
+    // One token's, because the weight's gradient is of all.
+    h[5 * inputs..6 * inputs].copy_from_slice(&hostile(Dims { outer: 1, classes: inputs, inner: 1 }, seed));
+    let g: Vec<f32> = unit(seed ^ 2, tokens * classes).iter().map(|g| g + 0.5).collect();
     let w = random(seed, classes * inputs, 1.0);
     let mut index = labels(seed, tokens, classes);
     index[2] = -100;
@@ -175,37 +183,38 @@ fn check_linear(gpu: &Gpu, seed: u64) {
     let loss = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
     let bce = BceWithLogits { reduction: Reduction::None, ..BceWithLogits::default() };
     let got: [Vec<f32>; 6] = eval(gpu, |b| {
-        let ones = Tensor::from_slice(gpu, [tokens], &[1.0f32; 21])?;
-        let backward = LinearBackward { upstream: Some(&ones), ..Default::default() };
+        let upstream = Tensor::from_slice(gpu, [tokens], &g[..tokens])?;
+        let backward = LinearBackward { upstream: Some(&upstream), ..Default::default() };
         let request = LinearCrossEntropyRequest { backward: Some(backward), statistics: false };
         let ce = b.linear_cross_entropy_with(&th, &tw, None, &ty, &loss.clone().into(), request)?;
-        let all = Tensor::from_slice(gpu, [tokens, classes], &[1.0f32; 21 * 33])?;
-        let backward = LinearBackward { upstream: Some(&all), ..Default::default() };
+        let upstream = Tensor::from_slice(gpu, [tokens, classes], &g)?;
+        let backward = LinearBackward { upstream: Some(&upstream), ..Default::default() };
         let options = LinearBceWithLogits { loss: bce.clone(), ..Default::default() };
         let bce = b.linear_bce_with_logits_backward(&th, &tw, None, &tt, &options, backward)?;
         let grads = ce.grads.unwrap();
         Ok([ce.loss, grads.hidden, grads.weight, bce.loss, bce.grads.hidden, bce.grads.weight])
     });
-    let (on_host, ones) = (((&h[..], [tokens, inputs]), (&w[..], [classes, inputs])), vec![1.0; tokens * classes]);
+    let (on_host, upstream) = (((&h[..], [tokens, inputs]), (&w[..], [classes, inputs])), f64s(&g));
     let (hidden, weight) = on_host;
-    let ce = cpu::linear_cross_entropy(hidden, weight, None, &index, &loss.into(), Some(&ones[..tokens])).unwrap();
-    let bce = cpu::linear_bce_with_logits(hidden, weight, None, &f64s(&t), &bce, Some(&ones)).unwrap();
-    // Of a token's logits, in which every hidden state and a row of the weight meet.
-    let size = |token: usize| largest(&h[token * inputs..][..inputs]) * 8.0 * inputs as f64;
+    let ce = cpu::linear_cross_entropy(hidden, weight, None, &index, &loss.into(), Some(&upstream[..tokens])).unwrap();
+    let bce = cpu::linear_bce_with_logits(hidden, weight, None, &f64s(&t), &bce, Some(&upstream)).unwrap();
+    // A token's logits are at most that, and off by some of its last digits.
+    let size = |token: usize| largest(&h[token * inputs..][..inputs]) * 1.5 * inputs as f64;
+    let abs = |token: usize| 1e-6 * size(token) + 1e-6;
     // Logits that are off by as much as 1 say nothing about their softmax.
-    let slope = |token: usize| if size(token) * 2e-6 > 0.1 { 1.0 } else { (size(token) * 4e-6 + 1e-6).min(1.0) };
-    let abs = |token: usize| 4e-6 * size(token) + 4e-6;
+    let slope = |token: usize| if abs(token) > 0.1 { 2.0 } else { 2.0 * abs(token) };
+    let by_token = |per_logit: f64| move |i: usize| (2.0 * size(i / inputs), per_logit * slope(i / inputs));
     let by_input = |i: usize| {
-        let values = |by: &dyn Fn(usize) -> f64| -> f64 {
-            (0..tokens).map(|t| largest([&h[t * inputs + i % inputs]]) * by(t)).sum()
-        };
-        (2.0 * values(&|_| 1.0), 2.0 * values(&slope) + 1e-5 + 1e-6 * values(&|_| 1.0))
+        let of = |token: usize| largest([&h[token * inputs + i % inputs]]);
+        let sizes: f64 = (0..tokens).map(of).sum();
+        // What spoils a token's logits spoils all sums.
+        let largest = (0..tokens).map(size).fold(4.0 * sizes, f64::max);
+        (largest, (0..tokens).map(|token| of(token) * slope(token)).sum::<f64>() + 1e-6 * sizes + FLUSHED)
     };
-    let by_token = |i: usize| (size(i / inputs), 2.0 * slope(i / inputs) * 4.0 * classes as f64 + 1e-5);
     agree(&format!("loss {what}"), &got[0], &ce.loss, 4e-6, |token| (size(token), abs(token)));
-    agree(&format!("hidden {what}"), &got[1], &ce.hidden, 4e-6, by_token);
+    agree(&format!("hidden {what}"), &got[1], &ce.hidden, 4e-6, by_token(4.0));
     agree(&format!("weight {what}"), &got[2], &ce.weight, 4e-6, by_input);
     agree(&format!("bce {what}"), &got[3], &bce.loss, 4e-6, |i| (size(i / classes), abs(i / classes)));
-    agree(&format!("bce hidden {what}"), &got[4], &bce.hidden, 4e-6, by_token);
+    agree(&format!("bce hidden {what}"), &got[4], &bce.hidden, 4e-6, by_token(1.5 * classes as f64));
     agree(&format!("bce weight {what}"), &got[5], &bce.weight, 4e-6, by_input);
 }

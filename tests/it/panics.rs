@@ -1,5 +1,5 @@
 //! No argument makes the library panic: the whole list of rejections, and hostile values for what runs on the host, under a panic hook.
-//! `hostile.rs` has those for what takes a device.
+//! `hostile_calls.rs` has those for what takes a device.
 
 use std::cell::RefCell;
 use std::fmt::Debug;
@@ -304,6 +304,12 @@ fn states() {
     state.insert("x", [1], vec![0.0]).unwrap();
     watch.refuses("twice", || state.insert("x", [1], vec![0.0]));
     watch.refuses("the format's own", || state.insert("__metadata__", [1], vec![0.0]));
+    let mut prefixed = State::default();
+    prefixed.insert("x__metadata__", [1], vec![0.0]).unwrap();
+    prefixed.insert("data__", [1], vec![0.0]).unwrap();
+    watch.refuses("the format's own by parts", || state.merge("__meta", prefixed.clone()));
+    watch.refuses("what no file can hold", || prefixed.split_off("x").to_bytes());
+    assert_eq!(state.names().collect::<Vec<_>>(), ["x"]);
     watch.refuses("merge", || state.clone().merge("", state.clone()));
     watch.refuses("require", || state.require("x", &[HUGE].into()).map(<[f32]>::to_vec));
     watch.refuses("require_only", || state.require_only([]));

@@ -328,6 +328,18 @@ fn a_state_that_does_not_fit_names_the_tensor_and_changes_nothing() {
     assert_ne!(checkpoint(&gpu, &training), good);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_private_file_stays_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.safetensors");
+    State::default().save(&path).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    State::default().save(&path).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
 #[test]
 fn files_that_are_no_whole_states() {
     let directory = tempfile::tempdir().unwrap();
