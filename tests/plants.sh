@@ -39,7 +39,7 @@ sum_rows|var run = 0.0;|var run = 0.1;|it broadcast::mse_takes
 row_parts|store_parts(at + 1u, stats.ties);|store_parts(at + 1u, stats.rest);|it row_parts::maps
 grad_norm|sum += g * g;|sum += g * 1;|it training::clipping
 clip_factor|(norm + 1e-6),|(norm + 1e-1),|it training::clipping
-accumulate|i + q * STRIDE, 4u);|i + q * STRIDE, 3u);|it training::accumulated
+accumulate|n, 0.0) + load_quad_values|n, 0.0) - load_quad_values|it training::accumulated
 confusion|c > u32(t)|c < u32(t)|it metrics::counters
 binary_confusion|3u * t +|2u * t +|it metrics::binary_outputs
 row_statistics|outcome == 2u|outcome == 1u|it cross_entropy::statistics_of_ties
