@@ -1,5 +1,5 @@
 // What gradients are multiplied with so that their norm is at most `max_norm`; NaN if the norm is, or with the guard if a gradient is
-// NaN or infinite. Bindings: total (a partial result of `grad_norm`), factor, norm, skipped (one element each).
+// NaN or infinite. Bindings: total (the partial result of `grad_norm`), factor, norm, skipped (one element each).
 
 struct Params {
     total_base: u32,
@@ -12,6 +12,15 @@ struct Params {
     guard: u32,
 }
 
+// The position of a gradient where there is none.
+const NONE: u32 = 0xffffffffu;
+
+// The root of a^2 + b^2, where a is not much smaller than b unless it is 0, and neither is squared.
+fn hypotenuse(a: f32, b: f32) -> f32 {
+    let ratio = b / a;
+    return select(a * sqrt(1.0 + ratio * ratio), b, is_zero(a));
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -21,8 +30,13 @@ fn main(
     if (group_index(group, groups) + thread != 0u) {
         return;
     }
-    let norm = sqrt(bitcast<f32>(load_total(params.total_base)));
-    let bad = load_total(params.total_base + 1u) != NONE;
+    let large = bitcast<f32>(load_total(params.total_base));
+    let usual = bitcast<f32>(load_total(params.total_base + 2u));
+    let tiny = bitcast<f32>(load_total(params.total_base + 4u));
+    let bad = load_total(params.total_base + 6u) != NONE;
+    let norm_of_usual = hypotenuse(sqrt(usual), sqrt(tiny) * DOWN);
+    let norm_of_large = hypotenuse(sqrt(large), norm_of_usual * DOWN) * UP;
+    let norm = select(norm_of_large, norm_of_usual, is_zero(large));
     let factor = select(1.0, params.max_norm / (norm + 1e-6), norm + 1e-6 > params.max_norm);
     let skipped = bad && params.guard == 1u;
     store_factor(params.factor_base, select(factor, nan(), skipped || is_nan(norm)));

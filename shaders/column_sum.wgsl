@@ -1,5 +1,6 @@
 // Sums of columns, by blocks of rows: one thread adds up one column of one block, in the order of the rows.
-// Bindings: input [rows, columns], sums [blocks, columns].
+// Bindings: input [rows, columns], sums [blocks, columns], lows like sums (what the sums lack, where a block is summed by several dispatches;
+// absent if none is).
 
 struct Params {
     // Rows of this dispatch are first .. first + rows, counted from its first block's first row; it may begin or end within
@@ -10,10 +11,13 @@ struct Params {
     // The columns of this dispatch.
     first_column: u32,
     end_column: u32,
-    // Rows of a block.
+    // Rows of a block, and where the last of all rows ends, counted like `first`.
     block: u32,
+    last: u32,
     input_base: u32,
     sums_base: u32,
+    lows_base: u32,
+    zero: u32,
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -31,14 +35,18 @@ fn main(
     if (column >= params.end_column || (start >= end && params.rows > 0u) || (block > 0u && params.rows == 0u)) {
         return;
     }
-    let to = params.sums_base + block * params.columns + column;
-    var sum = 0.0;
+    let at = block * params.columns + column;
+    var sum = Sum(0.0, 0.0);
     if (start > block * params.block) {
         // An earlier dispatch summed the block's first rows.
-        sum = load_sums(to);
+        sum = Sum(load_sums(params.sums_base + at), load_lows(params.lows_base + at));
     }
     for (var row = start; row < end; row++) {
-        sum += load_input(params.input_base + (row - params.first) * params.columns + column);
+        sum = plus(sum, load_input(params.input_base + (row - params.first) * params.columns + column));
     }
-    store_sums(to, sum);
+    if (end == (block + 1u) * params.block || end == params.last) {
+        sum.high = value_of(sum);
+    }
+    store_sums(params.sums_base + at, sum.high);
+    store_lows(params.lows_base + at, sum.low);
 }

@@ -1,5 +1,5 @@
 // Counts which class rows were taken for, and how many logits lie above their target's. Rows whose target is ignored, or no class, are not
-// counted. Bindings: logits [rows, classes], targets and predicted [rows], confusion [classes, classes + 1] (a row for each target;
+// counted. Bindings: targets, predicted and row_ranks [rows], confusion [classes, classes + 1] (a row for each target;
 // the last column is for rows without a softmax), ranks [classes + 1] (the last likewise).
 
 struct Params {
@@ -7,9 +7,9 @@ struct Params {
     classes: u32,
     // Rows that a workgroup counts.
     block: u32,
-    logits_base: u32,
     targets_base: u32,
     predicted_base: u32,
+    row_ranks_base: u32,
     confusion_base: u32,
     ranks_base: u32,
     ignore_index: i32,
@@ -31,14 +31,7 @@ fn main(
         }
         let column = select(params.classes, u32(p), p >= 0);
         count_confusion(params.confusion_base + u32(t) * (params.classes + 1u) + column);
-        let at = params.logits_base + row * params.classes;
-        let logit = load_logits(at + u32(t));
-        // Of equal logits the later class comes first.
-        var rank = 0u;
-        for (var c = 0u; c < params.classes; c++) {
-            let other = load_logits(at + c);
-            rank += u32(other > logit || (other == logit && c > u32(t)));
-        }
+        let rank = load_row_ranks(params.row_ranks_base + row);
         count_ranks(params.ranks_base + select(params.classes, rank, p >= 0));
     }
 }

@@ -16,8 +16,8 @@
 // losses [outer, inner], grad like logits, statistics (five words a row: L, the target's log-probability, the entropy, the predicted
 // class or -1, and 0 if the row is not counted, 1 if the prediction is wrong, 2 if it is right).
 
-// The gradient of some of the classes alone takes from the others the row's statistics and A. They are kept by a dispatch that sees
-// all classes (STATISTICS 2) and given to those that see some (3).
+// The gradient of some of the classes, or of some blocks, takes from the others the row's statistics and A. They are kept by a dispatch that
+// knows them for all classes (STATISTICS 2) and given to those that write a gradient (3).
 
 override TARGETS: u32;
 // 1: write the statistics. 2: write what is kept (five words a row: its RowStats and A). 3: read that, as `parts`.
@@ -51,38 +51,42 @@ fn weighted(coefficient: f32, value: f32) -> f32 {
     return select(coefficient * value, 0.0, coefficient == 0.0);
 }
 
-// The coefficients of as many classes, from c on, as there is room for, and 0 for the others. `weight` is the target's, and `at`
-// where a row's probabilities begin.
-fn coefficients(c: u32, room: u32, t: u32, weight: f32, at: u32) -> vec4<f32> {
-    var a = vec4<f32>();
-    for (var k = 0u; k < min(4u, room); k++) {
-        let class_index = c + k;
-        if (TARGETS == 2u) {
-            let q = load_probabilities(at + class_index * params.inner);
-            a[k] = class_weight(first_class() + class_index) * (params.kept * q + params.spread);
-        } else {
-            a[k] = class_weight(first_class() + class_index) * params.spread;
-            if (class_index == t) {
-                a[k] += params.kept * weight;
-            }
-        }
-    }
-    return a;
+fn last_class() -> u32 {
+    return max(classes(), 1u) - 1u;
 }
 
-// The sums of a_c and of a_c (z_c - m) over a row, the same for all its threads. Every thread of the workgroup takes part.
-fn row_terms(row: Row, thread: u32, m: f32, t: u32, weight: f32, at: u32) -> vec2<f32> {
-    var terms = vec2<f32>();
-    for (var i = 0u; i < row.blocks; i++) {
-        for (var j = 0u; j < 4u; j++) {
-            let c = quad_start(row, i, j);
-            let a = coefficients(c, room_at(false, c), t, weight, at);
-            let d = gap4(logits_quad(row, i, j, false), m);
-            let product = vec4<f32>(weighted(a.x, d.x), weighted(a.y, d.y), weighted(a.z, d.z), weighted(a.w, d.w));
-            terms += vec2<f32>((a.x + a.y) + (a.z + a.w), (product.x + product.y) + (product.z + product.w));
-        }
+fn within(room: u32) -> vec4<bool> {
+    return vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(room);
+}
+
+// The weights of as many classes, from c on, as there is room for, and 0 for the others.
+fn class_weights(c: u32, room: u32) -> vec4<f32> {
+    let last = first_class() + last_class();
+    let first = first_class() + c;
+    let weights = vec4<f32>(
+        class_weight(min(first, last)),
+        class_weight(min(first + 1u, last)),
+        class_weight(min(first + 2u, last)),
+        class_weight(min(first + 3u, last)),
+    );
+    return select(vec4<f32>(), weights, within(room));
+}
+
+// Their coefficients. `weight` is the target's, and `at` where a row's probabilities begin.
+fn coefficients(c: u32, room: u32, t: u32, weight: f32, at: u32) -> vec4<f32> {
+    let weights = class_weights(c, room);
+    if (TARGETS == 2u) {
+        let last = last_class();
+        let q = vec4<f32>(
+            load_probabilities(at + min(c, last) * params.inner),
+            load_probabilities(at + min(c + 1u, last) * params.inner),
+            load_probabilities(at + min(c + 2u, last) * params.inner),
+            load_probabilities(at + min(c + 3u, last) * params.inner),
+        );
+        return select(vec4<f32>(), weights * (params.kept * q + params.spread), within(room));
     }
-    return sum_across(thread, terms, LANES);
+    let hit = (vec4<u32>(c) + vec4<u32>(0u, 1u, 2u, 3u)) == vec4<u32>(t);
+    return weights * params.spread + select(vec4<f32>(), vec4<f32>(params.kept * weight), hit);
 }
 
 // What the gradient of a row needs: of exp(z_c - m) a share, from which scale times the coefficient goes off.
@@ -139,7 +143,7 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let row = row_of(group_index(group, groups), thread);
-    let probabilities_start = params.targets_base + select(row.start, row.index * all_classes(), SOME);
+    let probabilities_start = params.targets_base + select(row.start, row.index * all_classes(), SOME && all_classes() != classes());
 
     let row_weight = position_weight(row.index);
     var ignored = is_zero(row_weight);
@@ -168,20 +172,34 @@ fn main(
     } else {
         stats = row_stats(row, thread);
     }
+    var sums = no_sums();
+    if (SUMMED) {
+        sums = lane_sums(row, stats.max, probabilities_start);
+        if (SWEEP == 1u) {
+            if (!row.surplus) {
+                keep_sums(row, sums);
+            }
+            return;
+        }
+        sums = all_sums(sums, thread);
+    }
     let log_total = log_sum(stats);
     let log_sum_exp = scaled4(vec4<f32>(stats.max)).x + log_total;
     let target_gap = gap(target_logit, stats.max);
     var terms = vec2<f32>(weight, weighted(weight, target_gap));
     if (SOME) {
         terms.x = load_parts(params.parts_base + 5u * row.index + 4u);
-    } else if (TARGETS != 0u) {
-        terms = row_terms(row, thread, stats.max, t, weight, probabilities_start);
+    } else if (TARGETS == 1u) {
+        terms.x = params.kept * weight + params.spread * total_class_weight();
+        terms.y = weighted(params.kept, terms.y) + weighted(params.spread, value_of(sums.gaps));
+    } else if (TARGETS == 2u) {
+        terms = vec2<f32>(value_of(sums.coefficients), value_of(sums.gaps));
     }
     let undefined = no_softmax(stats);
     // Probabilities of no classes cost nothing; an index of no classes is not valid.
     let poison = !ignored && (!valid || (classes() > 0u && undefined));
     // The thread that knows the target's logit, if there is one.
-    let first = row.part == 0u && row.lane == 0u;
+    let first = row.part == 0u && row.lane == 0u && row.begin == 0u;
     let tells_loss = select(first, goes_through(row, t), valid && TARGETS != 2u);
     if (!row.surplus && tells_loss) {
         let normaliser = weighted(params.z_loss * log_sum_exp, log_sum_exp);
@@ -197,7 +215,7 @@ fn main(
         store_statistics(at + 4u, bitcast<u32>(terms.x));
     }
     if (STATISTICS == 1u) {
-        let s = class_statistics(row, thread, stats, probabilities_start);
+        let s = sums;
         var statistics_class = t;
         var log_prob = target_gap - log_total;
         var tells = tells_loss;
@@ -215,7 +233,8 @@ fn main(
             let at = params.statistics_base + 5u * row.index;
             store_statistics(at, bitcast<u32>(select(log_sum_exp, nan(), undefined)));
             store_statistics(at + 1u, bitcast<u32>(select(select(log_prob, nan(), undefined || !valid), 0.0, ignored)));
-            store_statistics(at + 2u, bitcast<u32>(select(log_total + s.spread, nan(), undefined)));
+            let entropy = log_total + value_of(s.spread) / (stats.ties + stats.rest);
+            store_statistics(at + 2u, bitcast<u32>(select(entropy, nan(), undefined)));
             store_statistics(at + 3u, select(s.predicted, NONE, undefined));
             let right = !undefined && s.predicted == statistics_class;
             store_statistics(at + 4u, select(select(1u, 2u, right), 0u, ignored || !valid));
@@ -237,10 +256,10 @@ fn main(
     let share = scale * slope * (terms.x + pull) * exp_factor(stats.max) / total;
     let least = least_bits(scale);
     let grad = RowGrad(stats.max, share, scale * slope, t, weight, probabilities_start, poison, ignored, least);
-    for (var i = 0u; i < row.whole; i++) {
+    for (var i = row.begin; i < row.whole; i++) {
         grad_block(row, i, true, grad);
     }
-    for (var i = row.whole; i < row.blocks; i++) {
+    for (var i = row.whole; i < row.end; i++) {
         grad_block(row, i, false, grad);
     }
     // In place of what the thread has just stored there.

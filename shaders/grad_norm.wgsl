@@ -1,5 +1,8 @@
-// Sums the squares of gradients by blocks, and finds the first gradient that is NaN or infinite. Bindings: grads, partials (two words
+// Sums the squares of gradients by blocks, and finds the first gradient that is NaN or infinite. Bindings: grads, partials (seven words
 // a block).
+//
+// Squares of large numbers overflow, and those of tiny ones vanish. So large, usual and tiny gradients have a sum each, the first and the last of them
+// scaled (Blue, A portable Fortran program to find the Euclidean norm of a vector, 1978).
 
 struct Params {
     // Gradients of this dispatch, and where the first of them lies in the whole tensor.
@@ -11,7 +14,10 @@ struct Params {
     partials_base: u32,
     inverse_loss_scale: f32,
     clip_value: f32,
+    zero: u32,
 }
+
+var<private> sums: array<Sum, 3>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -22,19 +28,35 @@ fn main(
     let block = group_index(group, groups);
     let start = min(block * params.block, params.count);
     let end = min(start + params.block, params.count);
-    var sum = 0.0;
+    for (var k = 0u; k < 3u; k++) { // unrolled
+        sums[k] = Sum(0.0, 0.0);
+    }
     var bad = NONE;
     for (var i = start + thread; i < end; i += WORKGROUP) {
         let grad = load_grads(params.grads_base + i);
         if ((bitcast<u32>(grad) & 0x7fffffffu) >= 0x7f800000u) {
             bad = min(bad, params.first + i);
         }
-        let g = settled(vec4<f32>(grad)).x;
-        sum += g * g;
+        let size = abs(settled(vec4<f32>(grad)).x);
+        // NaN is as large as it gets.
+        let large = bitcast<u32>(size) >= bitcast<u32>(LARGE);
+        let tiny = bitcast<u32>(size) < bitcast<u32>(TINY);
+        let scaled = size * select(select(1.0, UP, tiny), DOWN, large);
+        let square = scaled * scaled;
+        sums[0] = plus(sums[0], select(0.0, square, large));
+        sums[1] = plus(sums[1], select(square, 0.0, large || tiny));
+        sums[2] = plus(sums[2], select(0.0, square, tiny));
     }
-    let partial = combine(thread, sum, bad);
+    for (var k = 0u; k < 3u; k++) { // unrolled
+        sums[k] = normal(sum_across(thread, sums[k], WORKGROUP));
+    }
+    bad = first_across(thread, bad);
     if (thread == 0u && start < end) {
-        store_partials(params.partials_base + 2u * block, partial.x);
-        store_partials(params.partials_base + 2u * block + 1u, partial.y);
+        let to = params.partials_base + 7u * block;
+        for (var k = 0u; k < 3u; k++) { // unrolled
+            store_partials(to + 2u * k, bitcast<u32>(sums[k].high));
+            store_partials(to + 2u * k + 1u, bitcast<u32>(sums[k].low));
+        }
+        store_partials(to + 6u, bad);
     }
 }

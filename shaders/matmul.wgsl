@@ -2,10 +2,11 @@
 //
 // op(a) is [m, k], op(b) is [k, n]; A_TRANSPOSED and B_TRANSPOSED say that the stored matrix is the transpose. A workgroup computes SIDE
 // rows and columns of c, a thread ROW_QUADS times COLUMN_QUADS squares of 4 x 4, spread over the tile so that neighbouring threads
-// read neighbouring quads. Every element of c is one sum over k in its order, so cutting k into dispatches does not change it.
+// read neighbouring quads. Every element of c is a sum of runs in their order, and those are sums over k in its order, so cutting k into
+// dispatches does not change it.
 //
 // The parts of k are `params.split` depths each; with more than one, each goes to rows of c of its own, and the caller adds them.
-// Bindings: a, b, bias [n] and gate like c (absent if there is none), c [m, n], or [parts * m, n].
+// Bindings: a, b, bias [n], gate like c, runs like c (each absent if there is none), c [m, n], or [parts * m, n].
 
 // Quads in a side of the tile, and in its depth.
 override QUADS: u32;
@@ -29,7 +30,9 @@ const FINDERS: u32 = 16u;
 var<workgroup> a_tile: array<vec4<f32>, DEPTH * QUADS>;
 var<workgroup> b_tile: array<vec4<f32>, DEPTH * QUADS>;
 
+// Of the current run, and of those before.
 var<private> sums: array<vec4<f32>, SUMS>;
+var<private> totals: array<vec4<f32>, SUMS>;
 var<private> a_quads: array<vec4<f32>, ROW_QUADS>;
 var<private> b_quads: array<vec4<f32>, COLUMN_QUADS>;
 
@@ -132,6 +135,32 @@ fn next_depth(thread: u32, row: u32, first: u32, end: u32) -> u32 {
     return depth;
 }
 
+// Adds the summands start .. end to the sums. Every thread of the workgroup takes part.
+fn add_summands(thread: u32, row: u32, column: u32, start: u32, end: u32) {
+    let first_row = thread / COLUMN_THREADS;
+    let first_column = thread % COLUMN_THREADS;
+    for (var depth = next_depth(thread, row, start, end); depth < end; depth = next_depth(thread, row, depth + DEPTH, end)) {
+        workgroupBarrier();
+        load_tiles(thread, row, column, depth);
+        workgroupBarrier();
+        for (var d = 0u; d < DEPTH; d++) {
+            for (var x = 0u; x < ROW_QUADS; x++) { // unrolled
+                a_quads[x] = a_tile[place(d, first_row + x * ROW_THREADS)];
+            }
+            for (var y = 0u; y < COLUMN_QUADS; y++) { // unrolled
+                b_quads[y] = b_tile[place(d, first_column + y * COLUMN_THREADS)];
+            }
+            for (var x = 0u; x < ROW_QUADS; x++) { // unrolled
+                for (var e = 0u; e < 4u; e++) { // unrolled
+                    for (var y = 0u; y < COLUMN_QUADS; y++) { // unrolled
+                        sums[(x * 4u + e) * COLUMN_QUADS + y] += a_quads[x][e] * b_quads[y];
+                    }
+                }
+            }
+        }
+    }
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -153,29 +182,24 @@ fn main(
             for (var y = 0u; y < COLUMN_QUADS; y++) { // unrolled
                 let r = row + (first_row + x * ROW_THREADS) * 4u + e;
                 let c = column + (first_column + y * COLUMN_THREADS) * 4u;
-                sums[(x * 4u + e) * COLUMN_QUADS + y] = resume_row(r, c);
+                sums[(x * 4u + e) * COLUMN_QUADS + y] = begin_row(r, c);
+                totals[(x * 4u + e) * COLUMN_QUADS + y] = resume_row(r, c);
             }
         }
     }
     let start = part * params.split;
     let end = min(start + params.split, params.k);
-    for (var depth = next_depth(thread, row, start, end); depth < end; depth = next_depth(thread, row, depth + DEPTH, end)) {
-        workgroupBarrier();
-        load_tiles(thread, row, column, depth);
-        workgroupBarrier();
-        for (var d = 0u; d < DEPTH; d++) {
-            for (var x = 0u; x < ROW_QUADS; x++) { // unrolled
-                a_quads[x] = a_tile[place(d, first_row + x * ROW_THREADS)];
-            }
-            for (var y = 0u; y < COLUMN_QUADS; y++) { // unrolled
-                b_quads[y] = b_tile[place(d, first_column + y * COLUMN_THREADS)];
-            }
-            for (var x = 0u; x < ROW_QUADS; x++) { // unrolled
-                for (var e = 0u; e < 4u; e++) { // unrolled
-                    for (var y = 0u; y < COLUMN_QUADS; y++) { // unrolled
-                        sums[(x * 4u + e) * COLUMN_QUADS + y] += a_quads[x][e] * b_quads[y];
-                    }
-                }
+    if (RUNS == 0u) {
+        add_summands(thread, row, column, start, end);
+        for (var i = 0u; i < SUMS; i++) { // unrolled
+            totals[i] = add_run(totals[i], sums[i], 0u);
+        }
+    } else {
+        for (var first = start; first < end; first += params.run) {
+            add_summands(thread, row, column, first, min(first + params.run, end));
+            for (var i = 0u; i < SUMS; i++) { // unrolled
+                totals[i] = add_run(totals[i], sums[i], first - start);
+                sums[i] = vec4<f32>();
             }
         }
     }
@@ -191,7 +215,7 @@ fn main(
             for (var y = 0u; y < COLUMN_QUADS; y++) { // unrolled
                 let r = row + (first_row + x * ROW_THREADS) * 4u + e;
                 let c = column + (first_column + y * COLUMN_THREADS) * 4u;
-                finish_row(part, r, c, sums[(x * 4u + e) * COLUMN_QUADS + y], b_quads[y]);
+                finish_row(part, r, c, totals[(x * 4u + e) * COLUMN_QUADS + y], b_quads[y]);
             }
         }
     }

@@ -28,7 +28,7 @@ fn main(
     let ignored = target_class == params.ignore_index || is_zero(row_weight);
     let valid = target_class >= 0 && u32(target_class) < classes();
     let t = select(0u, u32(target_class), valid);
-    if (row.lane == 0u) {
+    if (row.lane == 0u && row.begin == 0u) {
         var loss = nan();
         if (ignored) {
             loss = 0.0;
@@ -45,10 +45,10 @@ fn main(
     }
     let scale = grad_factor(row.index) * row_weight * class_weight(t);
     let special = select(select(nan(), 0.0, valid), 0.0, ignored);
-    for (var i = 0u; i < row.whole; i++) {
+    for (var i = row.begin; i < row.whole; i++) {
         fill_block(row, i, true, special);
     }
-    for (var i = row.whole; i < row.blocks; i++) {
+    for (var i = row.whole; i < row.end; i++) {
         fill_block(row, i, false, special);
     }
     // In place of what the thread has just stored there.

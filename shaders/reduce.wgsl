@@ -1,6 +1,8 @@
 // Sums values, or partial results, by blocks; where a single block is left, turns it into a loss as well.
-// Bindings: input (WORDS words each), denominator (a partial result; absent if there is none), partials (two words a block; absent if
-// there is no input), loss (one element; absent before the last block).
+// Bindings: input, denominator (a partial result; absent if there is none), partials (absent if there is no input), loss (one element; absent
+// before the last block).
+//
+// A partial result is SUMS sums of two words each, and a position.
 
 struct Params {
     // Values or partial results of this dispatch.
@@ -13,12 +15,18 @@ struct Params {
     loss_base: u32,
     // What the loss is divided by if there is no denominator.
     divisor: f32,
+    zero: u32,
 }
 
-// 1: the input is values; 2: partial results.
-override WORDS: u32;
+// 0: the input is values; else that of partial results with so many sums.
+override INPUTS: u32;
+override SUMS: u32;
 // 1: the loss is divided by the denominator.
 override DENOMINATOR: u32;
+
+const WORDS: u32 = 2u * SUMS + 1u;
+
+var<private> sums: array<Sum, SUMS>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -29,22 +37,36 @@ fn main(
     let block = group_index(group, groups);
     let start = min(block * params.block, params.count);
     let end = min(start + params.block, params.count);
-    var sum = 0.0;
+    for (var k = 0u; k < SUMS; k++) { // unrolled
+        sums[k] = Sum(0.0, 0.0);
+    }
     var bad = NONE;
     for (var i = start + thread; i < end; i += WORKGROUP) {
-        let at = params.input_base + WORDS * i;
-        sum += bitcast<f32>(load_input(at));
-        if (WORDS == 2u) {
-            bad = min(bad, load_input(at + 1u));
+        if (INPUTS == 0u) {
+            sums[0] = plus(sums[0], bitcast<f32>(load_input(params.input_base + i)));
+        } else {
+            let at = params.input_base + WORDS * i;
+            for (var k = 0u; k < SUMS; k++) { // unrolled
+                let part = Sum(bitcast<f32>(load_input(at + 2u * k)), bitcast<f32>(load_input(at + 2u * k + 1u)));
+                sums[k] = plus_sum(sums[k], part);
+            }
+            bad = min(bad, load_input(at + WORDS - 1u));
         }
     }
-    let partial = combine(thread, sum, bad);
+    for (var k = 0u; k < SUMS; k++) { // unrolled
+        sums[k] = normal(sum_across(thread, sums[k], WORKGROUP));
+    }
+    bad = first_across(thread, bad);
     if (thread != 0u) {
         return;
     }
     if (start < end) {
-        store_partials(params.partials_base + 2u * block, partial.x);
-        store_partials(params.partials_base + 2u * block + 1u, partial.y);
+        let to = params.partials_base + WORDS * block;
+        for (var k = 0u; k < SUMS; k++) { // unrolled
+            store_partials(to + 2u * k, bitcast<u32>(sums[k].high));
+            store_partials(to + 2u * k + 1u, bitcast<u32>(sums[k].low));
+        }
+        store_partials(to + WORDS - 1u, bad);
     }
     if (block == 0u) {
         var divisor = params.divisor;
@@ -52,6 +74,6 @@ fn main(
             divisor = bitcast<f32>(load_denominator(params.denominator_base));
         }
         // A mean over nothing is 0 / 0.
-        store_loss(params.loss_base, quotient(bitcast<f32>(partial.x), divisor));
+        store_loss(params.loss_base, quotient(sums[0].high, divisor));
     }
 }

@@ -1,4 +1,5 @@
-// The softmax statistics of the parts of rows. Bindings: logits [rows, classes], parts (four words a part: its RowStats).
+// The softmax statistics of the parts of rows. Bindings: logits [outer, classes, inner], parts (four words a part: its RowStats), lanes (six
+// words a lane: what a dispatch hands on to the next; absent if one goes through all blocks).
 
 struct Params {
     rows: u32,
@@ -8,6 +9,11 @@ struct Params {
     parts_base: u32,
     logit_scale: f32,
     softcap: f32,
+    lanes_base: u32,
+    // The blocks of this dispatch.
+    first_block: u32,
+    end_block: u32,
+    zero: u32,
 }
 
 const HOLD_EXP: bool = true;
@@ -19,12 +25,35 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let row = row_of(group_index(group, groups), thread);
-    let stats = part_stats(row, thread);
-    if (!row.surplus && row.lane == 0u) {
-        let at = params.parts_base + 4u * (row.index * PARTS + row.part);
-        store_parts(at, stats.max);
-        store_parts(at + 1u, stats.ties);
-        store_parts(at + 2u, stats.rest);
-        store_parts(at + 3u, f32(stats.poison));
+    let at = params.lanes_base + 6u * lane_index(row);
+    var lane = no_stats();
+    if (row.begin > 0u) {
+        let rest = Sum(load_lanes(at + 3u), load_lanes(at + 4u));
+        lane = LaneStats(load_lanes(at), load_lanes(at + 1u), load_lanes(at + 2u), rest, u32(load_lanes(at + 5u)));
+    }
+    var mine: RowStats;
+    if (RUNS == 0u) {
+        mine = run_stats(row, row.begin, row.end);
+    } else {
+        lane = add_runs(row, lane);
+        mine = all_runs(lane);
+    }
+    let stats = part_stats(mine, thread);
+    if (row.surplus) {
+        return;
+    }
+    if (row.end < row.blocks) {
+        store_lanes(at, lane.max);
+        store_lanes(at + 1u, lane.ties);
+        store_lanes(at + 2u, lane.origin);
+        store_lanes(at + 3u, lane.rest.high);
+        store_lanes(at + 4u, lane.rest.low);
+        store_lanes(at + 5u, f32(lane.poison));
+    } else if (row.lane == 0u) {
+        let to = params.parts_base + 4u * (row.index * PARTS + row.part);
+        store_parts(to, stats.max);
+        store_parts(to + 1u, stats.ties);
+        store_parts(to + 2u, stats.rest);
+        store_parts(to + 3u, f32(stats.poison));
     }
 }

@@ -1,4 +1,5 @@
-// Sums rows: output[outer, inner] = the sum of input[outer, classes, inner] over the classes. Bindings: input, output.
+// Sums rows: output[outer, inner] = the sum of input[outer, classes, inner] over the classes. Bindings: input, output, lanes (two words a lane:
+// what a dispatch hands on to the next; absent if one goes through all blocks).
 
 struct Params {
     rows: u32,
@@ -6,10 +7,27 @@ struct Params {
     inner: u32,
     input_base: u32,
     output_base: u32,
+    // The blocks of this dispatch.
+    first_block: u32,
+    end_block: u32,
+    lanes_base: u32,
+    zero: u32,
 }
 
-// Elements that a thread sums before it adds them to the rest: errors grow with the square root of a row's length at most.
-const RUN: u32 = 64u;
+// The sum of a run of blocks. Its elements past the row's end are 0.
+fn run_sum(row: Row, begin: u32, end: u32) -> f32 {
+    var sum = vec4<f32>();
+    for (var i = begin; i < end; i++) {
+        var block = vec4<f32>();
+        for (var j = 0u; j < 4u; j++) {
+            let c = quad_start(row, i, j);
+            let at = params.input_base + row.start + c * params.inner;
+            block += load_quad_input(at, params.inner, room_at(false, c), 0.0);
+        }
+        sum += block;
+    }
+    return (sum.x + sum.y) + (sum.z + sum.w);
+}
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -18,16 +36,22 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let row = row_of(group_index(group, groups), thread);
-    var sum = 0.0;
-    for (var first = row.lane; first < classes(); first += RUN * LANES) {
-        var run = 0.0;
-        for (var c = first; c < min(first + RUN * LANES, classes()); c += LANES) {
-            run += load_input(params.input_base + row.start + c * params.inner);
-        }
-        sum += run;
+    let at = params.lanes_base + 2u * lane_index(row);
+    var mine = Sum(0.0, 0.0);
+    if (row.begin > 0u) {
+        mine = Sum(load_lanes(at), load_lanes(at + 1u));
     }
-    sum = sum_across(thread, vec2<f32>(sum, 0.0), LANES).x;
-    if (!row.surplus && row.lane == 0u) {
+    for (var run = row.begin; run < row.end; run += RUN) {
+        mine = plus(mine, run_sum(row, run, min(run + RUN, row.end)));
+    }
+    let sum = value_of(sum_across(thread, mine, LANES));
+    if (row.surplus) {
+        return;
+    }
+    if (row.end < row.blocks) {
+        store_lanes(at, mine.high);
+        store_lanes(at + 1u, mine.low);
+    } else if (row.lane == 0u) {
         store_output(params.output_base + row.index, sum);
     }
 }

@@ -1,6 +1,6 @@
 // Sums, by blocks, the weights of the targets that are not ignored, and finds the first target that is no class. A target's weight
 // is its position's times its class's; a position of weight 0 is ignored.
-// Bindings: targets, weight (one element, or one a class), position_weight (one element, or one a target), partials (two words a
+// Bindings: targets, weight (one element, or one a class), position_weight (one element, or one a target), partials (three words a
 // block).
 
 struct Params {
@@ -19,6 +19,7 @@ struct Params {
     partials_base: u32,
     classes: u32,
     ignore_index: i32,
+    zero: u32,
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -30,14 +31,14 @@ fn main(
     let block = group_index(group, groups);
     let start = min(block * params.block, params.count);
     let end = min(start + params.block, params.count);
-    var sum = 0.0;
+    var sum = Sum(0.0, 0.0);
     var bad = NONE;
     for (var i = start + thread; i < end; i += WORKGROUP) {
         let t = load_targets(params.targets_base + i);
         let position_weight = load_position_weight(params.position_weight_base + i * params.position_weight_stride);
         if (t != params.ignore_index && !is_zero(position_weight)) {
             if (t >= 0 && u32(t) < params.classes) {
-                sum += position_weight * load_weight(params.weight_base + u32(t) * params.weight_stride);
+                sum = plus(sum, position_weight * load_weight(params.weight_base + u32(t) * params.weight_stride));
             } else {
                 bad = min(bad, params.first + i);
             }
@@ -45,7 +46,8 @@ fn main(
     }
     let partial = combine(thread, sum, bad);
     if (thread == 0u && start < end) {
-        store_partials(params.partials_base + 2u * block, partial.x);
-        store_partials(params.partials_base + 2u * block + 1u, partial.y);
+        store_partials(params.partials_base + 3u * block, partial.x);
+        store_partials(params.partials_base + 3u * block + 1u, partial.y);
+        store_partials(params.partials_base + 3u * block + 2u, partial.z);
     }
 }

@@ -42,6 +42,10 @@ pub struct Caps {
     pub max_groups: u32,
     /// Threads in a workgroup.
     pub max_invocations: u32,
+    /// Turns that one invocation's loops may make in a dispatch, all its loops together, the end of a loop counted as a turn. Longer work is
+    /// cut into several dispatches, with the same bits. llvmpipe and lavapipe end an invocation's loops after 65 535 turns without an error, and a GPU's watchdog
+    /// ends dispatches that take seconds.
+    pub max_turns: u32,
 }
 
 impl Caps {
@@ -50,6 +54,13 @@ impl Caps {
 
     /// The smallest `max_buffer`: what parameters are collected in.
     pub const MIN_BUFFER: u64 = 32768;
+
+    /// The smallest `max_turns`: a run of a sum, in the kernel with the most loops.
+    pub const MIN_TURNS: u32 = 1280;
+
+    /// What llvmpipe and lavapipe have. An adapter that is known to have more would gain nothing: a turn does far more work than the
+    /// share of a dispatch's cost that it bears, and a dispatch of so many is far from a watchdog.
+    const TURNS: u32 = 65535;
 
     /// The largest alignment of a binding.
     pub(crate) const MOST_ALIGN: u32 = 4096;
@@ -93,6 +104,7 @@ impl Caps {
             uniform_align: limits.min_uniform_buffer_offset_alignment,
             max_groups: limits.max_compute_workgroups_per_dimension,
             max_invocations: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
+            max_turns: Self::TURNS,
         }
     }
 

@@ -181,6 +181,7 @@ impl Gpu {
         within("max_buffer", caps.max_buffer, Caps::MIN_BUFFER, device.max_buffer)?;
         within("max_groups", caps.max_groups.into(), 1, device.max_groups.into())?;
         within("max_invocations", caps.max_invocations.into(), 64, device.max_invocations.into())?;
+        within("max_turns", caps.max_turns.into(), Caps::MIN_TURNS.into(), device.max_turns.into())?;
         within("simd_width", caps.simd_width.into(), 4, 64)?;
         within("quads_per_turn", caps.quads_per_turn.into(), 1, 4)?;
         if caps.subgroup_size != 0 {

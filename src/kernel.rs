@@ -11,6 +11,8 @@ use crate::error::Result;
 use crate::gpu::guard;
 
 mod compose;
+#[cfg(test)]
+pub(crate) mod turns;
 
 /// Joins shader files of `shaders/` into one source.
 macro_rules! wgsl {
@@ -180,6 +182,8 @@ pub(crate) struct Pipelines {
     cache: Mutex<Option<wgpu::PipelineCache>>,
     count: AtomicU64,
     checks: Mutex<Checks>,
+    #[cfg(test)]
+    counter: Mutex<Option<Arc<turns::TurnCounter>>>,
 }
 
 /// What the driver's side adds to a shader.
@@ -215,10 +219,27 @@ impl Pipelines {
         }
         let cache = self.cache();
         let checks = *lock(&self.checks);
-        let made = Arc::new(guard(device, kernel.label, || compile(device, kernel, variant, cache.as_ref(), checks))?);
+        let source = compose(kernel, variant);
+        #[cfg(test)]
+        let counter = self.counter();
+        #[cfg(test)]
+        let (source, others) = match &counter {
+            Some(counter) => (turns::counting(&source), vec![Some(&counter.layout)]),
+            None => (source, Vec::new()),
+        };
+        #[cfg(not(test))]
+        let others = Vec::new();
+        let compile = || compile(device, (kernel, variant, source), others, cache.as_ref(), checks);
+        let made = Arc::new(guard(device, kernel.label, compile)?);
         *slot = Some(made.clone());
         self.count.fetch_add(1, Ordering::Relaxed);
         Ok(made)
+    }
+
+    /// What counts the turns of loops, if anything does.
+    #[cfg(test)]
+    pub(crate) fn counter(&self) -> Option<Arc<turns::TurnCounter>> {
+        lock(&self.counter).clone()
     }
 
     /// How many were compiled.
@@ -238,8 +259,8 @@ impl Pipelines {
 
 fn compile(
     device: &wgpu::Device,
-    kernel: &Kernel,
-    variant: &Variant,
+    (kernel, variant, source): (&Kernel, &Variant, String),
+    other_groups: Vec<Option<&wgpu::BindGroupLayout>>,
     cache: Option<&wgpu::PipelineCache>,
     checks: Checks,
 ) -> Compiled {
@@ -258,12 +279,13 @@ fn compile(
     let entries: Vec<_> = std::iter::once(params).chain(storage).collect();
     let label = Some(kernel.label);
     let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+    let groups: Vec<_> = std::iter::once(Some(&layout)).chain(other_groups).collect();
     let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
         label,
-        bind_group_layouts: &[Some(&layout)],
+        bind_group_layouts: &groups,
         immediate_size: 0,
     });
-    let source = wgpu::ShaderSource::Wgsl(compose(kernel, variant).into());
+    let source = wgpu::ShaderSource::Wgsl(source.into());
     let module = shader_module(device, wgpu::ShaderModuleDescriptor { label, source }, checks);
     let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label,

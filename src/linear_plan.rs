@@ -3,9 +3,10 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::caps::{Caps, Family};
+use crate::caps::Caps;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::ops::Order;
 use crate::options::{LinearBceWithLogits, LinearCrossEntropy};
 use crate::pool::size_class;
 
@@ -34,8 +35,8 @@ pub(crate) struct LinearSizes {
 pub struct LinearPlan {
     sizes: LinearSizes,
     tokens_at_once: usize,
-    /// Of each part of a sum over the classes, where they are summed by parts.
-    summands: Option<u32>,
+    /// Tokens of a run of a sum over tokens.
+    run: u32,
     scratch_bytes: u64,
     backward: bool,
     update: Option<Blocks>,
@@ -99,8 +100,14 @@ impl Gpu {
 }
 
 impl LinearPlan {
-    /// Summands of a part on a GPU: few tokens give it too few tiles otherwise. It depends on nothing that the scratch decides.
-    const PART: u32 = 8192;
+    /// Sections of sums over the classes that are in memory at a time: few tokens give a GPU too few tiles otherwise.
+    pub(crate) const SECTIONS_AT_ONCE: u32 = 4;
+
+    /// Classes of a section, as `matmul` has it.
+    const CLASSES: u64 = 4096;
+
+    /// Tokens of a section of a sum over tokens. Sums of more take memory for what additions round off.
+    const TOKENS: u32 = 8192;
 
     /// The statistics of a token's softmax.
     const STATISTICS_BYTES: u64 = 20;
@@ -114,12 +121,18 @@ impl LinearPlan {
         backward: bool,
     ) -> Result<Self> {
         let LinearSizes { tokens, inputs, classes } = sizes;
-        let parts = (classes as u64).div_ceil(Self::PART.into());
-        let by_parts = backward && caps.family == Family::Gpu && parts > 1;
+        let sections = (classes as u64).div_ceil(Self::CLASSES);
+        let by_parts = backward && sections > 1;
+        let parts = sections.min(Self::SECTIONS_AT_ONCE.into());
         let logits = |tokens: u64| tokens.saturating_mul(classes as u64).saturating_mul(4);
         let sums = |tokens: u64| tokens.saturating_mul(inputs as u64).saturating_mul(parts.saturating_mul(4));
         let buffer = |bytes| buffer_bytes(caps, bytes);
-        let parts_bytes = |tokens: u64| if by_parts { buffer(sums(tokens)) } else { 0 };
+        // Between dispatches also what the sums lack.
+        let parts_bytes = |tokens: u64| match by_parts {
+            true if sections > parts => buffer(sums(tokens)).saturating_add(buffer(sums(tokens) / parts)),
+            true => buffer(sums(tokens)),
+            false => 0,
+        };
         let scratch_of =
             |tokens: u64| copies.saturating_mul(buffer(logits(tokens))).saturating_add(parts_bytes(tokens));
         // What saturates fits nowhere.
@@ -149,17 +162,65 @@ impl LinearPlan {
                 ("a storage binding's bytes for the logits of one token", logits(1), usable)
             } else if scratch_of(1) > scratch {
                 ("the scratch for the logits of one token", scratch_of(1), scratch)
-            } else if by_parts && parts > u64::from(u32::MAX) {
-                ("the parts of one token's sums", parts, u32::MAX.into())
             } else {
                 ("a buffer's bytes for the parts of one token's sums", sums(1), caps.max_buffer)
             };
             return Err(Error::Limit { op, what, needed, allowed });
         }
-        let at_once = largest(tokens, fits);
+        let run = Self::run(sizes, copies);
+        let at_once = largest(tokens, run, fits);
         let scratch_bytes = scratch_of(at_once as u64);
-        let summands = by_parts.then_some(Self::PART);
-        Ok(Self { sizes, tokens_at_once: at_once, summands, scratch_bytes, backward, update: None })
+        Ok(Self { sizes, tokens_at_once: at_once, run, scratch_bytes, backward, update: None })
+    }
+
+    /// Tokens of a run of a sum over tokens: as many as are in memory at a time with the default scratch, so that runs end where those do. It
+    /// must not depend on the scratch that there is, and neither may the sums.
+    fn run(LinearSizes { tokens, inputs, classes }: LinearSizes, copies: u64) -> u32 {
+        const LEAST: u64 = 16;
+        let most: u64 = if tokens <= 4096 { 64 } else { 128 };
+        let parts = u64::from(Self::SECTIONS_AT_ONCE) + 1;
+        let words = copies.saturating_mul(classes as u64).saturating_add(parts.saturating_mul(inputs as u64));
+        // Buffers may be a fourth larger than what is in them.
+        let usual = LinearCrossEntropy::DEFAULT_SCRATCH / 5 / words.max(1);
+        let run = usual.clamp(LEAST, most);
+        1 << run.ilog2()
+    }
+
+    /// How sums over the tokens are formed.
+    pub(crate) fn over_tokens(&self) -> Order {
+        let all = u32::try_from(self.sizes.tokens).unwrap_or(u32::MAX);
+        Order { all, run: self.run, section: Self::TOKENS }
+    }
+
+    /// How sums over the classes are formed.
+    pub(crate) fn over_classes(&self) -> Order {
+        let all = u32::try_from(self.sizes.classes).unwrap_or(u32::MAX);
+        Order { all, ..Order::OF_A_PRODUCT }
+    }
+
+    /// Bytes beside scratch, gradients and inputs. They are 0 for up to 8192 tokens if the scratch has room for 128 of them, or as many as the
+    /// default scratch has. The sums of more tokens take twice the bytes of the weight's gradient, and tokens that come fewer at a time as many once.
+    /// (Of an update: of the gradient of a block of weights; and if there are more than 4096 classes, three times those of the
+    /// hidden states' gradient.)
+    #[must_use]
+    pub fn sums_bytes(&self) -> u64 {
+        if !self.backward {
+            return 0;
+        }
+        let LinearSizes { tokens, inputs, classes } = self.sizes;
+        let copies = |order: Order, at_once: usize| {
+            let sections = if order.all > order.section { 2 } else { 0 };
+            let runs = u64::from(at_once < order.all as usize && !at_once.is_multiple_of(order.run as usize));
+            sections + runs
+        };
+        let bytes = |rows: usize, copies: u64| (rows as u64).saturating_mul(inputs as u64).saturating_mul(4 * copies);
+        match self.update {
+            None => bytes(classes, copies(self.over_tokens(), self.tokens_at_once)),
+            Some(Blocks { classes_at_once, tokens_at_once }) => {
+                let weight = bytes(classes_at_once, copies(self.over_tokens(), tokens_at_once));
+                weight.saturating_add(bytes(tokens, copies(self.over_classes(), classes_at_once)))
+            }
+        }
     }
 
     /// The weights are updated as well: the scratch holds the logits of some tokens, all of them or those of a block of classes, and the
@@ -181,9 +242,10 @@ impl LinearPlan {
             let (needed, allowed) = (buffer(bytes(1, inputs)), usable.min(scratch / 2));
             return Err(Error::Limit { op, what: "half of the scratch for a row of the weight", needed, allowed });
         }
-        let classes_at_once = largest(classes, |rows| half(bytes(rows, inputs)));
+        let of_classes = Order::OF_A_PRODUCT.run;
+        let classes_at_once = largest(classes, of_classes, |rows| half(bytes(rows, inputs)));
         let read = if by_probabilities { classes } else { 1 };
-        let tokens_at_once = largest(tokens, |rows| {
+        let tokens_at_once = largest(tokens, forward.run, |rows| {
             half(bytes(rows, classes_at_once))
                 && bytes(rows, read).max(rows.saturating_mul(Self::STATISTICS_BYTES)) <= usable
         });
@@ -204,9 +266,8 @@ impl LinearPlan {
         self.tokens_at_once
     }
 
-    /// The bytes of scratch memory: that of the logits, of binary losses, of the gradient of the weights that are updated next, and on
-    /// GPUs of parts of sums. Halves take 256 bytes for each
-    /// input beside that.
+    /// The bytes of scratch memory: that of the logits, of binary losses, of the gradient of the weights that are updated next, and of
+    /// parts of sums over more than 4096 classes. Halves take 256 bytes for each input beside that. See also [`sums_bytes`](Self::sums_bytes).
     #[must_use]
     pub fn scratch_bytes(&self) -> u64 {
         self.scratch_bytes
@@ -238,8 +299,11 @@ impl LinearPlan {
         (0..tokens.max(1)).step_by(step).map(move |start| start..start.saturating_add(step).min(tokens))
     }
 
-    pub(crate) fn summands(&self) -> Option<u32> {
-        self.summands
+    /// Sections of a sum over the classes that are in memory at a time.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn parts(&self) -> u64 {
+        let sections = (self.sizes.classes as u64).div_ceil(Self::CLASSES);
+        if self.backward && self.update.is_none() { sections.min(Self::SECTIONS_AT_ONCE.into()) } else { 1 }
     }
 }
 
@@ -248,16 +312,18 @@ fn buffer_bytes(caps: &Caps, bytes: u64) -> u64 {
     size_class(bytes.clamp(16, caps.max_buffer)).min(caps.max_buffer)
 }
 
-/// The largest number that fits, at least 1 and up to all of them; whole tiles if it is fewer.
-fn largest(all: usize, fits: impl Fn(u64) -> bool) -> usize {
+/// The largest number that fits, at least 1 and up to all of them; if it is fewer, whole tiles and runs, or at least whole runs.
+fn largest(all: usize, run: u32, fits: impl Fn(u64) -> bool) -> usize {
     const TILE: u64 = 64;
     let (mut at_once, mut too_many) = (1, (all as u64).max(1).saturating_add(1));
     while too_many - at_once > 1 {
         let middle = at_once + (too_many - at_once) / 2;
         if fits(middle) { at_once = middle } else { too_many = middle }
     }
-    if at_once < all as u64 && at_once > TILE {
-        at_once -= at_once % TILE;
+    let run = u64::from(run);
+    let unit = if at_once >= run.max(TILE) { run.max(TILE) } else { run };
+    if at_once < all as u64 && at_once > unit {
+        at_once -= at_once % unit;
     }
     usize::try_from(at_once).unwrap_or(usize::MAX)
 }
@@ -278,8 +344,8 @@ impl fmt::Display for LinearPlan {
             let blocks = classes.div_ceil(classes_at_once.max(1)).max(1);
             write!(f, ", updates of {blocks} blocks of {classes_at_once} classes by {tokens_at_once} tokens")?;
         }
-        if let Some(summands) = self.summands {
-            write!(f, ", sums over the classes by parts of {summands}")?;
+        if self.sums_bytes() > 0 {
+            write!(f, ", {} KiB for sums", mib(self.sums_bytes()))?;
         }
         write!(f, ", {} operations", self.operations())
     }
@@ -288,6 +354,7 @@ impl fmt::Display for LinearPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::caps::Family;
 
     fn caps(family: Family, max_binding: u64) -> Caps {
         Caps {
@@ -302,6 +369,7 @@ mod tests {
             uniform_align: 256,
             max_groups: 65535,
             max_invocations: 256,
+            max_turns: 65535,
         }
     }
 

@@ -1,7 +1,8 @@
 //! Where work is cut: pure integers, no wgpu objects.
 //!
-//! A tensor may be larger than a binding, and a grid larger than a dispatch. Both are cut here, in a way that never shows in
-//! the result: the arithmetic of a row, a block of a reduction or an element of a product does not depend on the cut.
+//! A tensor may be larger than a binding, a grid larger than a dispatch, and a loop longer than a driver lets it be. All are cut here, in
+//! a way that never shows in the result: the arithmetic of a row, a block of a reduction or an element of a product does not depend on the
+//! cut.
 
 use std::ops::Range;
 
@@ -21,8 +22,46 @@ pub(crate) fn turns(caps: &Caps) -> [u32; 2] {
     [workgroup, (BLOCK / (4 * workgroup)).clamp(1, caps.quads_per_turn)]
 }
 
+/// What an error calls the budget of loops.
+pub(crate) const TURNS: &str = "turns of an invocation's loops in a dispatch";
+
 /// Dispatches that rows are cut into: far more than any that are of use, and few enough to list.
 const MOST_RANGES: u64 = 1 << 22;
+
+/// Turns of a kernel's loops that do not grow with sizes: how threads combine what they have found, and the ends of the outer loops. The end
+/// of a loop counts as a turn of it: drivers that count compare once more than a loop goes around.
+pub(crate) const FIXED_TURNS: u64 = 96;
+
+/// What a dispatch does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Work {
+    pub(crate) groups: u64,
+    /// Turns that one invocation's loops make in all, or more.
+    pub(crate) turns: u64,
+}
+
+impl Work {
+    /// Workgroups whose loops make so many turns besides the fixed ones.
+    pub(crate) fn new(groups: u64, turns: u64) -> Self {
+        Self { groups, turns: turns.saturating_add(FIXED_TURNS) }
+    }
+
+    /// Workgroups that have a block of `BLOCK` elements each.
+    pub(crate) fn by_blocks(caps: &Caps, groups: u64) -> Self {
+        Self::new(groups, (BLOCK / caps.workgroup_size()).into())
+    }
+}
+
+/// Turns that a dispatch may make. Drivers rewrite loops before they count: a fourth of the budget is left for that. (llvmpipe counts 27 for what is
+/// 26 in a kernel's text.)
+pub(crate) fn turn_budget(caps: &Caps) -> u64 {
+    u64::from(caps.max_turns) / 4 * 3
+}
+
+/// Those of them that are there for loops whose length depends on sizes.
+pub(crate) fn most_turns(caps: &Caps) -> u64 {
+    turn_budget(caps).saturating_sub(FIXED_TURNS)
+}
 
 /// How to cut `rows`.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +74,8 @@ pub(crate) struct Cut<'a> {
     pub(crate) granule: u32,
     /// Workgroups that a granule of rows takes.
     pub(crate) groups_per_granule: u64,
+    /// Turns of an invocation's loops for a granule of rows; 0 if other invocations have the other rows.
+    pub(crate) turns_per_granule: u64,
 }
 
 /// Where a tensor lies.
@@ -95,7 +136,7 @@ impl PerRow {
 impl<'a> Cut<'a> {
     /// Of elements that are gone through by blocks.
     pub(crate) fn by_blocks(op: &'static str, count: u32, per_element: &'a [PerRow]) -> Self {
-        Self { op, rows: count, per_row: per_element, granule: BLOCK, groups_per_granule: 1 }
+        Self { op, rows: count, per_row: per_element, granule: BLOCK, groups_per_granule: 1, turns_per_granule: 0 }
     }
 
     /// Ranges of rows that fit the bindings and the grid, and lie in one piece of memory as far as possible; together they are
@@ -107,6 +148,7 @@ impl<'a> Cut<'a> {
         let by_bytes = usable.checked_div(widest).unwrap_or(u64::MAX);
         let grid = most_groups(caps);
         let by_groups = grid.checked_div(self.groups_per_granule).unwrap_or(u64::MAX);
+        let by_turns = most_turns(caps).checked_div(self.turns_per_granule).unwrap_or(u64::MAX);
         if self.rows == 0 {
             return Ok(Vec::new());
         }
@@ -118,8 +160,11 @@ impl<'a> Cut<'a> {
         if by_groups == 0 {
             return limit("workgroups in a dispatch", self.groups_per_granule, grid);
         }
+        if by_turns == 0 {
+            return limit(TURNS, self.turns_per_granule, most_turns(caps));
+        }
         let rows = u64::from(self.rows);
-        let step = by_bytes.min(by_groups).saturating_mul(granule);
+        let step = by_bytes.min(by_groups).min(by_turns).saturating_mul(granule);
         if rows.div_ceil(step) > MOST_RANGES {
             return limit("dispatches", rows.div_ceil(step), MOST_RANGES);
         }
@@ -160,12 +205,17 @@ pub(crate) struct RowPlan {
     held: u32,
     classes: u32,
     whole: u32,
+    /// Blocks of a lane.
+    blocks: u32,
 }
 
 impl RowPlan {
     /// The names of the constants.
-    pub(crate) const CONSTANTS: [&str; 8] =
-        ["WORKGROUP", "SUBGROUP", "LANES", "PARTS", "SPAN", "HELD", "CLASSES", "WHOLE"];
+    pub(crate) const CONSTANTS: [&str; 9] =
+        ["WORKGROUP", "SUBGROUP", "LANES", "PARTS", "SPAN", "HELD", "CLASSES", "WHOLE", "RUNS"];
+
+    /// Blocks that are summed before they are added to the rest: `RUN` of `shaders/lib/rows.wgsl`.
+    const RUN: u32 = 8;
 
     /// For rows of `classes` elements that lie `inner` apart.
     ///
@@ -184,8 +234,19 @@ impl RowPlan {
         };
         let held = classes.div_ceil(16 * lanes);
         let fits = (1..=MOST_HELD).contains(&held) && (alone || caps.family == Family::Gpu);
-        let (held, classes) = if fits { (held, classes) } else { (0, 0) };
-        Self { workgroup, subgroup, lanes, parts: 1, span, held, classes, whole: 1 }
+        let (held, held_classes) = if fits { (held, classes) } else { (0, 0) };
+        Self { workgroup, subgroup, lanes, parts: 1, span, held, classes: held_classes, whole: 1, blocks: 0 }
+            .with_blocks(classes)
+    }
+
+    fn with_blocks(self, classes: u32) -> Self {
+        Self { blocks: self.blocks_of(classes), ..self }
+    }
+
+    /// Blocks of a lane that has a part of so many classes.
+    #[expect(clippy::cast_possible_truncation, reason = "fewer than there are classes")]
+    fn blocks_of(&self, classes: u32) -> u32 {
+        u64::from(classes).div_ceil(16 * u64::from(self.lanes) * u64::from(self.parts)) as u32
     }
 
     /// The same with as little code as possible: one compiled kernel for rows of all lengths that the same threads share.
@@ -201,11 +262,11 @@ impl RowPlan {
         const ENOUGH_GROUPS: u32 = 512;
         let wanted = ENOUGH_GROUPS.checked_div(rows).unwrap_or(0);
         // A block a thread at least.
-        let parts = wanted.min(classes / (16 * self.workgroup)).min(MOST_PARTS);
+        let parts = wanted.min(classes / (16 * self.workgroup)).min(MOST_PARTS).min(self.workgroup);
         if caps.family != Family::Gpu || self.lanes < self.workgroup || self.held > 0 || parts < 2 {
             return self;
         }
-        Self { parts: 1 << parts.ilog2(), ..self }
+        Self { parts: 1 << parts.ilog2(), ..self }.with_blocks(classes)
     }
 
     /// Workgroups that share a row.
@@ -214,13 +275,98 @@ impl RowPlan {
     }
 
     /// The values of the constants.
-    pub(crate) fn constants(&self) -> [u32; 8] {
-        [self.workgroup, self.subgroup, self.lanes, self.parts, self.span, self.held, self.classes, self.whole]
+    pub(crate) fn constants(&self) -> [u32; 9] {
+        let Self { workgroup, subgroup, lanes, parts, span, held, classes, whole, blocks } = *self;
+        let runs = u32::from(blocks > Self::RUN);
+        [workgroup, subgroup, lanes, parts, span, held, classes, whole, runs]
+    }
+
+    /// Lanes of a row, in all its parts.
+    pub(crate) fn lanes(&self) -> usize {
+        self.lanes as usize * self.parts as usize
+    }
+
+    /// The turns of a sweep that goes through a block's quads in so many loops that are written out where blocks lie inside the row.
+    pub(crate) fn sweep(&self, loops_over_quads: u64) -> Sweep {
+        Sweep { turns_per_block: 1 + if self.whole == 1 { 0 } else { Sweep::QUADS * loops_over_quads } }
+    }
+
+    /// The sweep that finds a row's softmax statistics.
+    pub(crate) fn softmax_sweep(&self) -> Sweep {
+        self.sweep(2)
+    }
+
+    /// Whether a dispatch has turns for all these sweeps over all blocks.
+    pub(crate) fn fits(&self, caps: &Caps, sweeps: &[Sweep]) -> bool {
+        self.turns(sweeps, self.blocks) <= most_turns(caps)
+    }
+
+    fn turns(&self, sweeps: &[Sweep], blocks: u32) -> u64 {
+        sweeps.iter().map(|sweep| sweep.turns(blocks)).sum()
+    }
+
+    /// The work of all these sweeps over all blocks of rows.
+    pub(crate) fn work(&self, rows: u32, sweeps: &[Sweep]) -> Work {
+        Work::new(self.groups(rows), self.turns(sweeps, self.blocks))
+    }
+
+    /// The dispatches of one sweep over rows of so many classes, or of rows that are some of them: which of a lane's blocks each goes
+    /// through, and its work.
+    pub(crate) fn dispatches(
+        &self,
+        op: &'static str,
+        caps: &Caps,
+        (rows, classes): (u32, u32),
+        sweep: Sweep,
+    ) -> Result<Vec<(Range<u32>, Work)>> {
+        let cut = Cut {
+            op,
+            rows: self.blocks_of(classes),
+            per_row: &[],
+            granule: Self::RUN,
+            groups_per_granule: 0,
+            turns_per_granule: sweep.turns(Self::RUN),
+        };
+        let mut ranges = cut.ranges(caps)?;
+        if ranges.is_empty() {
+            ranges.push(0..0);
+        }
+        let work = |range: &Range<u32>| Work::new(self.groups(rows), sweep.turns(range.end - range.start));
+        Ok(ranges.into_iter().map(|range| (range.clone(), work(&range))).collect())
+    }
+
+    /// All blocks, for a dispatch that goes through them in all its sweeps.
+    pub(crate) fn all_blocks(&self) -> Range<u32> {
+        0..self.blocks
     }
 
     /// Workgroups for so many rows.
     pub(crate) fn groups(&self, rows: u32) -> u64 {
         u64::from(rows).div_ceil(u64::from(self.workgroup / self.lanes)) * u64::from(self.parts)
+    }
+}
+
+/// A sweep over a row's blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sweep {
+    turns_per_block: u64,
+}
+
+impl Sweep {
+    /// Turns of a loop over the four quads of a block.
+    pub(crate) const QUADS: u64 = 5;
+
+    /// Turns for a run, besides those for its blocks: one, and the ends of a loop over its whole blocks and one over the others.
+    const RUN: u64 = 3;
+
+    /// The same with another loop in each block, of so many turns.
+    pub(crate) fn and(self, turns: u64) -> Self {
+        Self { turns_per_block: self.turns_per_block + turns }
+    }
+
+    /// The turns for so many blocks, gone through by runs.
+    fn turns(self, blocks: u32) -> u64 {
+        u64::from(blocks) * self.turns_per_block + u64::from(blocks.div_ceil(RowPlan::RUN)) * Self::RUN
     }
 }
 
@@ -241,6 +387,7 @@ mod tests {
             uniform_align: 256,
             max_groups,
             max_invocations: 256,
+            max_turns: 65535,
         }
     }
 
@@ -258,8 +405,14 @@ mod tests {
             (100_000, 4, 1, 1 << 27, 7),
         ] {
             let caps = caps(binding, groups);
-            let cut =
-                Cut { op: "t", rows, per_row: &[PerRow::of(row_bytes), PerRow::of(4)], granule, groups_per_granule: 1 };
+            let cut = Cut {
+                op: "t",
+                rows,
+                per_row: &[PerRow::of(row_bytes), PerRow::of(4)],
+                granule,
+                groups_per_granule: 1,
+                turns_per_granule: 0,
+            };
             let mut next = 0;
             for range in cut.ranges(&caps).unwrap() {
                 assert_eq!(range.start, next, "no gap, no overlap");
@@ -276,7 +429,14 @@ mod tests {
 
     #[test]
     fn no_rows_are_no_ranges_and_a_row_too_large_is_an_error() {
-        let cut = Cut { op: "t", rows: 1, per_row: &[PerRow::of(1 << 40)], granule: 1, groups_per_granule: 1 };
+        let cut = Cut {
+            op: "t",
+            rows: 1,
+            per_row: &[PerRow::of(1 << 40)],
+            granule: 1,
+            groups_per_granule: 1,
+            turns_per_granule: 0,
+        };
         assert!(
             matches!(cut.ranges(&caps(16384, 1)), Err(Error::Limit { needed, allowed: 16128, .. }) if needed == 1 << 40)
         );
@@ -304,7 +464,7 @@ mod tests {
             (5000, 64, vec![PerRow { bytes: 4, cuts: cuts(100, 512) }, PerRow { bytes: 2, cuts: cuts(256, 256) }]),
             (5000, 64, vec![PerRow { bytes: 4, cuts: None }, PerRow { bytes: 0, cuts: cuts(4, 256) }]),
         ] {
-            let cut = Cut { op: "t", rows, per_row: &tensors, granule, groups_per_granule: 1 };
+            let cut = Cut { op: "t", rows, per_row: &tensors, granule, groups_per_granule: 1, turns_per_granule: 0 };
             let mut next = 0;
             for range in cut.ranges(&caps(16384, 65535)).unwrap() {
                 assert_eq!(range.start, next, "no gap, no overlap");

@@ -3,7 +3,7 @@
 use crate::caps::{Caps, Family};
 use crate::error::Error;
 use crate::linear_plan::{LinearPlan, LinearSizes};
-use crate::plan::{Cut, Cuts, PerRow, RowPlan, grid};
+use crate::plan::{Cut, Cuts, FIXED_TURNS, PerRow, RowPlan, grid, most_turns, turn_budget};
 use crate::pool::storage_size;
 
 /// Bytes of the largest tensor there can be.
@@ -95,6 +95,7 @@ impl Numbers<'_> {
             uniform_align: 16 << self.within(0, 8),
             max_groups: self.word(1),
             max_invocations: self.word(64),
+            max_turns: self.word(Caps::MIN_TURNS),
         }
     }
 
@@ -110,7 +111,14 @@ impl Numbers<'_> {
         let rows = self.word(0);
         let tensors = self.within(0, 4);
         let per_row: Vec<_> = (0..tensors).map(|_| self.per_row(caps, rows)).collect();
-        let cut = Cut { op: "planner", rows, per_row: &per_row, granule: self.word(1), groups_per_granule: self.any() };
+        let cut = Cut {
+            op: "planner",
+            rows,
+            per_row: &per_row,
+            granule: self.word(1),
+            groups_per_granule: self.any(),
+            turns_per_granule: self.any(),
+        };
         check_cut(caps, &cut);
     }
 
@@ -159,8 +167,12 @@ fn check_cut(caps: &Caps, cut: &Cut<'_>) {
     let granule = u64::from(cut.granule);
     let widest = cut.per_row.iter().map(|tensor| u128::from(tensor.bytes)).max().unwrap_or(0);
     let fits = |rows: u64| {
-        let groups = u128::from(rows.div_ceil(granule)) * u128::from(cut.groups_per_granule);
-        u128::from(rows) * widest <= u128::from(usable) && groups <= u128::from(caps.max_groups).pow(2)
+        let granules = u128::from(rows.div_ceil(granule));
+        let groups = granules * u128::from(cut.groups_per_granule);
+        let turns = granules * u128::from(cut.turns_per_granule);
+        u128::from(rows) * widest <= u128::from(usable)
+            && groups <= u128::from(caps.max_groups).pow(2)
+            && turns <= u128::from(most_turns(caps))
     };
     let pieces = |tensor: &PerRow| match &tensor.cuts {
         Some(cuts) => u64::from(cut.rows) * tensor.bytes / cuts.step,
@@ -202,7 +214,7 @@ fn check_cut(caps: &Caps, cut: &Cut<'_>) {
 }
 
 fn check_rows(caps: &Caps, plan: RowPlan, classes: u32, rows: u32) {
-    let [workgroup, subgroup, lanes, parts, span, held, held_classes, _] = plan.constants();
+    let [workgroup, subgroup, lanes, parts, span, held, held_classes, ..] = plan.constants();
     assert!(workgroup.is_power_of_two() && workgroup <= caps.max_invocations.max(caps.simd_width), "{plan:?}");
     assert!(lanes > 0 && workgroup.is_multiple_of(lanes) && lanes.is_multiple_of(span), "{plan:?}");
     assert!(subgroup == 0 || workgroup.is_multiple_of(subgroup), "{plan:?}");
@@ -210,8 +222,33 @@ fn check_rows(caps: &Caps, plan: RowPlan, classes: u32, rows: u32) {
     assert!(parts == 1 || classes / parts >= 16 * workgroup, "no part is idle: {plan:?}");
     assert!(held == 0 || (held_classes == classes && 16 * held * lanes >= classes), "{plan:?}");
     let at_once = u64::from(workgroup / lanes);
+    check_dispatches(caps, plan, classes, rows);
     let groups = plan.groups(rows);
     assert!(groups / u64::from(parts) * at_once >= u64::from(rows), "{groups} groups for {rows} rows: {plan:?}");
+}
+
+/// Sweeps with few and many loops, in one dispatch or in several, go through all blocks once, and keep to the budget.
+fn check_dispatches(caps: &Caps, plan: RowPlan, classes: u32, rows: u32) {
+    for sweep in [plan.sweep(0), plan.softmax_sweep(), plan.sweep(0).and(20)] {
+        let all = plan.work(rows, &[sweep; 3]);
+        assert_eq!(plan.fits(caps, &[sweep; 3]), all.turns <= turn_budget(caps), "{plan:?}");
+        let most = u64::from(plan.all_blocks().end) * 25 * 64 / u64::from(caps.max_turns);
+        if most > MOST_RANGES {
+            continue;
+        }
+        let dispatches = match plan.dispatches("planner", caps, (rows, classes), sweep) {
+            Ok(dispatches) => dispatches,
+            Err(error) => panic!("{plan:?}: {error}"),
+        };
+        let mut next = 0;
+        for (blocks, work) in dispatches {
+            assert!(blocks.start == next && work.turns <= turn_budget(caps), "{blocks:?}, {work:?}: {plan:?}");
+            let turns = u64::from(blocks.end - blocks.start) + FIXED_TURNS;
+            assert!(work.turns >= turns && work.groups == plan.groups(rows), "{blocks:?}, {work:?}: {plan:?}");
+            next = blocks.end;
+        }
+        assert_eq!(next, plan.all_blocks().end, "{plan:?}");
+    }
 }
 
 /// As many bytes as that is, whatever it is.
@@ -243,9 +280,8 @@ fn check_linear(caps: &Caps, sizes: LinearSizes, (scratch, copies): (u64, u64), 
     assert!(logits <= usable && product([at_once, 20]) <= usable, "{plan}");
     assert!(product([inputs as u64, 4]) <= usable, "{plan}");
     let mut needed = u128::from(copies) * logits;
-    if let Some(summands) = plan.summands() {
-        let parts = (classes as u64).div_ceil(summands.into());
-        let sums = product([at_once, inputs as u64, 4, parts]);
+    if plan.parts() > 1 {
+        let sums = product([at_once, inputs as u64, 4, plan.parts()]);
         assert!(sums <= u128::from(caps.max_buffer) && product([at_once, inputs as u64, 4]) <= usable, "{plan}");
         needed += sums;
     }
@@ -331,11 +367,11 @@ mod tests {
     #[test]
     fn what_is_too_small_is_what_the_error_names() {
         let caps = Caps { family: Family::Gpu, max_binding: 1 << 20, max_buffer: 1 << 20, ..Numbers::none().caps() };
-        let sizes = LinearSizes { tokens: 10, inputs: 10_000, classes: 250_000 };
+        let sizes = LinearSizes { tokens: 10, inputs: 100_000, classes: 250_000 };
         let error = LinearPlan::new("test", &caps, sizes, (32 << 20, 1), true).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "test: a buffer's bytes for the parts of one token's sums needs 1240000, the device allows 1048576"
+            "test: a buffer's bytes for the parts of one token's sums needs 1600000, the device allows 1048576"
         );
     }
 

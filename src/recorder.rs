@@ -10,7 +10,7 @@ use bytemuck::Pod;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, guard, in_scopes};
 use crate::kernel::{Access, Kernel, Variant};
-use crate::plan;
+use crate::plan::{self, Work};
 use crate::pool::{Role, Storage, storage_size};
 use crate::profile::Profile;
 use crate::readback::Readback;
@@ -342,17 +342,22 @@ impl<'e> Recorder<'e> {
         self.window(tensor, 0, tensor.len() as u64)
     }
 
-    /// Records a dispatch of `kernel` over `groups` workgroups. `slots` has a window, or nothing, for each of its bindings.
+    /// Records a dispatch of `kernel`. `slots` has a window, or nothing, for each of its bindings.
     pub(crate) fn dispatch<P: Pod>(
         &mut self,
         kernel: &'static Kernel,
         variant: Variant,
         params: &P,
         slots: &[Option<&Window>],
-        groups: u64,
+        work: Work,
     ) -> Result<()> {
+        let Work { groups, turns } = work;
         if groups == 0 {
             return Ok(());
+        }
+        let allowed = plan::turn_budget(self.gpu.caps());
+        if turns > allowed {
+            return Err(Error::Limit { op: kernel.label, what: plan::TURNS, needed: turns, allowed });
         }
         let most = plan::most_groups(self.gpu.caps());
         if groups > most {
@@ -404,9 +409,15 @@ impl<'e> Recorder<'e> {
         drop(entries);
         slots.iter().flatten().for_each(|window| self.held.hold(&window.storage));
         let [x, y, z] = plan::grid(groups, self.gpu.caps());
+        #[cfg(test)]
+        let counter = self.gpu.pipelines().counter();
         let pass = self.pass(kernel.label).ok_or(Error::NotSubmitted)?;
         pass.set_pipeline(&compiled.pipeline);
         pass.set_bind_group(0, &group, &[params_offset]);
+        #[cfg(test)]
+        if let Some(counter) = counter {
+            counter.count(pass, (kernel, &variant), turns);
+        }
         pass.dispatch_workgroups(x, y, z);
         self.gpu.count_dispatch();
         let present = slots.iter().zip(kernel.bindings).filter_map(|(slot, binding)| slot.map(|w| (w, binding)));

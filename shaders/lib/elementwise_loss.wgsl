@@ -6,7 +6,7 @@
 //   fn in_range(x: vec4<f32>, y: vec4<f32>) -> vec4<bool>        false: loss and gradient are NaN, the position is reported
 //
 // Bindings: x, y, upstream (one element, or one for each), losses (absent unless unreduced), grad (absent if not wanted),
-// partials (two words a block).
+// partials (three words a block).
 
 struct Params {
     // Elements of this dispatch, and where the first of them lies in the whole tensor.
@@ -31,6 +31,7 @@ struct Params {
     pos_weight_first: u32,
     pos_weight_inner: u32,
     pos_weight_size: u32,
+    zero: u32,
 }
 
 // 1: write the gradient.
@@ -88,20 +89,23 @@ fn main(
     var sum = 0.0;
     var bad = NONE;
     for (var i = part.turns; i < part.turns_end; i += TURN) {
+        var turn = 0.0;
         for (var q = 0u; q < QUADS; q++) { // unrolled
             let found = losses_of_quad(i + q * STRIDE, 4u, shared_upstream);
-            sum += found.sum;
+            turn += found.sum;
             bad = min(bad, found.bad);
         }
+        sum += turn;
     }
     for (var i = part.rest; i < part.end; i += STRIDE) {
         let found = losses_of_quad(i, part.end - i, shared_upstream);
         sum += found.sum;
         bad = min(bad, found.bad);
     }
-    let partial = combine(thread, sum, bad);
+    let partial = combine(thread, Sum(sum, 0.0), bad);
     if (thread == 0u && block * params.block < params.count) {
-        store_partials(params.partials_base + 2u * block, partial.x);
-        store_partials(params.partials_base + 2u * block + 1u, partial.y);
+        store_partials(params.partials_base + 3u * block, partial.x);
+        store_partials(params.partials_base + 3u * block + 1u, partial.y);
+        store_partials(params.partials_base + 3u * block + 2u, partial.z);
     }
 }

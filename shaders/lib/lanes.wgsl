@@ -25,13 +25,3 @@ fn across(thread: u32, value: vec4<u32>, distance: u32) -> vec4<u32> {
     }
     return other;
 }
-
-// Sums of values over so many neighbouring threads, a power of two.
-fn sum_across(thread: u32, value: vec2<f32>, threads: u32) -> vec2<f32> {
-    var sum = value;
-    for (var distance = threads / 2u; distance > 0u; distance /= 2u) {
-        let bits = bitcast<vec2<u32>>(sum);
-        sum += bitcast<vec2<f32>>(across(thread, vec4<u32>(bits, 0u, 0u), distance).xy);
-    }
-    return sum;
-}

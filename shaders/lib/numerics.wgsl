@@ -77,6 +77,11 @@ fn exp_nonpositive(x: f32) -> f32 {
     return exp4_nonpositive(vec4<f32>(x)).x;
 }
 
+// exp(x) for x up to 80, by the same steps.
+fn exp_moderate(x: f32) -> f32 {
+    return exp4_nonpositive(vec4<f32>(x)).x;
+}
+
 // y * 2^k for y in [1/2, 2), by integers: hardware may flush subnormal results of a multiplication.
 fn scale_f32(y: f32, k: i32) -> f32 {
     let bits = bitcast<u32>(y);

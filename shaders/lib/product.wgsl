@@ -14,8 +14,12 @@ struct Params {
     bias_base: u32,
     c_base: u32,
     gate_base: u32,
+    runs_base: u32,
     // Summands of a part of the sums, a multiple of a tile's depth; k or more if there are no parts.
     split: u32,
+    // Summands that are added up before they are added to the rest, a multiple of a tile's depth. (Errors of a sum grow with the length
+    // of what is added up in one go.)
+    run: u32,
 }
 
 override A_TRANSPOSED: u32;
@@ -28,16 +32,40 @@ override GATED: u32;
 override BIASED: u32;
 // 1: depths at which op(a) is 0 are left out.
 override SPARSE: u32;
-// 1: an earlier dispatch summed the first part of k.
+// 1: the dispatch has summands of several runs.
+override RUNS: u32;
+// 1: c holds the sum of earlier runs.
 override RESUMED: u32;
+// An earlier dispatch began the first run, or the only one. 1: `runs`, like c, holds its sum. 2: c does, and the run does not end here.
+override BEGUN: u32;
 
-// Four elements of a row of c, as far as it reaches.
+// Four elements of a row of earlier runs' sums, as far as it reaches.
 fn resume_row(row: u32, column: u32) -> vec4<f32> {
     if (RESUMED == 1u && row < params.m) {
         let first = params.c_base + row * params.c_stride + column;
         return load_quad_c(first, 1u, params.n - min(column, params.n), 0.0);
     }
     return vec4<f32>();
+}
+
+// The same of the sums that a run begins with.
+fn begin_row(row: u32, column: u32) -> vec4<f32> {
+    let room = params.n - min(column, params.n);
+    if (BEGUN == 1u && row < params.m) {
+        return load_quad_runs(params.runs_base + row * params.c_stride + column, 1u, room, 0.0);
+    }
+    if (BEGUN == 2u && row < params.m) {
+        return load_quad_c(params.c_base + row * params.c_stride + column, 1u, room, 0.0);
+    }
+    return vec4<f32>();
+}
+
+// The sum of the runs from `start` on and before, the latest of which has the sum `run`.
+fn add_run(total: vec4<f32>, run: vec4<f32>, start: u32) -> vec4<f32> {
+    if (RUNS == 0u && RESUMED == 0u) {
+        return run;
+    }
+    return select(run, total + run, RESUMED == 1u || start > 0u);
 }
 
 // What is added to four columns of the first part of c, at the last summands.

@@ -35,6 +35,11 @@ struct Params {
     // Where a row's elements are some of its classes: the first of those, and how many there are in all.
     first_class: u32,
     all_classes: u32,
+    // The blocks of this dispatch.
+    first_block: u32,
+    end_block: u32,
+    lanes_base: u32,
+    zero: u32,
 }
 
 // 1: write the gradient. 2: and 0 for what is below the threshold.
@@ -42,6 +47,14 @@ override GRAD: u32;
 
 fn class_weight(class_index: u32) -> f32 {
     return load_weight(params.weight_base + class_index * params.weight_stride);
+}
+
+// The sum of the weights of all classes, which follows them.
+fn total_class_weight() -> f32 {
+    if (params.weight_stride == 0u) {
+        return load_weight(params.weight_base) * f32(params.all_classes);
+    }
+    return load_weight(params.weight_base + params.all_classes);
 }
 
 fn position_weight(row: u32) -> f32 {

@@ -12,6 +12,10 @@ struct Params {
     input_base: u32,
     output_base: u32,
     parts_base: u32,
+    // The blocks of this dispatch.
+    first_block: u32,
+    end_block: u32,
+    zero: u32,
 }
 
 fn map_block(row: Row, i: u32, inside: bool, m: f32, scalar: f32, poison: bool) {
@@ -37,10 +41,10 @@ fn main(
     if (row.surplus) {
         return;
     }
-    for (var i = 0u; i < row.whole; i++) {
+    for (var i = row.begin; i < row.whole; i++) {
         map_block(row, i, true, stats.max, scalar, poison);
     }
-    for (var i = row.whole; i < row.blocks; i++) {
+    for (var i = row.whole; i < row.end; i++) {
         map_block(row, i, false, stats.max, scalar, poison);
     }
 }

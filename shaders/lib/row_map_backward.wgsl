@@ -2,7 +2,8 @@
 //   const REFINE: bool                                                 sum again, with g counted from the first sum
 //   fn row_term(y: vec4<f32>, g: vec4<f32>) -> vec4<f32>               what is summed over the row
 //   fn row_grad(y: vec4<f32>, g: vec4<f32>, sum: f32) -> vec4<f32>     the gradient, given that sum
-// Bindings: output, upstream, grad, all [outer, classes, inner].
+// Bindings: output, upstream, grad, all [outer, classes, inner]; lanes (four words a lane: what a dispatch hands on to the next; absent if one
+// does everything).
 
 struct Params {
     rows: u32,
@@ -11,7 +12,16 @@ struct Params {
     output_base: u32,
     upstream_base: u32,
     grad_base: u32,
+    // The blocks of this dispatch.
+    first_block: u32,
+    end_block: u32,
+    lanes_base: u32,
+    zero: u32,
 }
+
+// 0: one dispatch does everything. 1, 2: this one sums some blocks, for the first or the second time, and keeps the lanes' sums. 3: it
+// finds them there, and writes some blocks of the gradient.
+override SWEEP: u32;
 
 fn upstream_quad(row: Row, i: u32, j: u32, inside: bool) -> vec4<f32> {
     let c = quad_start(row, i, j);
@@ -33,16 +43,36 @@ fn sum_block(row: Row, i: u32, inside: bool, origin: f32) -> f32 {
     return (sum.x + sum.y) + (sum.z + sum.w);
 }
 
-// The sum of the terms over the row, with g counted from an origin. Every thread of the workgroup takes part.
-fn row_sum(row: Row, thread: u32, origin: f32) -> f32 {
+fn run_sum(row: Row, begin: u32, end: u32, origin: f32) -> f32 {
+    let whole = clamp(row.whole, begin, end);
     var sum = 0.0;
-    for (var i = 0u; i < row.whole; i++) {
+    for (var i = begin; i < whole; i++) {
         sum += sum_block(row, i, true, origin);
     }
-    for (var i = row.whole; i < row.blocks; i++) {
+    for (var i = whole; i < end; i++) {
         sum += sum_block(row, i, false, origin);
     }
-    return sum_across(thread, vec2<f32>(sum, 0.0), LANES).x;
+    return sum;
+}
+
+// The sum of the terms over the lane's blocks in this dispatch and before, with g counted from an origin; it is the lane's first or second
+// sum. Where only the sum before is wanted, it is that of all blocks.
+fn lane_sum(row: Row, origin: f32, number: u32) -> Sum {
+    let at = params.lanes_base + 4u * lane_index(row) + 2u * (number - 1u);
+    var sum = Sum(0.0, 0.0);
+    if (SWEEP > number || (SWEEP == number && row.begin > 0u)) {
+        sum = Sum(load_lanes(at), load_lanes(at + 1u));
+    }
+    if (SWEEP == 0u || SWEEP == number) {
+        for (var run = row.begin; run < row.end; run += RUN) {
+            sum = plus(sum, run_sum(row, run, min(run + RUN, row.end), origin));
+        }
+    }
+    if (SWEEP == number && !row.surplus) {
+        store_lanes(at, sum.high);
+        store_lanes(at + 1u, sum.low);
+    }
+    return sum;
 }
 
 fn grad_block(row: Row, i: u32, inside: bool, origin: f32, sum: f32) {
@@ -64,18 +94,24 @@ fn main(
     var origin = 0.0;
     // Halves do not add up to 1 as closely as an origin needs.
     if (REFINE && !HALVES) {
-        let sum = row_sum(row, thread, 0.0);
+        let sum = value_of(sum_across(thread, lane_sum(row, 0.0, 1u), LANES));
         // Not one that takes g past the largest number.
         origin = select(0.0, sum, (bitcast<u32>(sum) & 0x7fffffffu) < 0x71800000u);
     }
-    let sum = row_sum(row, thread, origin);
+    if (SWEEP == 1u) {
+        return;
+    }
+    let sum = value_of(sum_across(thread, lane_sum(row, origin, 2u), LANES));
+    if (SWEEP == 2u) {
+        return;
+    }
     if (row.surplus) {
         return;
     }
-    for (var i = 0u; i < row.whole; i++) {
+    for (var i = row.begin; i < row.whole; i++) {
         grad_block(row, i, true, origin, sum);
     }
-    for (var i = row.whole; i < row.blocks; i++) {
+    for (var i = row.whole; i < row.end; i++) {
         grad_block(row, i, false, origin, sum);
     }
 }

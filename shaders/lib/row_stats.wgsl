@@ -1,14 +1,17 @@
-// The softmax statistics of a row that may lie in parts, of which `row_parts` has found the statistics.
-// Binding: parts (four words a part: its RowStats; absent unless there are several).
+// The softmax statistics of a row, which `row_parts` may have found.
+// Binding: parts (four words a part: its RowStats; absent unless they were found).
+
+// 1: the statistics of the rows' parts were found before.
+override FOUND: u32;
 
 // The same for all threads of the row. Every thread of the workgroup takes part.
 fn row_stats(row: Row, thread: u32) -> RowStats {
-    if (PARTS == 1u) {
-        return part_stats(row, thread);
+    if (FOUND == 0u) {
+        return part_stats(lane_stats(row), thread);
     }
-    var all = stored_stats(row.index * PARTS);
-    for (var part = 1u; part < PARTS; part++) {
-        all = merge(all, stored_stats(row.index * PARTS + part));
+    var all = stored_stats(row.index * PARTS + thread % PARTS);
+    for (var distance = PARTS / 2u; distance > 0u; distance /= 2u) {
+        all = with_other(all, thread, distance);
     }
     return all;
 }

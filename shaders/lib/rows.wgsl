@@ -18,6 +18,12 @@ override CLASSES: u32;
 // 1: blocks that lie inside the row have code of their own.
 override WHOLE: u32;
 
+// 1: a lane has more than one run of blocks. 0: it has one, or holds all its blocks.
+override RUNS: u32;
+
+// Blocks that are summed before they are added to the rest (`lib/sum.wgsl`).
+const RUN: u32 = 8u;
+
 const TILE: u32 = 16u * SPAN;
 // Spans of a workgroup, and of a row.
 const PART_SPANS: u32 = LANES / SPAN;
@@ -32,9 +38,11 @@ struct Row {
     start: u32,
     // Surplus threads do the last row's work, for the barriers, and store nothing.
     surplus: bool,
-    // Blocks of each lane, and how many of them are known to lie inside the row.
+    // Blocks of each lane. Those of this dispatch are begin .. end, a run or more, and all before `whole` lie inside the row.
     blocks: u32,
+    begin: u32,
     whole: u32,
+    end: u32,
 }
 
 fn classes() -> u32 {
@@ -54,7 +62,17 @@ fn row_of(group: u32, thread: u32) -> Row {
     // Where the row is held, the last span's number serves all of them: it is a constant.
     let before = select(part * PART_SPANS + lane / SPAN, SPANS - 1u, HELD > 0u) * blocks;
     let whole = WHOLE * min(max(classes() / TILE, before) - before, blocks);
-    return Row(index, part, lane, start, number >= params.rows, blocks, whole);
+    if (HELD > 0u) {
+        return Row(index, part, lane, start, number >= params.rows, blocks, 0u, whole, blocks);
+    }
+    let end = min(params.end_block, blocks);
+    let begin = min(params.first_block, end);
+    return Row(index, part, lane, start, number >= params.rows, blocks, begin, clamp(whole, begin, end), end);
+}
+
+// The lane's place among all lanes of all rows, where they keep what a dispatch hands on to the next.
+fn lane_index(row: Row) -> u32 {
+    return (row.index * PARTS + row.part) * LANES + row.lane;
 }
 
 // The first element of quad j of block i, counted in the row.
@@ -72,11 +90,13 @@ fn room_at(inside: bool, c: u32) -> u32 {
     return max(classes(), c) - c;
 }
 
-// Whether element c lies in the workgroup's part, and whether it is the thread that goes through it.
+// Whether element c lies in the workgroup's part, and whether it is the thread that goes through it, in this dispatch.
 fn in_part(row: Row, c: u32) -> bool {
     return PARTS == 1u || c / (row.blocks * TILE) / PART_SPANS == row.part;
 }
 
 fn goes_through(row: Row, c: u32) -> bool {
-    return in_part(row, c) && row.lane == (c / (row.blocks * TILE)) % PART_SPANS * SPAN + (c / 4u) % SPAN;
+    let block = c / TILE % row.blocks;
+    let now = row.begin <= block && block < row.end;
+    return now && in_part(row, c) && row.lane == (c / (row.blocks * TILE)) % PART_SPANS * SPAN + (c / 4u) % SPAN;
 }

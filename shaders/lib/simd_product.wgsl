@@ -5,14 +5,16 @@
 //   fn row_of_part(part: mat4x4<f32>, r: u32) -> vec4<f32>                       row r of those, at the four depths
 //   fn any_thread(x: bool) -> bool                                               whether it is so for a thread of the workgroup
 //
-// Bindings: a, b, bias [n] (absent if there is none), gate like c (absent if there is none), c [m, n].
+// Bindings: a, b, bias [n], gate like c, runs like c (each absent if there is none), c [m, n].
 
 override ROWS: u32;
 
 // Depths are gone through by four.
 const PAST_THE_LAST: bool = false;
 
+// Of the current run, and of those before.
 var<private> sums: array<vec4<f32>, ROWS>;
+var<private> totals: array<vec4<f32>, ROWS>;
 
 // op(b) at four columns, one vector of them for each of four depths.
 fn b_block(column: u32, depth: u32) -> mat4x4<f32> {
@@ -39,15 +41,20 @@ fn multiply_add(c: vec4<f32>, a: vec4<f32>, b: mat4x4<f32>) -> vec4<f32> {
 
 // The next four depths from these on at which a row of op(a) is not 0. Left out here, in a loop of their own, because drivers for CPUs
 // run what is inside an `if` anyway.
-fn next_depth(row: u32, first: u32, thread: u32) -> u32 {
+fn next_depth(row: u32, first: u32, end: u32, thread: u32) -> u32 {
+    if (SPARSE == 0u) {
+        return first;
+    }
     var depth = first;
-    var zero = SPARSE == 1u;
-    while (zero && depth < params.k) {
+    var zero = true;
+    while (zero && depth < end) {
         var bits = vec4<u32>();
-        for (var r = 0u; r < ROWS; r += BROUGHT) {
-            let part = a_part(row + r, depth, thread);
-            bits |= bitcast<vec4<u32>>(part[0]) | bitcast<vec4<u32>>(part[1]);
-            bits |= bitcast<vec4<u32>>(part[2]) | bitcast<vec4<u32>>(part[3]);
+        for (var r = 0u; r < ROWS; r++) { // unrolled
+            if (r % BROUGHT == 0u) {
+                let part = a_part(row + r, depth, thread);
+                bits |= bitcast<vec4<u32>>(part[0]) | bitcast<vec4<u32>>(part[1]);
+                bits |= bitcast<vec4<u32>>(part[2]) | bitcast<vec4<u32>>(part[3]);
+            }
         }
         // Zeros have a sign at most.
         zero = !any_thread(any((bits << vec4<u32>(1u)) != vec4<u32>()));
@@ -56,23 +63,9 @@ fn next_depth(row: u32, first: u32, thread: u32) -> u32 {
     return depth;
 }
 
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let columns = (params.n + 4u * WORKGROUP - 1u) / (4u * WORKGROUP);
-    let index = group_index(group, groups);
-    let row = (index / columns) * ROWS;
-    let column = ((index % columns) * WORKGROUP + thread) * 4u;
-    if (row >= params.m) {
-        return;
-    }
-    for (var r = 0u; r < ROWS; r++) { // unrolled
-        sums[r] = resume_row(row + r, column);
-    }
-    for (var depth = next_depth(row, 0u, thread); depth < params.k; depth = next_depth(row, depth + 4u, thread)) {
+// Adds the summands start .. end to the sums.
+fn add_summands(row: u32, column: u32, start: u32, end: u32, thread: u32) {
+    for (var depth = next_depth(row, start, end, thread); depth < end; depth = next_depth(row, depth + 4u, end, thread)) {
         let b = b_block(column, depth);
         var part = mat4x4<f32>();
         for (var r = 0u; r < ROWS; r++) { // unrolled
@@ -82,8 +75,47 @@ fn main(
             sums[r] = multiply_add(sums[r], row_of_part(part, r % BROUGHT), b);
         }
     }
-    let bias = bias_of(0u, column);
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let rows = (params.m + ROWS - 1u) / ROWS;
+    let columns = (params.n + 4u * WORKGROUP - 1u) / (4u * WORKGROUP);
+    let index = group_index(group, groups);
+    let part = index / (rows * columns);
+    let tile = index % (rows * columns);
+    let row = tile / columns * ROWS;
+    let column = ((tile % columns) * WORKGROUP + thread) * 4u;
+    let start = part * params.split;
+    let end = min(start + params.split, params.k);
+    // Surplus groups of the grid have a part that does not exist.
+    if (start >= max(params.k, 1u)) {
+        return;
+    }
     for (var r = 0u; r < ROWS; r++) { // unrolled
-        finish_row(0u, row + r, column, sums[r], bias);
+        sums[r] = begin_row(row + r, column);
+        totals[r] = resume_row(row + r, column);
+    }
+    if (RUNS == 0u) {
+        add_summands(row, column, start, end, thread);
+        for (var r = 0u; r < ROWS; r++) { // unrolled
+            totals[r] = add_run(totals[r], sums[r], 0u);
+        }
+    } else {
+        for (var first = start; first < end; first += params.run) {
+            add_summands(row, column, first, min(first + params.run, end), thread);
+            for (var r = 0u; r < ROWS; r++) { // unrolled
+                totals[r] = add_run(totals[r], sums[r], first - start);
+                sums[r] = vec4<f32>();
+            }
+        }
+    }
+    let bias = bias_of(part, column);
+    for (var r = 0u; r < ROWS; r++) { // unrolled
+        finish_row(part, row + r, column, totals[r], bias);
     }
 }

@@ -117,18 +117,71 @@ fn absorb(s: RowStats, x: mat4x4<f32>) -> RowStats {
     return add_block(all, x, exp_block(x, all.max));
 }
 
+// The statistics of a run of blocks.
+fn run_stats(row: Row, begin: u32, end: u32) -> RowStats {
+    let whole = clamp(row.whole, begin, end);
+    var s = RowStats(LOWEST, 0.0, 0.0, 0u);
+    for (var i = begin; i < whole; i++) {
+        s = absorb(s, logits_block(row, i, true));
+    }
+    for (var i = whole; i < end; i++) {
+        s = absorb(s, logits_block(row, i, false));
+    }
+    return s;
+}
+
+// The statistics of many runs. Exponentials are relative to the logit of `origin`, an element of the row that the maximum is not far
+// above. If they were relative to the maximum, a row whose elements rise slowly would have its sum scaled, and rounded, with every run.
+struct LaneStats {
+    max: f32,
+    ties: f32,
+    origin: f32,
+    // The sum over the elements below the maximum.
+    rest: Sum,
+    poison: u32,
+}
+
+// How far the maximum may be above the origin.
+const FAR: f32 = 8.0;
+
+fn no_stats() -> LaneStats {
+    return LaneStats(LOWEST, 0.0, LOWEST, Sum(0.0, 0.0), 0u);
+}
+
+fn add_run(s: LaneStats, run: RowStats) -> LaneStats {
+    let m = max(s.max, run.max);
+    let origin = select(s.origin, m, gap(m, s.origin) > FAR);
+    let shift = exp_moderate(gap(s.origin, origin));
+    let theirs = exp_moderate(gap(run.max, origin));
+    // Elements that were at a maximum, but are not any more.
+    let mine_below = select(0.0, s.ties * exp_moderate(gap(s.max, origin)), s.max < m);
+    let theirs_below = select(0.0, run.ties * theirs, run.max < m);
+    let rest = plus(Sum(s.rest.high * shift, s.rest.low * shift), run.rest * theirs + (mine_below + theirs_below));
+    let ties = select(0.0, s.ties, s.max == m) + select(0.0, run.ties, run.max == m);
+    return LaneStats(m, ties, origin, rest, s.poison | run.poison);
+}
+
+// Adds the lane's blocks in this dispatch.
+fn add_runs(row: Row, before: LaneStats) -> LaneStats {
+    var s = before;
+    for (var run = row.begin; run < row.end; run += RUN) {
+        s = add_run(s, run_stats(row, run, min(run + RUN, row.end)));
+    }
+    return s;
+}
+
+fn all_runs(s: LaneStats) -> RowStats {
+    return RowStats(s.max, s.ties, value_of(s.rest) * exp_nonpositive(gap(s.origin, s.max)), s.poison);
+}
+
 fn lane_stats(row: Row) -> RowStats {
     if (HELD > 0u) {
         return held_stats(row);
     }
-    var s = RowStats(LOWEST, 0.0, 0.0, 0u);
-    for (var i = 0u; i < row.whole; i++) {
-        s = absorb(s, logits_block(row, i, true));
+    if (RUNS == 0u) {
+        return run_stats(row, row.begin, row.end);
     }
-    for (var i = row.whole; i < row.blocks; i++) {
-        s = absorb(s, logits_block(row, i, false));
-    }
-    return s;
+    return all_runs(add_runs(row, no_stats()));
 }
 
 fn held_stats(row: Row) -> RowStats {
@@ -157,15 +210,19 @@ fn merge(a: RowStats, b: RowStats) -> RowStats {
     return RowStats(m, x.ties + y.ties, x.rest + y.rest, x.poison | y.poison);
 }
 
-// The statistics of the workgroup's part of the row, mostly all of it; the same for all threads that share it. Every thread of the
-// workgroup takes part.
-fn part_stats(row: Row, thread: u32) -> RowStats {
-    var all = lane_stats(row);
+fn with_other(s: RowStats, thread: u32, distance: u32) -> RowStats {
+    let bits = vec4<u32>(bitcast<vec3<u32>>(vec3<f32>(s.max, s.ties, s.rest)), s.poison);
+    let other = across(thread, bits, distance);
+    let numbers = bitcast<vec3<f32>>(other.xyz);
+    return merge(s, RowStats(numbers.x, numbers.y, numbers.z, other.w));
+}
+
+// The statistics of the workgroup's part of the row, mostly all of it, from those of its lanes; the same for all threads that share it.
+// Every thread of the workgroup takes part.
+fn part_stats(lane: RowStats, thread: u32) -> RowStats {
+    var all = lane;
     for (var distance = LANES / 2u; distance > 0u; distance /= 2u) {
-        let bits = vec4<u32>(bitcast<vec3<u32>>(vec3<f32>(all.max, all.ties, all.rest)), all.poison);
-        let other = across(thread, bits, distance);
-        let numbers = bitcast<vec3<f32>>(other.xyz);
-        all = merge(all, RowStats(numbers.x, numbers.y, numbers.z, other.w));
+        all = with_other(all, thread, distance);
     }
     return all;
 }

@@ -1,5 +1,6 @@
 //! Every variant of every shader, parsed and compared with what Rust says of it.
 
+use super::turns::Turns;
 use super::*;
 use crate::every_op::{EVERY_OP, run};
 use crate::ops::KERNELS;
@@ -173,9 +174,11 @@ pub(super) fn shader_module(
     }
 }
 
-/// No kernel relies on a driver that catches what is out of bounds, or on workgroup memory that starts as zeros.
+/// No kernel relies on a driver that catches what is out of bounds, or on workgroup memory that starts as zeros; and with as few turns as may
+/// be, counted, all results have the same bits. No invocation makes more turns than were planned, and each kernel once about as many:
+/// what is planned is what work is cut by.
 #[test]
-fn checks_of_bounds_and_zeros_make_no_difference() {
+fn checks_of_bounds_and_zeros_and_cuts_of_loops_make_no_difference() {
     let with = |on| {
         let gpu = Gpu::headless()?;
         *lock(&gpu.pipelines().checks) = Checks { bounds: on, zeros: on };
@@ -188,12 +191,25 @@ fn checks_of_bounds_and_zeros_make_no_difference() {
             return eprintln!("SKIPPED: {error}");
         }
     };
+    on.count_turns();
+    let mut slack = std::collections::BTreeMap::new();
     for family in [Family::CpuSimd, Family::Gpu] {
-        let [on, off] = [&on, &off].map(|gpu| gpu.with_caps(Caps { family, ..gpu.caps().clone() }).expect("its caps"));
+        let few = Caps { family, max_turns: Caps::MIN_TURNS, ..on.caps().clone() };
+        let budget = crate::plan::turn_budget(&few);
+        let on = on.with_caps(few).expect("its caps");
+        let off = off.with_caps(Caps { family, ..off.caps().clone() }).expect("its caps");
         for &(name, record) in EVERY_OP {
-            let (on, off) = (run(&on, record).expect(name), run(&off, record).expect(name));
-            assert!(on == off, "{name}, {family:?}");
+            let (on_bits, off_bits) = (run(&on, record).expect(name), run(&off, record).expect(name));
+            assert!(on_bits == off_bits, "{name}, {family:?}");
+            for Turns { label, variant, planned, made } in on.turns().expect("turns") {
+                assert!(made <= planned && planned <= budget, "{name}: {made} of {planned} in {label}, {variant:?}");
+                let least: &mut u64 = slack.entry(label).or_insert(u64::MAX);
+                *least = (*least).min(planned - made);
+            }
         }
+    }
+    for (label, slack) in slack {
+        assert!(slack <= 2 * crate::plan::FIXED_TURNS, "{label}: at least {slack} turns fewer than planned");
     }
 }
 

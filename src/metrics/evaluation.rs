@@ -5,7 +5,7 @@ use crate::gpu::Gpu;
 use crate::kernel::{Kernel, Variant, count, params, read, wgsl};
 use crate::ops::{CrossEntropyRequest, Targets};
 use crate::options::{Bce, BceWithLogits, CrossEntropy, Reduction, device_ignore_index};
-use crate::plan::{BLOCK, Cut};
+use crate::plan::{BLOCK, Cut, Work};
 use crate::readback::Readback;
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor, size32};
@@ -17,9 +17,9 @@ params! {
         rows: u32,
         classes: u32,
         block: u32,
-        logits_base: u32,
         targets_base: u32,
         predicted_base: u32,
+        row_ranks_base: u32,
         confusion_base: u32,
         ranks_base: u32,
         ignore_index: i32,
@@ -30,9 +30,9 @@ pub(crate) const KERNEL: Kernel = Kernel {
     label: "xent.confusion",
     source: wgsl!["lib/grid", "confusion"],
     bindings: &[
-        read("logits", "f32"),
         read("targets", "i32"),
         read("predicted", "i32"),
+        read("row_ranks", "u32"),
         count("confusion"),
         count("ranks"),
     ],
@@ -172,33 +172,29 @@ impl Evaluation {
         let request = CrossEntropyRequest { statistics: true, ..CrossEntropyRequest::default() };
         let out = rec.cross_entropy_with(logits, Targets::Index(targets), &options, request)?;
         let Some(statistics) = out.statistics else { return Ok(()) };
-        let cut = Cut {
-            op,
-            rows: size32(rows),
-            per_row: &[logits.per_row(classes as u64)],
-            granule: 1,
-            groups_per_granule: 1,
-        };
-        for range in cut.ranges(rec.gpu().caps())? {
+        let row_ranks = rec.target_ranks(op, &logits.real(), targets)?;
+        let per_row = [targets.per_row(1), statistics.predicted.per_row(1), row_ranks.per_row(1)];
+        for range in Cut::by_blocks(op, size32(rows), &per_row).ranges(rec.gpu().caps())? {
             let (first, len) = (u64::from(range.start), u64::from(range.end - range.start));
-            let from = rec.window(logits, first * classes as u64, len * classes as u64);
             let target = rec.window(targets, first, len);
             let predicted = rec.window(&statistics.predicted, first, len);
+            let row_rank = rec.window(&row_ranks, first, len);
             let (confusion, ranks) = (rec.whole(&self.confusion), rec.whole(&self.ranks));
             let params = Params {
                 rows: range.end - range.start,
                 classes: size32(classes),
                 block: BLOCK,
-                logits_base: from.base,
                 targets_base: target.base,
                 predicted_base: predicted.base,
+                row_ranks_base: row_rank.base,
                 confusion_base: confusion.base,
                 ranks_base: ranks.base,
                 ignore_index: device_ignore_index(ignore_index),
             };
-            let slots = [Some(&from), Some(&target), Some(&predicted), Some(&confusion), Some(&ranks)];
+            let slots = [Some(&target), Some(&predicted), Some(&row_rank), Some(&confusion), Some(&ranks)];
             let variant = Variant::new(&[rec.gpu().caps().workgroup_size()]);
-            rec.dispatch(&KERNEL, variant, &params, &slots, len.div_ceil(BLOCK.into()))?;
+            let work = Work::by_blocks(rec.gpu().caps(), len.div_ceil(BLOCK.into()));
+            rec.dispatch(&KERNEL, variant, &params, &slots, work)?;
         }
         rec.accumulate(&out.loss, &self.loss)
     }
@@ -248,7 +244,8 @@ impl Evaluation {
             };
             let slots = [Some(&score), Some(&target), Some(&confusion), Some(&ranks)];
             let variant = Variant::new(&[rec.gpu().caps().workgroup_size()]);
-            rec.dispatch(&BINARY, variant, &params, &slots, len.div_ceil(BLOCK.into()))?;
+            let work = Work::by_blocks(rec.gpu().caps(), len.div_ceil(BLOCK.into()));
+            rec.dispatch(&BINARY, variant, &params, &slots, work)?;
         }
         rec.accumulate(&loss, &self.loss)
     }

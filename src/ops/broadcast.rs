@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::kernel::{Kernel, Variant, params, read, wgsl, write};
-use crate::plan::{BLOCK, Cut, RowPlan};
+use crate::kernel::{Kernel, Variant, params, read, read4, update, wgsl, write};
+use crate::plan::{BLOCK, Cut, RowPlan, Work};
 use crate::recorder::{Recorder, Window};
 use crate::tensor::{Shape, Tensor, WORD_BYTES, size32};
 use crate::weights::Weights;
@@ -25,16 +25,29 @@ pub(super) const EXPAND: Kernel = Kernel {
 };
 
 params! {
-    struct SumParams { rows: u32, classes: u32, inner: u32, input_base: u32, output_base: u32 }
+    struct SumParams {
+        rows: u32,
+        classes: u32,
+        inner: u32,
+        input_base: u32,
+        output_base: u32,
+        first_block: u32,
+        end_block: u32,
+        lanes_base: u32,
+        zero: u32,
+    }
 }
 
 pub(super) const SUM: Kernel = Kernel {
     label: "xent.sum_rows",
-    source: wgsl!["lib/grid", "lib/lanes", "lib/rows", "sum_rows"],
-    bindings: &[read("input", "f32"), write("output", "f32")],
+    source: wgsl!["lib/grid", "lib/lanes", "lib/sum", "lib/sum_across", "lib/rows", "sum_rows"],
+    bindings: &[read4("input"), write("output", "f32"), update("lanes", "f32")],
     params: SumParams::FIELDS,
     constants: &RowPlan::CONSTANTS,
 };
+
+/// Words that a lane of a sum hands on.
+const LANE_WORDS: usize = 2;
 
 /// The shape that two shapes broadcast to.
 pub(super) fn broadcast_shape(a: &Shape, b: &Shape) -> Option<Shape> {
@@ -202,15 +215,25 @@ impl Recorder<'_> {
             // Sums of nothing are 0.
             let from = (!x.is_empty()).then(|| self.whole(&x));
             let to = self.window(output, strip.first_row(), rows.into());
-            let params = SumParams {
-                rows,
-                classes,
-                inner,
-                input_base: from.as_ref().map_or(0, |w| w.base),
-                output_base: to.base,
-            };
-            let slots = [from.as_ref(), Some(&to)];
-            self.dispatch(&SUM, Variant::new(&plan.constants()), &params, &slots, plan.groups(rows))?;
+            let dispatches = plan.dispatches(op, self.gpu().caps(), (rows, classes), plan.sweep(1))?;
+            let lanes = self.lanes(op, plan, rows as usize, (LANE_WORDS, dispatches.len()))?;
+            for (blocks, work) in dispatches {
+                let params = SumParams {
+                    rows,
+                    classes,
+                    inner,
+                    input_base: from.as_ref().map_or(0, |w| w.base),
+                    output_base: to.base,
+                    first_block: blocks.start,
+                    end_block: blocks.end,
+                    lanes_base: lanes.as_ref().map_or(0, |lanes| lanes.base),
+                    zero: 0,
+                };
+                let slots = [from.as_ref(), Some(&to), lanes.as_ref()];
+                let vec4 = inner == 1 && classes.is_multiple_of(4);
+                let variant = Variant { vec4, ..Variant::new(&plan.constants()) };
+                self.dispatch(&SUM, variant, &params, &slots, work)?;
+            }
         }
         Ok(())
     }
@@ -246,8 +269,14 @@ impl Recorder<'_> {
             self.hold(input);
             return Ok(output);
         }
-        let cut =
-            Cut { op, rows, per_row: &[output.per_row(inner.into())], granule: 1, groups_per_granule: row_groups };
+        let cut = Cut {
+            op,
+            rows,
+            per_row: &[output.per_row(inner.into())],
+            granule: 1,
+            groups_per_granule: row_groups,
+            turns_per_granule: 0,
+        };
         for range in cut.ranges(self.gpu().caps())? {
             let row = u64::from(inner);
             let (first, last) = (range.start / size, (range.end - 1) / size);
@@ -264,7 +293,8 @@ impl Recorder<'_> {
                 output_base: to.base,
             };
             let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
-            self.dispatch(&EXPAND, variant, &params, &[Some(&from), Some(&to)], len.div_ceil(BLOCK.into()))?;
+            let work = Work::by_blocks(self.gpu().caps(), len.div_ceil(BLOCK.into()));
+            self.dispatch(&EXPAND, variant, &params, &[Some(&from), Some(&to)], work)?;
         }
         Ok(output)
     }

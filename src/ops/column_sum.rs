@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::kernel::{Kernel, Variant, params, read, update, wgsl};
-use crate::plan::{COLUMN_BLOCK, Cut};
+use crate::plan::{COLUMN_BLOCK, Cut, Work};
 use crate::recorder::Recorder;
 use crate::tensor::{Tensor, WORD_BYTES, size32};
 
@@ -18,15 +18,18 @@ params! {
         first_column: u32,
         end_column: u32,
         block: u32,
+        last: u32,
         input_base: u32,
         sums_base: u32,
+        lows_base: u32,
+        zero: u32,
     }
 }
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.column_sum",
-    source: wgsl!["lib/grid", "column_sum"],
-    bindings: &[read("input", "f32"), update("sums", "f32")],
+    source: wgsl!["lib/grid", "lib/sum", "column_sum"],
+    bindings: &[read("input", "f32"), update("sums", "f32"), update("lows", "f32")],
     params: Params::FIELDS,
     constants: &["WORKGROUP"],
 };
@@ -40,7 +43,8 @@ impl Recorder<'_> {
     /// [`Error::ForeignTensor`](crate::Error::ForeignTensor).
     ///
     /// # Cost
-    /// One read. Columns are summed by blocks of 64 rows, and the blocks' sums likewise, in a fixed order.
+    /// One read. Columns are summed by blocks of 64 rows, and the blocks' sums likewise, in a fixed order; what an addition rounds off is
+    /// kept until a block is summed.
     ///
     /// # Examples
     /// ```
@@ -91,10 +95,10 @@ impl Recorder<'_> {
         while rows > COLUMN_BLOCK {
             let blocks = rows.div_ceil(COLUMN_BLOCK);
             let sums = self.output(op, [blocks as usize, columns])?;
-            self.column_sum_level(&input, 0..rows, COLUMN_BLOCK, &sums)?;
+            self.column_sum_level(&input, (0..rows, rows), COLUMN_BLOCK, (&sums, None))?;
             (input, rows) = (sums, blocks);
         }
-        self.column_sum_level(&input, 0..rows, COLUMN_BLOCK, out)
+        self.column_sum_level(&input, (0..rows, rows), COLUMN_BLOCK, (out, None))
     }
 
     /// Sums the columns of rows that no binding holds: some columns at a time are gathered first.
@@ -122,35 +126,43 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// Sums columns in the order of the rows, of which the input holds `rows`. Those before them are in `out` already.
+    /// Sums columns in the order of the rows, of which the input holds `rows` of `all`. Those before them are in `out` already, and what
+    /// they lack in `lows`.
     pub(super) fn column_sum_resumed(
         &mut self,
         input: &Tensor<f32>,
-        rows: Range<u32>,
-        out: &Tensor<f32>,
+        (rows, all): (Range<u32>, u32),
+        (out, lows): (&Tensor<f32>, &Tensor<f32>),
     ) -> Result<()> {
         match out.is_empty() {
             true => Ok(()),
-            false => self.column_sum_level(input, rows, u32::MAX, out),
+            false => self.column_sum_level(input, (rows, all), u32::MAX, (out, Some(lows))),
         }
     }
 
-    /// Sums blocks of rows, of which the input holds `rows`; they begin in the first block. There may be none: then the sums are 0.
+    /// Sums blocks of rows, of which the input holds `rows` of `all`; they begin in the first block. There may be none: then the sums are 0.
     fn column_sum_level(
         &mut self,
         input: &Tensor<f32>,
-        rows: Range<u32>,
+        (rows, all): (Range<u32>, u32),
         block: u32,
-        sums: &Tensor<f32>,
+        (sums, lows): (&Tensor<f32>, Option<&Tensor<f32>>),
     ) -> Result<()> {
         let [_, columns] = input.shape()[..] else {
             return Err(shape_error("column_sum", "input", "2 dimensions", input.shape()));
         };
         let columns = size32(columns);
         let workgroup = self.gpu().caps().workgroup_size();
+        let mut lows = lows.cloned();
         // As many columns as a grid has workgroups for, and of those as many rows.
-        let by_columns =
-            Cut { op: "column_sum", rows: columns, per_row: &[], granule: workgroup, groups_per_granule: 1 };
+        let by_columns = Cut {
+            op: "column_sum",
+            rows: columns,
+            per_row: &[],
+            granule: workgroup,
+            groups_per_granule: 1,
+            turns_per_granule: 0,
+        };
         for columns_range in by_columns.ranges(self.gpu().caps())? {
             let per_block = u64::from((columns_range.end - columns_range.start).div_ceil(workgroup));
             let cut = Cut {
@@ -159,10 +171,15 @@ impl Recorder<'_> {
                 per_row: &[input.per_row(columns.into())],
                 granule: 1,
                 groups_per_granule: per_block,
+                // Other threads have the other blocks.
+                turns_per_granule: u64::from(block == u32::MAX),
             };
             let mut ranges = cut.ranges(self.gpu().caps())?;
             if ranges.is_empty() {
                 ranges.push(0..0);
+            }
+            if ranges.len() > 1 && lows.is_none() {
+                lows = Some(self.output("column_sum", sums.shape().clone())?);
             }
             for range in ranges {
                 let len = u64::from(range.end - range.start) * u64::from(columns);
@@ -170,7 +187,9 @@ impl Recorder<'_> {
                 let blocks = ((rows.start + range.end).div_ceil(block) - first_block).max(1);
                 let from = (len > 0).then(|| self.window(input, u64::from(range.start) * u64::from(columns), len));
                 let sums_first = u64::from(first_block) * u64::from(columns);
-                let to = self.window(sums, sums_first, u64::from(blocks) * u64::from(columns));
+                let sums_len = u64::from(blocks) * u64::from(columns);
+                let to = self.window(sums, sums_first, sums_len);
+                let low = lows.as_ref().map(|lows| self.window(lows, sums_first, sums_len));
                 let params = Params {
                     first: (rows.start + range.start) % block,
                     rows: range.end - range.start,
@@ -178,11 +197,16 @@ impl Recorder<'_> {
                     first_column: columns_range.start,
                     end_column: columns_range.end,
                     block,
+                    last: all - first_block * block,
                     input_base: from.as_ref().map_or(0, |w| w.base),
                     sums_base: to.base,
+                    lows_base: low.as_ref().map_or(0, |w| w.base),
+                    zero: 0,
                 };
                 let groups = u64::from(blocks) * per_block;
-                self.dispatch(&KERNEL, Variant::new(&[workgroup]), &params, &[from.as_ref(), Some(&to)], groups)?;
+                let work = Work::new(groups, block.min(range.end - range.start).into());
+                let slots = [from.as_ref(), Some(&to), low.as_ref()];
+                self.dispatch(&KERNEL, Variant::new(&[workgroup]), &params, &slots, work)?;
             }
         }
         Ok(())

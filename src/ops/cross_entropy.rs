@@ -1,12 +1,13 @@
 //! Cross-entropy of logits and targets.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, read, read4, wgsl, write, write4_over};
+use crate::kernel::{Kernel, read, read4, update, wgsl, write, write4_over};
 use crate::options::CrossEntropy;
 use crate::recorder::Recorder;
 use crate::tensor::{Element, Float, Tensor};
 
-use super::row_loss::{PARAMS, RowLoss, RowStatistics};
+use super::row_loss::{RowLoss, RowStatistics};
+use super::row_steps::PARAMS;
 use super::{Grad, LossGrad, Statistics, Targets};
 
 pub(super) const KERNEL: Kernel = Kernel {
@@ -15,12 +16,14 @@ pub(super) const KERNEL: Kernel = Kernel {
         "lib/grid",
         "lib/numerics",
         "lib/lanes",
+        "lib/sum",
+        "lib/sum_across",
         "lib/rows",
         "lib/scaled_logits",
         "lib/softmax",
         "lib/row_stats",
         "lib/row_loss",
-        "lib/class_statistics",
+        "lib/row_sums",
         "cross_entropy"
     ],
     bindings: &[
@@ -34,6 +37,7 @@ pub(super) const KERNEL: Kernel = Kernel {
         write4_over("grad", "logits"),
         write("statistics", "u32"),
         read("parts", "f32"),
+        update("lanes", "u32"),
     ],
     params: PARAMS,
     constants: &[
@@ -45,10 +49,13 @@ pub(super) const KERNEL: Kernel = Kernel {
         "HELD",
         "CLASSES",
         "WHOLE",
+        "RUNS",
         "GRAD",
         "TARGETS",
         "STATISTICS",
         "LOGITS",
+        "FOUND",
+        "SWEEP",
     ],
 };
 

@@ -5,13 +5,13 @@ use std::ops::Range;
 use crate::error::Result;
 use crate::kernel::{Binding, Field, Kernel, Variant, params};
 use crate::options::{Reduction, narrow};
-use crate::plan::{BLOCK, Cut, turns};
+use crate::plan::{BLOCK, Cut, Work, turns};
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
 use crate::weights::Weights;
 
 use super::broadcast::Broadcast;
-use super::reduce::{Divisor, check_of, pairs};
+use super::reduce::{Divisor, check_of, partials, partials_of};
 use super::row_loss::check_upstream;
 use super::{Grad, LossGrad, shape_error};
 
@@ -35,6 +35,7 @@ params! {
         pos_weight_first: u32,
         pos_weight_inner: u32,
         pos_weight_size: u32,
+        zero: u32,
     }
 }
 
@@ -79,7 +80,7 @@ pub(super) struct ElementsPart<'a> {
     pub(super) losses: Option<&'a Tensor<f32>>,
     /// Where the gradient goes, if it is not written over `x`.
     pub(super) grad: Option<&'a Tensor<f32>>,
-    /// A pair for each block of the elements.
+    /// A partial result for each block of the elements.
     pub(super) partials: &'a Tensor<u32>,
 }
 
@@ -101,13 +102,13 @@ impl Recorder<'_> {
         let unreduced = call.reduction == Reduction::None;
         let losses = unreduced.then(|| self.output(op, x.shape().clone())).transpose()?;
         let grad = (call.grad == Grad::New).then(|| self.output(op, x.shape().clone())).transpose()?;
-        let partials = pairs(self, op, count)?;
+        let partials = partials(self, op, count, 1)?;
         let (losses_to, grad_to) = (losses.as_ref(), grad.as_ref());
         let all =
             ElementsPart { elements: 0..count, first: 0, x, losses: losses_to, grad: grad_to, partials: &partials };
         self.elements_part(call, &begun, &all)?;
         let (loss, total) = match losses {
-            Some(losses) => (losses, self.sum_of_partials(op, partials)?),
+            Some(losses) => (losses, self.sum_of_partials(op, partials, 1)?),
             None => self.loss_of_partials(op, partials, call.divisor(&begun))?,
         };
         let check = check_of(op, "an input or a target", &total);
@@ -182,7 +183,7 @@ impl Recorder<'_> {
                 0 => self.whole(begun_upstream),
                 _ => self.window(begun_upstream, first, len),
             };
-            let to = self.window(partials, u64::from(range.start / BLOCK) * 2, groups * 2);
+            let to = partials_of(self, partials, range.start, groups, 1);
             let weight_window = weight.as_ref().map(|weight| weight.window(self, first, len));
             let pos_weight_window = pos_weight.as_ref().map(|weight| weight.window(self, first, len));
             let params = Params {
@@ -204,6 +205,7 @@ impl Recorder<'_> {
                 pos_weight_first: pos_weight_window.as_ref().map_or(0, |(_, first)| *first),
                 pos_weight_inner: pos_weight.as_ref().map_or(1, |w| w.inner),
                 pos_weight_size: pos_weight.as_ref().map_or(1, |w| w.size),
+                zero: 0,
             };
             let ([_, quads], [workgroup, subgroup]) = (turns(self.gpu().caps()), self.gpu().caps().threads());
             let constants = call.kernel.constants.iter().map(|&name| match name {
@@ -232,7 +234,8 @@ impl Recorder<'_> {
                 _ => Some(&upstream),
             };
             let slots: Vec<_> = call.kernel.bindings.iter().map(slot).collect();
-            self.dispatch(call.kernel, variant, &params, &slots, groups)?;
+            let work = Work::by_blocks(self.gpu().caps(), groups);
+            self.dispatch(call.kernel, variant, &params, &slots, work)?;
         }
         Ok(())
     }

@@ -3,11 +3,11 @@
 use crate::error::Result;
 use crate::kernel::{Kernel, Variant, params, read, read4, update4, wgsl, write};
 use crate::options::narrow;
-use crate::plan::{BLOCK, Cut, turns};
+use crate::plan::{BLOCK, Cut, Work, turns};
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
 
-use super::reduce::pairs;
+use super::reduce::{partials, partials_of};
 use super::{no_alias, same_shape};
 
 params! {
@@ -31,12 +31,22 @@ params! {
         partials_base: u32,
         inverse_loss_scale: f32,
         clip_value: f32,
+        zero: u32,
     }
 }
 
 pub(super) const NORM: Kernel = Kernel {
     label: "xent.grad_norm",
-    source: wgsl!["lib/grid", "lib/lanes", "lib/partials", "lib/gradient", "grad_norm"],
+    source: wgsl![
+        "lib/grid",
+        "lib/lanes",
+        "lib/sum",
+        "lib/sum_across",
+        "lib/partials",
+        "lib/gradient",
+        "lib/norm_scales",
+        "grad_norm"
+    ],
     bindings: &[read("grads", "f32"), write("partials", "u32")],
     params: NormParams::FIELDS,
     constants: &["WORKGROUP", "SUBGROUP"],
@@ -55,11 +65,14 @@ params! {
 
 pub(super) const FACTOR: Kernel = Kernel {
     label: "xent.clip_factor",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/lanes", "lib/partials", "clip_factor"],
+    source: wgsl!["lib/grid", "lib/numerics", "lib/norm_scales", "clip_factor"],
     bindings: &[read("total", "u32"), write("factor", "f32"), write("norm", "f32"), write("skipped", "u32")],
     params: FactorParams::FIELDS,
-    constants: &["WORKGROUP", "SUBGROUP"],
+    constants: &["WORKGROUP"],
 };
+
+/// The sums of squares of a norm: of large, usual and tiny gradients.
+const SUMS: u32 = 3;
 
 /// What is done to a gradient before it updates anything.
 #[derive(Clone, Copy, Debug)]
@@ -138,7 +151,8 @@ impl Recorder<'_> {
                 total_base: to.base,
             };
             let variant = Variant { vec4: true, ..Variant::new(&turns(self.gpu().caps())) };
-            self.dispatch(&ACCUMULATE, variant, &params, &[Some(&from), Some(&to)], len.div_ceil(BLOCK.into()))?;
+            let work = Work::by_blocks(self.gpu().caps(), len.div_ceil(BLOCK.into()));
+            self.dispatch(&ACCUMULATE, variant, &params, &[Some(&from), Some(&to)], work)?;
         }
         Ok(())
     }
@@ -146,12 +160,12 @@ impl Recorder<'_> {
     /// The norm of all gradients, and what they are to be multiplied with. There is at least one.
     pub(crate) fn clip_factor(&mut self, grads: &Tensor<f32>, gradient: Gradient) -> Result<ClipFactor> {
         let op = "clip_factor";
-        let partials = pairs(self, op, grads.count(op)?)?;
+        let partials = partials(self, op, grads.count(op)?, SUMS)?;
         for range in Cut::by_blocks(op, grads.count(op)?, &[grads.per_row(1)]).ranges(self.gpu().caps())? {
             let count = range.end - range.start;
             let groups = u64::from(count.div_ceil(BLOCK));
             let from = self.window(grads, range.start.into(), count.into());
-            let to = self.window(&partials, u64::from(range.start / BLOCK) * 2, groups * 2);
+            let to = partials_of(self, &partials, range.start, groups, SUMS);
             let params = NormParams {
                 count,
                 first: range.start,
@@ -160,11 +174,13 @@ impl Recorder<'_> {
                 partials_base: to.base,
                 inverse_loss_scale: gradient.inverse_loss_scale(),
                 clip_value: gradient.clip_value(),
+                zero: 0,
             };
             let variant = Variant::new(&self.gpu().caps().threads());
-            self.dispatch(&NORM, variant, &params, &[Some(&from), Some(&to)], groups)?;
+            let work = Work::by_blocks(self.gpu().caps(), groups);
+            self.dispatch(&NORM, variant, &params, &[Some(&from), Some(&to)], work)?;
         }
-        let total = self.sum_of_partials(op, partials)?;
+        let total = self.sum_of_partials(op, partials, SUMS)?;
         let (factor, norm) = (self.output(op, Shape::default())?, self.output(op, Shape::default())?);
         let skipped = self.output(op, Shape::default())?;
         let from = self.whole(&total);
@@ -178,7 +194,8 @@ impl Recorder<'_> {
             guard: u32::from(gradient.guard),
         };
         let slots = [Some(&from), Some(&outputs[0]), Some(&outputs[1]), Some(&outputs[2])];
-        self.dispatch(&FACTOR, Variant::new(&self.gpu().caps().threads()), &params, &slots, 1)?;
+        let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
+        self.dispatch(&FACTOR, variant, &params, &slots, Work::new(1, 0))?;
         Ok(ClipFactor { factor, norm, skipped })
     }
 }

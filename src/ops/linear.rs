@@ -10,6 +10,7 @@ use crate::tensor::{Check, Element, Float, Format, Real, Shape, Tensor, size32};
 use crate::weights::Weights;
 
 use super::matmul::{Sums, Zeros};
+use super::running_product::RunningProduct;
 use super::{no_alias, shape_error};
 
 /// Where the gradients of a linear layer's loss come from and go.
@@ -137,6 +138,17 @@ impl Recorder<'_> {
         mut loss: impl FnMut(&mut Self, Range<u32>, &Tensor<f32>) -> Result<()>,
     ) -> Result<()> {
         let scratch: Tensor<f32> = self.output(op, [plan.tokens_at_once(), layer.sizes.classes])?;
+        let tokens = size32(layer.sizes.tokens);
+        let mut over_tokens = match backward {
+            Some((grads, zeros)) => {
+                let order = plan.over_tokens();
+                let weight = RunningProduct::new(self, op, (Layout::Tn, zeros), order, &grads.weight)?;
+                let lows: Option<Tensor<f32>> =
+                    grads.bias.as_ref().map(|bias| self.output(op, bias.shape().clone())).transpose()?;
+                Some((weight, lows))
+            }
+            None => None,
+        };
         for chunk in plan.chunks() {
             let hidden = layer.hidden.rows(chunk.clone())?;
             let logits = scratch.rows(0..chunk.len())?;
@@ -153,12 +165,12 @@ impl Recorder<'_> {
                 loss(self, start..end, &logits)?;
             }
             if let Some((grads, zeros)) = backward {
-                let over_classes = plan.summands().map_or(Sums::Whole, Sums::Parts);
+                let over_classes = Sums::Sections { at_once: LinearPlan::SECTIONS_AT_ONCE };
                 self.hidden_grads(layer, &logits, (over_classes, zeros), &grads.hidden.rows(chunk)?)?;
-                let over_tokens = if start == 0 { Sums::Whole } else { Sums::Resumed };
-                self.matmul_sums(Layout::Tn, [&logits.real(), &hidden], None, (over_tokens, zeros), &grads.weight)?;
-                if let Some(bias) = &grads.bias {
-                    self.column_sum_resumed(&logits, start..end, bias)?;
+                let Some((weight, lows)) = &mut over_tokens else { continue };
+                weight.add(self, [&logits.real(), &hidden], start..end)?;
+                if let (Some(bias), Some(lows)) = (&grads.bias, lows) {
+                    self.column_sum_resumed(&logits, (start..end, tokens), (bias, lows))?;
                 }
             }
         }

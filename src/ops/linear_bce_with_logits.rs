@@ -10,7 +10,7 @@ use super::bce_with_logits::call;
 use super::elementwise_loss::ElementsPart;
 use super::linear::{Layer, LinearBackward, LinearGrads};
 use super::matmul::Zeros;
-use super::reduce::pairs;
+use super::reduce::partials;
 use super::{Classes, Grad};
 
 /// A loss and the gradients of a linear layer.
@@ -144,7 +144,7 @@ impl Recorder<'_> {
                 // Tensors have fewer than 2^32 elements.
                 let width = size32(classes);
                 let elements = chunk.start * width..chunk.end * width;
-                let partials = pairs(rec, op, elements.end - elements.start)?;
+                let partials = partials(rec, op, elements.end - elements.start, 1)?;
                 let (first, to) = (elements.start, Some(&losses));
                 let part = ElementsPart { elements, first, x: logits, losses: to, grad: None, partials: &partials };
                 rec.elements_part(&call, &begun, &part)?;

@@ -13,6 +13,7 @@ use super::gradient::Gradient;
 use super::linear::Layer;
 use super::matmul::{Sums, Zeros};
 use super::row_loss::{RowLoss, RowStatistics, RowsBegun, RowsEnded};
+use super::running_product::{Order, RunningProduct};
 use super::sgd::{Momentum, SgdStep};
 use super::{Grad, Statistics, Targets, no_alias};
 
@@ -61,6 +62,14 @@ struct Step<'a> {
     logits: Tensor<f32>,
     hidden_grad: Tensor<f32>,
     bias_grad: Option<Tensor<f32>>,
+}
+
+impl Step<'_> {
+    /// The tokens that are gone through for a block of classes; an empty chunk if there are none.
+    fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (tokens, at_once) = (self.layer.sizes.tokens, self.blocks.tokens_at_once);
+        (0..tokens.max(1)).step_by(at_once).map(move |start| start..tokens.min(start + at_once))
+    }
 }
 
 /// Cross-entropy of a linear layer that is updated at once.
@@ -178,10 +187,22 @@ impl Recorder<'_> {
         };
         self.keep_statistics(&step, &plan, &begun, also.as_ref().map(|also| (&wanted, also)))?;
         let all: Tensor<f32> = self.output(op, [blocks.classes_at_once, inputs])?;
+        // One for each chunk of tokens.
+        let mut hidden_grads = Vec::new();
+        for chunk in step.chunks() {
+            let to = step.hidden_grad.rows(chunk)?;
+            hidden_grads.push(RunningProduct::new(self, op, (Layout::Nn, step.zeros), plan.over_classes(), &to)?);
+        }
         for start in (0..classes).step_by(blocks.classes_at_once) {
             let block = start..classes.min(start + blocks.classes_at_once);
             let grads = all.rows(0..block.len())?;
-            self.gradients_of_block(&step, &given, &begun, block.clone(), &grads)?;
+            self.gradients_of_block(
+                &step,
+                (&given, &begun),
+                block.clone(),
+                &grads,
+                (plan.over_tokens(), &mut hidden_grads),
+            )?;
             let velocity = velocity.as_ref().map(|velocity| velocity.rows(block.clone())).transpose()?;
             let (values, velocity) = (&weight.rows(block)?, velocity.as_ref());
             let gradient = Gradient::AS_IT_IS;
@@ -249,29 +270,29 @@ impl Recorder<'_> {
     fn gradients_of_block(
         &mut self,
         step: &Step<'_>,
-        given: &RowLoss<'_>,
-        begun: &RowsBegun,
+        (given, begun): (&RowLoss<'_>, &RowsBegun),
         block: Range<usize>,
         grads: &Tensor<f32>,
+        (over_tokens, hidden_grads): (Order, &mut [RunningProduct]),
     ) -> Result<()> {
-        let Step { layer, weight, blocks, zeros, hidden_grad, bias_grad, .. } = step;
+        let Step { layer, weight, zeros, bias_grad, .. } = step;
+        let op = given.op;
         let weight = weight.rows(block.clone())?.real();
-        let tokens = layer.sizes.tokens;
-        for start in (0..tokens.max(1)).step_by(blocks.tokens_at_once) {
-            let chunk = start..tokens.min(start + blocks.tokens_at_once);
+        let mut weight_grad = RunningProduct::new(self, op, (Layout::Tn, *zeros), over_tokens, grads)?;
+        let lows = self.output(op, [block.len()])?;
+        let classes = size32(block.start)..size32(block.end);
+        for (chunk, hidden_grad) in step.chunks().zip(hidden_grads) {
             let logits = self.logits_of(step, chunk.clone(), block.clone())?;
             if !chunk.is_empty() {
                 self.rows_of_tokens(given, begun, chunk.clone(), block.start, &logits)?;
             }
-            let over_classes = if block.start == 0 { Sums::Whole } else { Sums::Resumed };
-            let to = hidden_grad.rows(chunk.clone())?;
-            self.matmul_sums(Layout::Nn, [&logits.real(), &weight], None, (over_classes, *zeros), &to)?;
-            let over_tokens = if start == 0 { Sums::Whole } else { Sums::Resumed };
-            let hidden = layer.hidden.rows(chunk.clone())?;
-            self.matmul_sums(Layout::Tn, [&logits.real(), &hidden], None, (over_tokens, *zeros), grads)?;
+            hidden_grad.add(self, [&logits.real(), &weight], classes.clone())?;
+            let rows = size32(chunk.start)..size32(chunk.end);
+            let hidden = layer.hidden.rows(chunk)?;
+            weight_grad.add(self, [&logits.real(), &hidden], rows.clone())?;
             if let Some(bias_grad) = bias_grad {
-                let rows = size32(chunk.start)..size32(chunk.end);
-                self.column_sum_resumed(&logits, rows, &bias_grad.rows(block.clone())?)?;
+                let to = (&bias_grad.rows(block.clone())?, &lows);
+                self.column_sum_resumed(&logits, (rows, over_tokens.all), to)?;
             }
         }
         Ok(())

@@ -5,7 +5,9 @@ use crate::kernel::{Kernel, wgsl};
 use crate::recorder::Recorder;
 use crate::tensor::{Float, Tensor};
 
-use super::row_map::{BACKWARD_BINDINGS, BACKWARD_PARAMS, CONSTANTS, FORWARD_BINDINGS, FORWARD_PARAMS};
+use super::row_map::{
+    BACKWARD_BINDINGS, BACKWARD_CONSTANTS, BACKWARD_PARAMS, FORWARD_BINDINGS, FORWARD_CONSTANTS, FORWARD_PARAMS,
+};
 
 pub(super) const FORWARD: Kernel = Kernel {
     label: "xent.log_softmax",
@@ -13,6 +15,8 @@ pub(super) const FORWARD: Kernel = Kernel {
         "lib/grid",
         "lib/numerics",
         "lib/lanes",
+        "lib/sum",
+        "lib/sum_across",
         "lib/rows",
         "lib/plain_logits",
         "lib/softmax",
@@ -22,15 +26,24 @@ pub(super) const FORWARD: Kernel = Kernel {
     ],
     bindings: FORWARD_BINDINGS,
     params: FORWARD_PARAMS,
-    constants: CONSTANTS,
+    constants: FORWARD_CONSTANTS,
 };
 
 pub(super) const BACKWARD: Kernel = Kernel {
     label: "xent.log_softmax_backward",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/lanes", "lib/rows", "lib/row_map_backward", "log_softmax_backward"],
+    source: wgsl![
+        "lib/grid",
+        "lib/numerics",
+        "lib/lanes",
+        "lib/sum",
+        "lib/sum_across",
+        "lib/rows",
+        "lib/row_map_backward",
+        "log_softmax_backward"
+    ],
     bindings: BACKWARD_BINDINGS,
     params: BACKWARD_PARAMS,
-    constants: CONSTANTS,
+    constants: BACKWARD_CONSTANTS,
 };
 
 /// Log-softmax. For a loss of logits, [`cross_entropy`](Recorder::cross_entropy) needs no probabilities in memory.

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernel::{Binding, Field, Kernel, Variant, params, read4, write4};
-use crate::plan::{BLOCK, Cut, turns};
+use crate::plan::{BLOCK, Cut, Work, turns};
 use crate::recorder::Recorder;
 use crate::tensor::{Element, Tensor};
 
@@ -47,7 +47,8 @@ impl Recorder<'_> {
             let params =
                 ForwardParams { count: range.end - range.start, block: BLOCK, x_base: from.base, y_base: to.base };
             let variant = Variant { vec4: true, ..Variant::new(&turns(self.gpu().caps())) };
-            self.dispatch(kernel, variant, &params, &[Some(&from), Some(&to)], len.div_ceil(BLOCK.into()))?;
+            let work = Work::by_blocks(self.gpu().caps(), len.div_ceil(BLOCK.into()));
+            self.dispatch(kernel, variant, &params, &[Some(&from), Some(&to)], work)?;
         }
         Ok(())
     }
@@ -78,7 +79,8 @@ impl Recorder<'_> {
             };
             let variant = Variant { vec4: true, ..Variant::new(&turns(self.gpu().caps())) };
             let slots = [Some(&y), Some(&g), Some(&to)];
-            self.dispatch(kernel, variant, &params, &slots, len.div_ceil(BLOCK.into()))?;
+            let work = Work::by_blocks(self.gpu().caps(), len.div_ceil(BLOCK.into()));
+            self.dispatch(kernel, variant, &params, &slots, work)?;
         }
         Ok(grad)
     }

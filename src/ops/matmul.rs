@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use crate::caps::Caps;
 use crate::error::Result;
 use crate::kernel::{Binding, Kernel, Variant, params, read4, update4, wgsl};
 use crate::options::Layout;
 use crate::recorder::{Recorder, Window};
 use crate::tensor::{Element, Float, Format, Real, Tensor, WORD_BYTES, size32};
 
-use super::product_plan::{Part, Piece};
+use super::product_plan::{Factors, Piece, Summands};
+use super::sum_parts::SumOfParts;
 use super::tile::{Sizes, Tile};
 use super::{no_alias, same_shape, shape_error};
 
@@ -26,11 +26,13 @@ params! {
         bias_base: u32,
         c_base: u32,
         gate_base: u32,
+        runs_base: u32,
         split: u32,
+        run: u32,
     }
 }
 
-const BINDINGS: &[Binding] = &[read4("a"), read4("b"), read4("bias"), read4("gate"), update4("c")];
+const BINDINGS: &[Binding] = &[read4("a"), read4("b"), read4("bias"), read4("gate"), read4("runs"), update4("c")];
 
 pub(super) const TILED: Kernel = Kernel {
     label: "xent.matmul",
@@ -42,7 +44,9 @@ pub(super) const TILED: Kernel = Kernel {
         "A_TRANSPOSED",
         "B_TRANSPOSED",
         "BIASED",
+        "RUNS",
         "RESUMED",
+        "BEGUN",
         "RECTIFIED",
         "GATED",
         "SPARSE",
@@ -53,8 +57,19 @@ pub(super) const TILED: Kernel = Kernel {
     ],
 };
 
-const SIMD_CONSTANTS: &[&str] =
-    &["WORKGROUP", "A_TRANSPOSED", "B_TRANSPOSED", "BIASED", "RESUMED", "RECTIFIED", "GATED", "SPARSE", "ROWS"];
+const SIMD_CONSTANTS: &[&str] = &[
+    "WORKGROUP",
+    "A_TRANSPOSED",
+    "B_TRANSPOSED",
+    "BIASED",
+    "RUNS",
+    "RESUMED",
+    "BEGUN",
+    "RECTIFIED",
+    "GATED",
+    "SPARSE",
+    "ROWS",
+];
 
 pub(super) const SIMD: Kernel = Kernel {
     label: "xent.matmul_simd",
@@ -88,6 +103,9 @@ pub(super) const SUBGROUP: Kernel = Kernel {
     constants: SIMD_CONSTANTS,
 };
 
+/// Bytes of the parts of sums that are in memory at a time.
+const PARTS_BYTES: u64 = 64 << 20;
+
 /// What the results of a product go through before they are stored.
 #[derive(Clone, Copy, Debug)]
 enum Rectifier<'a> {
@@ -100,14 +118,12 @@ enum Rectifier<'a> {
 /// How the sums of a product are formed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sums {
-    /// Whole, or by parts where a GPU had too little to do otherwise: that depends on all sizes.
+    /// By parts: sections, or shorter ones where a GPU had too little to do otherwise. That depends on all sizes.
     Auto,
-    /// Each one sum in the order of `k`.
+    /// By sections: that depends on the number of summands alone. So many of them are in memory at a time.
+    Sections { at_once: u32 },
+    /// Each one sum of runs.
     Whole,
-    /// Whole, and onto what the output holds: the sums go on where another product left them.
-    Resumed,
-    /// By parts of so many summands, a multiple of 16.
-    Parts(u32),
 }
 
 /// What is done about zeros.
@@ -127,27 +143,37 @@ impl Zeros {
 }
 
 /// A validated product.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Product<'a> {
-    layout: Layout,
-    sizes: Sizes,
+    factors: Factors,
     a: &'a Tensor<Real>,
     b: &'a Tensor<Real>,
     bias: Option<&'a Tensor<Real>>,
     rectifier: Rectifier<'a>,
-    sums: Sums,
-    zeros: Zeros,
+    /// The summands that are formed, of those that the factors have.
+    k: Range<u32>,
+    summands: Summands,
     out: &'a Tensor<f32>,
 }
 
-impl Product<'_> {
-    /// Summands of each part of the sums.
-    fn split(&self, caps: &Caps) -> u32 {
-        match self.sums {
-            Sums::Auto => Tile::new(caps, self.sizes).split(caps, self.sizes),
-            Sums::Whole | Sums::Resumed => self.sizes.k.max(1),
-            Sums::Parts(summands) => summands.min(self.sizes.k.max(1)),
-        }
+impl<'a> Product<'a> {
+    /// All summands, and no rectifier.
+    fn new(
+        layout: Layout,
+        sizes: Sizes,
+        [a, b]: [&'a Tensor<Real>; 2],
+        bias: Option<&'a Tensor<Real>>,
+        zeros: Zeros,
+        out: &'a Tensor<f32>,
+    ) -> Self {
+        let factors = Factors {
+            layout,
+            sizes,
+            placed: [a, b, &out.real()].map(Tensor::placed),
+            sparse: zeros == Zeros::AreLeftOut,
+        };
+        let (k, summands) = (0..sizes.k, Summands::whole(sizes.k));
+        Self { factors, a, b, bias, rectifier: Rectifier::None, k, summands, out }
     }
 }
 
@@ -216,8 +242,10 @@ impl Recorder<'_> {
     /// [`Error::Shape`](crate::Error::Shape) naming the matrix that does not fit; [`Error::ForeignTensor`](crate::Error::ForeignTensor); a row of a matrix larger than a binding.
     ///
     /// # Cost
-    /// `2 m n k` floating-point operations; for halves also the result in `f32` until the recording is submitted, and a pass over it. Every element of the result is one `f32` sum over `k` in its order; on a GPU, if the
-    /// result is small and `k` large, such sums of parts of `k`, added in their order.
+    /// `2 m n k` floating-point operations; for halves also the result in `f32` until the recording is submitted, and a pass over it. An
+    /// element of the result is summed in a fixed order: 64 summands are added up to a run, runs to a section of 4096 summands (or fewer: on a GPU, if the
+    /// result is small and `k` large), and sections with what the additions round off. Sections take up to 64 MiB of scratch, or one
+    /// result's.
     ///
     /// # Examples
     /// ```
@@ -262,15 +290,13 @@ impl Recorder<'_> {
     ) -> Result<()> {
         let (a, b, bias, out) = (a.real(), b.real(), bias.map(Tensor::real), out.real());
         let sizes = check_product(self, layout, [&a, &b], bias.as_ref(), &out)?;
-        let (bias, rectifier) = (bias.as_ref(), Rectifier::None);
-        let (sums, zeros) = (Sums::Auto, Zeros::Count);
-        if out.format() == Format::Word {
-            let out = &out.typed();
-            return self.product(&Product { layout, sizes, a: &a, b: &b, bias, rectifier, sums, zeros, out });
-        }
-        let exact = &self.output("matmul", out.shape().clone())?;
-        self.product(&Product { layout, sizes, a: &a, b: &b, bias, rectifier, sums, zeros, out: exact })?;
-        self.cast_into(exact, &out)
+        let exact = match out.format() {
+            Format::Word => out.typed(),
+            _ => self.output("matmul", out.shape().clone())?,
+        };
+        let product = Product::new(layout, sizes, [&a, &b], bias.as_ref(), Zeros::Count, &exact);
+        self.product(&product, Sums::Auto)?;
+        if out.format() == Format::Word { Ok(()) } else { self.cast_into(&exact, &out) }
     }
 
     /// [`matmul_into`](Self::matmul_into) with sums that are formed in a way that the caller settles.
@@ -283,7 +309,21 @@ impl Recorder<'_> {
         out: &Tensor<f32>,
     ) -> Result<()> {
         let sizes = check_product(self, layout, [a, b], bias, &out.real())?;
-        self.product(&Product { layout, sizes, a, b, bias, rectifier: Rectifier::None, sums, zeros, out })
+        self.product(&Product::new(layout, sizes, [a, b], bias, zeros, out), sums)
+    }
+
+    /// Adds the summands `k` of a product to sums of which `summands` says how far they are. What a run has that does not end here is in
+    /// `runs`, which is like `out`.
+    pub(super) fn matmul_summands(
+        &mut self,
+        layout: Layout,
+        [a, b]: [&Tensor<Real>; 2],
+        (k, summands, zeros): (Range<u32>, Summands, Zeros),
+        (out, runs): (&Tensor<f32>, &mut Option<Tensor<f32>>),
+    ) -> Result<()> {
+        let sizes = check_product(self, layout, [a, b], None, &out.real())?;
+        let product = Product { k, summands, ..Product::new(layout, sizes, [a, b], None, zeros, out) };
+        self.product_pieces(&product, u32::MAX, runs)
     }
 
     /// [`relu`](Self::relu) of `x weight^T + bias`, at once. (That is the layout whose sums are never cut: a rectifier takes whole ones.)
@@ -331,45 +371,55 @@ impl Recorder<'_> {
         }
         let (a, b, bias) = (a.real(), b.real(), bias.map(Tensor::real));
         let sizes = check_product(self, layout, [&a, &b], bias.as_ref(), &out.real())?;
-        let (bias, sums, zeros) = (bias.as_ref(), Sums::Auto, Zeros::Count);
-        self.product(&Product { layout, sizes, a: &a, b: &b, bias, rectifier, sums, zeros, out: &out })?;
+        let product = Product::new(layout, sizes, [&a, &b], bias.as_ref(), Zeros::Count, &out);
+        self.product(&Product { rectifier, ..product }, Sums::Auto)?;
         Ok(out)
     }
 
-    fn product(&mut self, product: &Product<'_>) -> Result<()> {
-        let Product { layout, sizes, a, b, out, .. } = *product;
-        if out.is_empty() {
-            return Ok(());
-        }
-        let caps = self.gpu().caps();
-        let split = product.split(caps);
-        let dispatches = layout.dispatches(caps, sizes, [a, b, &out.real()].map(Tensor::placed), split)?;
+    fn product(&mut self, product: &Product<'_>, sums: Sums) -> Result<()> {
+        let (caps, sizes, out) = (self.gpu().caps(), product.factors.sizes, product.out);
+        let (split, at_once) = match sums {
+            Sums::Auto => (Tile::new(caps, sizes).split(caps, sizes), PARTS_BYTES / bytes_at_least_one(out)),
+            Sums::Sections { at_once } => (Summands::SECTION.min(sizes.k.max(1)), at_once.into()),
+            Sums::Whole => (sizes.k.max(1), 1),
+        };
         let parts = sizes.k.div_ceil(split).max(1);
-        let scratch = (parts > 1).then(|| self.output("matmul", [parts as usize, out.len()])).transpose()?;
-        let product = Product { out: scratch.as_ref().unwrap_or(out), ..*product };
-        for (piece, part) in &dispatches {
-            self.product_piece(&product, piece, part)?;
+        if parts == 1 {
+            return self.product_pieces(product, split, &mut None);
         }
-        scratch.map_or(Ok(()), |scratch| self.add_parts(&scratch, out))
-    }
-
-    /// The sums of the parts of a product's sums, in their order.
-    fn add_parts(&mut self, parts: &Tensor<f32>, out: &Tensor<f32>) -> Result<()> {
-        let flat = out.reshape([out.len()])?;
-        if out.len() as u64 * WORD_BYTES <= self.gpu().caps().usable_binding() {
-            return self.column_sum_into(parts, &flat);
-        }
-        // The same additions, one part after the other.
-        self.fill_zero(&flat)?;
-        for start in (0..parts.len()).step_by(out.len()) {
-            self.accumulate(&parts.part(start, flat.shape().clone()), &flat)?;
+        // The first part has the bias.
+        let mut summed = SumOfParts::new(out, parts, at_once);
+        for batch in summed.batches(self.gpu().caps()) {
+            let scratch = self.output("matmul", [batch.len(), out.len()])?;
+            let k = batch.start * split..sizes.k.min(batch.end.saturating_mul(split));
+            let bias = product.bias.filter(|_| batch.start == 0);
+            let rows = [batch.len() * sizes.m as usize, sizes.n as usize];
+            let of_parts = scratch.reshape(rows)?;
+            let summands = Summands::whole(k.end - k.start);
+            let batch_product = Product { k, summands, bias, out: &of_parts, ..product.clone() };
+            self.product_pieces(&batch_product, split, &mut None)?;
+            self.sum_parts(&mut summed, &scratch, batch)?;
         }
         Ok(())
     }
 
-    fn product_piece(&mut self, product: &Product<'_>, piece: &Piece, part: &Part) -> Result<()> {
-        let Product { layout, sizes, a, b, bias, rectifier, sums, zeros, out } = *product;
-        let Piece { m, n, k } = piece;
+    fn product_pieces(&mut self, product: &Product<'_>, split: u32, runs: &mut Option<Tensor<f32>>) -> Result<()> {
+        let Product { factors, a, b, k, summands, out, .. } = product;
+        if out.is_empty() {
+            return Ok(());
+        }
+        let factors = Factors { placed: [*a, *b, &out.real()].map(Tensor::placed), ..*factors };
+        let pieces = factors.dispatches(self.gpu().caps(), k, split, *summands)?;
+        if runs.is_none() && pieces.iter().any(|piece| piece.unfinished) {
+            *runs = Some(self.output("matmul", [factors.sizes.m as usize, factors.sizes.n as usize])?);
+        }
+        pieces.iter().try_for_each(|piece| self.product_piece(product, piece, runs.as_ref()))
+    }
+
+    fn product_piece(&mut self, product: &Product<'_>, piece: &Piece, runs: Option<&Tensor<f32>>) -> Result<()> {
+        let Product { factors, a, b, bias, rectifier, summands, out, .. } = product;
+        let Factors { layout, sizes, sparse, .. } = *factors;
+        let Piece { m, n, k, part, split, begun, unfinished, resumed, last, work } = piece;
         // A stored matrix's rows, its columns in all, and the first column that counts.
         let (a_rows, a_columns, a_first) = match layout {
             Layout::Tn => (k, sizes.m, m.start),
@@ -381,14 +431,19 @@ impl Recorder<'_> {
         };
         let a = rows_of(self, a, a_rows, a_columns);
         let b = rows_of(self, b, b_rows, b_columns);
-        let parts = (k.end - k.start).div_ceil(part.split).max(1);
-        let c_first = part.index * sizes.m + m.start;
-        let c = rows_of(self, out, &(c_first..c_first + (m.end - m.start) * parts), sizes.n);
+        let c_first = part * sizes.m + m.start;
+        let c_rows = c_first..c_first + (m.end - m.start) * piece.parts();
+        let (out, first) = match runs.filter(|_| *unfinished) {
+            Some(runs) => (runs, m),
+            None => (*out, &c_rows),
+        };
+        let c = rows_of(self, out, first, sizes.n);
+        let earlier = runs.filter(|_| *begun && !unfinished).and_then(|runs| rows_of(self, runs, m, sizes.n));
         // The bias belongs to the first part, and to its last summands.
-        let bias = bias.filter(|_| part.index == 0 && k.end == part.k.end).map(|bias| self.whole(bias));
+        let bias = bias.filter(|_| *part == 0 && *last).map(|bias| self.whole(bias));
         let gate = match rectifier {
-            Rectifier::Backward(y) => rows_of(self, y, m, sizes.n),
-            Rectifier::None | Rectifier::Forward => None,
+            Rectifier::Backward(y) if *last => rows_of(self, y, m, sizes.n),
+            _ => None,
         };
         let base = |window: &Option<Window>| window.as_ref().map_or(0, |w| w.base);
         let params = Params {
@@ -403,34 +458,45 @@ impl Recorder<'_> {
             bias_base: base(&bias) + n.start,
             c_base: base(&c) + n.start,
             gate_base: base(&gate) + n.start,
-            split: part.split,
+            runs_base: base(&earlier) + n.start,
+            split: *split,
+            run: summands.run,
         };
-        let resumed = k.start > part.k.start || sums == Sums::Resumed;
-        let rectified = matches!(rectifier, Rectifier::Forward);
-        let sparse = zeros == Zeros::AreLeftOut;
-        let choices =
-            [layout == Layout::Tn, layout == Layout::Nt, bias.is_some(), resumed, rectified, gate.is_some(), sparse];
-        // What a cut leaves of the rows or depths that quads of a factor go along; the other layouts' are never cut.
+        let rectified = *last && matches!(rectifier, Rectifier::Forward);
+        let choices = [
+            u32::from(layout == Layout::Tn),
+            u32::from(layout == Layout::Nt),
+            u32::from(bias.is_some()),
+            u32::from(params.k.min(*split) > summands.run),
+            u32::from(*resumed),
+            if *begun { 1 + u32::from(*unfinished) } else { 0 },
+            u32::from(rectified),
+            u32::from(gate.is_some()),
+            u32::from(sparse),
+        ];
+        // What a cut leaves of the rows or depths that quads of a factor go along.
         let along = match layout {
             Layout::Tn => params.m,
-            Layout::Nn => params.k,
-            Layout::Nt => 0,
+            Layout::Nn | Layout::Nt => params.k,
         };
         let quads = [a_columns, b_columns, a_first, b_first, along].iter().all(|x| x.is_multiple_of(4));
         let tile = Tile::new(self.gpu().caps(), sizes);
-        let groups = tile.groups(params.m, params.n) * u64::from(parts);
-        let workgroup = std::iter::once(tile.workgroup);
-        let constants = workgroup.chain(choices.map(u32::from)).chain(tile.constants.iter().copied()).collect();
+        let constants = std::iter::once(tile.workgroup).chain(choices).chain(tile.constants.iter().copied()).collect();
         // The matrices are gone through by quad if all their quads lie in one row, and the result's on their own.
         let whole_rows = [sizes.n, n.start].iter().all(|x| x.is_multiple_of(4));
-        let slots = [a.as_ref(), b.as_ref(), bias.as_ref(), gate.as_ref(), c.as_ref()];
+        let slots = [a.as_ref(), b.as_ref(), bias.as_ref(), gate.as_ref(), earlier.as_ref(), c.as_ref()];
         let aligned = slots[2..].iter().flatten().all(|window| window.quads);
         let variant = Variant {
             vec4: quads,
-            by_element: if whole_rows && aligned { 0 } else { 0b11100 },
+            by_element: if whole_rows && aligned { 0 } else { 0b11_1100 },
             constants,
             ..Variant::default()
         };
-        self.dispatch(tile.kernel, variant, &params, &slots, groups)
+        self.dispatch(tile.kernel, variant, &params, &slots, *work)
     }
+}
+
+/// The bytes of a result, of which there is at least one.
+fn bytes_at_least_one(out: &Tensor<f32>) -> u64 {
+    (out.len() as u64 * WORD_BYTES).max(1)
 }

@@ -20,17 +20,21 @@ mod nll;
 #[cfg(any(test, fuzzing))]
 mod plan_properties;
 mod product_plan;
+mod rank;
 mod reduce;
 mod relu;
 mod row_factor;
 mod row_loss;
 mod row_map;
 mod row_parts;
+mod row_steps;
+mod running_product;
 mod sgd;
 mod sigmoid;
 mod softmax;
 mod statistics;
 mod strips;
+mod sum_parts;
 mod targets;
 #[cfg(test)]
 mod tests;
@@ -42,6 +46,7 @@ pub use linear::{LinearBackward, LinearGrads};
 pub use linear_bce_with_logits::LinearLossGrads;
 pub use linear_cross_entropy::{LinearCrossEntropyRequest, LinearCrossEntropyResult};
 pub use linear_cross_entropy_sgd::{LinearSgd, LinearSgdResult};
+pub(crate) use running_product::Order;
 pub use sgd::Momentum;
 pub(crate) use sgd::{SgdStep, unstarted};
 pub use statistics::Statistics;
@@ -174,6 +179,7 @@ pub(crate) const KERNELS: &[&Kernel] = &[
     &matmul::TILED,
     &mse::KERNEL,
     &nll::KERNEL,
+    &rank::KERNEL,
     &reduce::COUNTS,
     &reduce::SUMS,
     &relu::BACKWARD,
@@ -186,5 +192,6 @@ pub(crate) const KERNELS: &[&Kernel] = &[
     &softmax::BACKWARD,
     &softmax::FORWARD,
     &statistics::KERNEL,
+    &sum_parts::KERNEL,
     &targets::KERNEL,
 ];

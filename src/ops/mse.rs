@@ -17,6 +17,8 @@ pub(super) const KERNEL: Kernel = Kernel {
         "lib/grid",
         "lib/numerics",
         "lib/lanes",
+        "lib/sum",
+        "lib/sum_across",
         "lib/partials",
         "lib/turns",
         "lib/elementwise_loss",

@@ -6,7 +6,8 @@ use crate::options::{CrossEntropy, Nll};
 use crate::recorder::Recorder;
 use crate::tensor::{Float, Tensor};
 
-use super::row_loss::{PARAMS, RowLoss, RowStatistics};
+use super::row_loss::{RowLoss, RowStatistics};
+use super::row_steps::PARAMS;
 use super::{Grad, LossGrad, Targets};
 
 pub(super) const KERNEL: Kernel = Kernel {
@@ -22,7 +23,7 @@ pub(super) const KERNEL: Kernel = Kernel {
         write4_over("grad", "log_probs"),
     ],
     params: PARAMS,
-    constants: &["WORKGROUP", "SUBGROUP", "LANES", "PARTS", "SPAN", "HELD", "CLASSES", "WHOLE", "GRAD"],
+    constants: &["WORKGROUP", "SUBGROUP", "LANES", "PARTS", "SPAN", "HELD", "CLASSES", "WHOLE", "RUNS", "GRAD"],
 };
 
 fn call<'a, T: Float>(

@@ -5,12 +5,12 @@ use std::ops::Range;
 
 use crate::caps::Caps;
 use crate::options::Layout;
-use crate::plan::{Placed, most_groups};
+use crate::plan::{Placed, most_groups, most_turns, turn_budget};
 use crate::plan_properties::{LARGEST, MOST_RANGES, Numbers, check_error, check_grid};
 use crate::tensor::WORD_BYTES;
 
 use super::Classes;
-use super::product_plan::{Part, Piece};
+use super::product_plan::{Factors, Piece, Summands};
 use super::strips::Strip;
 use super::tile::{Sizes, Tile};
 
@@ -34,9 +34,17 @@ impl Numbers<'_> {
             1 => Tile::new(caps, sizes).split(caps, sizes),
             _ => self.word(1).min(k.max(1)),
         };
+        let run = 16 << self.index(4);
+        // Of sums that other products are part of, or not.
+        let running = self.flag() && split == k.max(1);
+        let before = if running { self.word(0) % (u32::MAX - k).max(1) } else { 0 };
+        let all = if running { before + k + self.word(0) % (u32::MAX - k - before).max(1) } else { k };
+        let first = if running { self.word(0) % k.max(1) } else { 0 };
+        let (k_range, summands) = (first..k, Summands { before, all: all - first, run });
         let exist = [(m, k), (k, n), (m, n)].iter().all(|&(rows, columns)| exists(&[rows, columns]));
         if exist && m > 0 && n > 0 {
-            check_product(caps, layout, sizes, placed, split);
+            let sparse = self.flag();
+            check_product(caps, Factors { layout, sizes, placed, sparse }, &k_range, (split, summands));
         }
     }
 
@@ -87,9 +95,9 @@ fn check_cover<'a>(ranges: impl Iterator<Item = &'a Range<u32>>, size: u32) -> u
     ranges.len()
 }
 
-fn check_product(caps: &Caps, layout: Layout, sizes: Sizes, placed: [Placed; 3], split: u32) {
+fn check_product(caps: &Caps, factors: Factors, summed: &Range<u32>, (split, summands): (u32, Summands)) {
+    let Factors { layout, sizes, placed: [a, b, c], sparse } = factors;
     let Sizes { m, n, k } = sizes;
-    let [a, b, c] = placed;
     let (by_m, by_k) = match layout {
         Layout::Tn => (vec![(c, n.into())], vec![(a, m.into()), (b, n.into())]),
         Layout::Nn => (vec![(c, n.into()), (a, k.into())], vec![(b, n.into())]),
@@ -97,19 +105,19 @@ fn check_product(caps: &Caps, layout: Layout, sizes: Sizes, placed: [Placed; 3],
     };
     let by_n = if layout == Layout::Nt { vec![(b, k.into())] } else { vec![] };
     let tile = Tile::new(caps, sizes);
-    let parts = k.div_ceil(split).max(1);
+    let parts = (summed.end - summed.start).div_ceil(split).max(1);
+    let by_turns = tile.turns(k, summands.run, sparse) / (most_turns(caps) / 2).max(1);
     let many = [
         most_ranges(caps, m.into(), &by_m, n.div_ceil(tile.columns).into()),
         most_ranges(caps, n.into(), &by_n, 1),
-        most_ranges(caps, k.into(), &by_k, 0),
-        parts.into(),
+        2 * (most_ranges(caps, k.into(), &by_k, 0) + by_turns + u64::from(parts)),
     ];
     if many.into_iter().fold(1, u64::saturating_mul) > MOST_RANGES {
         return;
     }
-    let what = || format!("{layout:?} {sizes:?} {placed:?} by {split}");
-    let dispatches = match layout.dispatches(caps, sizes, placed, split) {
-        Ok(dispatches) => dispatches,
+    let what = || format!("{factors:?} {summed:?} by {split}, {summands:?}");
+    let pieces = match factors.dispatches(caps, summed, split, summands) {
+        Ok(pieces) => pieces,
         Err(error) => {
             let usable = caps.usable_binding();
             let rows = by_m.iter().chain(&by_n).chain(&by_k).all(|(placed, row)| placed.element * row <= usable);
@@ -118,40 +126,62 @@ fn check_product(caps: &Caps, layout: Layout, sizes: Sizes, placed: [Placed; 3],
             return check_error(&what(), &error);
         }
     };
-    let rectangles = check_cover(dispatches.iter().map(|(piece, _)| &piece.m), m)
-        * check_cover(dispatches.iter().map(|(piece, _)| &piece.n), n);
+    let rectangles =
+        check_cover(pieces.iter().map(|piece| &piece.m), m) * check_cover(pieces.iter().map(|piece| &piece.n), n);
+    // How far the sums of each part of the results are.
     let mut sums = std::collections::BTreeMap::new();
-    for (piece, part) in &dispatches {
+    for piece in &pieces {
         let rectangle = (piece.m.start, piece.m.end, piece.n.start, piece.n.end);
-        let next = sums.entry(rectangle).or_insert(0);
-        assert!(piece.k.start == *next && (piece.k.end > *next || k == 0), "{piece:?} after {next} of {}", what());
+        let next = sums.entry(rectangle).or_insert(summed.start);
+        let all = piece.k.start == *next && (piece.k.end > *next || summed.is_empty());
+        assert!(all, "{piece:?} after {next} of {}", what());
         *next = piece.k.end;
-        check_dispatch(caps, (layout, sizes), (a.element, &tile), (piece, part), &what);
+        check_piece(caps, (&factors, &tile), (summed, split, summands), piece, &what);
     }
-    assert!(sums.len() == rectangles && sums.values().all(|&end| end == k), "{}", what());
+    assert!(sums.len() == rectangles && sums.values().all(|&end| end == summed.end), "{}", what());
 }
 
-fn check_dispatch(
+fn check_piece(
     caps: &Caps,
-    (layout, Sizes { m, n, k }): (Layout, Sizes),
-    (element, tile): (u64, &Tile),
-    (piece, part): (&Piece, &Part),
+    (Factors { layout, sizes, placed, sparse }, tile): (&Factors, &Tile),
+    (summed, split, summands): (&Range<u32>, u32, Summands),
+    piece: &Piece,
     what: &dyn Fn() -> String,
 ) {
+    let Sizes { m, n, k } = *sizes;
     let size = |range: &Range<u32>| u64::from(range.end - range.start);
-    let parts = size(&piece.k).div_ceil(part.split.into()).max(1);
-    assert!(part.k.start == part.index * part.split && piece.k.start >= part.k.start, "{piece:?} {part:?} {}", what());
-    assert!(piece.k.end <= part.k.end && (parts == 1 || piece.k == (0..k)), "{piece:?} {part:?} {}", what());
-    check_grid(caps, tile.groups(piece.m.end - piece.m.start, piece.n.end - piece.n.start) * parts);
-    let (a_rows, a_columns) = if layout == Layout::Tn { (&piece.k, m) } else { (&piece.m, k) };
-    let (b_rows, b_columns) = if layout == Layout::Nt { (&piece.n, k) } else { (&piece.k, n) };
-    check_window(caps, size(a_rows), a_columns.into(), element);
-    check_window(caps, size(b_rows), b_columns.into(), element);
+    let (parts, of_all) = (piece.parts(), size(summed).div_ceil(split.into()).max(1));
+    let groups = tile.groups(piece.m.end - piece.m.start, piece.n.end - piece.n.start) * u64::from(parts);
+    assert_eq!(piece.work.groups, groups, "{piece:?} {}", what());
+    check_grid(caps, groups);
+    // The sums of a part, or those that other products are part of.
+    let part = summed.start + piece.part * split;
+    let (first, last) = (piece.k.start - part + summands.before, piece.k.end - part + summands.before);
+    let all = if of_all > 1 { size(summed).min(split.into()) as u32 } else { summands.all };
+    let run = summands.run;
+    if parts > 1 {
+        assert!(piece.k == *summed && piece.last && !piece.begun && !piece.unfinished, "{piece:?} {}", what());
+    } else {
+        assert!(piece.k.start >= part && size(&(part..piece.k.end)) <= split.into(), "{piece:?} {}", what());
+        assert_eq!(piece.begun, !first.is_multiple_of(run), "{piece:?} {}", what());
+        let end = if of_all > 1 { summed.end.min(part.saturating_add(split)) - part } else { all };
+        assert_eq!(piece.last, last == end, "{piece:?} {}", what());
+        assert_eq!(piece.unfinished, !last.is_multiple_of(run) && last != end, "{piece:?} {}", what());
+        assert_eq!(piece.resumed, first >= run && !piece.unfinished, "{piece:?} {}", what());
+        let runs = last.div_ceil(run).saturating_sub(first / run);
+        assert!(!(piece.begun || piece.unfinished) || runs <= 1, "{piece:?} {}", what());
+    }
+    let turns = tile.turns((piece.k.end - piece.k.start).min(split), run, *sparse);
+    assert!(turns <= piece.work.turns && piece.work.turns <= turn_budget(caps), "{piece:?} {}", what());
+    let (a_rows, a_columns) = if *layout == Layout::Tn { (&piece.k, m) } else { (&piece.m, k) };
+    let (b_rows, b_columns) = if *layout == Layout::Nt { (&piece.n, k) } else { (&piece.k, n) };
+    check_window(caps, size(a_rows), a_columns.into(), placed[0].element);
+    check_window(caps, size(b_rows), b_columns.into(), placed[1].element);
     if parts == 1 {
         check_window(caps, size(&piece.m), n.into(), WORD_BYTES);
     } else {
         // These begin with their buffer.
-        assert!(parts * u64::from(m) * u64::from(n) * WORD_BYTES <= caps.max_binding, "{}", what());
+        assert!(u64::from(parts) * u64::from(m) * u64::from(n) * WORD_BYTES <= caps.max_binding, "{}", what());
     }
 }
 
@@ -229,10 +259,12 @@ mod tests {
         for (max_groups, dispatches) in [(65535, 1), (8, 1), (7, 64)] {
             let large =
                 Caps { family: Family::Gpu, max_binding: 1 << 30, max_buffer: 1 << 40, ..Numbers::none().caps() };
-            let caps = Caps { max_groups, ..large };
+            let caps = Caps { max_groups, max_turns: 65535, ..large };
             let split = Tile::new(&caps, sizes).split(&caps, sizes);
-            check_product(&caps, Layout::Nt, sizes, placed, split);
-            assert_eq!(Layout::Nt.dispatches(&caps, sizes, placed, split).unwrap().len(), dispatches);
+            let factors = Factors { layout: Layout::Nt, sizes, placed, sparse: false };
+            let (all, summands) = (0..sizes.k, Summands::whole(sizes.k));
+            check_product(&caps, factors, &all, (split, summands));
+            assert_eq!(factors.dispatches(&caps, &all, split, summands).unwrap().len(), dispatches);
         }
     }
 }

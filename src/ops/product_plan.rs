@@ -3,12 +3,60 @@
 use std::ops::Range;
 
 use crate::caps::Caps;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::options::Layout;
-use crate::plan::{Cut, PerRow, Placed, most_groups};
+use crate::plan::{Cut, PerRow, Placed, TURNS, Work, most_groups, most_turns};
 use crate::tensor::WORD_BYTES;
 
 use super::tile::{Sizes, Tile};
+
+/// How the summands of a product are added up: run by run, each from its first summand on. They may be some of the sums' summands, and
+/// other products have the others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Summands {
+    /// Summands of earlier products.
+    pub(super) before: u32,
+    /// Those of all products.
+    pub(super) all: u32,
+    /// Those of a run: a multiple of 16.
+    pub(super) run: u32,
+}
+
+impl Summands {
+    /// Of a run of a product by itself. Errors of a sum of `n` numbers that is a sum of runs grow with the square roots of a run's length and of
+    /// the number of runs.
+    pub(super) const RUN: u32 = 64;
+
+    /// Of a section, whose sum of runs is in one number.
+    pub(super) const SECTION: u32 = 4096;
+
+    /// All summands of sums, in one product.
+    pub(super) fn whole(all: u32) -> Self {
+        Self { before: 0, all, run: Self::RUN }
+    }
+
+    /// The summands of a product, at most so many whole runs at once, and cut where one dispatch cannot have parts of two runs. `k` is counted
+    /// like `before`.
+    fn steps(self, k: Range<u32>, most: u32) -> impl Iterator<Item = Range<u32>> {
+        let Range { start, end } = k;
+        let next = move |start: u32| {
+            let whole = end - end % self.run;
+            match start % self.run {
+                _ if start >= end => None,
+                // The rest of a run that was begun.
+                begun @ 1.. => Some(start..end.min(start.saturating_add(self.run - begun))),
+                0 if end - start > most => Some(start..start + most),
+                // Whole runs, and the last.
+                0 if end == self.all || whole == start => Some(start..end),
+                0 => Some(start..whole),
+            }
+        };
+        let first = next(start);
+        // No summands are a product as well: 0.
+        let none = (start == end).then_some(start..end);
+        std::iter::successors(first, move |step| next(step.end)).chain(none)
+    }
+}
 
 /// A part of a product that is one dispatch.
 #[derive(Clone, Debug)]
@@ -16,83 +64,161 @@ pub(super) struct Piece {
     pub(super) m: Range<u32>,
     pub(super) n: Range<u32>,
     pub(super) k: Range<u32>,
-}
-
-/// A part of the sums of a product: summands `k`, and the rows of its results after those of `index` other parts. A dispatch that
-/// has more than `split` of them computes several parts.
-#[derive(Clone, Debug)]
-pub(super) struct Part {
-    pub(super) index: u32,
-    pub(super) k: Range<u32>,
+    /// The sums' part that it computes, or the first of several.
+    pub(super) part: u32,
+    /// Summands of a part.
     pub(super) split: u32,
+    /// Earlier dispatches summed whole runs.
+    pub(super) resumed: bool,
+    /// An earlier dispatch began the run.
+    pub(super) begun: bool,
+    /// A later dispatch ends the run, the only one.
+    pub(super) unfinished: bool,
+    /// It has the last summands of its part.
+    pub(super) last: bool,
+    pub(super) work: Work,
 }
 
-impl Layout {
-    /// The dispatches of a product of `a` and `b` into `c`, which is not empty, those that share a part of `c` in the order of `k`. If the sums are cut
-    /// into parts of `split` summands, each part has its own results, one after the other.
-    pub(super) fn dispatches(
-        self,
-        caps: &Caps,
-        sizes: Sizes,
-        placed: [Placed; 3],
-        split: u32,
-    ) -> Result<Vec<(Piece, Part)>> {
-        let Sizes { m, n, k } = sizes;
-        let pieces = self.pieces(caps, sizes, placed)?;
-        let parts = k.div_ceil(split).max(1);
-        let bytes = u128::from(m) * u128::from(n) * u128::from(parts) * u128::from(WORD_BYTES);
-        let groups = u128::from(Tile::new(caps, sizes).groups(m, n)) * u128::from(parts);
-        let fit = bytes <= caps.max_binding.into() && groups <= most_groups(caps).into();
-        if parts == 1 || (pieces.len() == 1 && fit) {
-            return Ok(pieces.into_iter().map(|piece| (piece, Part { index: 0, k: 0..k, split })).collect());
-        }
-        let mut dispatches = Vec::new();
-        for index in 0..parts {
-            let part = Part { index, k: index * split..k.min((index + 1).saturating_mul(split)), split };
-            for Piece { m, n, k } in &pieces {
-                let k = k.start.max(part.k.start)..k.end.min(part.k.end);
-                if !k.is_empty() {
-                    dispatches.push((Piece { m: m.clone(), n: n.clone(), k }, part.clone()));
-                }
+impl Piece {
+    /// The parts that it computes.
+    pub(super) fn parts(&self) -> u32 {
+        (self.k.end - self.k.start).div_ceil(self.split).max(1)
+    }
+}
+
+/// A product, as far as the planner goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Factors {
+    pub(super) layout: Layout,
+    pub(super) sizes: Sizes,
+    /// Where `a`, `b` and `c` are.
+    pub(super) placed: [Placed; 3],
+    /// Depths at which `a` is 0 are left out.
+    pub(super) sparse: bool,
+}
+
+impl Factors {
+    /// The dispatches of the summands `k`, those that share a part of `c` in the order of `k`. If the sums are cut into parts of `split`
+    /// summands, each part has its own results, one after the other.
+    pub(super) fn dispatches(&self, caps: &Caps, k: &Range<u32>, split: u32, summands: Summands) -> Result<Vec<Piece>> {
+        let Sizes { m, n, .. } = self.sizes;
+        let tile = Tile::new(caps, self.sizes);
+        let cuts = self.cuts(caps, k, summands.run)?;
+        let len = k.end - k.start;
+        let parts = len.div_ceil(split).max(1);
+        if parts > 1 {
+            let bytes = u128::from(m) * u128::from(n) * u128::from(parts) * u128::from(WORD_BYTES);
+            let groups = u128::from(tile.groups(m, n)) * u128::from(parts);
+            let turns = tile.turns(split, summands.run, self.sparse);
+            let in_one_piece = [&cuts.m, &cuts.n, &cuts.k].iter().all(|ranges| ranges.len() == 1);
+            let fits = bytes <= caps.max_binding.into() && groups <= most_groups(caps).into();
+            if in_one_piece && fits && turns <= most_turns(caps) {
+                let groups = tile.groups(m, n) * u64::from(parts);
+                return Ok(vec![Piece {
+                    m: 0..m,
+                    n: 0..n,
+                    k: k.clone(),
+                    part: 0,
+                    split,
+                    resumed: false,
+                    begun: false,
+                    unfinished: false,
+                    last: true,
+                    work: Work::new(groups, turns),
+                }]);
             }
         }
-        Ok(dispatches)
-    }
-
-    /// The same without regard to the parts of sums.
-    fn pieces(self, caps: &Caps, sizes: Sizes, [a, b, c]: [Placed; 3]) -> Result<Vec<Piece>> {
-        let Sizes { m, n, k } = sizes;
-        let Tile { rows: tile_m, columns: tile_n, .. } = Tile::new(caps, sizes);
-        let groups_in = |size: u32, tile: u32| u64::from(size.div_ceil(tile));
-        // Cuts on multiples of 4 leave quads whole.
-        let ranges = |rows: u32, per_row: &[PerRow], granule: u32, groups: u64| {
-            let cut = Cut { op: "matmul", rows, per_row, granule, groups_per_granule: groups };
-            let coarse = cut.ranges(caps);
-            if granule > 1 && coarse.is_err() { Cut { granule: 1, ..cut }.ranges(caps) } else { coarse }
-        };
-        // What a binding holds whole rows of: c moves with m, a with m or k, b with k or n.
-        let (a_row, b_row) = (
-            a.per_row(if self == Self::Tn { m } else { k }.into()),
-            b.per_row(if self == Self::Nt { k } else { n }.into()),
-        );
-        let by_m = [c.per_row(n.into()), a_row];
-        let m_ranges = ranges(m, if self == Self::Tn { &by_m[..1] } else { &by_m }, tile_m, groups_in(n, tile_n))?;
-        let n_ranges = match self {
-            Self::Nt => ranges(n, &[b_row], 4, 1)?,
-            Self::Nn | Self::Tn => std::iter::once(0..n).collect(),
-        };
-        let k_ranges = match self {
-            Self::Nt => vec![],
-            Self::Nn => ranges(k, &[b_row], 4, 0)?,
-            Self::Tn => ranges(k, &[a_row, b_row], 4, 0)?,
-        };
-        let k_ranges = if k_ranges.is_empty() { std::iter::once(0..k).collect() } else { k_ranges };
-        let mut pieces = Vec::with_capacity(m_ranges.len() * n_ranges.len() * k_ranges.len());
-        for m in &m_ranges {
-            for n in &n_ranges {
-                pieces.extend(k_ranges.iter().map(|k| Piece { m: m.clone(), n: n.clone(), k: k.clone() }));
+        let mut pieces = Vec::new();
+        for part in 0..parts {
+            let start = k.start + part * split;
+            let end = k.end.min(start.saturating_add(split));
+            let of_part = Summands { all: if parts > 1 { end - start } else { summands.all }, ..summands };
+            for (m, n) in cuts.m.iter().flat_map(|m| cuts.n.iter().map(move |n| (m, n))) {
+                let ranges = cuts.k.iter().map(|range| range.start.max(start)..range.end.min(end));
+                for range in ranges.filter(|range| !range.is_empty() || len == 0) {
+                    let counted = range.start - start + summands.before..range.end - start + summands.before;
+                    for step in of_part.steps(counted, cuts.most_at_once) {
+                        let unfinished = step.end % summands.run != 0 && step.end < of_part.all;
+                        let groups = tile.groups(m.end - m.start, n.end - n.start);
+                        let turns = tile.turns(step.end - step.start, summands.run, self.sparse);
+                        pieces.push(Piece {
+                            m: m.clone(),
+                            n: n.clone(),
+                            k: step.start - summands.before + start..step.end - summands.before + start,
+                            part,
+                            split,
+                            resumed: step.start >= summands.run && !unfinished,
+                            begun: step.start % summands.run != 0,
+                            unfinished,
+                            last: step.end == of_part.all,
+                            work: Work::new(groups, turns),
+                        });
+                    }
+                }
             }
         }
         Ok(pieces)
     }
+
+    /// Where bindings, grids and turns end.
+    fn cuts(&self, caps: &Caps, k: &Range<u32>, run: u32) -> Result<Cuts> {
+        let Self { layout, sizes, placed: [a, b, c], sparse } = *self;
+        let Sizes { m, n, k: depth } = sizes;
+        let tile = Tile::new(caps, sizes);
+        let groups_in = |size: u32, tile: u32| u64::from(size.div_ceil(tile));
+        // The coarsest that fits; those on multiples of 4 leave quads whole.
+        let coarsest = |cut: Cut<'_>, granules: &[u32]| {
+            let mut ranges = cut.ranges(caps);
+            for &granule in granules {
+                if ranges.is_err() {
+                    ranges = Cut { granule, ..cut }.ranges(caps);
+                }
+            }
+            ranges
+        };
+        // What a binding holds whole rows of: c moves with m, a with m or k, b with k or n.
+        let (a_row, b_row) = (
+            a.per_row(if layout == Layout::Tn { m } else { depth }.into()),
+            b.per_row(if layout == Layout::Nt { depth } else { n }.into()),
+        );
+        let by_m = [c.per_row(n.into()), a_row];
+        let by_m = if layout == Layout::Tn { &by_m[..1] } else { &by_m };
+        let m_ranges = coarsest(cut(m, by_m, tile.rows, groups_in(n, tile.columns)), &[1])?;
+        let n_ranges = match layout {
+            Layout::Nt => coarsest(cut(n, &[b_row], 4, 1), &[1])?,
+            Layout::Nn | Layout::Tn => std::iter::once(0..n).collect(),
+        };
+        let by_k: &[PerRow] = match layout {
+            Layout::Nt => &[],
+            Layout::Nn => &[b_row],
+            Layout::Tn => &[a_row, b_row],
+        };
+        // The rows of a factor are counted from its first, wherever the summands begin.
+        let ranges = coarsest(cut(k.end, by_k, run, 0), &[4, 1])?;
+        let within = |range: &Range<u32>| range.start.max(k.start)..range.end;
+        let mut k_ranges: Vec<_> = ranges.iter().map(within).filter(|range| !range.is_empty()).collect();
+        if k_ranges.is_empty() {
+            k_ranges.push(k.clone());
+        }
+        let turns = tile.turns(run, run, sparse);
+        let runs = most_turns(caps) / turns;
+        if runs == 0 {
+            let (needed, allowed) = (turns, most_turns(caps));
+            return Err(Error::Limit { op: "matmul", what: TURNS, needed, allowed });
+        }
+        let most_at_once = u32::try_from(runs.saturating_mul(run.into())).unwrap_or(u32::MAX / run * run);
+        Ok(Cuts { m: m_ranges, n: n_ranges, k: k_ranges, most_at_once })
+    }
+}
+
+fn cut(rows: u32, per_row: &[PerRow], granule: u32, groups_per_granule: u64) -> Cut<'_> {
+    Cut { op: "matmul", rows, per_row, granule, groups_per_granule, turns_per_granule: 0 }
+}
+
+struct Cuts {
+    m: Vec<Range<u32>>,
+    n: Vec<Range<u32>>,
+    k: Vec<Range<u32>>,
+    /// Summands that a dispatch has turns for: whole runs.
+    most_at_once: u32,
 }

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::kernel::{Kernel, Variant, params, read, wgsl, write};
 use crate::options::Reduction;
-use crate::plan::{BLOCK, Cut};
+use crate::plan::{BLOCK, Cut, Work};
 use crate::recorder::{Recorder, Window};
 use crate::tensor::{Check, Element, Shape, Tensor};
 
@@ -16,15 +16,16 @@ params! {
         partials_base: u32,
         loss_base: u32,
         divisor: f32,
+        zero: u32,
     }
 }
 
 pub(super) const SUMS: Kernel = Kernel {
     label: "xent.reduce",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/lanes", "lib/partials", "reduce"],
+    source: wgsl!["lib/grid", "lib/numerics", "lib/lanes", "lib/sum", "lib/sum_across", "lib/partials", "reduce"],
     bindings: &[read("input", "u32"), read("denominator", "u32"), write("partials", "u32"), write("loss", "f32")],
     params: Params::FIELDS,
-    constants: &["WORKGROUP", "SUBGROUP", "WORDS", "DENOMINATOR"],
+    constants: &["WORKGROUP", "SUBGROUP", "INPUTS", "SUMS", "DENOMINATOR"],
 };
 
 params! {
@@ -38,6 +39,14 @@ pub(super) const COUNTS: Kernel = Kernel {
     params: CountsParams::FIELDS,
     constants: &["WORKGROUP", "SUBGROUP"],
 };
+
+/// What is summed.
+#[derive(Clone, Copy, Debug)]
+enum Input {
+    Values,
+    /// With so many sums each.
+    Partials(u32),
+}
 
 /// What a reduced loss is divided by.
 #[derive(Clone, Copy, Debug)]
@@ -58,22 +67,46 @@ impl<'a> Divisor<'a> {
     }
 }
 
-/// An array of pairs of words, one for each block of `count` values.
-pub(super) fn pairs(rec: &mut Recorder<'_>, op: &'static str, count: u32) -> Result<Tensor<u32>> {
-    rec.output(op, [count.div_ceil(BLOCK) as usize, 2])
+/// Words of a partial result with one sum.
+pub(super) const WORDS: u32 = words(1);
+
+/// Words of a partial result: those of its sums, and the first bad position.
+pub(super) const fn words(sums: u32) -> u32 {
+    2 * sums + 1
+}
+
+/// Partial results that a workgroup combines: as many as the smallest binding holds.
+const fn block_of_partials(sums: u32) -> u32 {
+    if sums == 1 { BLOCK } else { BLOCK / 2 }
+}
+
+/// Room for a partial result with so many sums for each block of `count` values.
+pub(super) fn partials(rec: &mut Recorder<'_>, op: &'static str, count: u32, sums: u32) -> Result<Tensor<u32>> {
+    rec.output(op, [count.div_ceil(BLOCK) as usize, words(sums) as usize])
+}
+
+/// The partial results of a dispatch whose first block is that of element `first`.
+pub(super) fn partials_of(rec: &Recorder<'_>, partials: &Tensor<u32>, first: u32, groups: u64, sums: u32) -> Window {
+    let words = u64::from(words(sums));
+    rec.window(partials, u64::from(first / BLOCK) * words, groups * words)
 }
 
 impl Recorder<'_> {
     /// Sums values by blocks until one partial result is left, or none if there was no value.
     pub(super) fn sum_of_values(&mut self, op: &'static str, values: &Tensor<f32>) -> Result<Tensor<u32>> {
-        let partials = self.sum_blocks(op, values, 1, None)?;
-        self.sum_of_partials(op, partials)
+        let partials = self.sum_blocks(op, values, Input::Values, None)?;
+        self.sum_of_partials(op, partials, 1)
     }
 
     /// Combines partial results by blocks until one is left, or none if there was none.
-    pub(super) fn sum_of_partials(&mut self, op: &'static str, mut partials: Tensor<u32>) -> Result<Tensor<u32>> {
-        while partials.len() > 2 {
-            partials = self.sum_blocks(op, &partials, 2, None)?;
+    pub(super) fn sum_of_partials(
+        &mut self,
+        op: &'static str,
+        mut partials: Tensor<u32>,
+        sums: u32,
+    ) -> Result<Tensor<u32>> {
+        while partials.len() > words(sums) as usize {
+            partials = self.sum_blocks(op, &partials, Input::Partials(sums), None)?;
         }
         Ok(partials)
     }
@@ -86,11 +119,11 @@ impl Recorder<'_> {
         divisor: Divisor<'_>,
     ) -> Result<Tensor<f32>> {
         if values.len() > BLOCK as usize {
-            let partials = self.sum_blocks(op, values, 1, None)?;
+            let partials = self.sum_blocks(op, values, Input::Values, None)?;
             return Ok(self.loss_of_partials(op, partials, divisor)?.0);
         }
         let loss = self.output(op, Shape::default())?;
-        self.sum_blocks(op, values, 1, Some((&loss, divisor)))?;
+        self.sum_blocks(op, values, Input::Values, Some((&loss, divisor)))?;
         Ok(loss)
     }
 
@@ -101,24 +134,29 @@ impl Recorder<'_> {
         mut partials: Tensor<u32>,
         divisor: Divisor<'_>,
     ) -> Result<(Tensor<f32>, Tensor<u32>)> {
-        while partials.len() > 2 * BLOCK as usize {
-            partials = self.sum_blocks(op, &partials, 2, None)?;
+        while partials.len() > (WORDS * BLOCK) as usize {
+            partials = self.sum_blocks(op, &partials, Input::Partials(1), None)?;
         }
         let loss = self.output(op, Shape::default())?;
-        let total = self.sum_blocks(op, &partials, 2, Some((&loss, divisor)))?;
+        let total = self.sum_blocks(op, &partials, Input::Partials(1), Some((&loss, divisor)))?;
         Ok((loss, total))
     }
 
-    /// Sums values of one word, or partial results of two, by blocks. A loss is made of a single block, or of nothing.
+    /// Sums values or partial results by blocks. A loss is made of a single block, or of nothing.
     fn sum_blocks<T: Element>(
         &mut self,
         op: &'static str,
         input: &Tensor<T>,
-        words: u32,
+        kind: Input,
         loss: Option<(&Tensor<f32>, Divisor<'_>)>,
     ) -> Result<Tensor<u32>> {
+        let (words, sums, inputs, block) = match kind {
+            Input::Values => (1, 1, 0, BLOCK),
+            Input::Partials(sums) => (words(sums), sums, sums, block_of_partials(sums)),
+        };
         let all = input.count(op)? / words;
-        let partials = pairs(self, op, all)?;
+        let words_of_sums = u64::from(self::words(sums));
+        let partials: Tensor<u32> = self.output(op, [all.div_ceil(block) as usize, self::words(sums) as usize])?;
         let (divisor, denominator) = match loss.map(|(_, divisor)| divisor) {
             None | Some(Divisor::One) => (1.0, None),
             Some(Divisor::Count(count)) => (as_f32(count), None),
@@ -127,29 +165,34 @@ impl Recorder<'_> {
         let loss = loss.map(|(loss, _)| self.whole(loss));
         let of_nothing = denominator.is_some_and(Tensor::is_empty);
         let denominator = denominator.filter(|_| !of_nothing).map(|pair| self.whole(pair));
-        let mut ranges = Cut::by_blocks(op, all, &[input.per_row(words.into())]).ranges(self.gpu().caps())?;
+        let per_row = [input.per_row(words.into())];
+        let cut = Cut { granule: block, ..Cut::by_blocks(op, all, &per_row) };
+        let mut ranges = cut.ranges(self.gpu().caps())?;
         if ranges.is_empty() && loss.is_some() {
             ranges.push(0..0);
         }
         for range in ranges {
             let count = range.end - range.start;
-            let (first, groups) = (u64::from(range.start), u64::from(count.div_ceil(BLOCK)));
+            let (first, groups) = (u64::from(range.start), u64::from(count.div_ceil(block)));
             let from = (count > 0).then(|| self.window(input, first * u64::from(words), (count * words).into()));
-            let to = (count > 0).then(|| self.window(&partials, first / u64::from(BLOCK) * 2, groups * 2));
+            let first = first / u64::from(block) * words_of_sums;
+            let to = (count > 0).then(|| self.window(&partials, first, groups * words_of_sums));
             let base = |window: &Option<Window>| window.as_ref().map_or(0, |w| w.base);
             let params = Params {
                 count,
-                block: BLOCK,
+                block,
                 input_base: base(&from),
                 denominator_base: base(&denominator),
                 partials_base: base(&to),
                 loss_base: base(&loss),
                 divisor: if of_nothing { 0.0 } else { divisor },
+                zero: 0,
             };
             let [workgroup, subgroup] = self.gpu().caps().threads();
-            let constants = [workgroup, subgroup, words, u32::from(denominator.is_some())];
+            let constants = [workgroup, subgroup, inputs, sums, u32::from(denominator.is_some())];
             let slots = [from.as_ref(), denominator.as_ref(), to.as_ref(), loss.as_ref()];
-            self.dispatch(&SUMS, Variant::new(&constants), &params, &slots, groups.max(1))?;
+            let work = Work::by_blocks(self.gpu().caps(), groups.max(1));
+            self.dispatch(&SUMS, Variant::new(&constants), &params, &slots, work)?;
         }
         Ok(partials)
     }
@@ -158,7 +201,7 @@ impl Recorder<'_> {
     pub(super) fn sum_of_counts(&mut self, op: &'static str, mut counts: Tensor<u32>) -> Result<Tensor<u32>> {
         while counts.len() > 2 {
             let pairs_of_counts = counts.count(op)? / 2;
-            let sums = pairs(self, op, pairs_of_counts)?;
+            let sums: Tensor<u32> = self.output(op, [pairs_of_counts.div_ceil(BLOCK) as usize, 2])?;
             for range in Cut::by_blocks(op, pairs_of_counts, &[counts.per_row(2)]).ranges(self.gpu().caps())? {
                 let count = range.end - range.start;
                 let groups = u64::from(count.div_ceil(BLOCK));
@@ -166,7 +209,8 @@ impl Recorder<'_> {
                 let to = self.window(&sums, u64::from(range.start / BLOCK) * 2, groups * 2);
                 let params = CountsParams { count, block: BLOCK, input_base: from.base, partials_base: to.base };
                 let variant = Variant::new(&self.gpu().caps().threads());
-                self.dispatch(&COUNTS, variant, &params, &[Some(&from), Some(&to)], groups)?;
+                let work = Work::by_blocks(self.gpu().caps(), groups);
+                self.dispatch(&COUNTS, variant, &params, &[Some(&from), Some(&to)], work)?;
             }
             counts = sums;
         }
@@ -174,10 +218,10 @@ impl Recorder<'_> {
     }
 }
 
-/// The check of a pair of words whose second is the first bad position.
-pub(super) fn check_of(op: &'static str, what: &'static str, pair: &Tensor<u32>) -> Option<Check> {
-    let check = || Check { op, what, storage: pair.storage().clone(), offset: pair.bytes().start + 4 };
-    (!pair.is_empty()).then(check)
+/// The check of a partial result with one sum, by its first bad position.
+pub(super) fn check_of(op: &'static str, what: &'static str, total: &Tensor<u32>) -> Option<Check> {
+    let check = || Check { op, what, storage: total.storage().clone(), offset: total.bytes().end - 4 };
+    (!total.is_empty()).then(check)
 }
 
 /// A count as a kernel's float, rounded to nearest.

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernel::{Kernel, Variant, params, read, wgsl, write};
-use crate::plan::{BLOCK, Cut};
+use crate::plan::{BLOCK, Cut, Work};
 use crate::recorder::Recorder;
 use crate::tensor::Tensor;
 
@@ -50,7 +50,8 @@ impl Recorder<'_> {
             };
             let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
             let slots = [Some(&from), Some(&denominator), Some(&to)];
-            self.dispatch(&KERNEL, variant, &params, &slots, len.div_ceil(BLOCK.into()))?;
+            let work = Work::by_blocks(self.gpu().caps(), len.div_ceil(BLOCK.into()));
+            self.dispatch(&KERNEL, variant, &params, &slots, work)?;
         }
         Ok(factor)
     }

@@ -4,52 +4,18 @@ use std::ops::Range;
 
 use crate::caps::Caps;
 use crate::error::{Error, Result};
-use crate::kernel::{Binding, Field, Kernel, Variant, params};
+use crate::kernel::Kernel;
 use crate::options::{CrossEntropy, Reduction, narrow};
 use crate::plan::{Cut, RowPlan};
-use crate::recorder::{Recorder, Window};
+use crate::recorder::Recorder;
 use crate::tensor::{Check, Float, Real, Shape, Tensor, size32};
 use crate::weights::Weights;
 
 use super::reduce::{Divisor, as_f32, check_of};
-use super::row_parts::Rows;
 use super::statistics::{Statistics, WORDS};
 use super::strips::Strip;
 use super::targets::KernelTargets;
 use super::{Classes, Grad, LossGrad, Targets, no_alias, shape_error};
-
-params! {
-    struct Params {
-        rows: u32,
-        classes: u32,
-        inner: u32,
-        input_base: u32,
-        grad_base: u32,
-        targets_base: u32,
-        weight_base: u32,
-        weight_stride: u32,
-        position_weight_base: u32,
-        position_weight_stride: u32,
-        factor_base: u32,
-        factor_stride: u32,
-        factor_inverse: u32,
-        losses_base: u32,
-        statistics_base: u32,
-        parts_base: u32,
-        ignore_index: i32,
-        kept: f32,
-        spread: f32,
-        logit_scale: f32,
-        softcap: f32,
-        z_loss: f32,
-        divisor: f32,
-        threshold: f32,
-        first_class: u32,
-        all_classes: u32,
-    }
-}
-
-pub(super) const PARAMS: &[Field] = Params::FIELDS;
 
 /// What a loss of rows does about statistics: the constant `STATISTICS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +34,17 @@ impl RowStatistics {
     pub(super) fn wanted(wanted: bool) -> Self {
         if wanted { Self::Wanted } else { Self::No }
     }
+}
+
+/// The classes of a row that have a coefficient: the constant `TARGETS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coefficients {
+    /// The target alone.
+    OfTarget,
+    /// All, by label smoothing.
+    Smoothed,
+    /// All, by their probabilities.
+    OfProbabilities,
 }
 
 /// A loss of rows, as its operation was called.
@@ -107,28 +84,28 @@ impl<T: Float> From<RowLossOutputs> for LossGrad<T> {
 }
 
 /// What a validated call works on.
-struct Inputs {
-    dims: Classes,
+pub(super) struct Inputs {
+    pub(super) dims: Classes,
     /// The input's shape without its classes.
     rows: Shape,
-    targets: KernelTargets,
-    /// A scalar 1, or one for each class.
-    weight: Tensor<f32>,
+    pub(super) targets: KernelTargets,
+    /// A scalar 1, or one for each class and, with label smoothing, their sum.
+    pub(super) weight: Tensor<f32>,
     /// A scalar 1, or one for each row.
-    position_weight: Tensor<f32>,
+    pub(super) position_weight: Tensor<f32>,
     /// A scalar 1, the caller's scalar, or one for each loss.
     upstream: Tensor<f32>,
 }
 
 /// A call on its way: what its dispatches write, or find ready.
 pub(super) struct RowsBegun {
-    inputs: Inputs,
-    losses: Tensor<f32>,
-    statistics: Option<Tensor<u32>>,
+    pub(super) inputs: Inputs,
+    pub(super) losses: Tensor<f32>,
+    pub(super) statistics: Option<Tensor<u32>>,
     /// The sum of the weights of the rows, if it is not simply their number, as a partial result; for class indices also the first
     /// that is no class.
     denominator: Option<Tensor<u32>>,
-    factor: Factor,
+    pub(super) factor: Factor,
 }
 
 /// What a call gives besides the gradient.
@@ -140,23 +117,23 @@ pub(super) struct RowsEnded {
 }
 
 /// Some of a call's rows, and where they are.
-struct RowsPart<'a> {
+pub(super) struct RowsPart<'a> {
     /// The rows before them.
-    first: u64,
-    dims: Classes,
+    pub(super) first: u64,
+    pub(super) dims: Classes,
     /// The classes before theirs.
-    first_class: u32,
-    input: &'a Tensor<Real>,
-    probabilities: Option<&'a Tensor<f32>>,
+    pub(super) first_class: u32,
+    pub(super) input: &'a Tensor<Real>,
+    pub(super) probabilities: Option<&'a Tensor<f32>>,
     /// Where the gradient goes, if it is not written in place.
-    grad: Option<&'a Tensor<Real>>,
+    pub(super) grad: Option<&'a Tensor<Real>>,
 }
 
 /// What gradients are multiplied with: `value / divisor`, or `1 / value`.
-struct Factor {
-    value: Tensor<f32>,
-    inverse: bool,
-    divisor: f32,
+pub(super) struct Factor {
+    pub(super) value: Tensor<f32>,
+    pub(super) inverse: bool,
+    pub(super) divisor: f32,
 }
 
 impl RowLoss<'_> {
@@ -250,22 +227,33 @@ impl RowLoss<'_> {
         Ok(tensor)
     }
 
+    /// Which classes have a coefficient.
+    pub(super) fn coefficients(&self) -> Coefficients {
+        match self.targets {
+            Targets::Probabilities(_) => Coefficients::OfProbabilities,
+            Targets::Index(_) | Targets::IndexU32(_) if self.options.label_smoothing == 0.0 => Coefficients::OfTarget,
+            Targets::Index(_) | Targets::IndexU32(_) => Coefficients::Smoothed,
+        }
+    }
+
+    /// Whether the kernel finds the rows' softmax.
+    pub(super) fn takes_softmax(&self) -> bool {
+        self.kernel.bindings.iter().any(|binding| binding.name == "parts")
+    }
+
     /// Rows are held, or cut into parts, if what is asked for needs no more of them than their exponentials: not the logits again, for the gradient of a
     /// cap, and not a coefficient for every class.
-    fn plan(&self, caps: &Caps, dims: Classes) -> RowPlan {
+    pub(super) fn plan(&self, caps: &Caps, dims: Classes) -> RowPlan {
         let Classes { classes, inner, .. } = dims;
         if self.statistics == RowStatistics::Given {
             return RowPlan::streamed(caps, classes, inner);
         }
-        let indices = !matches!(self.targets, Targets::Probabilities(_)) && self.options.label_smoothing == 0.0;
+        let indices = self.coefficients() == Coefficients::OfTarget;
         let plan = match indices && self.options.softcap.is_none() {
             true => RowPlan::new(caps, classes, inner),
             false => RowPlan::streamed(caps, classes, inner),
         };
-        match indices
-            && self.statistics == RowStatistics::No
-            && self.kernel.bindings.iter().any(|binding| binding.name == "parts")
-        {
+        match indices && self.statistics == RowStatistics::No && self.takes_softmax() {
             true => plan.in_parts(caps, classes, self.rows_at_once.min(dims.rows())),
             false => plan,
         }
@@ -290,31 +278,11 @@ impl RowLoss<'_> {
     }
 
     /// The constant `LOGITS`.
-    fn logits(&self) -> u32 {
+    pub(super) fn logits(&self) -> u32 {
         match self.options.softcap {
             Some(_) => 2,
             None => u32::from(narrow(self.options.logit_scale) != 1.0),
         }
-    }
-
-    /// A variant of the kernel without its access to memory: how threads share rows, and the options that are compiled in.
-    fn constants(&self, plan: RowPlan) -> Vec<u32> {
-        let targets = match self.targets {
-            Targets::Index(_) | Targets::IndexU32(_) if self.options.label_smoothing == 0.0 => 0,
-            Targets::Index(_) | Targets::IndexU32(_) => 1,
-            Targets::Probabilities(_) => 2,
-        };
-        let option = |&name: &&str| match name {
-            "GRAD" => match self.grad {
-                Grad::No => 0,
-                Grad::New | Grad::InPlace => 1 + u32::from(narrow(self.threshold) > 0.0),
-            },
-            "STATISTICS" => self.statistics as u32,
-            "LOGITS" => self.logits(),
-            _ => targets,
-        };
-        let options = self.kernel.constants.iter().skip(RowPlan::CONSTANTS.len()).map(option);
-        plan.constants().into_iter().chain(options).collect()
     }
 }
 
@@ -373,6 +341,12 @@ impl Recorder<'_> {
 
     fn rows_begun(&mut self, call: &RowLoss<'_>, inputs: Inputs) -> Result<RowsBegun> {
         let op = call.op;
+        let inputs = match call.coefficients() {
+            Coefficients::Smoothed if !inputs.weight.shape().is_empty() => {
+                Inputs { weight: self.with_sum(op, &inputs.weight)?, ..inputs }
+            }
+            _ => inputs,
+        };
         let losses = self.output(op, inputs.rows.clone())?;
         let rows = inputs.dims.rows() as usize;
         let statistics = call.statistics != RowStatistics::No;
@@ -399,6 +373,15 @@ impl Recorder<'_> {
         let statistics =
             wanted.map(|words| self.row_statistics(op, &words, &inputs.rows, check.as_ref())).transpose()?;
         Ok(RowsEnded { loss: loss.with_check(check.clone()), statistics, check })
+    }
+
+    /// Weights, and after them their sum.
+    fn with_sum(&mut self, op: &'static str, weights: &Tensor<f32>) -> Result<Tensor<f32>> {
+        let (sum, count) = (self.loss_of_values(op, weights, Divisor::One)?, weights.len());
+        let both = self.output(op, [count + 1])?;
+        self.copy(weights, &both.rows(0..count)?)?;
+        self.copy(&sum.reshape([1])?, &both.rows(count..count + 1)?)?;
+        Ok(both)
     }
 
     fn denominator(&mut self, call: &RowLoss<'_>, inputs: &Inputs) -> Result<Option<Tensor<u32>>> {
@@ -447,7 +430,14 @@ impl Recorder<'_> {
         let classes = size32(logits.shape().get(1).copied().unwrap_or(0));
         let per_row: Vec<_> = probabilities.iter().map(|q| q.per_row(whole.classes.into())).collect();
         let groups_per_granule = call.plan(self.gpu().caps(), whole).parts().into();
-        let cut = Cut { op: call.op, rows: size32(tokens.len()), per_row: &per_row, granule: 1, groups_per_granule };
+        let cut = Cut {
+            op: call.op,
+            rows: size32(tokens.len()),
+            per_row: &per_row,
+            granule: 1,
+            groups_per_granule,
+            turns_per_granule: 0,
+        };
         for rows in cut.ranges(self.gpu().caps())? {
             let rows = rows.start as usize..rows.end as usize;
             let dims = Classes { outer: size32(rows.len()), classes, inner: 1 };
@@ -458,100 +448,5 @@ impl Recorder<'_> {
             self.rows_part(call, begun, &RowsPart { first, dims, first_class, input, probabilities, grad: None })?;
         }
         Ok(())
-    }
-
-    /// One dispatch: some of the rows.
-    fn rows_part(&mut self, call: &RowLoss<'_>, begun: &RowsBegun, part: &RowsPart<'_>) -> Result<()> {
-        let Inputs { dims: whole, targets, weight, position_weight, .. } = &begun.inputs;
-        let RowsPart { first, dims, first_class, input, probabilities, grad } = *part;
-        let given = call.statistics == RowStatistics::Given;
-        let count = dims.rows();
-        let len = u64::from(count) * u64::from(dims.classes);
-        // A row of no classes has no element to bind, and a loss all the same: NaN, or 0 if it is ignored.
-        let elements = |tensor: &Tensor<Real>| (len > 0).then(|| self.window(tensor, 0, len));
-        let one_a_row = |tensor: &Tensor<f32>| match tensor.shape().is_empty() {
-            true => self.whole(tensor),
-            false => self.window(tensor, first, count.into()),
-        };
-        let stride = |tensor: &Tensor<f32>| u32::from(!tensor.shape().is_empty());
-        let input = elements(input);
-        let (targets, probabilities, ignore_index) = match targets {
-            KernelTargets::Index(targets, ignored) => (Some(self.window(targets, first, count.into())), None, *ignored),
-            KernelTargets::Probabilities(_) => {
-                // Of some classes, from the first row's to the last's.
-                let before = (u64::from(count).saturating_sub(1)) * u64::from(whole.classes - dims.classes);
-                let window = |q| self.window(q, first_class.into(), len + before);
-                (None, probabilities.filter(|_| len > 0).map(window), 0)
-            }
-        };
-        let weight_window = (!weight.is_empty()).then(|| self.whole(weight));
-        let position_weight_window = one_a_row(position_weight);
-        let factor = (call.grad != Grad::No).then(|| one_a_row(&begun.factor.value));
-        // Those that saw all classes have told the losses.
-        let losses = (!given).then(|| self.window(&begun.losses, first, count.into()));
-        let words = u64::from(WORDS);
-        let kept = begun.statistics.as_ref().map(|t| self.window(t, first * words, u64::from(count) * words));
-        let (statistics, given) = if given { (None, kept) } else { (kept, None) };
-        let new_grad = grad.and_then(elements);
-        let in_place = call.grad == Grad::InPlace && len > 0;
-        let base = |window: Option<&Window>| window.map_or(0, |w| w.base);
-        let smoothing = call.options.label_smoothing;
-        let plan = call.plan(self.gpu().caps(), *whole);
-        let (logit_scale, softcap) = (narrow(call.options.logit_scale), narrow(call.options.softcap.unwrap_or(1.0)));
-        let rows =
-            |window| Rows { window, rows: count, classes: dims.classes, logits: call.logits(), logit_scale, softcap };
-        let parts = match &input {
-            _ if given.is_some() => given,
-            Some(window) => self.row_parts(call.op, plan, &rows(window))?,
-            None => None,
-        };
-        let params = Params {
-            rows: count,
-            classes: dims.classes,
-            inner: dims.inner,
-            input_base: base(input.as_ref()),
-            grad_base: base(if in_place { input.as_ref() } else { new_grad.as_ref() }),
-            targets_base: base(targets.as_ref().or(probabilities.as_ref())),
-            weight_base: base(weight_window.as_ref()),
-            weight_stride: stride(weight),
-            position_weight_base: position_weight_window.base,
-            position_weight_stride: stride(position_weight),
-            factor_base: base(factor.as_ref()),
-            factor_stride: stride(&begun.factor.value),
-            factor_inverse: u32::from(begun.factor.inverse),
-            losses_base: base(losses.as_ref()),
-            statistics_base: base(statistics.as_ref()),
-            parts_base: base(parts.as_ref()),
-            ignore_index,
-            kept: narrow(1.0 - smoothing),
-            spread: narrow(smoothing / f64::from(whole.classes)),
-            logit_scale,
-            softcap,
-            z_loss: narrow(call.options.z_loss),
-            divisor: begun.factor.divisor,
-            threshold: narrow(call.threshold),
-            first_class,
-            all_classes: whole.classes,
-        };
-        let variant = Variant {
-            constants: call.constants(plan),
-            vec4: whole.inner == 1 && dims.classes.is_multiple_of(4),
-            in_place,
-            ..Variant::default()
-        };
-        let slot = |binding: &Binding| match binding.name {
-            "targets" => targets.as_ref(),
-            "probabilities" => probabilities.as_ref(),
-            "weight" => weight_window.as_ref(),
-            "position_weight" => Some(&position_weight_window),
-            "factor" => factor.as_ref(),
-            "losses" => losses.as_ref(),
-            "grad" => new_grad.as_ref(),
-            "statistics" => statistics.as_ref(),
-            "parts" => parts.as_ref(),
-            _ => input.as_ref(),
-        };
-        let slots: Vec<_> = call.kernel.bindings.iter().map(slot).collect();
-        self.dispatch(call.kernel, variant, &params, &slots, plan.groups(count))
     }
 }

@@ -1,7 +1,7 @@
 //! What the maps of rows share.
 
 use crate::error::Result;
-use crate::kernel::{Binding, Field, Kernel, Variant, params, read, read4, write4};
+use crate::kernel::{Binding, Field, Kernel, Variant, params, read, read4, update, write4};
 use crate::plan::RowPlan;
 use crate::recorder::Recorder;
 use crate::tensor::{Float, Tensor};
@@ -11,7 +11,17 @@ use super::strips::Strip;
 use super::{Classes, same_shape};
 
 params! {
-    struct ForwardParams { rows: u32, classes: u32, inner: u32, input_base: u32, output_base: u32, parts_base: u32 }
+    struct ForwardParams {
+        rows: u32,
+        classes: u32,
+        inner: u32,
+        input_base: u32,
+        output_base: u32,
+        parts_base: u32,
+        first_block: u32,
+        end_block: u32,
+        zero: u32,
+    }
 }
 
 pub(super) const FORWARD_PARAMS: &[Field] = ForwardParams::FIELDS;
@@ -25,13 +35,25 @@ params! {
         output_base: u32,
         upstream_base: u32,
         grad_base: u32,
+        first_block: u32,
+        end_block: u32,
+        lanes_base: u32,
+        zero: u32,
     }
 }
 
 pub(super) const BACKWARD_PARAMS: &[Field] = BackwardParams::FIELDS;
-pub(super) const BACKWARD_BINDINGS: &[Binding] = &[read4("output"), read4("upstream"), write4("grad")];
+pub(super) const BACKWARD_BINDINGS: &[Binding] =
+    &[read4("output"), read4("upstream"), write4("grad"), update("lanes", "f32")];
 
-pub(super) const CONSTANTS: &[&str] = &RowPlan::CONSTANTS;
+pub(super) const FORWARD_CONSTANTS: &[&str] =
+    &["WORKGROUP", "SUBGROUP", "LANES", "PARTS", "SPAN", "HELD", "CLASSES", "WHOLE", "RUNS", "FOUND"];
+
+pub(super) const BACKWARD_CONSTANTS: &[&str] =
+    &["WORKGROUP", "SUBGROUP", "LANES", "PARTS", "SPAN", "HELD", "CLASSES", "WHOLE", "RUNS", "SWEEP"];
+
+/// Words that a lane hands on.
+const LANE_WORDS: usize = 4;
 
 impl Recorder<'_> {
     /// Maps the rows along dimension `dim`.
@@ -56,18 +78,33 @@ impl Recorder<'_> {
             let rows = strip.dims().rows();
             let (x, y) = (self.strip_of(op, logits, &strip)?, self.room_for_strip(op, &output, &strip)?);
             let (from, to) = (self.whole(&x), self.whole(&y));
-            let logits = Rows { window: &from, rows, classes, logits: 0, logit_scale: 1.0, softcap: 1.0 };
-            let parts = self.row_parts(op, plan, &logits)?;
-            let params = ForwardParams {
-                rows,
-                classes,
-                inner,
-                input_base: from.base,
-                output_base: to.base,
-                parts_base: parts.as_ref().map_or(0, |parts| parts.base),
+            let (softmax, map) = (plan.softmax_sweep(), plan.sweep(1));
+            let at_once = plan.parts() == 1 && plan.fits(self.gpu().caps(), &[softmax, map]);
+            let (parts, dispatches) = match at_once {
+                true => (None, vec![(plan.all_blocks(), plan.work(rows, &[softmax, map]))]),
+                false => {
+                    let logits =
+                        Rows { window: &from, rows, classes, inner, logits: 0, logit_scale: 1.0, softcap: 1.0 };
+                    let parts = self.row_parts(op, plan, &logits)?;
+                    (Some(parts), plan.dispatches(op, self.gpu().caps(), (rows, classes), map)?)
+                }
             };
-            let slots = [Some(&from), Some(&to), parts.as_ref()];
-            self.dispatch(kernel, variant_of(plan, dims), &params, &slots, plan.groups(rows))?;
+            for (blocks, work) in dispatches {
+                let params = ForwardParams {
+                    rows,
+                    classes,
+                    inner,
+                    input_base: from.base,
+                    output_base: to.base,
+                    parts_base: parts.as_ref().map_or(0, |parts| parts.base),
+                    first_block: blocks.start,
+                    end_block: blocks.end,
+                    zero: 0,
+                };
+                let slots = [Some(&from), Some(&to), parts.as_ref()];
+                let variant = variant_of(plan, dims, u32::from(parts.is_some()));
+                self.dispatch(kernel, variant, &params, &slots, work)?;
+            }
             self.store_strip(&y, &strip, &output)?;
         }
         Ok(output)
@@ -98,17 +135,45 @@ impl Recorder<'_> {
             let (y, g) = (self.strip_of(op, output, &strip)?, self.strip_of(op, upstream, &strip)?);
             let x = self.room_for_strip(op, &grad, &strip)?;
             let (y, g, to) = (self.whole(&y), self.whole(&g), self.whole(&x));
-            let params =
-                BackwardParams { rows, classes, inner, output_base: y.base, upstream_base: g.base, grad_base: to.base };
-            let slots = [Some(&y), Some(&g), Some(&to)];
-            self.dispatch(kernel, variant_of(plan, dims), &params, &slots, plan.groups(rows))?;
+            // Sums, sums again, and the gradient (`shaders/lib/row_map_backward.wgsl`).
+            let sweeps = [plan.sweep(1); 3];
+            let dispatches = match plan.fits(self.gpu().caps(), &sweeps) {
+                true => vec![(0, plan.all_blocks(), plan.work(rows, &sweeps))],
+                false => {
+                    let of_sweep = |(sweep, turns)| {
+                        let dispatches = plan.dispatches(op, self.gpu().caps(), (rows, classes), turns)?;
+                        Ok(dispatches.into_iter().map(move |(blocks, work)| (sweep, blocks, work)))
+                    };
+                    let all = (1..).zip(sweeps).map(of_sweep).collect::<Result<Vec<_>>>()?;
+                    all.into_iter().flatten().collect()
+                }
+            };
+            let lanes = self.lanes(op, plan, rows as usize, (LANE_WORDS, dispatches.len()))?;
+            for (sweep, blocks, work) in dispatches {
+                let params = BackwardParams {
+                    rows,
+                    classes,
+                    inner,
+                    output_base: y.base,
+                    upstream_base: g.base,
+                    grad_base: to.base,
+                    first_block: blocks.start,
+                    end_block: blocks.end,
+                    lanes_base: lanes.as_ref().map_or(0, |lanes| lanes.base),
+                    zero: 0,
+                };
+                let written = (sweep == 0 || sweep == 3).then_some(&to);
+                let slots = [Some(&y), Some(&g), written, lanes.as_ref()];
+                self.dispatch(kernel, variant_of(plan, dims, sweep), &params, &slots, work)?;
+            }
             self.store_strip(&x, &strip, &grad)?;
         }
         Ok(grad)
     }
 }
 
-fn variant_of(plan: RowPlan, dims: Classes) -> Variant {
+/// `last` is the value of the last constant.
+fn variant_of(plan: RowPlan, dims: Classes, last: u32) -> Variant {
     let vec4 = dims.inner == 1 && dims.classes.is_multiple_of(4);
-    Variant { vec4, ..Variant::new(&plan.constants()) }
+    Variant { constants: plan.constants().into_iter().chain([last]).collect(), vec4, ..Variant::default() }
 }

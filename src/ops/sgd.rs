@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernel::{Kernel, Variant, params, read, read4, update4, wgsl};
 use crate::options::{Sgd, narrow};
-use crate::plan::{BLOCK, Cut, turns};
+use crate::plan::{BLOCK, Cut, Work, turns};
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
 
@@ -203,7 +203,8 @@ impl Recorder<'_> {
             let constants = [workgroup, quads, kind, u32::from(factor.is_some())];
             let variant = Variant { vec4: true, ..Variant::new(&constants) };
             let slots = [Some(&value), Some(&grad), factor.as_ref(), velocity.as_ref()];
-            self.dispatch(&KERNEL, variant, &params, &slots, len.div_ceil(BLOCK.into()))?;
+            let work = Work::by_blocks(self.gpu().caps(), len.div_ceil(BLOCK.into()));
+            self.dispatch(&KERNEL, variant, &params, &slots, work)?;
         }
         Ok(())
     }

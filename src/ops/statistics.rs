@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::kernel::{Kernel, Variant, params, read, wgsl, write};
-use crate::plan::Cut;
+use crate::plan::{Cut, Work};
 use crate::recorder::Recorder;
 use crate::tensor::{Check, Shape, Tensor, size32};
 
@@ -74,8 +74,14 @@ impl Recorder<'_> {
         let (log_sum_exp, target_log_prob) = (self.output(op, rows.clone())?, self.output(op, rows.clone())?);
         let (entropy, predicted) = (self.output(op, rows.clone())?, self.output(op, rows.clone())?);
         let partials: Tensor<u32> = self.output(op, [count.div_ceil(BLOCK) as usize, 2])?;
-        let cut =
-            Cut { op, rows: count, per_row: &[words.per_row(WORDS.into())], granule: BLOCK, groups_per_granule: 1 };
+        let cut = Cut {
+            op,
+            rows: count,
+            per_row: &[words.per_row(WORDS.into())],
+            granule: BLOCK,
+            groups_per_granule: 1,
+            turns_per_granule: 0,
+        };
         for range in cut.ranges(self.gpu().caps())? {
             let (first, len) = (u64::from(range.start), u64::from(range.end - range.start));
             let groups = len.div_ceil(BLOCK.into());
@@ -101,7 +107,8 @@ impl Recorder<'_> {
             };
             let slots: Vec<_> = std::iter::once(Some(&from)).chain(outputs.iter().map(Some)).collect();
             let variant = Variant::new(&self.gpu().caps().threads());
-            self.dispatch(&KERNEL, variant, &params, &slots, groups)?;
+            let work = Work::by_blocks(self.gpu().caps(), groups);
+            self.dispatch(&KERNEL, variant, &params, &slots, work)?;
         }
         let counts = match self.sum_of_counts(op, partials)? {
             none if none.is_empty() => {

@@ -4,11 +4,11 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernel::{Kernel, Variant, params, read, wgsl, write};
 use crate::options::device_ignore_index;
-use crate::plan::{BLOCK, Cut};
+use crate::plan::{BLOCK, Cut, Work};
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
 
-use super::reduce::pairs;
+use super::reduce::{partials, partials_of};
 
 /// What a row of logits should have been.
 #[derive(Clone, Copy, Debug)]
@@ -74,12 +74,21 @@ params! {
         partials_base: u32,
         classes: u32,
         ignore_index: i32,
+        zero: u32,
     }
 }
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.sum_target_weights",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/lanes", "lib/partials", "sum_target_weights"],
+    source: wgsl![
+        "lib/grid",
+        "lib/numerics",
+        "lib/lanes",
+        "lib/sum",
+        "lib/sum_across",
+        "lib/partials",
+        "sum_target_weights"
+    ],
     bindings: &[
         read("targets", "i32"),
         read("weight", "f32"),
@@ -102,7 +111,7 @@ impl Recorder<'_> {
         classes: u32,
         ignore_index: i32,
     ) -> Result<Tensor<u32>> {
-        let partials = pairs(self, op, targets.count(op)?)?;
+        let partials = partials(self, op, targets.count(op)?, 1)?;
         for range in Cut::by_blocks(op, targets.count(op)?, &[targets.per_row(1)]).ranges(self.gpu().caps())? {
             let count = range.end - range.start;
             let groups = u64::from(count.div_ceil(BLOCK));
@@ -113,7 +122,7 @@ impl Recorder<'_> {
                 0 => self.whole(position_weight),
                 _ => self.window(position_weight, range.start.into(), count.into()),
             };
-            let to = self.window(&partials, u64::from(range.start / BLOCK) * 2, groups * 2);
+            let to = partials_of(self, &partials, range.start, groups, 1);
             let params = Params {
                 count,
                 first: range.start,
@@ -126,12 +135,14 @@ impl Recorder<'_> {
                 partials_base: to.base,
                 classes,
                 ignore_index,
+                zero: 0,
             };
             let variant = Variant::new(&self.gpu().caps().threads());
             let slots = [Some(&from), weight_window.as_ref(), Some(&position_window), Some(&to)];
-            self.dispatch(&KERNEL, variant, &params, &slots, groups)?;
+            let work = Work::by_blocks(self.gpu().caps(), groups);
+            self.dispatch(&KERNEL, variant, &params, &slots, work)?;
         }
-        self.sum_of_partials(op, partials)
+        self.sum_of_partials(op, partials, 1)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use crate::caps::{Caps, Family};
 use crate::kernel::Kernel;
-use crate::plan::COLUMN_BLOCK;
 
 use super::matmul::{SIMD, SUBGROUP, TILED};
+use super::product_plan::Summands;
 
 /// A kernel and what it computes in a workgroup.
 pub(super) struct Tile {
@@ -12,6 +12,11 @@ pub(super) struct Tile {
     pub(super) workgroup: u32,
     pub(super) rows: u32,
     pub(super) columns: u32,
+    /// Summands of a turn.
+    depth: u32,
+    /// Turns for so many summands, and those that look for ones that are not 0.
+    turns_per_depth: u64,
+    search_per_depth: u64,
     /// The kernel's last constants.
     pub(super) constants: Vec<u32>,
 }
@@ -27,8 +32,20 @@ impl Tile {
                 };
                 let large = [(128, 256, [4, 2, 2]), (64, 128, [4, 1, 2])];
                 let (side, workgroup, rest) = large.into_iter().find(fits).unwrap_or((32, 64, [2, 1, 1]));
-                let constants = std::iter::once(side / 4).chain(rest).collect();
-                Self { kernel: &TILED, workgroup, rows: side, columns: side, constants }
+                let [depth_quads, ..] = rest;
+                let depth = 4 * depth_quads;
+                Self {
+                    kernel: &TILED,
+                    workgroup,
+                    rows: side,
+                    columns: side,
+                    depth,
+                    // Each factor's tile is loaded in up to 2 turns.
+                    turns_per_depth: 1 + 2 * (2 + 1) + u64::from(depth) + 1,
+                    // One, 2 that look at a tile, and those that put together what threads have found.
+                    search_per_depth: 1 + (2 + 1) + u64::from(workgroup / 16 + 1) + (16 + 1),
+                    constants: std::iter::once(side / 4).chain(rest).collect(),
+                }
             }
             Family::CpuSimd => {
                 let rows = if sizes.m <= 16 { 8 } else { 32 };
@@ -37,6 +54,9 @@ impl Tile {
                     workgroup: caps.simd_width,
                     rows,
                     columns: caps.simd_width * 4,
+                    depth: 4,
+                    turns_per_depth: 1,
+                    search_per_depth: 1,
                     constants: vec![rows],
                 }
             }
@@ -48,19 +68,29 @@ impl Tile {
         u64::from(m.div_ceil(self.rows)) * u64::from(n.div_ceil(self.columns))
     }
 
-    /// Summands of each part of the sums, where a product is cut along them because it has too few tiles for a GPU; else all.
+    /// Turns of a thread's loops for so many summands, in runs of `run`.
+    pub(super) fn turns(&self, summands: u32, run: u32, sparse: bool) -> u64 {
+        let search = if sparse { self.search_per_depth } else { 0 };
+        // A run looks once more than it finds, and ends.
+        let runs = u64::from(summands.div_ceil(run));
+        u64::from(summands.div_ceil(self.depth)) * (self.turns_per_depth + search) + runs * (2 + search)
+    }
+
+    /// Summands of each part of the sums: of a section; or fewer, where a product has too few tiles for a GPU.
     pub(super) fn split(&self, caps: &Caps, Sizes { m, n, k }: Sizes) -> u32 {
         const FEW: u64 = 64;
         // A part's sums are written, read and added: that must not cost more than its summands.
         const LEAST: u32 = 256;
+        const MOST_PARTS: u64 = 64;
         let groups = self.groups(m, n);
-        let parts = u64::from(k / LEAST).min(2 * FEW / groups.max(1)).min(COLUMN_BLOCK.into());
-        match caps.family {
+        let parts = u64::from(k / LEAST).min(2 * FEW / groups.max(1)).min(MOST_PARTS);
+        let split = match caps.family {
             // The parts are at most k.
             #[expect(clippy::cast_possible_truncation, reason = "at most k")]
-            Family::Gpu if groups < FEW && parts > 1 => k.div_ceil(parts as u32).next_multiple_of(16),
+            Family::Gpu if groups < FEW && parts > 1 => k.div_ceil(parts as u32).next_multiple_of(Summands::RUN),
             _ => k.max(1),
-        }
+        };
+        split.min(Summands::SECTION)
     }
 }
 

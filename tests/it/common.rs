@@ -84,12 +84,12 @@ pub(crate) fn families(gpu: &Gpu) -> [Gpu; 2] {
     [Family::CpuSimd, Family::Gpu].map(|family| gpu.with_caps(Caps { family, ..gpu.caps().clone() }).unwrap())
 }
 
-/// Each family with the smallest bindings and grids it can work with, and with memory that is cut into buffers of little more than
+/// Each family with the smallest bindings, grids and loops it can work with, and with memory that is cut into buffers of little more than
 /// two bindings.
 pub(crate) fn tiny(gpu: &Gpu) -> [Gpu; 2] {
     families(gpu).map(|gpu| {
         let small = Caps { max_binding: Caps::MIN_BINDING, max_groups: 16, ..gpu.caps().clone() };
-        let caps = Caps { max_buffer: Caps::MIN_BUFFER + 4096, ..small };
+        let caps = Caps { max_buffer: Caps::MIN_BUFFER + 4096, max_turns: Caps::MIN_TURNS, ..small };
         gpu.with_caps(caps).unwrap()
     })
 }

@@ -274,6 +274,8 @@ fn caps() {
         ("max_buffer", with(|c| c.max_buffer = 20_000)),
         ("max_groups", with(|c| c.max_groups = 0)),
         ("max_invocations", with(|c| c.max_invocations = 1)),
+        ("max_turns", with(|c| c.max_turns = Caps::MIN_TURNS - 1)),
+        ("max_turns", with(|c| c.max_turns += 1)),
         ("quads_per_turn", with(|c| c.quads_per_turn = 0)),
         ("quads_per_turn", with(|c| c.quads_per_turn = 5)),
         ("simd_width", with(|c| c.simd_width = 7)),

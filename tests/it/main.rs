@@ -5,6 +5,7 @@
 
 mod adapter;
 mod broadcast;
+mod budget;
 mod common;
 mod cross_entropy;
 #[path = "../dawn/mod.rs"]

@@ -1,0 +1,153 @@
+// Sums over the classes of a row that take its maximum: of coefficients and gaps, if every class has a coefficient, and what the softmax
+// says besides the loss. One sweep over the row, if any of them is wanted.
+// Binding: lanes (nine words a lane: what a dispatch hands on to the next; absent if one goes through all blocks).
+
+// 0: one dispatch does everything. 1: this one sums some blocks, and keeps the lanes' sums. 2: it finds those of all blocks there.
+override SWEEP: u32;
+
+struct RowSums {
+    // The sum of the coefficients; only with probabilities, else it is known.
+    coefficients: Sum,
+    // With probabilities the sum of a_c (z_c - m), else of w_c (z_c - m).
+    gaps: Sum,
+    // The sum of exp(z_c - m) (m - z_c): the entropy without the log of the sum, times that sum.
+    spread: Sum,
+    // The first class with the largest logit before scale and cap, and the first with the largest of the target's probabilities; NONE if there is none.
+    predicted: u32,
+    likely: u32,
+    likely_probability: f32,
+}
+
+const NONE: u32 = 0xffffffffu;
+
+// Whether a row's sums are wanted.
+const SUMMED: bool = STATISTICS != 3u && (TARGETS != 0u || STATISTICS == 1u);
+
+fn no_sums() -> RowSums {
+    let zero = Sum(0.0, 0.0);
+    return RowSums(zero, zero, zero, NONE, NONE, 0.0);
+}
+
+fn sum4(x: vec4<f32>) -> f32 {
+    return (x.x + x.y) + (x.z + x.w);
+}
+
+// A product in which a coefficient of 0 wins over an infinite value. (Rows with NaN are set apart.)
+fn weighted4(coefficient: vec4<f32>, value: vec4<f32>) -> vec4<f32> {
+    return select(coefficient * value, vec4<f32>(), coefficient == vec4<f32>());
+}
+
+// The products e_c * (m - z_c), of which those with e_c = 0 are 0 even if z_c is -infinity.
+fn spread4(e: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
+    return select(-e * d, vec4<f32>(), e == vec4<f32>());
+}
+
+// The sum of the probabilities' coefficients, of the weighted gaps and of the spread over a run of blocks; and in `classes` the classes.
+fn run_sums(row: Row, begin: u32, end: u32, m: f32, at: u32, before: RowSums) -> RowSums {
+    var s = before;
+    var run = vec3<f32>();
+    for (var i = begin; i < end; i++) {
+        var block = vec3<f32>();
+        for (var j = 0u; j < 4u; j++) {
+            let first = quad_start(row, i, j);
+            let room = room_at(false, first);
+            let x = logits_quad(row, i, j, false);
+            let d = gap4(x, m);
+            if (TARGETS == 2u) {
+                let a = coefficients(first, room, NONE, 0.0, at);
+                block += vec3<f32>(sum4(a), sum4(weighted4(a, d)), 0.0);
+            }
+            if (TARGETS == 1u) {
+                block.y += sum4(weighted4(class_weights(first, room), d));
+            }
+            if (STATISTICS == 1u) {
+                block.z += sum4(spread4(exp4_nonpositive(d), d));
+                for (var k = 0u; k < min(4u, room); k++) {
+                    let c = first + k;
+                    if (x[k] == m) {
+                        s.predicted = min(s.predicted, c);
+                    }
+                    if (TARGETS == 2u) {
+                        let q = load_probabilities(at + c * params.inner);
+                        if (!is_nan(q) && (s.likely == NONE || q > s.likely_probability)) {
+                            s.likely = c;
+                            s.likely_probability = q;
+                        }
+                    }
+                }
+            }
+        }
+        run += block;
+    }
+    s.coefficients = plus(s.coefficients, run.x);
+    s.gaps = plus(s.gaps, run.y);
+    s.spread = plus(s.spread, run.z);
+    return s;
+}
+
+// What a lane has kept.
+fn kept_sums(row: Row) -> RowSums {
+    let at = params.lanes_base + 9u * lane_index(row);
+    return RowSums(
+        Sum(bitcast<f32>(load_lanes(at)), bitcast<f32>(load_lanes(at + 1u))),
+        Sum(bitcast<f32>(load_lanes(at + 2u)), bitcast<f32>(load_lanes(at + 3u))),
+        Sum(bitcast<f32>(load_lanes(at + 4u)), bitcast<f32>(load_lanes(at + 5u))),
+        load_lanes(at + 6u),
+        load_lanes(at + 7u),
+        bitcast<f32>(load_lanes(at + 8u)),
+    );
+}
+
+fn keep_sums(row: Row, s: RowSums) {
+    let at = params.lanes_base + 9u * lane_index(row);
+    store_lanes(at, bitcast<u32>(s.coefficients.high));
+    store_lanes(at + 1u, bitcast<u32>(s.coefficients.low));
+    store_lanes(at + 2u, bitcast<u32>(s.gaps.high));
+    store_lanes(at + 3u, bitcast<u32>(s.gaps.low));
+    store_lanes(at + 4u, bitcast<u32>(s.spread.high));
+    store_lanes(at + 5u, bitcast<u32>(s.spread.low));
+    store_lanes(at + 6u, s.predicted);
+    store_lanes(at + 7u, s.likely);
+    store_lanes(at + 8u, bitcast<u32>(s.likely_probability));
+}
+
+// The lane's sums, given the row's maximum; `at` is where the row's probabilities begin, if it has any.
+fn lane_sums(row: Row, m: f32, at: u32) -> RowSums {
+    var s = no_sums();
+    if (SWEEP == 2u || (SWEEP == 1u && row.begin > 0u)) {
+        s = kept_sums(row);
+    }
+    if (SWEEP != 2u) {
+        for (var run = row.begin; run < row.end; run += RUN) {
+            s = run_sums(row, run, min(run + RUN, row.end), m, at, s);
+        }
+    }
+    return s;
+}
+
+// The sums of the whole row from those of its lanes, the same for all its threads. Every thread of the workgroup takes part.
+fn all_sums(lane: RowSums, thread: u32) -> RowSums {
+    var all = lane;
+    if (TARGETS == 2u) {
+        all.coefficients = sum_across(thread, lane.coefficients, LANES);
+    }
+    if (TARGETS != 0u) {
+        all.gaps = sum_across(thread, lane.gaps, LANES);
+    }
+    if (STATISTICS == 1u) {
+        all.spread = sum_across(thread, lane.spread, LANES);
+        for (var distance = LANES / 2u; distance > 0u; distance /= 2u) {
+            let mine = vec4<u32>(all.predicted, all.likely, bitcast<u32>(all.likely_probability), 0u);
+            let theirs = across(thread, mine, distance);
+            all.predicted = min(all.predicted, theirs.x);
+            let q = bitcast<f32>(theirs.z);
+            let larger = q > all.likely_probability;
+            let first = q == all.likely_probability && theirs.y < all.likely;
+            if (theirs.y != NONE && (all.likely == NONE || larger || first)) {
+                all.likely = theirs.y;
+                all.likely_probability = q;
+            }
+        }
+    }
+    return all;
+}

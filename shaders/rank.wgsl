@@ -1,0 +1,61 @@
+// How many logits of a row lie above its target's; of equal logits the later class comes first. Of a row whose target is no class the
+// rank is unspecified. Bindings: logits [outer, classes, inner], targets [outer, inner], ranks like targets, lanes (a word a lane: what a
+// dispatch hands on to the next; absent if one goes through all blocks).
+
+struct Params {
+    rows: u32,
+    classes: u32,
+    inner: u32,
+    logits_base: u32,
+    targets_base: u32,
+    ranks_base: u32,
+    // The blocks of this dispatch.
+    first_block: u32,
+    end_block: u32,
+    lanes_base: u32,
+}
+
+fn above(row: Row, i: u32, j: u32, t: u32, logit: f32) -> u32 {
+    let c = quad_start(row, i, j);
+    let room = room_at(false, c);
+    let x = load_quad_logits(params.logits_base + row.start + c * params.inner, params.inner, room, 0.0);
+    let classes = vec4<u32>(c) + vec4<u32>(0u, 1u, 2u, 3u);
+    let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(room);
+    let higher = (x > vec4<f32>(logit)) | ((x == vec4<f32>(logit)) & (classes > vec4<u32>(t)));
+    let count = select(vec4<u32>(), vec4<u32>(1u), inside & higher);
+    return (count.x + count.y) + (count.z + count.w);
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let row = row_of(group_index(group, groups), thread);
+    let target_class = load_targets(params.targets_base + row.index);
+    let t = min(u32(max(target_class, 0)), params.classes - 1u);
+    let logit = load_logits(params.logits_base + row.start + t * params.inner);
+    let at = params.lanes_base + lane_index(row);
+    var mine = 0u;
+    if (row.begin > 0u) {
+        mine = load_lanes(at);
+    }
+    for (var i = row.begin; i < row.end; i++) {
+        for (var j = 0u; j < 4u; j++) {
+            mine += above(row, i, j, t, logit);
+        }
+    }
+    var rank = mine;
+    for (var distance = LANES / 2u; distance > 0u; distance /= 2u) {
+        rank += across(thread, vec4<u32>(rank, 0u, 0u, 0u), distance).x;
+    }
+    if (row.surplus) {
+        return;
+    }
+    if (row.end < row.blocks) {
+        store_lanes(at, mine);
+    } else if (row.lane == 0u) {
+        store_ranks(params.ranks_base + row.index, rank);
+    }
+}

@@ -1,0 +1,303 @@
+//! The dispatches of a loss of rows: one for short rows, several for those that are longer than a dispatch has turns for.
+
+use std::ops::Range;
+
+use crate::caps::Caps;
+use crate::error::Result;
+use crate::kernel::{Binding, Field, Variant, params};
+use crate::options::narrow;
+use crate::plan::{RowPlan, Sweep, Work};
+use crate::recorder::{Recorder, Window};
+use crate::tensor::{Real, Tensor};
+
+use super::Grad;
+use super::row_loss::{Coefficients, Inputs, RowLoss, RowStatistics, RowsBegun, RowsPart};
+use super::row_parts::Rows;
+use super::statistics::WORDS;
+use super::targets::KernelTargets;
+
+params! {
+    struct Params {
+        rows: u32,
+        classes: u32,
+        inner: u32,
+        input_base: u32,
+        grad_base: u32,
+        targets_base: u32,
+        weight_base: u32,
+        weight_stride: u32,
+        position_weight_base: u32,
+        position_weight_stride: u32,
+        factor_base: u32,
+        factor_stride: u32,
+        factor_inverse: u32,
+        losses_base: u32,
+        statistics_base: u32,
+        parts_base: u32,
+        ignore_index: i32,
+        kept: f32,
+        spread: f32,
+        logit_scale: f32,
+        softcap: f32,
+        z_loss: f32,
+        divisor: f32,
+        threshold: f32,
+        first_class: u32,
+        all_classes: u32,
+        first_block: u32,
+        end_block: u32,
+        lanes_base: u32,
+        zero: u32,
+    }
+}
+
+pub(super) const PARAMS: &[Field] = Params::FIELDS;
+
+/// Words of the sums that a lane hands on.
+const LANE_WORDS: usize = 9;
+
+/// What a dispatch does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Everything that is wanted, of all blocks or of some. The softmax may be known.
+    All,
+    /// The sums that every class is part of, with the softmax known.
+    Sums,
+    /// The losses and statistics that follow from sums and softmax.
+    Tell,
+    /// What the gradient takes of them, put together: it takes more bindings than there are, if it also takes them apart.
+    Keep,
+    /// The gradient of some blocks, from that.
+    Gradient,
+}
+
+#[derive(Clone, Debug)]
+struct Step {
+    kind: Kind,
+    blocks: Range<u32>,
+    work: Work,
+}
+
+/// The dispatches of some rows, and whether their softmax is found before.
+struct Steps {
+    found: bool,
+    steps: Vec<Step>,
+}
+
+impl RowLoss<'_> {
+    /// The sweep over sums that every class is part of (`shaders/lib/row_sums.wgsl`).
+    fn sums(&self, plan: RowPlan) -> Option<Sweep> {
+        let wanted = self.statistics == RowStatistics::Wanted;
+        let summed = self.coefficients() != Coefficients::OfTarget || wanted;
+        (self.takes_softmax() && self.statistics != RowStatistics::Given && summed)
+            // Statistics look at each element of a quad.
+            .then(|| plan.sweep(0).and(Sweep::QUADS + if wanted { 4 * Sweep::QUADS } else { 0 }))
+    }
+
+    fn steps(&self, caps: &Caps, plan: RowPlan, (rows, classes): (u32, u32)) -> Result<Steps> {
+        let softmax = (self.takes_softmax() && self.statistics != RowStatistics::Given).then(|| plan.softmax_sweep());
+        let (sums, grad) = (self.sums(plan), (self.grad != Grad::No).then(|| plan.sweep(1)));
+        let sweeps: Vec<_> = [softmax, sums, grad].into_iter().flatten().collect();
+        let once = |kind, sweeps: &[Sweep]| Step { kind, blocks: plan.all_blocks(), work: plan.work(rows, sweeps) };
+        if plan.parts() == 1 && plan.fits(caps, &sweeps) {
+            return Ok(Steps { found: false, steps: vec![once(Kind::All, &sweeps)] });
+        }
+        let by_blocks = |kind, plan: RowPlan, sweep| {
+            let dispatches = plan.dispatches(self.op, caps, (rows, classes), sweep)?;
+            Ok::<_, crate::Error>(dispatches.into_iter().map(move |(blocks, work)| Step { kind, blocks, work }))
+        };
+        let mut steps = Vec::new();
+        match (sums, grad) {
+            (None, None) => steps.push(once(Kind::All, &[])),
+            (None, Some(grad)) => steps.extend(by_blocks(Kind::All, plan, grad)?),
+            (Some(sums), _) => {
+                steps.extend(by_blocks(Kind::Sums, plan, sums)?);
+                steps.push(once(Kind::Tell, &[]));
+            }
+        }
+        if let (Some(_), Some(grad)) = (sums, grad) {
+            steps.push(once(Kind::Keep, &[]));
+            steps.extend(by_blocks(Kind::Gradient, plan, grad)?);
+        }
+        Ok(Steps { found: softmax.is_some(), steps })
+    }
+
+    /// The values of the kernel's constants.
+    fn constants(&self, plan: RowPlan, kind: Kind, found: bool) -> Vec<u32> {
+        let writes_grad = self.grad != Grad::No && matches!(kind, Kind::All | Kind::Gradient);
+        let option = |&name: &&str| match name {
+            "GRAD" if writes_grad => 1 + u32::from(narrow(self.threshold) > 0.0),
+            "TARGETS" => self.coefficients() as u32,
+            "STATISTICS" => self.statistics_of(kind) as u32,
+            "LOGITS" => self.logits(),
+            "FOUND" => u32::from(found && kind != Kind::Gradient),
+            "SWEEP" => match kind {
+                Kind::All | Kind::Gradient => 0,
+                Kind::Sums => 1,
+                Kind::Tell | Kind::Keep => 2,
+            },
+            _ => 0,
+        };
+        let options = self.kernel.constants.iter().skip(RowPlan::CONSTANTS.len()).map(option);
+        plan.constants().into_iter().chain(options).collect()
+    }
+
+    fn statistics_of(&self, kind: Kind) -> RowStatistics {
+        match kind {
+            Kind::All | Kind::Sums | Kind::Tell => self.statistics,
+            Kind::Keep => RowStatistics::Kept,
+            Kind::Gradient => RowStatistics::Given,
+        }
+    }
+}
+
+/// What the dispatches of some rows hand on.
+struct HandedOn {
+    /// The softmax of the rows' parts.
+    parts: Option<Window>,
+    /// The lanes' sums.
+    lanes: Option<Window>,
+    /// What the gradient takes of both.
+    kept: Option<Window>,
+}
+
+impl Recorder<'_> {
+    /// The dispatches of some of the rows.
+    pub(super) fn rows_part(&mut self, call: &RowLoss<'_>, begun: &RowsBegun, part: &RowsPart<'_>) -> Result<()> {
+        let (op, dims) = (call.op, part.dims);
+        let plan = call.plan(self.gpu().caps(), begun.inputs.dims);
+        let (rows, classes) = (dims.rows(), dims.classes);
+        let Steps { found, steps } = call.steps(self.gpu().caps(), plan, (rows, classes))?;
+        let parts = match (found, part.input.is_empty()) {
+            (true, false) => {
+                let of_rows = Rows {
+                    window: &self.whole(part.input),
+                    rows,
+                    classes,
+                    inner: dims.inner,
+                    logits: call.logits(),
+                    logit_scale: narrow(call.options.logit_scale),
+                    softcap: narrow(call.options.softcap.unwrap_or(1.0)),
+                };
+                Some(self.row_parts(op, plan, &of_rows)?)
+            }
+            _ => None,
+        };
+        let any = |kind| steps.iter().any(|step| step.kind == kind);
+        let lanes = self.lanes(op, plan, rows as usize, (LANE_WORDS, if any(Kind::Sums) { usize::MAX } else { 0 }))?;
+        let kept = match any(Kind::Keep) {
+            true => Some(self.output::<u32>(op, [rows as usize, WORDS as usize])?),
+            false => None,
+        };
+        let handed_on = HandedOn { parts, lanes, kept: kept.map(|kept| self.whole(&kept)) };
+        steps.iter().try_for_each(|step| self.rows_step(call, begun, part, &handed_on, (plan, step)))
+    }
+
+    /// One dispatch.
+    fn rows_step(
+        &mut self,
+        call: &RowLoss<'_>,
+        begun: &RowsBegun,
+        part: &RowsPart<'_>,
+        handed_on: &HandedOn,
+        (plan, step): (RowPlan, &Step),
+    ) -> Result<()> {
+        let Inputs { dims: whole, targets, weight, position_weight, .. } = &begun.inputs;
+        let RowsPart { first, dims, first_class, input, probabilities, grad } = *part;
+        let Step { kind, ref blocks, work } = *step;
+        let count = dims.rows();
+        let len = u64::from(count) * u64::from(dims.classes);
+        // A row of no classes has no element to bind, and a loss all the same: NaN, or 0 if it is ignored.
+        let elements = |tensor: &Tensor<Real>| (len > 0).then(|| self.window(tensor, 0, len));
+        let one_a_row = |tensor: &Tensor<f32>| match tensor.shape().is_empty() {
+            true => self.whole(tensor),
+            false => self.window(tensor, first, count.into()),
+        };
+        let stride = |tensor: &Tensor<f32>| u32::from(!tensor.shape().is_empty());
+        let input = elements(input);
+        let (targets, probabilities, ignore_index) = match targets {
+            KernelTargets::Index(targets, ignored) => (Some(self.window(targets, first, count.into())), None, *ignored),
+            KernelTargets::Probabilities(_) => {
+                // Of some classes, from the first row's to the last's.
+                let before = (u64::from(count).saturating_sub(1)) * u64::from(whole.classes - dims.classes);
+                let window = |q| self.window(q, first_class.into(), len + before);
+                (None, probabilities.filter(|_| len > 0).map(window), 0)
+            }
+        };
+        let weight_window = (!weight.is_empty()).then(|| self.whole(weight));
+        let position_weight_window = one_a_row(position_weight);
+        let writes_grad = call.grad != Grad::No && matches!(kind, Kind::All | Kind::Gradient);
+        let factor = writes_grad.then(|| one_a_row(&begun.factor.value));
+        let statistics = call.statistics_of(kind);
+        // Those that know all classes have told the losses.
+        let tells = matches!(kind, Kind::All | Kind::Tell) && statistics != RowStatistics::Given;
+        let losses = tells.then(|| self.window(&begun.losses, first, count.into()));
+        let words = u64::from(WORDS);
+        let of_call = || begun.statistics.as_ref().map(|t| self.window(t, first * words, u64::from(count) * words));
+        let (statistics_to, parts) = match (kind, statistics) {
+            (Kind::Gradient, _) => (None, handed_on.kept.clone()),
+            (_, RowStatistics::Given) => (None, of_call()),
+            (Kind::Keep, _) => (handed_on.kept.clone(), handed_on.parts.clone()),
+            (Kind::Sums, _) => (None, handed_on.parts.clone()),
+            (Kind::All | Kind::Tell, _) => (of_call(), handed_on.parts.clone()),
+        };
+        let lanes = handed_on.lanes.as_ref().filter(|_| matches!(kind, Kind::Sums | Kind::Tell | Kind::Keep));
+        let new_grad = grad.filter(|_| writes_grad).and_then(elements);
+        let in_place = writes_grad && call.grad == Grad::InPlace && len > 0;
+        let base = |window: Option<&Window>| window.map_or(0, |w| w.base);
+        let smoothing = call.options.label_smoothing;
+        let params = Params {
+            rows: count,
+            classes: dims.classes,
+            inner: dims.inner,
+            input_base: base(input.as_ref()),
+            grad_base: base(if in_place { input.as_ref() } else { new_grad.as_ref() }),
+            targets_base: base(targets.as_ref().or(probabilities.as_ref())),
+            weight_base: base(weight_window.as_ref()),
+            weight_stride: stride(weight),
+            position_weight_base: position_weight_window.base,
+            position_weight_stride: stride(position_weight),
+            factor_base: base(factor.as_ref()),
+            factor_stride: stride(&begun.factor.value),
+            factor_inverse: u32::from(begun.factor.inverse),
+            losses_base: base(losses.as_ref()),
+            statistics_base: base(statistics_to.as_ref()),
+            parts_base: base(parts.as_ref()),
+            ignore_index,
+            kept: narrow(1.0 - smoothing),
+            spread: narrow(smoothing / f64::from(whole.classes)),
+            logit_scale: narrow(call.options.logit_scale),
+            softcap: narrow(call.options.softcap.unwrap_or(1.0)),
+            z_loss: narrow(call.options.z_loss),
+            divisor: begun.factor.divisor,
+            threshold: narrow(call.threshold),
+            first_class,
+            all_classes: whole.classes,
+            first_block: blocks.start,
+            end_block: blocks.end,
+            lanes_base: base(lanes),
+            zero: 0,
+        };
+        let variant = Variant {
+            constants: call.constants(plan, kind, handed_on.parts.is_some()),
+            vec4: whole.inner == 1 && dims.classes.is_multiple_of(4),
+            in_place,
+            ..Variant::default()
+        };
+        let slot = |binding: &Binding| match binding.name {
+            "targets" => targets.as_ref(),
+            "probabilities" => probabilities.as_ref(),
+            "weight" => weight_window.as_ref(),
+            "position_weight" => Some(&position_weight_window),
+            "factor" => factor.as_ref(),
+            "losses" => losses.as_ref(),
+            "grad" => new_grad.as_ref(),
+            "statistics" => statistics_to.as_ref(),
+            "parts" => parts.as_ref(),
+            "lanes" => lanes,
+            _ => input.as_ref(),
+        };
+        let slots: Vec<_> = call.kernel.bindings.iter().map(slot).collect();
+        self.dispatch(call.kernel, variant, &params, &slots, work)
+    }
+}

@@ -1,0 +1,291 @@
+//! Sizes at which loops are longer than a driver lets them be, and the driver's own budget.
+
+use crate::common::*;
+use xent::metrics::Evaluation;
+use xent::nn::{Linear, Loss, Model, Sequential, Training};
+use xent::wgpu::util::DeviceExt as _;
+use xent::{
+    CrossEntropy, CrossEntropyRequest, Gpu, Grad, Layout, LinearCrossEntropy, LinearCrossEntropyRequest, Nll,
+    Optimization, Reduction, Sgd, Tensor, cpu, wgpu,
+};
+
+const SUM: CrossEntropy = CrossEntropy { reduction: Reduction::Sum, ..CrossEntropy::DEFAULT };
+
+/// So many logits in +-10, and nothing that cancels.
+fn logits(seed: u64, len: usize) -> Vec<f32> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    (0..len).map(|_| 20.0 * rng.f32() - 10.0).collect()
+}
+
+/// Each family, and one row of as many classes.
+fn rows<'a>(gpu: &Gpu, classes: &'a [usize]) -> impl Iterator<Item = (Gpu, usize)> + use<'a> {
+    families(gpu).into_iter().flat_map(move |gpu| classes.iter().map(move |&classes| (gpu.clone(), classes)))
+}
+
+/// Loops of a bare shader, two one after the other, make all the turns that dispatches are planned with. A driver that ends them earlier,
+/// as llvmpipe does with the 65 536th, would give wrong numbers without an error.
+#[test]
+fn the_driver_has_the_turns_that_are_planned_with() {
+    let Some(gpu) = gpu() else { return };
+    let turns = gpu.caps().max_turns;
+    let shader = "
+        @group(0) @binding(0) var<storage, read> turns: array<u32>;
+        @group(0) @binding(1) var<storage, read_write> made: array<u32>;
+        @compute @workgroup_size(1)
+        fn main() {
+            var state = 1u;
+            var count = 0u;
+            for (var i = 0u; i < turns[0]; i++) { state = state * 1664525u + 1013904223u; count += 1u; }
+            for (var i = 0u; i < turns[1]; i++) { state = (state ^ (state >> 7u)) * 22695477u; count += 1u; }
+            made[0] = count;
+            made[1] = state;
+        }";
+    let device = gpu.device();
+    let pipeline = pipeline_of(device, shader);
+    // The ends of the loops count.
+    let parts = [turns / 3, turns - turns / 3 - 2];
+    let contents = [parts[0].to_le_bytes(), parts[1].to_le_bytes()].concat();
+    let usage = wgpu::BufferUsages::STORAGE;
+    let input =
+        device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: None, contents: &contents, usage });
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+    let output =
+        device.create_buffer(&wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: false });
+    let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: None,
+        layout: &pipeline.get_bind_group_layout(0),
+        entries: &[&input, &output]
+            .map(wgpu::Buffer::as_entire_binding)
+            .into_iter()
+            .zip(0..)
+            .map(|(resource, binding)| wgpu::BindGroupEntry { binding, resource })
+            .collect::<Vec<_>>(),
+    });
+    let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        pass.set_pipeline(&pipeline);
+        pass.set_bind_group(0, &group, &[]);
+        pass.dispatch_workgroups(1, 1, 1);
+    }
+    let made = Tensor::<u32>::from_buffer(&gpu, output, 0, [2]).unwrap();
+    let mut ticket = gpu.record(&mut encoder).read(&made).unwrap();
+    gpu.queue().submit([encoder.finish()]);
+    let state = (0..parts[0]).fold(1u32, |state, _| state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+    let state = (0..parts[1]).fold(state, |state, _| (state ^ (state >> 7)).wrapping_mul(22_695_477));
+    assert_eq!(ticket.wait(TIMEOUT).unwrap(), [turns - 2, state]);
+}
+
+#[test]
+fn products_of_many_summands() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        for k in [131_069, 262_138, 300_001] {
+            let ones = Tensor::from_slice(&gpu, [k], &vec![1.0f32; k]).unwrap();
+            let (row, column) = (ones.reshape([1, k]).unwrap(), ones.reshape([k, 1]).unwrap());
+            let products = eval(&gpu, |b| {
+                Ok([
+                    b.matmul(Layout::Nt, &row, &row, None)?,
+                    b.matmul(Layout::Nn, &row, &column, None)?,
+                    b.matmul(Layout::Tn, &column, &column, None)?,
+                    b.column_sum(&column)?,
+                ])
+            });
+            assert!(products.iter().all(|product| *product == [k as f32]), "{k}: {products:?}");
+        }
+    }
+}
+
+/// A batch of 200 000 rows in one step.
+#[test]
+fn a_step_of_many_rows() {
+    let Some(gpu) = gpu() else { return };
+    let n = 200_000;
+    let x: Vec<f32> =
+        (0..n).flat_map(|i| [if i % 2 == 0 { 1.0 } else { -0.5 }, if i < n / 2 { 0.25 } else { -1.0 }]).collect();
+    let labels: Vec<i64> = (0..n as i64).map(|i| i % 2).collect();
+    for gpu in families(&gpu) {
+        let layers = Sequential::new().layer(Linear::new(2, 2).with_values(&[0.0; 4], &[0.0; 2]));
+        let model = Model::new(&gpu, &layers, 1).unwrap();
+        let optimization = Optimization { sgd: Sgd { lr: 1.0, ..Sgd::default() }, ..Optimization::default() };
+        let mut training = Training::new(model, vec![Loss::cross_entropy()], optimization).unwrap();
+        let x = Tensor::from_slice(&gpu, [n, 2], &x).unwrap();
+        let y = Tensor::targets(&gpu, [n], &labels, 2, -100).unwrap();
+        let [weight] = eval(&gpu, |b| {
+            training.step(b, &x, &[(&y).into()])?;
+            Ok([training.model().parameters().value("0.weight")?])
+        });
+        // Each class has half of the rows, and x0 is 1 for one and -1/2 for the other: (1 + 1/2) / 4.
+        let expected = [0.375, 0.0, -0.375, 0.0];
+        close("weight", &weight, &expected, 1e-6, 1e-7);
+    }
+}
+
+#[test]
+fn smoothed_losses_of_long_rows() {
+    let Some(gpu) = gpu() else { return };
+    let smoothed = CrossEntropy { label_smoothing: 0.5, ..SUM };
+    for (gpu, classes) in rows(&gpu, &[102_273, 152_459]) {
+        let x = Tensor::<f32>::zeros(&gpu, [1, classes]).unwrap();
+        let y = Tensor::targets(&gpu, [1], &[classes as i64 - 1], classes, -100).unwrap();
+        let [grad, with_statistics, entropy] = eval(&gpu, |b| {
+            let grad = b.cross_entropy_backward(&x, &y, &smoothed, None)?.grad;
+            let request = CrossEntropyRequest { grad: Grad::New, statistics: true, ..Default::default() };
+            let out = b.cross_entropy_with(&x, &y, &smoothed, request)?;
+            Ok([grad, out.grad.expect("asked for"), out.statistics.expect("asked for").entropy])
+        });
+        let each = 1.0 / classes as f64;
+        let mut expected = vec![0.5 * each; classes];
+        *expected.last_mut().unwrap() = 0.5 * each - 0.5;
+        close(&format!("{classes}"), &grad, &expected, 1e-6, 1e-12);
+        same_bits("with statistics", &grad, &with_statistics);
+        close("entropy", &entropy, &[(classes as f64).ln()], 1e-6, 0.0);
+    }
+    for (gpu, classes) in rows(&gpu, &[2_200_000]) {
+        let smoothed = CrossEntropy { label_smoothing: 0.1, ..SUM };
+        let values = logits(1, classes);
+        let x = Tensor::from_slice(&gpu, [1, classes], &values).unwrap();
+        let y = Tensor::targets(&gpu, [1], &[77i64], classes, -100).unwrap();
+        let [loss] = eval(&gpu, |b| Ok([b.cross_entropy(&x, &y, &smoothed)?]));
+        let want = cpu::cross_entropy(&values, &[1, classes], &[77i64], &smoothed).unwrap();
+        close("loss", &loss, &want, 1e-6, 0.0);
+    }
+}
+
+#[test]
+fn statistics_of_a_long_row() {
+    let Some(gpu) = gpu() else { return };
+    for (gpu, classes) in rows(&gpu, &[400_000]) {
+        let mut values = logits(2, classes);
+        values[classes - 2] = 11.0;
+        let x = Tensor::from_slice(&gpu, [1, classes], &values).unwrap();
+        let y = Tensor::targets(&gpu, [1], &[5i64], classes, -100).unwrap();
+        let request = CrossEntropyRequest { statistics: true, ..Default::default() };
+        let mut batch = gpu.batch();
+        let out = batch.cross_entropy_with(&x, &y, &SUM, request).unwrap().statistics.unwrap();
+        let mut predicted = batch.read(&out.predicted).unwrap();
+        let mut entropy = batch.read(&out.entropy).unwrap();
+        batch.submit().unwrap();
+        let want = cpu::cross_entropy_statistics(&values, &[1, classes], &[5i64], &SUM).unwrap();
+        assert_eq!(predicted.wait(TIMEOUT).unwrap(), [classes as i32 - 2]);
+        close("entropy", &entropy.wait(TIMEOUT).unwrap(), &want.entropy, 1e-6, 0.0);
+    }
+}
+
+#[test]
+fn gradients_of_long_rows() {
+    let Some(gpu) = gpu() else { return };
+    for (gpu, classes) in rows(&gpu, &[1_200_000]) {
+        let capped = CrossEntropy { softcap: Some(8.0), ..SUM };
+        let values = logits(3, classes);
+        let x = Tensor::from_slice(&gpu, [1, classes], &values).unwrap();
+        let y = Tensor::targets(&gpu, [1], &[classes as i64 / 2], classes, -100).unwrap();
+        let [grad] = eval(&gpu, |b| Ok([b.cross_entropy_backward(&x, &y, &capped, None)?.grad]));
+        let index = [classes as i64 / 2];
+        let want = cpu::cross_entropy_backward(&values, &[1, classes], &index, &capped, None).unwrap();
+        close("capped", &grad, &want.grad, 1e-5, 1e-12);
+    }
+}
+
+/// A row as long as nine million classes, through everything that goes through rows.
+#[test]
+fn the_longest_rows() {
+    let Some(gpu) = gpu() else { return };
+    let classes = if compiles_slowly(&gpu) { 2_500_000 } else { 9_000_000 };
+    let values = logits(4, classes);
+    let target = [classes as i64 - 3];
+    for gpu in families(&gpu) {
+        let x = Tensor::from_slice(&gpu, [1, classes], &values).unwrap();
+        let y = Tensor::targets(&gpu, [1], &target, classes, -100).unwrap();
+        let smoothed = CrossEntropy { label_smoothing: 0.1, ..SUM };
+        let [loss, smooth_grad, softmax, log_probs, nll, nll_grad] = eval(&gpu, |b| {
+            let log_probs = b.log_softmax(&x, 1)?;
+            let nll = b.nll_backward(&log_probs, &y, &Nll::default(), None)?;
+            Ok([
+                b.cross_entropy(&x, &y, &SUM)?,
+                b.cross_entropy_backward(&x, &y, &smoothed, None)?.grad,
+                b.softmax(&x, 1)?,
+                log_probs,
+                nll.loss,
+                nll.grad,
+            ])
+        });
+        let shape = [1, classes];
+        let want = cpu::log_softmax(&values, &shape, 1).unwrap();
+        let of_target = want[target[0] as usize];
+        close("loss", &loss, &[-of_target], 1e-6, 0.0);
+        close("log-softmax", &log_probs, &want, 1e-6, 0.0);
+        close("nll", &nll, &[-of_target], 1e-6, 0.0);
+        assert_eq!(nll_grad[target[0] as usize], -1.0);
+        assert_eq!(nll_grad.iter().filter(|&&g| g != 0.0).count(), 1);
+        close("softmax", &softmax, &want.iter().map(|y| y.exp()).collect::<Vec<_>>(), 2e-6, 1e-12);
+        let want = cpu::cross_entropy_backward(&values, &shape, &target, &smoothed, None).unwrap();
+        close("smoothed", &smooth_grad, &want.grad, 1e-5, 1e-13);
+        let upstream: Vec<f32> = values.iter().map(|v| v * 0.125 + 1.0).collect();
+        let g = Tensor::from_slice(&gpu, [1, classes], &upstream).unwrap();
+        let y = Tensor::from_slice(&gpu, [1, classes], &softmax).unwrap();
+        let [back] = eval(&gpu, |b| Ok([b.softmax_backward(&y, &g, 1)?]));
+        let want = cpu::softmax_backward(&softmax, &shape, &upstream, 1).unwrap();
+        close("softmax backward", &back, &want, 1e-4, 1e-11);
+    }
+}
+
+/// Ranks among thousands of classes, of many rows a workgroup.
+#[test]
+fn an_evaluation_of_many_classes() {
+    let Some(gpu) = gpu() else { return };
+    let (n, classes) = (1100, 2000);
+    let values = logits(5, n * classes);
+    let index = labels(6, n, classes);
+    for gpu in families(&gpu) {
+        let x = Tensor::from_slice(&gpu, [n, classes], &values).unwrap();
+        let y = Tensor::targets(&gpu, [n], &index, classes, -100).unwrap();
+        let mut evaluation = Evaluation::new(&gpu, classes).unwrap();
+        let mut batch = gpu.batch();
+        evaluation.record(&mut batch, &x, &y).unwrap();
+        let mut scores = evaluation.read(&mut batch).unwrap();
+        batch.submit().unwrap();
+        let scores = scores.wait(TIMEOUT).unwrap();
+        for k in [1, 10, 100, 1000, 1900] {
+            let right = values.chunks(classes).zip(&index).filter(|(row, t)| {
+                let t = **t as usize;
+                let above = |(c, &x): (usize, &f32)| x > row[t] || (x == row[t] && c > t);
+                row.iter().enumerate().filter(|&other| above(other)).count() < k
+            });
+            assert_eq!(scores.top_k_accuracy(k), right.count() as f64 / n as f64, "top {k}");
+        }
+    }
+}
+
+/// The gradients of a layer, sums over 100 000 tokens, a few at a time.
+#[test]
+fn a_layer_of_many_tokens() {
+    let Some(gpu) = gpu() else { return };
+    let (n, inputs, classes) = (100_000, 2, 3);
+    // Rows that are nearly equal: what each addition to a long sum rounds off has the same sign.
+    let hidden: Vec<f32> = random(1, n * inputs, 1e-3).iter().map(|v| 1.1 + v).collect();
+    let weight = [0.3, -0.2, 0.1, 0.4, -0.5, 0.2f32];
+    let index: Vec<i64> = (0..n as i64).map(|i| i % 2).collect();
+    let options = LinearCrossEntropy { loss: SUM, ..LinearCrossEntropy::default() };
+    let want =
+        cpu::linear_cross_entropy((&hidden, [n, inputs]), (&weight, [classes, inputs]), None, &index, &options, None);
+    let want = want.unwrap();
+    for gpu in families(&gpu) {
+        let mut bits = Vec::new();
+        for scratch in [1 << 10, 1 << 16, 1 << 20, 32 << 20] {
+            let options = LinearCrossEntropy { scratch, ..options.clone() };
+            let x = Tensor::from_slice(&gpu, [n, inputs], &hidden).unwrap();
+            let w = Tensor::from_slice(&gpu, [classes, inputs], &weight).unwrap();
+            let y = Tensor::targets(&gpu, [n], &index, classes, -100).unwrap();
+            let [loss, grad] = eval(&gpu, |b| {
+                let request = LinearCrossEntropyRequest { backward: Some(Default::default()), ..Default::default() };
+                let out = b.linear_cross_entropy_with(&x, &w, None, &y, &options, request)?;
+                Ok([out.loss, out.grads.expect("asked for").weight])
+            });
+            close("loss", &loss, &want.loss, 2e-7, 0.0);
+            close("weight", &grad, &want.weight, 5e-7, 0.0);
+            bits.push(grad);
+        }
+        bits.windows(2).for_each(|pair| same_bits("by chunks", &pair[0], &pair[1]));
+    }
+}
