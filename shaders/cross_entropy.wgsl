@@ -72,18 +72,23 @@ fn class_weights(c: u32, room: u32) -> vec4<f32> {
     return select(vec4<f32>(), weights, within(room));
 }
 
+// Four probabilities from class c on; past the last, that again.
+fn probabilities4(c: u32, at: u32) -> vec4<f32> {
+    let last = last_class();
+    return vec4<f32>(
+        load_probabilities(at + min(c, last) * params.inner),
+        load_probabilities(at + min(c + 1u, last) * params.inner),
+        load_probabilities(at + min(c + 2u, last) * params.inner),
+        load_probabilities(at + min(c + 3u, last) * params.inner),
+    );
+}
+
 // Their coefficients. `weight` is the target's, and `at` where a row's probabilities begin.
 fn coefficients(c: u32, room: u32, t: u32, weight: f32, at: u32) -> vec4<f32> {
     let weights = class_weights(c, room);
     if (TARGETS == 2u) {
-        let last = last_class();
-        let q = vec4<f32>(
-            load_probabilities(at + min(c, last) * params.inner),
-            load_probabilities(at + min(c + 1u, last) * params.inner),
-            load_probabilities(at + min(c + 2u, last) * params.inner),
-            load_probabilities(at + min(c + 3u, last) * params.inner),
-        );
-        return select(vec4<f32>(), weights * (params.kept * q + params.spread), within(room));
+        let a = weights * (params.kept * probabilities4(c, at) + params.spread);
+        return select(vec4<f32>(), a, within(room));
     }
     let hit = (vec4<u32>(c) + vec4<u32>(0u, 1u, 2u, 3u)) == vec4<u32>(t);
     return weights * params.spread + select(vec4<f32>(), vec4<f32>(params.kept * weight), hit);

@@ -1,4 +1,4 @@
-// The softmax statistics of the parts of rows. Bindings: logits [outer, classes, inner], parts (four words a part: its RowStats), lanes (six
+// The softmax statistics of the parts of rows. Bindings: logits [outer, classes, inner], parts (four words a part: its RowStats), lanes (seven
 // words a lane: what a dispatch hands on to the next; absent if one goes through all blocks).
 
 struct Params {
@@ -25,15 +25,19 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let row = row_of(group_index(group, groups), thread);
-    let at = params.lanes_base + 6u * lane_index(row);
+    let at = params.lanes_base + 7u * lane_index(row);
     var lane = no_stats();
     if (row.begin > 0u) {
-        let rest = Sum(load_lanes(at + 3u), load_lanes(at + 4u));
-        lane = LaneStats(load_lanes(at), load_lanes(at + 1u), load_lanes(at + 2u), rest, u32(load_lanes(at + 5u)));
+        lane.max = load_lanes(at);
+        lane.ties = load_lanes(at + 1u);
+        lane.origin = load_lanes(at + 2u);
+        lane.exp_max = load_lanes(at + 3u);
+        lane.rest = Sum(load_lanes(at + 4u), load_lanes(at + 5u));
+        lane.poison = u32(load_lanes(at + 6u));
     }
     var mine: RowStats;
     if (RUNS == 0u) {
-        mine = run_stats(row, row.begin, row.end);
+        mine = few_stats(row, row.begin, row.end);
     } else {
         lane = add_runs(row, lane);
         mine = all_runs(lane);
@@ -46,9 +50,10 @@ fn main(
         store_lanes(at, lane.max);
         store_lanes(at + 1u, lane.ties);
         store_lanes(at + 2u, lane.origin);
-        store_lanes(at + 3u, lane.rest.high);
-        store_lanes(at + 4u, lane.rest.low);
-        store_lanes(at + 5u, f32(lane.poison));
+        store_lanes(at + 3u, lane.exp_max);
+        store_lanes(at + 4u, lane.rest.high);
+        store_lanes(at + 5u, lane.rest.low);
+        store_lanes(at + 6u, f32(lane.poison));
     } else if (row.lane == 0u) {
         let to = params.parts_base + 4u * (row.index * PARTS + row.part);
         store_parts(to, stats.max);

@@ -14,17 +14,27 @@ struct Params {
     zero: u32,
 }
 
-// The sum of a run of blocks. Its elements past the row's end are 0.
+// The sum of a run of blocks, at least one. Its elements past the row's end are 0.
 fn run_sum(row: Row, begin: u32, end: u32) -> f32 {
     var sum = vec4<f32>();
-    for (var i = begin; i < end; i++) {
+    var i = begin;
+    loop {
         var block = vec4<f32>();
-        for (var j = 0u; j < 4u; j++) {
+        var j = 0u;
+        loop {
             let c = quad_start(row, i, j);
             let at = params.input_base + row.start + c * params.inner;
             block += load_quad_input(at, params.inner, room_at(false, c), 0.0);
+            continuing {
+                j += 1u;
+                break if j >= 4u;
+            }
         }
         sum += block;
+        continuing {
+            i += 1u;
+            break if i >= end;
+        }
     }
     return (sum.x + sum.y) + (sum.z + sum.w);
 }

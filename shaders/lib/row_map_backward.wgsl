@@ -43,14 +43,16 @@ fn sum_block(row: Row, i: u32, inside: bool, origin: f32) -> f32 {
     return (sum.x + sum.y) + (sum.z + sum.w);
 }
 
-fn run_sum(row: Row, begin: u32, end: u32, origin: f32) -> f32 {
-    let whole = clamp(row.whole, begin, end);
+// The sum over a run of blocks, at least one.
+fn run_sum(row: Row, begin: u32, end: u32, inside: bool, origin: f32) -> f32 {
     var sum = 0.0;
-    for (var i = begin; i < whole; i++) {
-        sum += sum_block(row, i, true, origin);
-    }
-    for (var i = whole; i < end; i++) {
-        sum += sum_block(row, i, false, origin);
+    var i = begin;
+    loop {
+        sum += sum_block(row, i, inside, origin);
+        continuing {
+            i += 1u;
+            break if i >= end;
+        }
     }
     return sum;
 }
@@ -64,8 +66,12 @@ fn lane_sum(row: Row, origin: f32, number: u32) -> Sum {
         sum = Sum(load_lanes(at), load_lanes(at + 1u));
     }
     if (SWEEP == 0u || SWEEP == number) {
-        for (var run = row.begin; run < row.end; run += RUN) {
-            sum = plus(sum, run_sum(row, run, min(run + RUN, row.end), origin));
+        let inside = runs_inside(row);
+        for (var run = row.begin; run < inside; run += RUN) {
+            sum = plus(sum, run_sum(row, run, run + RUN, true, origin));
+        }
+        for (var run = inside; run < row.end; run += RUN) {
+            sum = plus(sum, run_sum(row, run, min(run + RUN, row.end), false, origin));
         }
     }
     if (SWEEP == number && !row.surplus) {

@@ -42,13 +42,33 @@ fn spread4(e: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
     return select(-e * d, vec4<f32>(), e == vec4<f32>());
 }
 
-// The sum of the probabilities' coefficients, of the weighted gaps and of the spread over a run of blocks; and in `classes` the classes.
+// A class that may be the first with the largest probability so far.
+fn with_class(before: RowSums, c: u32, q: f32, counted: bool) -> RowSums {
+    var s = before;
+    let larger = s.likely == NONE || q > s.likely_probability;
+    if (counted && !is_nan(q) && larger) {
+        s.likely = c;
+        s.likely_probability = q;
+    }
+    return s;
+}
+
+// The first of as many classes, from c on, as there is room for, whose logit is the largest; else NONE.
+fn first_largest(x: vec4<f32>, m: f32, c: u32, room: u32) -> u32 {
+    let classes = select(vec4<u32>(NONE), vec4<u32>(c) + vec4<u32>(0u, 1u, 2u, 3u), (x == vec4<f32>(m)) & within(room));
+    return min(min(classes.x, classes.y), min(classes.z, classes.w));
+}
+
+// Adds a run of blocks, at least one, to the lane's sums.
 fn run_sums(row: Row, begin: u32, end: u32, m: f32, at: u32, before: RowSums) -> RowSums {
     var s = before;
+    // Of the probabilities' coefficients, of the weighted gaps and of the spread.
     var run = vec3<f32>();
-    for (var i = begin; i < end; i++) {
+    var i = begin;
+    loop {
         var block = vec3<f32>();
-        for (var j = 0u; j < 4u; j++) {
+        var j = 0u;
+        loop {
             let first = quad_start(row, i, j);
             let room = room_at(false, first);
             let x = logits_quad(row, i, j, false);
@@ -62,22 +82,24 @@ fn run_sums(row: Row, begin: u32, end: u32, m: f32, at: u32, before: RowSums) ->
             }
             if (STATISTICS == 1u) {
                 block.z += sum4(spread4(exp4_nonpositive(d), d));
-                for (var k = 0u; k < min(4u, room); k++) {
-                    let c = first + k;
-                    if (x[k] == m) {
-                        s.predicted = min(s.predicted, c);
-                    }
-                    if (TARGETS == 2u) {
-                        let q = load_probabilities(at + c * params.inner);
-                        if (!is_nan(q) && (s.likely == NONE || q > s.likely_probability)) {
-                            s.likely = c;
-                            s.likely_probability = q;
-                        }
-                    }
+                s.predicted = min(s.predicted, first_largest(x, m, first, room));
+            }
+            if (STATISTICS == 1u && TARGETS == 2u) {
+                let q = probabilities4(first, at);
+                for (var k = 0u; k < 4u; k++) { // unrolled
+                    s = with_class(s, first + k, q[k], k < room);
                 }
+            }
+            continuing {
+                j += 1u;
+                break if j >= 4u;
             }
         }
         run += block;
+        continuing {
+            i += 1u;
+            break if i >= end;
+        }
     }
     s.coefficients = plus(s.coefficients, run.x);
     s.gaps = plus(s.gaps, run.y);

@@ -22,7 +22,7 @@ override WHOLE: u32;
 override RUNS: u32;
 
 // Blocks that are summed before they are added to the rest (`lib/sum.wgsl`).
-const RUN: u32 = 8u;
+const RUN: u32 = 16u;
 
 const TILE: u32 = 16u * SPAN;
 // Spans of a workgroup, and of a row.
@@ -68,6 +68,11 @@ fn row_of(group: u32, thread: u32) -> Row {
     let end = min(params.end_block, blocks);
     let begin = min(params.first_block, end);
     return Row(index, part, lane, start, number >= params.rows, blocks, begin, clamp(whole, begin, end), end);
+}
+
+// Where the lane's runs end that lie inside the row altogether.
+fn runs_inside(row: Row) -> u32 {
+    return row.begin + (row.whole - row.begin) / RUN * RUN;
 }
 
 // The lane's place among all lanes of all rows, where they keep what a dispatch hands on to the next.

@@ -42,9 +42,6 @@ fn multiply_add(c: vec4<f32>, a: vec4<f32>, b: mat4x4<f32>) -> vec4<f32> {
 // The next four depths from these on at which a row of op(a) is not 0. Left out here, in a loop of their own, because drivers for CPUs
 // run what is inside an `if` anyway.
 fn next_depth(row: u32, first: u32, end: u32, thread: u32) -> u32 {
-    if (SPARSE == 0u) {
-        return first;
-    }
     var depth = first;
     var zero = true;
     while (zero && depth < end) {
@@ -63,17 +60,33 @@ fn next_depth(row: u32, first: u32, end: u32, thread: u32) -> u32 {
     return depth;
 }
 
-// Adds the summands start .. end to the sums.
-fn add_summands(row: u32, column: u32, start: u32, end: u32, thread: u32) {
-    for (var depth = next_depth(row, start, end, thread); depth < end; depth = next_depth(row, depth + 4u, end, thread)) {
-        let b = b_block(column, depth);
-        var part = mat4x4<f32>();
-        for (var r = 0u; r < ROWS; r++) { // unrolled
-            if (r % BROUGHT == 0u) {
-                part = a_part(row + r, depth, thread);
-            }
-            sums[r] = multiply_add(sums[r], row_of_part(part, r % BROUGHT), b);
+fn add_depths(row: u32, column: u32, depth: u32, thread: u32) {
+    let b = b_block(column, depth);
+    var part = mat4x4<f32>();
+    for (var r = 0u; r < ROWS; r++) { // unrolled
+        if (r % BROUGHT == 0u) {
+            part = a_part(row + r, depth, thread);
         }
+        sums[r] = multiply_add(sums[r], row_of_part(part, r % BROUGHT), b);
+    }
+}
+
+// Adds the summands start .. end, at least one, to the sums. The usual loop ends after its body: llvmpipe goes through the body of one that ends
+// before it once more, with no thread active.
+fn add_summands(row: u32, column: u32, start: u32, end: u32, thread: u32) {
+    if (SPARSE == 0u) {
+        var depth = start;
+        loop {
+            add_depths(row, column, depth, thread);
+            continuing {
+                depth += 4u;
+                break if depth >= end;
+            }
+        }
+        return;
+    }
+    for (var depth = next_depth(row, start, end, thread); depth < end; depth = next_depth(row, depth + 4u, end, thread)) {
+        add_depths(row, column, depth, thread);
     }
 }
 
@@ -101,7 +114,9 @@ fn main(
         totals[r] = resume_row(row + r, column);
     }
     if (RUNS == 0u) {
-        add_summands(row, column, start, end, thread);
+        if (start < end) {
+            add_summands(row, column, start, end, thread);
+        }
         for (var r = 0u; r < ROWS; r++) { // unrolled
             totals[r] = add_run(totals[r], sums[r], 0u);
         }

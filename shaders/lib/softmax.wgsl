@@ -117,8 +117,8 @@ fn absorb(s: RowStats, x: mat4x4<f32>) -> RowStats {
     return add_block(all, x, exp_block(x, all.max));
 }
 
-// The statistics of a run of blocks.
-fn run_stats(row: Row, begin: u32, end: u32) -> RowStats {
+// The statistics of blocks begin .. end, of which there may be none.
+fn few_stats(row: Row, begin: u32, end: u32) -> RowStats {
     let whole = clamp(row.whole, begin, end);
     var s = RowStats(LOWEST, 0.0, 0.0, 0u);
     for (var i = begin; i < whole; i++) {
@@ -130,12 +130,29 @@ fn run_stats(row: Row, begin: u32, end: u32) -> RowStats {
     return s;
 }
 
+// The statistics of a run of blocks, at least one. The loop ends after its body: llvmpipe goes through the body of one that ends before it once
+// more, with no thread active.
+fn run_stats(row: Row, begin: u32, end: u32, inside: bool) -> RowStats {
+    var s = RowStats(LOWEST, 0.0, 0.0, 0u);
+    var i = begin;
+    loop {
+        s = absorb(s, logits_block(row, i, inside));
+        continuing {
+            i += 1u;
+            break if i >= end;
+        }
+    }
+    return s;
+}
+
 // The statistics of many runs. Exponentials are relative to the logit of `origin`, an element of the row that the maximum is not far
 // above. If they were relative to the maximum, a row whose elements rise slowly would have its sum scaled, and rounded, with every run.
 struct LaneStats {
     max: f32,
     ties: f32,
     origin: f32,
+    // That of the maximum.
+    exp_max: f32,
     // The sum over the elements below the maximum.
     rest: Sum,
     poison: u32,
@@ -145,27 +162,33 @@ struct LaneStats {
 const FAR: f32 = 8.0;
 
 fn no_stats() -> LaneStats {
-    return LaneStats(LOWEST, 0.0, LOWEST, Sum(0.0, 0.0), 0u);
+    return LaneStats(LOWEST, 0.0, LOWEST, 1.0, Sum(0.0, 0.0), 0u);
 }
 
 fn add_run(s: LaneStats, run: RowStats) -> LaneStats {
     let m = max(s.max, run.max);
     let origin = select(s.origin, m, gap(m, s.origin) > FAR);
-    let shift = exp_moderate(gap(s.origin, origin));
+    let shift = exp_nonpositive(gap(s.origin, origin));
+    let mine = s.exp_max * shift;
     let theirs = exp_moderate(gap(run.max, origin));
-    // Elements that were at a maximum, but are not any more.
-    let mine_below = select(0.0, s.ties * exp_moderate(gap(s.max, origin)), s.max < m);
-    let theirs_below = select(0.0, run.ties * theirs, run.max < m);
-    let rest = plus(Sum(s.rest.high * shift, s.rest.low * shift), run.rest * theirs + (mine_below + theirs_below));
-    let ties = select(0.0, s.ties, s.max == m) + select(0.0, run.ties, run.max == m);
-    return LaneStats(m, ties, origin, rest, s.poison | run.poison);
+    // Elements that were at a maximum, but are not any more, belong to the rest.
+    let higher = run.max > s.max;
+    let lower = run.max < s.max;
+    let below = select(0.0, s.ties * mine, higher) + select(0.0, run.ties * theirs, lower);
+    let rest = plus(Sum(s.rest.high * shift, s.rest.low * shift), run.rest * theirs + below);
+    let ties = select(s.ties, 0.0, higher) + select(run.ties, 0.0, lower);
+    return LaneStats(m, ties, origin, select(mine, theirs, higher), rest, s.poison | run.poison);
 }
 
 // Adds the lane's blocks in this dispatch.
 fn add_runs(row: Row, before: LaneStats) -> LaneStats {
     var s = before;
-    for (var run = row.begin; run < row.end; run += RUN) {
-        s = add_run(s, run_stats(row, run, min(run + RUN, row.end)));
+    let inside = runs_inside(row);
+    for (var run = row.begin; run < inside; run += RUN) {
+        s = add_run(s, run_stats(row, run, run + RUN, true));
+    }
+    for (var run = inside; run < row.end; run += RUN) {
+        s = add_run(s, run_stats(row, run, min(run + RUN, row.end), false));
     }
     return s;
 }
@@ -179,7 +202,7 @@ fn lane_stats(row: Row) -> RowStats {
         return held_stats(row);
     }
     if (RUNS == 0u) {
-        return run_stats(row, row.begin, row.end);
+        return few_stats(row, row.begin, row.end);
     }
     return all_runs(add_runs(row, no_stats()));
 }

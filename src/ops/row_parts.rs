@@ -43,7 +43,7 @@ pub(super) const KERNEL: Kernel = Kernel {
 const WORDS: usize = 4;
 
 /// Words that a lane hands on.
-const LANE_WORDS: usize = 6;
+const LANE_WORDS: usize = 7;
 
 /// Rows of logits.
 pub(super) struct Rows<'a> {

@@ -90,8 +90,7 @@ impl RowLoss<'_> {
         let wanted = self.statistics == RowStatistics::Wanted;
         let summed = self.coefficients() != Coefficients::OfTarget || wanted;
         (self.takes_softmax() && self.statistics != RowStatistics::Given && summed)
-            // Statistics look at each element of a quad.
-            .then(|| plan.sweep(0).and(Sweep::QUADS + if wanted { 4 * Sweep::QUADS } else { 0 }))
+            .then(|| plan.sweep(0).and(Sweep::QUADS))
     }
 
     fn steps(&self, caps: &Caps, plan: RowPlan, (rows, classes): (u32, u32)) -> Result<Steps> {
