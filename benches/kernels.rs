@@ -12,7 +12,7 @@ use xent::nn::{Loss, Model, Sequential, Training};
 use xent::wgpu::{self, PollType};
 use xent::{
     Batch, Bce, BceWithLogits, CrossEntropy, Float, Gpu, Layout, LinearCrossEntropy, LinearCrossEntropyRequest,
-    LinearSgd, Momentum, Mse, Nll, Optimization, Result, Sgd, Tensor, bf16, f16,
+    LinearSgd, Momentum, Mse, Nll, Optimization, Optimizer, Parameters, Result, Sgd, State, Tensor, bf16, f16,
 };
 
 fn values(gpu: &Gpu, shape: &[usize]) -> Tensor<f32> {
@@ -315,16 +315,21 @@ fn step(c: &mut Criterion, gpu: &Gpu) {
     let labels: Vec<u8> = (0..10).cycle().take(64).collect();
     let y = Tensor::targets(gpu, [64], &labels, 10, -100).expect("labels are classes");
     bench(c, gpu, "step/digits", Throughput::Elements(64), |b| training.step(b, &x, &[(&y).into()]).map(drop));
+    host(c, gpu, "digits_host", |b| training.step(b, &x, &[(&y).into()]).map(drop));
+    many_parameters(c, gpu);
+}
+
+/// The host's part of a step: recording and submitting. The device is waited for outside the measurement.
+fn host(c: &mut Criterion, gpu: &Gpu, id: &str, mut record: impl FnMut(&mut Batch) -> Result<()>) {
     let mut group = c.benchmark_group("step");
     group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    group.bench_function("digits_host", |b| {
-        // Recording and submitting; the device is waited for outside the measurement.
+    group.bench_function(id, |b| {
         b.iter_custom(|steps| {
             let mut spent = Duration::ZERO;
             for _ in 0..steps {
                 let start = Instant::now();
                 let mut batch = gpu.batch();
-                training.step(&mut batch, &x, &[(&y).into()]).expect("valid arguments");
+                record(&mut batch).expect("valid arguments");
                 batch.submit().expect("a device that works");
                 spent += start.elapsed();
                 gpu.device().poll(PollType::wait_indefinitely()).expect("a device that works");
@@ -332,6 +337,21 @@ fn step(c: &mut Criterion, gpu: &Gpu) {
             spent
         });
     });
+}
+
+/// The update of many small parameters, and their way from a state to the device: both on the host.
+fn many_parameters(c: &mut Criterion, gpu: &Gpu) {
+    let names: Vec<String> = (0..8000).map(|i| format!("layers.{i}.scale")).collect();
+    let values = names.iter().zip((1..=4).cycle()).map(|(name, len)| (&name[..], [len].into(), &[0.5; 4][..len]));
+    let values: Vec<_> = values.collect();
+    let parameters = Parameters::new(gpu, &values).expect("names that differ");
+    let mut optimizer = Optimizer::new(&parameters, Optimization::default()).expect("valid options");
+    host(c, gpu, "8000_parameters_host", |b| optimizer.step(b, &parameters).map(drop));
+    let mut state = State::default();
+    for (name, shape, values) in values {
+        state.insert(name, shape, values.to_vec()).expect("names that differ");
+    }
+    host(c, gpu, "8000_parameters_load", |_| parameters.load(&state));
 }
 
 /// Large rows, where there is memory for them: on a discrete GPU.

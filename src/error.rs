@@ -14,6 +14,17 @@ pub(crate) fn room<T>(op: &'static str, elements: usize) -> Result<Vec<T>> {
     }
 }
 
+/// Names for a message: all of a few, of many their number and the first.
+pub(crate) fn few<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    const FEW: usize = 8;
+    let mut names = names.into_iter();
+    let first: Vec<&str> = names.by_ref().take(FEW).collect();
+    match names.count() {
+        0 => format!("{first:?}"),
+        more => format!("{first:?} and {more} more"),
+    }
+}
+
 /// Everything that can go wrong. Every message names the operation, what was expected and what was given.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

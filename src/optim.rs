@@ -1,11 +1,12 @@
 //! Updating a model: groups of parameters, schedules, clipping, accumulation, and a guard against numbers that are not finite.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::ops::{ClipFactor, Gradient, SgdStep, unstarted};
 use crate::options::{Sgd, narrow};
-use crate::parameters::Parameters;
+use crate::parameters::{Parameters, Part, Parts};
 use crate::recorder::Recorder;
 use crate::state::{State, StateReadback};
 use crate::tensor::{Shape, Tensor};
@@ -148,7 +149,7 @@ struct Run {
 pub struct Optimizer {
     options: Optimization,
     /// The parameters that it was made for.
-    parameters: Vec<(String, Shape)>,
+    parameters: Arc<Parts>,
     runs: Vec<Run>,
     /// With momentum.
     velocity: Option<Tensor<f32>>,
@@ -176,7 +177,7 @@ impl Optimizer {
             1 => None,
             _ => Some(Tensor::zeros(flat.gpu(), flat.shape().clone())?),
         };
-        let parameters = signature(parameters)?;
+        let parameters = Arc::clone(parameters.parts());
         Ok(Self { options, parameters, runs, velocity, total, passes: 0, updates: 0 })
     }
 
@@ -286,46 +287,44 @@ impl Optimizer {
     pub fn load(&mut self, state: &State, parameters: &Parameters) -> Result<()> {
         let velocities = self.velocities(parameters)?;
         state.require_only(velocities.iter().map(|(name, _)| name.as_str()))?;
-        let loaded = velocities.iter().map(|(name, velocity)| state.require(name, velocity.shape()));
-        let loaded = loaded.collect::<Result<Vec<_>>>()?;
+        velocities.iter().try_for_each(|(name, velocity)| state.require(name, velocity.shape()).map(|_| ()))?;
         let note = state.note(UPDATES).unwrap_or("none");
         let updates = note.parse().map_err(|_| Error::State {
             tensor: UPDATES.to_owned(),
             expected: "a note with a number".to_owned(),
             got: format!("{note:?}"),
         })?;
-        velocities.iter().zip(loaded).try_for_each(|((_, velocity), loaded)| velocity.write(loaded))?;
+        if let Some(velocity) = &self.velocity {
+            let values = velocities.iter().map(|(name, view)| Ok(Some(state.require(name, view.shape())?.into())));
+            parameters.write(velocity, values)?;
+        }
         (self.updates, self.passes) = (updates, 0);
         Ok(())
     }
 
     /// Checks that these are parameters as those that the optimiser was made for.
     fn check(&self, parameters: &Parameters) -> Result<()> {
-        let own = signature(parameters)?;
-        match own == self.parameters {
-            true => Ok(()),
-            false => Err(Error::Shape {
-                op: "Optimizer",
-                what: "the parameters",
-                expected: format!("the names and shapes {:?}", self.parameters),
-                got: format!("{own:?}"),
-            }),
+        let (own, given) = (&self.parameters, parameters.parts());
+        if Arc::ptr_eq(own, given) {
+            return Ok(());
         }
+        let (own, given) = (own.list(), given.list());
+        let len = own.len().max(given.len());
+        let Some(first) = (0..len).find(|&i| own.get(i) != given.get(i)) else { return Ok(()) };
+        let say = |part: Option<&Part>| match part {
+            Some(part) => format!("{:?} of shape {} as parameter {first}", part.name, part.shape),
+            None => format!("{first} of them"),
+        };
+        let (expected, got) = (say(own.get(first)), say(given.get(first)));
+        Err(Error::Shape { op: "Optimizer", what: "the parameters", expected, got })
     }
 
     /// Each parameter's velocity, under the name it is saved by; none without momentum.
     fn velocities(&self, parameters: &Parameters) -> Result<Vec<(String, Tensor<f32>)>> {
         self.check(parameters)?;
         let Some(velocity) = &self.velocity else { return Ok(Vec::new()) };
-        let view = |(name, range): (&str, Range<usize>)| {
-            Ok((format!("momentum_buffer.{name}"), velocity.part(range.start, parameters.value(name)?.shape().clone())))
-        };
-        parameters.ranges().map(view).collect()
+        Ok(parameters.views(velocity).map(|(name, view)| (format!("momentum_buffer.{name}"), view)).collect())
     }
-}
-
-fn signature(parameters: &Parameters) -> Result<Vec<(String, Shape)>> {
-    parameters.names().map(|name| Ok((name.to_owned(), parameters.value(name)?.shape().clone()))).collect()
 }
 
 /// The note with the number of updates.
@@ -365,19 +364,16 @@ fn validate(options: &Optimization) -> Result<()> {
 /// The options of each parameter; neighbours with the same share a run.
 fn runs(parameters: &Parameters, options: &Optimization) -> Result<Vec<Run>> {
     options.sgd.validate()?;
-    for (i, group) in options.groups.iter().enumerate() {
-        for name in &group.names {
-            parameters.value(name)?;
-            let twice = group.names.iter().filter(|other| *other == name).count() > 1;
-            if twice || options.groups.iter().take(i).any(|earlier| earlier.names.contains(name)) {
-                let (expected, got) = ("in one group, once".to_owned(), format!("{name:?} twice"));
-                return Err(Error::Value { op: "Optimizer::new", what: "a name", expected, got });
-            }
+    let mut groups: Vec<Option<&Group>> = vec![None; parameters.parts().list().len()];
+    for (group, name) in options.groups.iter().flat_map(|group| group.names.iter().map(move |name| (group, name))) {
+        let (number, _) = parameters.part(name)?;
+        if groups.get_mut(number).and_then(|own| own.replace(group)).is_some() {
+            let (expected, got) = ("in one group, once".to_owned(), format!("{name:?} twice"));
+            return Err(Error::Value { op: "Optimizer::new", what: "a name", expected, got });
         }
     }
     let mut runs: Vec<Run> = Vec::new();
-    for (name, range) in parameters.ranges() {
-        let group = options.groups.iter().find(|group| group.names.iter().any(|own| own == name));
+    for (range, group) in parameters.ranges().zip(groups) {
         let mut sgd = options.sgd.clone();
         sgd.lr = group.and_then(|group| group.lr).unwrap_or(sgd.lr);
         sgd.weight_decay = group.and_then(|group| group.weight_decay).unwrap_or(sgd.weight_decay);

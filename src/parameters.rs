@@ -1,6 +1,11 @@
 //! The parameters of a model in one tensor, so that one dispatch updates them all.
 
-use crate::error::{Error, Result, room};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::error::{Error, Result, few, room};
 use crate::gpu::Gpu;
 use crate::state::check_name;
 use crate::tensor::{Shape, Tensor, element_count};
@@ -23,15 +28,50 @@ use crate::tensor::{Shape, Tensor, element_count};
 pub struct Parameters {
     values: Tensor<f32>,
     grads: Tensor<f32>,
-    parts: Vec<Part>,
+    /// An optimiser has it, too: it knows its parameters again without a look at all their names.
+    parts: Arc<Parts>,
 }
 
-#[derive(Debug)]
-struct Part {
-    name: String,
-    start: usize,
-    shape: Shape,
+/// Where each parameter lies in the flat tensors.
+#[derive(Debug, Default)]
+pub(crate) struct Parts {
+    list: Vec<Part>,
+    /// The number of the parameter that has a name: to look for it in the list would take all of them for each.
+    numbers: HashMap<String, usize>,
 }
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Part {
+    pub(crate) name: String,
+    pub(crate) shape: Shape,
+    start: usize,
+}
+
+impl Parts {
+    pub(crate) fn list(&self) -> &[Part] {
+        &self.list
+    }
+
+    fn find(&self, name: &str) -> Option<(usize, &Part)> {
+        let &number = self.numbers.get(name)?;
+        Some((number, self.list.get(number)?))
+    }
+
+    /// Puts a parameter in after the others; `None` if there is one of its name.
+    fn push(&mut self, part: Part) -> Option<()> {
+        let number = self.list.len();
+        match self.numbers.insert(part.name.clone(), number) {
+            Some(_) => None,
+            None => {
+                self.list.push(part);
+                Some(())
+            }
+        }
+    }
+}
+
+/// How many elements of small parameters are gathered for one copy.
+const AT_ONCE: usize = 1 << 20;
 
 /// Parts start at multiples of 256 bytes: no binding needs a residue, and every part can be read by quad.
 const ALIGN: usize = 64;
@@ -45,18 +85,9 @@ impl Parameters {
     pub fn new(gpu: &Gpu, parameters: &[(&str, Shape, &[f32])]) -> Result<Self> {
         let lengths = parameters.iter().map(|(.., values)| values.len().next_multiple_of(ALIGN));
         let mut flat = room("Parameters::new", lengths.fold(0, usize::saturating_add))?;
-        let mut parts = Vec::with_capacity(parameters.len());
-        for (i, (name, shape, values)) in parameters.iter().enumerate() {
+        let mut parts = Parts::default();
+        for (name, shape, values) in parameters {
             check_name(name)?;
-            if parameters.iter().take(i).any(|(earlier, ..)| earlier == name) {
-                let expected = "names that differ".to_owned();
-                return Err(Error::Value {
-                    op: "Parameters::new",
-                    what: "the names",
-                    expected,
-                    got: format!("{name:?} twice"),
-                });
-            }
             if shape.checked_len() != Some(values.len()) {
                 return Err(Error::Shape {
                     op: "Parameters::new",
@@ -66,13 +97,19 @@ impl Parameters {
                 });
             }
             element_count("Parameters::new", shape)?;
-            parts.push(Part { name: (*name).to_owned(), start: flat.len(), shape: shape.clone() });
+            let part = Part { name: (*name).to_owned(), start: flat.len(), shape: shape.clone() };
+            parts.push(part).ok_or_else(|| Error::Value {
+                op: "Parameters::new",
+                what: "the names",
+                expected: "names that differ".to_owned(),
+                got: format!("{name:?} twice"),
+            })?;
             flat.extend_from_slice(values);
             flat.resize(flat.len().next_multiple_of(ALIGN), 0.0);
         }
         let values = Tensor::from_slice(gpu, [flat.len()], &flat)?;
         let grads = Tensor::zeros(gpu, [flat.len()])?;
-        Ok(Self { values, grads, parts })
+        Ok(Self { values, grads, parts: Arc::new(parts) })
     }
 
     /// All values, flat, with padding between the parameters: what [`sgd`](crate::Recorder::sgd) updates.
@@ -89,7 +126,7 @@ impl Parameters {
 
     /// The names, in their order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.parts.iter().map(|part| part.name.as_str())
+        self.parts.list.iter().map(|part| part.name.as_str())
     }
 
     /// A parameter's value: a view.
@@ -97,7 +134,7 @@ impl Parameters {
     /// # Errors
     /// [`Error::Value`] with the names that there are.
     pub fn value(&self, name: &str) -> Result<Tensor<f32>> {
-        let part = self.part(name)?;
+        let (_, part) = self.part(name)?;
         Ok(self.values.part(part.start, part.shape.clone()))
     }
 
@@ -106,22 +143,66 @@ impl Parameters {
     /// # Errors
     /// [`Error::Value`] with the names that there are.
     pub fn grad(&self, name: &str) -> Result<Tensor<f32>> {
-        let part = self.part(name)?;
+        let (_, part) = self.part(name)?;
         Ok(self.grads.part(part.start, part.shape.clone()))
     }
 
-    /// Each parameter's name and its range of the flat tensors, padding included: together they are all of them.
-    pub(crate) fn ranges(&self) -> impl Iterator<Item = (&str, std::ops::Range<usize>)> {
-        let ends = self.parts.iter().skip(1).map(|part| part.start).chain([self.values.len()]);
-        self.parts.iter().zip(ends).map(|(part, end)| (part.name.as_str(), part.start..end))
+    /// Where the parameters lie.
+    pub(crate) fn parts(&self) -> &Arc<Parts> {
+        &self.parts
     }
 
-    fn part(&self, name: &str) -> Result<&Part> {
-        let found = self.parts.iter().find(|part| part.name == name);
-        found.ok_or_else(|| Error::Value {
+    /// Each parameter's range of the flat tensors, padding included: together they are all of them.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
+        let starts = || self.parts.list.iter().map(|part| part.start);
+        starts().zip(starts().skip(1).chain([self.values.len()])).map(|(start, end)| start..end)
+    }
+
+    /// Each parameter with its part of a flat tensor that is laid out like the values.
+    pub(crate) fn views(&self, flat: &Tensor<f32>) -> impl Iterator<Item = (&str, Tensor<f32>)> {
+        self.parts.list.iter().map(|part| (part.name.as_str(), flat.part(part.start, part.shape.clone())))
+    }
+
+    /// Writes values for the parameters, in their order, into a flat tensor that is laid out like the values. Where there are none, it stays
+    /// as it is. Neighbours are copied together: a copy of its own for each small parameter would take longer than all their data.
+    pub(crate) fn write<'a>(
+        &self,
+        flat: &Tensor<f32>,
+        values: impl IntoIterator<Item = Result<Option<Cow<'a, [f32]>>>>,
+    ) -> Result<()> {
+        let (mut run, mut start) = (Vec::new(), 0);
+        let write = |start: usize, run: &[f32]| match run.is_empty() {
+            true => Ok(()),
+            false => flat.part(start, [run.len()].into()).write(run),
+        };
+        for (range, values) in self.ranges().zip(values) {
+            let values = values?;
+            // The run ends before what is left out, and before what is large enough for itself.
+            if run.len() >= AT_ONCE || values.as_ref().is_none_or(|values| values.len() >= AT_ONCE) {
+                write(start, &run)?;
+                run.clear();
+            }
+            match values {
+                Some(values) if values.len() >= AT_ONCE => write(range.start, &values)?,
+                Some(values) => {
+                    if run.is_empty() {
+                        start = range.start;
+                    }
+                    run.extend_from_slice(&values);
+                    run.resize(range.end - start, 0.0);
+                }
+                None => {}
+            }
+        }
+        write(start, &run)
+    }
+
+    /// The parameter of a name, and its number among them.
+    pub(crate) fn part(&self, name: &str) -> Result<(usize, &Part)> {
+        self.parts.find(name).ok_or_else(|| Error::Value {
             op: "Parameters",
             what: "a name",
-            expected: format!("one of {:?}", self.names().collect::<Vec<_>>()),
+            expected: format!("one of {}", few(self.names())),
             got: format!("{name:?}"),
         })
     }

@@ -301,8 +301,7 @@ impl Parameters {
     /// Those of [`Recorder::read`].
     pub fn state(&self, rec: &mut Recorder<'_>) -> Result<StateReadback> {
         let mut state = StateReadback::new();
-        for name in self.names() {
-            let value = self.value(name)?;
+        for (name, value) in self.views(self.values()) {
             state.push(name.to_owned(), value.shape().clone(), rec.read(&value)?);
         }
         Ok(state)
@@ -315,15 +314,13 @@ impl Parameters {
     /// [`Tensor::write`](crate::Tensor::write).
     pub fn load(&self, state: &State) -> Result<()> {
         self.check(state)?;
-        self.names().try_for_each(|name| {
-            let value = self.value(name)?;
-            value.write(state.require(name, value.shape())?)
-        })
+        let values = self.views(self.values()).map(|(name, view)| Ok(Some(state.require(name, view.shape())?.into())));
+        self.write(self.values(), values)
     }
 
     /// Checks that a state has these parameters and no others.
     pub(crate) fn check(&self, state: &State) -> Result<()> {
         state.require_only(self.names())?;
-        self.names().try_for_each(|name| state.require(name, self.value(name)?.shape()).map(|_| ()))
+        self.parts().list().iter().try_for_each(|part| state.require(&part.name, &part.shape).map(|_| ()))
     }
 }

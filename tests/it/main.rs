@@ -42,5 +42,6 @@ mod row_parts;
 mod soak;
 mod special;
 mod stack;
+mod states;
 mod training;
 mod warm_up;
