@@ -153,6 +153,9 @@ pub enum Error {
         /// What there is.
         got: String,
     },
+    /// The names of a saved state are not those that are asked for.
+    #[error("state: the names must be those that are asked for, got {0}")]
+    StateNames(crate::Unmatched),
     /// No adapter fits.
     #[error("no adapter {wanted}; available: {available}")]
     NoAdapter {

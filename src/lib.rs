@@ -65,7 +65,8 @@ pub use parameters::Parameters;
 pub use profile::{DispatchTime, Times};
 pub use readback::Readback;
 pub use recorder::{Batch, Recorder};
-pub use state::{State, StateReadback};
+pub use safetensors::Dtype;
+pub use state::{LoadOptions, State, StateReadback, Unmatched};
 pub use tensor::{Element, Float, Shape, Tensor};
 pub use weights::Weights;
 

@@ -8,7 +8,7 @@ use crate::ops::{ClipFactor, Gradient, SgdStep, unstarted};
 use crate::options::{Sgd, narrow};
 use crate::parameters::{Parameters, Part, Parts};
 use crate::recorder::Recorder;
-use crate::state::{State, StateReadback};
+use crate::state::{LoadOptions, State, StateReadback, Wanted};
 use crate::tensor::{Shape, Tensor};
 
 /// How a model is updated. The defaults are plain [`Sgd`] with its defaults.
@@ -261,7 +261,7 @@ impl Optimizer {
     /// note `updates`.
     ///
     /// # Errors
-    /// [`Error::Value`] between the passes of an accumulated update; those of [`Recorder::read`].
+    /// [`Error::Value`] between the passes of an accumulated update; [`Error::Shape`] as [`Optimizer::step`]; those of [`Recorder::read`].
     pub fn state(&self, rec: &mut Recorder<'_>, parameters: &Parameters) -> Result<StateReadback> {
         if self.passes > 0 {
             let (expected, got) = ("0 when a state is taken".to_owned(), self.passes.to_string());
@@ -272,10 +272,11 @@ impl Optimizer {
                 got,
             });
         }
+        self.check(parameters)?;
         let mut state = StateReadback::new();
         state.set_note(UPDATES, self.updates.to_string());
-        for (name, velocity) in self.velocities(parameters)? {
-            state.push(name, velocity.shape().clone(), rec.read(&velocity)?);
+        if let Some(velocity) = &self.velocity {
+            state.read(rec, parameters, velocity, MOMENTUM)?;
         }
         Ok(state)
     }
@@ -283,20 +284,39 @@ impl Optimizer {
     /// Goes on from a state. Checked as a whole first: if something does not fit, nothing changes.
     ///
     /// # Errors
-    /// [`Error::State`] with the tensor that is missing, of another shape, or superfluous, or without the note `updates`.
+    /// [`Error::StateNames`] with all tensors that are missing or superfluous; [`Error::State`] with one that is of another shape or not of
+    /// real numbers, or without the note `updates`.
     pub fn load(&mut self, state: &State, parameters: &Parameters) -> Result<()> {
-        let velocities = self.velocities(parameters)?;
-        state.require_only(velocities.iter().map(|(name, _)| name.as_str()))?;
-        velocities.iter().try_for_each(|(name, velocity)| state.require(name, velocity.shape()).map(|_| ()))?;
-        let note = state.note(UPDATES).unwrap_or("none");
+        let (found, _) = state.matching(&self.wanted(parameters, "")?, &LoadOptions::default())?;
+        self.take(state, parameters, "", &found)
+    }
+
+    /// What a load asks for, its names after `prefix`.
+    pub(crate) fn wanted<'a>(&self, parameters: &'a Parameters, prefix: &str) -> Result<Vec<Wanted<'a>>> {
+        self.check(parameters)?;
+        Ok(match self.velocity {
+            Some(_) => parameters.wanted(&format!("{prefix}{MOMENTUM}")),
+            None => Vec::new(),
+        })
+    }
+
+    /// Goes on from tensors that fit, and the note of updates, whose name is after `prefix`.
+    pub(crate) fn take(
+        &mut self,
+        state: &State,
+        parameters: &Parameters,
+        prefix: &str,
+        found: &[Option<&str>],
+    ) -> Result<()> {
+        let key = format!("{prefix}{UPDATES}");
+        let note = state.note(&key).unwrap_or("none");
         let updates = note.parse().map_err(|_| Error::State {
-            tensor: UPDATES.to_owned(),
+            tensor: key.clone(),
             expected: "a note with a number".to_owned(),
             got: format!("{note:?}"),
         })?;
         if let Some(velocity) = &self.velocity {
-            let values = velocities.iter().map(|(name, view)| Ok(Some(state.require(name, view.shape())?.into())));
-            parameters.write(velocity, values)?;
+            parameters.take(velocity, state, found)?;
         }
         (self.updates, self.passes) = (updates, 0);
         Ok(())
@@ -318,14 +338,10 @@ impl Optimizer {
         let (expected, got) = (say(own.get(first)), say(given.get(first)));
         Err(Error::Shape { op: "Optimizer", what: "the parameters", expected, got })
     }
-
-    /// Each parameter's velocity, under the name it is saved by; none without momentum.
-    fn velocities(&self, parameters: &Parameters) -> Result<Vec<(String, Tensor<f32>)>> {
-        self.check(parameters)?;
-        let Some(velocity) = &self.velocity else { return Ok(Vec::new()) };
-        Ok(parameters.views(velocity).map(|(name, view)| (format!("momentum_buffer.{name}"), view)).collect())
-    }
 }
+
+/// What the names of the velocities begin with in a state.
+const MOMENTUM: &str = "momentum_buffer.";
 
 /// The note with the number of updates.
 const UPDATES: &str = "updates";

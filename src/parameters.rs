@@ -33,23 +33,36 @@ pub struct Parameters {
 }
 
 /// Where each parameter lies in the flat tensors.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Parts {
     list: Vec<Part>,
     /// The number of the parameter that has a name: to look for it in the list would take all of them for each.
     numbers: HashMap<String, usize>,
+    /// Further names, and the numbers of the parameters that have them.
+    ties: Vec<(String, usize)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Part {
     pub(crate) name: String,
     pub(crate) shape: Shape,
-    start: usize,
+    pub(crate) start: usize,
+}
+
+/// Parameters that lie side by side.
+pub(crate) struct Run<'a> {
+    pub(crate) range: Range<usize>,
+    pub(crate) parts: &'a [Part],
 }
 
 impl Parts {
     pub(crate) fn list(&self) -> &[Part] {
         &self.list
+    }
+
+    /// Further names, and the numbers of the parameters that have them.
+    pub(crate) fn ties(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.ties.iter().map(|(name, number)| (name.as_str(), *number))
     }
 
     fn find(&self, name: &str) -> Option<(usize, &Part)> {
@@ -70,7 +83,7 @@ impl Parts {
     }
 }
 
-/// How many elements of small parameters are gathered for one copy.
+/// How many elements of small parameters are gathered for one copy: a copy for each would take longer than all their data.
 const AT_ONCE: usize = 1 << 20;
 
 /// Parts start at multiples of 256 bytes: no binding needs a residue, and every part can be read by quad.
@@ -110,6 +123,44 @@ impl Parameters {
         let values = Tensor::from_slice(gpu, [flat.len()], &flat)?;
         let grads = Tensor::zeros(gpu, [flat.len()])?;
         Ok(Self { values, grads, parts: Arc::new(parts) })
+    }
+
+    /// Gives a parameter a further name, as models do whose output layer is their embedding: both names are the same tensor, with one gradient,
+    /// to which every use has to [add](crate::Recorder::accumulate) its own.
+    ///
+    /// That two names are one parameter is said here, once, and not at each load, because it is true of the model whatever a file holds:
+    /// some have such a tensor once, under either name, and some twice. A load takes it under any of its names, and refuses a file where
+    /// it is there twice and differs, because one of the two would be lost. [`names`](Self::names), an optimiser and a saved state have it
+    /// once, under the name it was made with. (A file for a program that wants both names gets the other by [`State::insert`](crate::State::insert).)
+    ///
+    /// # Errors
+    /// [`Error::Value`] if there is no parameter `name`, or one that is already called `alias`; [`Error::State`] for a name that no file can
+    /// hold.
+    ///
+    /// # Examples
+    /// ```
+    /// use xent::{Gpu, Parameters, State};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let mut parameters = Parameters::new(&gpu, &[("embedding.weight", [3, 2].into(), &[0.0; 6])])?;
+    /// parameters.tie("head.weight", "embedding.weight")?;
+    /// let mut file = State::default();
+    /// file.insert("head.weight", [3, 2], vec![1.0f32; 6])?;
+    /// parameters.load(&file)?;
+    /// assert_eq!(parameters.value("head.weight")?.offset(), parameters.value("embedding.weight")?.offset());
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    pub fn tie(&mut self, alias: &str, name: &str) -> Result<()> {
+        check_name(alias)?;
+        let (number, _) = self.part(name)?;
+        if self.parts.numbers.contains_key(alias) {
+            let (expected, got) = ("one that no parameter has".to_owned(), format!("{alias:?}"));
+            return Err(Error::Value { op: "Parameters::tie", what: "a further name", expected, got });
+        }
+        let parts = Arc::make_mut(&mut self.parts);
+        parts.numbers.insert(alias.to_owned(), number);
+        parts.ties.push((alias.to_owned(), number));
+        Ok(())
     }
 
     /// All values, flat, with padding between the parameters: what [`sgd`](crate::Recorder::sgd) updates.
@@ -158,13 +209,23 @@ impl Parameters {
         starts().zip(starts().skip(1).chain([self.values.len()])).map(|(start, end)| start..end)
     }
 
-    /// Each parameter with its part of a flat tensor that is laid out like the values.
-    pub(crate) fn views(&self, flat: &Tensor<f32>) -> impl Iterator<Item = (&str, Tensor<f32>)> {
-        self.parts.list.iter().map(|part| (part.name.as_str(), flat.part(part.start, part.shape.clone())))
+    /// All parameters, small neighbours together.
+    pub(crate) fn gathered(&self) -> impl Iterator<Item = Run<'_>> {
+        let mut runs: Vec<(Range<usize>, Range<usize>)> = Vec::new();
+        for (number, range) in self.ranges().enumerate() {
+            match runs.last_mut() {
+                Some((elements, numbers)) if range.end - elements.start <= AT_ONCE => {
+                    (elements.end, numbers.end) = (range.end, number + 1);
+                }
+                _ => runs.push((range, number..number + 1)),
+            }
+        }
+        let list = &self.parts.list;
+        runs.into_iter().map(|(range, numbers)| Run { range, parts: list.get(numbers).unwrap_or_default() })
     }
 
     /// Writes values for the parameters, in their order, into a flat tensor that is laid out like the values. Where there are none, it stays
-    /// as it is. Neighbours are copied together: a copy of its own for each small parameter would take longer than all their data.
+    /// as it is. Small neighbours are copied together.
     pub(crate) fn write<'a>(
         &self,
         flat: &Tensor<f32>,

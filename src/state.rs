@@ -1,55 +1,82 @@
 //! Saved models: named tensors in a safetensors file, under PyTorch's names.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+mod file;
+mod load;
+mod readback;
+mod stored;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use safetensors::Dtype;
 
 use crate::error::{Error, Result};
-use crate::parameters::Parameters;
-use crate::readback::Readback;
-use crate::recorder::Recorder;
-use crate::tensor::Shape;
+use crate::tensor::{Float, Shape};
 
-/// Named `f32` tensors on the host, and notes about them: what PyTorch calls a state dict.
+pub(crate) use file::write_whole;
+pub(crate) use load::Wanted;
+pub use load::{LoadOptions, Unmatched};
+pub use readback::StateReadback;
+pub(crate) use stored::Saved;
+use stored::Stored;
+
+/// Named tensors on the host, and notes about them: what PyTorch calls a state dict.
+///
+/// A state keeps every tensor of a file as it is, whatever its type, and saves it as it is. Only what is asked for has to suit who asks:
+/// `F32`, `F16`, `BF16` and `F64` are converted then, every element rounded once, to nearest even; tensors of any other type (integers,
+/// booleans, numbers of 8 bits) cannot be asked for, and are in nobody's way.
 ///
 /// # Examples
 /// ```
-/// use xent::State;
+/// use xent::{State, bf16};
 /// let mut state = State::default();
-/// state.insert("linear.weight", [2, 1], vec![0.5, -0.5])?;
+/// state.insert("linear.weight", [2, 1], vec![0.5f32, -0.5])?;
 /// let directory = tempfile::tempdir()?;
 /// let path = directory.path().join("model.safetensors");
 /// state.save(&path)?;
 /// assert_eq!(State::load(&path)?, state);
+/// // In half the room:
+/// state.cast::<bf16>();
+/// state.save(&path)?;
+/// assert_eq!(State::load(&path)?.require("linear.weight", &[2, 1].into())?, [0.5, -0.5]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
-    tensors: BTreeMap<String, (Shape, Vec<f32>)>,
+    tensors: BTreeMap<String, Stored>,
     notes: BTreeMap<String, String>,
 }
 
 impl State {
-    /// Puts a tensor in.
+    /// Puts a tensor in, of `f32` or of halves.
     ///
     /// # Errors
     /// [`Error::State`] if the number of values is not the shape's, or there is a tensor of this name.
-    pub fn insert(&mut self, name: &str, shape: impl Into<Shape>, values: Vec<f32>) -> Result<()> {
+    pub fn insert<T: Float>(&mut self, name: &str, shape: impl Into<Shape>, values: Vec<T>) -> Result<()> {
         let shape = shape.into();
         if shape.checked_len() != Some(values.len()) {
             return Err(fail(name, &format!("the elements of {shape}"), format!("{} values", values.len())));
         }
         check_name(name)?;
         if self.tensors.contains_key(name) {
-            return Err(fail(name, "a name of its own", "another tensor of this name".to_owned()));
+            return Err(taken(name));
         }
-        self.tensors.insert(name.to_owned(), (shape, values));
+        self.tensors.insert(name.to_owned(), Stored::new(shape, values));
         Ok(())
     }
 
-    /// A tensor's shape and values.
+    /// A tensor's shape, and its values as `f32`; `None` if there is none of this name, or none of real numbers. The values of a tensor of
+    /// another type than `F32` are converted at the first call and kept beside it; [`require_as`](Self::require_as) does not keep them.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<(&Shape, &[f32])> {
-        self.tensors.get(name).map(|(shape, values)| (shape, &values[..]))
+        let stored = self.tensors.get(name)?;
+        Some((&stored.shape, stored.values()?))
+    }
+
+    /// The type of a tensor as a file names it.
+    #[must_use]
+    pub fn dtype(&self, name: &str) -> Option<Dtype> {
+        self.tensors.get(name).map(Stored::dtype)
     }
 
     /// The tensors' names, in alphabetical order.
@@ -87,131 +114,108 @@ impl State {
     pub fn merge(&mut self, prefix: &str, other: Self) -> Result<()> {
         for name in other.names().map(|name| format!("{prefix}{name}")) {
             check_name(&name)?;
-            if self.get(&name).is_some() {
-                return Err(fail(&name, "a name of its own", "another tensor of this name".to_owned()));
+            if self.tensors.contains_key(&name) {
+                return Err(taken(&name));
             }
         }
         self.notes.extend(other.notes.into_iter().map(|(key, text)| (format!("{prefix}{key}"), text)));
-        other
-            .tensors
-            .into_iter()
-            .try_for_each(|(name, (shape, values))| self.insert(&format!("{prefix}{name}"), shape, values))
+        self.tensors.extend(other.tensors.into_iter().map(|(name, stored)| (format!("{prefix}{name}"), stored)));
+        Ok(())
     }
 
-    /// The tensor of a name, which has to be of a shape.
+    /// Gives every tensor the name that `map` makes of its own: that of a model which calls its parameters something else. Notes keep their
+    /// keys.
     ///
     /// # Errors
-    /// [`Error::State`] if it is missing or of another shape.
-    pub fn require(&self, name: &str, shape: &Shape) -> Result<&[f32]> {
-        match self.tensors.get(name) {
-            Some((found, values)) if found == shape => Ok(values),
-            Some((found, _)) => Err(fail(name, &format!("shape {shape}"), format!("shape {found}"))),
-            None => Err(fail(name, &format!("a tensor of shape {shape}"), "none of this name".to_owned())),
+    /// [`Error::State`] if two tensors would have the same name, or one a name that the format keeps for itself; nothing is renamed then.
+    ///
+    /// # Examples
+    /// ```
+    /// use xent::State;
+    /// let mut state = State::default();
+    /// state.insert("model.layers.0.weight", [1], vec![0.5f32])?;
+    /// state.insert("norm", [1], vec![1.0f32])?;
+    /// state.rename(|name| name.strip_prefix("model.layers.").unwrap_or(name).to_owned())?;
+    /// assert!(state.names().eq(["0.weight", "norm"]));
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    pub fn rename(&mut self, mut map: impl FnMut(&str) -> String) -> Result<()> {
+        let names: Vec<String> = self.names().map(&mut map).collect();
+        let mut seen = BTreeSet::new();
+        for name in &names {
+            check_name(name)?;
+            if !seen.insert(name) {
+                return Err(taken(name));
+            }
         }
+        self.tensors = names.into_iter().zip(std::mem::take(&mut self.tensors).into_values()).collect();
+        Ok(())
+    }
+
+    /// Drops all tensors but those whose names `keep` says to keep. Notes stay.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        self.tensors.retain(|name, _| keep(name));
+    }
+
+    /// Converts all tensors of real numbers (`F32`, `F16`, `BF16`, `F64`) to one type, each element rounded once to nearest even; all others
+    /// stay as they are. Cast before [`save`](Self::save) for a file of halves; what is to stay as it is, such as the state of an optimiser,
+    /// can be [split off](Self::split_off) before and [merged](Self::merge) again.
+    pub fn cast<T: Float>(&mut self) {
+        for stored in self.tensors.values_mut().filter(|stored| stored.dtype() != T::DTYPE) {
+            if let Some(values) = stored.to::<T>().map(Cow::into_owned) {
+                *stored = Stored::new(stored.shape.clone(), values);
+            }
+        }
+    }
+
+    /// The tensor of a name, which has to be of a shape, as `f32`.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it is missing, of another shape, or not of real numbers.
+    pub fn require(&self, name: &str, shape: &Shape) -> Result<&[f32]> {
+        let stored = self.find(name, shape)?;
+        stored.values().ok_or_else(|| unreal(name, stored.dtype()))
+    }
+
+    /// The tensor of a name, which has to be of a shape, converted from whatever it is saved as: every element is rounded once, to nearest
+    /// even. Borrowed if it is saved as that.
+    ///
+    /// # Errors
+    /// As [`State::require`].
+    ///
+    /// # Examples
+    /// ```
+    /// use xent::{State, f16};
+    /// let mut state = State::default();
+    /// state.insert("scale", [2], vec![0.1f32, 1e9])?;
+    /// assert_eq!(*state.require_as::<f16>("scale", &[2].into())?, [f16::from_f32(0.1), f16::INFINITY]);
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    pub fn require_as<T: Float>(&self, name: &str, shape: &Shape) -> Result<Cow<'_, [T]>> {
+        let stored = self.find(name, shape)?;
+        stored.to().ok_or_else(|| unreal(name, stored.dtype()))
     }
 
     /// Checks that there are no tensors but these.
     ///
     /// # Errors
-    /// [`Error::State`] with the first that is not among them.
+    /// [`Error::StateNames`] with all that are not among them.
     pub fn require_only<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
-        let known: std::collections::HashSet<&str> = names.into_iter().collect();
-        match self.names().find(|name| !known.contains(name)) {
-            Some(name) => Err(fail(name, "no such tensor", "one".to_owned())),
-            None => Ok(()),
+        let known: HashSet<&str> = names.into_iter().collect();
+        let superfluous: Vec<_> = self.names().filter(|name| !known.contains(name)).map(str::to_owned).collect();
+        match superfluous.is_empty() {
+            true => Ok(()),
+            false => Err(Error::StateNames(Unmatched { missing: Vec::new(), superfluous })),
         }
     }
 
-    /// Reads a safetensors file.
-    ///
-    /// # Errors
-    /// [`Error::File`] if it cannot be read; [`Error::Format`] if it is no safetensors file, or not a whole one; [`Error::State`] for a
-    /// tensor that is not of `f32`.
-    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-        Self::from_bytes(&bytes).map_err(|error| match error {
-            Error::Format { source, .. } => Error::Format { path: path.to_owned(), source },
-            other => other,
-        })
-    }
-
-    /// Reads a safetensors file that is in memory.
-    ///
-    /// # Errors
-    /// As [`State::load`].
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let format = |source| Error::Format { path: "(in memory)".into(), source };
-        let (_, metadata) = safetensors::SafeTensors::read_metadata(bytes).map_err(format)?;
-        let file = safetensors::SafeTensors::deserialize(bytes).map_err(format)?;
-        let mut state = Self::default();
-        for (name, view) in file.tensors() {
-            if view.dtype() != safetensors::Dtype::F32 {
-                return Err(fail(&name, "F32", format!("{:?}", view.dtype())));
-            }
-            state.insert(&name, view.shape(), bytemuck::pod_collect_to_vec(view.data()))?;
+    fn find(&self, name: &str, shape: &Shape) -> Result<&Stored> {
+        match self.tensors.get(name) {
+            Some(stored) if stored.shape == *shape => Ok(stored),
+            Some(stored) => Err(fail(name, &format!("shape {shape}"), format!("shape {}", stored.shape))),
+            None => Err(fail(name, &format!("a tensor of shape {shape}"), "none of this name".to_owned())),
         }
-        state.notes.extend(metadata.metadata().clone().unwrap_or_default());
-        Ok(state)
     }
-
-    /// The bytes of a safetensors file.
-    ///
-    /// # Errors
-    /// [`Error::State`] for a tensor whose name the format keeps for itself; [`Error::Format`] if the format cannot hold it.
-    pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        self.names().try_for_each(check_name)?;
-        use safetensors::tensor::{Dtype, TensorView, serialize};
-        let format = |source| Error::Format { path: "(in memory)".into(), source };
-        let views = self.tensors.iter().map(|(name, (shape, values))| {
-            Ok((name, TensorView::new(Dtype::F32, shape.to_vec(), bytemuck::cast_slice(values)).map_err(format)?))
-        });
-        let notes = (!self.notes.is_empty()).then(|| self.notes.clone().into_iter().collect());
-        serialize(views.collect::<Result<Vec<_>>>()?, notes).map_err(format)
-    }
-
-    /// Writes a safetensors file that PyTorch's `safetensors.torch.load_file` reads: into a file beside it first, which then takes
-    /// its place. So there is always a whole file: the old one or the new one. (Killed in the middle, a process leaves the other one
-    /// behind under a temporary name.)
-    ///
-    /// # Errors
-    /// [`Error::File`], and those of [`to_bytes`](Self::to_bytes); the old file is as it was then.
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let bytes = self.to_bytes()?;
-        // What a link points to is replaced, not the link.
-        let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        write_whole(&target, &bytes).map_err(|source| Error::File { path: path.to_owned(), source })
-    }
-}
-
-/// Writes a file, whole or not at all.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = temporary_file(directory)?;
-    #[cfg(unix)]
-    if let Ok(old) = std::fs::metadata(path) {
-        file.as_file().set_permissions(old.permissions())?;
-    }
-    std::io::Write::write_all(&mut file, bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    // The new name survives a loss of power once the directory is written; not every directory can be opened for that.
-    #[cfg(unix)]
-    let _ = std::fs::File::open(directory).and_then(|directory| directory.sync_all());
-    Ok(())
-}
-
-/// A temporary file is private by default; what it becomes is an ordinary file.
-fn temporary_file(directory: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    let builder = {
-        let mut builder = builder;
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        builder
-    };
-    builder.tempfile_in(directory)
 }
 
 /// A name that a file can hold.
@@ -222,105 +226,14 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     }
 }
 
+fn taken(name: &str) -> Error {
+    fail(name, "a name of its own", "another tensor of this name".to_owned())
+}
+
+fn unreal(name: &str, dtype: Dtype) -> Error {
+    fail(name, "real numbers (F32, F16, BF16 or F64)", format!("{dtype:?}"))
+}
+
 fn fail(tensor: &str, expected: &str, got: String) -> Error {
     Error::State { tensor: tensor.to_owned(), expected: expected.to_owned(), got }
-}
-
-/// A state on its way back from the GPU.
-#[derive(Debug)]
-#[must_use = "a ticket does nothing unless it is waited for"]
-pub struct StateReadback {
-    tickets: Vec<(String, Shape, Readback<f32>)>,
-    notes: BTreeMap<String, String>,
-    /// What has arrived when a wait ran out of time, in the tickets' order.
-    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "nothing waits on the web"))]
-    arrived: Vec<Vec<f32>>,
-    /// A wait has given the state.
-    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "nothing waits on the web"))]
-    given: bool,
-}
-
-impl StateReadback {
-    pub(crate) fn new() -> Self {
-        Self { tickets: Vec::new(), notes: BTreeMap::new(), arrived: Vec::new(), given: false }
-    }
-
-    pub(crate) fn push(&mut self, name: String, shape: Shape, ticket: Readback<f32>) {
-        self.tickets.push((name, shape, ticket));
-    }
-
-    pub(crate) fn set_note(&mut self, key: &str, text: String) {
-        self.notes.insert(key.to_owned(), text);
-    }
-
-    /// Takes in another's tickets, their names after `prefix`.
-    pub(crate) fn merge(&mut self, prefix: &str, other: Self) {
-        self.notes.extend(other.notes.into_iter().map(|(key, text)| (format!("{prefix}{key}"), text)));
-        self.tickets.extend(other.tickets.into_iter().map(|(name, shape, t)| (format!("{prefix}{name}"), shape, t)));
-    }
-
-    /// The state, once the recording is submitted and done.
-    ///
-    /// # Errors
-    /// Those of [`Readback`].
-    pub async fn arrive(self) -> Result<State> {
-        let mut state = State { tensors: BTreeMap::new(), notes: self.notes };
-        for (name, shape, ticket) in self.tickets {
-            state.insert(&name, shape, ticket.await?)?;
-        }
-        Ok(state)
-    }
-
-    /// Polls the device until the state is here, at most so long in all. Not on the web.
-    ///
-    /// # Errors
-    /// As [`Readback::wait`]: after a timeout the ticket stays valid, after anything else it has given what it had
-    /// ([`Error::Taken`]).
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn wait(&mut self, timeout: std::time::Duration) -> Result<State> {
-        if self.given {
-            return Err(Error::Taken);
-        }
-        let start = std::time::Instant::now();
-        for (_, _, ticket) in self.tickets.iter_mut().skip(self.arrived.len()) {
-            self.arrived.push(ticket.wait(timeout.saturating_sub(start.elapsed()))?);
-        }
-        self.given = true;
-        let mut state = State { tensors: BTreeMap::new(), notes: std::mem::take(&mut self.notes) };
-        for ((name, shape, _), values) in self.tickets.drain(..).zip(self.arrived.drain(..)) {
-            state.insert(&name, shape, values)?;
-        }
-        Ok(state)
-    }
-}
-
-impl Parameters {
-    /// Records a copy of all values.
-    ///
-    /// # Errors
-    /// Those of [`Recorder::read`].
-    pub fn state(&self, rec: &mut Recorder<'_>) -> Result<StateReadback> {
-        let mut state = StateReadback::new();
-        for (name, value) in self.views(self.values()) {
-            state.push(name.to_owned(), value.shape().clone(), rec.read(&value)?);
-        }
-        Ok(state)
-    }
-
-    /// Replaces all values by a state's. Checked as a whole first: if something does not fit, nothing changes.
-    ///
-    /// # Errors
-    /// [`Error::State`] with the tensor that is missing, of another shape, or superfluous; the errors of
-    /// [`Tensor::write`](crate::Tensor::write).
-    pub fn load(&self, state: &State) -> Result<()> {
-        self.check(state)?;
-        let values = self.views(self.values()).map(|(name, view)| Ok(Some(state.require(name, view.shape())?.into())));
-        self.write(self.values(), values)
-    }
-
-    /// Checks that a state has these parameters and no others.
-    pub(crate) fn check(&self, state: &State) -> Result<()> {
-        state.require_only(self.names())?;
-        self.parts().list().iter().try_for_each(|part| state.require(&part.name, &part.shape).map(|_| ()))
-    }
 }

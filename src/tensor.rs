@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, guard};
 use crate::plan::{PerRow, Placed};
 use crate::pool::{Role, Storage};
+use crate::state::Saved;
 
 /// The sizes of a tensor's dimensions, row-major: the last one varies fastest. `[]` is a scalar.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -63,7 +64,7 @@ pub trait Element: Pod + fmt::Debug + Send + Sync + sealed::Sealed {}
 
 /// The element types of real numbers: `f32`, and [`f16`](struct@f16) and [`bf16`], which are converted where kernels load and store them. All
 /// arithmetic and all sums are `f32`; what is stored is rounded once, to nearest even.
-pub trait Float: Element {}
+pub trait Float: Element + Saved {}
 impl Float for f32 {}
 impl Float for f16 {}
 impl Float for bf16 {}

@@ -5,7 +5,7 @@ use crate::ops::{LossGrad, Targets};
 use crate::optim::{Optimization, Optimizer, UpdateReport};
 use crate::options::{Bce, BceWithLogits, CrossEntropy, Mse, narrow};
 use crate::recorder::Recorder;
-use crate::state::{State, StateReadback};
+use crate::state::{LoadOptions, State, StateReadback};
 use crate::tensor::{Shape, Tensor};
 
 use super::model::Model;
@@ -215,18 +215,16 @@ impl Training {
     /// fit, nothing changes.
     ///
     /// # Errors
-    /// [`Error::State`] with the tensor that does not fit.
+    /// [`Error::StateNames`] with all tensors that are missing or superfluous; [`Error::State`] with one that does not fit.
     pub fn resume(&mut self, checkpoint: &State) -> Result<()> {
-        let mut parameters = checkpoint.clone();
-        let optimizer = parameters.split_off(OPTIMIZER);
-        self.model.parameters().check(&parameters)?;
-        self.optimizer.load(&optimizer, self.model.parameters()).map_err(|error| match error {
-            Error::State { tensor, expected, got } => {
-                Error::State { tensor: format!("{OPTIMIZER}{tensor}"), expected, got }
-            }
-            other => other,
-        })?;
-        self.model.parameters().load(&parameters)
+        let parameters = self.model.parameters();
+        let mut wanted = parameters.wanted("");
+        let own = wanted.len();
+        wanted.extend(self.optimizer.wanted(parameters, OPTIMIZER)?);
+        let (found, _) = checkpoint.matching(&wanted, &LoadOptions::default())?;
+        let (values, velocities) = found.split_at_checked(own).unwrap_or_default();
+        self.optimizer.take(checkpoint, parameters, OPTIMIZER, velocities)?;
+        parameters.take(parameters.values(), checkpoint, values)
     }
 
     /// Records a training step on a mini-batch: inputs `[N, ..]`, and targets for each head. Everything is recorded, nothing

@@ -11,7 +11,7 @@ use xent::data::{Standardisation, Table, batches, shuffled};
 use xent::metrics::{Average, Confusion, average_precision, roc_auc, roc_curve};
 use xent::{
     Bce, BceWithLogits, CrossEntropy, Layout, LinearCrossEntropy, Mse, Nll, Reduction, Schedule, Sgd, State, Weights,
-    cpu,
+    cpu, f16,
 };
 
 pub(crate) const HUGE: usize = usize::MAX;
@@ -295,7 +295,7 @@ fn states() {
         let fits = shape.iter().all(|&dim| dim < 3) && shape.iter().product::<usize>() == 2;
         let inserted = watch.tries("insert", || state.insert("x", shape, vec![0.0; 2]).is_ok());
         assert_eq!(inserted, Some(fits), "{shape:?}");
-        watch.tries("insert", || drop(state.insert("none", shape, vec![])));
+        watch.tries("insert", || drop(state.insert::<f32>("none", shape, vec![])));
         if let Some(bytes) = watch.tries("to_bytes", || state.to_bytes()) {
             watch.gives("from_bytes", || bytes.and_then(|b| State::from_bytes(&b)).ok(), Some(state.clone()));
         }
@@ -313,6 +313,11 @@ fn states() {
     watch.refuses("merge", || state.clone().merge("", state.clone()));
     watch.refuses("require", || state.require("x", &[HUGE].into()).map(<[f32]>::to_vec));
     watch.refuses("require_only", || state.require_only([]));
+    watch.refuses("require_as", || state.require_as::<f16>("x", &[HUGE].into()).map(std::borrow::Cow::into_owned));
+    watch.refuses("rename", || state.clone().rename(|_| "__metadata__".to_owned()));
+    let mut two = state.clone();
+    two.insert("y", [1], vec![0.0]).unwrap();
+    watch.refuses("rename to one", || two.clone().rename(|_| String::new()));
     let directory = tempfile::tempdir().unwrap();
     for path in ["", "/", directory.path().to_str().unwrap(), "/nowhere/at/all", "\0"] {
         watch.refuses("save", || state.save(path));
@@ -328,7 +333,7 @@ fn states() {
         r#"{"x":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}"#,
         r#"{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,18446744073709551615]}}"#,
         r#"{"x":{"dtype":"F32","shape":[2],"data_offsets":[18446744073709551608,18446744073709551615]}}"#,
-        r#"{"x":{"dtype":"F64","shape":[1],"data_offsets":[0,8]}}"#,
+        r#"{"x":{"dtype":"F65","shape":[1],"data_offsets":[0,8]}}"#,
         r#"{"x":{"dtype":"F4","shape":[3],"data_offsets":[0,1]}}"#,
         "{",
         "[]",

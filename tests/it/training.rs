@@ -310,15 +310,15 @@ fn a_state_that_does_not_fit_names_the_tensor_and_changes_nothing() {
         state
     };
     for (state, message) in [
-        (rebuilt("2.weight", None), "state: \"2.weight\" must have a tensor of shape [3, 8], got none of this name"),
+        (rebuilt("2.weight", None), "state: the names must be those that are asked for, got 1 missing: [\"2.weight\"]"),
         (
             rebuilt("2.weight", Some(("2.weight", &[8, 3]))),
             "state: \"2.weight\" must have shape [3, 8], got shape [8, 3]",
         ),
-        (rebuilt("", Some(("3.weight", &[1]))), "state: \"3.weight\" must have no such tensor, got one"),
         (
-            rebuilt("", Some(("optimizer.momentum_buffer.2.bias", &[3]))),
-            "state: \"optimizer.momentum_buffer.2.bias\" must have no such tensor, got one",
+            rebuilt("2.bias", Some(("optimizer.momentum_buffer.2.bias", &[3]))),
+            "state: the names must be those that are asked for, got 1 missing: [\"2.bias\"]; 1 superfluous: \
+             [\"optimizer.momentum_buffer.2.bias\"]",
         ),
     ] {
         assert_eq!(training.resume(&state).unwrap_err().to_string(), message);
@@ -361,10 +361,6 @@ fn files_that_are_no_whole_states() {
     }
     assert!(matches!(State::load(directory.path().join("none")), Err(Error::File { .. })));
     assert!(matches!(state.save(directory.path().join("none/state")), Err(Error::File { .. })));
-    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F64, vec![1], &[0; 8]).unwrap();
-    let doubles = safetensors::serialize([("w", view)], None).unwrap();
-    let error = State::from_bytes(&doubles).unwrap_err().to_string();
-    assert_eq!(error, "state: \"w\" must have F32, got F64");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use xent::data::Table;
-use xent::{Error, State};
+use xent::{Error, State, f16};
 
 /// Loads bytes as safetensors, and as they would be with a header of the right length. Says whether the bytes as they are were accepted.
 ///
@@ -25,23 +25,33 @@ fn state_as_it_is(bytes: &[u8]) -> bool {
             assert_eq!(named, path);
             return false;
         }
-        (Err(Error::State { tensor, .. }), Err(Error::State { tensor: same, .. })) => {
-            // Whichever tensor comes first.
-            assert_eq!(tensor, same);
-            return false;
-        }
         (from_bytes, from_file) => panic!("{from_bytes:?} from memory, {from_file:?} from a file"),
     };
     let again = State::from_bytes(&state.to_bytes().expect("what was read can be written")).expect("and read again");
     for other in [&loaded, &again] {
         assert!(state.names().eq(other.names()));
         for name in state.names() {
-            let ((shape, values), (other_shape, others)) = (state.get(name).unwrap(), other.get(name).unwrap());
-            assert_eq!(shape.checked_len(), Some(values.len()), "{name} is whole");
+            assert_eq!(state.dtype(name), other.dtype(name));
+            let (Some((shape, values)), Some((other_shape, others))) = (state.get(name), other.get(name)) else {
+                assert!(state.get(name).is_none() && other.get(name).is_none(), "{name} is of real numbers for one");
+                continue;
+            };
+            assert_eq!(shape.iter().fold(1, |len: usize, &dim| len.wrapping_mul(dim)), values.len(), "{name} is whole");
             assert_eq!(shape, other_shape);
             assert!(values.iter().map(|v| v.to_bits()).eq(others.iter().map(|v| v.to_bits())), "{name} is the same");
+            let halves = state.require_as::<f16>(name, shape).expect("real numbers");
+            for (value, half) in values.iter().zip(&*halves) {
+                // At most one unit in the last place beside what the rounded value is rounded to.
+                let near = f16::from_f32(*value);
+                let steps = near.to_bits().abs_diff(half.to_bits());
+                assert!(steps <= 1 || (near.is_nan() && half.is_nan()), "{value} is {half}");
+            }
         }
     }
+    let names: Vec<String> = state.names().map(str::to_owned).collect();
+    let mut renamed = state.clone();
+    renamed.rename(|name| format!("model.{name}")).expect("names that differ");
+    assert!(renamed.split_off("model.").names().eq(names.iter().map(String::as_str)));
     true
 }
 

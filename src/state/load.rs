@@ -1,0 +1,164 @@
+//! What a load asks of a state, and parameters that take their values from one.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+use super::{State, fail, unreal};
+use crate::error::{Error, Result, few};
+use crate::parameters::Parameters;
+use crate::tensor::{Shape, Tensor};
+
+/// What of a state is loaded ([`Parameters::load_with`]). The default asks for every parameter, and for no tensor besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// The names of the parameters to load, such as those of a trunk whose head is new. The others keep their values, and what the state has
+    /// under their names is not looked at, not even for its shape. `None` is all of them.
+    pub only: Option<Vec<String>>,
+    /// Parameters that the state does not have keep their values.
+    pub allow_missing: bool,
+    /// Tensors that belong to no parameter are passed over.
+    pub allow_superfluous: bool,
+}
+
+/// Where the names of a state and those that are asked for differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unmatched {
+    /// Names that are asked for and are not in the state.
+    pub missing: Vec<String>,
+    /// Names that are in the state and that nobody asks for, whatever their types.
+    pub superfluous: Vec<String>,
+}
+
+impl fmt::Display for Unmatched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lists = [("missing", &self.missing), ("superfluous", &self.superfluous)];
+        for (i, (what, names)) in lists.into_iter().filter(|(_, names)| !names.is_empty()).enumerate() {
+            let separator = if i == 0 { "" } else { "; " };
+            let names = (names.len(), few(names.iter().map(String::as_str)));
+            write!(f, "{separator}{} {what}: {}", names.0, names.1)?;
+        }
+        Ok(())
+    }
+}
+
+/// A tensor that a load asks for.
+pub(crate) struct Wanted<'a> {
+    /// Its own name, and those that are tied to it.
+    pub(crate) names: Vec<String>,
+    pub(crate) shape: &'a Shape,
+    /// Whether it is to be loaded, or only known.
+    pub(crate) asked: bool,
+}
+
+impl State {
+    /// The names of the tensors that are asked for, in the order of asking, where they are to be loaded and are there: of real numbers, and
+    /// each of its shape. With the names that are left over, as far as the options allow any.
+    pub(crate) fn matching(
+        &self,
+        wanted: &[Wanted<'_>],
+        options: &LoadOptions,
+    ) -> Result<(Vec<Option<&str>>, Unmatched)> {
+        let mut unmatched = Unmatched::default();
+        let known: HashSet<&str> = wanted.iter().flat_map(|wanted| &wanted.names).map(String::as_str).collect();
+        unmatched.superfluous.extend(self.names().filter(|name| !known.contains(name)).map(str::to_owned));
+        let mut found = Vec::with_capacity(wanted.len());
+        for Wanted { names, asked, .. } in wanted {
+            let here = names.iter().find_map(|name| self.tensors.get_key_value(name)).filter(|_| *asked);
+            found.push(here.map(|(name, _)| name.as_str()));
+            if *asked && here.is_none() {
+                unmatched.missing.extend(names.first().cloned());
+            }
+        }
+        if (!unmatched.missing.is_empty() && !options.allow_missing)
+            || (!unmatched.superfluous.is_empty() && !options.allow_superfluous)
+        {
+            return Err(Error::StateNames(unmatched));
+        }
+        for Wanted { names, shape, .. } in wanted.iter().filter(|wanted| wanted.asked) {
+            self.check_same(names, shape)?;
+        }
+        Ok((found, unmatched))
+    }
+
+    /// Checks that a tensor can be loaded, and that it is the same under each of its names that are there.
+    fn check_same(&self, names: &[String], shape: &Shape) -> Result<()> {
+        let mut first: Option<&str> = None;
+        for name in names.iter().filter(|name| self.tensors.contains_key(*name)) {
+            let stored = self.find(name, shape)?;
+            if !stored.is_real() {
+                return Err(unreal(name, stored.dtype()));
+            }
+            let Some(first) = first else {
+                first = Some(name);
+                continue;
+            };
+            let (a, b) = (self.require_as::<f32>(first, shape)?, self.require_as::<f32>(name, shape)?);
+            if !a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits())) {
+                return Err(fail(name, &format!("the values of {first:?}, which it is tied to"), "others".to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Parameters {
+    /// Replaces all values by a state's. Checked as a whole first: if something does not fit, nothing changes.
+    ///
+    /// # Errors
+    /// [`Error::StateNames`] with all tensors that are missing or superfluous; [`Error::State`] with one that is of another shape, not of
+    /// real numbers, or not the same as one that it is [tied](Self::tie) to; the errors of [`Tensor::write`](crate::Tensor::write).
+    pub fn load(&self, state: &State) -> Result<()> {
+        self.load_with(state, &LoadOptions::default()).map(|_| ())
+    }
+
+    /// Replaces values by a state's, as far as the options ask for them; gives the names that they let pass. Checked as a whole first: if
+    /// something does not fit, nothing changes. Names that are only called something else are [renamed](State::rename) before.
+    ///
+    /// # Errors
+    /// As [`Parameters::load`]; [`Error::Value`] for a name in [`LoadOptions::only`] that is no parameter's.
+    ///
+    /// # Examples
+    /// ```
+    /// use xent::{Gpu, LoadOptions, Parameters, State};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let parameters = Parameters::new(&gpu, &[
+    ///     ("trunk.weight", [2].into(), &[0.0; 2]),
+    ///     ("head.weight", [3].into(), &[0.5; 3]), // new: the old one had another size
+    /// ])?;
+    /// let mut state = State::default();
+    /// state.insert("model.trunk.weight", [2], vec![1.0f32, 2.0])?;
+    /// state.insert("model.head.weight", [5], vec![0.0f32; 5])?;
+    /// let trunk = LoadOptions { only: Some(vec!["trunk.weight".into()]), ..LoadOptions::default() };
+    /// parameters.load_with(&state.split_off("model."), &trunk)?;
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    pub fn load_with(&self, state: &State, options: &LoadOptions) -> Result<Unmatched> {
+        let mut wanted = self.wanted("");
+        if let Some(only) = &options.only {
+            let asked = only.iter().map(|name| Ok(self.part(name)?.0)).collect::<Result<HashSet<usize>>>()?;
+            wanted.iter_mut().enumerate().for_each(|(number, wanted)| wanted.asked = asked.contains(&number));
+        }
+        let (found, unmatched) = state.matching(&wanted, options)?;
+        self.take(self.values(), state, &found)?;
+        Ok(unmatched)
+    }
+
+    /// What a load of all asks for, its names after `prefix`.
+    pub(crate) fn wanted(&self, prefix: &str) -> Vec<Wanted<'_>> {
+        let mut tied: HashMap<usize, Vec<&str>> = HashMap::new();
+        self.parts().ties().for_each(|(alias, number)| tied.entry(number).or_default().push(alias));
+        let wanted = self.parts().list().iter().enumerate().map(|(number, part)| {
+            let names = std::iter::once(part.name.as_str()).chain(tied.remove(&number).unwrap_or_default());
+            let names = names.map(|name| format!("{prefix}{name}")).collect();
+            Wanted { names, shape: &part.shape, asked: true }
+        });
+        wanted.collect()
+    }
+
+    /// Replaces what a tensor that is laid out like the values holds by tensors that fit; where there is none, it stays.
+    pub(crate) fn take(&self, flat: &Tensor<f32>, state: &State, found: &[Option<&str>]) -> Result<()> {
+        let parts = self.parts().list().iter().zip(found);
+        self.write(flat, parts.map(|(part, name)| name.map(|name| state.require_as(name, &part.shape)).transpose()))
+    }
+}

@@ -1,0 +1,132 @@
+//! States on their way back from the GPU.
+
+use std::collections::BTreeMap;
+
+use super::State;
+use crate::error::{Error, Result};
+use crate::parameters::Parameters;
+use crate::readback::Readback;
+use crate::recorder::Recorder;
+use crate::tensor::{Shape, Tensor};
+
+/// A state on its way back from the GPU.
+#[derive(Debug)]
+#[must_use = "a ticket does nothing unless it is waited for"]
+pub struct StateReadback {
+    tickets: Vec<(Vec<Piece>, Readback<f32>)>,
+    notes: BTreeMap<String, String>,
+    /// What has arrived when a wait ran out of time, in the tickets' order.
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "nothing waits on the web"))]
+    arrived: Vec<Vec<f32>>,
+    /// A wait has given the state.
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "nothing waits on the web"))]
+    given: bool,
+}
+
+/// A tensor of a state in what a ticket brings.
+#[derive(Debug)]
+struct Piece {
+    name: String,
+    shape: Shape,
+    start: usize,
+}
+
+impl StateReadback {
+    pub(crate) fn new() -> Self {
+        Self { tickets: Vec::new(), notes: BTreeMap::new(), arrived: Vec::new(), given: false }
+    }
+
+    /// Records a copy of a tensor that is laid out like the values of parameters, their names after `prefix`. Neighbours come back together.
+    pub(crate) fn read(
+        &mut self,
+        rec: &mut Recorder<'_>,
+        parameters: &Parameters,
+        flat: &Tensor<f32>,
+        prefix: &str,
+    ) -> Result<()> {
+        for run in parameters.gathered() {
+            let ticket = rec.read(&flat.part(run.range.start, [run.range.len()].into()))?;
+            let pieces = run.parts.iter().map(|part| Piece {
+                name: format!("{prefix}{}", part.name),
+                shape: part.shape.clone(),
+                start: part.start - run.range.start,
+            });
+            self.tickets.push((pieces.collect(), ticket));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_note(&mut self, key: &str, text: String) {
+        self.notes.insert(key.to_owned(), text);
+    }
+
+    /// Takes in another's tickets, their names after `prefix`.
+    pub(crate) fn merge(&mut self, prefix: &str, other: Self) {
+        self.notes.extend(other.notes.into_iter().map(|(key, text)| (format!("{prefix}{key}"), text)));
+        let renamed = |piece: Piece| Piece { name: format!("{prefix}{}", piece.name), ..piece };
+        let tickets = other.tickets.into_iter();
+        self.tickets.extend(tickets.map(|(pieces, ticket)| (pieces.into_iter().map(renamed).collect(), ticket)));
+    }
+
+    /// The state, once the recording is submitted and done.
+    ///
+    /// # Errors
+    /// Those of [`Readback`].
+    pub async fn arrive(self) -> Result<State> {
+        let mut state = State { notes: self.notes, ..State::default() };
+        for (pieces, ticket) in self.tickets {
+            unpack(&mut state, pieces, ticket.await?)?;
+        }
+        Ok(state)
+    }
+
+    /// Polls the device until the state is here, at most so long in all. Not on the web.
+    ///
+    /// # Errors
+    /// As [`Readback::wait`]: after a timeout the ticket stays valid, after anything else it has given what it had
+    /// ([`Error::Taken`]).
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn wait(&mut self, timeout: std::time::Duration) -> Result<State> {
+        if self.given {
+            return Err(Error::Taken);
+        }
+        let start = std::time::Instant::now();
+        for (_, ticket) in self.tickets.iter_mut().skip(self.arrived.len()) {
+            self.arrived.push(ticket.wait(timeout.saturating_sub(start.elapsed()))?);
+        }
+        self.given = true;
+        let mut state = State { notes: std::mem::take(&mut self.notes), ..State::default() };
+        for ((pieces, _), values) in self.tickets.drain(..).zip(self.arrived.drain(..)) {
+            unpack(&mut state, pieces, values)?;
+        }
+        Ok(state)
+    }
+}
+
+/// Puts the tensors that have come together into a state.
+fn unpack(state: &mut State, pieces: Vec<Piece>, mut values: Vec<f32>) -> Result<()> {
+    // From the last to the first, so that one that came alone is not copied.
+    for Piece { name, shape, start } in pieces.into_iter().rev() {
+        let len = shape.iter().product();
+        let mut own = match start {
+            0 => std::mem::take(&mut values),
+            _ => values.split_off(start.min(values.len())),
+        };
+        own.truncate(len);
+        own.shrink_to_fit();
+        state.insert(&name, shape, own)?;
+    }
+    Ok(())
+}
+
+impl Parameters {
+    /// Records a copy of all values.
+    ///
+    /// # Errors
+    /// Those of [`Recorder::read`].
+    pub fn state(&self, rec: &mut Recorder<'_>) -> Result<StateReadback> {
+        let mut state = StateReadback::new();
+        state.read(rec, self, self.values(), "")?;
+        Ok(state)
+    }
+}

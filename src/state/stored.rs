@@ -1,0 +1,239 @@
+//! A tensor of a state: its elements as they are saved, and as they are asked for.
+
+use std::borrow::Cow;
+use std::sync::OnceLock;
+
+use bytemuck::Pod;
+use half::{bf16, f16};
+use safetensors::Dtype;
+
+use crate::options::narrow;
+use crate::tensor::Shape;
+
+/// A tensor as a file has it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Stored {
+    pub(super) shape: Shape,
+    data: Data,
+}
+
+/// The elements of a tensor.
+#[derive(Clone, Debug)]
+pub enum Data {
+    /// What nearly all states consist of, ready to be handed out.
+    F32(Vec<f32>),
+    /// Every other type, in a file's bytes.
+    Other {
+        /// The type.
+        dtype: Dtype,
+        /// The elements, row-major and little-endian.
+        bytes: Vec<u8>,
+        /// The elements as `f32`, once somebody has asked for them.
+        values: OnceLock<Vec<f32>>,
+    },
+}
+
+impl PartialEq for Data {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::F32(a), Self::F32(b)) => a == b,
+            (Self::Other { dtype, bytes, .. }, Self::Other { dtype: other, bytes: others, .. }) => {
+                dtype == other && bytes == others
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What the elements of a state's tensors are converted to.
+pub trait Saved: Pod {
+    /// The name of the type in a file.
+    const DTYPE: Dtype;
+    /// The NaN with all bits set: what an optimiser has not started yet.
+    const ONES: Self;
+    /// The value that is nearest, and of two as near the even one.
+    fn nearest(value: f64) -> Self;
+    /// Elements as a state keeps them.
+    fn data(values: Vec<Self>) -> Data {
+        Data::Other { dtype: Self::DTYPE, bytes: bytemuck::cast_slice(&values).to_vec(), values: OnceLock::new() }
+    }
+}
+
+impl Saved for f32 {
+    const DTYPE: Dtype = Dtype::F32;
+    const ONES: Self = Self::from_bits(u32::MAX);
+
+    fn nearest(value: f64) -> Self {
+        narrow(value)
+    }
+
+    fn data(values: Vec<Self>) -> Data {
+        Data::F32(values)
+    }
+}
+
+impl Saved for f16 {
+    const DTYPE: Dtype = Dtype::F16;
+    const ONES: Self = Self::from_bits(u16::MAX);
+
+    fn nearest(value: f64) -> Self {
+        Self::from_f32(odd(value))
+    }
+}
+
+impl Saved for bf16 {
+    const DTYPE: Dtype = Dtype::BF16;
+    const ONES: Self = Self::from_bits(u16::MAX);
+
+    fn nearest(value: f64) -> Self {
+        Self::from_f32(odd(value))
+    }
+}
+
+/// An `f32` that rounds to the same half as the value itself. Rounding to nearest twice would not do: the first could end halfway between
+/// two halves, and the second go the wrong way. So what does not fit is cut off, and leaves its trace in the last bit.
+fn odd(value: f64) -> f32 {
+    let near = narrow(value);
+    if f64::from(near) == value || value.is_nan() {
+        return near;
+    }
+    let past = f64::from(near).abs() > value.abs();
+    f32::from_bits((near.to_bits() - u32::from(past)) | 1)
+}
+
+impl Stored {
+    pub(super) fn new<T: Saved>(shape: Shape, values: Vec<T>) -> Self {
+        Self { shape, data: T::data(values) }
+    }
+
+    pub(super) fn from_bytes(shape: Shape, dtype: Dtype, bytes: &[u8]) -> Self {
+        let data = match dtype {
+            Dtype::F32 => Data::F32(bytemuck::pod_collect_to_vec(bytes)),
+            _ => Data::Other { dtype, bytes: bytes.to_vec(), values: OnceLock::new() },
+        };
+        Self { shape, data }
+    }
+
+    pub(super) fn dtype(&self) -> Dtype {
+        match &self.data {
+            Data::F32(_) => Dtype::F32,
+            Data::Other { dtype, .. } => *dtype,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        match &self.data {
+            Data::F32(values) => bytemuck::cast_slice(values),
+            Data::Other { bytes, .. } => bytes,
+        }
+    }
+
+    /// Whether the elements are real numbers of 16 bits or more.
+    pub(super) fn is_real(&self) -> bool {
+        matches!(self.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64)
+    }
+
+    /// The elements as `f32`, if they are real numbers.
+    pub(super) fn values(&self) -> Option<&[f32]> {
+        match &self.data {
+            Data::F32(values) => Some(values),
+            Data::Other { .. } if !self.is_real() => None,
+            Data::Other { values, .. } => {
+                Some(values.get_or_init(|| self.to::<f32>().unwrap_or_default().into_owned()))
+            }
+        }
+    }
+
+    /// The elements, if they are real numbers, each rounded once.
+    pub(super) fn to<T: Saved>(&self) -> Option<Cow<'_, [T]>> {
+        let bytes = self.bytes();
+        let values = match self.dtype() {
+            dtype if dtype == T::DTYPE => return Some(view(bytes)),
+            Dtype::F32 => each(bytes, |element| f32::from_le_bytes(element).into()),
+            Dtype::F16 => each(bytes, |element| f16::from_le_bytes(element).into()),
+            Dtype::BF16 => each(bytes, |element| bf16::from_le_bytes(element).into()),
+            Dtype::F64 => each(bytes, f64::from_le_bytes),
+            _ => return None,
+        };
+        Some(values.into())
+    }
+}
+
+/// Bytes as what they are, copied only where they do not lie as such elements have to.
+fn view<T: Pod>(bytes: &[u8]) -> Cow<'_, [T]> {
+    match bytemuck::try_cast_slice(bytes) {
+        Ok(values) => values.into(),
+        Err(_) => bytemuck::pod_collect_to_vec(bytes).into(),
+    }
+}
+
+/// Converts elements of `N` bytes.
+fn each<const N: usize, T: Saved>(bytes: &[u8], value: impl Fn([u8; N]) -> f64) -> Vec<T> {
+    let (elements, _) = bytes.as_chunks();
+    let convert = |&element: &[u8; N]| match element == [u8::MAX; N] {
+        true => T::ONES,
+        false => T::nearest(value(element)),
+    };
+    elements.iter().map(convert).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Halves by definition: of all finite ones, the nearest, and of two as near the one whose last bit is 0.
+    fn nearest_half(value: f64, wide: impl Fn(u16) -> f64, infinity: u16) -> u16 {
+        let sign = u16::from(value.is_sign_negative()) << 15;
+        let value = value.abs();
+        let above = (0..infinity).find(|&bits| wide(bits) >= value).unwrap_or(infinity);
+        if above == 0 {
+            return sign;
+        }
+        let below = above - 1;
+        // Infinity counts as the number that would come next.
+        let next = if above == infinity { 2.0 * wide(below) - wide(below - 1) } else { wide(above) };
+        let (up, down) = (next - value, value - wide(below));
+        sign | if up < down || (up == down && above.is_multiple_of(2)) { above } else { below }
+    }
+
+    #[test]
+    fn doubles_are_rounded_once_to_the_nearest_half() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let halves = |bits: u16| (f16::from_bits(bits).to_f64(), bf16::from_bits(bits).to_f64());
+        for i in 0..300 {
+            let bits = rng.u16(0..0x7c00);
+            let (a, b) = match i {
+                0 => (0.0, 0.0),
+                1 => (f64::MAX, 3.4e38),
+                2 => (65520.0, 3.3961775292304957e38),
+                3 => (f64::from_bits(65520f64.to_bits() - 1), 3.396177529230495e38),
+                4 => (f64::MIN_POSITIVE, f64::from_bits(1)),
+                _ => halves(bits),
+            };
+            let (next_a, next_b) = halves(bits + 1);
+            // Halfway to the next, a hair beside that, and anywhere.
+            for hair in [0.0, 1e-14, -1e-14, rng.f64() - 0.5] {
+                for sign in [1.0, -1.0] {
+                    let between = |a: f64, b: f64| if i < 5 { a } else { a + (b - a) * (0.5 + hair) };
+                    let value = sign * between(a, next_a);
+                    let want = nearest_half(value, |bits| halves(bits).0, 0x7c00);
+                    assert_eq!(f16::nearest(value).to_bits(), want, "{value:e} as f16");
+                    let value = sign * between(b, next_b);
+                    let want = nearest_half(value, |bits| halves(bits).1, 0x7f80);
+                    assert_eq!(bf16::nearest(value).to_bits(), want, "{value:e} as bf16");
+                }
+            }
+        }
+        assert!(f16::nearest(f64::NAN).is_nan() && bf16::nearest(f64::NEG_INFINITY) == bf16::NEG_INFINITY);
+    }
+
+    #[test]
+    fn what_is_not_started_stays_so_in_every_type() {
+        let stored = Stored::new([2].into(), vec![f32::ONES, f32::NAN]);
+        let half = Stored::new([2].into(), stored.to::<bf16>().unwrap().into_owned());
+        let back = half.to::<f16>().unwrap().into_owned();
+        assert_eq!(back[0].to_bits(), u16::MAX);
+        let bits: Vec<u32> = Stored::new([2].into(), back).values().unwrap().iter().map(|v| v.to_bits()).collect();
+        assert!(bits[0] == u32::MAX && bits[1] != u32::MAX && f32::from_bits(bits[1]).is_nan(), "{bits:x?}");
+    }
+}
