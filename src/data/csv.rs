@@ -1,16 +1,25 @@
 //! Tables from CSV files.
 
+mod number;
+mod options;
+mod place;
+mod records;
+
 use std::path::Path;
 
 use super::Table;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, few};
+use number::number;
+pub use options::{Column, CsvOptions, Missing};
+use place::line_at;
+use records::{File, Record, Records};
 
 impl Table {
-    /// Reads a CSV file of numbers. `skip` lines at its beginning, such as a header, are not looked at; blank lines are no rows.
+    /// Reads a CSV file of numbers with the [default options](CsvOptions) but for `skip`: lines at its beginning, such as a header, that are
+    /// not looked at.
     ///
     /// # Errors
-    /// [`Error::File`] if it cannot be read; [`Error::Csv`] with the line and the column of the first field that is no finite number,
-    /// or the line that has another number of columns than the first, or if there are no rows.
+    /// As [`Table::read_csv_with`].
     ///
     /// # Examples
     /// ```
@@ -23,62 +32,196 @@ impl Table {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn read_csv(path: impl AsRef<Path>, skip: usize) -> Result<Self> {
+        Self::read_csv_with(path, &CsvOptions { skip, ..CsvOptions::default() })
+    }
+
+    /// Reads a CSV file of numbers.
+    ///
+    /// A line ends with `\n`, `\r` or both. Fields may be in quotes, and then hold delimiters and line breaks, and quotes as two each.
+    /// Blank lines are no rows, and blanks around a number, like a byte order mark before the first, do not matter. If the last field of every line
+    /// is empty, there is a delimiter at each line's end, and no column after it; a header may have that field or not.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be read; [`Error::Csv`] with the line and the column of the first field that is no finite number, is
+    /// missing, or is an integer that `f32` does not hold, as far as the options do not allow it; for a line that has another number of
+    /// columns than the first; for a column that is asked for and not there, or whose name is there twice; if there are no rows.
+    /// [`Error::Value`] for options that no file fits; [`Error::HostMemory`].
+    ///
+    /// # Examples
+    /// ```
+    /// use xent::data::{CsvOptions, Missing, Table};
+    /// let directory = tempfile::tempdir()?;
+    /// let path = directory.path().join("data.csv");
+    /// std::fs::write(&path, "name;height;weight\nAda;1.5;?\nBea;1.8;\"1,080\"\n")?;
+    /// let options = CsvOptions {
+    ///     header: true,
+    ///     delimiter: b';',
+    ///     columns: Some(vec!["weight".into(), "height".into()]),
+    ///     missing: Missing::Value(0.0),
+    ///     thousands: Some(','),
+    ///     ..CsvOptions::default()
+    /// };
+    /// assert_eq!(Table::read_csv_with(&path, &options)?.values(), [0.0, 1.5, 1080.0, 1.8]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn read_csv_with(path: impl AsRef<Path>, options: &CsvOptions) -> Result<Self> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-        // What lies before the data is not even read as text.
-        let start = match skip {
-            0 => 0,
-            _ => bytes
-                .iter()
-                .enumerate()
-                .filter(|(_, byte)| **byte == b'\n')
-                .nth(skip - 1)
-                .map_or(bytes.len(), |(at, _)| at + 1),
-        };
-        let data = bytes.get(start..).unwrap_or_default();
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(data);
-        let fail = |line: u64, column: usize, expected: String, got: String| Error::Csv {
-            path: path.to_owned(),
-            line,
-            column,
-            expected,
-            got,
-        };
-        // The reader says where it began to look for a record, which may be before line ends.
-        let line_of = |position: Option<&csv::Position>| {
-            let from = start.saturating_add(position.and_then(|p| usize::try_from(p.byte()).ok()).unwrap_or(0));
-            let (before, after) = bytes.split_at_checked(from).unwrap_or((&bytes, &[]));
-            let between = after.iter().take_while(|byte| b"\r\n".contains(byte));
-            1 + before.iter().chain(between).filter(|byte| **byte == b'\n').count() as u64
-        };
-        let mut table = Self::default();
-        for record in reader.records() {
-            let record = record.map_err(|error| match error.into_kind() {
-                csv::ErrorKind::Io(source) => Error::File { path: path.to_owned(), source },
-                csv::ErrorKind::Utf8 { pos, err } => {
-                    fail(line_of(pos.as_ref()), err.field() + 1, "UTF-8 text".to_owned(), "other bytes".to_owned())
-                }
-                other => fail(0, 0, "a CSV file".to_owned(), format!("{other:?}")),
-            })?;
-            // To count lines takes its time: only where it has to be said.
-            let line = || line_of(record.position());
-            if table.columns == 0 {
-                table.columns = record.len();
-            }
-            if record.len() != table.columns {
-                let expected = format!("{} columns, as in the first row", table.columns);
-                return Err(fail(line(), record.len().min(table.columns) + 1, expected, record.len().to_string()));
-            }
-            for (column, field) in record.iter().enumerate() {
-                match field.trim().parse::<f32>() {
-                    Ok(value) if value.is_finite() => table.values.push(value),
-                    _ => return Err(fail(line(), column + 1, "a finite number".to_owned(), format!("{field:?}"))),
-                }
-            }
+        read(path, &bytes, options)
+    }
+
+    /// Reads a CSV file of numbers that is in memory.
+    ///
+    /// # Errors
+    /// As [`Table::read_csv_with`].
+    ///
+    /// # Examples
+    /// ```
+    /// use xent::data::{CsvOptions, Missing, Table};
+    /// let dropping = CsvOptions { missing: Missing::DropRow, ..CsvOptions::default() };
+    /// assert_eq!(Table::from_csv(b"1,2\nNA,3\n4,5\n", &dropping)?.values(), [1.0, 2.0, 4.0, 5.0]);
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    pub fn from_csv(bytes: &[u8], options: &CsvOptions) -> Result<Self> {
+        read(Path::new("(in memory)"), bytes, options)
+    }
+}
+
+fn read(path: &Path, bytes: &[u8], options: &CsvOptions) -> Result<Table> {
+    options.validate()?;
+    let file = File { path, bytes, options };
+    let mut records = Records::new(file)?;
+    let header = match options.header && records.next()? {
+        true => Some(records.record.clone()),
+        false => None,
+    };
+    if !records.next()? {
+        return Err(file.fail(1, 1, "at least one row of numbers", "none"));
+    }
+    let layout = Layout::new(file, header.as_ref(), &records.record)?;
+    let mut values = Vec::new();
+    loop {
+        layout.read(file, &records.record, &mut values)?;
+        if !records.next()? {
+            break;
         }
-        match table.columns {
-            0 => Err(fail(1, 1, "at least one row of numbers".to_owned(), "none".to_owned())),
-            _ => Ok(table),
+    }
+    match values.is_empty() {
+        true => Err(file.fail(1, 1, "at least one row without missing values", "none")),
+        false => Ok(Table { columns: layout.chosen.len(), values }),
+    }
+}
+
+/// What every row of a file has to look like.
+struct Layout {
+    /// The number of columns, and where it is from.
+    width: usize,
+    said_by: &'static str,
+    /// Lines end with a delimiter.
+    closed: bool,
+    /// The columns of the table.
+    chosen: Vec<usize>,
+}
+
+impl Layout {
+    fn new(file: File<'_>, header: Option<&Record>, first: &Record) -> Result<Self> {
+        let closed = closed(file, header, first)?;
+        let (width, said_by) = match header {
+            Some(header) => (header.len() - usize::from(closed && header.ends_with_delimiter()), "the header"),
+            None => (first.len() - usize::from(closed), "the first row"),
+        };
+        let mut chosen = Vec::new();
+        for column in file.options.columns.iter().flatten() {
+            chosen.push(match column {
+                Column::Index(index) if *index < width => *index,
+                Column::Index(index) => {
+                    let expected = format!("a column of index {index}, counted from 0, as the options ask for");
+                    return Err(file.fail(
+                        line_at(file.bytes, first.start),
+                        width,
+                        expected,
+                        format!("{width} columns"),
+                    ));
+                }
+                Column::Name(name) => named(file, header, width, name)?,
+            });
+        }
+        if file.options.columns.is_none() {
+            chosen.extend(0..width);
+        }
+        Ok(Self { width, said_by, closed, chosen })
+    }
+
+    /// Puts a record's numbers behind those of the others.
+    fn read(&self, file: File<'_>, record: &Record, values: &mut Vec<f32>) -> Result<()> {
+        let Self { width, said_by, closed, chosen } = self;
+        let (len, width) = (record.len() - usize::from(*closed), *width);
+        if len != width {
+            let expected = format!("{width} columns, as in {said_by}");
+            return Err(file.fail(line_at(file.bytes, record.start), len.min(width) + 1, expected, len.to_string()));
+        }
+        let before = values.len();
+        let memory = |_| Error::HostMemory { op: "Table::read_csv", elements: (before + chosen.len()) as u64 };
+        values.try_reserve(chosen.len()).map_err(memory)?;
+        let mut dropped = false;
+        for &column in chosen {
+            let Ok(text) = std::str::from_utf8(record.field(column)) else {
+                return Err(file.fail_at(record, column, "UTF-8 text", "other bytes"));
+            };
+            let field = text.trim();
+            let number = number(field, file.options);
+            let value = match (file.options.is_missing(field), file.options.missing) {
+                (false, _) => number,
+                (true, Missing::Value(value)) => Ok(value),
+                (true, Missing::Error) => number.and(Err("a finite number that does not count as missing")),
+                (true, Missing::DropRow) => {
+                    dropped = true;
+                    continue;
+                }
+            };
+            values.push(value.map_err(|expected| file.fail_at(record, column, expected, format!("{text:?}")))?);
+        }
+        if dropped {
+            values.truncate(before);
+        }
+        Ok(())
+    }
+}
+
+/// Whether all lines end with a delimiter that separates nothing: read once more, but only where the first row does.
+fn closed(file: File<'_>, header: Option<&Record>, first: &Record) -> Result<bool> {
+    let fits = |header: &Record| header.ends_with_delimiter() || header.len() + 1 == first.len();
+    if !first.ends_with_delimiter() || !header.is_none_or(fits) {
+        return Ok(false);
+    }
+    let mut records = Records::new(file)?;
+    if header.is_some() {
+        records.next()?;
+    }
+    while records.next()? {
+        if !records.record.ends_with_delimiter() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The column of a name.
+fn named(file: File<'_>, header: Option<&Record>, width: usize, name: &str) -> Result<usize> {
+    let nothing = Record::default();
+    let header = header.unwrap_or(&nothing);
+    let mut same = (0..width).filter(|&column| header.field(column).trim_ascii() == name.as_bytes());
+    match (same.next(), same.next()) {
+        (Some(column), None) => Ok(column),
+        (Some(column), Some(again)) => {
+            let got = format!("the name of column {} again", column + 1);
+            Err(file.fail_at(header, again, format!("{name:?} as the name of one column"), got))
+        }
+        (None, _) => {
+            let names: Vec<_> =
+                (0..width).map(|column| String::from_utf8_lossy(header.field(column).trim_ascii())).collect();
+            let got = few(names.iter().map(|name| &**name));
+            Err(file.fail_at(header, 0, format!("a column {name:?}, as the options ask for"), got))
         }
     }
 }

@@ -17,6 +17,8 @@
 
 mod csv;
 
+pub use csv::{Column, CsvOptions, Missing};
+
 use crate::error::{Error, Result, room};
 use crate::gpu::Gpu;
 use crate::recorder::Recorder;

@@ -13,7 +13,8 @@ impl State {
     /// Reads a safetensors file: all of its tensors, whatever their types, which have to suit only who asks for them.
     ///
     /// # Errors
-    /// [`Error::File`] if it cannot be read; [`Error::Format`] if it is no safetensors file, or not a whole one; a type that the format does not name makes it none.
+    /// [`Error::File`] if it cannot be read; [`Error::Format`] if it is no safetensors file, or not a whole one; a type
+    /// that the format does not name makes it none.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;

@@ -8,6 +8,7 @@ mod broadcast;
 mod budget;
 mod common;
 mod cross_entropy;
+mod csv;
 #[path = "../dawn/mod.rs"]
 mod dawn;
 mod determinism;

@@ -135,6 +135,14 @@ fn a_file_may_hold_tensors_of_any_type() {
     let error = wrong.load_with(&state, &options).unwrap_err().to_string();
     assert_eq!(error, "state: \"ids\" must have real numbers (F32, F16, BF16 or F64), got I32");
     assert_eq!(values_of(&gpu, &wrong), [vec![0.0; 2], vec![3.0]], "nothing changed");
+    // Before anything is copied, even what is too large to be gathered.
+    let large = vec![0.0; 1 << 20];
+    let list: [(&str, xent::Shape, &[f32]); 2] = [("v", [1 << 20].into(), &large), ("ids", [1].into(), &[3.0])];
+    let unchanged = Parameters::new(&gpu, &list).unwrap();
+    let mut longer = state.clone();
+    longer.insert("v", [1 << 20], vec![1.0; 1 << 20]).unwrap();
+    assert!(matches!(unchanged.load_with(&longer, &options), Err(Error::State { .. })));
+    assert!(values_of(&gpu, &unchanged)[0] == large, "nothing changed");
     let only = LoadOptions { only: Some(vec!["w".into()]), ..options };
     wrong.load_with(&state, &only).unwrap();
     assert_eq!(values_of(&gpu, &wrong), [vec![1.5, -2.0], vec![3.0]]);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use xent::data::Table;
+use xent::data::{Column, CsvOptions, Missing, Table};
 use xent::{Error, State, f16};
 
 /// Loads bytes as safetensors, and as they would be with a header of the right length. Says whether the bytes as they are were accepted.
@@ -59,25 +59,22 @@ fn state_as_it_is(bytes: &[u8]) -> bool {
 ///
 /// # Panics
 /// If the table is not rectangular or not finite, an error points out of the file, or the result is not what the plain lines and commas
-/// of a file without quotes say.
+/// of a file without quotes say. Other options are tried, too.
 pub fn csv(bytes: &[u8]) -> bool {
     let (skip, text) = bytes.split_first().map_or((0, bytes), |(&skip, text)| (usize::from(skip), text));
     let (path, _directory) = file(text);
-    let result = match Table::read_csv(&path, skip) {
-        Ok(table) => {
-            assert!(table.columns() > 0 && table.rows() > 0);
-            assert_eq!(table.values().len(), table.rows() * table.columns());
+    let options = CsvOptions { skip, ..CsvOptions::default() };
+    let result = table(text, &options);
+    match (Table::read_csv(&path, skip), &result) {
+        (Ok(table), Ok((columns, values))) => {
+            assert!(table.columns() == *columns && table.values() == values);
             assert!(table.values().iter().all(|value| value.is_finite()));
-            Ok((table.columns(), table.values().to_vec()))
         }
-        Err(Error::Csv { path: named, line, column, .. }) => {
-            let lines = 1 + text.iter().filter(|&&byte| byte == b'\n').count() as u64;
-            assert_eq!(named, path);
-            assert!((1..=lines).contains(&line) && column > 0, "line {line} of {lines}, column {column}");
-            Err((line, column))
+        (Err(Error::Csv { path: named, line, column, .. }), Err(place)) => {
+            assert_eq!((&path, place), (&named, &(line, column)));
         }
-        Err(other) => panic!("{other}"),
-    };
+        (from_file, from_bytes) => panic!("{from_file:?} from a file, {from_bytes:?} from memory"),
+    }
     if let Some(plain) = plain(skip, text) {
         match (&result, plain) {
             (Ok((columns, values)), Ok((plain_columns, plain_values))) => {
@@ -88,7 +85,48 @@ pub fn csv(bytes: &[u8]) -> bool {
             (result, plain) => panic!("{result:?}, plainly {plain:?}"),
         }
     }
+    if !text.contains(&b'\r') {
+        for end in [&b"\r"[..], b"\r\n"] {
+            let same = table(&text.split(|&byte| byte == b'\n').collect::<Vec<_>>().join(end), &options);
+            assert_eq!(same, result, "with {end:?} at the ends of lines");
+        }
+    }
+    let zero = CsvOptions { missing: Missing::Value(0.0), allow_rounding: true, ..options.clone() };
+    let filled = table(text, &zero);
+    let dropping = CsvOptions { missing: Missing::DropRow, allow_rounding: true, ..options.clone() };
+    match (&result, table(text, &dropping), filled) {
+        // Whatever is read without these options is read the same with them.
+        (Ok(strict), dropped, filled) => assert!(dropped.as_ref() == Ok(strict) && filled.as_ref() == Ok(strict)),
+        (Err(_), Ok(dropped), filled) => {
+            let (columns, values) = filled.expect("it has the same rows and more");
+            assert!(columns == dropped.0 && values.len() >= dropped.1.len());
+        }
+        (Err(_), Err(_), _) => {}
+    }
+    for delimiter in [b' ', b';', b'\t'] {
+        let columns = Some(vec![Column::Index(skip), Column::Index(0)]);
+        let _ = table(text, &CsvOptions { delimiter, columns, thousands: Some(','), ..zero.clone() });
+        let columns = Some(vec!["a".into()]);
+        let _ = table(text, &CsvOptions { delimiter, header: true, columns, ..dropping.clone() });
+    }
     result.is_ok()
+}
+
+/// A table's columns and values, or the place that an error names.
+fn table(text: &[u8], options: &CsvOptions) -> Plain {
+    match Table::from_csv(text, options) {
+        Ok(table) => {
+            assert!(table.columns() > 0 && table.rows() > 0);
+            assert_eq!(table.values().len(), table.rows() * table.columns());
+            Ok((table.columns(), table.values().to_vec()))
+        }
+        Err(Error::Csv { line, column, .. }) => {
+            let lines = 1 + text.iter().filter(|byte| b"\r\n".contains(byte)).count() as u64;
+            assert!((1..=lines).contains(&line) && column > 0, "line {line} of {lines}, column {column}");
+            Err((line, column))
+        }
+        Err(other) => panic!("{other}"),
+    }
 }
 
 /// Columns and values, or the line and column of the first that is none.
@@ -100,23 +138,40 @@ fn plain(skip: usize, text: &[u8]) -> Option<Plain> {
         return None;
     }
     let text = std::str::from_utf8(text).ok()?;
-    let (mut columns, mut values) = (0, Vec::new());
-    for (line, row) in (1..).zip(text.split('\n')).skip(skip).filter(|(_, row)| !row.is_empty()) {
-        let fields: Vec<_> = row.split(',').collect();
-        if columns == 0 {
-            columns = fields.len();
-        }
+    let rows = (1..).zip(text.split('\n')).skip(skip);
+    // Blanks as bytes have them.
+    let rows = rows.filter(|(_, row)| row.contains(',') || !row.as_bytes().trim_ascii().is_empty());
+    let mut rows: Vec<(u64, Vec<&str>)> = rows.map(|(line, row)| (line, row.split(',').collect())).collect();
+    let closed =
+        |fields: &[&str]| fields.len() > 1 && fields.last().is_some_and(|last| last.as_bytes().trim_ascii().is_empty());
+    if rows.iter().all(|(_, fields)| closed(fields)) {
+        rows.iter_mut().for_each(|(_, fields)| fields.truncate(fields.len() - 1));
+    }
+    let columns = rows.first().map_or(0, |(_, fields)| fields.len());
+    let mut values = Vec::new();
+    for (line, fields) in rows {
         if fields.len() != columns {
             return Some(Err((line, fields.len().min(columns) + 1)));
         }
         for (column, field) in (1..).zip(fields) {
             match field.trim().parse::<f32>() {
-                Ok(value) if value.is_finite() => values.push(value),
+                Ok(value) if value.is_finite() && held(value, field.trim()) => values.push(value),
                 _ => return Some(Err((line, column))),
             }
         }
     }
     Some(if columns > 0 { Ok((columns, values)) } else { Err((1, 1)) })
+}
+
+/// Whether a number is no integer, or is the integer that its digits say.
+fn held(value: f32, field: &str) -> bool {
+    let digits = field.trim_start_matches(['+', '-']);
+    let digits = digits.split_once('.').map_or(digits, |(integer, fraction)| match fraction.trim_matches('0') {
+        "" => integer,
+        _ => "no integer",
+    });
+    let said = digits.trim_start_matches('0');
+    !said.bytes().all(|byte| byte.is_ascii_digit()) || said.is_empty() || format!("{:.0}", value.abs()) == said
 }
 
 /// A file of these bytes, as long as the directory is kept.
