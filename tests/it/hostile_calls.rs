@@ -10,8 +10,8 @@ use xent::nn::{Linear, Loss, Model, Sequential, Training};
 use xent::wgpu;
 use xent::{
     Bce, BceWithLogits, Caps, CrossEntropy, Error, Gpu, Group, Layout, LinearBackward, LinearBceWithLogits,
-    LinearCrossEntropy, LinearSgd, Momentum, Mse, Nll, Optimization, Optimizer, Parameters, Reduction, Schedule, Sgd,
-    State, Tensor, Weights, cpu, f16,
+    LinearCrossEntropy, LinearSgd, LoadOptions, Momentum, Mse, Nll, Optimization, Optimizer, Parameters, Reduction,
+    Schedule, Sgd, State, Tensor, Weights, cpu, f16,
 };
 
 #[test]
@@ -277,6 +277,18 @@ fn counts_and_times_that_overflow() {
         || optimizer.step(&mut gpu.batch(), &parameters).map(|_| optimizer.updates()).ok(),
         Some(u64::MAX),
     );
+    let mut two = Parameters::new(&gpu, &[("w", [2].into(), &[1.0; 2]), ("", [0, 5].into(), &[])]).unwrap();
+    for (alias, name) in [("w", "w"), ("", "w"), ("x", "none"), ("__metadata__", "w")] {
+        watch.refuses("tie", || two.tie(alias, name));
+    }
+    watch.gives("tie to what has no elements", || two.tie("x", "").is_ok(), true);
+    for only in [None, Some(vec![]), Some(vec!["w".to_owned(); 3]), Some(vec!["x".to_owned()])] {
+        let options = LoadOptions { only, allow_missing: true, allow_superfluous: true };
+        watch.gives("load_with", || two.load_with(&last, &options).is_ok(), true);
+    }
+    watch.refuses("load_with", || {
+        two.load_with(&last, &LoadOptions { only: Some(vec!["none".to_owned()]), ..LoadOptions::default() })
+    });
     for note in ["-1", "18446744073709551616", "", "1.5"] {
         last.set_note("updates", note);
         watch.refuses("updates", || optimizer.load(&last, &parameters));

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use crate::errors::REJECTIONS;
-use xent::data::{Standardisation, Table, batches, shuffled};
+use xent::data::{CsvOptions, Missing, Standardisation, Table, batches, shuffled};
 use xent::metrics::{Average, Confusion, average_precision, roc_auc, roc_curve};
 use xent::{
     Bce, BceWithLogits, CrossEntropy, Layout, LinearCrossEntropy, Mse, Nll, Reduction, Schedule, Sgd, State, Weights,
@@ -243,6 +243,33 @@ fn data_and_metrics() {
     for bytes in [&b"1\n\xff"[..], b"\xef\xbb\xbf1,\xc3\n", b"\r\n\r\n1\n\n\n\x80"] {
         std::fs::write(&path, bytes).unwrap();
         watch.refuses("no text", || Table::read_csv(&path, 0));
+    }
+
+    let texts = ["", " ", "\"", ",", ",,\n,,", "a", "1", "1,2\n3", "\u{feff}\r\n\r", "1,\"\n", "?\n?", "9e99", "1\0"];
+    let columns = [None, Some(vec![HUGE.into()]), Some(vec!["".into(), 0.into()]), Some(vec![0.into(); 3])];
+    for (text, columns) in texts.iter().flat_map(|text| columns.iter().map(move |columns| (text, columns))) {
+        for (delimiter, skip, header) in [(b',', 0, true), (b' ', 1, false), (0, HUGE, true), (b'1', 0, false)] {
+            for missing in [Missing::Error, Missing::Value(f32::NAN), Missing::DropRow] {
+                let missing_spellings = vec![String::new(), "1".to_owned()];
+                let (columns, thousands, allow_rounding) = (columns.clone(), Some(' '), skip == 0);
+                let options = CsvOptions {
+                    skip,
+                    header,
+                    delimiter,
+                    columns,
+                    missing,
+                    missing_spellings,
+                    thousands,
+                    allow_rounding,
+                };
+                watch.tries(&format!("{text:?}, {options:?}"), || Table::from_csv(text.as_bytes(), &options));
+            }
+        }
+    }
+    for (delimiter, thousands) in [(b'"', None), (0xff, None), (b'\n', None), (b',', Some('1')), (b',', Some('-'))] {
+        let options = CsvOptions { delimiter, thousands, ..CsvOptions::default() };
+        watch.refuses("options", || Table::from_csv(b"1", &options));
+        watch.refuses("options", || Table::read_csv_with(&path, &options));
     }
 
     let all = [Average::Binary(0), Average::Binary(HUGE), Average::Macro, Average::Micro, Average::Weighted];
