@@ -5,6 +5,7 @@ mod options;
 mod place;
 mod records;
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use super::Table;
@@ -130,25 +131,10 @@ impl Layout {
             Some(header) => (header.len() - usize::from(closed && header.ends_with_delimiter()), "the header"),
             None => (first.len() - usize::from(closed), "the first row"),
         };
-        let mut chosen = Vec::new();
-        for column in file.options.columns.iter().flatten() {
-            chosen.push(match column {
-                Column::Index(index) if *index < width => *index,
-                Column::Index(index) => {
-                    let expected = format!("a column of index {index}, counted from 0, as the options ask for");
-                    return Err(file.fail(
-                        line_at(file.bytes, first.start),
-                        width,
-                        expected,
-                        format!("{width} columns"),
-                    ));
-                }
-                Column::Name(name) => named(file, header, width, name)?,
-            });
-        }
-        if file.options.columns.is_none() {
-            chosen.extend(0..width);
-        }
+        let chosen = match &file.options.columns {
+            Some(columns) => choose(file, columns, header, first, width)?,
+            None => (0..width).collect(),
+        };
         Ok(Self { width, said_by, closed, chosen })
     }
 
@@ -206,22 +192,39 @@ fn closed(file: File<'_>, header: Option<&Record>, first: &Record) -> Result<boo
     Ok(true)
 }
 
-/// The column of a name.
-fn named(file: File<'_>, header: Option<&Record>, width: usize, name: &str) -> Result<usize> {
+/// The places of the columns that are asked for.
+fn choose(
+    file: File<'_>,
+    columns: &[Column],
+    header: Option<&Record>,
+    first: &Record,
+    width: usize,
+) -> Result<Vec<usize>> {
+    let mut places: HashMap<&[u8], Vec<usize>> = HashMap::new();
+    for (header, place) in header.iter().flat_map(|header| (0..width).map(move |place| (header, place))) {
+        places.entry(header.field(place).trim_ascii()).or_default().push(place);
+    }
     let nothing = Record::default();
     let header = header.unwrap_or(&nothing);
-    let mut same = (0..width).filter(|&column| header.field(column).trim_ascii() == name.as_bytes());
-    match (same.next(), same.next()) {
-        (Some(column), None) => Ok(column),
-        (Some(column), Some(again)) => {
-            let got = format!("the name of column {} again", column + 1);
-            Err(file.fail_at(header, again, format!("{name:?} as the name of one column"), got))
+    let place = |column: &Column| match column {
+        Column::Index(index) if *index < width => Ok(*index),
+        Column::Index(index) => {
+            let expected = format!("a column of index {index}, counted from 0, as the options ask for");
+            Err(file.fail(line_at(file.bytes, first.start), width, expected, format!("{width} columns")))
         }
-        (None, _) => {
-            let names: Vec<_> =
-                (0..width).map(|column| String::from_utf8_lossy(header.field(column).trim_ascii())).collect();
-            let got = few(names.iter().map(|name| &**name));
-            Err(file.fail_at(header, 0, format!("a column {name:?}, as the options ask for"), got))
-        }
-    }
+        Column::Name(name) => match places.get(name.as_bytes()).map(Vec::as_slice) {
+            Some([place]) => Ok(*place),
+            Some([place, again, ..]) => {
+                let got = format!("the name of column {} again", place + 1);
+                Err(file.fail_at(header, *again, format!("{name:?} as the name of one column"), got))
+            }
+            _ => {
+                let names = (0..width).map(|place| String::from_utf8_lossy(header.field(place).trim_ascii()));
+                let names: Vec<_> = names.collect();
+                let got = few(names.iter().map(|name| &**name));
+                Err(file.fail_at(header, 0, format!("a column {name:?}, as the options ask for"), got))
+            }
+        },
+    };
+    columns.iter().map(place).collect()
 }
