@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::gpu::Gpu;
 
 /// Bytes between the counters of dispatches: the largest alignment of a binding that adapters of the gate have.
-const STRIDE: u64 = 256;
+const STRIDE: usize = 256;
 
 /// Dispatches that are counted.
 const MOST: usize = 1 << 15;
@@ -33,7 +33,7 @@ pub(crate) struct Turns {
 
 impl TurnCounter {
     fn new(device: &wgpu::Device) -> Self {
-        let size = STRIDE * MOST as u64;
+        let size = (STRIDE * MOST) as u64;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let buffer =
             device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false });
@@ -62,7 +62,7 @@ impl TurnCounter {
     /// Makes a dispatch of this pass a counted one.
     pub(crate) fn count(&self, pass: &mut wgpu::ComputePass<'_>, (kernel, variant): (&Kernel, &Variant), planned: u64) {
         let mut all = lock(&self.planned);
-        let offset = u32::try_from(all.len() as u64 * STRIDE).expect("fewer dispatches");
+        let offset = u32::try_from(all.len() * STRIDE).expect("fewer dispatches");
         assert!(all.len() < MOST, "too many dispatches to count");
         pass.set_bind_group(1, &self.group, &[offset]);
         all.push((kernel.label, variant.clone(), planned));
@@ -80,7 +80,7 @@ impl Gpu {
     pub(crate) fn turns(&self) -> Result<Vec<Turns>> {
         let counter = self.pipelines().counter().expect("turns are counted");
         let planned = std::mem::take(&mut *lock(&counter.planned));
-        let size = STRIDE * planned.len() as u64;
+        let size = (STRIDE * planned.len()) as u64;
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let staging = self.device().create_buffer(&wgpu::BufferDescriptor {
             label: None,
@@ -95,7 +95,7 @@ impl Gpu {
         staging.slice(..).map_async(wgpu::MapMode::Read, |mapped| mapped.expect("memory to read"));
         self.device().poll(wgpu::PollType::wait_indefinitely()).expect("a device that works");
         let bytes = staging.get_mapped_range(..).expect("memory to read").to_vec();
-        let made = bytes.chunks(STRIDE as usize).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+        let made = bytes.chunks(STRIDE).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
         let turns = |((label, variant, planned), made)| Turns { label, variant, planned, made: u64::from(made) };
         Ok(planned.into_iter().zip(made).map(turns).collect())
     }

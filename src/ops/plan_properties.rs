@@ -157,7 +157,7 @@ fn check_piece(
     // The sums of a part, or those that other products are part of.
     let part = summed.start + piece.part * split;
     let (first, last) = (piece.k.start - part + summands.before, piece.k.end - part + summands.before);
-    let all = if of_all > 1 { size(summed).min(split.into()) as u32 } else { summands.all };
+    let all = if of_all > 1 { (summed.end - summed.start).min(split) } else { summands.all };
     let run = summands.run;
     if parts > 1 {
         assert!(piece.k == *summed && piece.last && !piece.begun && !piece.unfinished, "{piece:?} {}", what());

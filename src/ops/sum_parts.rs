@@ -64,7 +64,7 @@ impl Recorder<'_> {
         if count == 0 {
             return Ok(());
         }
-        if sum.lows.is_none() && !(last && !resumed) {
+        if sum.lows.is_none() && (resumed || !last) {
             sum.lows = Some(self.output(op, [count])?);
         }
         let SumOfParts { out, lows, .. } = &*sum;

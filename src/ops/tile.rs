@@ -85,12 +85,13 @@ impl Tile {
         let groups = self.groups(m, n);
         let parts = u64::from(k / LEAST).min(2 * FEW / groups.max(1)).min(MOST_PARTS);
         let split = match caps.family {
-            // The parts are at most k.
-            #[expect(clippy::cast_possible_truncation, reason = "at most k")]
-            Family::Gpu if groups < FEW && parts > 1 => k.div_ceil(parts as u32).next_multiple_of(Summands::RUN),
-            _ => k.max(1),
+            Family::Gpu if groups < FEW && parts > 1 => {
+                u64::from(k).div_ceil(parts).next_multiple_of(Summands::RUN.into())
+            }
+            _ => k.max(1).into(),
         };
-        split.min(Summands::SECTION)
+        // A section's summands fit.
+        u32::try_from(split).map_or(Summands::SECTION, |split| split.min(Summands::SECTION))
     }
 }
 
