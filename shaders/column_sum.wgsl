@@ -20,6 +20,9 @@ struct Params {
     zero: u32,
 }
 
+// 1: blocks have more than thousands of rows.
+override LONG: u32;
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -43,6 +46,9 @@ fn main(
     }
     for (var row = start; row < end; row++) {
         sum = plus(sum, load_input(params.input_base + (row - params.first) * params.columns + column));
+        if (LONG == 1u) {
+            sum = settled_sum(sum);
+        }
     }
     if (end == (block + 1u) * params.block || end == params.last) {
         sum.high = value_of(sum);

@@ -31,7 +31,7 @@ pub(super) const KERNEL: Kernel = Kernel {
     source: wgsl!["lib/grid", "lib/sum", "column_sum"],
     bindings: &[read("input", "f32"), update("sums", "f32"), update("lows", "f32")],
     params: Params::FIELDS,
-    constants: &["WORKGROUP"],
+    constants: &["WORKGROUP", "LONG"],
 };
 
 /// Sums of columns.
@@ -206,7 +206,13 @@ impl Recorder<'_> {
                 let groups = u64::from(blocks) * per_block;
                 let work = Work::new(groups, block.min(range.end - range.start).into());
                 let slots = [from.as_ref(), Some(&to), low.as_ref()];
-                self.dispatch(&KERNEL, Variant::new(&[workgroup]), &params, &slots, work)?;
+                self.dispatch(
+                    &KERNEL,
+                    Variant::new(&[workgroup, u32::from(block > COLUMN_BLOCK)]),
+                    &params,
+                    &slots,
+                    work,
+                )?;
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 #![expect(clippy::cast_possible_truncation, reason = "tests round to f32 on purpose")]
 
+mod accuracy;
 mod adapter;
 mod broadcast;
 mod budget;
