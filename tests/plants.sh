@@ -20,11 +20,11 @@ lib/numerics: log|0.66666663|0.66766663|corpus bce_7x13
 nll|            loss = 0.0;|            loss = 0.1;|corpus nll
 bce|max(log_f32(p), -100.0)|max(log_f32(p), -101.0)|corpus bce_clamp
 bce_with_logits|slope / (1.0 + e)|slope / (1.1 + e)|corpus bcel_7x13
-column_sum|    var sum = 0.0;\n    if (start|    var sum = 0.1;\n    if (start|it parity::matmul_and_column_sum
+column_sum|    var sum = Sum(0.0, 0.0);\n    if (start|    var sum = Sum(0.1, 0.0);\n    if (start|it parity::matmul_and_column_sum
 lib/simd_product|a.w * b[3]|a.w * b[2]|it parity::matmul_and_column_sum
 sigmoid_backward|upstream * (y * (1.0 - y))|upstream * (y * (1.1 - y))|it parity::maps
 sgd|if (MOMENTUM == 2u) {|if (MOMENTUM == 3u) {|corpus sgd
-reduce|    var sum = 0.0;\n    var bad|    var sum = 0.1;\n    var bad|corpus mse
+reduce|quotient(sums[0].high,|quotient(sums[0].low ,|corpus mse
 mse|((x - y) * (x - y))|((x - y) * (x - 0))|corpus mse
 softmax_backward|return y * (g - sum);|return y * (g - 1.0);|corpus softmax
 log_softmax_backward|return g - vec4<f32>(exp_f32(y.x)|return 1 - vec4<f32>(exp_f32(y.x)|corpus logsoftmax
@@ -35,12 +35,15 @@ matmul|a_quads[x][e] * b_quads[y]|a_quads[x][0] * b_quads[y]|it parity::matmul_a
 lib/f16|- vec4<u32>(0x1c000u)|- vec4<u32>(0x1c001u)|it half::conversions
 lib/bf16|vec4<u32>(0x7fffu) + odd|vec4<u32>(0x7ffeu) + odd|it half::conversions
 expand|row * params.inner + i %|0u  * params.inner + i %|it broadcast::weights_are
-sum_rows|var run = 0.0;|var run = 0.1;|it broadcast::mse_takes
-row_parts|store_parts(at + 1u, stats.ties);|store_parts(at + 1u, stats.rest);|it row_parts::maps
-grad_norm|sum += g * g;|sum += g * 1;|it training::clipping
+sum_rows|var mine = Sum(0.0,|var mine = Sum(0.1,|it broadcast::mse_takes
+row_parts|store_parts(to + 1u, stats.ties);|store_parts(to + 1u, stats.rest);|it row_parts::maps
+grad_norm|square = scaled * scaled;|square = scaled * 1.0000;|it training::clipping
 clip_factor|(norm + 1e-6),|(norm + 1e-1),|it training::clipping
 accumulate|n, 0.0) + load_quad_values|n, 0.0) - load_quad_values|it training::accumulated
-confusion|c > u32(t)|c < u32(t)|it metrics::counters
+confusion|count_ranks(params.ranks_base + select|count_ranks(params.ranks_base - select|it metrics::counters
+rank|(classes > vec4<u32>(t))|(classes < vec4<u32>(t))|it metrics::counters
+sum_parts|part * params.stride + i|part * params.stride + 0|it budget::products
+lib/row_sums|min(s.predicted, first_largest|max(s.predicted, first_largest|it cross_entropy::statistics_of_ties
 binary_confusion|3u * t +|2u * t +|it metrics::binary_outputs
 row_statistics|outcome == 2u|outcome == 1u|it cross_entropy::statistics_of_ties
 '

@@ -36,8 +36,8 @@ pub struct LinearCrossEntropyResult<T: Element = f32> {
 impl Recorder<'_> {
     /// [`cross_entropy`](Self::cross_entropy) of the logits `hidden weight^T + bias`, of which only a few tokens' are ever stored.
     ///
-    /// All options of cross-entropy have their meaning. Each logit is one `f32` sum over `D` in its order, as
-    /// [`matmul`](Self::matmul) forms it on software adapters.
+    /// All options of cross-entropy have their meaning. Each logit is a sum over `D` in its order, by runs of 64, as
+    /// [`matmul`](Self::matmul) forms it on software adapters up to 4096.
     ///
     /// # Shapes
     /// `hidden` is `[N, D]`, `weight` `[V, D]`, `bias` `[V]`; class indices and `position_weight` are `[N]`, probabilities `[N, V]`,
@@ -88,8 +88,8 @@ impl Recorder<'_> {
     ///
     /// With the gradient `g` of the logits, as [`cross_entropy_backward`](Self::cross_entropy_backward) gives it, those are `g weight`,
     /// `g^T hidden`, and the sums of the columns of `g`. They do not depend on how many tokens' logits are stored at a time, to
-    /// the bit: each element is one `f32` sum over the tokens or the classes in their order. (On GPUs the sums over the classes are cut
-    /// into parts of 8192, whatever the tokens.)
+    /// the bit: each element is a sum over the tokens or the classes in their order, by runs, and by sections of 8192 tokens or 4096 classes. More
+    /// tokens than that take memory for what the sums of sections round off ([`LinearPlan::sums_bytes`](crate::LinearPlan::sums_bytes)).
     ///
     /// # Edge cases
     /// An ignored token adds nothing to the gradients of weight and bias unless its hidden states are not finite: 0 times those is NaN, as

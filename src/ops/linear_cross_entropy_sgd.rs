@@ -79,7 +79,8 @@ impl Recorder<'_> {
     /// block's is formed. For that the logits are computed twice.
     ///
     /// The loss and the gradient of the hidden states are those of the layer before the update. On software adapters all results are, to the bit, those of
-    /// [`linear_cross_entropy_with`](Self::linear_cross_entropy_with) and [`sgd`](Self::sgd); on GPUs the sums over the classes are not cut into parts here.
+    /// [`linear_cross_entropy_with`](Self::linear_cross_entropy_with) and [`sgd`](Self::sgd); on GPUs rows may be held in
+    /// registers there and not here, and differ in the last bits.
     /// They do not depend on how tokens and classes are cut.
     ///
     /// # Shapes
