@@ -117,10 +117,11 @@ pub struct UpdateReport {
     pub skipped: Tensor<u32>,
 }
 
-/// Parameters that lie side by side and have the same options.
+/// Parameters that lie side by side and are of the same group, or of none.
 #[derive(Debug)]
 struct Run {
     range: Range<usize>,
+    group: Option<usize>,
     sgd: Sgd,
 }
 
@@ -187,6 +188,50 @@ impl Optimizer {
         &self.options
     }
 
+    /// Sets the learning rate from the next update on, of all parameters but those of a group with a rate of its own: to lower it when a loss
+    /// stays where it is, say. The schedule goes on multiplying it. It is an option and not part of a state: set it again after a load.
+    ///
+    /// # Errors
+    /// [`Error::Value`] unless it is at least 0 and finite; nothing changes then.
+    ///
+    /// # Examples
+    /// ```
+    /// use xent::{Gpu, Optimization, Optimizer, Parameters, Sgd};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let parameters = Parameters::new(&gpu, &[("weight", [2].into(), &[1.0, 2.0])])?;
+    /// let options = Optimization { sgd: Sgd { lr: 0.1, ..Sgd::default() }, ..Optimization::default() };
+    /// let mut optimizer = Optimizer::new(&parameters, options)?;
+    /// optimizer.set_lr(0.01)?;
+    /// assert_eq!(optimizer.options().sgd.lr, 0.01);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    pub fn set_lr(&mut self, lr: f64) -> Result<()> {
+        check_lr(lr)?;
+        self.options.sgd.lr = lr;
+        for run in &mut self.runs {
+            let group = run.group.and_then(|group| self.options.groups.get(group));
+            run.sgd.lr = group.and_then(|group| group.lr).unwrap_or(lr);
+        }
+        Ok(())
+    }
+
+    /// [`set_lr`](Self::set_lr) of a group, by its place in [`Optimization::groups`]: from here on it has a rate of its own.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if there is no such group, or as [`set_lr`](Self::set_lr); nothing changes then.
+    pub fn set_group_lr(&mut self, group: usize, lr: f64) -> Result<()> {
+        check_lr(lr)?;
+        let count = self.options.groups.len();
+        let Some(own) = self.options.groups.get_mut(group) else {
+            let (expected, got) = (format!("below {count}, the number of groups"), group.to_string());
+            return Err(Error::Value { op: "Optimizer::set_group_lr", what: "the group", expected, got });
+        };
+        own.lr = Some(lr);
+        self.runs.iter_mut().filter(|run| run.group == Some(group)).for_each(|run| run.sgd.lr = lr);
+        Ok(())
+    }
+
     /// Sets the loss scale, from the next update on.
     pub(crate) fn set_loss_scale(&mut self, loss_scale: f64) -> Result<()> {
         validate(&Optimization { loss_scale, ..self.options.clone() })?;
@@ -239,7 +284,7 @@ impl Optimizer {
             false => None,
         };
         let rate = self.options.schedule.factor(self.updates);
-        for Run { range, sgd } in &self.runs {
+        for Run { range, sgd, .. } in &self.runs {
             let part = |tensor: &Tensor<f32>| tensor.part(range.start, Shape::from([range.len()]));
             let velocity = self.velocity.as_ref().map(part);
             rec.sgd_step(&SgdStep {
@@ -346,6 +391,16 @@ const MOMENTUM: &str = "momentum_buffer.";
 /// The note with the number of updates.
 const UPDATES: &str = "updates";
 
+fn check_lr(lr: f64) -> Result<()> {
+    match lr >= 0.0 && narrow(lr).is_finite() {
+        true => Ok(()),
+        false => {
+            let (expected, got) = ("at least 0 and finite".to_owned(), lr.to_string());
+            Err(Error::Value { op: "Optimizer::set_lr", what: "lr", expected, got })
+        }
+    }
+}
+
 fn validate(options: &Optimization) -> Result<()> {
     let fail = |what, expected: &str, got: String| {
         Err(Error::Value { op: "Optimizer::new", what, expected: expected.to_owned(), got })
@@ -380,8 +435,9 @@ fn validate(options: &Optimization) -> Result<()> {
 /// The options of each parameter; neighbours with the same share a run.
 fn runs(parameters: &Parameters, options: &Optimization) -> Result<Vec<Run>> {
     options.sgd.validate()?;
-    let mut groups: Vec<Option<&Group>> = vec![None; parameters.parts().list().len()];
-    for (group, name) in options.groups.iter().flat_map(|group| group.names.iter().map(move |name| (group, name))) {
+    let mut groups: Vec<Option<usize>> = vec![None; parameters.parts().list().len()];
+    let names = options.groups.iter().enumerate();
+    for (group, name) in names.flat_map(|(i, group)| group.names.iter().map(move |name| (i, name))) {
         let (number, _) = parameters.part(name)?;
         if groups.get_mut(number).and_then(|own| own.replace(group)).is_some() {
             let (expected, got) = ("in one group, once".to_owned(), format!("{name:?} twice"));
@@ -391,12 +447,13 @@ fn runs(parameters: &Parameters, options: &Optimization) -> Result<Vec<Run>> {
     let mut runs: Vec<Run> = Vec::new();
     for (range, group) in parameters.ranges().zip(groups) {
         let mut sgd = options.sgd.clone();
-        sgd.lr = group.and_then(|group| group.lr).unwrap_or(sgd.lr);
-        sgd.weight_decay = group.and_then(|group| group.weight_decay).unwrap_or(sgd.weight_decay);
+        let own = group.and_then(|group| options.groups.get(group));
+        sgd.lr = own.and_then(|group| group.lr).unwrap_or(sgd.lr);
+        sgd.weight_decay = own.and_then(|group| group.weight_decay).unwrap_or(sgd.weight_decay);
         sgd.validate()?;
         match runs.last_mut() {
-            Some(last) if last.sgd == sgd => last.range.end = range.end,
-            _ => runs.push(Run { range, sgd }),
+            Some(last) if last.group == group => last.range.end = range.end,
+            _ => runs.push(Run { range, group, sgd }),
         }
     }
     Ok(runs)

@@ -163,9 +163,15 @@ impl Training {
                 let gpu = self.model.parameters().values().gpu();
                 Ok(Some(Tensor::from_slice(gpu, Shape::default(), &[weight])?))
             }
-            weight => {
-                let (expected, got) = ("a number that f32 has, and 0 only as 0".to_owned(), weight.to_string());
+            _ if !narrow(loss.weight).is_normal() => {
+                let (expected, got) = ("a number that f32 has, and 0 only as 0".to_owned(), loss.weight.to_string());
                 Err(Error::Value { op: "Training", what: "a loss's weight", expected, got })
+            }
+            weight => {
+                let expected =
+                    format!("one that f32 has, times a loss's weight of {} and over {accumulate} passes", loss.weight);
+                let got = format!("{loss_scale}, which gives {weight:e}");
+                Err(Error::Value { op: "Training", what: "loss_scale", expected, got })
             }
         };
         self.losses.iter().map(upstream).collect()
@@ -191,6 +197,22 @@ impl Training {
     #[must_use]
     pub fn into_model(self) -> Model {
         self.model
+    }
+
+    /// Sets the learning rate from the next update on: see [`Optimizer::set_lr`].
+    ///
+    /// # Errors
+    /// As [`Optimizer::set_lr`].
+    pub fn set_lr(&mut self, lr: f64) -> Result<()> {
+        self.optimizer.set_lr(lr)
+    }
+
+    /// Sets that of a group: see [`Optimizer::set_group_lr`].
+    ///
+    /// # Errors
+    /// As [`Optimizer::set_group_lr`].
+    pub fn set_group_lr(&mut self, group: usize, lr: f64) -> Result<()> {
+        self.optimizer.set_group_lr(group, lr)
     }
 
     /// The optimiser.

@@ -203,6 +203,88 @@ fn clipping_and_the_loss_scale() {
     }
 }
 
+/// Squares that overflow, and squares that vanish, alone and with others.
+#[test]
+fn norms_of_huge_and_tiny_gradients() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        let mixed: Vec<f32> = (0..3000).map(|i| [1e19, 1e-3, 3e-21][i % 3]).collect();
+        let usual: Vec<f32> = (0..3000).map(|i| if i == 1700 { 1e-15 } else { 8e-16 }).collect();
+        for grads in [vec![1e19; 128], vec![1e-23; 128], vec![3e37; 50], vec![1e-37; 5000], mixed, usual] {
+            let options = Optimization {
+                sgd: Sgd { lr: 1.0, ..Sgd::default() },
+                clip_norm: Some(2.0),
+                ..Optimization::default()
+            };
+            let (values, norm, skipped) = update(&gpu, &grads, options);
+            let want = grads.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
+            close("norm", &[norm], &[want], 1e-6, 0.0);
+            let factor = (2.0 / (want + 1e-6)).min(1.0);
+            // What is far below the others may vanish beside them.
+            let want: Vec<f64> = grads.iter().map(|&g| -f64::from(g) * factor).collect();
+            close("values", &values, &want, 2e-6, 1e-37);
+            assert_eq!(skipped, 0);
+        }
+        let (values, ..) = update(
+            &gpu,
+            &[1e19; 128],
+            Optimization { sgd: Sgd { lr: 1.0, ..Sgd::default() }, clip_norm: Some(2.0), ..Optimization::default() },
+        );
+        close("each", &values, &[-0.176_776_695; 128], 1e-6, 0.0);
+    }
+}
+
+/// The rate of what no group has one for, and of groups.
+#[test]
+fn learning_rates_change_between_updates() {
+    let Some(gpu) = gpu() else { return };
+    let parts: [(&str, xent::Shape, &[f32]); 3] =
+        [("a", [1].into(), &[0.0]), ("b", [1].into(), &[0.0]), ("c", [1].into(), &[0.0])];
+    let parameters = Parameters::new(&gpu, &parts).unwrap();
+    let group = |name: &str, lr| Group { names: vec![name.to_owned()], lr, ..Group::default() };
+    let groups = vec![group("b", Some(10.0)), group("c", None)];
+    let sgd = Sgd { lr: 1.0, ..Sgd::default() };
+    let options =
+        Optimization { sgd, groups, schedule: Schedule::Step { every: 2, factor: 0.5 }, ..Default::default() };
+    let mut optimizer = Optimizer::new(&parameters, options).unwrap();
+    let step = |optimizer: &mut Optimizer| {
+        let mut batch = gpu.batch();
+        for name in ["a", "b", "c"] {
+            batch.upload(&parameters.grad(name).unwrap(), &[-1.0]).unwrap();
+        }
+        optimizer.step(&mut batch, &parameters).unwrap();
+        let mut tickets = ["a", "b", "c"].map(|name| batch.read(&parameters.value(name).unwrap()).unwrap());
+        batch.submit().unwrap();
+        tickets.each_mut().map(|ticket| ticket.wait(TIMEOUT).unwrap()[0])
+    };
+    assert_eq!(step(&mut optimizer), [1.0, 10.0, 1.0]);
+    optimizer.set_lr(4.0).unwrap();
+    assert_eq!(step(&mut optimizer), [5.0, 20.0, 5.0]);
+    // The schedule halves them from here on.
+    optimizer.set_group_lr(1, 8.0).unwrap();
+    optimizer.set_lr(2.0).unwrap();
+    assert_eq!(step(&mut optimizer), [6.0, 25.0, 9.0]);
+    for bad in [f64::NAN, f64::INFINITY, -1.0] {
+        assert!(matches!(optimizer.set_lr(bad), Err(Error::Value { what: "lr", .. })), "{bad}");
+        assert!(matches!(optimizer.set_group_lr(0, bad), Err(Error::Value { what: "lr", .. })), "{bad}");
+    }
+    assert!(matches!(optimizer.set_group_lr(2, 1.0), Err(Error::Value { what: "the group", .. })));
+    assert_eq!(step(&mut optimizer), [7.0, 30.0, 13.0]);
+}
+
+/// An error names what the caller gave.
+#[test]
+fn a_loss_scale_that_vanishes_is_named() {
+    let Some(gpu) = gpu() else { return };
+    let model = || Model::new(&gpu, &Sequential::new().linear(2, 2), 1).unwrap();
+    let of = |loss_scale| Optimization { loss_scale, accumulate: 16, ..Optimization::default() };
+    let error = Training::new(model(), vec![Loss::cross_entropy()], of(1e-38)).unwrap_err();
+    assert!(matches!(&error, Error::Value { what: "loss_scale", .. }), "{error}");
+    assert!(error.to_string().contains("got 0.00000000000000000000000000000000000001"), "{error}");
+    let mut training = Training::new(model(), vec![Loss::cross_entropy()], of(1.0)).unwrap();
+    assert!(matches!(training.set_loss_scale(1e-38), Err(Error::Value { what: "loss_scale", .. })));
+}
+
 #[test]
 fn a_gradient_that_is_not_finite_skips_the_update() {
     let Some(gpu) = gpu() else { return };
