@@ -215,7 +215,7 @@ impl RowPlan {
         ["WORKGROUP", "SUBGROUP", "LANES", "PARTS", "SPAN", "HELD", "CLASSES", "WHOLE", "RUNS"];
 
     /// Blocks that are summed before they are added to the rest: `RUN` of `shaders/lib/rows.wgsl`.
-    const RUN: u32 = 16;
+    const RUN: u32 = 32;
 
     /// For rows of `classes` elements that lie `inner` apart.
     ///

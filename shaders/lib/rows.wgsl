@@ -22,7 +22,7 @@ override WHOLE: u32;
 override RUNS: u32;
 
 // Blocks that are summed before they are added to the rest (`lib/sum.wgsl`).
-const RUN: u32 = 16u;
+const RUN: u32 = 32u;
 
 const TILE: u32 = 16u * SPAN;
 // Spans of a workgroup, and of a row.

@@ -5,8 +5,8 @@ use xent::metrics::Evaluation;
 use xent::nn::{Linear, Loss, Model, Sequential, Training};
 use xent::wgpu::util::DeviceExt as _;
 use xent::{
-    CrossEntropy, CrossEntropyRequest, Gpu, Grad, Layout, LinearCrossEntropy, LinearCrossEntropyRequest, Nll,
-    Optimization, Reduction, Sgd, Tensor, cpu, wgpu,
+    Caps, CrossEntropy, CrossEntropyRequest, Gpu, Grad, Layout, LinearCrossEntropy, LinearCrossEntropyRequest, Mse,
+    Nll, Optimization, Reduction, Sgd, Targets, Tensor, Weights, cpu, wgpu,
 };
 
 const SUM: CrossEntropy = CrossEntropy { reduction: Reduction::Sum, ..CrossEntropy::DEFAULT };
@@ -227,6 +227,68 @@ fn the_longest_rows() {
         let [back] = eval(&gpu, |b| Ok([b.softmax_backward(&y, &g, 1)?]));
         let want = cpu::softmax_backward(&softmax, &shape, &upstream, 1).unwrap();
         close("softmax backward", &back, &want, 1e-4, 1e-11);
+    }
+}
+
+/// Long rows, with loops as short as may be and as long: every option of a loss of rows, and everything else that goes through them. (Rows that
+/// the smallest bindings hold are in `limits`.)
+#[test]
+fn short_loops_give_the_same_bits() {
+    let Some(gpu) = gpu() else { return };
+    let (n, classes) = (3, 30_011);
+    let (values, q) = (logits(7, n * classes), unit(8, n * classes));
+    let weight = Some(Weights::new([classes], &unit(9, classes)).unwrap());
+    let index = [5, classes as i64 - 1, 12_345];
+    let cases = [
+        (CrossEntropy::default(), false),
+        (CrossEntropy { weight: weight.clone(), label_smoothing: 0.1, z_loss: 0.1, ..CrossEntropy::default() }, false),
+        (CrossEntropy { softcap: Some(5.0), logit_scale: 0.5, ..CrossEntropy::default() }, false),
+        (CrossEntropy { weight, reduction: Reduction::Sum, ..CrossEntropy::default() }, true),
+    ];
+    let run = |gpu: &Gpu, (options, soft): &(CrossEntropy, bool), statistics| {
+        let x = Tensor::from_slice(gpu, [n, classes], &values).unwrap();
+        let y = Tensor::targets(gpu, [n], &index, classes, -100).unwrap();
+        let q = Tensor::from_slice(gpu, [n, classes], &q).unwrap();
+        let targets: Targets<'_> = if *soft { (&q).into() } else { (&y).into() };
+        let mut outputs = eval(gpu, |b| {
+            let request = CrossEntropyRequest { grad: Grad::New, statistics, ..Default::default() };
+            let out = b.cross_entropy_with(&x, targets, options, request)?;
+            let entropy = out.statistics.map_or_else(|| out.loss.clone(), |statistics| statistics.entropy);
+            let loss = b.cross_entropy(&x, targets, options)?;
+            Ok([out.loss, out.grad.expect("asked for"), entropy, loss])
+        })
+        .to_vec();
+        outputs.extend(eval(gpu, |b| Ok([b.cross_entropy_backward_in_place(&x, targets, options, None)?, x.clone()])));
+        outputs
+    };
+    let maps = |gpu: &Gpu| {
+        let x = Tensor::from_slice(gpu, [n, classes], &values).unwrap();
+        let g = Tensor::from_slice(gpu, [n, classes], &q).unwrap();
+        let narrow = Tensor::from_slice(gpu, [n, 1], &unit(3, n)).unwrap();
+        eval(gpu, |b| {
+            let (softmax, log_softmax) = (b.softmax(&x, 1)?, b.log_softmax(&x, 1)?);
+            let along = b.softmax(&x.reshape([classes, n])?, 0)?;
+            Ok([
+                b.softmax_backward(&softmax, &g, 1)?,
+                b.log_softmax_backward(&log_softmax, &g, 1)?,
+                b.mse_backward(&narrow, &g, &Mse::default(), None)?.grad,
+                softmax,
+                log_softmax,
+                along,
+            ])
+        })
+    };
+    for gpu in families(&gpu) {
+        let short = gpu.with_caps(Caps { max_turns: Caps::MIN_TURNS, ..gpu.caps().clone() }).unwrap();
+        for (i, case) in cases.iter().enumerate().filter(|(i, _)| has_its_turn(&gpu, *i)) {
+            for statistics in [false, true] {
+                let [long, short] = [&gpu, &short].map(|gpu| run(gpu, case, statistics));
+                let what = |k| format!("case {i}, statistics {statistics}, output {k}, {:?}", gpu.caps().family);
+                long.iter().zip(&short).enumerate().for_each(|(k, (a, b))| same_bits(&what(k), a, b));
+            }
+        }
+        let [long, short] = [&gpu, &short].map(maps);
+        long.iter().zip(&short).for_each(|(a, b)| same_bits("maps", a, b));
     }
 }
 
