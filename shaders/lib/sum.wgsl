@@ -27,15 +27,15 @@ fn plus_sum(s: Sum, other: Sum) -> Sum {
     return Sum(sum.high, sum.low + other.low);
 }
 
-// The same sum, of which the second number is as small as can be: it must not become a long sum itself, of what millions of additions have
-// rounded off.
-fn settled_sum(s: Sum) -> Sum {
-    let high = opaque(s.high + s.low);
-    return Sum(high, s.low - opaque(high - s.high));
-}
-
 // Infinity and NaN are in the first number; the second is of no use then.
 fn value_of(s: Sum) -> f32 {
     let finite = (bitcast<u32>(s.high) & 0x7f800000u) != 0x7f800000u;
     return select(s.high, s.high + s.low, finite);
+}
+
+// The same sum, of which the second number is as small as can be: it must not become a long sum itself, of what millions of additions have
+// rounded off.
+fn settled_sum(s: Sum) -> Sum {
+    let high = opaque(value_of(s));
+    return Sum(high, s.low - opaque(high - s.high));
 }

@@ -5,8 +5,8 @@ use xent::metrics::Evaluation;
 use xent::nn::{Linear, Loss, Model, Sequential, Training};
 use xent::wgpu::util::DeviceExt as _;
 use xent::{
-    Caps, CrossEntropy, CrossEntropyRequest, Gpu, Grad, Layout, LinearCrossEntropy, LinearCrossEntropyRequest, Mse,
-    Nll, Optimization, Reduction, Sgd, Targets, Tensor, Weights, cpu, wgpu,
+    Caps, CrossEntropy, CrossEntropyRequest, Gpu, Grad, Layout, LinearBackward, LinearCrossEntropy,
+    LinearCrossEntropyRequest, Mse, Nll, Optimization, Reduction, Sgd, Targets, Tensor, Weights, cpu, wgpu,
 };
 
 const SUM: CrossEntropy = CrossEntropy { reduction: Reduction::Sum, ..CrossEntropy::DEFAULT };
@@ -289,6 +289,32 @@ fn short_loops_give_the_same_bits() {
         }
         let [long, short] = [&gpu, &short].map(maps);
         long.iter().zip(&short).for_each(|(a, b)| same_bits("maps", a, b));
+    }
+}
+
+/// Infinite gradients stay what they are in long sums.
+#[test]
+fn infinite_summands_of_many_tokens() {
+    let Some(gpu) = gpu() else { return };
+    let (n, classes) = (9000, 3);
+    let loss = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
+    let options = LinearCrossEntropy { loss, scratch: 1 << 14, ..LinearCrossEntropy::default() };
+    let mut upstream = vec![1.0f32; n];
+    upstream[4000] = f32::INFINITY;
+    for gpu in families(&gpu) {
+        let x = Tensor::from_slice(&gpu, [n, 1], &vec![0.5f32; n]).unwrap();
+        let w = Tensor::from_slice(&gpu, [classes, 1], &[0.1f32, 0.2, 0.3]).unwrap();
+        let bias = Tensor::<f32>::zeros(&gpu, [classes]).unwrap();
+        let y = Tensor::targets(&gpu, [n], &vec![1u8; n], classes, -100).unwrap();
+        let upstream = Tensor::from_slice(&gpu, [n], &upstream).unwrap();
+        let [weight, bias] = eval(&gpu, |b| {
+            let backward = LinearBackward { upstream: Some(&upstream), ..LinearBackward::default() };
+            let request = LinearCrossEntropyRequest { backward: Some(backward), ..Default::default() };
+            let grads = b.linear_cross_entropy_with(&x, &w, Some(&bias), &y, &options, request)?.grads;
+            let grads = grads.expect("asked for");
+            Ok([grads.weight, grads.bias.expect("there is one")])
+        });
+        assert_eq!([weight, bias], [[1.0, -1.0, 1.0], [1.0, -1.0, 1.0]].map(|v| v.map(|v| v * f32::INFINITY).to_vec()));
     }
 }
 
