@@ -20,7 +20,7 @@ struct Params {
     zero: u32,
 }
 
-// 1: blocks have more than thousands of rows.
+// 1: a block may have millions of rows.
 override LONG: u32;
 
 @compute @workgroup_size(WORKGROUP)

@@ -103,9 +103,6 @@ impl LinearPlan {
     /// Sections of sums over the classes that are in memory at a time: few tokens give a GPU too few tiles otherwise.
     pub(crate) const SECTIONS_AT_ONCE: u32 = 4;
 
-    /// Classes of a section, as `matmul` has it.
-    const CLASSES: u64 = 4096;
-
     /// Tokens of a section of a sum over tokens. Sums of more take memory for what additions round off.
     const TOKENS: u32 = 8192;
 
@@ -121,7 +118,7 @@ impl LinearPlan {
         backward: bool,
     ) -> Result<Self> {
         let LinearSizes { tokens, inputs, classes } = sizes;
-        let sections = (classes as u64).div_ceil(Self::CLASSES);
+        let sections = (classes as u64).div_ceil(Order::OF_A_PRODUCT.section.into());
         let by_parts = backward && sections > 1;
         let parts = sections.min(Self::SECTIONS_AT_ONCE.into());
         let logits = |tokens: u64| tokens.saturating_mul(classes as u64).saturating_mul(4);
@@ -302,7 +299,7 @@ impl LinearPlan {
     /// Sections of a sum over the classes that are in memory at a time.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn parts(&self) -> u64 {
-        let sections = (self.sizes.classes as u64).div_ceil(Self::CLASSES);
+        let sections = u64::from(self.over_classes().sections());
         if self.backward && self.update.is_none() { sections.min(Self::SECTIONS_AT_ONCE.into()) } else { 1 }
     }
 }

@@ -101,22 +101,22 @@ impl RowLoss<'_> {
         if plan.parts() == 1 && plan.fits(caps, &sweeps) {
             return Ok(Steps { found: false, steps: vec![once(Kind::All, &sweeps)] });
         }
-        let by_blocks = |kind, plan: RowPlan, sweep| {
+        let by_blocks = |kind, sweep| {
             let dispatches = plan.dispatches(self.op, caps, (rows, classes), sweep)?;
             Ok::<_, crate::Error>(dispatches.into_iter().map(move |(blocks, work)| Step { kind, blocks, work }))
         };
         let mut steps = Vec::new();
         match (sums, grad) {
             (None, None) => steps.push(once(Kind::All, &[])),
-            (None, Some(grad)) => steps.extend(by_blocks(Kind::All, plan, grad)?),
+            (None, Some(grad)) => steps.extend(by_blocks(Kind::All, grad)?),
             (Some(sums), _) => {
-                steps.extend(by_blocks(Kind::Sums, plan, sums)?);
+                steps.extend(by_blocks(Kind::Sums, sums)?);
                 steps.push(once(Kind::Tell, &[]));
             }
         }
         if let (Some(_), Some(grad)) = (sums, grad) {
             steps.push(once(Kind::Keep, &[]));
-            steps.extend(by_blocks(Kind::Gradient, plan, grad)?);
+            steps.extend(by_blocks(Kind::Gradient, grad)?);
         }
         Ok(Steps { found: softmax.is_some(), steps })
     }

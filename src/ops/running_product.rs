@@ -38,7 +38,7 @@ impl Order {
     /// That of a product by itself, but for the number of summands.
     pub(crate) const OF_A_PRODUCT: Self = Self { all: 0, run: Summands::RUN, section: Summands::SECTION };
 
-    pub(super) fn sections(self) -> u32 {
+    pub(crate) fn sections(self) -> u32 {
         self.all.div_ceil(self.section).max(1)
     }
 }
