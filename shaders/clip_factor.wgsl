@@ -1,5 +1,6 @@
 // What gradients are multiplied with so that their norm is at most `max_norm`; NaN if the norm is, or with the guard if a gradient is
-// NaN or infinite. Bindings: total (the partial result of `grad_norm`), factor, norm, skipped (one element each).
+// NaN or infinite. The factor has two elements, a factor each, because the factor of a huge norm is subnormal. Bindings: total (the partial result
+// of `grad_norm`), factor, norm, skipped (one element each).
 
 struct Params {
     total_base: u32,
@@ -37,9 +38,12 @@ fn main(
     let norm_of_usual = hypotenuse(sqrt(usual), sqrt(tiny) * DOWN);
     let norm_of_large = hypotenuse(sqrt(large), norm_of_usual * DOWN) * UP;
     let norm = select(norm_of_large, norm_of_usual, is_zero(large));
-    let factor = select(1.0, params.max_norm / (norm + 1e-6), norm + 1e-6 > params.max_norm);
+    let down = select(1.0, DOWN, norm >= HUGE);
+    let bounded = norm + 1e-6;
+    let factor = select(1.0, params.max_norm / (bounded * down), bounded > params.max_norm);
     let skipped = bad && params.guard == 1u;
     store_factor(params.factor_base, select(factor, nan(), skipped || is_nan(norm)));
+    store_factor(params.factor_base + 1u, select(1.0, down, bounded > params.max_norm));
     store_norm(params.norm_base, norm);
     store_skipped(params.skipped_base, u32(skipped));
 }

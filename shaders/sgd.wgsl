@@ -4,8 +4,8 @@
 //   v = g at the first step, else momentum * v + (1 - dampening) * g        (with momentum only)
 //   value -= lr * (g without momentum, g + momentum * v with Nesterov's, else v)
 //
-// A factor that is NaN leaves everything as it is, with the guard on. Bindings: values, grads, factor (one element; absent if it is
-// 1), velocity (absent without momentum).
+// A factor that is NaN leaves everything as it is, with the guard on. Bindings: values, grads, factor (two elements, multiplied with one after the
+// other; absent if they are 1), velocity (absent without momentum).
 
 struct Params {
     count: u32,
@@ -41,10 +41,10 @@ struct Step {
     velocity: vec4<f32>,
 }
 
-fn step_of(value: vec4<f32>, grad: vec4<f32>, velocity: vec4<f32>, factor: f32) -> Step {
+fn step_of(value: vec4<f32>, grad: vec4<f32>, velocity: vec4<f32>, factor: vec2<f32>) -> Step {
     var g = params.sign * settled(grad);
     if (FACTOR == 1u) {
-        g *= factor;
+        g = (g * factor.y) * factor.x;
     }
     if (params.weight_decay != 0.0) {
         g += params.weight_decay * value;
@@ -64,7 +64,7 @@ fn step_of(value: vec4<f32>, grad: vec4<f32>, velocity: vec4<f32>, factor: f32) 
     return Step(value - params.lr * direction, v);
 }
 
-fn step_quad(i: u32, n: u32, factor: f32) {
+fn step_quad(i: u32, n: u32, factor: vec2<f32>) {
     let step = step_of(
         load_quad_values(params.values_base + i, 1u, n, 0.0),
         load_quad_grads(params.grads_base + i, 1u, n, 0.0),
@@ -81,10 +81,10 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    var factor = 1.0;
+    var factor = vec2<f32>(1.0);
     if (FACTOR == 1u) {
-        factor = load_factor(params.factor_base);
-        if (params.guard == 1u && is_nan(factor)) {
+        factor = vec2<f32>(load_factor(params.factor_base), load_factor(params.factor_base + 1u));
+        if (params.guard == 1u && is_nan(factor.x)) {
             return;
         }
     }

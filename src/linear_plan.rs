@@ -118,20 +118,12 @@ impl LinearPlan {
         backward: bool,
     ) -> Result<Self> {
         let LinearSizes { tokens, inputs, classes } = sizes;
-        let sections = (classes as u64).div_ceil(Order::OF_A_PRODUCT.section.into());
+        let sections = Self::sections(classes);
         let by_parts = backward && sections > 1;
         let parts = sections.min(Self::SECTIONS_AT_ONCE.into());
         let logits = |tokens: u64| tokens.saturating_mul(classes as u64).saturating_mul(4);
         let sums = |tokens: u64| tokens.saturating_mul(inputs as u64).saturating_mul(parts.saturating_mul(4));
-        let buffer = |bytes| buffer_bytes(caps, bytes);
-        // Between dispatches also what the sums lack.
-        let parts_bytes = |tokens: u64| match by_parts {
-            true if sections > parts => buffer(sums(tokens)).saturating_add(buffer(sums(tokens) / parts)),
-            true => buffer(sums(tokens)),
-            false => 0,
-        };
-        let scratch_of =
-            |tokens: u64| copies.saturating_mul(buffer(logits(tokens))).saturating_add(parts_bytes(tokens));
+        let scratch_of = |tokens: u64| copies.saturating_mul(buffer_bytes(caps, logits(tokens)));
         // What saturates fits nowhere.
         let scratch = scratch.min(u64::MAX - 1);
         let usable = caps.usable_binding();
@@ -172,15 +164,19 @@ impl LinearPlan {
 
     /// Tokens of a run of a sum over tokens: as many as are in memory at a time with the default scratch, so that runs end where those do. It
     /// must not depend on the scratch that there is, and neither may the sums.
-    fn run(LinearSizes { tokens, inputs, classes }: LinearSizes, copies: u64) -> u32 {
+    fn run(LinearSizes { tokens, classes, .. }: LinearSizes, copies: u64) -> u32 {
         const LEAST: u64 = 16;
         let most: u64 = if tokens <= 4096 { 64 } else { 128 };
-        let parts = u64::from(Self::SECTIONS_AT_ONCE) + 1;
-        let words = copies.saturating_mul(classes as u64).saturating_add(parts.saturating_mul(inputs as u64));
+        let words = copies.saturating_mul(classes as u64);
         // Buffers may be a fourth larger than what is in them.
         let usual = LinearCrossEntropy::DEFAULT_SCRATCH / 5 / words.max(1);
         let run = usual.clamp(LEAST, most);
         1 << run.ilog2()
+    }
+
+    /// Sections of a sum over the classes.
+    fn sections(classes: usize) -> u64 {
+        (classes as u64).div_ceil(Order::OF_A_PRODUCT.section.into())
     }
 
     /// How sums over the tokens are formed.
@@ -195,10 +191,15 @@ impl LinearPlan {
         Order { all, ..Order::OF_A_PRODUCT }
     }
 
-    /// Bytes beside scratch, gradients and inputs. They are 0 for up to 8192 tokens if the scratch has room for 128 of them, or as many as the
-    /// default scratch has. The sums of more tokens take twice the bytes of the weight's gradient, and tokens that come fewer at a time as many once.
-    /// (Of an update: of the gradient of a block of weights; and if there are more than 4096 classes, three times those of the
-    /// hidden states' gradient.)
+    /// Bytes beside scratch, gradients and inputs, at most, for what sums are made of:
+    ///
+    /// * The hidden states of the tokens whose logits are stored, once more without those of ignored tokens.
+    /// * More than 8192 tokens take two tensors as large as the weight's gradient. Tokens that come fewer at a time than a run of the sum (16 to
+    ///   128 tokens) take one.
+    /// * More than 4096 classes take, for each token whose logits are stored, up to five rows of hidden states.
+    ///
+    /// In an update the sums over tokens are as large as the gradient of a block of weights, and those over classes take three rows for each token of
+    /// the batch.
     #[must_use]
     pub fn sums_bytes(&self) -> u64 {
         if !self.backward {
@@ -212,10 +213,21 @@ impl LinearPlan {
         };
         let bytes = |rows: usize, copies: u64| (rows as u64).saturating_mul(inputs as u64).saturating_mul(4 * copies);
         match self.update {
-            None => bytes(classes, copies(self.over_tokens(), self.tokens_at_once)),
+            None => {
+                let sections = Self::sections(classes);
+                let parts = sections.min(Self::SECTIONS_AT_ONCE.into());
+                let of_parts = match sections {
+                    0 | 1 => 0,
+                    // What additions round off, too.
+                    _ => parts + u64::from(sections > parts),
+                };
+                let weight = bytes(classes, copies(self.over_tokens(), self.tokens_at_once));
+                weight.saturating_add(bytes(self.tokens_at_once, 1 + of_parts))
+            }
             Some(Blocks { classes_at_once, tokens_at_once }) => {
                 let weight = bytes(classes_at_once, copies(self.over_tokens(), tokens_at_once));
-                weight.saturating_add(bytes(tokens, copies(self.over_classes(), classes_at_once)))
+                let hidden = bytes(tokens, copies(self.over_classes(), classes_at_once));
+                weight.saturating_add(hidden).saturating_add(bytes(tokens_at_once, 1))
             }
         }
     }
@@ -263,8 +275,7 @@ impl LinearPlan {
         self.tokens_at_once
     }
 
-    /// The bytes of scratch memory: that of the logits, of binary losses, of the gradient of the weights that are updated next, and of
-    /// parts of sums over more than 4096 classes. Halves take 256 bytes for each input beside that. See also [`sums_bytes`](Self::sums_bytes).
+    /// The bytes of scratch memory: that of the logits, of binary losses, and of the gradient of the weights that are updated next. Halves take 256 bytes for each input beside that. See also [`sums_bytes`](Self::sums_bytes).
     #[must_use]
     pub fn scratch_bytes(&self) -> u64 {
         self.scratch_bytes
@@ -394,8 +405,7 @@ mod tests {
                             let more = plan.tokens_at_once() + 64;
                             if plan.tokens_at_once() < tokens {
                                 let bytes = (more * classes * 4) as u64;
-                                let parts = (more * inputs * 4 * classes.div_ceil(8192)) as u64;
-                                assert!(bytes > (1 << 20) - 256 || (bytes + parts) * 5 / 4 > scratch, "{plan}");
+                                assert!(bytes > (1 << 20) - 256 || bytes * 5 / 4 > scratch, "{plan}");
                             }
                         }
                     }

@@ -279,11 +279,11 @@ fn check_linear(caps: &Caps, sizes: LinearSizes, (scratch, copies): (u64, u64), 
     assert!((1..=tokens.max(1) as u64).contains(&at_once), "{plan}");
     assert!(logits <= usable && product([at_once, 20]) <= usable, "{plan}");
     assert!(product([inputs as u64, 4]) <= usable, "{plan}");
-    let mut needed = u128::from(copies) * logits;
+    let needed = u128::from(copies) * logits;
     if plan.parts() > 1 {
         let sums = product([at_once, inputs as u64, 4, plan.parts()]);
         assert!(sums <= u128::from(caps.max_buffer) && product([at_once, inputs as u64, 4]) <= usable, "{plan}");
-        needed += sums;
+        assert!(sums <= u128::from(plan.sums_bytes()), "{plan}");
     }
     assert!(needed <= u128::from(plan.scratch_bytes()) && plan.scratch_bytes() <= scratch, "{needed} bytes: {plan}");
     check_chunks(&plan, tokens);

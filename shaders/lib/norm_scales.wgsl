@@ -5,3 +5,6 @@ const LARGE: f32 = 0x1p+45;
 const TINY: f32 = 0x1p-50;
 const DOWN: f32 = 0x1p-84;
 const UP: f32 = 0x1p+84;
+
+// Norms that are divided by in two steps.
+const HUGE: f32 = 0x1p+100;

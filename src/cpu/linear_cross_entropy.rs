@@ -1,4 +1,4 @@
-use super::cross_entropy::{Targets, cross_entropy_backward};
+use super::cross_entropy::{Outcome, Targets, cross_entropy_backward, rows};
 use super::{Statistics, cross_entropy_statistics, matmul};
 use crate::error::Result;
 use crate::options::{CrossEntropy, Layout, LinearCrossEntropy, Reduction};
@@ -39,6 +39,7 @@ pub fn linear_cross_entropy<'a, T: Copy + Into<f64>>(
     options.validate("linear_cross_entropy")?;
     let out = cross_entropy_backward(&logits, &shape, targets.clone(), loss, upstream)?;
     let statistics = cross_entropy_statistics(&logits, &shape, targets.clone(), loss)?;
+    let outcomes = rows("linear_cross_entropy", &logits, &shape, &targets, loss)?.outcomes;
     let wide = |values: &[T]| values.iter().map(|&value| value.into()).collect::<Vec<f64>>();
     let (mut grad, hidden, weight) = (out.grad, wide(hidden), wide(weight));
     if options.gradient_threshold > 0.0 {
@@ -49,9 +50,16 @@ pub fn linear_cross_entropy<'a, T: Copy + Into<f64>>(
         let left_out = grad.iter_mut().zip(small).filter(|(grad, small)| *small && grad.is_finite());
         left_out.for_each(|(grad, _)| *grad = 0.0);
     }
+    // What an ignored token holds must not meet the 0 that is its gradient.
+    let mut counted = hidden;
+    for (row, outcome) in counted.chunks_exact_mut(inputs.max(1)).zip(outcomes) {
+        if outcome == Outcome::Ignored {
+            row.fill(0.0);
+        }
+    }
     Ok(LinearLoss {
         hidden: matmul(Layout::Nn, (&grad, shape), (&weight, weight_shape), None)?,
-        weight: matmul(Layout::Tn, (&grad, shape), (&hidden, [tokens, inputs]), None)?,
+        weight: matmul(Layout::Tn, (&grad, shape), (&counted, [tokens, inputs]), None)?,
         bias: super::column_sum(&grad, shape)?,
         loss: out.loss,
         statistics,

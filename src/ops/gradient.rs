@@ -97,7 +97,7 @@ impl Gradient {
     }
 }
 
-/// What [`Recorder::clip_factor`] gives, each a scalar.
+/// What [`Recorder::clip_factor`] gives, each a scalar but for the factor, which is one of two elements.
 #[derive(Clone, Debug)]
 pub(crate) struct ClipFactor {
     pub(crate) factor: Tensor<f32>,
@@ -181,7 +181,7 @@ impl Recorder<'_> {
             self.dispatch(&NORM, variant, &params, &[Some(&from), Some(&to)], work)?;
         }
         let total = self.sum_of_partials(op, partials, SUMS)?;
-        let (factor, norm) = (self.output(op, Shape::default())?, self.output(op, Shape::default())?);
+        let (factor, norm) = (self.output(op, [2])?, self.output(op, Shape::default())?);
         let skipped = self.output(op, Shape::default())?;
         let from = self.whole(&total);
         let outputs = [self.whole(&factor), self.whole(&norm), self.whole(&skipped)];

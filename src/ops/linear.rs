@@ -10,6 +10,7 @@ use crate::tensor::{Check, Element, Float, Format, Real, Shape, Tensor, size32};
 use crate::weights::Weights;
 
 use super::matmul::{Sums, Zeros};
+use super::row_loss::Inputs;
 use super::running_product::RunningProduct;
 use super::{no_alias, shape_error};
 
@@ -128,13 +129,14 @@ impl Layer {
 
 impl Recorder<'_> {
     /// Goes through the tokens chunk by chunk: computes their logits, lets `loss` turn them into what it computes and, if there are to be
-    /// gradients, into their own gradient, and adds that to the layer's. `loss` gets the chunk's tokens and their logits.
+    /// gradients, into their own gradient, and adds that to the layer's. `loss` gets the chunk's tokens and their logits. What `ignoring` says is
+    /// ignored stays out of the weight's gradient.
     pub(super) fn linear_chunks<T: Float>(
         &mut self,
         op: &'static str,
         layer: &Layer,
         plan: &LinearPlan,
-        backward: Option<(&LinearGrads<T>, Zeros)>,
+        (backward, ignoring): (Option<(&LinearGrads<T>, Zeros)>, Option<&Inputs>),
         mut loss: impl FnMut(&mut Self, Range<u32>, &Tensor<f32>) -> Result<()>,
     ) -> Result<()> {
         let scratch: Tensor<f32> = self.output(op, [plan.tokens_at_once(), layer.sizes.classes])?;
@@ -145,7 +147,9 @@ impl Recorder<'_> {
                 let weight = RunningProduct::new(self, op, (Layout::Tn, zeros), order, &grads.weight)?;
                 let lows: Option<Tensor<f32>> =
                     grads.bias.as_ref().map(|bias| self.output(op, bias.shape().clone())).transpose()?;
-                Some((weight, lows))
+                let at_once = [plan.tokens_at_once(), layer.sizes.inputs];
+                let counted = ignoring.map(|inputs| Ok((inputs, self.output(op, at_once)?))).transpose()?;
+                Some((weight, lows, counted))
             }
             None => None,
         };
@@ -166,8 +170,12 @@ impl Recorder<'_> {
             }
             if let Some((grads, zeros)) = backward {
                 let over_classes = Sums::Sections { at_once: LinearPlan::SECTIONS_AT_ONCE };
-                self.hidden_grads(layer, &logits, (over_classes, zeros), &grads.hidden.rows(chunk)?)?;
-                let Some((weight, lows)) = &mut over_tokens else { continue };
+                self.hidden_grads(layer, &logits, (over_classes, zeros), &grads.hidden.rows(chunk.clone())?)?;
+                let Some((weight, lows, counted)) = &mut over_tokens else { continue };
+                let hidden = match counted {
+                    Some((inputs, to)) => self.counted_rows(op, (&hidden, inputs, chunk), to)?,
+                    None => hidden,
+                };
                 weight.add(self, [&logits.real(), &hidden], start..end)?;
                 if let (Some(bias), Some(lows)) = (&grads.bias, lows) {
                     self.column_sum_resumed(&logits, (start..end, tokens), (bias, lows))?;

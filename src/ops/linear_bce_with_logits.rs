@@ -136,7 +136,7 @@ impl Recorder<'_> {
             op,
             layer,
             &plan,
-            backward.map(|(_, grads)| (grads, Zeros::Count)),
+            (backward.map(|(_, grads)| (grads, Zeros::Count)), None),
             |rec, chunk, logits| {
                 let rows = chunk.start as usize..chunk.end as usize;
                 let of_chunk = if unreduced.is_some() { rows.clone() } else { 0..rows.len() };

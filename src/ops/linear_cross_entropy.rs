@@ -92,8 +92,8 @@ impl Recorder<'_> {
     /// tokens than that take memory for what the sums of sections round off ([`LinearPlan::sums_bytes`](crate::LinearPlan::sums_bytes)).
     ///
     /// # Edge cases
-    /// An ignored token adds nothing to the gradients of weight and bias unless its hidden states are not finite: 0 times those is NaN, as
-    /// in PyTorch. (With a gradient threshold that may go unnoticed, depending on which tokens' logits are stored at a time.) A token whose loss is NaN makes all gradients of the weight NaN.
+    /// An ignored token adds nothing to the gradients of weight and bias, whatever its hidden states are. (In PyTorch, which multiplies 0 with those,
+    /// NaN and infinity in padding make the weight's gradient NaN.) A token that counts and whose loss is NaN makes all gradients of the weight NaN.
     ///
     /// # Errors
     /// As [`linear_cross_entropy`](Self::linear_cross_entropy); [`Error::Aliasing`](crate::Error::Aliasing) if a gradient's tensor shares its buffer with an argument.
@@ -170,7 +170,8 @@ impl Recorder<'_> {
         let begun = self.rows_begin(&call)?;
         let grads = backward.map(|backward| self.linear_grads(op, layer, backward)).transpose()?;
         let backward = grads.as_ref().map(|grads| (grads, Zeros::below(options.gradient_threshold)));
-        self.linear_chunks(op, layer, &plan, backward, |rec, tokens, logits| {
+        let ignoring = Some(&begun.inputs).filter(|inputs| inputs.may_ignore());
+        self.linear_chunks(op, layer, &plan, (backward, ignoring), |rec, tokens, logits| {
             rec.rows_of_tokens(&call, &begun, tokens.start as usize..tokens.end as usize, 0, logits)
         })?;
         let RowsEnded { loss, statistics, check } = self.rows_ended(&call, begun)?;

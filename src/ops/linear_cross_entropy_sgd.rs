@@ -62,6 +62,8 @@ struct Step<'a> {
     logits: Tensor<f32>,
     hidden_grad: Tensor<f32>,
     bias_grad: Option<Tensor<f32>>,
+    /// Room for the hidden states of some tokens that count, if there may be others.
+    counted: Option<Tensor<f32>>,
 }
 
 impl Step<'_> {
@@ -184,6 +186,7 @@ impl Recorder<'_> {
             logits,
             hidden_grad: self.output(op, hidden.shape().clone())?,
             bias_grad: bias.map(|bias| self.output(op, bias.shape().clone())).transpose()?,
+            counted: begun.inputs.may_ignore().then(|| self.output(op, [blocks.tokens_at_once, inputs])).transpose()?,
             layer,
         };
         self.keep_statistics(&step, &plan, &begun, also.as_ref().map(|also| (&wanted, also)))?;
@@ -276,7 +279,7 @@ impl Recorder<'_> {
         grads: &Tensor<f32>,
         (over_tokens, hidden_grads): (Order, &mut [RunningProduct]),
     ) -> Result<()> {
-        let Step { layer, weight, zeros, bias_grad, .. } = step;
+        let Step { layer, weight, zeros, bias_grad, counted, .. } = step;
         let op = given.op;
         let weight = weight.rows(block.clone())?.real();
         let mut weight_grad = RunningProduct::new(self, op, (Layout::Tn, *zeros), over_tokens, grads)?;
@@ -289,7 +292,11 @@ impl Recorder<'_> {
             }
             hidden_grad.add(self, [&logits.real(), &weight], classes.clone())?;
             let rows = size32(chunk.start)..size32(chunk.end);
-            let hidden = layer.hidden.rows(chunk)?;
+            let hidden = layer.hidden.rows(chunk.clone())?;
+            let hidden = match counted {
+                Some(to) => self.counted_rows(op, (&hidden, &begun.inputs, chunk), to)?,
+                None => hidden,
+            };
             weight_grad.add(self, [&logits.real(), &hidden], rows.clone())?;
             if let Some(bias_grad) = bias_grad {
                 let to = (&bias_grad.rows(block.clone())?, &lows);

@@ -5,6 +5,7 @@ mod bce_with_logits;
 mod broadcast;
 mod cast;
 mod column_sum;
+mod counted_rows;
 mod cross_entropy;
 mod elementwise_loss;
 mod gradient;
@@ -185,6 +186,7 @@ pub(crate) const KERNELS: &[&Kernel] = &[
     &relu::BACKWARD,
     &relu::FORWARD,
     &row_factor::KERNEL,
+    &counted_rows::KERNEL,
     &row_parts::KERNEL,
     &sgd::KERNEL,
     &sigmoid::BACKWARD,

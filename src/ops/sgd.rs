@@ -80,7 +80,7 @@ pub(crate) struct SgdStep<'a> {
     pub(crate) velocity: Option<&'a Tensor<f32>>,
     pub(crate) options: &'a Sgd,
     pub(crate) gradient: Gradient,
-    /// A scalar that gradients are multiplied with: that of [`Recorder::clip_factor`].
+    /// What gradients are multiplied with: that of [`Recorder::clip_factor`].
     pub(crate) factor: Option<&'a Tensor<f32>>,
 }
 

@@ -60,6 +60,35 @@ fn run(
     })
 }
 
+/// Two rows of padding, which hold what is no number.
+#[test]
+fn padding_reaches_no_weight() {
+    let Some(gpu) = gpu() else { return };
+    let mut hidden: Vec<f32> = (0..12u8).map(|i| f32::from(i) / 8.0).collect();
+    let (mut results, weight) = (Vec::new(), random(1, 15, 1.0));
+    for padding in [[0.0, 0.0], [f32::NAN, f32::INFINITY]] {
+        [hidden[6], hidden[10]] = padding;
+        for gpu in families(&gpu) {
+            let options = LinearCrossEntropy::default();
+            results.push(eval(&gpu, |b| {
+                let on = Tensor::from_slice(&gpu, [4, 3], &hidden)?;
+                let weight = Tensor::from_slice(&gpu, [5, 3], &weight)?;
+                let targets = Tensor::targets(&gpu, [4], &[1, 4, -100, -100], 5, -100)?;
+                let sgd = Sgd { lr: 0.5, ..Sgd::default() };
+                let update = LinearSgd::new(&sgd);
+                let out = b.linear_cross_entropy_sgd(&on, &weight, None, &targets, &options, update)?;
+                Ok([out.loss, out.hidden_grad, weight])
+            }));
+        }
+    }
+    for result in &results {
+        for (got, want) in result.iter().zip(&results[0]) {
+            same_bits("with padding", got, want);
+        }
+        assert!(result.iter().flatten().all(|value| value.is_finite()));
+    }
+}
+
 #[test]
 fn it_is_the_gradients_and_a_step() {
     let Some(gpu) = gpu() else { return };
