@@ -42,6 +42,10 @@ pub struct Caps {
     pub max_groups: u32,
     /// Threads in a workgroup.
     pub max_invocations: u32,
+    /// Storage bindings of one shader. Where they are few, operations with many options in use do not fit.
+    pub max_bindings: u32,
+    /// Bytes of a workgroup's memory.
+    pub workgroup_memory: u32,
     /// Turns that one invocation's loops may make in a dispatch, all its loops together, the end of a loop counted as a turn. Longer work is
     /// cut into several dispatches, with the same bits. llvmpipe and lavapipe end an invocation's loops after 65 535 turns without an error, and a GPU's watchdog
     /// ends dispatches that take seconds.
@@ -55,12 +59,27 @@ impl Caps {
     /// The smallest `max_buffer`: what parameters are collected in.
     pub const MIN_BUFFER: u64 = 32768;
 
+    /// The smallest `max_bindings`: what every operation takes that has no other inputs than it must.
+    pub const MIN_BINDINGS: u32 = 4;
+
+    /// The smallest `workgroup_memory`: what the threads of a workgroup of 64 hand each other.
+    pub const MIN_WORKGROUP_MEMORY: u32 = 64 * Self::MEMORY_PER_THREAD;
+
+    /// What is in workgroup memory for each thread (`shaders/lib/lanes.wgsl`).
+    const MEMORY_PER_THREAD: u32 = 32;
+
+    /// From this many bindings on every operation fits, with everything that can be asked for.
+    pub(crate) const ENOUGH_BINDINGS: u32 = 8;
+
     /// The smallest `max_turns`: a run of a sum, in the kernel with the most loops.
     pub const MIN_TURNS: u32 = 1280;
 
     /// What llvmpipe and lavapipe have. An adapter that is known to have more would gain nothing: a turn does far more work than the
     /// share of a dispatch's cost that it bears, and a dispatch of so many is far from a watchdog.
     const TURNS: u32 = 65535;
+
+    /// How errors name `max_bindings`.
+    pub(crate) const BINDINGS: &'static str = "storage bindings in a shader";
 
     /// The largest alignment of a binding.
     pub(crate) const MOST_ALIGN: u32 = 4096;
@@ -104,6 +123,8 @@ impl Caps {
             uniform_align: limits.min_uniform_buffer_offset_alignment,
             max_groups: limits.max_compute_workgroups_per_dimension,
             max_invocations: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
+            max_bindings: limits.max_storage_buffers_per_shader_stage,
+            workgroup_memory: limits.max_compute_workgroup_storage_size,
             max_turns: Self::TURNS,
         }
     }
@@ -130,7 +151,7 @@ impl Caps {
     pub fn workgroup_size(&self) -> u32 {
         match self.family {
             Family::Gpu => {
-                let most = self.max_invocations.clamp(1, 256);
+                let most = self.max_invocations.min(self.workgroup_memory / Self::MEMORY_PER_THREAD).clamp(1, 256);
                 1 << most.ilog2()
             }
             Family::CpuSimd => self.simd_width,

@@ -66,8 +66,10 @@ impl Gpu {
     /// Inside wgpu, if the queue is another device's: wgpu has no way to ask.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the device's limits are below what every kernel needs; WebGPU's default limits are enough. [`Error::Value`] if
-    /// bindings start at multiples of more than 4096 bytes.
+    /// [`Error::Limit`] if the device's limits are below what every kernel needs. WebGPU's default limits are enough for everything, and those of
+    /// [`wgpu::Limits::downlevel_defaults`] for operations that take few tensors: a loss and its gradient in place, without weights. What takes
+    /// more storage bindings than the device has gives [`Error::Limit`] when it is recorded. [`Error::Value`] if bindings start at multiples of more than 4096
+    /// bytes.
     pub fn new(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
         let limits = device.limits();
         let caps = Caps::new(&device);
@@ -75,11 +77,11 @@ impl Gpu {
             true => Ok(()),
             false => Err(Error::Limit { op: "Gpu::new", what, needed, allowed }),
         };
-        enough("storage bindings in a shader", 8, limits.max_storage_buffers_per_shader_stage.into())?;
+        enough(Caps::BINDINGS, Caps::MIN_BINDINGS.into(), caps.max_bindings.into())?;
         enough("a storage binding's bytes", Caps::MIN_BINDING, caps.max_binding)?;
         enough("a buffer's bytes", Caps::MIN_BUFFER, caps.max_buffer)?;
         enough("threads in a workgroup", 64, caps.max_invocations.into())?;
-        enough("workgroup memory", 16384, limits.max_compute_workgroup_storage_size.into())?;
+        enough("workgroup memory", Caps::MIN_WORKGROUP_MEMORY.into(), caps.workgroup_memory.into())?;
         enough("a uniform binding's bytes", 256, limits.max_uniform_buffer_binding_size)?;
         enough("dynamic uniform offsets", 1, limits.max_dynamic_uniform_buffers_per_pipeline_layout.into())?;
         let aligns = [
@@ -181,6 +183,9 @@ impl Gpu {
         within("max_buffer", caps.max_buffer, Caps::MIN_BUFFER, device.max_buffer)?;
         within("max_groups", caps.max_groups.into(), 1, device.max_groups.into())?;
         within("max_invocations", caps.max_invocations.into(), 64, device.max_invocations.into())?;
+        within("max_bindings", caps.max_bindings.into(), Caps::MIN_BINDINGS.into(), device.max_bindings.into())?;
+        let memory = u64::from(device.workgroup_memory);
+        within("workgroup_memory", caps.workgroup_memory.into(), Caps::MIN_WORKGROUP_MEMORY.into(), memory)?;
         within("max_turns", caps.max_turns.into(), Caps::MIN_TURNS.into(), device.max_turns.into())?;
         within("simd_width", caps.simd_width.into(), 4, 64)?;
         within("quads_per_turn", caps.quads_per_turn.into(), 1, 4)?;
@@ -278,6 +283,11 @@ impl Gpu {
 
     pub(crate) fn pipelines(&self) -> &Pipelines {
         &self.shared.pipelines
+    }
+
+    /// Whether this is the memory of [`one`](Self::one).
+    pub(crate) fn is_one(&self, storage: &Arc<Storage>) -> bool {
+        Arc::ptr_eq(storage, &self.shared.one)
     }
 
     /// A scalar 1.

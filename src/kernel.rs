@@ -138,6 +138,8 @@ pub(crate) struct Variant {
     pub(crate) bf16: u32,
     /// Bit `i`: binding `i` is absent; loads give 0, stores do nothing.
     pub(crate) absent: u32,
+    /// Bit `i`: binding `i` is absent, and loads give 1.
+    pub(crate) ones: u32,
 }
 
 impl Variant {
@@ -159,7 +161,7 @@ fn bound(kernel: &Kernel, variant: &Variant) -> Vec<(usize, &'static Binding, bo
     });
     let needs_buffer = |(i, b): &(usize, &Binding)| {
         let aliased = variant.in_place && matches!(b.access, Access::WriteOver(_));
-        variant.absent & (1 << i) == 0 && !aliased
+        (variant.absent | variant.ones) & (1 << i) == 0 && !aliased
     };
     let only_read = |b: &Binding| b.access == Access::Read && written_over != Some(b.name);
     kernel.bindings.iter().enumerate().filter(needs_buffer).map(|(i, b)| (i, b, only_read(b))).collect()

@@ -377,6 +377,8 @@ mod tests {
             uniform_align: 256,
             max_groups: 65535,
             max_invocations: 256,
+            max_bindings: 8,
+            workgroup_memory: 16384,
             max_turns: 65535,
         }
     }

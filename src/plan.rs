@@ -263,7 +263,9 @@ impl RowPlan {
         let wanted = ENOUGH_GROUPS.checked_div(rows).unwrap_or(0);
         // A block a thread at least.
         let parts = wanted.min(classes / (16 * self.workgroup)).min(MOST_PARTS).min(self.workgroup);
-        if caps.family != Family::Gpu || self.lanes < self.workgroup || self.held > 0 || parts < 2 {
+        // The statistics of the parts take a binding.
+        let short = caps.max_bindings < Caps::ENOUGH_BINDINGS;
+        if short || caps.family != Family::Gpu || self.lanes < self.workgroup || self.held > 0 || parts < 2 {
             return self;
         }
         Self { parts: 1 << parts.ilog2(), ..self }.with_blocks(classes)
@@ -387,6 +389,8 @@ mod tests {
             uniform_align: 256,
             max_groups,
             max_invocations: 256,
+            max_bindings: 8,
+            workgroup_memory: 16384,
             max_turns: 65535,
         }
     }

@@ -95,6 +95,8 @@ impl Numbers<'_> {
             uniform_align: 16 << self.within(0, 8),
             max_groups: self.word(1),
             max_invocations: self.word(64),
+            max_bindings: self.word(Caps::MIN_BINDINGS),
+            workgroup_memory: self.word(Caps::MIN_WORKGROUP_MEMORY),
             max_turns: self.word(Caps::MIN_TURNS),
         }
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytemuck::Pod;
 
+use crate::caps::Caps;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, guard, in_scopes};
 use crate::kernel::{Access, Kernel, Variant};
@@ -91,7 +92,7 @@ struct Arena {
     bytes: Vec<u8>,
 }
 
-const ARENA_BYTES: u64 = crate::Caps::MIN_BUFFER;
+const ARENA_BYTES: u64 = Caps::MIN_BUFFER;
 
 /// A part of a tensor as a kernel sees it: an aligned range of the memory, and where in it the part starts.
 #[derive(Clone, Debug)]
@@ -103,6 +104,8 @@ pub(crate) struct Window {
     pub(crate) base: u32,
     /// Whether the part can be read by quad.
     pub(crate) quads: bool,
+    /// Whether it is a scalar 1, where nothing else was given.
+    one: bool,
     format: Format,
 }
 
@@ -230,8 +233,8 @@ impl<'e> Recorder<'e> {
         Ok(())
     }
 
-    /// Copies a tensor's values into another of the same shape.
-    pub(crate) fn copy(&mut self, from: &Tensor<f32>, to: &Tensor<f32>) -> Result<()> {
+    /// Copies a tensor's values, whole words, into another of the same shape.
+    pub(crate) fn copy<T: Element>(&mut self, from: &Tensor<T>, to: &Tensor<T>) -> Result<()> {
         let Range { start, end } = from.bytes();
         self.copy_between((from, 0), (to, 0), end - start)?;
         self.hold(from);
@@ -333,6 +336,7 @@ impl<'e> Recorder<'e> {
             size: (first - offset + len * format.bytes()).next_multiple_of(WORD_BYTES),
             base: u32::try_from(residue).unwrap_or(u32::MAX),
             quads: residue.is_multiple_of(4) && len.is_multiple_of(4),
+            one: self.gpu.is_one(tensor.storage()),
             format,
         }
     }
@@ -383,6 +387,7 @@ impl<'e> Recorder<'e> {
                 }
             }
         }
+        let slots = &self.within_bindings(kernel, &mut variant, slots)?[..];
         let compiled = self.gpu.pipelines().get(self.gpu.device(), kernel, &variant)?;
         let places =
             slots.iter().flatten().map(|window| self.place(kernel.label, window)).collect::<Result<Vec<_>>>()?;
@@ -428,6 +433,29 @@ impl<'e> Recorder<'e> {
             }
         }
         Ok(())
+    }
+
+    /// As many bindings as the device has: where those are too few, inputs that are 1 are written into the shader.
+    fn within_bindings<'w>(
+        &self,
+        kernel: &'static Kernel,
+        variant: &mut Variant,
+        slots: &[Option<&'w Window>],
+    ) -> Result<Vec<Option<&'w Window>>> {
+        let mut slots = slots.to_vec();
+        let allowed = self.gpu.caps().max_bindings as usize;
+        let used = |slots: &[Option<&Window>]| slots.iter().flatten().count();
+        if used(&slots) > allowed {
+            for (i, slot) in slots.iter_mut().enumerate().filter(|(_, slot)| slot.is_some_and(|window| window.one)) {
+                variant.ones |= 1 << i;
+                *slot = None;
+            }
+        }
+        if used(&slots) > allowed {
+            let (needed, allowed) = (used(&slots) as u64, allowed as u64);
+            return Err(Error::Limit { op: kernel.label, what: Caps::BINDINGS, needed, allowed });
+        }
+        Ok(slots)
     }
 
     /// Finds a window's memory. If that is cut within the window, a copy of it stands in.

@@ -51,13 +51,14 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
         let _ = writeln!(text, "@group(0) @binding({binding}) var<storage, {access}> {name}_data: array<{item}>;");
     }
     for (i, binding) in kernel.bindings.iter().enumerate() {
-        let present = variant.absent & (1 << i) == 0;
+        let present = (variant.absent | variant.ones) & (1 << i) == 0;
+        let one = variant.ones & (1 << i) != 0;
         let data = match binding.access {
             Access::WriteOver(over) if variant.in_place => over,
             _ => binding.name,
         };
         let over = kernel.bindings.iter().position(|other| other.name == data).unwrap_or(i);
-        let accessors = Accessors { binding, data, present, by_quad: variant.by_quad(i) };
+        let accessors = Accessors { binding, data, present, one, by_quad: variant.by_quad(i) };
         match variant.half(over) {
             None => accessors.of_words(&mut text),
             Some(half) => {
@@ -163,6 +164,8 @@ struct Accessors<'a> {
     /// The binding whose memory it is.
     data: &'a str,
     present: bool,
+    /// What is absent is 1 and not 0.
+    one: bool,
     by_quad: bool,
 }
 
@@ -176,13 +179,17 @@ impl Accessors<'_> {
     }
 
     fn of_words(&self, text: &mut String) {
-        let Self { binding: Binding { name, element, quads, access }, data, present, by_quad } = *self;
+        let Self { binding: Binding { name, element, quads, access }, data, present, one, by_quad } = *self;
         let at = if by_quad && *quads { "[i >> 2u][i & 3u]" } else { "[i]" };
         if *access == Access::Count {
             let _ = writeln!(text, "fn count_{name}(i: u32) {{ atomicAdd(&{data}_data[i], 1u); }}");
         }
         if self.reads() {
-            let value = if present { format!("{data}_data{at}") } else { format!("{element}()") };
+            let value = match (present, one) {
+                (true, _) => format!("{data}_data{at}"),
+                (false, true) => format!("{element}(1)"),
+                (false, false) => format!("{element}()"),
+            };
             let _ = writeln!(text, "fn load_{name}(i: u32) -> {element} {{ return {value}; }}");
         }
         if self.writes() {

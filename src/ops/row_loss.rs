@@ -8,9 +8,10 @@ use crate::kernel::Kernel;
 use crate::options::{CrossEntropy, Reduction, narrow};
 use crate::plan::{Cut, RowPlan};
 use crate::recorder::Recorder;
-use crate::tensor::{Check, Float, Real, Shape, Tensor, size32};
+use crate::tensor::{Check, Float, Format, Real, Shape, Tensor, size32};
 use crate::weights::Weights;
 
+use super::cast::KERNEL as CAST;
 use super::reduce::{Divisor, as_f32, check_of};
 use super::statistics::{Statistics, WORDS};
 use super::strips::Strip;
@@ -302,6 +303,18 @@ impl Recorder<'_> {
     /// Records a loss of rows.
     pub(super) fn row_loss(&mut self, call: &RowLoss<'_>) -> Result<RowLossOutputs> {
         let op = call.op;
+        if call.grad == Grad::New && self.gpu().caps().max_bindings < Caps::ENOUGH_BINDINGS {
+            // A copy that the gradient is written over has no binding of its own.
+            call.validate(self)?;
+            let input = self.output_of(op, call.shape.clone(), call.input.format())?;
+            match input.format() {
+                Format::Word => self.copy(&call.input, &input)?,
+                // They need not begin and end with words.
+                Format::F16 | Format::Bf16 => self.map_into(op, &CAST, &call.input, &input)?,
+            }
+            let (shape, options) = (call.shape.clone(), call.options.clone());
+            return self.row_loss(&RowLoss { input, shape, options, grad: Grad::InPlace, ..*call });
+        }
         let inputs = call.validate(self)?;
         if call.grad == Grad::InPlace {
             call.check_in_place(&inputs)?;

@@ -27,8 +27,12 @@ impl Tile {
         match caps.family {
             Family::Gpu => {
                 let tiles = |side| u64::from(sizes.m.div_ceil(side)) * u64::from(sizes.n.div_ceil(side));
-                let fits = |&(side, threads, ..): &(u32, u32, [u32; 3])| {
-                    threads <= caps.max_invocations && tiles(side) >= caps.enough_tiles.into()
+                let fits = |&(side, threads, [depth_quads, ..]): &(u32, u32, [u32; 3])| {
+                    // A tile of each factor.
+                    let memory = 2 * side * 4 * depth_quads * 4;
+                    threads <= caps.max_invocations
+                        && memory <= caps.workgroup_memory
+                        && tiles(side) >= caps.enough_tiles.into()
                 };
                 let large = [(128, 256, [4, 2, 2]), (64, 128, [4, 1, 2])];
                 let (side, workgroup, rest) = large.into_iter().find(fits).unwrap_or((32, 64, [2, 1, 1]));

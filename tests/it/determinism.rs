@@ -2,7 +2,7 @@
 
 use crate::common::*;
 use crate::every_op::{EVERY_OP, run};
-use xent::{Caps, Family, Gpu, Tensor};
+use xent::{Caps, Error, Family, Gpu, Tensor};
 
 /// How often each operation is repeated: `XENT_RUNS` times, or 10.
 fn runs() -> usize {
@@ -67,6 +67,27 @@ fn memory_that_others_left_makes_no_difference() {
             assert!(run(&gpu, record).unwrap() == clean, "{name} after others, {:?}", gpu.caps());
         }
     }
+}
+
+/// With fewer bindings an operation has the same bits, or says that they are too few.
+#[test]
+fn few_bindings_make_no_difference_where_they_are_enough() {
+    let Some(gpu) = gpu() else { return };
+    let few = gpu.with_caps(Caps { max_bindings: 6, ..gpu.caps().clone() }).unwrap();
+    let mut enough = 0;
+    for &(name, record) in EVERY_OP {
+        match run(&few, record) {
+            Ok(bits) => {
+                assert!(bits == run(&gpu, record).unwrap(), "{name}");
+                enough += 1;
+            }
+            Err(error) => assert!(
+                matches!(error, Error::Limit { what: "storage bindings in a shader", needed: 7.., allowed: 6, .. }),
+                "{name}: {error}"
+            ),
+        }
+    }
+    assert!(enough > EVERY_OP.len() / 2, "{enough} of {}", EVERY_OP.len());
 }
 
 #[test]

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use crate::common::*;
+use xent::nn::{Loss, Model, Sequential, Training};
 use xent::wgpu;
-use xent::{CrossEntropy, Error, Gpu, Layout, Readback, Tensor, cpu};
+use xent::{Caps, CrossEntropy, Error, Gpu, Layout, Optimization, Readback, Sgd, Tensor, Weights, cpu};
 
 /// Everything the device can do still gives the right values.
 #[track_caller]
@@ -43,11 +44,11 @@ fn a_device_with_too_little_of_anything_is_refused() {
     let (_instance, adapter) = adapter_of(&shared);
     type Lower = fn(&mut wgpu::Limits);
     let cases: [(&str, Lower); 7] = [
-        ("storage bindings in a shader", |l| l.max_storage_buffers_per_shader_stage = 7),
+        ("storage bindings in a shader", |l| l.max_storage_buffers_per_shader_stage = 3),
         ("a storage binding's bytes", |l| l.max_storage_buffer_binding_size = 16380),
         ("a buffer's bytes", |l| l.max_buffer_size = 32764),
         ("threads in a workgroup", |l| l.max_compute_invocations_per_workgroup = 63),
-        ("workgroup memory", |l| l.max_compute_workgroup_storage_size = 16380),
+        ("workgroup memory", |l| l.max_compute_workgroup_storage_size = 2044),
         ("a uniform binding's bytes", |l| l.max_uniform_buffer_binding_size = 252),
         ("dynamic uniform offsets", |l| l.max_dynamic_uniform_buffers_per_pipeline_layout = 0),
     ];
@@ -65,6 +66,53 @@ fn a_device_with_too_little_of_anything_is_refused() {
     // What WebGPU promises is enough.
     let (device, queue) = device_like(&shared, &adapter, |limits| *limits = wgpu::Limits::default());
     works(&Gpu::new(device, queue).unwrap());
+}
+
+/// With what wgpu promises on old devices: 4 storage bindings in a shader, and 32 bytes of workgroup memory less than the largest tiles have.
+#[test]
+fn a_device_with_downlevel_limits_trains_and_names_what_is_short() {
+    let Some(shared) = gpu() else { return };
+    let (_instance, adapter) = adapter_of(&shared);
+    let (device, queue) = device_like(&shared, &adapter, |limits| {
+        let downlevel = wgpu::Limits::downlevel_defaults();
+        // No multiple of a quad.
+        let odd = downlevel.max_storage_buffer_binding_size - 20;
+        *limits = wgpu::Limits { max_storage_buffer_binding_size: odd, ..downlevel };
+    });
+    for gpu in families(&Gpu::new(device, queue).unwrap()) {
+        works(&gpu);
+        let usual = shared.with_caps(Caps { family: gpu.caps().family, ..shared.caps().clone() }).unwrap();
+        for (few, all) in trained(&gpu).iter().zip(&trained(&usual)) {
+            same_bits("trained", few, all);
+        }
+        let logits = Tensor::from_slice(&gpu, [2, 3], &[0.0f32; 6]).unwrap();
+        let targets = Tensor::targets(&gpu, [2], &[0, 2], 3, -100).unwrap();
+        let ones = Some(Weights::new([3], &[1.0; 3]).unwrap());
+        let options = CrossEntropy { weight: ones, ..CrossEntropy::default() };
+        let error = gpu.batch().cross_entropy_backward(&logits, &targets, &options, None).unwrap_err();
+        let (op, what) = ("xent.cross_entropy", "storage bindings in a shader");
+        assert_eq!(error.to_string(), Error::Limit { op, what, needed: 5, allowed: 4 }.to_string());
+    }
+}
+
+/// What two clipped steps with momentum make of two layers: the products have so many tiles that a GPU gets the largest.
+fn trained(gpu: &Gpu) -> Vec<Vec<f32>> {
+    let [rows, inputs, hidden, classes] = [1500, 9, 1500, 7];
+    let model = Model::new(gpu, &Sequential::new().linear(inputs, hidden).relu().linear(hidden, classes), 1).unwrap();
+    let sgd = Sgd { lr: 0.1, momentum: 0.9, ..Sgd::default() };
+    let options = Optimization { sgd, clip_norm: Some(0.1), ..Optimization::default() };
+    let mut training = Training::new(model, vec![Loss::cross_entropy()], options).unwrap();
+    let x = Tensor::from_slice(gpu, [rows, inputs], &random(1, rows * inputs, 1.0)).unwrap();
+    let y = Tensor::targets(gpu, [rows], &labels(2, rows, classes), classes, -100).unwrap();
+    let mut batch = gpu.batch();
+    for _ in 0..2 {
+        training.step(&mut batch, &x, &[(&y).into()]).unwrap();
+    }
+    let parameters = training.model().parameters();
+    let tickets: Vec<_> =
+        parameters.names().map(|name| batch.read(&parameters.value(name).unwrap()).unwrap()).collect();
+    batch.submit().unwrap();
+    tickets.into_iter().map(|mut ticket| ticket.wait(TIMEOUT).unwrap()).collect()
 }
 
 #[test]
@@ -115,7 +163,7 @@ fn dropped_tickets_cost_nobody_a_value() {
 #[test]
 fn what_a_dropped_recorder_recorded_counts_in_the_callers_encoder_and_in_no_batch() {
     let Some(gpu) = gpu() else { return };
-    let sgd = xent::Sgd { lr: 1.0, ..Default::default() };
+    let sgd = Sgd { lr: 1.0, ..Default::default() };
     let grads = Tensor::from_slice(&gpu, [3], &[1.0f32, 2.0, 3.0]).unwrap();
     let wrong = Tensor::from_slice(&gpu, [2], &[1.0f32, 2.0]).unwrap();
     let values = Tensor::from_slice(&gpu, [3], &[10.0f32; 3]).unwrap();
@@ -158,7 +206,7 @@ fn train(gpu: &Gpu, seed: u64, in_callers_encoder: bool) -> Vec<f32> {
     let y = Tensor::targets(gpu, [16], &labels(seed + 1, 16, 5), 5, -100).unwrap();
     let weight = Tensor::from_slice(gpu, [5, 8], &random(seed + 2, 40, 0.5)).unwrap();
     let grad = Tensor::zeros(gpu, [5, 8]).unwrap();
-    let sgd = xent::Sgd { lr: 0.3, ..Default::default() };
+    let sgd = Sgd { lr: 0.3, ..Default::default() };
     let mut losses = Vec::new();
     for _ in 0..25 {
         let step = |recorder: &mut xent::Recorder<'_>| -> xent::Result<Readback<f32>> {
