@@ -1,4 +1,5 @@
-// Sums of columns, by blocks of rows: one thread adds up one column of one block, in the order of the rows.
+// Sums of columns, by blocks of rows: one thread adds up one column of one block, in the order of the rows, by runs of RUN rows. A dispatch begins and
+// ends between runs.
 // Bindings: input [rows, columns], sums [blocks, columns], lows like sums (what the sums lack, where a block is summed by several dispatches;
 // absent if none is).
 
@@ -20,6 +21,8 @@ struct Params {
     zero: u32,
 }
 
+// Rows of a run; 1 where rows come few at a time.
+override RUN: u32;
 // 1: a block may have millions of rows.
 override LONG: u32;
 
@@ -44,11 +47,25 @@ fn main(
         // An earlier dispatch summed the block's first rows.
         sum = Sum(load_sums(params.sums_base + at), load_lows(params.lows_base + at));
     }
-    for (var row = start; row < end; row++) {
-        sum = plus(sum, load_input(params.input_base + (row - params.first) * params.columns + column));
+    var i = params.input_base + (start - params.first) * params.columns + column;
+    for (var row = start; row < start + (end - start) / RUN * RUN; row += RUN) {
+        var run = 0.0;
+        for (var k = 0u; k < RUN; k++) { // unrolled
+            run += load_input(i + k * params.columns);
+        }
+        sum = plus(sum, run);
         if (LONG == 1u) {
             sum = settled_sum(sum);
         }
+        i += RUN * params.columns;
+    }
+    let rest = (end - start) % RUN;
+    if (rest > 0u) {
+        var run = 0.0;
+        for (var k = 0u; k < rest; k++) {
+            run += load_input(i + k * params.columns);
+        }
+        sum = plus(sum, run);
     }
     if (end == (block + 1u) * params.block || end == params.last) {
         sum.high = value_of(sum);

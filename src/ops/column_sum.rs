@@ -31,8 +31,11 @@ pub(super) const KERNEL: Kernel = Kernel {
     source: wgsl!["lib/grid", "lib/sum", "column_sum"],
     bindings: &[read("input", "f32"), update("sums", "f32"), update("lows", "f32")],
     params: Params::FIELDS,
-    constants: &["WORKGROUP", "LONG"],
+    constants: &["WORKGROUP", "RUN", "LONG"],
 };
+
+/// Rows that are added up before what additions round off is kept.
+const RUN: u32 = 8;
 
 /// Sums of columns.
 impl Recorder<'_> {
@@ -43,8 +46,8 @@ impl Recorder<'_> {
     /// [`Error::ForeignTensor`](crate::Error::ForeignTensor).
     ///
     /// # Cost
-    /// One read. Columns are summed by blocks of 64 rows, and the blocks' sums likewise, in a fixed order; what an addition rounds off is
-    /// kept until a block is summed.
+    /// One read. Columns are summed by blocks of 64 rows, and the blocks' sums likewise, in a fixed order: by runs of 8 rows, and what adding those
+    /// rounds off is kept until a block is summed.
     ///
     /// # Examples
     /// ```
@@ -87,7 +90,8 @@ impl Recorder<'_> {
             return Ok(());
         }
         let usable = self.gpu().caps().usable_binding();
-        if columns as u64 * WORD_BYTES > usable {
+        let run = rows.min(RUN as usize).max(1) as u64;
+        if (columns as u64).saturating_mul(run * WORD_BYTES) > usable {
             return self.column_sum_by_strips(input, [rows, columns], out, usable);
         }
         let mut rows = size32(rows);
@@ -101,7 +105,7 @@ impl Recorder<'_> {
         self.column_sum_level(&input, (0..rows, rows), COLUMN_BLOCK, (out, None))
     }
 
-    /// Sums the columns of rows that no binding holds: some columns at a time are gathered first.
+    /// Sums the columns of rows of which no binding holds a run: some columns at a time are gathered first.
     fn column_sum_by_strips(
         &mut self,
         input: &Tensor<f32>,
@@ -153,6 +157,8 @@ impl Recorder<'_> {
         };
         let columns = size32(columns);
         let workgroup = self.gpu().caps().workgroup_size();
+        let long = block == u32::MAX;
+        let run = if long { 1 } else { RUN };
         let mut lows = lows.cloned();
         // As many columns as a grid has workgroups for, and of those as many rows.
         let by_columns = Cut {
@@ -169,10 +175,10 @@ impl Recorder<'_> {
                 op: "column_sum",
                 rows: rows.end - rows.start,
                 per_row: &[input.per_row(columns.into())],
-                granule: 1,
+                granule: run.min(rows.end - rows.start).max(1),
                 groups_per_granule: per_block,
                 // Other threads have the other blocks.
-                turns_per_granule: u64::from(block == u32::MAX),
+                turns_per_granule: u64::from(long),
             };
             let mut ranges = cut.ranges(self.gpu().caps())?;
             if ranges.is_empty() {
@@ -204,15 +210,11 @@ impl Recorder<'_> {
                     zero: 0,
                 };
                 let groups = u64::from(blocks) * per_block;
-                let work = Work::new(groups, block.min(range.end - range.start).into());
+                // Whole runs, and the rows of one that is not.
+                let turns = block.min(range.end - range.start).div_ceil(run) + if long { 0 } else { run };
+                let work = Work::new(groups, turns.into());
                 let slots = [from.as_ref(), Some(&to), low.as_ref()];
-                self.dispatch(
-                    &KERNEL,
-                    Variant::new(&[workgroup, u32::from(block > COLUMN_BLOCK)]),
-                    &params,
-                    &slots,
-                    work,
-                )?;
+                self.dispatch(&KERNEL, Variant::new(&[workgroup, run, u32::from(long)]), &params, &slots, work)?;
             }
         }
         Ok(())
