@@ -25,12 +25,14 @@ pub enum BinaryOutputs<'a> {
 ///
 /// # Weights
 /// A record may have sample weights, as scikit-learn's metrics do: each row counts as much as its weight says. A weight is a number from
-/// 0 to 2^31; a row of weight 0 is left out, whatever it holds.
+/// 0 to 2^31, and their mean is at least 2^-35 (scale smaller ones up: no score depends on their scale). A row of weight 0 is left out,
+/// whatever it holds.
 ///
 /// # Precision
-/// Counts are whole numbers, and sums of weights are whole numbers of 2^-64: exact for weights from 2^-40 on, and the same bits in whatever
-/// order the GPU's threads come. They have 128 bits. The loss is kept in two `f32`, so that its total is good to 1e-6 after millions of
-/// records; it is infinite where it exceeds `f32`.
+/// Counts are whole numbers, and sums of weights are whole numbers of 2^-64: exact for weights that are 0 or from 2^-40 on (smaller ones are
+/// rounded), and the same bits in whatever order the GPU's threads come. They have 128 bits: none overflows before 2^33 rows, or 2^64
+/// without weights. The loss is kept in two `f32`, so that its total is good to 1e-6 after millions of records; it is infinite where it
+/// exceeds `f32`.
 ///
 /// # Cost
 /// 16 bytes of memory for each class, 4 MiB for 262144 of them, and with a confusion matrix 16 for each pair of classes. Reading the scores
@@ -282,7 +284,8 @@ impl EvaluationReadback {
     /// The scores, once the recording is submitted and done.
     ///
     /// # Errors
-    /// Those of [`Readback`]; [`Error::Data`] for what records have refused: the first record with bad data, and the first position in it.
+    /// Those of [`Readback`]; [`Error::Data`] for what records have refused: the first record with bad data, and the first position in it;
+    /// [`Error::Value`] for sample weights whose mean is below 2^-35.
     pub async fn arrive(self) -> Result<Scores> {
         Scores::new(self.classes, self.matrix, &self.cells.await?, &self.totals.await?)
     }
@@ -290,7 +293,7 @@ impl EvaluationReadback {
     /// Polls the device until the scores are here. Not on the web.
     ///
     /// # Errors
-    /// As [`Readback::wait`]; [`Error::Data`] as of [`arrive`](Self::arrive).
+    /// As [`Readback::wait`]; [`Error::Data`] and [`Error::Value`] as of [`arrive`](Self::arrive).
     #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&mut self, timeout: std::time::Duration) -> Result<Scores> {
         let start = std::time::Instant::now();

@@ -54,7 +54,15 @@ impl Scores {
         // Infinity and NaN are in the first number; the second is of no use then.
         let loss = if high.is_finite() { high + low } else { high };
         let rows = u64::try_from(rows >> 64).unwrap_or(u64::MAX);
-        Ok(Self { rows, ranks, unranked, right, loss, confusion })
+        let scores = Self { rows, ranks, unranked, right, loss, confusion };
+        // Below that, what weights are rounded to might show.
+        let least = u128::from(rows) << (64 - 35);
+        if scores.weight() < least {
+            let mean = scores.total_weight() / float(u128::from(rows) << 64);
+            let (expected, got) = ("at least 2^-35".to_owned(), format!("{mean:e}"));
+            return Err(Error::Value { op, what: "the mean of the sample weights", expected, got });
+        }
+        Ok(scores)
     }
 
     /// The confusion matrix: precision, recall, F1. None unless it was [asked for](super::Evaluation::with_confusion). Rows without a

@@ -231,6 +231,29 @@ fn many_dimensions_halves_and_weights() {
     assert_eq!(bits[..4], bits[4..]);
 }
 
+/// More cells than a binding holds, and than a buffer.
+#[test]
+fn a_matrix_that_is_cut() {
+    let Some(gpu) = gpu() else { return };
+    let (n, classes) = (1500, 90);
+    let logits = random(7, n * classes, 3.0);
+    let (targets, weights) = (labels(8, n, classes), unit(9, n));
+    let mut host = Host::default();
+    let rows = logits.chunks(classes).zip(&targets).zip(&weights);
+    rows.for_each(|((row, &target), &weight)| host.record(row, target as usize, weight));
+    let all = devices(&gpu).into_iter().map(|gpu| {
+        let x = Tensor::from_slice(&gpu, [n, classes], &logits).unwrap();
+        let y = Tensor::targets(&gpu, [n], &targets, classes, -100).unwrap();
+        let w = Tensor::from_slice(&gpu, [n], &weights).unwrap();
+        let mut evaluation = Evaluation::new(&gpu, classes).and_then(Evaluation::with_confusion).unwrap();
+        let scores = scores(&gpu, &mut evaluation, |e, batch| e.record(batch, &x, &y, Some(&w)));
+        host.check(&scores);
+        scores
+    });
+    let all: Vec<Scores> = all.collect();
+    assert_eq!(all[..2], all[2..]);
+}
+
 /// Sums of weights are exact: from 2^-40 to 2^31, in one total.
 #[test]
 fn weights_of_all_sizes_are_summed_exactly() {
@@ -253,11 +276,17 @@ fn weights_of_all_sizes_are_summed_exactly() {
         let scores = scores(&gpu, &mut evaluation, |evaluation, batch| evaluation.record(batch, &x, &y, Some(&w)));
         assert_eq!((scores.total_weight(), scores.counted()), (want, n as u64 - 1));
         assert_eq!(scores.top_k_accuracy(2), 1.0);
-        // Below 2^-40: rounded to whole numbers of 2^-64.
-        let tiny = Tensor::from_slice(&gpu, [n], &vec![1.5 * 2f32.powi(-64); n]).unwrap();
+        // Below 2^-40: rounded to whole numbers of 2^-64; refused where that might show.
+        let mut tiny = vec![1.5 * 2f32.powi(-64); n];
+        let upload = |weights: &[f32]| Tensor::from_slice(&gpu, [n], weights).unwrap();
         evaluation.reset().unwrap();
-        let scores = self::scores(&gpu, &mut evaluation, |e, batch| e.record(batch, &x, &y, Some(&tiny)));
-        assert_eq!(scores.total_weight(), n as f64 * 2f64.powi(-63));
+        let error = try_scores(&gpu, &mut evaluation, |e, batch| e.record(batch, &x, &y, Some(&upload(&tiny))));
+        assert!(matches!(error, Err(Error::Value { what: "the mean of the sample weights", .. })), "{error:?}");
+        tiny[..2].copy_from_slice(&[2f32.powi(-10), 0.74 * 2f32.powi(-64)]);
+        evaluation.reset().unwrap();
+        let scores = self::scores(&gpu, &mut evaluation, |e, batch| e.record(batch, &x, &y, Some(&upload(&tiny))));
+        let want = (1u128 << 54) + (n as u128 - 2) * 2 + 1;
+        assert_eq!(scores.total_weight(), want as f64 / 2f64.powi(64));
     }
 }
 
