@@ -72,11 +72,11 @@ fn cell_words(weight: f32) -> vec4<u32> {
     return select(vec4<u32>(), vec4<u32>(low), words == word) + select(vec4<u32>(), vec4<u32>(high), words == word + 1u);
 }
 
-// Adds to a word, and gives what is carried to the next.
+// Adds to a word, and gives what is carried to the next. The value has a weight's 24 digits: with a carry it does not wrap.
 fn add_to_word(at: u32, value: u32, carry: u32) -> u32 {
     let addend = value + carry;
     if (addend == 0u) {
-        return carry;
+        return 0u;
     }
     return u32(add_cells(at, addend) + addend < addend);
 }
