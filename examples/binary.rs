@@ -90,7 +90,7 @@ fn example(options: &Options) -> Result<()> {
     let (loss, probabilities) = evaluate(&gpu, &model, &vx, &vy)?;
     let targets: Vec<usize> = validation.y.iter().map(|&y| usize::from(y > 0.5)).collect();
     let predicted: Vec<usize> = probabilities.iter().map(|&p| usize::from(p > 0.5)).collect();
-    let confusion = Confusion::of(2, &targets, &predicted)?;
+    let confusion = Confusion::of(2, &targets, &predicted, None)?;
     let positive: Vec<bool> = targets.iter().map(|&target| target == 1).collect();
     let seen = if validation.x == train.x { "the file's" } else { "new" };
     println!("on {} {seen} points, as loaded:", targets.len());
@@ -99,7 +99,7 @@ fn example(options: &Options) -> Result<()> {
     println!("precision {:.4}", confusion.precision(Average::Binary(1)));
     println!("recall    {:.4}", confusion.recall(Average::Binary(1)));
     println!("F1        {:.4}", confusion.f1(Average::Binary(1)));
-    println!("ROC-AUC   {:.4}", roc_auc(&probabilities, &positive)?);
+    println!("ROC-AUC   {:.4}", roc_auc(&probabilities, &positive, None)?);
     Ok(())
 }
 

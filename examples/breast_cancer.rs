@@ -51,7 +51,7 @@ impl Tested {
     fn confusion(&self, threshold: f32) -> Result<Confusion> {
         let targets: Vec<usize> = self.malignant.iter().map(|&m| usize::from(m)).collect();
         let predicted: Vec<usize> = self.scores.iter().map(|&score| usize::from(score > threshold)).collect();
-        Ok(Confusion::of(2, &targets, &predicted)?)
+        Ok(Confusion::of(2, &targets, &predicted, None)?)
     }
 }
 
@@ -69,7 +69,7 @@ fn example(options: &Options) -> Result<()> {
         let order = shuffled(samples.x.rows(), seed)?;
         let (test, train) = order.split_at(test);
         let tested = fit(&gpu, &samples, train, test, options.epochs, seed, &bar)?;
-        let (auc, accuracy) = (roc_auc(&tested.scores, &tested.malignant)?, tested.confusion(0.0)?.accuracy());
+        let (auc, accuracy) = (roc_auc(&tested.scores, &tested.malignant, None)?, tested.confusion(0.0)?.accuracy());
         bar.suspend(|| println!("split {seed}: ROC-AUC {auc:.4}, accuracy {accuracy:.4}"));
         all.push((auc, accuracy, tested));
     }
@@ -78,7 +78,7 @@ fn example(options: &Options) -> Result<()> {
     println!("mean of {SPLITS} splits: ROC-AUC {:.4}, accuracy {:.4}", mean(|s| s.0), mean(|s| s.1));
 
     let (_, _, first) = &all[0];
-    let curve = roc_curve(&first.scores, &first.malignant)?;
+    let curve = roc_curve(&first.scores, &first.malignant, None)?;
     let points = curve.iter().map(|p| (p.false_positive_rate, p.true_positive_rate)).collect();
     let lines = [("logistic regression", points), ("guessing", vec![(0.0, 0.0), (1.0, 1.0)])];
     common::chart(

@@ -74,8 +74,8 @@ fn example(options: &Options) -> Result<()> {
     let model = Model::new(&gpu, &network(), 0)?;
     common::load(&model, &file)?;
     let scores = evaluate(&gpu, &model, &test)?;
-    print_confusion(scores.confusion());
-    println!("test accuracy: {:.3}", scores.confusion().accuracy());
+    scores.confusion().into_iter().for_each(print_confusion);
+    println!("test accuracy: {:.3}", scores.accuracy());
     Ok(())
 }
 
@@ -158,9 +158,9 @@ fn fit(gpu: &Gpu, digits: &Table, train: &[usize], validation: &Set, options: &O
             println!(
                 "epoch {epoch:3}: training loss {:.4} accuracy {:.3}, validation loss {:.4} accuracy {:.3} (guessing: {guessing:.4})",
                 trained.log_loss(),
-                trained.confusion().accuracy(),
+                trained.accuracy(),
                 validated.log_loss(),
-                validated.confusion().accuracy()
+                validated.accuracy()
             );
         });
         for (curve, scores) in curves.iter_mut().zip([trained, validated]) {
@@ -200,10 +200,10 @@ fn resume(training: &mut Training, path: &Path, run: &str) -> Result<usize> {
 }
 
 fn evaluate(gpu: &Gpu, model: &Model, set: &Set) -> Result<Scores> {
-    let mut evaluation = Evaluation::new(gpu, DIGITS)?;
+    let mut evaluation = Evaluation::new(gpu, DIGITS)?.with_confusion()?;
     let mut batch = gpu.batch();
     let activations = model.forward(&mut batch, &set.pixels)?;
-    evaluation.record(&mut batch, &activations.outputs()[0], &set.labels)?;
+    evaluation.record(&mut batch, &activations.outputs()[0], &set.labels, None)?;
     let mut scores = evaluation.read(&mut batch)?;
     batch.submit()?;
     scores.wait(TIMEOUT).context("evaluation")

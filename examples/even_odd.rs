@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use common::{Initial, Options, Program, TIMEOUT};
 use xent::metrics::{Average, Evaluation, roc_auc};
 use xent::nn::{Linear, Loss, Model, Sequential, Training};
@@ -67,20 +67,20 @@ fn example(options: &Options) -> Result<()> {
 
     let test = Tensor::from_slice(&gpu, [7, 1], &[4.0, 6.0, 9.0, 11.0, 14.0, 16.0, 19.0])?;
     let test_labels = [0, 0, 1, 1, 0, 0, 1];
-    let mut evaluation = Evaluation::new(&gpu, 2)?;
+    let mut evaluation = Evaluation::new(&gpu, 2)?.with_confusion()?;
     let mut batch = gpu.batch();
     let logits = model.forward(&mut batch, &test)?.outputs()[0].clone();
-    evaluation.record(&mut batch, &logits, &Tensor::targets(&gpu, [7], &test_labels, 2, -100)?)?;
+    evaluation.record(&mut batch, &logits, &Tensor::targets(&gpu, [7], &test_labels, 2, -100)?, None)?;
     let (mut scores, mut logits) = (evaluation.read(&mut batch)?, batch.read(&logits)?);
     batch.submit()?;
     let scores = scores.wait(TIMEOUT)?;
     let margins: Vec<f32> = logits.wait(TIMEOUT)?.chunks(2).map(|row| row[1] - row[0]).collect();
-    let (odd, confusion) = (Average::Binary(1), scores.confusion());
+    let (odd, confusion) = (Average::Binary(1), scores.confusion().context("a confusion matrix was asked for")?);
     println!("on 4, 6, 9, 11, 14, 16, 19:");
-    println!("accuracy  {:.4}", confusion.accuracy());
+    println!("accuracy  {:.4}", scores.accuracy());
     println!("precision {:.4}", confusion.precision(odd));
     println!("recall    {:.4}", confusion.recall(odd));
     println!("F1        {:.4}", confusion.f1(odd));
-    println!("ROC-AUC   {:.4}", roc_auc(&margins, &test_labels.map(|label| label == 1))?);
+    println!("ROC-AUC   {:.4}", roc_auc(&margins, &test_labels.map(|label| label == 1), None)?);
     Ok(())
 }

@@ -25,6 +25,10 @@ pub(crate) fn few<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     }
 }
 
+fn of(record: Option<u32>) -> String {
+    record.map_or_else(String::new, |record| format!(" of record {record}"))
+}
+
 /// Everything that can go wrong. Every message names the operation, what was expected and what was given.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -102,7 +106,7 @@ pub enum Error {
         got: String,
     },
     /// Data that was already on the GPU holds a value outside its range. The results that depend on it are NaN.
-    #[error("{op}: {what} at flat position {position} is out of range; the results that depend on it are NaN")]
+    #[error("{op}: {what} at flat position {position}{} is out of range; the results that depend on it are NaN", of(*record))]
     Data {
         /// The operation that met the value.
         op: &'static str,
@@ -110,6 +114,8 @@ pub enum Error {
         what: &'static str,
         /// The flat (row-major) position of the first such value.
         position: u32,
+        /// Of an [`Evaluation`](crate::metrics::Evaluation) the record, from 0, that it is in: which call since the last reset.
+        record: Option<u32>,
     },
     /// A file could not be read or written.
     #[error("{}: the file cannot be read or written", path.display())]

@@ -229,19 +229,20 @@ pub(crate) const EVERY_OP: &[(&str, Record)] = &[
     }),
     ("an evaluation", |gpu, out| {
         for [rows, classes] in [[301, 10], [37, 50]] {
-            let mut evaluation = Evaluation::new(gpu, classes)?;
-            for seed in [1, 2] {
-                evaluation.record(
-                    &mut out.batch,
-                    &tensor(gpu, [rows, classes], seed)?,
-                    &labels(gpu, rows, classes)?,
-                )?;
+            let mut evaluation = Evaluation::new(gpu, classes)?.with_confusion()?;
+            let weights = units(gpu, [rows], 3)?;
+            for (seed, weights) in [(1, None), (2, Some(&weights))] {
+                let (x, y) = (tensor(gpu, [rows, classes], seed)?, labels(gpu, rows, classes)?);
+                evaluation.record(&mut out.batch, &x, &y, weights)?;
             }
             out.scores(&evaluation)?;
         }
-        let mut evaluation = Evaluation::new(gpu, 2)?;
-        let y = units(gpu, [LEN], 2)?;
-        evaluation.record_binary(&mut out.batch, BinaryOutputs::Logits(&tensor(gpu, [LEN], 1)?), &y)?;
+        let mut evaluation = Evaluation::binary(gpu)?;
+        let bits: Vec<f32> = (0..LEN).map(|i| (i % 3 / 2) as f32).collect();
+        let (y, weights) = (Tensor::from_slice(gpu, [LEN], &bits)?, units(gpu, [LEN], 2)?);
+        let (x, p) = (tensor(gpu, [LEN], 1)?, units(gpu, [LEN], 4)?);
+        evaluation.record_binary(&mut out.batch, BinaryOutputs::Logits(&x), &y, None)?;
+        evaluation.record_binary(&mut out.batch, BinaryOutputs::Probabilities(&p), &y, Some(&weights))?;
         out.scores(&evaluation)
     }),
     ("an update, accumulated and clipped", |gpu, out| {

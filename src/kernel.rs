@@ -67,7 +67,7 @@ pub(crate) enum Access {
     Write,
     /// Read and written.
     Update,
-    /// Counted up, in whatever order: sums of whole numbers do not depend on it.
+    /// Added to, in whatever order: sums of whole numbers do not depend on it.
     Count,
     /// Written; in place over another binding of the kernel if the caller wants that.
     WriteOver(&'static str),

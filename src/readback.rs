@@ -155,7 +155,7 @@ impl<T: Element> Readback<T> {
         guard(&self.device, "readback", || staging.buffers().for_each(wgpu::Buffer::unmap))?;
         self.staging = None;
         match self.check {
-            Some((op, what)) if position != u32::MAX => Err(Error::Data { op, what, position }),
+            Some((op, what)) if position != u32::MAX => Err(Error::Data { op, what, position, record: None }),
             _ => Ok(values),
         }
     }

@@ -40,11 +40,13 @@ row_parts|store_parts(to + 1u, stats.ties);|store_parts(to + 1u, stats.rest);|it
 grad_norm|square = scaled * scaled;|square = scaled * 1.0000;|it training::clipping
 clip_factor|(norm + 1e-6),|(norm + 1e-1),|it training::clipping
 accumulate|n, 0.0) + load_quad_values|n, 0.0) - load_quad_values|it training::accumulated
-confusion|count_ranks(params.ranks_base + select|count_ranks(params.ranks_base - select|it metrics::counters
+row_tally|select(none, rank, p >= 0)|select(none, rank, p >= 9)|it metrics::counters
+lib/tally|i32(exponent) - 86;|i32(exponent) - 85;|it evaluation::weights_of_all
+running_total|settled_sum(plus_sum(before, part))|Sum(before.high + part.high, 0.000)|it evaluation::small_losses
 rank|(classes > vec4<u32>(t))|(classes < vec4<u32>(t))|it metrics::counters
 sum_parts|part * params.stride + i|part * params.stride + 0|it budget::products
 lib/row_sums|min(s.predicted, first_largest|max(s.predicted, first_largest|it cross_entropy::statistics_of_ties
-binary_confusion|3u * t +|2u * t +|it metrics::binary_outputs
+binary_tally|threshold = 0.5;|threshold = 0.6;|it metrics::binary_outputs
 row_statistics|outcome == 2u|outcome == 1u|it cross_entropy::statistics_of_ties
 '
 

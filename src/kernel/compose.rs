@@ -5,7 +5,7 @@
 //! in place, and outputs that nobody asked for. For a binding `x` the shader calls
 //!
 //! * `load_x(i)`, `store_x(i, v)`: element `i`;
-//! * `count_x(i)`: counts element `i` up;
+//! * `add_x(i, v)`: adds to element `i`, whatever other threads add, and gives what it was before;
 //! * `load4_x(i)`, `store4_x(i, v)`: elements `i .. i + 4`, for a binding made by [`read4`](super::read4) and its like. In the variant that
 //!   is declared by quad, `i` is a multiple of 4; `BY_QUAD` tells whether it is this one, `HALVES` whether elements of some binding are halves;
 //! * `load_quad_x(i, stride, room, pad)`, `store_quad_x(i, stride, room, v)`, for the same bindings: elements `i`, `i + stride`
@@ -182,7 +182,7 @@ impl Accessors<'_> {
         let Self { binding: Binding { name, element, quads, access }, data, present, one, by_quad } = *self;
         let at = if by_quad && *quads { "[i >> 2u][i & 3u]" } else { "[i]" };
         if *access == Access::Count {
-            let _ = writeln!(text, "fn count_{name}(i: u32) {{ atomicAdd(&{data}_data[i], 1u); }}");
+            let _ = writeln!(text, "fn add_{name}(i: u32, v: u32) -> u32 {{ return atomicAdd(&{data}_data[i], v); }}");
         }
         if self.reads() {
             let value = match (present, one) {

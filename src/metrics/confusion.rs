@@ -2,25 +2,33 @@
 
 use crate::error::{Error, Result, room};
 
-/// How often each class was taken for each: row `t`, column `p` counts what is `t` and was taken for `p`.
+/// The most classes that a matrix is made for.
+pub(super) const MOST_CLASSES: usize = 1 << 14;
+
+/// How often each class was taken for each: row `t`, column `p` counts what is `t` and was taken for `p`. With sample weights it is the sum of
+/// the weights.
 ///
 /// What would divide by 0 is 0, as scikit-learn's default has it.
 ///
 /// # Examples
 /// ```
 /// use xent::metrics::{Average, Confusion};
-/// let confusion = Confusion::of(2, &[0, 0, 1, 1, 1], &[0, 1, 1, 1, 0])?;
+/// let confusion = Confusion::of(2, &[0, 0, 1, 1, 1], &[0, 1, 1, 1, 0], None)?;
 /// assert_eq!(confusion.accuracy(), 0.6);
 /// assert_eq!(confusion.precision(Average::Binary(1)), 2.0 / 3.0);
 /// assert_eq!(confusion.recall(Average::Binary(1)), 2.0 / 3.0);
+/// let weighted = Confusion::of(2, &[0, 0, 1, 1, 1], &[0, 1, 1, 1, 0], Some(&[1.0, 0.0, 1.0, 1.0, 1.0]))?;
+/// assert_eq!(weighted.accuracy(), 0.75);
 /// # Ok::<(), xent::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Confusion {
     classes: usize,
-    counts: Vec<u64>,
+    counts: Vec<f64>,
     /// Of each class, how often it was taken for none.
-    unclassified: Vec<u64>,
+    unclassified: Vec<f64>,
+    /// Whether a class occurs, as a target or as a prediction; it may in rows of weight 0 alone.
+    occurs: Vec<bool>,
 }
 
 /// How the numbers of the classes become one.
@@ -28,7 +36,7 @@ pub struct Confusion {
 pub enum Average {
     /// That of one class, the positive one.
     Binary(usize),
-    /// The mean over the classes that occur, as a target or as a prediction.
+    /// The mean over the classes that occur, as a target or as a prediction, be it in rows of weight 0 alone.
     Macro,
     /// That of the counts of all classes together. For one class a row it is the accuracy.
     Micro,
@@ -45,59 +53,76 @@ struct Counts {
 }
 
 impl Confusion {
-    /// Counts of targets and predictions.
+    /// Counts of targets and predictions, with a weight for each row if there are any.
     ///
     /// # Errors
-    /// [`Error::Shape`] if they differ in length; [`Error::Value`] with the first that is no class; [`Error::Limit`] for more than 16384
-    /// classes; [`Error::HostMemory`] if there is no memory for the counts.
-    pub fn of(classes: usize, targets: &[usize], predicted: &[usize]) -> Result<Self> {
+    /// [`Error::Shape`] if they differ in length; [`Error::Value`] with the first that is no class, and the first weight that is negative or
+    /// not finite; [`Error::Limit`] for more than 16384 classes; [`Error::HostMemory`] if there is no memory for the counts.
+    pub fn of(classes: usize, targets: &[usize], predicted: &[usize], sample_weight: Option<&[f32]>) -> Result<Self> {
         let op = "Confusion::of";
         if targets.len() != predicted.len() {
             let (expected, got) = (format!("{} elements", targets.len()), predicted.len().to_string());
             return Err(Error::Shape { op, what: "predicted", expected, got });
         }
-        if classes > 1 << 14 {
-            let (needed, allowed) = (classes as u64, 1 << 14);
+        if classes > MOST_CLASSES {
+            let (needed, allowed) = (classes as u64, MOST_CLASSES as u64);
             return Err(Error::Limit { op, what: "the number of classes", needed, allowed });
         }
+        let weights = weights(op, targets.len(), sample_weight)?;
         let mut counts = room(op, classes * classes)?;
-        counts.resize(classes * classes, 0);
+        counts.resize(classes * classes, 0.0);
         let mut confusion = Self::from_counts(classes, counts)?;
-        for (position, (&target, &p)) in targets.iter().zip(predicted).enumerate() {
+        for (position, ((&target, &p), weight)) in targets.iter().zip(predicted).zip(weights).enumerate() {
             let row = confusion.counts.chunks_exact_mut(classes.max(1)).nth(target);
             let Some(count) = row.and_then(|row| row.get_mut(p)) else {
                 let got = format!("{} at position {position}", target.max(p));
                 return Err(Error::Value { op, what: "a class", expected: format!("in 0..{classes}"), got });
             };
-            *count += 1;
+            *count += weight;
+            for class in [target, p] {
+                confusion.occurs.get_mut(class).into_iter().for_each(|occurs| *occurs = true);
+            }
         }
         Ok(confusion)
     }
 
-    /// A matrix of counts, row by row.
+    /// A matrix of counts, or of sums of weights, row by row.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless it is square.
-    pub fn from_counts(classes: usize, counts: Vec<u64>) -> Result<Self> {
-        match classes.checked_mul(classes) == Some(counts.len()) {
-            true => Ok(Self { classes, counts, unclassified: vec![0; classes] }),
-            false => Err(Error::Shape {
-                op: "Confusion::from_counts",
-                what: "the counts",
-                expected: format!("{classes} rows of {classes}"),
-                got: counts.len().to_string(),
-            }),
+    /// [`Error::Shape`] unless it is square; [`Error::Value`] with the first count that is not from 0 to 2^64.
+    pub fn from_counts(classes: usize, counts: Vec<f64>) -> Result<Self> {
+        // More would make their sums infinite.
+        const MOST: f64 = 18_446_744_073_709_551_616.0;
+        let op = "Confusion::from_counts";
+        if classes.checked_mul(classes) != Some(counts.len()) {
+            let (expected, got) = (format!("{classes} rows of {classes}"), counts.len().to_string());
+            return Err(Error::Shape { op, what: "the counts", expected, got });
         }
+        if let Some((position, count)) = counts.iter().enumerate().find(|(_, count)| !(0.0..=MOST).contains(*count)) {
+            let (expected, got) = ("from 0 to 2^64".to_owned(), format!("{count} at position {position}"));
+            return Err(Error::Value { op, what: "a count", expected, got });
+        }
+        let mut confusion = Self { classes, counts, unclassified: vec![0.0; classes], occurs: Vec::new() };
+        let classes = (0..classes).map(|class| confusion.of_class(class));
+        confusion.occurs = classes.map(|class| class.predicted + class.actual > 0.0).collect();
+        Ok(confusion)
     }
 
     /// The same with counts of rows that were taken for no class: mistakes, but nobody's false alarm.
-    pub(crate) fn with_unclassified(self, unclassified: Vec<u64>) -> Self {
-        Self { unclassified, ..self }
+    pub(crate) fn with_unclassified(self, unclassified: Vec<f64>) -> Self {
+        let occurs: Vec<bool> = unclassified.iter().map(|&count| count > 0.0).collect();
+        Self { unclassified, ..self }.with_occurring(&occurs)
     }
 
-    /// How many rows were taken for no class, because their logits had no softmax.
+    /// The same where these classes occur, too.
+    pub(crate) fn with_occurring(self, others: &[bool]) -> Self {
+        let occurs = self.occurs.iter().zip(others).map(|(&occurs, &other)| occurs || other).collect();
+        Self { occurs, ..self }
+    }
+
+    /// How many rows were taken for no class, because their logits had no softmax; with sample weights the sum of their weights.
     #[must_use]
-    pub fn unclassified(&self) -> u64 {
+    pub fn unclassified(&self) -> f64 {
         sum(&self.unclassified)
     }
 
@@ -107,16 +132,16 @@ impl Confusion {
         self.classes
     }
 
-    /// How often `target` was taken for `predicted`; 0 if one of them is no class.
+    /// How often `target` was taken for `predicted`, or the sum of those rows' weights; 0 if one of them is no class.
     #[must_use]
-    pub fn count(&self, target: usize, predicted: usize) -> u64 {
-        self.row(target).get(predicted).copied().unwrap_or(0)
+    pub fn count(&self, target: usize, predicted: usize) -> f64 {
+        self.row(target).get(predicted).copied().unwrap_or(0.0)
     }
 
-    /// How many rows there are.
+    /// How many rows there are; with sample weights the sum of their weights.
     #[must_use]
-    pub fn total(&self) -> u64 {
-        sum(&self.counts).saturating_add(self.unclassified())
+    pub fn total(&self) -> f64 {
+        sum(&self.counts) + self.unclassified()
     }
 
     /// The part of the rows that was taken for what it is.
@@ -151,18 +176,20 @@ impl Confusion {
             Average::Binary(class) => score(self.of_class(class)),
             Average::Micro => score(self.all()),
             Average::Macro => {
-                let present: Vec<f64> = classes().filter(|c| c.predicted + c.actual > 0.0).map(&score).collect();
-                ratio(present.iter().sum(), float(present.len() as u64))
+                let occurring = classes().zip(&self.occurs).filter(|&(_, &occurs)| occurs);
+                let (total, number) =
+                    occurring.fold((0.0, 0.0), |(total, number), (class, _)| (total + score(class), number + 1.0));
+                ratio(total, number)
             }
             Average::Weighted => {
                 let weighted: f64 = classes().map(|counts| counts.actual * score(counts)).sum();
-                ratio(weighted, float(self.total()))
+                ratio(weighted, self.total())
             }
         }
     }
 
     /// What a class was taken for; of what is no class, nothing.
-    fn row(&self, target: usize) -> &[u64] {
+    fn row(&self, target: usize) -> &[f64] {
         self.counts.chunks_exact(self.classes.max(1)).nth(target).unwrap_or_default()
     }
 
@@ -170,22 +197,21 @@ impl Confusion {
         let column = self.counts.iter().skip(class).step_by(self.classes.max(1));
         let unclassified = self.unclassified.get(class);
         Counts {
-            right: float(self.count(class, class)),
-            predicted: float(sum(column)),
-            actual: float(sum(self.row(class).iter().chain(unclassified))),
+            right: self.count(class, class),
+            predicted: sum(column),
+            actual: sum(self.row(class).iter().chain(unclassified)),
         }
     }
 
     fn all(&self) -> Counts {
-        let right = self.counts.iter().step_by(self.classes.saturating_add(1));
-        let total = float(self.total());
-        Counts { right: float(sum(right)), predicted: total, actual: total }
+        let right = sum(self.counts.iter().step_by(self.classes.saturating_add(1)));
+        let total = self.total();
+        Counts { right, predicted: total, actual: total }
     }
 }
 
-/// A sum; of counts of the caller's, at most what fits.
-fn sum<'a>(counts: impl IntoIterator<Item = &'a u64>) -> u64 {
-    counts.into_iter().fold(0, |sum, &count| sum.saturating_add(count))
+fn sum<'a>(counts: impl IntoIterator<Item = &'a f64>) -> f64 {
+    counts.into_iter().sum()
 }
 
 /// A quotient; what would divide by 0 is 0.
@@ -193,7 +219,22 @@ fn ratio(a: f64, b: f64) -> f64 {
     if b == 0.0 { 0.0 } else { a / b }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
-fn float(count: u64) -> f64 {
-    count as f64
+/// A weight for each of so many rows, 1 if there are none.
+pub(super) fn weights<'a>(
+    op: &'static str,
+    rows: usize,
+    sample_weight: Option<&'a [f32]>,
+) -> Result<impl Iterator<Item = f64> + 'a> {
+    if let Some(weights) = sample_weight {
+        if weights.len() != rows {
+            let (expected, got) = (format!("{rows} elements"), weights.len().to_string());
+            return Err(Error::Shape { op, what: "sample_weight", expected, got });
+        }
+        let bad = weights.iter().enumerate().find(|(_, weight)| !(0.0..=f32::MAX).contains(*weight));
+        if let Some((position, weight)) = bad {
+            let (expected, got) = ("at least 0 and finite".to_owned(), format!("{weight} at position {position}"));
+            return Err(Error::Value { op, what: "a sample weight", expected, got });
+        }
+    }
+    Ok((0..rows).map(move |row| sample_weight.and_then(|weights| weights.get(row)).copied().map_or(1.0, f64::from)))
 }

@@ -1,64 +1,15 @@
 //! Counters on the GPU.
 
-use crate::error::{Error, Result, room};
+use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::kernel::{Kernel, Variant, count, params, read, wgsl};
-use crate::ops::{CrossEntropyRequest, Targets};
-use crate::options::{Bce, BceWithLogits, CrossEntropy, Reduction, device_ignore_index};
-use crate::plan::{BLOCK, Cut, Work};
+use crate::ops::{Cells, CrossEntropyRequest, Recorded, Rows, Targets};
+use crate::options::{CrossEntropy, Reduction};
 use crate::readback::Readback;
 use crate::recorder::Recorder;
-use crate::tensor::{Shape, Tensor, size32};
+use crate::tensor::{Float, Tensor};
 
-use super::Confusion;
-
-params! {
-    struct Params {
-        rows: u32,
-        classes: u32,
-        block: u32,
-        targets_base: u32,
-        predicted_base: u32,
-        row_ranks_base: u32,
-        confusion_base: u32,
-        ranks_base: u32,
-        ignore_index: i32,
-    }
-}
-
-pub(crate) const KERNEL: Kernel = Kernel {
-    label: "xent.confusion",
-    source: wgsl!["lib/grid", "confusion"],
-    bindings: &[
-        read("targets", "i32"),
-        read("predicted", "i32"),
-        read("row_ranks", "u32"),
-        count("confusion"),
-        count("ranks"),
-    ],
-    params: Params::FIELDS,
-    constants: &["WORKGROUP"],
-};
-
-params! {
-    struct BinaryParams {
-        count: u32,
-        block: u32,
-        scores_base: u32,
-        targets_base: u32,
-        confusion_base: u32,
-        ranks_base: u32,
-        threshold: f32,
-    }
-}
-
-pub(crate) const BINARY: Kernel = Kernel {
-    label: "xent.binary_confusion",
-    source: wgsl!["lib/grid", "lib/numerics", "binary_confusion"],
-    bindings: &[read("scores", "f32"), read("targets", "f32"), count("confusion"), count("ranks")],
-    params: BinaryParams::FIELDS,
-    constants: &["WORKGROUP"],
-};
+use super::confusion::MOST_CLASSES;
+use super::scores::{Kind, Scores};
 
 /// What a binary classifier gives.
 #[derive(Clone, Copy, Debug)]
@@ -69,8 +20,23 @@ pub enum BinaryOutputs<'a> {
     Probabilities(&'a Tensor<f32>),
 }
 
-/// Counters of how a classifier does, which stay on the GPU while batch after batch goes by. They have 32 bits each: [`reset`](Self::reset)
-/// them before 2^32 rows are counted.
+/// Counters of how a classifier does, which stay on the GPU while batch after batch goes by: accuracy, top-k accuracy for every k, log-loss
+/// and perplexity; and a confusion matrix, if it is [asked for](Self::with_confusion).
+///
+/// # Weights
+/// A record may have sample weights, as scikit-learn's metrics do: each row counts as much as its weight says. A weight is a number from
+/// 0 to 2^31, and their mean is at least 2^-35 (scale smaller ones up: no score depends on their scale). A row of weight 0 is left out,
+/// whatever it holds.
+///
+/// # Precision
+/// Counts are whole numbers, and sums of weights are whole numbers of 2^-64: exact for weights that are 0 or from 2^-40 on (smaller ones are
+/// rounded), and the same bits in whatever order the GPU's threads come. They have 128 bits: none overflows before 2^33 rows, or 2^64
+/// without weights. The loss is kept in two `f32`, so that its total is good to 1e-6 after millions of records; it is infinite where it
+/// exceeds `f32`.
+///
+/// # Cost
+/// 16 bytes of memory for each class, 4 MiB for 262144 of them, and with a confusion matrix 16 for each pair of classes. Reading the scores
+/// copies all of it to the host.
 ///
 /// # Examples
 /// ```
@@ -78,61 +44,66 @@ pub enum BinaryOutputs<'a> {
 /// use xent::metrics::Evaluation;
 /// use xent::{Gpu, Tensor};
 /// # if let Ok(gpu) = Gpu::headless() {
-/// let logits = Tensor::from_slice(&gpu, [3, 2], &[2.0, 1.0, 0.0, 3.0, 1.0, 0.0])?;
+/// let logits = Tensor::from_slice(&gpu, [3, 2], &[2.0, 1.0, 0.0, 3.0, 1.0, 0.0f32])?;
 /// let targets = Tensor::targets(&gpu, [3], &[0, 1, 1], 2, -100)?;
-/// let mut evaluation = Evaluation::new(&gpu, 2)?;
+/// let mut evaluation = Evaluation::new(&gpu, 2)?.with_confusion()?;
 /// let mut batch = gpu.batch();
-/// evaluation.record(&mut batch, &logits, &targets)?;
+/// evaluation.record(&mut batch, &logits, &targets, None)?;
 /// let mut scores = evaluation.read(&mut batch)?;
 /// batch.submit()?;
 /// let scores = scores.wait(Duration::from_secs(10))?;
-/// assert_eq!(scores.confusion().accuracy(), 2.0 / 3.0);
+/// assert_eq!(scores.accuracy(), 2.0 / 3.0);
+/// assert_eq!(scores.confusion().map(|confusion| confusion.count(1, 0)), Some(1.0));
 /// # }
 /// # Ok::<(), xent::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Evaluation {
-    classes: usize,
-    confusion: Tensor<u32>,
-    /// How many rows have so many logits above their target's.
-    ranks: Tensor<u32>,
-    /// A scalar: the sum of the rows' cross-entropy.
-    loss: Tensor<f32>,
+    cells: Cells,
+    gpu: Gpu,
+    /// Since the last reset.
+    records: u32,
     ignore_index: i64,
 }
 
 impl Evaluation {
-    /// Counters for a number of classes, all 0.
+    /// Counters for a number of classes, all 0, without a confusion matrix.
     ///
     /// # Errors
-    /// [`Error::Value`] without classes; [`Error::Limit`] for so many that their matrix does not fit a binding; those of
-    /// [`Tensor::zeros`].
+    /// [`Error::Value`] without classes; [`Error::Limit`] for more than 2^28; those of [`Tensor::zeros`].
     pub fn new(gpu: &Gpu, classes: usize) -> Result<Self> {
         let op = "Evaluation::new";
         if classes == 0 {
             let (expected, got) = ("at least 1".to_owned(), "0".to_owned());
             return Err(Error::Value { op, what: "the number of classes", expected, got });
         }
-        let needed = (classes as u64).saturating_mul((classes as u64).saturating_add(1)).saturating_mul(4);
-        let allowed = gpu.caps().usable_binding();
-        if needed > allowed {
-            return Err(Error::Limit {
-                op,
-                what: "a storage binding's bytes for the confusion matrix",
-                needed,
-                allowed,
-            });
-        }
-        Ok(Self {
-            classes,
-            confusion: Tensor::zeros(gpu, [classes, classes + 1])?,
-            ranks: Tensor::zeros(gpu, [classes + 1])?,
-            loss: Tensor::zeros(gpu, Shape::default())?,
-            ignore_index: CrossEntropy::DEFAULT.ignore_index,
-        })
+        limit_classes(op, classes, 1 << 28)?;
+        let ignore_index = CrossEntropy::DEFAULT.ignore_index;
+        Ok(Self { cells: Cells::new(gpu, classes, false)?, gpu: gpu.clone(), records: 0, ignore_index })
     }
 
-    /// The same counters, which do not count rows with this target (-100 by default).
+    /// Counters for a binary classifier: two classes, and their confusion matrix.
+    ///
+    /// # Errors
+    /// Those of [`Tensor::zeros`].
+    pub fn binary(gpu: &Gpu) -> Result<Self> {
+        Self::new(gpu, 2)?.with_confusion()
+    }
+
+    /// The same with a confusion matrix, all counters 0.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] for more than 16384 classes; those of [`Tensor::zeros`].
+    ///
+    /// # Cost
+    /// 16 bytes of memory for each pair of classes.
+    pub fn with_confusion(self) -> Result<Self> {
+        let Self { cells, gpu, ignore_index, .. } = self;
+        limit_classes("Evaluation::with_confusion", cells.classes, MOST_CLASSES)?;
+        Ok(Self { cells: Cells::new(&gpu, cells.classes, true)?, gpu, records: 0, ignore_index })
+    }
+
+    /// The same with another ignored index; -100 is the default, as for [`CrossEntropy`].
     #[must_use]
     pub fn ignoring(self, ignore_index: i64) -> Self {
         Self { ignore_index, ..self }
@@ -141,113 +112,116 @@ impl Evaluation {
     /// Sets the counters to 0, before everything that is recorded but not submitted yet.
     ///
     /// # Errors
-    /// Those of [`Tensor::write`].
+    /// [`Error::Gpu`] if the device is out of memory.
     pub fn reset(&mut self) -> Result<()> {
-        self.loss.fill_with(0.0)?;
-        self.confusion.fill_with(0)?;
-        self.ranks.fill_with(0)
+        self.records = 0;
+        self.cells.clear("Evaluation::reset", &self.gpu)
     }
 
-    /// Counts the rows of logits `[N, classes]`. Rows whose target is the ignored index do not count; a target that is no class does
-    /// not either, and makes the log-loss NaN.
+    /// Counts the rows of logits, with a weight for each if there are any.
+    ///
+    /// # Shapes
+    /// `logits`, of any [`Float`] type, is `[classes]` or `[N, classes, d1, .., dK]`; `targets`, class indices of either type, and
+    /// `sample_weight` the same without `classes`.
+    ///
+    /// # Edge cases
+    /// * Rows whose target is the ignored index do not count, nor do those of weight 0.
+    /// * A row without a softmax (it holds NaN or +infinity, or nothing but -infinity) was taken for no class: a mistake, whose loss is NaN.
+    /// * A target whose logit is -infinity costs +infinity. Nothing is clipped.
+    /// * A target that is no class, and a weight that is NaN, negative or above 2^31: the row does not count, and reading the scores gives
+    ///   [`Error::Data`] with the first such record and position.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless the logits have these two dimensions; those of [`Recorder::cross_entropy`].
+    /// [`Error::Shape`] for logits of another number of classes and for weights of another shape than the targets'; those of
+    /// [`Recorder::cross_entropy`].
     ///
     /// # Cost
-    /// Three reads of the logits, two of them mostly from a cache.
-    pub fn record(&mut self, rec: &mut Recorder<'_>, logits: &Tensor<f32>, targets: &Tensor<i32>) -> Result<()> {
+    /// Three reads of the logits, two of them mostly from a cache, and a few dispatches over the rows. Each row takes two or three atomic
+    /// additions; with weights up to twice as many.
+    pub fn record<'a, T: Float>(
+        &mut self,
+        rec: &mut Recorder<'_>,
+        logits: &Tensor<T>,
+        targets: impl Into<Targets<'a>>,
+        sample_weight: Option<&Tensor<f32>>,
+    ) -> Result<()> {
         let op = "Evaluation::record";
-        let [rows, classes] = logits.shape()[..] else {
-            let (expected, got) = ("2 dimensions".to_owned(), format!("shape {}", logits.shape()));
-            return Err(Error::Shape { op, what: "logits", expected, got });
-        };
-        if classes != self.classes {
-            let (expected, got) = (format!("{} classes", self.classes), classes.to_string());
-            return Err(Error::Shape { op, what: "logits", expected, got });
+        let classes = self.cells.classes;
+        if logits.shape().get(usize::from(logits.shape().len() > 1)) != Some(&classes) {
+            let expected = format!("{classes} classes: shape [{classes}] or [N, {classes}, ..]");
+            return Err(Error::Shape { op, what: "logits", expected, got: format!("shape {}", logits.shape()) });
         }
-        rec.own(op, "the counters", &self.confusion)?;
-        let ignore_index = self.ignore_index;
-        let options = CrossEntropy { reduction: Reduction::Sum, ignore_index, ..CrossEntropy::DEFAULT };
+        self.own(rec, op, sample_weight)?;
+        let targets = targets.into();
+        let (index, device_ignored) = targets.indices(op, self.ignore_index)?;
+        expect_shape(op, sample_weight, &index)?;
+        let options =
+            CrossEntropy { reduction: Reduction::None, ignore_index: self.ignore_index, ..CrossEntropy::DEFAULT };
         let request = CrossEntropyRequest { statistics: true, ..CrossEntropyRequest::default() };
-        let out = rec.cross_entropy_with(logits, Targets::Index(targets), &options, request)?;
+        let out = rec.cross_entropy_with(logits, targets, &options, request)?;
         let Some(statistics) = out.statistics else { return Ok(()) };
-        let row_ranks = rec.target_ranks(op, &logits.real(), targets)?;
-        let per_row = [targets.per_row(1), statistics.predicted.per_row(1), row_ranks.per_row(1)];
-        for range in Cut::by_blocks(op, size32(rows), &per_row).ranges(rec.gpu().caps())? {
-            let (first, len) = (u64::from(range.start), u64::from(range.end - range.start));
-            let target = rec.window(targets, first, len);
-            let predicted = rec.window(&statistics.predicted, first, len);
-            let row_rank = rec.window(&row_ranks, first, len);
-            let (confusion, ranks) = (rec.whole(&self.confusion), rec.whole(&self.ranks));
-            let params = Params {
-                rows: range.end - range.start,
-                classes: size32(classes),
-                block: BLOCK,
-                targets_base: target.base,
-                predicted_base: predicted.base,
-                row_ranks_base: row_rank.base,
-                confusion_base: confusion.base,
-                ranks_base: ranks.base,
-                ignore_index: device_ignore_index(ignore_index),
-            };
-            let slots = [Some(&target), Some(&predicted), Some(&row_rank), Some(&confusion), Some(&ranks)];
-            let variant = Variant::new(&[rec.gpu().caps().workgroup_size()]);
-            let work = Work::by_blocks(rec.gpu().caps(), len.div_ceil(BLOCK.into()));
-            rec.dispatch(&KERNEL, variant, &params, &slots, work)?;
-        }
-        rec.accumulate(&out.loss, &self.loss)
+        let row_ranks = rec.target_ranks(op, &logits.real(), &index)?;
+        let rows = Rows::Rows {
+            targets: &index,
+            ignore_index: device_ignored,
+            predicted: &statistics.predicted,
+            row_ranks: &row_ranks,
+            losses: &out.loss,
+        };
+        let recorded = self.next(Kind::Rows);
+        rec.tally(op, &self.cells, rows, sample_weight, recorded)
     }
 
-    /// Counts the elements of a binary classifier's outputs; the evaluation is of 2 classes. The second class is what has a target above
-    /// 1/2, and what is taken for it a logit above 0, or a probability above 1/2.
+    /// Counts the elements of a binary classifier's outputs, with a weight for each if there are any; the evaluation is of 2 classes. The
+    /// target is 1 for the second class and 0 for the first. What is taken for the second has a logit above 0, or a probability above 1/2.
+    ///
+    /// The loss of an element is `-log p` with the probability `p` of its class, of logits and of probabilities alike: 0 for what is certain
+    /// and right, infinite for what is certain and wrong. (The losses [`bce`](Recorder::bce) and PyTorch's clip it at 100, scikit-learn's
+    /// `log_loss` clips probabilities.) The rule "0 log 0 = 0" makes the other class's term nothing.
+    ///
+    /// # Shapes
+    /// The outputs, `targets` and `sample_weight` have the same shape.
+    ///
+    /// # Edge cases
+    /// * Elements of weight 0 do not count.
+    /// * An output that is NaN was taken for no class: a mistake, whose loss is NaN.
+    /// * A target that is neither 0 nor 1, a probability outside [0, 1], and a weight that is NaN, negative or above 2^31: the element does
+    ///   not count, and reading the scores gives [`Error::Data`] with the first such record and position.
     ///
     /// # Errors
-    /// [`Error::Value`] unless the evaluation is of 2 classes; those of [`Recorder::bce_with_logits`] or [`Recorder::bce`], of which
-    /// the log-loss is.
+    /// [`Error::Value`] unless the evaluation is of 2 classes; [`Error::Shape`] for shapes that differ; [`Error::Limit`] for 2^32 elements
+    /// or more; [`Error::ForeignTensor`].
     ///
     /// # Cost
-    /// Two reads of both tensors.
+    /// One read of each tensor, and up to three atomic additions an element; with weights up to twice as many.
     pub fn record_binary(
         &mut self,
         rec: &mut Recorder<'_>,
         outputs: BinaryOutputs<'_>,
         targets: &Tensor<f32>,
+        sample_weight: Option<&Tensor<f32>>,
     ) -> Result<()> {
         let op = "Evaluation::record_binary";
-        if self.classes != 2 {
-            let (expected, got) = ("2".to_owned(), self.classes.to_string());
+        if self.cells.classes != 2 {
+            let (expected, got) = ("2".to_owned(), self.cells.classes.to_string());
             return Err(Error::Value { op, what: "the number of classes", expected, got });
         }
-        rec.own(op, "the counters", &self.confusion)?;
-        let reduction = Reduction::Sum;
-        let (scores, loss, threshold) = match outputs {
-            BinaryOutputs::Logits(x) => {
-                (x, rec.bce_with_logits(x, targets, &BceWithLogits { reduction, ..Default::default() })?, 0.0)
-            }
-            BinaryOutputs::Probabilities(p) => (p, rec.bce(p, targets, &Bce { reduction, ..Default::default() })?, 0.5),
+        let (outputs, probabilities, what) = match outputs {
+            BinaryOutputs::Logits(logits) => (logits, false, "logits"),
+            BinaryOutputs::Probabilities(p) => (p, true, "probabilities"),
         };
-        let per_element = [scores, targets].map(|tensor| tensor.per_row(1));
-        let cut = Cut::by_blocks(op, scores.count(op)?, &per_element);
-        for range in cut.ranges(rec.gpu().caps())? {
-            let (first, len) = (u64::from(range.start), u64::from(range.end - range.start));
-            let (score, target) = (rec.window(scores, first, len), rec.window(targets, first, len));
-            let (confusion, ranks) = (rec.whole(&self.confusion), rec.whole(&self.ranks));
-            let params = BinaryParams {
-                count: range.end - range.start,
-                block: BLOCK,
-                scores_base: score.base,
-                targets_base: target.base,
-                confusion_base: confusion.base,
-                ranks_base: ranks.base,
-                threshold,
-            };
-            let slots = [Some(&score), Some(&target), Some(&confusion), Some(&ranks)];
-            let variant = Variant::new(&[rec.gpu().caps().workgroup_size()]);
-            let work = Work::by_blocks(rec.gpu().caps(), len.div_ceil(BLOCK.into()));
-            rec.dispatch(&BINARY, variant, &params, &slots, work)?;
+        self.own(rec, op, sample_weight)?;
+        rec.own(op, what, outputs)?;
+        rec.own(op, "targets", targets)?;
+        if targets.shape() != outputs.shape() {
+            let (expected, got) = (format!("shape {}", outputs.shape()), format!("shape {}", targets.shape()));
+            return Err(Error::Shape { op, what: "targets", expected, got });
         }
-        rec.accumulate(&loss, &self.loss)
+        expect_shape(op, sample_weight, targets)?;
+        targets.count(op)?;
+        let recorded = self.next(if probabilities { Kind::Probabilities } else { Kind::Logits });
+        let rows = Rows::Binary { targets, outputs, probabilities };
+        rec.tally(op, &self.cells, rows, sample_weight, recorded)
     }
 
     /// Copies the counters, as they are at this point of the recording, to where the host can read them.
@@ -255,13 +229,41 @@ impl Evaluation {
     /// # Errors
     /// Those of [`Recorder::read`].
     pub fn read(&self, rec: &mut Recorder<'_>) -> Result<EvaluationReadback> {
-        Ok(EvaluationReadback {
-            classes: self.classes,
-            confusion: rec.read(&self.confusion)?,
-            ranks: rec.read(&self.ranks)?,
-            loss: rec.read(&self.loss)?,
-            arrived: (None, None),
-        })
+        let Cells { classes, matrix, words, totals } = &self.cells;
+        let (cells, totals) = (rec.read(words)?, rec.read(totals)?);
+        Ok(EvaluationReadback { classes: *classes, matrix: *matrix, cells, totals, arrived: None })
+    }
+
+    fn own(&self, rec: &Recorder<'_>, op: &'static str, sample_weight: Option<&Tensor<f32>>) -> Result<()> {
+        rec.own(op, "the counters", &self.cells.words)?;
+        sample_weight.map_or(Ok(()), |weight| rec.own(op, "sample_weight", weight))
+    }
+
+    fn next(&mut self, kind: Kind) -> Recorded {
+        self.records = self.records.saturating_add(1);
+        Recorded { record: self.records, kind: kind as u32 }
+    }
+}
+
+fn limit_classes(op: &'static str, classes: usize, most: usize) -> Result<()> {
+    let (needed, allowed) = (classes as u64, most as u64);
+    match needed <= allowed {
+        true => Ok(()),
+        false => Err(Error::Limit { op, what: "the number of classes", needed, allowed }),
+    }
+}
+
+fn expect_shape<T: crate::tensor::Element>(
+    op: &'static str,
+    weight: Option<&Tensor<f32>>,
+    targets: &Tensor<T>,
+) -> Result<()> {
+    match weight {
+        Some(weight) if weight.shape() != targets.shape() => {
+            let (expected, got) = (format!("shape {}", targets.shape()), format!("shape {}", weight.shape()));
+            Err(Error::Shape { op, what: "sample_weight", expected, got })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -270,90 +272,36 @@ impl Evaluation {
 #[must_use = "a ticket does nothing unless it is waited for"]
 pub struct EvaluationReadback {
     classes: usize,
-    confusion: Readback<u32>,
-    ranks: Readback<u32>,
-    loss: Readback<f32>,
+    matrix: bool,
+    cells: Readback<u32>,
+    totals: Readback<u32>,
     /// What has arrived when a wait ran out of time.
     #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "nothing waits on the web"))]
-    arrived: (Option<Vec<u32>>, Option<Vec<u32>>),
+    arrived: Option<Vec<u32>>,
 }
 
 impl EvaluationReadback {
     /// The scores, once the recording is submitted and done.
     ///
     /// # Errors
-    /// Those of [`Readback`]; [`Error::Data`] for a target that is no class.
+    /// Those of [`Readback`]; [`Error::Data`] for what records have refused: the first record with bad data, and the first position in it;
+    /// [`Error::Value`] for sample weights whose mean is below 2^-35.
     pub async fn arrive(self) -> Result<Scores> {
-        Scores::new(self.classes, &self.confusion.await?, self.ranks.await?, &self.loss.await?)
+        Scores::new(self.classes, self.matrix, &self.cells.await?, &self.totals.await?)
     }
 
     /// Polls the device until the scores are here. Not on the web.
     ///
     /// # Errors
-    /// As [`Readback::wait`]; [`Error::Data`] for a target that is no class.
+    /// As [`Readback::wait`]; [`Error::Data`] and [`Error::Value`] as of [`arrive`](Self::arrive).
     #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&mut self, timeout: std::time::Duration) -> Result<Scores> {
         let start = std::time::Instant::now();
-        let left = || timeout.saturating_sub(start.elapsed());
-        if self.arrived.0.is_none() {
-            self.arrived.0 = Some(self.confusion.wait(left())?);
+        if self.arrived.is_none() {
+            self.arrived = Some(self.cells.wait(timeout)?);
         }
-        if self.arrived.1.is_none() {
-            self.arrived.1 = Some(self.ranks.wait(left())?);
-        }
-        let loss = self.loss.wait(left())?;
-        let (confusion, ranks) = std::mem::take(&mut self.arrived);
-        Scores::new(self.classes, &confusion.unwrap_or_default(), ranks.unwrap_or_default(), &loss)
-    }
-}
-
-/// What the counters say.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Scores {
-    confusion: Confusion,
-    ranks: Vec<u32>,
-    loss: f64,
-}
-
-impl Scores {
-    fn new(classes: usize, confusion: &[u32], ranks: Vec<u32>, loss: &[f32]) -> Result<Self> {
-        let (mut counts, mut unclassified) = (room("Scores", confusion.len())?, room("Scores", classes)?);
-        for row in confusion.chunks_exact(classes + 1) {
-            let Some((none, classes)) = row.split_last() else { continue };
-            counts.extend(classes.iter().copied().map(u64::from));
-            unclassified.push(u64::from(*none));
-        }
-        let confusion = Confusion::from_counts(classes, counts)?.with_unclassified(unclassified);
-        Ok(Self { confusion, ranks, loss: loss.iter().copied().map(f64::from).sum() })
-    }
-
-    /// The confusion matrix: accuracy, precision, recall, F1. Rows without a softmax (NaN) are taken for no class, which is wrong.
-    #[must_use]
-    pub fn confusion(&self) -> &Confusion {
-        &self.confusion
-    }
-
-    /// How many rows were counted.
-    #[must_use]
-    pub fn counted(&self) -> u64 {
-        self.ranks.iter().copied().map(u64::from).sum()
-    }
-
-    /// The part of the rows whose target is among the `k` largest logits; of equal logits the later class comes first, as scikit-learn
-    /// has it. NaN without rows.
-    #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
-    pub fn top_k_accuracy(&self, k: usize) -> f64 {
-        let right: u64 =
-            self.ranks.iter().take(k.min(self.ranks.len().saturating_sub(1))).copied().map(u64::from).sum();
-        right as f64 / self.counted() as f64
-    }
-
-    /// The mean cross-entropy of the rows, in nats, summed in `f32`. Nothing is clipped, so a certain mistake may cost infinitely much
-    /// (scikit-learn's `log_loss` clips probabilities). NaN without rows.
-    #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
-    pub fn log_loss(&self) -> f64 {
-        self.loss / self.counted() as f64
+        let totals = self.totals.wait(timeout.saturating_sub(start.elapsed()))?;
+        let cells = self.arrived.take().unwrap_or_default();
+        Scores::new(self.classes, self.matrix, &cells, &totals)
     }
 }

@@ -3,9 +3,9 @@
 mod confusion;
 mod evaluation;
 mod ranking;
+mod scores;
 
 pub use confusion::{Average, Confusion};
-#[cfg(test)]
-pub(crate) use evaluation::{BINARY, KERNEL};
-pub use evaluation::{BinaryOutputs, Evaluation, EvaluationReadback, Scores};
+pub use evaluation::{BinaryOutputs, Evaluation, EvaluationReadback};
 pub use ranking::{RocPoint, average_precision, roc_auc, roc_curve};
+pub use scores::Scores;

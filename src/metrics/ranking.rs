@@ -2,6 +2,8 @@
 
 use crate::error::{Error, Result};
 
+use super::confusion::weights;
+
 /// A point of a ROC curve.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RocPoint {
@@ -13,8 +15,14 @@ pub struct RocPoint {
     pub true_positive_rate: f64,
 }
 
-/// Scores in falling order, those that are equal together: the threshold, and how many positives and negatives have it or more.
-fn steps(op: &'static str, scores: &[f32], positive: &[bool]) -> Result<Vec<(f32, f64, f64)>> {
+/// Scores in falling order, those that are equal together: the threshold, and the weights of the positives and of the negatives that have it or
+/// more. Rows of weight 0 are left out.
+fn steps(
+    op: &'static str,
+    scores: &[f32],
+    positive: &[bool],
+    sample_weight: Option<&[f32]>,
+) -> Result<Vec<(f32, f64, f64)>> {
     if scores.len() != positive.len() {
         let (expected, got) = (format!("{} elements", scores.len()), positive.len().to_string());
         return Err(Error::Shape { op, what: "the labels", expected, got });
@@ -23,15 +31,17 @@ fn steps(op: &'static str, scores: &[f32], positive: &[bool]) -> Result<Vec<(f32
         let (expected, got) = ("a number".to_owned(), format!("NaN at position {position}"));
         return Err(Error::Value { op, what: "a score", expected, got });
     }
-    let mut order: Vec<(f32, bool)> = scores.iter().copied().zip(positive.iter().copied()).collect();
-    order.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    let weights = weights(op, scores.len(), sample_weight)?;
+    let rows = scores.iter().zip(positive).zip(weights).map(|((&score, &positive), weight)| (score, positive, weight));
+    let mut order: Vec<(f32, bool, f64)> = rows.filter(|&(.., weight)| weight > 0.0).collect();
+    order.sort_by(|(a, ..), (b, ..)| b.total_cmp(a));
     let (mut positives, mut negatives) = (0.0, 0.0);
     let mut steps: Vec<(f32, f64, f64)> = Vec::new();
-    for (score, positive) in order {
+    for (score, positive, weight) in order {
         if positive {
-            positives += 1.0;
+            positives += weight;
         } else {
-            negatives += 1.0;
+            negatives += weight;
         }
         match steps.last_mut() {
             // 0 and -0 are equal, too.
@@ -44,10 +54,14 @@ fn steps(op: &'static str, scores: &[f32], positive: &[bool]) -> Result<Vec<(f32
 
 /// The ROC curve, from (0, 0) to (1, 1): a point for each score that occurs. Rates of nothing are NaN.
 ///
+/// With sample weights the rates are those of the weights, and rows of weight 0 are left out, as `roc_curve` of scikit-learn has it (which by
+/// default drops points on straight lines; here they stay).
+///
 /// # Errors
-/// [`Error::Shape`] if the slices differ in length; [`Error::Value`] with the first score that is NaN.
-pub fn roc_curve(scores: &[f32], positive: &[bool]) -> Result<Vec<RocPoint>> {
-    let steps = steps("roc_curve", scores, positive)?;
+/// [`Error::Shape`] if the slices differ in length; [`Error::Value`] with the first score that is NaN, and the first weight that is negative or
+/// not finite.
+pub fn roc_curve(scores: &[f32], positive: &[bool], sample_weight: Option<&[f32]>) -> Result<Vec<RocPoint>> {
+    let steps = steps("roc_curve", scores, positive, sample_weight)?;
     let (all_positives, all_negatives) = steps.last().map_or((0.0, 0.0), |last| (last.1, last.2));
     let point = |(threshold, positives, negatives): (f32, f64, f64)| RocPoint {
         threshold,
@@ -60,20 +74,31 @@ pub fn roc_curve(scores: &[f32], positive: &[bool]) -> Result<Vec<RocPoint>> {
 /// The area under the ROC curve: how likely a positive has a higher score than a negative, where equal scores count half. NaN unless
 /// there are both.
 ///
+/// With sample weights, for positives `i` and negatives `j` with scores `s` and weights `w`, it is
+///
+/// ```text
+/// sum of w_i w_j ([s_i > s_j] + [s_i = s_j] / 2) / sum of w_i w_j
+/// ```
+///
+/// as `roc_auc_score` of scikit-learn has it.
+///
 /// # Errors
 /// As [`roc_curve`].
 ///
 /// # Examples
 /// ```
 /// use xent::metrics::roc_auc;
-/// assert_eq!(roc_auc(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true])?, 0.75);
+/// let (scores, positive) = ([0.1, 0.4, 0.35, 0.8], [false, false, true, true]);
+/// assert_eq!(roc_auc(&scores, &positive, None)?, 0.75);
+/// // Of the negatives, the second, which lies above a positive, is three quarters.
+/// assert_eq!(roc_auc(&scores, &positive, Some(&[1.0, 3.0, 1.0, 1.0]))?, 0.625);
 /// # Ok::<(), xent::Error>(())
 /// ```
-pub fn roc_auc(scores: &[f32], positive: &[bool]) -> Result<f64> {
-    let steps = steps("roc_auc", scores, positive)?;
+pub fn roc_auc(scores: &[f32], positive: &[bool], sample_weight: Option<&[f32]>) -> Result<f64> {
+    let steps = steps("roc_auc", scores, positive, sample_weight)?;
     let (mut area, mut before) = (0.0, (0.0, 0.0));
     for &(_, positives, negatives) in &steps {
-        // Trapezia, in counts: whole and half numbers, without rounding.
+        // Trapezia, in counts: without weights whole and half numbers, without rounding.
         area += (negatives - before.1) * (positives + before.0) / 2.0;
         before = (positives, negatives);
     }
@@ -81,7 +106,7 @@ pub fn roc_auc(scores: &[f32], positive: &[bool]) -> Result<f64> {
 }
 
 /// The average precision: the sum over the thresholds of the precision there times what it adds to the recall. 0 without positives, as
-/// scikit-learn has it.
+/// scikit-learn has it. With sample weights precision and recall are those of the weights.
 ///
 /// # Errors
 /// As [`roc_curve`].
@@ -89,12 +114,12 @@ pub fn roc_auc(scores: &[f32], positive: &[bool]) -> Result<f64> {
 /// # Examples
 /// ```
 /// use xent::metrics::average_precision;
-/// let ap = average_precision(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true])?;
+/// let ap = average_precision(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true], None)?;
 /// assert!((ap - 5.0 / 6.0).abs() < 1e-15);
 /// # Ok::<(), xent::Error>(())
 /// ```
-pub fn average_precision(scores: &[f32], positive: &[bool]) -> Result<f64> {
-    let steps = steps("average_precision", scores, positive)?;
+pub fn average_precision(scores: &[f32], positive: &[bool], sample_weight: Option<&[f32]>) -> Result<f64> {
+    let steps = steps("average_precision", scores, positive, sample_weight)?;
     let all = steps.last().map_or(0.0, |last| last.1);
     if all == 0.0 {
         return Ok(0.0);

@@ -36,6 +36,7 @@ mod softmax;
 mod statistics;
 mod strips;
 mod sum_parts;
+mod tally;
 mod targets;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,7 @@ pub(crate) use running_product::Order;
 pub use sgd::Momentum;
 pub(crate) use sgd::{SgdStep, unstarted};
 pub use statistics::Statistics;
+pub(crate) use tally::{Cells, Recorded, Rows};
 pub use targets::Targets;
 
 use crate::error::{Error, Result};
@@ -167,8 +169,6 @@ pub(crate) const KERNELS: &[&Kernel] = &[
     &broadcast::SUM,
     &cast::KERNEL,
     &column_sum::KERNEL,
-    &crate::metrics::BINARY,
-    &crate::metrics::KERNEL,
     &cross_entropy::KERNEL,
     &gradient::ACCUMULATE,
     &gradient::FACTOR,
@@ -195,5 +195,8 @@ pub(crate) const KERNELS: &[&Kernel] = &[
     &softmax::FORWARD,
     &statistics::KERNEL,
     &sum_parts::KERNEL,
+    &tally::BINARY,
+    &tally::ROWS,
+    &tally::TOTAL,
     &targets::KERNEL,
 ];

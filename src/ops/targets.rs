@@ -48,6 +48,17 @@ pub(super) enum KernelTargets {
 }
 
 impl Targets<'_> {
+    /// Class indices, as `i32` bits, and the ignored one.
+    pub(crate) fn indices(self, op: &'static str, ignore_index: i64) -> Result<(Tensor<i32>, i32)> {
+        match self.for_kernels(ignore_index) {
+            KernelTargets::Index(index, ignored) => Ok((index, ignored)),
+            KernelTargets::Probabilities(_) => {
+                let (expected, got) = ("class indices".to_owned(), "probabilities".to_owned());
+                Err(Error::Value { op, what: "targets", expected, got })
+            }
+        }
+    }
+
     pub(super) fn for_kernels(self, ignore_index: i64) -> KernelTargets {
         match self {
             Self::Index(index) => KernelTargets::Index(index.clone(), device_ignore_index(ignore_index)),

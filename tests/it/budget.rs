@@ -330,7 +330,7 @@ fn an_evaluation_of_many_classes() {
         let y = Tensor::targets(&gpu, [n], &index, classes, -100).unwrap();
         let mut evaluation = Evaluation::new(&gpu, classes).unwrap();
         let mut batch = gpu.batch();
-        evaluation.record(&mut batch, &x, &y).unwrap();
+        evaluation.record(&mut batch, &x, &y, None).unwrap();
         let mut scores = evaluation.read(&mut batch).unwrap();
         batch.submit().unwrap();
         let scores = scores.wait(TIMEOUT).unwrap();

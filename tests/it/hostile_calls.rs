@@ -168,9 +168,10 @@ fn operations(watch: &mut Watch, gpu: &Gpu, x: &Tensor<f32>, what: &str) {
     });
     watch.tries(what, || b.column_sum_into(&m, x).is_ok() | b.read(x).is_ok() | b.upload(x, &[0.0]).is_ok());
     watch.tries(what, || {
-        Evaluation::new(gpu, 2).map(|mut e| {
-            let binary = e.record_binary(&mut b, BinaryOutputs::Probabilities(x), &m).is_ok();
-            binary | e.record(&mut b, x, &y).is_ok()
+        Evaluation::binary(gpu).map(|mut e| {
+            let binary = e.record_binary(&mut b, BinaryOutputs::Probabilities(x), &m, None).is_ok();
+            let weighted = e.record_binary(&mut b, BinaryOutputs::Logits(x), x, Some(&m)).is_ok();
+            binary | weighted | e.record(&mut b, x, &y, None).is_ok() | e.record(&mut b, x, &y, Some(&m)).is_ok()
         })
     });
     watch.tries(what, || drop(b));
@@ -260,6 +261,7 @@ fn options() {
     for classes in [0, HUGE, 1 << 31] {
         watch.refuses("Evaluation", || Evaluation::new(&gpu, classes));
     }
+    watch.refuses("a matrix", || Evaluation::new(&gpu, (1 << 14) + 1).and_then(Evaluation::with_confusion));
     watch.ends();
 }
 
@@ -297,7 +299,8 @@ fn counts_and_times_that_overflow() {
     for timeout in [Duration::MAX, Duration::from_secs(u64::MAX / 2)] {
         let mut b = gpu.batch();
         let mut evaluation = Evaluation::new(&gpu, 2).unwrap();
-        evaluation.record(&mut b, &Tensor::zeros(&gpu, [3, 2]).unwrap(), &Tensor::zeros(&gpu, [3]).unwrap()).unwrap();
+        let (x, y) = (Tensor::<f32>::zeros(&gpu, [3, 2]).unwrap(), Tensor::<i32>::zeros(&gpu, [3]).unwrap());
+        evaluation.record(&mut b, &x, &y, None).unwrap();
         let mut scores = evaluation.read(&mut b).unwrap();
         let mut state = parameters.state(&mut b).unwrap();
         let mut values = b.read(parameters.values()).unwrap();

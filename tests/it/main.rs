@@ -15,6 +15,7 @@ mod dawn;
 mod determinism;
 mod embedding;
 mod errors;
+mod evaluation;
 #[path = "../../src/every_op.rs"]
 mod every_op;
 mod examples;

@@ -14,12 +14,12 @@ fn near(got: f64, want: f64) {
 fn precision_recall_and_f1_are_scikit_learns() {
     let targets = [0, 1, 2, 2, 1, 0, 3, 3, 1, 0, 2, 3];
     let predicted = [0, 2, 2, 2, 1, 1, 3, 0, 1, 0, 1, 3];
-    let confusion = Confusion::of(4, &targets, &predicted).unwrap();
+    let confusion = Confusion::of(4, &targets, &predicted, None).unwrap();
     near(confusion.accuracy(), 2.0 / 3.0);
-    let rows: Vec<u64> = (0..4).flat_map(|t| (0..4).map(move |p| (t, p))).map(|(t, p)| confusion.count(t, p)).collect();
-    assert_eq!(rows, [2, 1, 0, 0, 0, 2, 1, 0, 0, 1, 2, 0, 1, 0, 0, 2]);
+    let rows: Vec<f64> = (0..4).flat_map(|t| (0..4).map(move |p| (t, p))).map(|(t, p)| confusion.count(t, p)).collect();
+    assert_eq!(rows, [2, 1, 0, 0, 0, 2, 1, 0, 0, 1, 2, 0, 1, 0, 0, 2].map(f64::from));
     // Class 3 does not occur, class 4 is never predicted, class 2 never the target.
-    let sparse = Confusion::of(5, &[0, 0, 1, 1, 4], &[0, 1, 1, 1, 2]).unwrap();
+    let sparse = Confusion::of(5, &[0, 0, 1, 1, 4], &[0, 1, 1, 1, 2], None).unwrap();
     for (confusion, average, precision, recall, f1) in [
         (&confusion, Average::Macro, 0.7083333333333333, 0.6666666666666666, 0.6761904761904762),
         (&confusion, Average::Micro, 0.6666666666666666, 0.6666666666666666, 0.6666666666666666),
@@ -33,21 +33,21 @@ fn precision_recall_and_f1_are_scikit_learns() {
         near(confusion.recall(average), recall);
         near(confusion.f1(average), f1);
     }
-    let binary = Confusion::of(2, &[0, 1, 1, 0, 1], &[0, 0, 1, 1, 1]).unwrap();
+    let binary = Confusion::of(2, &[0, 1, 1, 0, 1], &[0, 0, 1, 1, 1], None).unwrap();
     near(binary.precision(Average::Binary(1)), 2.0 / 3.0);
     near(binary.recall(Average::Binary(0)), 0.5);
     near(binary.f1(Average::Binary(0)), 0.5);
-    assert_eq!(Confusion::of(2, &[], &[]).unwrap().accuracy(), 0.0);
-    assert!(Confusion::of(2, &[0], &[0, 1]).is_err() && Confusion::of(2, &[2], &[0]).is_err());
+    assert_eq!(Confusion::of(2, &[], &[], None).unwrap().accuracy(), 0.0);
+    assert!(Confusion::of(2, &[0], &[0, 1], None).is_err() && Confusion::of(2, &[2], &[0], None).is_err());
 }
 
 #[test]
 fn rankings_are_scikit_learns() {
     let scores = [0.5, 0.25, 0.75, 0.5, 0.5, 0.125, 1.0, 0.75, 0.25, 0.0, 0.5, 0.875];
     let positive = [1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 0, 1].map(|label| label == 1);
-    near(roc_auc(&scores, &positive).unwrap(), 0.7777777777777778);
-    near(average_precision(&scores, &positive).unwrap(), 0.7666666666666666);
-    let curve = roc_curve(&scores, &positive).unwrap();
+    near(roc_auc(&scores, &positive, None).unwrap(), 0.7777777777777778);
+    near(average_precision(&scores, &positive, None).unwrap(), 0.7666666666666666);
+    let curve = roc_curve(&scores, &positive, None).unwrap();
     let thresholds: Vec<f32> = curve.iter().map(|point| point.threshold).collect();
     assert_eq!(thresholds, [f32::INFINITY, 1.0, 0.875, 0.75, 0.5, 0.25, 0.125, 0.0]);
     let sixths =
@@ -55,11 +55,11 @@ fn rankings_are_scikit_learns() {
     assert_eq!(sixths(|p| p.false_positive_rate), [0.0, 0.0, 0.0, 1.0, 3.0, 4.0, 5.0, 6.0]);
     assert_eq!(sixths(|p| p.true_positive_rate), [0.0, 1.0, 2.0, 3.0, 5.0, 6.0, 6.0, 6.0]);
     // Equal scores say nothing; without both classes there is no area.
-    near(roc_auc(&[0.0, -0.0, 0.0, 0.0], &[true, false, true, false]).unwrap(), 0.5);
-    assert!(roc_auc(&[0.1, 0.2], &[true, true]).unwrap().is_nan());
-    assert_eq!(average_precision(&[0.1, 0.2], &[false, false]).unwrap(), 0.0);
-    assert!(matches!(roc_auc(&[f32::NAN], &[true]), Err(Error::Value { .. })));
-    assert!(matches!(roc_auc(&[0.5], &[]), Err(Error::Shape { .. })));
+    near(roc_auc(&[0.0, -0.0, 0.0, 0.0], &[true, false, true, false], None).unwrap(), 0.5);
+    assert!(roc_auc(&[0.1, 0.2], &[true, true], None).unwrap().is_nan());
+    assert_eq!(average_precision(&[0.1, 0.2], &[false, false], None).unwrap(), 0.0);
+    assert!(matches!(roc_auc(&[f32::NAN], &[true], None), Err(Error::Value { .. })));
+    assert!(matches!(roc_auc(&[0.5], &[], None), Err(Error::Shape { .. })));
 }
 
 #[test]
@@ -70,12 +70,12 @@ fn counters_on_the_gpu_are_scikit_learns() {
             [[1., 2., 2., 0.], [3., 1., 0., 0.], [0.; 4], [5., 4., 3., 2.], [1., 1., 2., 3.], [9., 9., 9., 9.]];
         let x = Tensor::from_slice(&gpu, [6, 4], logits.as_flattened()).unwrap();
         let y = Tensor::targets(&gpu, [6], &[1, 0, 2, 3, 1, -100], 4, -100).unwrap();
-        let mut evaluation = Evaluation::new(&gpu, 4).unwrap();
+        let mut evaluation = Evaluation::new(&gpu, 4).and_then(Evaluation::with_confusion).unwrap();
         for round in 1..=2 {
             let mut batch = gpu.batch();
             // In two batches, then once more on top.
-            evaluation.record(&mut batch, &x.rows(0..2).unwrap(), &y.rows(0..2).unwrap()).unwrap();
-            evaluation.record(&mut batch, &x.rows(2..6).unwrap(), &y.rows(2..6).unwrap()).unwrap();
+            evaluation.record(&mut batch, &x.rows(0..2).unwrap(), &y.rows(0..2).unwrap(), None).unwrap();
+            evaluation.record(&mut batch, &x.rows(2..6).unwrap(), &y.rows(2..6).unwrap(), None).unwrap();
             let mut ticket = evaluation.read(&mut batch).unwrap();
             batch.submit().unwrap();
             let scores = ticket.wait(TIMEOUT).unwrap();
@@ -83,18 +83,120 @@ fn counters_on_the_gpu_are_scikit_learns() {
             assert_eq!([1, 2, 3, 4].map(|k| scores.top_k_accuracy(k)), [0.2, 0.6, 0.8, 1.0]);
             assert!((scores.log_loss() - 1.6897738375161395).abs() < 1e-6);
             // Of equal logits the first is what is predicted.
-            let want = Confusion::of(4, &[1, 0, 2, 3, 1], &[1, 0, 0, 0, 3]).unwrap();
-            let doubled = |t, p| want.count(t, p) * round;
-            assert!((0..16).all(|i| scores.confusion().count(i / 4, i % 4) == doubled(i / 4, i % 4)));
+            let want = Confusion::of(4, &[1, 0, 2, 3, 1], &[1, 0, 0, 0, 3], None).unwrap();
+            let doubled = |t, p| want.count(t, p) * round as f64;
+            let confusion = scores.confusion().expect("asked for");
+            assert!((0..16).all(|i| confusion.count(i / 4, i % 4) == doubled(i / 4, i % 4)));
+            assert_eq!((scores.accuracy(), confusion.accuracy()), (0.4, 0.4));
         }
         evaluation.reset().unwrap();
         let mut batch = gpu.batch();
         let mut ticket = evaluation.read(&mut batch).unwrap();
         batch.submit().unwrap();
         let scores = ticket.wait(TIMEOUT).unwrap();
-        assert!(scores.counted() == 0 && scores.confusion().total() == 0 && scores.log_loss().is_nan());
-        assert!(evaluation.record(&mut gpu.batch(), &x.reshape([3, 8]).unwrap(), &y).is_err());
+        assert!(scores.counted() == 0 && scores.accuracy().is_nan() && scores.log_loss().is_nan());
+        assert_eq!(scores.confusion().expect("asked for").total(), 0.0);
+        assert!(evaluation.record(&mut gpu.batch(), &x.reshape([3, 8]).unwrap(), &y, None).is_err());
     }
+}
+
+/// A metric of scores, labels and sample weights.
+type Metric = fn(&[f32], &[bool], Option<&[f32]>) -> xent::Result<f64>;
+
+/// Repeating a row is what a whole weight means, and leaving it out what a weight of 0 means.
+#[test]
+fn rankings_with_weights_are_those_of_repeated_rows() {
+    let mut rng = fastrand::Rng::with_seed(3);
+    for n in [1, 2, 7, 60] {
+        // Few scores, so that many are equal.
+        let scores: Vec<f32> = (0..n).map(|_| rng.u8(0..8).into()).collect();
+        let positive: Vec<bool> = (0..n).map(|_| rng.bool()).collect();
+        let weights: Vec<f32> = (0..n).map(|_| rng.u8(0..4).into()).collect();
+        let repeated = (0..n).flat_map(|i| std::iter::repeat_n((scores[i], positive[i]), weights[i] as usize));
+        let (all_scores, all_positive): (Vec<f32>, Vec<bool>) = repeated.unzip();
+        for metric in [roc_auc as Metric, average_precision] {
+            let got = metric(&scores, &positive, Some(&weights)).unwrap();
+            let want = metric(&all_scores, &all_positive, None).unwrap();
+            assert!(got.is_nan() && want.is_nan() || got == want, "{n}: {got} instead of {want}");
+            // Only what weights are to each other counts.
+            let smaller: Vec<f32> = weights.iter().map(|w| w / 1024.0).collect();
+            assert_eq!(metric(&scores, &positive, Some(&smaller)).unwrap().to_bits(), got.to_bits());
+            let ones = vec![1.0; n];
+            let unweighted = metric(&scores, &positive, None).unwrap();
+            assert_eq!(metric(&scores, &positive, Some(&ones)).unwrap().to_bits(), unweighted.to_bits());
+        }
+        let curve = roc_curve(&scores, &positive, Some(&weights)).unwrap();
+        let want = roc_curve(&all_scores, &all_positive, None).unwrap();
+        assert_eq!(format!("{curve:?}"), format!("{want:?}"));
+    }
+}
+
+/// By the definitions, over pairs and thresholds.
+#[test]
+fn rankings_with_weights_follow_the_definitions() {
+    let mut rng = fastrand::Rng::with_seed(4);
+    let n = 80;
+    let scores: Vec<f32> = (0..n).map(|_| f32::from(rng.u8(0..20)) / 4.0).collect();
+    let positive: Vec<bool> = (0..n).map(|_| rng.bool()).collect();
+    let weights: Vec<f32> = (0..n).map(|i| if i % 5 == 0 { 0.0 } else { rng.f32() * 10.0 }).collect();
+    let w = |i: usize| f64::from(weights[i]);
+    let (positives, negatives): (Vec<usize>, Vec<usize>) = (0..n).partition(|&i| positive[i]);
+    let (mut above, mut all) = (0.0, 0.0);
+    for &i in &positives {
+        for &j in &negatives {
+            let order = if scores[i] > scores[j] {
+                1.0
+            } else if scores[i] == scores[j] {
+                0.5
+            } else {
+                0.0
+            };
+            above += w(i) * w(j) * order;
+            all += w(i) * w(j);
+        }
+    }
+    near(roc_auc(&scores, &positive, Some(&weights)).unwrap(), above / all);
+    // Each positive adds its share of the recall at its own threshold.
+    let precision = |threshold: f32| {
+        let taken = |of: &[usize]| of.iter().filter(|&&i| scores[i] >= threshold).map(|&i| w(i)).sum::<f64>();
+        taken(&positives) / (taken(&positives) + taken(&negatives))
+    };
+    let recall: f64 = positives.iter().map(|&i| w(i)).sum();
+    let counted = positives.iter().filter(|&&i| w(i) > 0.0);
+    let want: f64 = counted.map(|&i| w(i) / recall * precision(scores[i])).sum();
+    near(average_precision(&scores, &positive, Some(&weights)).unwrap(), want);
+    // By hand: of the positives the one above the negative of weight 3 has weight 2 of 3.
+    near(roc_auc(&[3.0, 2.0, 1.0, 9.0], &[true, false, true, false], Some(&[2.0, 3.0, 1.0, 0.0])).unwrap(), 2.0 / 3.0);
+    let ap = average_precision(&[3.0, 2.0, 1.0, 9.0], &[true, false, true, false], Some(&[2.0, 3.0, 1.0, 0.0]));
+    near(ap.unwrap(), 2.0 / 3.0 + 1.0 / 3.0 * 0.5);
+    assert!(roc_auc(&[0.1, 0.2], &[true, false], Some(&[1.0, 0.0])).unwrap().is_nan());
+    assert_eq!(average_precision(&[0.1, 0.2], &[true, false], Some(&[0.0, 1.0])).unwrap(), 0.0);
+    for bad in [f32::NAN, -1.0, f32::INFINITY] {
+        let error = roc_auc(&[0.1, 0.2], &[true, false], Some(&[1.0, bad])).unwrap_err();
+        assert!(matches!(error, Error::Value { what: "a sample weight", .. }), "{error}");
+    }
+    assert!(matches!(roc_auc(&[0.1], &[true], Some(&[])), Err(Error::Shape { what: "sample_weight", .. })));
+}
+
+#[test]
+fn confusion_matrices_take_weights() {
+    let (targets, predicted) = ([0, 0, 1, 1, 2, 3], [0, 1, 1, 2, 2, 3]);
+    let weighted = Confusion::of(4, &targets, &predicted, Some(&[1.0, 2.0, 3.0, 1.0, 0.5, 0.0])).unwrap();
+    assert_eq!(
+        [(0, 0), (0, 1), (1, 1), (1, 2), (2, 2), (3, 3)].map(|(t, p)| weighted.count(t, p)),
+        [1., 2., 3., 1., 0.5, 0.]
+    );
+    near(weighted.total(), 7.5);
+    near(weighted.accuracy(), 4.5 / 7.5);
+    near(weighted.recall(Average::Binary(0)), 1.0 / 3.0);
+    near(weighted.precision(Average::Binary(1)), 3.0 / 5.0);
+    near(weighted.f1(Average::Binary(2)), 2.0 * 0.5 / (1.5 + 0.5));
+    // Class 3 occurs, if in a row of weight 0 alone: scikit-learn takes it into the mean, with 0 for 0 / 0.
+    near(weighted.recall(Average::Macro), (1.0 / 3.0 + 3.0 / 4.0 + 1.0) / 4.0);
+    near(weighted.recall(Average::Weighted), (3.0 * (1.0 / 3.0) + 4.0 * (3.0 / 4.0) + 0.5) / 7.5);
+    near(weighted.precision(Average::Micro), 4.5 / 7.5);
+    let error = Confusion::of(2, &[0, 1], &[0, 1], Some(&[1.0, f32::NAN])).unwrap_err();
+    assert!(error.to_string().contains("NaN at position 1"), "{error}");
 }
 
 #[test]
@@ -190,18 +292,17 @@ fn rows_without_a_softmax_are_mistakes() {
     let logits = [nan, nan, nan, 0.0, 0.0, nan, f32::INFINITY, 0.0, 0.0, 0.0, 0.0, 5.0];
     let x = Tensor::from_slice(&gpu, [4, 3], &logits).unwrap();
     let y = Tensor::targets(&gpu, [4], &[0, 1, 0, 2], 3, -100).unwrap();
-    let mut evaluation = Evaluation::new(&gpu, 3).unwrap();
+    let mut evaluation = Evaluation::new(&gpu, 3).and_then(Evaluation::with_confusion).unwrap();
     let mut batch = gpu.batch();
-    evaluation.record(&mut batch, &x, &y).unwrap();
+    evaluation.record(&mut batch, &x, &y, None).unwrap();
     let mut ticket = evaluation.read(&mut batch).unwrap();
     batch.submit().unwrap();
     let scores = ticket.wait(TIMEOUT).unwrap();
-    let confusion = scores.confusion();
-    assert_eq!((scores.counted(), confusion.total(), confusion.unclassified()), (4, 4, 3));
+    let confusion = scores.confusion().expect("asked for");
+    assert_eq!((scores.counted(), confusion.total(), confusion.unclassified()), (4, 4.0, 3.0));
     assert_eq!([1, 2, 3, 9].map(|k| scores.top_k_accuracy(k)), [0.25; 4]);
     assert_eq!((confusion.accuracy(), confusion.recall(Average::Binary(0))), (0.25, 0.0));
     assert!(scores.log_loss().is_nan());
-    assert!(matches!(Evaluation::new(&gpu, 1 << 20), Err(Error::Limit { .. })));
 }
 
 #[test]
@@ -217,30 +318,31 @@ fn binary_outputs_are_counted_on_the_gpu() {
         let classes = |values: &[f32], threshold: f32| -> Vec<usize> {
             values.iter().map(|&value| usize::from(value > threshold)).collect()
         };
-        let want = Confusion::of(2, &classes(&targets, 0.5), &classes(&logits, 0.0)).unwrap();
+        let want = Confusion::of(2, &classes(&targets, 0.5), &classes(&logits, 0.0), None).unwrap();
         for outputs in [BinaryOutputs::Logits(&x), BinaryOutputs::Probabilities(&p)] {
-            let mut evaluation = Evaluation::new(&gpu, 2).unwrap();
+            let mut evaluation = Evaluation::binary(&gpu).unwrap();
             let mut batch = gpu.batch();
-            evaluation.record_binary(&mut batch, outputs, &y).unwrap();
+            evaluation.record_binary(&mut batch, outputs, &y, None).unwrap();
             let mut ticket = evaluation.read(&mut batch).unwrap();
             batch.submit().unwrap();
             let scores = ticket.wait(TIMEOUT).unwrap();
-            assert_eq!(*scores.confusion(), want);
+            assert_eq!(scores.confusion(), Some(&want));
             assert_eq!((scores.counted(), scores.top_k_accuracy(1)), (n as u64, want.accuracy()));
             let loss = cpu::bce_with_logits(&logits, &[n], &targets, &Default::default()).unwrap()[0];
             assert!((scores.log_loss() - loss).abs() < 1e-6 * loss, "{} {loss}", scores.log_loss());
         }
         let nan = Tensor::from_slice(&gpu, [3], &[f32::NAN, 1.0, 1.0]).unwrap();
-        let y = Tensor::from_slice(&gpu, [3], &[1.0, 0.0, f32::NAN]).unwrap();
-        let mut evaluation = Evaluation::new(&gpu, 2).unwrap();
+        let y = Tensor::from_slice(&gpu, [3], &[1.0, 0.0, 1.0]).unwrap();
+        let mut evaluation = Evaluation::binary(&gpu).unwrap();
         let mut batch = gpu.batch();
-        evaluation.record_binary(&mut batch, BinaryOutputs::Logits(&nan), &y).unwrap();
+        evaluation.record_binary(&mut batch, BinaryOutputs::Logits(&nan), &y, None).unwrap();
         let mut ticket = evaluation.read(&mut batch).unwrap();
         batch.submit().unwrap();
         let scores = ticket.wait(TIMEOUT).unwrap();
-        assert_eq!((scores.counted(), scores.confusion().unclassified(), scores.confusion().count(0, 1)), (2, 1, 1));
+        let confusion = scores.confusion().expect("asked for");
+        assert_eq!((scores.counted(), confusion.unclassified(), confusion.count(0, 1)), (3, 1.0, 1.0));
         let mut three = Evaluation::new(&gpu, 3).unwrap();
-        assert!(three.record_binary(&mut gpu.batch(), BinaryOutputs::Logits(&nan), &y).is_err());
+        assert!(three.record_binary(&mut gpu.batch(), BinaryOutputs::Logits(&nan), &y, None).is_err());
     }
 }
 
@@ -249,11 +351,11 @@ fn an_evaluation_takes_no_memory_batch_after_batch_and_survives_one_that_is_drop
     let Some(gpu) = gpu() else { return };
     let x = Tensor::from_slice(&gpu, [2, 3], &[1.0, 0.0, 0.0, 0.0, 0.0, 1.0]).unwrap();
     let y = Tensor::targets(&gpu, [2], &[0, 255], 3, 255).unwrap();
-    let mut evaluation = Evaluation::new(&gpu, 3).unwrap().ignoring(255);
+    let mut evaluation = Evaluation::new(&gpu, 3).and_then(Evaluation::with_confusion).unwrap().ignoring(255);
     let mut created = Vec::new();
     for i in 0..30 {
         let mut batch = gpu.batch();
-        evaluation.record(&mut batch, &x, &y).unwrap();
+        evaluation.record(&mut batch, &x, &y, None).unwrap();
         if i != 20 {
             batch.submit().unwrap();
         }
@@ -264,7 +366,7 @@ fn an_evaluation_takes_no_memory_batch_after_batch_and_survives_one_that_is_drop
     let mut ticket = evaluation.read(&mut batch).unwrap();
     batch.submit().unwrap();
     let scores = ticket.wait(TIMEOUT).unwrap();
-    assert_eq!((scores.counted(), scores.confusion().count(0, 0)), (29, 29));
+    assert_eq!((scores.counted(), scores.confusion().map(|c| c.count(0, 0))), (29, Some(29.0)));
     let want = (1.0 + 2.0 * (-1f64).exp()).ln();
     assert!((scores.log_loss() - want).abs() < 1e-5, "{}", scores.log_loss());
 }

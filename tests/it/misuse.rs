@@ -225,7 +225,7 @@ fn optimizers_and_counters_of_another_device() {
         results.push(Optimizer::new(&theirs, options).unwrap().step(&mut b, &mine).map(drop));
     }
     let mut evaluation = Evaluation::new(&other, 4).unwrap();
-    results.push(evaluation.record(&mut b, &x, &y));
+    results.push(evaluation.record(&mut b, &x, &y, None));
     results.push(evaluation.read(&mut b).map(drop));
     results.push(model.backward(&mut b, &activations, &[foreign, x.clone()]));
     for (i, result) in results.into_iter().enumerate() {

@@ -42,8 +42,9 @@ fn record_everything(gpu: &Gpu, batch: &mut Batch) -> Result<()> {
         let q = Tensor::probabilities(gpu, [600, 20], &vec![0.05; 12_000])?;
         batch.cross_entropy_with(&x, &q, &ce, request)?;
     }
-    Evaluation::new(gpu, 20)?.record(batch, &x, &y)?;
-    Evaluation::new(gpu, 2)?.record_binary(batch, BinaryOutputs::Probabilities(&p), &p)?;
+    let row_weights = Tensor::from_slice(gpu, [600], &[0.5; 600])?;
+    Evaluation::new(gpu, 20)?.with_confusion()?.record(batch, &x, &y, Some(&row_weights))?;
+    Evaluation::binary(gpu)?.record_binary(batch, BinaryOutputs::Probabilities(&p), &p, None)?;
     let (column, row) = (x.reshape([12_000, 1])?.rows(0..30)?, x.reshape([12_000])?.rows(0..40)?);
     batch.mse_backward(&column, &row, &Mse::default(), None)?;
     let log_probs = batch.log_softmax(&x, 1)?;

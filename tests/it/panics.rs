@@ -273,15 +273,24 @@ fn data_and_metrics() {
     }
 
     let all = [Average::Binary(0), Average::Binary(HUGE), Average::Macro, Average::Micro, Average::Weighted];
-    watch.refuses("classes", || Confusion::of(HUGE, &[], &[]));
-    watch.refuses("classes", || Confusion::of(1 << 16, &[], &[]));
-    watch.refuses("a class of none", || Confusion::of(0, &[0], &[0]));
-    watch.refuses("a target", || Confusion::of(2, &[HUGE], &[0]));
-    watch.refuses("a prediction", || Confusion::of(2, &[0], &[2]));
-    watch.refuses("lengths", || Confusion::of(2, &[0], &[]));
+    watch.refuses("classes", || Confusion::of(HUGE, &[], &[], None));
+    watch.refuses("classes", || Confusion::of(1 << 16, &[], &[], None));
+    watch.refuses("a class of none", || Confusion::of(0, &[0], &[0], None));
+    watch.refuses("a target", || Confusion::of(2, &[HUGE], &[0], None));
+    watch.refuses("a prediction", || Confusion::of(2, &[0], &[2], None));
+    watch.refuses("lengths", || Confusion::of(2, &[0], &[], None));
     watch.refuses("counts", || Confusion::from_counts(HUGE, vec![]));
-    watch.refuses("counts", || Confusion::from_counts(1 << 32, vec![0]));
-    for counts in [vec![], vec![u64::MAX; 4], vec![0; 4], vec![u64::MAX]] {
+    watch.refuses("counts", || Confusion::from_counts(1 << 32, vec![0.0]));
+    for bad in [f64::NAN, f64::INFINITY, f64::MAX, -1.0] {
+        watch.refuses("a count", || Confusion::from_counts(1, vec![bad]));
+    }
+    for bad in [f32::NAN, f32::INFINITY, -1.0] {
+        watch.refuses("a weight", || Confusion::of(1, &[0], &[0], Some(&[bad])));
+        watch.refuses("a weight", || roc_auc(&[0.5], &[true], Some(&[bad])));
+    }
+    watch.refuses("weights", || Confusion::of(1, &[0], &[0], Some(&[])));
+    const MOST: f64 = u64::MAX as f64;
+    for counts in [vec![], vec![MOST; 4], vec![0.0; 4], vec![MOST]] {
         let confusion = Confusion::from_counts([0, 1, 0, 0, 2][counts.len()], counts).unwrap();
         for average in all {
             let scores = || [confusion.precision(average), confusion.recall(average), confusion.f1(average)];
@@ -291,18 +300,18 @@ fn data_and_metrics() {
                 true,
             );
         }
-        watch.gives("a count", || confusion.count(HUGE, HUGE) + confusion.count(0, 2), 0);
+        watch.gives("a count", || confusion.count(HUGE, HUGE) + confusion.count(0, 2), 0.0);
         watch.tries("a total", || confusion.total());
     }
-    watch.gives("a total", || Confusion::from_counts(2, vec![u64::MAX; 4]).unwrap().total(), u64::MAX);
+    watch.gives("a total", || Confusion::from_counts(2, vec![MOST; 4]).unwrap().total(), 4.0 * MOST);
     for (scores, positive) in [(&[0.5f32, f32::NAN][..], &[true, false][..]), (&[0.5], &[]), (&[], &[true])] {
-        watch.refuses("roc_curve", || roc_curve(scores, positive));
-        watch.refuses("roc_auc", || roc_auc(scores, positive));
-        watch.refuses("average_precision", || average_precision(scores, positive));
+        watch.refuses("roc_curve", || roc_curve(scores, positive, None));
+        watch.refuses("roc_auc", || roc_auc(scores, positive, None));
+        watch.refuses("average_precision", || average_precision(scores, positive, None));
     }
     watch.gives(
         "no scores",
-        || (roc_auc(&[], &[]).unwrap().is_nan(), average_precision(&[], &[]).unwrap()),
+        || (roc_auc(&[], &[], None).unwrap().is_nan(), average_precision(&[], &[], None).unwrap()),
         (true, 0.0),
     );
     for n in [0, 1, 2, u64::MAX - 1, u64::MAX] {
