@@ -62,8 +62,10 @@ fn first_largest(x: vec4<f32>, m: f32, c: u32, room: u32) -> u32 {
 // Adds a run of blocks, at least one, to the lane's sums.
 fn run_sums(row: Row, begin: u32, end: u32, m: f32, at: u32, before: RowSums) -> RowSums {
     var s = before;
-    // Of the probabilities' coefficients, of the weighted gaps and of the spread.
+    // Of the probabilities' coefficients, of the weighted gaps and of the spread; and those of the last eight blocks: sums of equal numbers, such
+    // as the probabilities of a large vocabulary, are rounded the same way again and again.
     var run = vec3<f32>();
+    var eight = vec3<f32>();
     var i = begin;
     loop {
         var block = vec3<f32>();
@@ -95,9 +97,13 @@ fn run_sums(row: Row, begin: u32, end: u32, m: f32, at: u32, before: RowSums) ->
                 break if j >= 4u;
             }
         }
-        run += block;
+        eight += block;
         continuing {
             i += 1u;
+            if (i % 8u == 0u || i >= end) {
+                run += eight;
+                eight = vec3<f32>();
+            }
             break if i >= end;
         }
     }

@@ -252,6 +252,29 @@ fn tokens(table: &mut Table, gpu: &Gpu, n: usize) {
     }
 }
 
+/// The rows of the table that take seconds: a vocabulary, and the gradients of a hundred thousand tokens.
+#[test]
+fn long_sums_keep_their_digits() {
+    let Some(gpu) = gpu() else { return };
+    let mut table = Table { text: String::new(), above: 0 };
+    for gpu in families(&gpu) {
+        rows(&mut table, &gpu, 50_257);
+        tokens(&mut table, &gpu, 100_000);
+        sums(&mut table, &gpu, 100_000);
+        // Equal probabilities of a vocabulary: every class has the same small share.
+        let classes = 151_936;
+        let q = 1.0 / classes as f32;
+        let [loss] = eval(&gpu, |b| {
+            let logits = Tensor::<f32>::zeros(&gpu, [1, classes])?;
+            let probabilities = Tensor::from_slice(&gpu, [1, classes], &vec![q; classes])?;
+            Ok([b.cross_entropy(&logits, &probabilities, &CrossEntropy::default())?])
+        });
+        let want = f64::from(q) * classes as f64 * (classes as f64).ln();
+        close("equal probabilities", &loss, &[want], 2.5e-7, 0.0);
+    }
+    assert_eq!(table.above, 0, "rows above {BAR} times a pairwise sum's error:\n{}", table.text);
+}
+
 #[test]
 #[ignore = "minutes; prints a table"]
 fn errors_are_those_of_pairwise_sums() {
