@@ -40,6 +40,9 @@ row_parts|store_parts(to + 1u, stats.ties);|store_parts(to + 1u, stats.rest);|it
 grad_norm|square = scaled * scaled;|square = scaled * 1.0000;|it training::clipping
 clip_factor|(norm + 1e-6),|(norm + 1e-1),|it training::clipping
 accumulate|n, 0.0) + load_quad_values|n, 0.0) - load_quad_values|it training::accumulated
+window_sum|quotient(value_of(loss), value_of(all))|quotient(value_of(loss), value_of(own))|it windows::a_window_is_one_batch
+window_mean|quotient(sum, denominator)|quotient(sum, 4.000000000)|it windows::a_window_is_one_batch
+schedule|(k >> (8u * b))|(k >> (7u * b))|it rates::rates_far_along
 confusion|count_ranks(params.ranks_base + select|count_ranks(params.ranks_base - select|it metrics::counters
 rank|(classes > vec4<u32>(t))|(classes < vec4<u32>(t))|it metrics::counters
 sum_parts|part * params.stride + i|part * params.stride + 0|it budget::products
