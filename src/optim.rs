@@ -3,6 +3,8 @@
 mod options;
 mod schedule;
 mod state;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::ops::Range;
