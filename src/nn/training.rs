@@ -3,130 +3,13 @@
 use crate::error::{Error, Result};
 use crate::ops::{Denominator, LossGrad, Targets};
 use crate::optim::{Optimization, Optimizer, UpdateReport, WindowMean};
-use crate::options::{Bce, BceWithLogits, CrossEntropy, Mse, Reduction, narrow};
+use crate::options::{Reduction, narrow};
 use crate::recorder::Recorder;
 use crate::state::{LoadOptions, State, StateReadback};
 use crate::tensor::{Shape, Tensor};
 
+use super::loss::Loss;
 use super::model::Model;
-
-/// The loss of a head, and its weight in the sum of all.
-#[derive(Clone, Debug)]
-pub struct Loss {
-    kind: Kind,
-    weight: f64,
-}
-
-#[derive(Clone, Debug)]
-enum Kind {
-    CrossEntropy(CrossEntropy),
-    Bce(Bce),
-    BceWithLogits(BceWithLogits),
-    Mse(Mse),
-}
-
-impl Loss {
-    /// Cross-entropy of logits with its default options.
-    #[must_use]
-    pub fn cross_entropy() -> Self {
-        CrossEntropy::default().into()
-    }
-
-    /// Binary cross-entropy of probabilities with its default options.
-    #[must_use]
-    pub fn bce() -> Self {
-        Bce::default().into()
-    }
-
-    /// Binary cross-entropy of logits with its default options.
-    #[must_use]
-    pub fn bce_with_logits() -> Self {
-        BceWithLogits::default().into()
-    }
-
-    /// Squared error with its default options.
-    #[must_use]
-    pub fn mse() -> Self {
-        Mse::default().into()
-    }
-
-    /// The same loss with another weight in the sum; 1 by default.
-    #[must_use]
-    pub fn weighted(self, weight: f64) -> Self {
-        Self { weight, ..self }
-    }
-
-    fn reduction(&self) -> Reduction {
-        match &self.kind {
-            Kind::CrossEntropy(options) => options.reduction,
-            Kind::Bce(options) => options.reduction,
-            Kind::BceWithLogits(options) => options.reduction,
-            Kind::Mse(options) => options.reduction,
-        }
-    }
-
-    /// The same loss, of which a mean is still a sum.
-    fn undivided(mut self) -> Self {
-        let reduction = match &mut self.kind {
-            Kind::CrossEntropy(options) => &mut options.reduction,
-            Kind::Bce(options) => &mut options.reduction,
-            Kind::BceWithLogits(options) => &mut options.reduction,
-            Kind::Mse(options) => &mut options.reduction,
-        };
-        if *reduction == Reduction::Mean {
-            *reduction = Reduction::Sum;
-        }
-        self
-    }
-
-    fn record(
-        &self,
-        rec: &mut Recorder<'_>,
-        output: &Tensor<f32>,
-        targets: Targets<'_>,
-        upstream: Option<&Tensor<f32>>,
-    ) -> Result<LossGrad> {
-        let floats = || match targets {
-            Targets::Probabilities(targets) => Ok(targets),
-            Targets::Index(_) | Targets::IndexU32(_) => Err(Error::Value {
-                op: "Training::step",
-                what: "the targets of this loss",
-                expected: "a Tensor<f32>".to_owned(),
-                got: "class indices".to_owned(),
-            }),
-        };
-        match &self.kind {
-            Kind::CrossEntropy(options) => rec.cross_entropy_backward(output, targets, options, upstream),
-            Kind::Bce(options) => rec.bce_backward(output, floats()?, options, upstream),
-            Kind::BceWithLogits(options) => rec.bce_with_logits_backward(output, floats()?, options, upstream),
-            Kind::Mse(options) => rec.mse_backward(output, floats()?, options, upstream),
-        }
-    }
-}
-
-impl From<CrossEntropy> for Loss {
-    fn from(options: CrossEntropy) -> Self {
-        Self { kind: Kind::CrossEntropy(options), weight: 1.0 }
-    }
-}
-
-impl From<Bce> for Loss {
-    fn from(options: Bce) -> Self {
-        Self { kind: Kind::Bce(options), weight: 1.0 }
-    }
-}
-
-impl From<BceWithLogits> for Loss {
-    fn from(options: BceWithLogits) -> Self {
-        Self { kind: Kind::BceWithLogits(options), weight: 1.0 }
-    }
-}
-
-impl From<Mse> for Loss {
-    fn from(options: Mse) -> Self {
-        Self { kind: Kind::Mse(options), weight: 1.0 }
-    }
-}
 
 /// What the names of the optimiser's tensors begin with in a checkpoint.
 const OPTIMIZER: &str = "optimizer.";
@@ -370,7 +253,7 @@ impl Training {
                 Mode::Single | Mode::Passes => loss.record(rec, output, targets, upstream.as_ref())?,
             });
         }
-        let (losses, window_losses) = self.count(rec, &outs)?;
+        let (losses, window_losses) = self.count(rec, &outs)?.into_iter().map(|[pass, window]| (pass, window)).unzip();
         let grads: Vec<_> = outs.into_iter().map(|out| out.grad).collect();
         let parameters = self.model.parameters();
         let report = match self.mode {
@@ -394,15 +277,14 @@ impl Training {
         Ok(StepOutputs { losses, window_losses, outputs: activations.outputs().to_vec(), report })
     }
 
-    /// Counts the losses of a pass; gives those of the pass and those of the window so far.
-    fn count(&mut self, rec: &mut Recorder<'_>, outs: &[LossGrad]) -> Result<(Vec<Tensor<f32>>, Vec<Tensor<f32>>)> {
-        let (mut losses, mut window_losses) = (Vec::new(), Vec::new());
+    /// Counts the losses of a pass: for each head, gives that of the pass and that of the window so far.
+    fn count(&mut self, rec: &mut Recorder<'_>, outs: &[LossGrad]) -> Result<Vec<[Tensor<f32>; 2]>> {
+        let mut all = Vec::with_capacity(outs.len());
         for (number, (loss, out)) in self.losses.iter().zip(outs).enumerate() {
             let reduction = loss.reduction();
             let denominator = match self.mode {
                 Mode::Single => {
-                    losses.push(out.loss.clone());
-                    window_losses.push(out.loss.clone());
+                    all.push([out.loss.clone(), out.loss.clone()]);
                     continue;
                 }
                 Mode::Tokens if reduction == Reduction::Mean => Some(out.denominator.clone()),
@@ -414,9 +296,8 @@ impl Training {
                 Reduction::Mean | Reduction::Sum => out.loss.clone(),
             };
             let [of_pass, of_window] = self.optimizer.count(rec, number, Some(&total), denominator.as_ref())?;
-            losses.push(if reduction == Reduction::None { out.loss.clone() } else { of_pass });
-            window_losses.push(of_window);
+            all.push([if reduction == Reduction::None { out.loss.clone() } else { of_pass }, of_window]);
         }
-        Ok((losses, window_losses))
+        Ok(all)
     }
 }

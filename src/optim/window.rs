@@ -39,16 +39,16 @@ impl Window {
         Ok(())
     }
 
-    /// Checks that a pass treats its losses as those before it did; the losses that it has no say about stay as they are.
+    /// Checks that a pass treats its losses as those before it did.
     pub(super) fn check(&self, op: &'static str, divided: impl IntoIterator<Item = bool>) -> Result<()> {
         if self.passes == 0 {
             return Ok(());
         }
-        let say = |divided: bool| if divided { "a denominator" } else { "no denominator" };
+        let say = |divided: bool| if divided { "a denominator" } else { "nothing" };
         for (&before, now) in self.divided.iter().zip(divided) {
             if before != now {
-                let expected = format!("{}, as those before it in the window", say(before));
-                return Err(Error::Value { op, what: "a pass", expected, got: say(now).to_owned() });
+                let expected = format!("{}, as for those before it in the window", say(before));
+                return Err(Error::Value { op, what: "what a pass is divided by", expected, got: say(now).to_owned() });
             }
         }
         Ok(())

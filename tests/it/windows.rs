@@ -3,8 +3,8 @@
 use crate::common::*;
 use xent::nn::{Loss, Model, Sequential, StepOutputs, Training};
 use xent::{
-    CrossEntropy, Denominator, Error, Gpu, Optimization, Optimizer, Parameters, Reduction, Sgd, State, Tensor, Weights,
-    WindowMean,
+    CrossEntropy, Denominator, Error, Gpu, Layout, Optimization, Optimizer, Parameters, Reduction, Sgd, State, Tensor,
+    Weights, WindowMean, cpu,
 };
 
 /// What a pass gets: its rows of all of them.
@@ -152,6 +152,30 @@ fn a_window_is_one_batch() {
         assert!(farthest > 0.1, "{farthest}");
         let mean = (f64::from(losses[0][0][0]) + f64::from(losses[1][0][0])) / 2.0;
         close("the mean of the passes' losses", &losses[1][1], &[mean], 1e-6, 0.0);
+    }
+}
+
+/// Four tokens and one, against the reference on all five: no weight is off.
+#[test]
+fn the_token_mean_is_the_references() {
+    let Some(gpu) = gpu() else { return };
+    let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<f64>>();
+    for gpu in families(&gpu) {
+        let data = Data::new(&gpu);
+        let model = Model::new(&gpu, &Sequential::new().linear(4, 3), 7).unwrap();
+        let options = Optimization { accumulate: 2, loss_scale: 128.0, ..plain() };
+        let mut training = Training::new(model, vec![Loss::cross_entropy()], options).unwrap();
+        let before = values(&gpu, &training);
+        let [bias, weight] = [0, 1].map(|i| wide(&before[i].1));
+        let x = wide(&random(1, 40, 2.0));
+        let logits = cpu::matmul(Layout::Nt, (&x, [10, 4]), (&weight, [3, 4]), Some(&bias)).unwrap();
+        let want = cpu::cross_entropy_backward(&logits, &[10, 3], &TARGETS, &CrossEntropy::default(), None).unwrap();
+        let grad = cpu::matmul(Layout::Tn, (&want.grad, [10, 3]), (&x, [10, 4]), None).unwrap();
+        data.pass(&gpu, &mut training, UNEVEN[0].clone());
+        let [_, loss] = data.pass(&gpu, &mut training, UNEVEN[1].clone());
+        close("loss", &loss, &want.loss, 1e-6, 0.0);
+        let want: Vec<f64> = weight.iter().zip(&grad).map(|(w, g)| w - g).collect();
+        close("weight", &values(&gpu, &training)[1].1, &want, 1e-6, 1e-6);
     }
 }
 
@@ -343,8 +367,7 @@ fn optimizers_take_sums_and_means() {
         optimizer.step_mean(&mut batch, &parameters, 3).unwrap();
         // One way in a window, and denominators that are scalars.
         let refused = optimizer.step(&mut batch, &parameters).unwrap_err().to_string();
-        let message =
-            "Optimizer::step: a pass must be a denominator, as those before it in the window, got no denominator";
+        let message = "Optimizer::step: what a pass is divided by must be a denominator, as for those before it in the window, got nothing";
         assert_eq!(refused, message);
         let vector = Tensor::from_slice(&gpu, [1], &[2.0f32]).unwrap();
         assert!(matches!(optimizer.step_mean(&mut batch, &parameters, &vector), Err(Error::Shape { .. })));
@@ -360,7 +383,7 @@ fn optimizers_take_sums_and_means() {
         record(&mut batch, 0);
         optimizer.step(&mut batch, &parameters).unwrap();
         let refused = optimizer.step_mean(&mut batch, &parameters, 1).unwrap_err();
-        assert!(matches!(refused, Error::Value { what: "a pass", .. }));
+        assert!(matches!(refused, Error::Value { what: "what a pass is divided by", .. }));
         record(&mut batch, 1);
         optimizer.step(&mut batch, &parameters).unwrap();
         batch.submit().unwrap();
