@@ -4,8 +4,9 @@
 //   v = g at the first step, else momentum * v + (1 - dampening) * g        (with momentum only)
 //   value -= lr * (g without momentum, g + momentum * v with Nesterov's, else v)
 //
-// A factor that is NaN leaves everything as it is, with the guard on. Bindings: values, grads, factor (two elements, multiplied with one after the
-// other; absent if they are 1), velocity (absent without momentum).
+// A factor that is NaN leaves everything as it is, with the guard on. Bindings: values, grads, factor (absent if it is 1; else three elements: two
+// factors, multiplied with one after the other, and with SCHEDULED what `base_lr` is multiplied with to be the learning rate, unless that is below 0),
+// velocity (absent without momentum).
 
 struct Params {
     count: u32,
@@ -16,6 +17,7 @@ struct Params {
     factor_base: u32,
     velocity_base: u32,
     lr: f32,
+    base_lr: f32,
     momentum: f32,
     // 1 - dampening
     intake: f32,
@@ -32,6 +34,8 @@ struct Params {
 override MOMENTUM: u32;
 // 1: gradients are multiplied with the factor.
 override FACTOR: u32;
+// 1: the learning rate may depend on what was skipped.
+override SCHEDULED: u32;
 
 // The bits of a velocity that does not exist yet: a NaN that is never written here.
 const UNSTARTED: u32 = 0xffffffffu;
@@ -41,7 +45,7 @@ struct Step {
     velocity: vec4<f32>,
 }
 
-fn step_of(value: vec4<f32>, grad: vec4<f32>, velocity: vec4<f32>, factor: vec2<f32>) -> Step {
+fn step_of(value: vec4<f32>, grad: vec4<f32>, velocity: vec4<f32>, factor: vec2<f32>, lr: f32) -> Step {
     var g = params.sign * settled(grad);
     if (FACTOR == 1u) {
         g = (g * factor.y) * factor.x;
@@ -61,15 +65,16 @@ fn step_of(value: vec4<f32>, grad: vec4<f32>, velocity: vec4<f32>, factor: vec2<
             direction = g + params.momentum * v;
         }
     }
-    return Step(value - params.lr * direction, v);
+    return Step(value - lr * direction, v);
 }
 
-fn step_quad(i: u32, n: u32, factor: vec2<f32>) {
+fn step_quad(i: u32, n: u32, factor: vec2<f32>, lr: f32) {
     let step = step_of(
         load_quad_values(params.values_base + i, 1u, n, 0.0),
         load_quad_grads(params.grads_base + i, 1u, n, 0.0),
         load_quad_velocity(params.velocity_base + i, 1u, n, 0.0),
         factor,
+        lr,
     );
     store_quad_values(params.values_base + i, 1u, n, step.value);
     store_quad_velocity(params.velocity_base + i, 1u, n, step.velocity);
@@ -88,13 +93,20 @@ fn main(
             return;
         }
     }
+    var lr = params.lr;
+    if (SCHEDULED == 1u) {
+        let rate = load_factor(params.factor_base + 2u);
+        if (rate >= 0.0) {
+            lr = params.base_lr * rate;
+        }
+    }
     let part = part_of(group_index(group, groups), thread);
     for (var i = part.turns; i < part.turns_end; i += TURN) {
         for (var q = 0u; q < QUADS; q++) { // unrolled
-            step_quad(i + q * STRIDE, 4u, factor);
+            step_quad(i + q * STRIDE, 4u, factor, lr);
         }
     }
     for (var i = part.rest; i < part.end; i += STRIDE) {
-        step_quad(i, part.end - i, factor);
+        step_quad(i, part.end - i, factor, lr);
     }
 }

@@ -2,10 +2,11 @@
 //! its outside.
 
 use xent::metrics::{BinaryOutputs, Evaluation};
+use xent::nn::{Loss, Model, Sequential, Training};
 use xent::{
-    Batch, Bce, BceWithLogits, CrossEntropy, CrossEntropyRequest, Element, Gpu, Grad, Layout, LinearBackward,
-    LinearBceWithLogits, LinearCrossEntropy, LinearCrossEntropyRequest, LinearSgd, Momentum, Mse, Nll, Optimization,
-    Optimizer, Parameters, Reduction, Result, Sgd, Statistics, Tensor, Weights, bf16, f16,
+    Batch, Bce, BceWithLogits, CrossEntropy, CrossEntropyRequest, Denominator, Element, Gpu, Grad, Layout,
+    LinearBackward, LinearBceWithLogits, LinearCrossEntropy, LinearCrossEntropyRequest, LinearSgd, Momentum, Mse, Nll,
+    Optimization, Optimizer, Parameters, Reduction, Result, Schedule, Sgd, Statistics, Tensor, Weights, bf16, f16,
 };
 
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(120);
@@ -259,5 +260,40 @@ pub(crate) const EVERY_OP: &[(&str, Record)] = &[
             }
         }
         out.read(&parameters.value("p")?)
+    }),
+    ("updates for means, some skipped", |gpu, out| {
+        let parameters = Parameters::new(gpu, &[("p", [LEN].into(), &spread(1, LEN))])?;
+        let schedules =
+            [Schedule::Step { every: 1, factor: 0.7 }, Schedule::Cosine { warm_up: 1, steps: 9, floor: 0.1 }];
+        for schedule in schedules {
+            let sgd = Sgd { lr: 0.1, ..Sgd::default() };
+            let options =
+                Optimization { sgd, schedule, skip_non_finite: true, accumulate: 2, ..Optimization::default() };
+            let mut optimizer = Optimizer::new(&parameters, options)?;
+            let scalar = tensor(gpu, [], 5)?;
+            for seed in 0..8 {
+                let mut grads = spread(seed, LEN);
+                if seed == 2 {
+                    grads.fill(f32::INFINITY);
+                }
+                out.batch.upload(&parameters.grad("p")?, &grads)?;
+                let denominator = if seed % 2 == 0 { Denominator::Count(7) } else { (&scalar).into() };
+                optimizer.step_mean(&mut out.batch, &parameters, denominator)?;
+            }
+            out.read(&parameters.value("p")?)?;
+        }
+        // Two heads, each with its own denominator.
+        let trunk = Sequential::new().linear(5, 9).relu();
+        let heads = [Sequential::new().linear(9, 4), Sequential::new().linear(9, 1)];
+        let model = Model::with_heads(gpu, &trunk, &[("a", &heads[0]), ("b", &heads[1])], 1)?;
+        let options = Optimization { accumulate: 2, ..Optimization::default() };
+        let mut training = Training::new(model, vec![Loss::cross_entropy(), Loss::mse()], options)?;
+        for seed in 0..3 {
+            let (x, y) = (tensor(gpu, [33, 5], seed)?, tensor(gpu, [33, 1], seed + 9)?);
+            let step = training.step(&mut out.batch, &x, &[(&labels(gpu, 33, 4)?).into(), (&y).into()])?;
+            step.window_losses.iter().try_for_each(|loss| out.read(loss))?;
+        }
+        training.flush(&mut out.batch)?;
+        out.read(training.model().parameters().values())
     }),
 ];

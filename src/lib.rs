@@ -54,10 +54,11 @@ pub use gpu::{Counters, Gpu};
 pub use half::{bf16, f16};
 pub use linear_plan::LinearPlan;
 pub use ops::{
-    CrossEntropyRequest, CrossEntropyResult, Grad, LinearBackward, LinearCrossEntropyRequest, LinearCrossEntropyResult,
-    LinearGrads, LinearLossGrads, LinearSgd, LinearSgdResult, LossGrad, Momentum, Statistics, Targets,
+    CrossEntropyRequest, CrossEntropyResult, Denominator, Grad, LinearBackward, LinearCrossEntropyRequest,
+    LinearCrossEntropyResult, LinearGrads, LinearLossGrads, LinearSgd, LinearSgdResult, LossGrad, Momentum, Statistics,
+    Targets,
 };
-pub use optim::{Group, Optimization, Optimizer, Schedule, UpdateReport};
+pub use optim::{Group, Optimization, Optimizer, Schedule, UpdateReport, WindowMean};
 pub use options::{
     Bce, BceWithLogits, CrossEntropy, Layout, LinearBceWithLogits, LinearCrossEntropy, Mse, Nll, Reduction, Sgd,
 };

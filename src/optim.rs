@@ -1,112 +1,26 @@
 //! Updating a model: groups of parameters, schedules, clipping, accumulation, and a guard against numbers that are not finite.
 
+mod options;
+mod schedule;
+mod state;
+#[cfg(test)]
+mod tests;
+mod window;
+
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::ops::{ClipFactor, Gradient, SgdStep, unstarted};
+use crate::ops::{ClipFactor, Denominator, Gradient, SgdStep, unstarted};
 use crate::options::{Sgd, narrow};
 use crate::parameters::{Parameters, Part, Parts};
 use crate::recorder::Recorder;
-use crate::state::{LoadOptions, State, StateReadback, Wanted};
 use crate::tensor::{Shape, Tensor};
 
-/// How a model is updated. The defaults are plain [`Sgd`] with its defaults.
-#[derive(Clone, Debug)]
-pub struct Optimization {
-    /// The options of all parameters that no group names.
-    pub sgd: Sgd,
-    /// Parameters with a learning rate or a weight decay of their own.
-    pub groups: Vec<Group>,
-    /// What every learning rate is multiplied with, from update to update.
-    pub schedule: Schedule,
-    /// The largest absolute value of a gradient: larger ones are cut to it, first of all.
-    pub clip_value: Option<f64>,
-    /// The largest norm of all gradients together: with a larger one, all are multiplied with `clip_norm / (norm + 1e-6)`.
-    pub clip_norm: Option<f64>,
-    /// Of how many backward passes an update takes the sum of the gradients, at least 1.
-    pub accumulate: u32,
-    /// What the losses were multiplied with; gradients are divided by it before everything else.
-    pub loss_scale: f64,
-    /// Leave everything as it is if a gradient is NaN or infinite.
-    pub skip_non_finite: bool,
-}
-
-impl Default for Optimization {
-    fn default() -> Self {
-        Self {
-            sgd: Sgd::default(),
-            groups: Vec::new(),
-            schedule: Schedule::Constant,
-            clip_value: None,
-            clip_norm: None,
-            accumulate: 1,
-            loss_scale: 1.0,
-            skip_non_finite: false,
-        }
-    }
-}
-
-/// Parameters with options of their own, as PyTorch's parameter groups.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Group {
-    /// The parameters' names.
-    pub names: Vec<String>,
-    /// Their learning rate; that of the others if there is none.
-    pub lr: Option<f64>,
-    /// Their weight decay; that of the others if there is none.
-    pub weight_decay: Option<f64>,
-}
-
-/// What learning rates are multiplied with at update `n`, counted from 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Schedule {
-    /// 1.
-    #[default]
-    Constant,
-    /// `factor` to the power `n / every`, rounded down (PyTorch's `StepLR`).
-    Step {
-        /// Updates between two changes, at least 1.
-        every: u64,
-        /// What the learning rate is multiplied with at each.
-        factor: f64,
-    },
-    /// Linear from 0, excluded, to 1 over `warm_up` updates, then half a cosine down to `floor` at update `steps`.
-    Cosine {
-        /// Updates of the warm-up.
-        warm_up: u64,
-        /// Updates in all.
-        steps: u64,
-        /// The factor at the end and after it.
-        floor: f64,
-    },
-}
-
-impl Schedule {
-    /// The factor at update `n`.
-    ///
-    /// # Examples
-    /// ```
-    /// use xent::Schedule;
-    /// let schedule = Schedule::Cosine { warm_up: 2, steps: 12, floor: 0.0 };
-    /// assert_eq!([0, 1, 2, 12].map(|n| schedule.factor(n)), [0.5, 1.0, 1.0, 0.0]);
-    /// assert!((schedule.factor(7) - 0.5).abs() < 1e-15);
-    /// ```
-    #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "no training has 2^53 updates")]
-    pub fn factor(&self, n: u64) -> f64 {
-        match *self {
-            Self::Constant => 1.0,
-            Self::Step { every, factor } => factor.powf((n / every.max(1)) as f64),
-            Self::Cosine { warm_up, .. } if n < warm_up => (n + 1) as f64 / warm_up as f64,
-            Self::Cosine { steps, floor, .. } if n >= steps => floor,
-            Self::Cosine { warm_up, steps, floor } => {
-                let progress = (n - warm_up) as f64 / (steps - warm_up) as f64;
-                floor + (1.0 - floor) * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
-            }
-        }
-    }
-}
+pub use options::{Group, Optimization, WindowMean};
+use schedule::GpuSchedule;
+pub use schedule::Schedule;
+use window::Window;
 
 /// What an update found, on the GPU; there only if norm clipping or the guard is on.
 #[derive(Clone, Debug)]
@@ -154,9 +68,9 @@ pub struct Optimizer {
     runs: Vec<Run>,
     /// With momentum.
     velocity: Option<Tensor<f32>>,
-    /// The sum of the gradients of passes that are not updated with yet.
-    total: Option<Tensor<f32>>,
-    passes: u32,
+    window: Window,
+    /// Where the GPU counts the updates that move the schedule.
+    schedule: Option<GpuSchedule>,
     updates: u64,
 }
 
@@ -167,19 +81,31 @@ impl Optimizer {
     /// [`Error::Value`] as [`Sgd::validate`] for each group, for a bound or a loss scale that is not above 0, for `accumulate` 0, for
     /// a schedule whose numbers do not fit, for a group's name that is no parameter's or that two groups have.
     pub fn new(parameters: &Parameters, options: Optimization) -> Result<Self> {
-        validate(&options)?;
+        let totals = usize::from(options.accumulate > 1);
+        Self::with_window(parameters, options, totals, 1)
+    }
+
+    /// An optimiser of so many losses, with so many sums of gradients.
+    pub(crate) fn with_window(
+        parameters: &Parameters,
+        options: Optimization,
+        totals: usize,
+        losses: usize,
+    ) -> Result<Self> {
+        options.validate()?;
         let runs = runs(parameters, &options)?;
         let flat = parameters.values();
         let velocity = match options.sgd.momentum == 0.0 {
             true => None,
             false => Some(unstarted(flat.gpu(), flat.shape().clone())?),
         };
-        let total = match options.accumulate {
-            1 => None,
-            _ => Some(Tensor::zeros(flat.gpu(), flat.shape().clone())?),
+        let window = Window::new(flat.gpu(), flat.shape().clone(), totals, losses)?;
+        let schedule = match options.counts_on_gpu() {
+            true => GpuSchedule::new(flat.gpu(), options.schedule)?,
+            false => None,
         };
         let parameters = Arc::clone(parameters.parts());
-        Ok(Self { options, parameters, runs, velocity, total, passes: 0, updates: 0 })
+        Ok(Self { options, parameters, runs, velocity, window, schedule, updates: 0 })
     }
 
     /// The options.
@@ -189,7 +115,7 @@ impl Optimizer {
     }
 
     /// Sets the learning rate from the next update on, of all parameters but those of a group with a rate of its own: to lower it when a loss
-    /// stays where it is, say. The schedule goes on multiplying it. It is an option and not part of a state: set it again after a load.
+    /// stays where it is, say. The schedule goes on multiplying it. A [`state`](Self::state) has the rates as they are then, as PyTorch's does.
     ///
     /// # Errors
     /// [`Error::Value`] unless it is at least 0 and finite; nothing changes then.
@@ -207,13 +133,19 @@ impl Optimizer {
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn set_lr(&mut self, lr: f64) -> Result<()> {
-        check_lr(lr)?;
+        check_lr("Optimizer::set_lr", lr)?;
         self.options.sgd.lr = lr;
+        self.set_rates();
+        Ok(())
+    }
+
+    /// Tells the runs of parameters the rates that the options have.
+    fn set_rates(&mut self) {
+        let lr = self.options.sgd.lr;
         for run in &mut self.runs {
             let group = run.group.and_then(|group| self.options.groups.get(group));
             run.sgd.lr = group.and_then(|group| group.lr).unwrap_or(lr);
         }
-        Ok(())
     }
 
     /// [`set_lr`](Self::set_lr) of a group, by its place in [`Optimization::groups`]: from here on it has a rate of its own.
@@ -221,22 +153,36 @@ impl Optimizer {
     /// # Errors
     /// [`Error::Value`] if there is no such group, or as [`set_lr`](Self::set_lr); nothing changes then.
     pub fn set_group_lr(&mut self, group: usize, lr: f64) -> Result<()> {
-        check_lr(lr)?;
+        check_lr("Optimizer::set_group_lr", lr)?;
         let count = self.options.groups.len();
         let Some(own) = self.options.groups.get_mut(group) else {
             let (expected, got) = (format!("below {count}, the number of groups"), group.to_string());
             return Err(Error::Value { op: "Optimizer::set_group_lr", what: "the group", expected, got });
         };
         own.lr = Some(lr);
-        self.runs.iter_mut().filter(|run| run.group == Some(group)).for_each(|run| run.sgd.lr = lr);
+        self.set_rates();
         Ok(())
     }
 
-    /// Sets the loss scale, from the next update on.
+    /// Checks a loss scale, as it would be set.
+    pub(crate) fn check_loss_scale(&self, loss_scale: f64) -> Result<()> {
+        Optimization { loss_scale, ..self.options.clone() }.validate()
+    }
+
+    /// Sets a loss scale that was checked, from the next pass on.
     pub(crate) fn set_loss_scale(&mut self, loss_scale: f64) -> Result<()> {
-        validate(&Optimization { loss_scale, ..self.options.clone() })?;
+        if self.window.passes > 0 && loss_scale.to_bits() != self.options.loss_scale.to_bits() {
+            let expected = "0 where the loss scale changes: flush or discard them".to_owned();
+            let (what, got) = ("the passes since the last update", self.window.passes.to_string());
+            return Err(Error::Value { op: "Training::set_loss_scale", what, expected, got });
+        }
         self.options.loss_scale = loss_scale;
         Ok(())
+    }
+
+    /// Sets the loss scale that the passes of a loaded window had.
+    pub(crate) fn load_loss_scale(&mut self, loss_scale: f64) {
+        self.options.loss_scale = loss_scale;
     }
 
     /// How many updates were recorded, skipped ones included.
@@ -245,44 +191,185 @@ impl Optimizer {
         self.updates
     }
 
-    /// Records what follows a backward pass: an update, or, while gradients are accumulated, their sum. The update's report is there
-    /// if norm clipping or the guard is on.
+    /// How many passes there were since the last update: those of the window that is open.
+    #[must_use]
+    pub fn passes(&self) -> u32 {
+        self.window.passes
+    }
+
+    /// Records what follows a backward pass: an update, or, while gradients are accumulated, their sum. An update takes the sum of the
+    /// gradients of its passes. Its report is there if norm clipping or the guard is on.
     ///
     /// # Errors
-    /// [`Error::ForeignTensor`], [`Error::Shape`] if these are not the parameters that the optimiser was made for.
+    /// [`Error::ForeignTensor`], [`Error::Shape`] if these are not the parameters that the optimiser was made for; [`Error::Value`] after
+    /// [`step_mean`](Self::step_mean) in the same window. Nothing is recorded then.
     ///
     /// # Cost
     /// One dispatch for parameters that lie side by side and have the same options, 12 bytes a parameter, 20 with momentum;
     /// clipping by norm and the guard read the gradients once more; accumulation moves 12 bytes a parameter.
     pub fn step(&mut self, rec: &mut Recorder<'_>, parameters: &Parameters) -> Result<Option<UpdateReport>> {
-        let (values, grads) = (parameters.values(), parameters.grads());
-        rec.own("Optimizer::step", "the parameters", values)?;
-        for own in [&self.velocity, &self.total].into_iter().flatten() {
-            rec.own("Optimizer::step", "the optimizer", own)?;
+        let op = "Optimizer::step";
+        self.own(op, rec, parameters)?;
+        self.window.check(op, [false])?;
+        if parameters.values().is_empty() {
+            return Ok(None);
         }
-        self.check(parameters)?;
+        if self.options.accumulate == 1 && self.window.passes == 0 {
+            return self.update(rec, parameters, parameters.grads());
+        }
+        self.count(rec, 0, None, None)?;
+        self.add(rec, parameters, 0)?;
+        self.end_pass(rec, parameters)
+    }
+
+    /// [`step`](Self::step) of gradients of a sum of losses, to update with those of the mean over the whole window: the sum of the passes'
+    /// gradients, over the sum of their denominators.
+    ///
+    /// ```text
+    /// g = (sum over the passes of grads) / (sum over the passes of denominator)
+    /// ```
+    ///
+    /// What is counted may only be known on the GPU, as the targets that are not ignored are: losses give their
+    /// [`Denominator`], with [`Reduction::Sum`](crate::Reduction::Sum), too. The division comes before everything else, the loss scale and
+    /// clipping included. Sums of denominators are good to 2^-40, so that counts far beyond 2^24 are exact.
+    ///
+    /// # Edge cases
+    /// A gradient of 0 stays 0 over a denominator of 0: a window in which every target is ignored moves the parameters by weight decay
+    /// and momentum alone, as one batch of such targets does (in PyTorch, too). Any other gradient becomes an infinity, and the guard
+    /// skips the update.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step); [`Error::Value`] after [`step`](Self::step) in the same window; [`Error::Shape`] for a denominator that is
+    /// no scalar.
+    ///
+    /// # Cost
+    /// That of [`step`](Self::step) with accumulation, and once an update 8 bytes a parameter.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{CrossEntropy, Gpu, Layout, Optimization, Optimizer, Parameters, Reduction, Sgd, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let parameters = Parameters::new(&gpu, &[("weight", [2, 1].into(), &[0.0, 0.0])])?;
+    /// let sgd = Sgd { lr: 1.0, ..Sgd::default() };
+    /// let mut optimizer = Optimizer::new(&parameters, Optimization { sgd, accumulate: 2, ..Optimization::default() })?;
+    /// let sum = CrossEntropy { reduction: Reduction::Sum, ..CrossEntropy::default() };
+    /// let mut batch = gpu.batch();
+    /// // Three tokens of which two count, then one.
+    /// for targets in [&[0, -100, 0][..], &[1]] {
+    ///     let n = targets.len();
+    ///     let x = Tensor::from_slice(&gpu, [n, 1], &vec![1.0; n])?;
+    ///     let y = Tensor::targets(&gpu, [n], targets, 2, -100)?;
+    ///     let logits = batch.matmul(Layout::Nt, &x, &parameters.value("weight")?, None)?;
+    ///     let out = batch.cross_entropy_backward(&logits, &y, &sum, None)?;
+    ///     batch.matmul_into(Layout::Tn, &out.grad, &x, None, &parameters.grad("weight")?)?;
+    ///     optimizer.step_mean(&mut batch, &parameters, &out.denominator)?;
+    /// }
+    /// let mut weight = batch.read(&parameters.value("weight")?)?;
+    /// batch.submit()?;
+    /// // Two times -1/2 and once 1/2, over 3.
+    /// assert!((weight.wait(Duration::from_secs(10))?[0] - 1.0 / 6.0).abs() < 1e-6);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    pub fn step_mean(
+        &mut self,
+        rec: &mut Recorder<'_>,
+        parameters: &Parameters,
+        denominator: impl Into<Denominator>,
+    ) -> Result<Option<UpdateReport>> {
+        let (op, denominator) = ("Optimizer::step_mean", denominator.into());
+        self.own(op, rec, parameters)?;
+        rec.check_denominator(op, &denominator)?;
+        self.window.check(op, [true])?;
+        if parameters.values().is_empty() {
+            return Ok(None);
+        }
+        self.window.reserve(rec.gpu(), 1)?;
+        self.count(rec, 0, None, Some(&denominator))?;
+        self.add(rec, parameters, 0)?;
+        self.end_pass(rec, parameters)
+    }
+
+    /// Records an update with the passes that there are, fewer than [`Optimization::accumulate`]: at the end of an epoch, say. Nothing is
+    /// recorded if there are none ([`passes`](Self::passes)).
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn flush(&mut self, rec: &mut Recorder<'_>, parameters: &Parameters) -> Result<Option<UpdateReport>> {
+        self.own("Optimizer::flush", rec, parameters)?;
+        if self.window.passes == 0 {
+            return Ok(None);
+        }
+        let gradient = self.window.gradient(rec)?;
+        let report = match &gradient {
+            Some(gradient) => self.update(rec, parameters, gradient)?,
+            None => None,
+        };
+        self.window.passes = 0;
+        Ok(report)
+    }
+
+    /// Drops the passes since the last update: the next one begins a window.
+    pub fn discard(&mut self) {
+        self.window.passes = 0;
+    }
+
+    /// Counts a loss of a pass and its denominator; gives the losses of the pass and of the window so far.
+    pub(crate) fn count(
+        &mut self,
+        rec: &mut Recorder<'_>,
+        number: usize,
+        loss: Option<&Tensor<f32>>,
+        denominator: Option<&Denominator>,
+    ) -> Result<[Tensor<f32>; 2]> {
+        self.window.count(rec, number, loss, denominator)
+    }
+
+    /// Adds the gradients of a pass to a sum of the window's.
+    pub(crate) fn add(&self, rec: &mut Recorder<'_>, parameters: &Parameters, number: usize) -> Result<()> {
+        self.window.add(rec, number, parameters.grads())
+    }
+
+    /// Ends a pass, and the window with its last.
+    pub(crate) fn end_pass(&mut self, rec: &mut Recorder<'_>, parameters: &Parameters) -> Result<Option<UpdateReport>> {
+        self.window.passes = self.window.passes.saturating_add(1);
+        match self.window.passes < self.options.accumulate {
+            true => Ok(None),
+            false => self.flush(rec, parameters),
+        }
+    }
+
+    /// Checks that everything is of one device, the parameters are those that the optimiser was made for, and there may be one more update.
+    fn own(&self, op: &'static str, rec: &Recorder<'_>, parameters: &Parameters) -> Result<()> {
+        rec.own(op, "the parameters", parameters.values())?;
+        rec.own(op, "the optimizer", &self.window.sums)?;
+        if let Some(schedule) = &self.schedule {
+            schedule.check(self.updates)?;
+        }
+        self.check(parameters)
+    }
+
+    /// Records an update.
+    fn update(
+        &mut self,
+        rec: &mut Recorder<'_>,
+        parameters: &Parameters,
+        grads: &Tensor<f32>,
+    ) -> Result<Option<UpdateReport>> {
+        let values = parameters.values();
         if values.is_empty() {
             return Ok(None);
         }
-        if let Some(total) = &self.total {
-            if self.passes == 0 {
-                rec.copy(grads, total)?;
-            } else {
-                rec.accumulate(grads, total)?;
-            }
-            self.passes += 1;
-            if self.passes < self.options.accumulate {
-                return Ok(None);
-            }
-            self.passes = 0;
-        }
-        let grads = self.total.as_ref().unwrap_or(grads);
         let Optimization { clip_value, clip_norm, loss_scale, skip_non_finite: guard, .. } = self.options;
         let gradient = Gradient { loss_scale, clip_value, clip_norm, guard };
         let clip = match clip_norm.is_some() || guard {
             true => Some(rec.clip_factor(grads, gradient)?),
             false => None,
         };
+        if let (Some(schedule), Some(clip)) = (&self.schedule, &clip) {
+            schedule.record(rec, self.updates, &clip.skipped, &clip.factor)?;
+        }
         let rate = self.options.schedule.factor(self.updates);
         for Run { range, sgd, .. } in &self.runs {
             let part = |tensor: &Tensor<f32>| tensor.part(range.start, Shape::from([range.len()]));
@@ -294,77 +381,11 @@ impl Optimizer {
                 options: &Sgd { lr: sgd.lr * rate, ..sgd.clone() },
                 gradient,
                 factor: clip.as_ref().map(|clip| &clip.factor),
+                base_lr: self.schedule.as_ref().map(|_| sgd.lr),
             })?;
         }
         self.updates = self.updates.saturating_add(1);
         Ok(clip.map(|ClipFactor { norm, skipped, .. }| UpdateReport { norm, skipped }))
-    }
-}
-
-impl Optimizer {
-    /// Records a copy of what a training needs to go on from here: with momentum `momentum_buffer.<name>` for each parameter, and the
-    /// note `updates`.
-    ///
-    /// # Errors
-    /// [`Error::Value`] between the passes of an accumulated update; [`Error::Shape`] as [`Optimizer::step`]; those of [`Recorder::read`].
-    pub fn state(&self, rec: &mut Recorder<'_>, parameters: &Parameters) -> Result<StateReadback> {
-        if self.passes > 0 {
-            let (expected, got) = ("0 when a state is taken".to_owned(), self.passes.to_string());
-            return Err(Error::Value {
-                op: "Optimizer::state",
-                what: "the passes since the last update",
-                expected,
-                got,
-            });
-        }
-        self.check(parameters)?;
-        let mut state = StateReadback::new();
-        state.set_note(UPDATES, self.updates.to_string());
-        if let Some(velocity) = &self.velocity {
-            state.read(rec, parameters, velocity, MOMENTUM)?;
-        }
-        Ok(state)
-    }
-
-    /// Goes on from a state. Checked as a whole first: if something does not fit, nothing changes.
-    ///
-    /// # Errors
-    /// [`Error::StateNames`] with all tensors that are missing or superfluous; [`Error::State`] with one that is of another shape or not of
-    /// real numbers, or without the note `updates`.
-    pub fn load(&mut self, state: &State, parameters: &Parameters) -> Result<()> {
-        let (found, _) = state.matching(&self.wanted(parameters, "")?, &LoadOptions::default())?;
-        self.take(state, parameters, "", &found)
-    }
-
-    /// What a load asks for, its names after `prefix`.
-    pub(crate) fn wanted<'a>(&self, parameters: &'a Parameters, prefix: &str) -> Result<Vec<Wanted<'a>>> {
-        self.check(parameters)?;
-        Ok(match self.velocity {
-            Some(_) => parameters.wanted(&format!("{prefix}{MOMENTUM}")),
-            None => Vec::new(),
-        })
-    }
-
-    /// Goes on from tensors that fit, and the note of updates, whose name is after `prefix`.
-    pub(crate) fn take(
-        &mut self,
-        state: &State,
-        parameters: &Parameters,
-        prefix: &str,
-        found: &[Option<&str>],
-    ) -> Result<()> {
-        let key = format!("{prefix}{UPDATES}");
-        let note = state.note(&key).unwrap_or("none");
-        let updates = note.parse().map_err(|_| Error::State {
-            tensor: key.clone(),
-            expected: "a note with a number".to_owned(),
-            got: format!("{note:?}"),
-        })?;
-        if let Some(velocity) = &self.velocity {
-            parameters.take(velocity, state, found)?;
-        }
-        (self.updates, self.passes) = (updates, 0);
-        Ok(())
     }
 
     /// Checks that these are parameters as those that the optimiser was made for.
@@ -385,50 +406,13 @@ impl Optimizer {
     }
 }
 
-/// What the names of the velocities begin with in a state.
-const MOMENTUM: &str = "momentum_buffer.";
-
-/// The note with the number of updates.
-const UPDATES: &str = "updates";
-
-fn check_lr(lr: f64) -> Result<()> {
+fn check_lr(op: &'static str, lr: f64) -> Result<()> {
     match lr >= 0.0 && narrow(lr).is_finite() {
         true => Ok(()),
         false => {
             let (expected, got) = ("at least 0 and finite".to_owned(), lr.to_string());
-            Err(Error::Value { op: "Optimizer::set_lr", what: "lr", expected, got })
+            Err(Error::Value { op, what: "lr", expected, got })
         }
-    }
-}
-
-fn validate(options: &Optimization) -> Result<()> {
-    let fail = |what, expected: &str, got: String| {
-        Err(Error::Value { op: "Optimizer::new", what, expected: expected.to_owned(), got })
-    };
-    let positive = |value: f64| narrow(value) > 0.0 && narrow(value).is_finite();
-    for (what, value) in [("clip_value", options.clip_value), ("clip_norm", options.clip_norm)] {
-        if let Some(value) = value.filter(|&value| !positive(value)) {
-            return fail(what, "above 0 and finite", value.to_string());
-        }
-    }
-    if !positive(options.loss_scale) || !positive(1.0 / options.loss_scale) {
-        return fail("loss_scale", "above 0 and finite", options.loss_scale.to_string());
-    }
-    if options.accumulate == 0 {
-        return fail("accumulate", "at least 1", "0".to_owned());
-    }
-    match options.schedule {
-        Schedule::Step { every: 0, .. } => fail("the schedule's every", "at least 1", "0".to_owned()),
-        Schedule::Step { factor, .. } if !positive(factor) => {
-            fail("the schedule's factor", "above 0 and finite", factor.to_string())
-        }
-        Schedule::Cosine { warm_up, steps, .. } if steps <= warm_up => {
-            fail("the schedule's steps", "more than its warm-up's", steps.to_string())
-        }
-        Schedule::Cosine { floor, .. } if !(0.0..=1.0).contains(&floor) => {
-            fail("the schedule's floor", "in 0..=1", floor.to_string())
-        }
-        _ => Ok(()),
     }
 }
 

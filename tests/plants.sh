@@ -43,6 +43,9 @@ accumulate|n, 0.0) + load_quad_values|n, 0.0) - load_quad_values|it training::ac
 row_tally|select(none, rank, p >= 0)|select(none, rank, p >= 9)|it metrics::counters
 lib/tally|i32(exponent) - 86;|i32(exponent) - 85;|it evaluation::weights_of_all
 running_total|settled_sum(plus_sum(before, part))|Sum(before.high + part.high, 0.000)|it evaluation::small_losses
+window_sum|quotient(value_of(loss), value_of(all))|quotient(value_of(loss), value_of(own))|it windows::a_window_is_one_batch
+window_mean|quotient(sum, denominator)|quotient(sum, 4.000000000)|it windows::a_window_is_one_batch
+schedule|(k >> (8u * b))|(k >> (7u * b))|it rates::rates_far_along
 rank|(classes > vec4<u32>(t))|(classes < vec4<u32>(t))|it metrics::counters
 sum_parts|part * params.stride + i|part * params.stride + 0|it budget::products
 lib/row_sums|min(s.predicted, first_largest|max(s.predicted, first_largest|it cross_entropy::statistics_of_ties

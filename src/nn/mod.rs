@@ -31,9 +31,11 @@
 //! ```
 
 mod layers;
+mod loss;
 mod model;
 mod training;
 
 pub use layers::{Layer, Linear, Sequential};
+pub use loss::Loss;
 pub use model::{Activations, Model};
-pub use training::{Loss, StepOutputs, Training};
+pub use training::{StepOutputs, Training};

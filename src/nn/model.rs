@@ -162,6 +162,23 @@ impl Model {
         Ok(())
     }
 
+    /// Records the backward pass of one head alone: the parameters of the others get a gradient of 0. The gradient is of that head's output, and the
+    /// activations are of this model.
+    pub(crate) fn backward_of(
+        &self,
+        rec: &mut Recorder<'_>,
+        activations: &Activations,
+        head: usize,
+        grad: &Tensor<f32>,
+    ) -> Result<()> {
+        rec.fill_zero(self.parameters.grads())?;
+        let (Some(layers), Some(values)) = (self.heads.get(head), activations.heads.get(head)) else { return Ok(()) };
+        match self.pull(rec, layers, values, grad, has_parameters(&self.trunk))? {
+            Some(grad) => self.pull(rec, &self.trunk, &activations.trunk, &grad, false).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
     /// Takes a gradient back through layers; gives that of their input if it is needed.
     fn pull(
         &self,

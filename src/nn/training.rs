@@ -1,118 +1,30 @@
 //! A training step: forward, losses, backward, update, in one recording.
 
 use crate::error::{Error, Result};
-use crate::ops::{LossGrad, Targets};
-use crate::optim::{Optimization, Optimizer, UpdateReport};
-use crate::options::{Bce, BceWithLogits, CrossEntropy, Mse, narrow};
+use crate::ops::{Denominator, LossGrad, Targets};
+use crate::optim::{Optimization, Optimizer, UpdateReport, WindowMean};
+use crate::options::{Reduction, narrow};
 use crate::recorder::Recorder;
 use crate::state::{LoadOptions, State, StateReadback};
 use crate::tensor::{Shape, Tensor};
 
+use super::loss::Loss;
 use super::model::Model;
-
-/// The loss of a head, and its weight in the sum of all.
-#[derive(Clone, Debug)]
-pub struct Loss {
-    kind: Kind,
-    weight: f64,
-}
-
-#[derive(Clone, Debug)]
-enum Kind {
-    CrossEntropy(CrossEntropy),
-    Bce(Bce),
-    BceWithLogits(BceWithLogits),
-    Mse(Mse),
-}
-
-impl Loss {
-    /// Cross-entropy of logits with its default options.
-    #[must_use]
-    pub fn cross_entropy() -> Self {
-        CrossEntropy::default().into()
-    }
-
-    /// Binary cross-entropy of probabilities with its default options.
-    #[must_use]
-    pub fn bce() -> Self {
-        Bce::default().into()
-    }
-
-    /// Binary cross-entropy of logits with its default options.
-    #[must_use]
-    pub fn bce_with_logits() -> Self {
-        BceWithLogits::default().into()
-    }
-
-    /// Squared error with its default options.
-    #[must_use]
-    pub fn mse() -> Self {
-        Mse::default().into()
-    }
-
-    /// The same loss with another weight in the sum; 1 by default.
-    #[must_use]
-    pub fn weighted(self, weight: f64) -> Self {
-        Self { weight, ..self }
-    }
-
-    fn record(
-        &self,
-        rec: &mut Recorder<'_>,
-        output: &Tensor<f32>,
-        targets: Targets<'_>,
-        upstream: Option<&Tensor<f32>>,
-    ) -> Result<LossGrad> {
-        let floats = || match targets {
-            Targets::Probabilities(targets) => Ok(targets),
-            Targets::Index(_) | Targets::IndexU32(_) => Err(Error::Value {
-                op: "Training::step",
-                what: "the targets of this loss",
-                expected: "a Tensor<f32>".to_owned(),
-                got: "class indices".to_owned(),
-            }),
-        };
-        match &self.kind {
-            Kind::CrossEntropy(options) => rec.cross_entropy_backward(output, targets, options, upstream),
-            Kind::Bce(options) => rec.bce_backward(output, floats()?, options, upstream),
-            Kind::BceWithLogits(options) => rec.bce_with_logits_backward(output, floats()?, options, upstream),
-            Kind::Mse(options) => rec.mse_backward(output, floats()?, options, upstream),
-        }
-    }
-}
-
-impl From<CrossEntropy> for Loss {
-    fn from(options: CrossEntropy) -> Self {
-        Self { kind: Kind::CrossEntropy(options), weight: 1.0 }
-    }
-}
-
-impl From<Bce> for Loss {
-    fn from(options: Bce) -> Self {
-        Self { kind: Kind::Bce(options), weight: 1.0 }
-    }
-}
-
-impl From<BceWithLogits> for Loss {
-    fn from(options: BceWithLogits) -> Self {
-        Self { kind: Kind::BceWithLogits(options), weight: 1.0 }
-    }
-}
-
-impl From<Mse> for Loss {
-    fn from(options: Mse) -> Self {
-        Self { kind: Kind::Mse(options), weight: 1.0 }
-    }
-}
 
 /// What the names of the optimiser's tensors begin with in a checkpoint.
 const OPTIMIZER: &str = "optimizer.";
 
+/// The note of the loss scale.
+const LOSS_SCALE: &str = "loss_scale";
+
 /// What a training step gives.
 #[derive(Clone, Debug)]
 pub struct StepOutputs {
-    /// The loss of each head, without its weight.
+    /// The loss of each head on this mini-batch, without its weight.
     pub losses: Vec<Tensor<f32>>,
+    /// That of each head over the passes of the window up to this one, by the mean that [`WindowMean`] says; with a window's last pass it is the
+    /// loss that the update is for. (Of a loss that is not reduced it is the sum.) Without accumulation these are the `losses`.
+    pub window_losses: Vec<Tensor<f32>>,
     /// What the heads gave before the update.
     pub outputs: Vec<Tensor<f32>>,
     /// What the update found, if there was one and it looked.
@@ -124,16 +36,36 @@ pub struct StepOutputs {
 pub struct Training {
     model: Model,
     losses: Vec<Loss>,
+    mode: Mode,
     optimizer: Optimizer,
     /// For each head what its gradient is multiplied with, if it is not 1.
-    upstreams: Vec<Option<Tensor<f32>>>,
+    upstreams: Upstreams,
+}
+
+type Upstreams = Vec<Option<Tensor<f32>>>;
+
+/// What a step records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// An update at each.
+    Single,
+    /// Sums of losses, and their denominators.
+    Tokens,
+    /// Losses as they are, and how many there were.
+    Passes,
 }
 
 impl Training {
     /// A training of a model with a loss for each of its heads.
     ///
-    /// Gradients are those of the sum of the losses, each times its weight, times the loss scale, and divided by the passes that an
-    /// update accumulates: so that the update is that of their mean.
+    /// Gradients are those of the sum of the losses, each times its weight, times the loss scale. Where an update takes several passes
+    /// ([`Optimization::accumulate`]), a loss with [`Reduction::Mean`] has its mean over all that its passes count, as if they were one
+    /// batch; one with [`Reduction::Sum`] or [`Reduction::None`] is added up. With [`WindowMean::Passes`] the update is for the mean of the
+    /// passes' losses instead, whatever their reductions.
+    ///
+    /// # Cost
+    /// Where an update takes several passes, each head has a gradient of the whole model of its own, in memory and in time, because each is divided
+    /// by another number. With one head, or with [`WindowMean::Passes`], there is one.
     ///
     /// # Errors
     /// [`Error::Value`] unless there is one loss for each head, and for a weight that is not finite; the errors of
@@ -148,16 +80,25 @@ impl Training {
             let expected = format!("outside {OPTIMIZER:?}, which a checkpoint needs");
             return Err(Error::Value { op, what: "a parameter's name", expected, got: format!("{name:?}") });
         }
-        let optimizer = Optimizer::new(model.parameters(), options)?;
-        let mut training = Self { model, losses, optimizer, upstreams: Vec::new() };
-        training.upstreams = training.weigh()?;
+        let mode = match options.window_mean {
+            _ if options.accumulate <= 1 => Mode::Single,
+            WindowMean::Tokens => Mode::Tokens,
+            WindowMean::Passes => Mode::Passes,
+        };
+        let totals = match mode {
+            Mode::Single => 0,
+            Mode::Tokens => losses.len(),
+            Mode::Passes => 1,
+        };
+        let optimizer = Optimizer::with_window(model.parameters(), options, totals, losses.len())?;
+        let mut training = Self { model, losses, mode, optimizer, upstreams: Vec::new() };
+        training.upstreams = training.weigh(training.optimizer.options().loss_scale)?;
         Ok(training)
     }
 
     /// What the gradient of each head is multiplied with.
-    fn weigh(&self) -> Result<Vec<Option<Tensor<f32>>>> {
-        let Optimization { loss_scale, accumulate, .. } = *self.optimizer.options();
-        let upstream = |loss: &Loss| match narrow(loss.weight * (loss_scale / f64::from(accumulate))) {
+    fn weigh(&self, loss_scale: f64) -> Result<Upstreams> {
+        let upstream = |loss: &Loss| match narrow(loss.weight * loss_scale) {
             1.0 => Ok(None),
             weight if weight.is_normal() || loss.weight == 0.0 => {
                 let gpu = self.model.parameters().values().gpu();
@@ -168,8 +109,7 @@ impl Training {
                 Err(Error::Value { op: "Training", what: "a loss's weight", expected, got })
             }
             weight => {
-                let expected =
-                    format!("one that f32 has, times a loss's weight of {} and over {accumulate} passes", loss.weight);
+                let expected = format!("one that f32 has, times a loss's weight of {}", loss.weight);
                 let got = format!("{loss_scale}, which gives {weight:e}");
                 Err(Error::Value { op: "Training", what: "loss_scale", expected, got })
             }
@@ -177,14 +117,30 @@ impl Training {
         self.losses.iter().map(upstream).collect()
     }
 
-    /// Changes the loss scale from the next step on: lower after an update that was skipped, say.
+    /// Changes the loss scale from the next step on: lower after an update that was skipped, say. A [`checkpoint`](Self::checkpoint) has it.
     ///
     /// # Errors
-    /// [`Error::Value`] unless it is above 0 and finite.
+    /// [`Error::Value`] unless it is above 0 and finite, and between the passes of a window: their gradients have one scale. Nothing
+    /// changes then.
     pub fn set_loss_scale(&mut self, loss_scale: f64) -> Result<()> {
+        self.optimizer.check_loss_scale(loss_scale)?;
+        let upstreams = self.weigh(loss_scale)?;
         self.optimizer.set_loss_scale(loss_scale)?;
-        self.upstreams = self.weigh()?;
+        self.upstreams = upstreams;
         Ok(())
+    }
+
+    /// Records an update with the passes that there are: see [`Optimizer::flush`].
+    ///
+    /// # Errors
+    /// As [`Optimizer::flush`].
+    pub fn flush(&mut self, rec: &mut Recorder<'_>) -> Result<Option<UpdateReport>> {
+        self.optimizer.flush(rec, self.model.parameters())
+    }
+
+    /// Drops the passes since the last update: see [`Optimizer::discard`].
+    pub fn discard(&mut self) {
+        self.optimizer.discard();
     }
 
     /// The model.
@@ -221,15 +177,18 @@ impl Training {
         &self.optimizer
     }
 
-    /// Records a copy of everything that the training needs to go on from here: the parameters under their names, and the optimiser's
-    /// state under `optimizer.` ([`State::split_off`] takes it out, for a file of the model alone). What is random in a training (the
-    /// order of its data) is the caller's to repeat; options have to be the same.
+    /// Records a copy of everything that the training needs to go on from here, also between the passes of a window: the parameters under
+    /// their names, and the optimiser's state and the loss scale under `optimizer.` ([`State::split_off`] takes those out, for a file of the
+    /// model alone). What is random in a training (the order of its data) is the caller's to repeat; options have to be the same, but for what
+    /// can be set later: learning rates and the loss scale are those of the checkpoint.
     ///
     /// # Errors
     /// Those of [`Optimizer::state`].
     pub fn checkpoint(&self, rec: &mut Recorder<'_>) -> Result<StateReadback> {
         let mut state = self.model.parameters().state(rec)?;
-        state.merge(OPTIMIZER, self.optimizer.state(rec, self.model.parameters())?);
+        let mut own = self.optimizer.state(rec, self.model.parameters())?;
+        own.set_note(LOSS_SCALE, self.optimizer.options().loss_scale.to_string());
+        state.merge(OPTIMIZER, own);
         Ok(state)
     }
 
@@ -237,16 +196,36 @@ impl Training {
     /// fit, nothing changes.
     ///
     /// # Errors
-    /// [`Error::StateNames`] with all tensors that are missing or superfluous; [`Error::State`] with one that does not fit.
+    /// [`Error::StateNames`] with all tensors that are missing or superfluous; [`Error::State`] with one that does not fit, or a note.
     pub fn resume(&mut self, checkpoint: &State) -> Result<()> {
         let parameters = self.model.parameters();
         let mut wanted = parameters.wanted("");
         let own = wanted.len();
-        wanted.extend(self.optimizer.wanted(parameters, OPTIMIZER)?);
+        wanted.extend(self.optimizer.wanted(checkpoint, parameters, OPTIMIZER)?);
         let (found, _) = checkpoint.matching(&wanted, &LoadOptions::default())?;
-        let (values, velocities) = found.split_at_checked(own).unwrap_or_default();
-        self.optimizer.take(checkpoint, parameters, OPTIMIZER, velocities)?;
+        let (values, others) = found.split_at_checked(own).unwrap_or_default();
+        let scale = self.scale_of(checkpoint)?;
+        let parameters = self.model.parameters();
+        self.optimizer.take(checkpoint, parameters, OPTIMIZER, others)?;
+        if let Some((loss_scale, upstreams)) = scale {
+            self.optimizer.load_loss_scale(loss_scale);
+            self.upstreams = upstreams;
+        }
         parameters.take(parameters.values(), checkpoint, values)
+    }
+
+    /// The loss scale of a checkpoint, if it has one, and what goes with it.
+    fn scale_of(&self, checkpoint: &State) -> Result<Option<(f64, Upstreams)>> {
+        let key = format!("{OPTIMIZER}{LOSS_SCALE}");
+        let Some(note) = checkpoint.note(&key) else { return Ok(None) };
+        let scale = note.parse().ok().filter(|&scale| self.optimizer.check_loss_scale(scale).is_ok());
+        let upstreams = scale.and_then(|scale| Some((scale, self.weigh(scale).ok()?)));
+        let fail = || Error::State {
+            tensor: key,
+            expected: "a note with a loss scale, above 0 and finite".to_owned(),
+            got: format!("{note:?}"),
+        };
+        upstreams.ok_or_else(fail).map(Some)
     }
 
     /// Records a training step on a mini-batch: inputs `[N, ..]`, and targets for each head. Everything is recorded, nothing
@@ -266,16 +245,59 @@ impl Training {
             return Err(Error::Value { op: "Training::step", what: "the number of targets", expected, got });
         }
         let activations = self.model.forward(rec, input)?;
-        let (mut losses, mut grads) = (Vec::new(), Vec::new());
-        for (((loss, output), &targets), upstream) in
-            self.losses.iter().zip(activations.outputs()).zip(targets).zip(&self.upstreams)
-        {
-            let out = loss.record(rec, output, targets, upstream.as_ref())?;
-            losses.push(out.loss);
-            grads.push(out.grad);
+        let heads = self.losses.iter().zip(activations.outputs()).zip(targets).zip(&self.upstreams);
+        let mut outs = Vec::with_capacity(self.losses.len());
+        for (((loss, output), &targets), upstream) in heads {
+            outs.push(match self.mode {
+                Mode::Tokens => loss.clone().undivided().record(rec, output, targets, upstream.as_ref())?,
+                Mode::Single | Mode::Passes => loss.record(rec, output, targets, upstream.as_ref())?,
+            });
         }
-        self.model.backward(rec, &activations, &grads)?;
-        let report = self.optimizer.step(rec, self.model.parameters())?;
-        Ok(StepOutputs { losses, outputs: activations.outputs().to_vec(), report })
+        let (losses, window_losses) = self.count(rec, &outs)?.into_iter().map(|[pass, window]| (pass, window)).unzip();
+        let grads: Vec<_> = outs.into_iter().map(|out| out.grad).collect();
+        let parameters = self.model.parameters();
+        let report = match self.mode {
+            Mode::Single => {
+                self.model.backward(rec, &activations, &grads)?;
+                self.optimizer.step(rec, parameters)?
+            }
+            Mode::Tokens if grads.len() > 1 => {
+                for (head, grad) in grads.iter().enumerate() {
+                    self.model.backward_of(rec, &activations, head, grad)?;
+                    self.optimizer.add(rec, parameters, head)?;
+                }
+                self.optimizer.end_pass(rec, parameters)?
+            }
+            Mode::Tokens | Mode::Passes => {
+                self.model.backward(rec, &activations, &grads)?;
+                self.optimizer.add(rec, parameters, 0)?;
+                self.optimizer.end_pass(rec, parameters)?
+            }
+        };
+        Ok(StepOutputs { losses, window_losses, outputs: activations.outputs().to_vec(), report })
+    }
+
+    /// Counts the losses of a pass: for each head, gives that of the pass and that of the window so far.
+    fn count(&mut self, rec: &mut Recorder<'_>, outs: &[LossGrad]) -> Result<Vec<[Tensor<f32>; 2]>> {
+        let mut all = Vec::with_capacity(outs.len());
+        for (number, (loss, out)) in self.losses.iter().zip(outs).enumerate() {
+            let reduction = loss.reduction();
+            let denominator = match self.mode {
+                Mode::Single => {
+                    all.push([out.loss.clone(), out.loss.clone()]);
+                    continue;
+                }
+                Mode::Tokens if reduction == Reduction::Mean => Some(out.denominator.clone()),
+                Mode::Tokens => None,
+                Mode::Passes => Some(Denominator::Count(1)),
+            };
+            let total = match reduction {
+                Reduction::None => rec.total_of(&out.loss)?.with_check(out.loss.check().cloned()),
+                Reduction::Mean | Reduction::Sum => out.loss.clone(),
+            };
+            let [of_pass, of_window] = self.optimizer.count(rec, number, Some(&total), denominator.as_ref())?;
+            all.push([if reduction == Reduction::None { out.loss.clone() } else { of_pass }, of_window]);
+        }
+        Ok(all)
     }
 }

@@ -8,7 +8,7 @@ use crate::tensor::{Element, Float, Tensor};
 
 use super::row_loss::{RowLoss, RowStatistics};
 use super::row_steps::PARAMS;
-use super::{Grad, LossGrad, Statistics, Targets};
+use super::{Denominator, Grad, LossGrad, Statistics, Targets};
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.cross_entropy",
@@ -79,6 +79,8 @@ pub struct CrossEntropyResult<T: Element = f32> {
     pub grad: Option<Tensor<T>>,
     /// The statistics, if they were asked for.
     pub statistics: Option<Statistics>,
+    /// What the mean divides by, whatever the reduction.
+    pub denominator: Denominator,
 }
 
 fn call<'a, T: Float>(
@@ -263,6 +265,6 @@ impl Recorder<'_> {
     ) -> Result<CrossEntropyResult<T>> {
         let out = self.row_loss(&call("cross_entropy_with", logits, targets.into(), options, request))?;
         let grad = (request.grad != Grad::No).then(|| out.grad.typed());
-        Ok(CrossEntropyResult { loss: out.loss, grad, statistics: out.statistics })
+        Ok(CrossEntropyResult { loss: out.loss, grad, statistics: out.statistics, denominator: out.denominator })
     }
 }

@@ -13,7 +13,7 @@ use crate::weights::Weights;
 use super::broadcast::Broadcast;
 use super::reduce::{Divisor, check_of, partials, partials_of};
 use super::row_loss::check_upstream;
-use super::{Grad, LossGrad, shape_error};
+use super::{Denominator, Grad, LossGrad, shape_error};
 
 params! {
     struct Params {
@@ -86,8 +86,18 @@ pub(super) struct ElementsPart<'a> {
 
 impl ElementwiseLoss<'_> {
     fn divisor<'d>(&self, begun: &'d ElementsBegun) -> Divisor<'d> {
-        let mean = begun.total_weight.as_ref().map_or(Divisor::Count(begun.count), Divisor::Sum);
-        Divisor::of(self.reduction, mean)
+        Divisor::of(self.reduction, begun.mean_divisor())
+    }
+}
+
+impl ElementsBegun {
+    fn mean_divisor(&self) -> Divisor<'_> {
+        self.total_weight.as_ref().map_or(Divisor::Count(self.count), Divisor::Sum)
+    }
+
+    /// What the mean divides by.
+    pub(super) fn denominator(&self, rec: &Recorder<'_>) -> Denominator {
+        Denominator::of(rec, self.mean_divisor())
     }
 }
 
@@ -113,7 +123,8 @@ impl Recorder<'_> {
         };
         let check = check_of(op, "an input or a target", &total);
         let grad = grad.unwrap_or_else(|| x.clone());
-        Ok(LossGrad { loss: loss.with_check(check.clone()), grad: grad.with_check(check) })
+        let denominator = begun.denominator(self);
+        Ok(LossGrad { loss: loss.with_check(check.clone()), grad: grad.with_check(check), denominator })
     }
 
     /// Begins a loss whose elements, of this shape in all, come in parts.

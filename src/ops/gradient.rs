@@ -97,13 +97,14 @@ impl Gradient {
     }
 }
 
-/// What [`Recorder::clip_factor`] gives, each a scalar but for the factor, which is one of two elements.
+/// What [`Recorder::clip_factor`] gives.
 #[derive(Clone, Debug)]
 pub(crate) struct ClipFactor {
+    /// Two factors that the gradients are multiplied with, one after the other; and room for what the learning rates are ([`ScheduleStep`](super::ScheduleStep)).
     pub(crate) factor: Tensor<f32>,
-    /// The norm before it was clipped.
+    /// A scalar: the norm before it was clipped.
     pub(crate) norm: Tensor<f32>,
-    /// 1 if the update is skipped.
+    /// A scalar: 1 if the update is skipped.
     pub(crate) skipped: Tensor<u32>,
 }
 
@@ -181,7 +182,7 @@ impl Recorder<'_> {
             self.dispatch(&NORM, variant, &params, &[Some(&from), Some(&to)], work)?;
         }
         let total = self.sum_of_partials(op, partials, SUMS)?;
-        let (factor, norm) = (self.output(op, [2])?, self.output(op, Shape::default())?);
+        let (factor, norm) = (self.output(op, [3])?, self.output(op, Shape::default())?);
         let skipped = self.output(op, Shape::default())?;
         let from = self.whole(&total);
         let outputs = [self.whole(&factor), self.whole(&norm), self.whole(&skipped)];

@@ -11,7 +11,7 @@ use super::elementwise_loss::ElementsPart;
 use super::linear::{Layer, LinearBackward, LinearGrads};
 use super::matmul::Zeros;
 use super::reduce::partials;
-use super::{Classes, Grad};
+use super::{Classes, Denominator, Grad};
 
 /// A loss and the gradients of a linear layer.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct LinearLossGrads<T: Element = f32> {
     pub loss: Tensor<f32>,
     /// The gradients.
     pub grads: LinearGrads<T>,
+    /// What the mean divides by, whatever the reduction.
+    pub denominator: Denominator,
 }
 
 /// Binary cross-entropy of a linear layer, without its logits.
@@ -102,7 +104,7 @@ impl Recorder<'_> {
         let layer = Layer::new(self, op, hidden, weight, bias)?;
         let grads = self.linear_grads(op, &layer, backward)?;
         let loss = self.linear_elements(op, &layer, targets, options, Some((backward, &grads)))?;
-        Ok(LinearLossGrads { loss, grads })
+        Ok(LinearLossGrads { loss, grads, denominator: targets.count(op)?.into() })
     }
 
     fn linear_elements<T: Float>(

@@ -10,7 +10,7 @@ use super::cross_entropy::KERNEL;
 use super::linear::{Layer, LinearBackward, LinearGrads};
 use super::matmul::Zeros;
 use super::row_loss::{RowLoss, RowStatistics, RowsEnded};
-use super::{Grad, Statistics, Targets};
+use super::{Denominator, Grad, Statistics, Targets};
 
 /// What [`Recorder::linear_cross_entropy_with`] computes besides the loss. The default is nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,6 +30,8 @@ pub struct LinearCrossEntropyResult<T: Element = f32> {
     pub grads: Option<LinearGrads<T>>,
     /// The statistics, if they were asked for.
     pub statistics: Option<Statistics>,
+    /// What the mean divides by, whatever the reduction.
+    pub denominator: Denominator,
 }
 
 /// Cross-entropy of a linear layer, without its logits.
@@ -174,8 +176,8 @@ impl Recorder<'_> {
         self.linear_chunks(op, layer, &plan, (backward, ignoring), |rec, tokens, logits| {
             rec.rows_of_tokens(&call, &begun, tokens.start as usize..tokens.end as usize, 0, logits)
         })?;
-        let RowsEnded { loss, statistics, check } = self.rows_ended(&call, begun)?;
+        let RowsEnded { loss, statistics, check, denominator } = self.rows_ended(&call, begun)?;
         let grads = grads.map(|grads| grads.with_check(check.as_ref()));
-        Ok(LinearCrossEntropyResult { loss, grads, statistics })
+        Ok(LinearCrossEntropyResult { loss, grads, statistics, denominator })
     }
 }

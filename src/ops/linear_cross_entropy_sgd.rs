@@ -210,14 +210,22 @@ impl Recorder<'_> {
             let velocity = velocity.as_ref().map(|velocity| velocity.rows(block.clone())).transpose()?;
             let (values, velocity) = (&weight.rows(block)?, velocity.as_ref());
             let gradient = Gradient::AS_IT_IS;
-            self.sgd_step(&SgdStep { values, grads: &grads, velocity, options: sgd, gradient, factor: None })?;
+            self.sgd_step(&SgdStep {
+                values,
+                grads: &grads,
+                velocity,
+                options: sgd,
+                gradient,
+                factor: None,
+                base_lr: None,
+            })?;
         }
         if classes == 0 {
             self.fill_zero(&step.hidden_grad)?;
         }
         if let (Some(values), Some(grads)) = (bias, &step.bias_grad) {
             let (velocity, gradient) = (bias_velocity.as_ref(), Gradient::AS_IT_IS);
-            self.sgd_step(&SgdStep { values, grads, velocity, options: sgd, gradient, factor: None })?;
+            self.sgd_step(&SgdStep { values, grads, velocity, options: sgd, gradient, factor: None, base_lr: None })?;
         }
         let RowsEnded { loss, check, .. } = self.rows_ended(&given, begun)?;
         let statistics = match also {

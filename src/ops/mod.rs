@@ -7,6 +7,7 @@ mod cast;
 mod column_sum;
 mod counted_rows;
 mod cross_entropy;
+mod denominator;
 mod elementwise_loss;
 mod gradient;
 mod linear;
@@ -30,6 +31,7 @@ mod row_map;
 mod row_parts;
 mod row_steps;
 mod running_product;
+mod schedule;
 mod sgd;
 mod sigmoid;
 mod softmax;
@@ -41,14 +43,18 @@ mod targets;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod window_mean;
+mod window_sum;
 
 pub use cross_entropy::{CrossEntropyRequest, CrossEntropyResult};
+pub use denominator::Denominator;
 pub(crate) use gradient::{ClipFactor, Gradient};
 pub use linear::{LinearBackward, LinearGrads};
 pub use linear_bce_with_logits::LinearLossGrads;
 pub use linear_cross_entropy::{LinearCrossEntropyRequest, LinearCrossEntropyResult};
 pub use linear_cross_entropy_sgd::{LinearSgd, LinearSgdResult};
 pub(crate) use running_product::Order;
+pub(crate) use schedule::{ScheduleKind, ScheduleStep};
 pub use sgd::Momentum;
 pub(crate) use sgd::{SgdStep, unstarted};
 pub use statistics::Statistics;
@@ -67,6 +73,8 @@ pub struct LossGrad<T: Element = f32> {
     pub loss: Tensor<f32>,
     /// The gradient, of the input's shape and type.
     pub grad: Tensor<T>,
+    /// What the mean divides by, whatever the reduction.
+    pub denominator: Denominator,
 }
 
 /// Where a gradient goes.
@@ -188,6 +196,7 @@ pub(crate) const KERNELS: &[&Kernel] = &[
     &row_factor::KERNEL,
     &counted_rows::KERNEL,
     &row_parts::KERNEL,
+    &schedule::KERNEL,
     &sgd::KERNEL,
     &sigmoid::BACKWARD,
     &sigmoid::FORWARD,
@@ -199,4 +208,6 @@ pub(crate) const KERNELS: &[&Kernel] = &[
     &tally::ROWS,
     &tally::TOTAL,
     &targets::KERNEL,
+    &window_mean::KERNEL,
+    &window_sum::KERNEL,
 ];

@@ -147,6 +147,6 @@ impl Recorder<'_> {
             Grad::New => self.sum_to(op, out.grad, input.shape())?,
             Grad::No | Grad::InPlace => out.grad,
         };
-        Ok(LossGrad { loss: out.loss, grad })
+        Ok(LossGrad { grad, ..out })
     }
 }

@@ -127,6 +127,11 @@ impl Recorder<'_> {
         Ok(loss)
     }
 
+    /// The sum of losses that are not reduced.
+    pub(crate) fn total_of(&mut self, losses: &Tensor<f32>) -> Result<Tensor<f32>> {
+        self.loss_of_values("sum", losses, Divisor::One)
+    }
+
     /// The scalar loss of partial results, and the last of them.
     pub(super) fn loss_of_partials(
         &mut self,

@@ -16,7 +16,7 @@ use super::reduce::{Divisor, as_f32, check_of};
 use super::statistics::{Statistics, WORDS};
 use super::strips::Strip;
 use super::targets::KernelTargets;
-use super::{Classes, Grad, LossGrad, Targets, no_alias, shape_error};
+use super::{Classes, Denominator, Grad, LossGrad, Targets, no_alias, shape_error};
 
 /// What a loss of rows does about statistics: the constant `STATISTICS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,11 +76,12 @@ pub(super) struct RowLossOutputs {
     /// The gradient; the input itself if it is written there, or not at all.
     pub(super) grad: Tensor<Real>,
     pub(super) statistics: Option<Statistics>,
+    pub(super) denominator: Denominator,
 }
 
 impl<T: Float> From<RowLossOutputs> for LossGrad<T> {
-    fn from(RowLossOutputs { loss, grad, .. }: RowLossOutputs) -> Self {
-        Self { loss, grad: grad.typed() }
+    fn from(RowLossOutputs { loss, grad, denominator, .. }: RowLossOutputs) -> Self {
+        Self { loss, grad: grad.typed(), denominator }
     }
 }
 
@@ -115,6 +116,7 @@ pub(super) struct RowsEnded {
     pub(super) statistics: Option<Statistics>,
     /// That of the targets.
     pub(super) check: Option<Check>,
+    pub(super) denominator: Denominator,
 }
 
 /// Some of a call's rows, and where they are.
@@ -274,8 +276,7 @@ impl RowLoss<'_> {
 
     /// What the loss is divided by.
     fn divisor<'d>(&self, inputs: &Inputs, denominator: Option<&'d Tensor<u32>>) -> Divisor<'d> {
-        let mean = denominator.map_or(Divisor::Count(inputs.dims.rows()), Divisor::Sum);
-        Divisor::of(self.options.reduction, mean)
+        Divisor::of(self.options.reduction, mean_divisor(inputs, denominator))
     }
 
     /// The constant `LOGITS`.
@@ -285,6 +286,11 @@ impl RowLoss<'_> {
             None => u32::from(narrow(self.options.logit_scale) != 1.0),
         }
     }
+}
+
+/// What the mean is divided by.
+fn mean_divisor<'d>(inputs: &Inputs, denominator: Option<&'d Tensor<u32>>) -> Divisor<'d> {
+    denominator.map_or(Divisor::Count(inputs.dims.rows()), Divisor::Sum)
 }
 
 /// An upstream gradient is a scalar or has the loss's shape.
@@ -341,9 +347,9 @@ impl Recorder<'_> {
                 _ => {}
             }
         }
-        let RowsEnded { loss, statistics, check } = self.rows_ended(call, begun)?;
+        let RowsEnded { loss, statistics, check, denominator } = self.rows_ended(call, begun)?;
         let grad = new_grad.unwrap_or_else(|| call.input.clone());
-        Ok(RowLossOutputs { loss, grad: grad.with_check(check), statistics })
+        Ok(RowLossOutputs { loss, grad: grad.with_check(check), statistics, denominator })
     }
 
     /// Begins a loss whose rows come in parts.
@@ -385,7 +391,8 @@ impl Recorder<'_> {
         let wanted = statistics.filter(|_| call.statistics == RowStatistics::Wanted);
         let statistics =
             wanted.map(|words| self.row_statistics(op, &words, &inputs.rows, check.as_ref())).transpose()?;
-        Ok(RowsEnded { loss: loss.with_check(check.clone()), statistics, check })
+        let denominator = Denominator::of(self, mean_divisor(&inputs, denominator.as_ref()));
+        Ok(RowsEnded { loss: loss.with_check(check.clone()), statistics, check, denominator })
     }
 
     /// Weights, and after them their sum.

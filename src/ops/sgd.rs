@@ -20,6 +20,7 @@ params! {
         factor_base: u32,
         velocity_base: u32,
         lr: f32,
+        base_lr: f32,
         momentum: f32,
         intake: f32,
         weight_decay: f32,
@@ -35,7 +36,7 @@ pub(super) const KERNEL: Kernel = Kernel {
     source: wgsl!["lib/grid", "lib/numerics", "lib/turns", "lib/gradient", "sgd"],
     bindings: &[update4("values"), read4("grads"), read("factor", "f32"), update4("velocity")],
     params: Params::FIELDS,
-    constants: &["WORKGROUP", "QUADS", "MOMENTUM", "FACTOR"],
+    constants: &["WORKGROUP", "QUADS", "MOMENTUM", "FACTOR", "SCHEDULED"],
 };
 
 /// The velocity of [`Recorder::sgd`] with momentum: PyTorch's `momentum_buffer`.
@@ -82,6 +83,8 @@ pub(crate) struct SgdStep<'a> {
     pub(crate) gradient: Gradient,
     /// What gradients are multiplied with: that of [`Recorder::clip_factor`].
     pub(crate) factor: Option<&'a Tensor<f32>>,
+    /// The learning rate that is multiplied with the number after the factor, if that is not below 0.
+    pub(crate) base_lr: Option<f64>,
 }
 
 /// The optimiser.
@@ -138,7 +141,15 @@ impl Recorder<'_> {
         let velocity = self.velocity_of("values", values, momentum, options)?;
         let velocity = velocity.as_ref();
         velocity.map_or(Ok(()), |velocity| no_alias(op, ("velocity", velocity), ("grads", grads)))?;
-        self.sgd_step(&SgdStep { values, grads, velocity, options, gradient: Gradient::AS_IT_IS, factor: None })
+        self.sgd_step(&SgdStep {
+            values,
+            grads,
+            velocity,
+            options,
+            gradient: Gradient::AS_IT_IS,
+            factor: None,
+            base_lr: None,
+        })
     }
 
     /// The velocity that a step with these options takes, if it takes one; it fits the values.
@@ -168,7 +179,7 @@ impl Recorder<'_> {
 
     /// Records a step whose tensors fit each other.
     pub(crate) fn sgd_step(&mut self, step: &SgdStep<'_>) -> Result<()> {
-        let SgdStep { values, grads, velocity, options, gradient, factor } = step;
+        let SgdStep { values, grads, velocity, options, gradient, factor, base_lr } = step;
         let op = "sgd";
         let kind = match (velocity, options.nesterov) {
             (None, _) => 0,
@@ -191,6 +202,7 @@ impl Recorder<'_> {
                 factor_base: factor.as_ref().map_or(0, |w| w.base),
                 velocity_base: velocity.as_ref().map_or(0, |w| w.base),
                 lr: narrow(options.lr),
+                base_lr: narrow(base_lr.unwrap_or(options.lr)),
                 momentum: narrow(options.momentum),
                 intake: narrow(1.0 - options.dampening),
                 weight_decay: narrow(options.weight_decay),
@@ -200,7 +212,7 @@ impl Recorder<'_> {
                 guard: u32::from(gradient.guard),
             };
             let [workgroup, quads] = turns(self.gpu().caps());
-            let constants = [workgroup, quads, kind, u32::from(factor.is_some())];
+            let constants = [workgroup, quads, kind, u32::from(factor.is_some()), u32::from(base_lr.is_some())];
             let variant = Variant { vec4: true, ..Variant::new(&constants) };
             let slots = [Some(&value), Some(&grad), factor.as_ref(), velocity.as_ref()];
             let work = Work::by_blocks(self.gpu().caps(), len.div_ceil(BLOCK.into()));

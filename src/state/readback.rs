@@ -15,9 +15,13 @@ use crate::tensor::{Shape, Tensor};
 pub struct StateReadback {
     tickets: Vec<(Vec<Piece>, Readback<f32>)>,
     notes: BTreeMap<String, String>,
+    /// Numbers that become notes.
+    counts: Vec<(String, Readback<u32>)>,
     /// What has arrived when a wait ran out of time, in the tickets' order.
     #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "nothing waits on the web"))]
     arrived: Vec<Vec<f32>>,
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "nothing waits on the web"))]
+    counted: Vec<Vec<u32>>,
     /// A wait has given the state.
     #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "nothing waits on the web"))]
     given: bool,
@@ -33,7 +37,14 @@ struct Piece {
 
 impl StateReadback {
     pub(crate) fn new() -> Self {
-        Self { tickets: Vec::new(), notes: BTreeMap::new(), arrived: Vec::new(), given: false }
+        Self {
+            tickets: Vec::new(),
+            notes: BTreeMap::new(),
+            counts: Vec::new(),
+            arrived: Vec::new(),
+            counted: Vec::new(),
+            given: false,
+        }
     }
 
     /// Records a copy of a tensor that is laid out like the values of parameters, their names after `prefix`. Neighbours come back together.
@@ -56,6 +67,19 @@ impl StateReadback {
         Ok(())
     }
 
+    /// Records a copy of a tensor of its own.
+    pub(crate) fn read_tensor(&mut self, rec: &mut Recorder<'_>, name: &str, tensor: &Tensor<f32>) -> Result<()> {
+        let piece = Piece { name: name.to_owned(), shape: tensor.shape().clone(), start: 0 };
+        self.tickets.push((vec![piece], rec.read(tensor)?));
+        Ok(())
+    }
+
+    /// Records a copy of a number, which becomes a note.
+    pub(crate) fn read_note(&mut self, rec: &mut Recorder<'_>, key: &str, number: &Tensor<u32>) -> Result<()> {
+        self.counts.push((key.to_owned(), rec.read(number)?));
+        Ok(())
+    }
+
     pub(crate) fn set_note(&mut self, key: &str, text: String) {
         self.notes.insert(key.to_owned(), text);
     }
@@ -63,6 +87,7 @@ impl StateReadback {
     /// Takes in another's tickets, their names after `prefix`.
     pub(crate) fn merge(&mut self, prefix: &str, other: Self) {
         self.notes.extend(other.notes.into_iter().map(|(key, text)| (format!("{prefix}{key}"), text)));
+        self.counts.extend(other.counts.into_iter().map(|(key, ticket)| (format!("{prefix}{key}"), ticket)));
         let renamed = |piece: Piece| Piece { name: format!("{prefix}{}", piece.name), ..piece };
         let tickets = other.tickets.into_iter();
         self.tickets.extend(tickets.map(|(pieces, ticket)| (pieces.into_iter().map(renamed).collect(), ticket)));
@@ -76,6 +101,9 @@ impl StateReadback {
         let mut state = State { notes: self.notes, ..State::default() };
         for (pieces, ticket) in self.tickets {
             unpack(&mut state, pieces, ticket.await?)?;
+        }
+        for (key, ticket) in self.counts {
+            note(&mut state, &key, &ticket.await?);
         }
         Ok(state)
     }
@@ -94,12 +122,25 @@ impl StateReadback {
         for (_, ticket) in self.tickets.iter_mut().skip(self.arrived.len()) {
             self.arrived.push(ticket.wait(timeout.saturating_sub(start.elapsed()))?);
         }
+        for (_, ticket) in self.counts.iter_mut().skip(self.counted.len()) {
+            self.counted.push(ticket.wait(timeout.saturating_sub(start.elapsed()))?);
+        }
         self.given = true;
         let mut state = State { notes: std::mem::take(&mut self.notes), ..State::default() };
         for ((pieces, _), values) in self.tickets.drain(..).zip(self.arrived.drain(..)) {
             unpack(&mut state, pieces, values)?;
         }
+        for ((key, _), count) in self.counts.drain(..).zip(self.counted.drain(..)) {
+            note(&mut state, &key, &count);
+        }
         Ok(state)
+    }
+}
+
+/// Puts a number that has come into a state's notes.
+fn note(state: &mut State, key: &str, count: &[u32]) {
+    if let Some(count) = count.first() {
+        state.set_note(key, count.to_string());
     }
 }
 

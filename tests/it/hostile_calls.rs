@@ -295,6 +295,28 @@ fn counts_and_times_that_overflow() {
         last.set_note("updates", note);
         watch.refuses("updates", || optimizer.load(&last, &parameters));
     }
+    last.set_note("updates", "0");
+    for (key, notes) in [
+        ("passes", ["-1", "4294967296", "x"]),
+        ("skipped_updates", ["-1", "4294967296", ""]),
+        ("lr", ["-1", "inf", ""]),
+    ] {
+        for note in notes {
+            let mut hostile = last.clone();
+            hostile.set_note(key, note);
+            watch.refuses(key, || optimizer.load(&hostile, &parameters));
+        }
+    }
+    last.set_note("passes", u32::MAX.to_string());
+    watch.refuses("a window that there is no room for", || optimizer.load(&last, &parameters));
+    let scalars =
+        [0.0f32, f32::NAN, f32::INFINITY, -1.0, f32::MIN_POSITIVE].map(|v| Tensor::from_slice(&gpu, [], &[v]));
+    let counts = [0, u32::MAX].map(xent::Denominator::Count);
+    for denominator in scalars.iter().map(|scalar| scalar.as_ref().unwrap().into()).chain(counts) {
+        watch.gives("step_mean", || optimizer.step_mean(&mut gpu.batch(), &parameters, denominator).is_ok(), true);
+    }
+    watch.gives("flush nothing", || optimizer.flush(&mut gpu.batch(), &parameters).unwrap().is_none(), true);
+    watch.refuses("no scalar", || optimizer.step_mean(&mut gpu.batch(), &parameters, parameters.values()));
 
     for timeout in [Duration::MAX, Duration::from_secs(u64::MAX / 2)] {
         let mut b = gpu.batch();

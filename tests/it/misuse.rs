@@ -224,6 +224,11 @@ fn optimizers_and_counters_of_another_device() {
     for options in [momentum, Optimization { accumulate: 2, ..Optimization::default() }] {
         results.push(Optimizer::new(&theirs, options).unwrap().step(&mut b, &mine).map(drop));
     }
+    let mut optimizer = Optimizer::new(&mine, Optimization::default()).unwrap();
+    let scalar = Tensor::from_slice(&other, [], &[1.0f32]).unwrap();
+    results.push(optimizer.step_mean(&mut b, &mine, &scalar).map(drop));
+    results.push(optimizer.step_mean(&mut b, &theirs, 1).map(drop));
+    results.push(optimizer.flush(&mut b, &theirs).map(drop));
     let mut evaluation = Evaluation::new(&other, 4).unwrap();
     results.push(evaluation.record(&mut b, &x, &y, None));
     results.push(evaluation.read(&mut b).map(drop));

@@ -5,7 +5,7 @@ use xent::nn::{Loss, Model, Sequential, Training};
 use xent::wgpu;
 use xent::{
     Batch, Bce, BceWithLogits, Caps, CrossEntropy, CrossEntropyRequest, Family, Gpu, Grad, Layout, Momentum, Mse, Nll,
-    Optimization, Parameters, Reduction, Result, Sgd, Tensor,
+    Optimization, Optimizer, Parameters, Reduction, Result, Schedule, Sgd, Tensor,
 };
 
 fn noop() -> Gpu {
@@ -80,6 +80,12 @@ fn record_everything(gpu: &Gpu, batch: &mut Batch) -> Result<()> {
     let mut training = Training::new(model, vec![Loss::cross_entropy()], options)?;
     training.step(batch, &x, &[(&y).into()])?;
     training.step(batch, &x, &[(&y).into()])?;
+    let schedule = Schedule::Cosine { warm_up: 1, steps: 3, floor: 0.0 };
+    let options = Optimization { schedule, skip_non_finite: true, accumulate: 3, ..Default::default() };
+    let mut optimizer = Optimizer::new(&parameters, options)?;
+    optimizer.step_mean(batch, &parameters, 7)?;
+    optimizer.step_mean(batch, &parameters, &Tensor::from_slice(gpu, [], &[1.0f32])?)?;
+    optimizer.flush(batch, &parameters)?;
     Ok(())
 }
 

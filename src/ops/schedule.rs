@@ -1,0 +1,76 @@
+//! Learning rates that depend on which updates were skipped.
+
+use crate::error::Result;
+use crate::kernel::{Kernel, Variant, params, read, update, wgsl};
+use crate::plan::Work;
+use crate::recorder::Recorder;
+use crate::tensor::Tensor;
+
+params! {
+    struct Params {
+        skipped_base: u32,
+        skips_base: u32,
+        table_base: u32,
+        factor_base: u32,
+        updates: u32,
+        every: u32,
+        warm_up: u32,
+        steps: u32,
+        floor: f32,
+    }
+}
+
+pub(super) const KERNEL: Kernel = Kernel {
+    label: "xent.schedule",
+    source: wgsl!["lib/grid", "schedule"],
+    bindings: &[read("skipped", "u32"), update("skips", "u32"), read("table", "f32"), update("factor", "f32")],
+    params: Params::FIELDS,
+    constants: &["WORKGROUP", "COSINE"],
+};
+
+/// What the table is of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ScheduleKind {
+    Step { every: u32 },
+    Cosine { warm_up: u32, steps: u32, floor: f32 },
+}
+
+/// An update whose rates are to be found.
+#[derive(Debug)]
+pub(crate) struct ScheduleStep<'a> {
+    pub(crate) kind: ScheduleKind,
+    /// Updates before this one, skipped ones included.
+    pub(crate) updates: u32,
+    /// Whether this one is skipped.
+    pub(crate) skipped: &'a Tensor<u32>,
+    /// How many were.
+    pub(crate) skips: &'a Tensor<u32>,
+    pub(crate) table: &'a Tensor<f32>,
+    /// The two factors of the gradients; after them comes that of the learning rates, or -1 as long as the host knows it.
+    pub(crate) factor: &'a Tensor<f32>,
+}
+
+impl Recorder<'_> {
+    pub(crate) fn schedule_step(&mut self, step: &ScheduleStep<'_>) -> Result<()> {
+        let ScheduleStep { kind, updates, skipped, skips, table, factor } = *step;
+        let windows = (self.whole(skipped), self.whole(skips), self.whole(table), self.whole(factor));
+        let (cosine, every, warm_up, steps, floor) = match kind {
+            ScheduleKind::Step { every } => (0, every, 0, 0, 0.0),
+            ScheduleKind::Cosine { warm_up, steps, floor } => (1, 1, warm_up, steps, floor),
+        };
+        let params = Params {
+            skipped_base: windows.0.base,
+            skips_base: windows.1.base,
+            table_base: windows.2.base,
+            factor_base: windows.3.base,
+            updates,
+            every,
+            warm_up,
+            steps,
+            floor,
+        };
+        let variant = Variant::new(&[self.gpu().caps().workgroup_size(), cosine]);
+        let slots = [Some(&windows.0), Some(&windows.1), Some(&windows.2), Some(&windows.3)];
+        self.dispatch(&KERNEL, variant, &params, &slots, Work::new(1, 0))
+    }
+}

@@ -1,0 +1,122 @@
+//! Learning rates from update to update, and how a GPU finds one that depends on what was skipped.
+
+use std::f64::consts::FRAC_PI_2;
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::ops::{ScheduleKind, ScheduleStep};
+use crate::options::narrow;
+use crate::recorder::Recorder;
+use crate::tensor::{Shape, Tensor};
+
+/// What learning rates are multiplied with at update `n`, counted from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Schedule {
+    /// 1.
+    #[default]
+    Constant,
+    /// `factor` to the power `n / every`, rounded down (PyTorch's `StepLR`).
+    Step {
+        /// Updates between two changes, at least 1.
+        every: u64,
+        /// What the learning rate is multiplied with at each.
+        factor: f64,
+    },
+    /// Linear from 0, excluded, to 1 over `warm_up` updates, then half a cosine down to `floor` at update `steps`.
+    Cosine {
+        /// Updates of the warm-up.
+        warm_up: u64,
+        /// Updates in all.
+        steps: u64,
+        /// The factor at the end and after it.
+        floor: f64,
+    },
+}
+
+impl Schedule {
+    /// The factor at update `n`.
+    ///
+    /// # Examples
+    /// ```
+    /// use xent::Schedule;
+    /// let schedule = Schedule::Cosine { warm_up: 2, steps: 12, floor: 0.0 };
+    /// assert_eq!([0, 1, 2, 12].map(|n| schedule.factor(n)), [0.5, 1.0, 1.0, 0.0]);
+    /// assert!((schedule.factor(7) - 0.5).abs() < 1e-15);
+    /// ```
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "no training has 2^53 updates")]
+    pub fn factor(&self, n: u64) -> f64 {
+        match *self {
+            Self::Constant => 1.0,
+            Self::Step { every, factor } => factor.powf((n / every.max(1)) as f64),
+            Self::Cosine { warm_up, .. } if n < warm_up => (n + 1) as f64 / warm_up as f64,
+            Self::Cosine { steps, floor, .. } if n >= steps => floor,
+            Self::Cosine { warm_up, steps, floor } => {
+                // (1 + cos(pi x)) / 2, which would cancel towards the end.
+                let left = (steps - n) as f64 / (steps - warm_up) as f64;
+                floor + (1.0 - floor) * (FRAC_PI_2 * left).sin().powi(2)
+            }
+        }
+    }
+}
+
+/// A schedule that only updates which were not skipped move: the GPU counts those that were.
+///
+/// As long as there are none, the host knows the factor. Else the GPU puts it together from a table with an entry for every value of each byte of
+/// the number of steps: powers are multiplied, and the sine of a sum follows from its terms'.
+#[derive(Debug)]
+pub(super) struct GpuSchedule {
+    kind: ScheduleKind,
+    table: Tensor<f32>,
+    /// How many updates were skipped: one word.
+    pub(super) skips: Tensor<u32>,
+}
+
+impl GpuSchedule {
+    /// `None` for a constant schedule, and one that a validated option does not have.
+    pub(super) fn new(gpu: &Gpu, schedule: Schedule) -> Result<Option<Self>> {
+        let clamped = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        let bytes = (0..4u32).flat_map(|byte| (0..256u64).map(move |value| value << (8 * byte)));
+        let (kind, table): (_, Vec<f32>) = match schedule {
+            Schedule::Constant => return Ok(None),
+            Schedule::Step { every, factor } => {
+                let power = |k: u64| narrow(Schedule::Step { every: 1, factor }.factor(k));
+                (ScheduleKind::Step { every: clamped(every.max(1)) }, bytes.map(power).collect())
+            }
+            Schedule::Cosine { warm_up, steps, floor } => {
+                let (warm_up, steps) = (clamped(warm_up), clamped(steps));
+                let span = f64::from(steps.saturating_sub(warm_up).max(1));
+                // No more than a right angle is taken.
+                let angle = |k: u64| FRAC_PI_2 * (f64::from(clamped(k)) / span).min(1.0);
+                // 1 less the cosine, which would cancel.
+                let entry = |x: f64| [narrow(x.sin()), narrow(2.0 * (x / 2.0).sin().powi(2))];
+                let kind = ScheduleKind::Cosine { warm_up, steps, floor: narrow(floor) };
+                (kind, bytes.flat_map(|k| entry(angle(k))).collect())
+            }
+        };
+        let table = Tensor::from_slice(gpu, [table.len()], &table)?;
+        Ok(Some(Self { kind, table, skips: Tensor::zeros(gpu, Shape::default())? }))
+    }
+
+    /// Checks that the GPU can count the update after so many.
+    pub(super) fn check(&self, updates: u64) -> Result<u32> {
+        let counted = u32::try_from(updates).ok().filter(|&updates| updates < u32::MAX);
+        counted.ok_or_else(|| {
+            let (what, allowed) = ("updates where skipped ones do not count", u64::from(u32::MAX));
+            Error::Limit { op: "Optimizer::step", what, needed: updates.saturating_add(1), allowed }
+        })
+    }
+
+    /// Records what an update's rates are multiplied with, beside the factor of its gradients; and counts it if it is skipped.
+    pub(super) fn record(
+        &self,
+        rec: &mut Recorder<'_>,
+        updates: u64,
+        skipped: &Tensor<u32>,
+        factor: &Tensor<f32>,
+    ) -> Result<()> {
+        let updates = self.check(updates)?;
+        let Self { kind, table, skips } = self;
+        rec.schedule_step(&ScheduleStep { kind: *kind, updates, skipped, skips, table, factor })
+    }
+}

@@ -1,0 +1,177 @@
+//! What an optimiser has to know to go on.
+
+use crate::error::{Error, Result};
+use crate::parameters::Parameters;
+use crate::recorder::Recorder;
+use crate::state::{LoadOptions, State, StateReadback, Wanted};
+use crate::tensor::Tensor;
+
+use super::{Optimizer, check_lr};
+
+/// What the names of the velocities begin with in a state.
+const MOMENTUM: &str = "momentum_buffer.";
+
+/// What those of a window's sums of gradients begin with; then comes the sum's number.
+const ACCUMULATED: &str = "accumulated_grad.";
+
+/// The window's losses and denominators.
+const WINDOW: &str = "window_sums";
+
+/// Notes: the number of updates; of those that were skipped, where they do not count; of passes since the last; and for each of the window's losses
+/// whether it is divided.
+const UPDATES: &str = "updates";
+const SKIPPED: &str = "skipped_updates";
+const PASSES: &str = "passes";
+const DIVIDED: &str = "window_divided";
+
+/// Notes: the learning rate, and those of groups that have one, before their numbers.
+const LR: &str = "lr";
+const GROUP_LR: &str = "group_lr.";
+
+/// The notes of a state, once they are understood.
+struct Notes {
+    updates: u64,
+    skipped: u32,
+    passes: u32,
+    divided: Vec<bool>,
+    /// The learning rate and those of the groups, if the state has them.
+    rates: Option<(f64, Vec<Option<f64>>)>,
+}
+
+impl Optimizer {
+    /// Records a copy of what a training needs to go on from here, to the same bits:
+    ///
+    /// * with momentum `momentum_buffer.<name>` for each parameter;
+    /// * the notes `updates`, `lr`, and `group_lr.<number>` for each group with a rate of its own;
+    /// * where skipped updates do not move the schedule, the note `skipped_updates`;
+    /// * between the passes of a window `accumulated_grad.<number>.<name>`, `window_sums`, and the notes `passes` and `window_divided`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] as [`Optimizer::step`]; those of [`Recorder::read`].
+    pub fn state(&self, rec: &mut Recorder<'_>, parameters: &Parameters) -> Result<StateReadback> {
+        self.check(parameters)?;
+        let mut state = StateReadback::new();
+        state.set_note(UPDATES, self.updates.to_string());
+        state.set_note(LR, self.options.sgd.lr.to_string());
+        for (number, lr) in self.options.groups.iter().enumerate().filter_map(|(i, group)| Some((i, group.lr?))) {
+            state.set_note(&format!("{GROUP_LR}{number}"), lr.to_string());
+        }
+        if let Some(schedule) = &self.schedule {
+            state.read_note(rec, SKIPPED, &schedule.skips)?;
+        }
+        if let Some(velocity) = &self.velocity {
+            state.read(rec, parameters, velocity, MOMENTUM)?;
+        }
+        if self.window.passes > 0 {
+            state.set_note(PASSES, self.window.passes.to_string());
+            state.set_note(
+                DIVIDED,
+                self.window.divided.iter().map(|&divided| char::from(b'0' + u8::from(divided))).collect(),
+            );
+            for (number, total) in self.window.totals.iter().enumerate() {
+                state.read(rec, parameters, total, &format!("{ACCUMULATED}{number}."))?;
+            }
+            state.read_tensor(rec, WINDOW, &self.window.sums)?;
+        }
+        Ok(state)
+    }
+
+    /// Goes on from a state: also with its learning rates, which can be [set](Self::set_lr) after it, and its open window, in place of the
+    /// own one. Checked as a whole first: if something does not fit, nothing changes.
+    ///
+    /// # Errors
+    /// [`Error::StateNames`] with all tensors that are missing or superfluous; [`Error::State`] with one that is of another shape or not of
+    /// real numbers, without the note `updates`, or with a note that is no number or does not fit the options.
+    pub fn load(&mut self, state: &State, parameters: &Parameters) -> Result<()> {
+        let (found, _) = state.matching(&self.wanted(state, parameters, "")?, &LoadOptions::default())?;
+        self.take(state, parameters, "", &found)
+    }
+
+    /// What a load of a state asks for, its names after `prefix`.
+    pub(crate) fn wanted<'a>(
+        &'a self,
+        state: &State,
+        parameters: &'a Parameters,
+        prefix: &str,
+    ) -> Result<Vec<Wanted<'a>>> {
+        self.check(parameters)?;
+        let mut wanted = match self.velocity {
+            Some(_) => parameters.wanted(&format!("{prefix}{MOMENTUM}")),
+            None => Vec::new(),
+        };
+        if self.notes(state, prefix)?.passes > 0 {
+            for number in 0..self.window.totals.len() {
+                wanted.extend(parameters.wanted(&format!("{prefix}{ACCUMULATED}{number}.")));
+            }
+            let names = vec![format!("{prefix}{WINDOW}")];
+            wanted.push(Wanted { names, shape: self.window.sums.shape(), asked: true });
+        }
+        Ok(wanted)
+    }
+
+    /// Goes on from tensors that fit, and notes, whose names are after `prefix`.
+    pub(crate) fn take(
+        &mut self,
+        state: &State,
+        parameters: &Parameters,
+        prefix: &str,
+        found: &[Option<&str>],
+    ) -> Result<()> {
+        let Notes { updates, skipped, passes, divided, rates } = self.notes(state, prefix)?;
+        let open = passes > 0;
+        let totals = self.window.totals.iter().filter(|_| open);
+        let flats: Vec<&Tensor<f32>> = self.velocity.iter().chain(totals).collect();
+        let each = parameters.parts().list().len();
+        for (i, flat) in flats.into_iter().enumerate() {
+            parameters.take(flat, state, found.get(i * each..(i + 1) * each).unwrap_or_default())?;
+        }
+        if open {
+            let sums = &self.window.sums;
+            sums.write(&state.require_as::<f32>(&format!("{prefix}{WINDOW}"), sums.shape())?)?;
+            self.window.divided = divided;
+        }
+        if let Some(schedule) = &self.schedule {
+            schedule.skips.write(&[skipped])?;
+        }
+        if let Some((lr, groups)) = rates {
+            self.options.sgd.lr = lr;
+            self.options.groups.iter_mut().zip(groups).for_each(|(group, lr)| group.lr = lr);
+            self.set_rates();
+        }
+        (self.updates, self.window.passes) = (updates, passes);
+        Ok(())
+    }
+
+    /// The notes of a state, which fit the options.
+    fn notes(&self, state: &State, prefix: &str) -> Result<Notes> {
+        let note = |key: &str| state.note(&format!("{prefix}{key}"));
+        let fail = |key: &str, expected: &str| {
+            let got = note(key).map_or_else(|| "none".to_owned(), |note| format!("{note:?}"));
+            Error::State { tensor: format!("{prefix}{key}"), expected: expected.to_owned(), got }
+        };
+        let small = |key: &str| match note(key).map(str::parse) {
+            None => Ok(0),
+            Some(number) => number.map_err(|_| fail(key, "a note with a number below 2^32, or none")),
+        };
+        let rate = |key: &str| {
+            let lr = note(key).map(|note| note.parse().ok().filter(|&lr| check_lr("Optimizer::load", lr).is_ok()));
+            lr.map(|lr| lr.ok_or_else(|| fail(key, "a note with a learning rate, at least 0 and finite"))).transpose()
+        };
+        let updates = note(UPDATES).and_then(|note| note.parse().ok());
+        let updates = updates.ok_or_else(|| fail(UPDATES, "a note with a number"))?;
+        let (skipped, passes) = (small(SKIPPED)?, small(PASSES)?);
+        let digits = note(DIVIDED).unwrap_or_default().chars();
+        let divided = digits.map(|digit| digit.to_digit(2).map(|divided| divided == 1)).collect::<Option<Vec<bool>>>();
+        let divided = divided.unwrap_or_default();
+        if passes > 0 && self.window.totals.is_empty() {
+            return Err(fail(PASSES, "0, or none, where an update takes one pass"));
+        }
+        if passes > 0 && divided.len() != self.window.divided.len() {
+            return Err(fail(DIVIDED, &format!("a note of {} digits, one for each loss", self.window.divided.len())));
+        }
+        let groups = (0..self.options.groups.len()).map(|number| rate(&format!("{GROUP_LR}{number}")));
+        let groups = groups.collect::<Result<Vec<_>>>()?;
+        let rates = rate(LR)?.map(|lr| (lr, groups));
+        Ok(Notes { updates, skipped, passes, divided, rates })
+    }
+}

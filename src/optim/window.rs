@@ -1,0 +1,105 @@
+//! The passes of an update: their gradients, their losses and what those are divided by, on the GPU.
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::ops::Denominator;
+use crate::recorder::Recorder;
+use crate::tensor::{Shape, Tensor};
+
+/// What is known of an update's passes so far.
+///
+/// Losses with denominators of their own each have a sum of gradients of their own, because each of those is divided by another number
+/// at the end.
+#[derive(Debug)]
+pub(super) struct Window {
+    shape: Shape,
+    /// Sums of gradients, each laid out like the parameters. The sum `i` is divided by the denominator of the loss `i`.
+    pub(super) totals: Vec<Tensor<f32>>,
+    /// For each loss its sum and that of its denominators, in two numbers each: `[losses, 4]`.
+    pub(super) sums: Tensor<f32>,
+    /// For each loss whether it is divided.
+    pub(super) divided: Vec<bool>,
+    pub(super) passes: u32,
+}
+
+impl Window {
+    /// Room for so many sums of gradients and so many losses.
+    pub(super) fn new(gpu: &Gpu, shape: Shape, totals: usize, losses: usize) -> Result<Self> {
+        let sums = Tensor::zeros(gpu, [losses, SUMS])?;
+        let mut window = Self { shape, totals: Vec::new(), sums, divided: vec![false; losses], passes: 0 };
+        window.reserve(gpu, totals)?;
+        Ok(window)
+    }
+
+    /// Makes room for so many sums of gradients.
+    pub(super) fn reserve(&mut self, gpu: &Gpu, totals: usize) -> Result<()> {
+        while self.totals.len() < totals {
+            self.totals.push(Tensor::zeros(gpu, self.shape.clone())?);
+        }
+        Ok(())
+    }
+
+    /// Checks that a pass treats its losses as those before it did.
+    pub(super) fn check(&self, op: &'static str, divided: impl IntoIterator<Item = bool>) -> Result<()> {
+        if self.passes == 0 {
+            return Ok(());
+        }
+        let say = |divided: bool| if divided { "a denominator" } else { "nothing" };
+        for (&before, now) in self.divided.iter().zip(divided) {
+            if before != now {
+                let expected = format!("{}, as for those before it in the window", say(before));
+                return Err(Error::Value { op, what: "what a pass is divided by", expected, got: say(now).to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a pass's loss and its denominator. Gives the loss of the pass and that of the window so far, both over their denominators if they
+    /// have any.
+    pub(super) fn count(
+        &mut self,
+        rec: &mut Recorder<'_>,
+        number: usize,
+        loss: Option<&Tensor<f32>>,
+        denominator: Option<&Denominator>,
+    ) -> Result<[Tensor<f32>; 2]> {
+        if let Some(divided) = self.divided.get_mut(number) {
+            *divided = denominator.is_some();
+        }
+        let sums = self.sums_of(number);
+        let means = rec.window_sum(loss, denominator, &sums, self.passes == 0)?;
+        Ok([0, 1].map(|i| means.part(i, Shape::default()).with_check(loss.and_then(|loss| loss.check().cloned()))))
+    }
+
+    /// Adds a pass's gradients to a sum.
+    pub(super) fn add(&self, rec: &mut Recorder<'_>, number: usize, grads: &Tensor<f32>) -> Result<()> {
+        match self.totals.get(number) {
+            Some(total) if self.passes == 0 => rec.copy(grads, total),
+            Some(total) => rec.accumulate(grads, total),
+            None => Ok(()),
+        }
+    }
+
+    /// The gradient of all passes: the sums over their denominators, added up. It takes the place of the first sum.
+    pub(super) fn gradient(&self, rec: &mut Recorder<'_>) -> Result<Option<Tensor<f32>>> {
+        let Some((first, others)) = self.totals.split_first() else { return Ok(None) };
+        let divided = |number: usize| self.divided.get(number).copied().unwrap_or_default();
+        if divided(0) {
+            rec.window_mean(None, first, &self.sums_of(0))?;
+        }
+        for (total, number) in others.iter().zip(1..) {
+            match divided(number) {
+                true => rec.window_mean(Some(total), first, &self.sums_of(number))?,
+                false => rec.accumulate(total, first)?,
+            }
+        }
+        Ok(Some(first.clone()))
+    }
+
+    fn sums_of(&self, number: usize) -> Tensor<f32> {
+        self.sums.part(number * SUMS, [SUMS].into())
+    }
+}
+
+/// Numbers of a loss: its sum and its denominators', in two each.
+const SUMS: usize = 4;
