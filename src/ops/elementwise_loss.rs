@@ -53,7 +53,7 @@ pub(super) struct ElementwiseLoss<'a> {
     pub(super) upstream: Option<&'a Tensor<f32>>,
     pub(super) grad: Grad,
     pub(super) weight: Option<&'a Weights>,
-    /// The mean divides by the sum of the weights, not by the number of elements.
+    /// `Reduction::Mean` divides by the sum of the weights, not by the number of elements.
     pub(super) mean_by_weight: bool,
     pub(super) pos_weight: Option<&'a Weights>,
     /// A constant factor of the gradient; part of the scale, so that it overflows no sooner than the result.
@@ -133,7 +133,8 @@ impl Recorder<'_> {
         // Everything fits: from here on things are recorded.
         let weight = weight.map(|plan| self.broadcast(plan)).transpose()?;
         let pos_weight = pos_weight.map(|plan| self.broadcast(plan)).transpose()?;
-        let total_weight = call.weight.filter(|_| call.mean_by_weight).map(|w| self.total_weight(op, w)).transpose()?;
+        let by_weight = call.mean_by_weight && call.reduction == Reduction::Mean;
+        let total_weight = call.weight.filter(|_| by_weight).map(|w| self.total_weight(op, w)).transpose()?;
         let upstream = call.upstream.cloned().unwrap_or_else(|| self.gpu().one());
         let scale = call.slope;
         let mut begun = ElementsBegun { weight, pos_weight, total_weight, upstream, scale, count: targets.count(op)? };

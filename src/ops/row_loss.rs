@@ -102,8 +102,8 @@ pub(super) struct RowsBegun {
     pub(super) inputs: Inputs,
     pub(super) losses: Tensor<f32>,
     pub(super) statistics: Option<Tensor<u32>>,
-    /// The sum of the weights of the rows, if it is not simply their number, as a partial result; for class indices also the first
-    /// that is no class.
+    /// The sum of the weights of the rows, or their number where the reduction is by that, as a partial result, if it is not simply the number
+    /// of all rows; for class indices also the first that is no class.
     denominator: Option<Tensor<u32>>,
     pub(super) factor: Factor,
 }
@@ -367,7 +367,7 @@ impl Recorder<'_> {
         };
         let loss = match call.options.reduction {
             Reduction::None => losses,
-            Reduction::Mean | Reduction::Sum => self.loss_of_values(op, &losses, divisor)?,
+            Reduction::Mean | Reduction::MeanByCount | Reduction::Sum => self.loss_of_values(op, &losses, divisor)?,
         };
         let wanted = statistics.filter(|_| call.statistics == RowStatistics::Wanted);
         let statistics =
@@ -387,11 +387,13 @@ impl Recorder<'_> {
     fn denominator(&mut self, call: &RowLoss<'_>, inputs: &Inputs) -> Result<Option<Tensor<u32>>> {
         let op = call.op;
         let Inputs { dims, targets, weight, position_weight, .. } = inputs;
+        let by_count = call.options.reduction == Reduction::MeanByCount;
         match targets {
             KernelTargets::Index(targets, ignored) => {
-                Ok(Some(self.sum_target_weights(op, targets, weight, position_weight, dims.classes, *ignored)?))
+                let weights = [weight, position_weight];
+                Ok(Some(self.sum_target_weights(op, targets, weights, dims.classes, *ignored, by_count)?))
             }
-            KernelTargets::Probabilities(_) if call.options.position_weight.is_none() => Ok(None),
+            KernelTargets::Probabilities(_) if call.options.position_weight.is_none() || by_count => Ok(None),
             KernelTargets::Probabilities(_) => Ok(Some(self.sum_of_values(op, position_weight)?)),
         }
     }
