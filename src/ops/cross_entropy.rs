@@ -15,6 +15,7 @@ pub(super) const KERNEL: Kernel = Kernel {
     source: wgsl![
         "lib/grid",
         "lib/numerics",
+        "lib/wide",
         "lib/lanes",
         "lib/sum",
         "lib/sum_across",
@@ -51,6 +52,7 @@ pub(super) const KERNEL: Kernel = Kernel {
         "WHOLE",
         "RUNS",
         "GRAD",
+        "FACTORS",
         "TARGETS",
         "STATISTICS",
         "LOGITS",

@@ -12,7 +12,7 @@ use super::{Grad, LossGrad, Targets};
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.nll",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/lanes", "lib/rows", "lib/row_loss", "nll"],
+    source: wgsl!["lib/grid", "lib/numerics", "lib/wide", "lib/lanes", "lib/rows", "lib/row_loss", "nll"],
     bindings: &[
         read4("log_probs"),
         read("targets", "i32"),
@@ -23,7 +23,19 @@ pub(super) const KERNEL: Kernel = Kernel {
         write4_over("grad", "log_probs"),
     ],
     params: PARAMS,
-    constants: &["WORKGROUP", "SUBGROUP", "LANES", "PARTS", "SPAN", "HELD", "CLASSES", "WHOLE", "RUNS", "GRAD"],
+    constants: &[
+        "WORKGROUP",
+        "SUBGROUP",
+        "LANES",
+        "PARTS",
+        "SPAN",
+        "HELD",
+        "CLASSES",
+        "WHOLE",
+        "RUNS",
+        "GRAD",
+        "FACTORS",
+    ],
 };
 
 fn call<'a, T: Float>(

@@ -129,11 +129,29 @@ pub(super) struct RowsPart<'a> {
     pub(super) grad: Option<&'a Tensor<Real>>,
 }
 
-/// What gradients are multiplied with: `value / divisor`, or `1 / value`.
+/// How the factor of gradients is given: the parameter `factor_form`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FactorForm {
+    /// It is `value / divisor`, of a scalar or one for each row.
+    Quotient,
+    /// It is `1 / value`.
+    Inverse,
+    /// It is the product of the two values.
+    Product,
+}
+
+/// What gradients are multiplied with.
 pub(super) struct Factor {
     pub(super) value: Tensor<f32>,
-    pub(super) inverse: bool,
+    pub(super) form: FactorForm,
     pub(super) divisor: f32,
+}
+
+impl Factor {
+    /// Whether each row has its own.
+    pub(super) fn by_row(&self) -> bool {
+        self.form == FactorForm::Quotient && !self.value.shape().is_empty()
+    }
 }
 
 impl RowLoss<'_> {
@@ -277,6 +295,13 @@ impl RowLoss<'_> {
         Divisor::of(self.options.reduction, mean)
     }
 
+    /// Whether gradients have factors that may be large or small, besides the mean's denominator: the constant `FACTORS`.
+    pub(super) fn has_factors(&self) -> bool {
+        let CrossEntropy { weight, position_weight, z_loss, logit_scale, .. } = &self.options;
+        let weighted = weight.is_some() || position_weight.is_some();
+        weighted || self.upstream.is_some() || *z_loss != 0.0 || *logit_scale != 1.0
+    }
+
     /// The constant `LOGITS`.
     pub(super) fn logits(&self) -> u32 {
         match self.options.softcap {
@@ -402,15 +427,16 @@ impl Recorder<'_> {
     fn factor(&mut self, call: &RowLoss<'_>, inputs: &Inputs, divisor: Divisor<'_>) -> Result<Factor> {
         let upstream = inputs.upstream.clone();
         Ok(match divisor {
-            Divisor::Count(count) => Factor { value: upstream, inverse: false, divisor: as_f32(count) },
+            Divisor::Count(count) => Factor { value: upstream, form: FactorForm::Quotient, divisor: as_f32(count) },
             Divisor::Sum(pair) if !pair.is_empty() && call.upstream.is_none() => {
                 let value = Tensor::over(self.gpu(), pair.storage().clone(), pair.bytes().start, Shape::default());
-                Factor { value, inverse: true, divisor: 1.0 }
+                Factor { value, form: FactorForm::Inverse, divisor: 1.0 }
             }
             Divisor::Sum(pair) if call.grad != Grad::No => {
-                Factor { value: self.row_factor(call.op, upstream, pair)?, inverse: false, divisor: 1.0 }
+                let value = self.row_factor(call.op, &upstream, pair)?;
+                Factor { value, form: FactorForm::Product, divisor: 1.0 }
             }
-            Divisor::Sum(_) | Divisor::One => Factor { value: upstream, inverse: false, divisor: 1.0 },
+            Divisor::Sum(_) | Divisor::One => Factor { value: upstream, form: FactorForm::Quotient, divisor: 1.0 },
         })
     }
 

@@ -46,5 +46,6 @@ mod soak;
 mod special;
 mod stack;
 mod states;
+mod tiny_and_huge;
 mod training;
 mod warm_up;
