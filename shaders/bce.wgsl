@@ -1,6 +1,8 @@
 // Binary cross-entropy of probabilities p and targets y, both in [0, 1].
 //
-//   loss = -w (y max(log p, -100) + (1 - y) max(log(1 - p), -100))        grad = w (p - y) / max(p (1 - p), 1e-12)
+//   loss = -w (y max(log p, -100) + (1 - y) max(log(1 - p), -100))        slope = (p - y) / max(p (1 - p), 1e-12)
+
+const SLOPE_LIFT: i32 = 64;
 
 fn bce_loss(p: f32, y: f32) -> f32 {
     let log_p = max(log_f32(p), -100.0);
@@ -12,8 +14,15 @@ fn element_loss(p: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32> {
     return element_weights(i) * vec4<f32>(bce_loss(p.x, y.x), bce_loss(p.y, y.y), bce_loss(p.z, y.z), bce_loss(p.w, y.w));
 }
 
-fn element_grad(p: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32> {
-    return element_weights(i) * ((p - y) / max((1.0 - p) * p, vec4<f32>(1e-12)));
+// The bits of a subnormal number count units of 2^-149; those of a larger one are no more than it has of them.
+fn lifted_probability(p: vec4<f32>) -> vec4<f32> {
+    return max(p * 0x1p64f, vec4<f32>(bitcast<vec4<i32>>(p)) * 0x1p-85f);
+}
+
+// Always lifted: probabilities may be subnormal, and so may their differences be, and what they are divided by is as small as 1e-12.
+fn element_slope(p: vec4<f32>, y: vec4<f32>, i: u32, careful: bool) -> Slope {
+    let slope = (lifted_probability(p) - lifted_probability(y)) / max((1.0 - p) * p, vec4<f32>(1e-12));
+    return Slope(slope, vec4<bool>(true));
 }
 
 // Of the bits of floats, those of [0, 1] and of -0 are the ones in these ranges; NaN and all else are outside.

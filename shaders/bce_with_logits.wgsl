@@ -1,9 +1,11 @@
 // Binary cross-entropy of logits x and targets y, with weights w and weights v of the positive targets.
 //
-//   loss = w (v y softplus(-x) + (1 - y) softplus(x))        grad = w ((v y + 1 - y) sigmoid(x) - v y)
+//   loss = w (v y softplus(-x) + (1 - y) softplus(x))        slope = (v y + 1 - y) sigmoid(x) - v y
 //
 // A term with the factor 0 is 0 even where softplus is infinite: at x = +-infinity the loss takes its limit.
 // Further bindings: pos_weight (absent if there is none).
+
+const SLOPE_LIFT: i32 = 126;
 
 // 1: there are weights of the positive targets.
 override POS_WEIGHTED: u32;
@@ -38,22 +40,35 @@ fn element_loss(x: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32> {
     );
 }
 
-fn bce_with_logits_grad(x: f32, y: f32, i: u32) -> f32 {
-    // (v y + 1 - y) sigmoid(x) - v y cancels where a confident x is right; with exp(-|x|) each term keeps its digits.
+struct ElementSlope {
+    value: f32,
+    lifted: bool,
+}
+
+// From 44 to 174 in magnitude, by bits.
+fn far_from_0(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7fffffffu) - 0x42300000u <= 0x432e0000u - 0x42300000u;
+}
+
+fn bce_with_logits_slope(x: f32, y: f32, i: u32, careful: bool) -> ElementSlope {
+    // (v y + 1 - y) sigmoid(x) - v y cancels where a confident x is right; with exp(-|x|) each term keeps its digits. Far from 0 that is
+    // lifted, because it may be subnormal, if it is not added to a number that is not.
     let e = exp_minus_abs(x);
     let positive = element_pos_weight(i) * y;
     let negative = 1.0 - y;
-    let slope = select(negative * e - positive, negative - positive * e, x >= 0.0);
-    return element_weight(i) * select(slope / (1.0 + e), nan(), is_nan(x) || is_nan(y));
+    let right = x >= 0.0;
+    let lifted = careful && far_from_0(x) && select(positive, negative, right) == 0.0;
+    let falling = select(e, lifted_exp_minus_abs(x), lifted);
+    let slope = select(negative * falling - positive, negative - positive * falling, right) / (1.0 + e);
+    return ElementSlope(select(slope, nan(), is_nan(x) || is_nan(y)), lifted);
 }
 
-fn element_grad(x: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32> {
-    return vec4<f32>(
-        bce_with_logits_grad(x.x, y.x, i),
-        bce_with_logits_grad(x.y, y.y, i + 1u),
-        bce_with_logits_grad(x.z, y.z, i + 2u),
-        bce_with_logits_grad(x.w, y.w, i + 3u),
-    );
+fn element_slope(x: vec4<f32>, y: vec4<f32>, i: u32, careful: bool) -> Slope {
+    let a = bce_with_logits_slope(x.x, y.x, i, careful);
+    let b = bce_with_logits_slope(x.y, y.y, i + 1u, careful);
+    let c = bce_with_logits_slope(x.z, y.z, i + 2u, careful);
+    let d = bce_with_logits_slope(x.w, y.w, i + 3u, careful);
+    return Slope(vec4<f32>(a.value, b.value, c.value, d.value), vec4<bool>(a.lifted, b.lifted, c.lifted, d.lifted));
 }
 
 fn in_range(x: vec4<f32>, y: vec4<f32>) -> vec4<bool> {

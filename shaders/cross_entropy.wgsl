@@ -94,11 +94,12 @@ fn coefficients(c: u32, room: u32, t: u32, weight: f32, at: u32) -> vec4<f32> {
     return weights * params.spread + select(vec4<f32>(), vec4<f32>(params.kept * weight), hit);
 }
 
-// What the gradient of a row needs: of exp(z_c - m) a share, from which scale times the coefficient goes off.
+// What the gradient of a row needs: of exp(z_c - m), lifted, a share, from which scale times the coefficient goes off. Both are factors to
+// multiply with one after the other (`multipliers`).
 struct RowGrad {
     max: f32,
-    share: f32,
-    scale: f32,
+    share: vec2<f32>,
+    scale: vec2<f32>,
     t: u32,
     weight: f32,
     probabilities_start: u32,
@@ -127,12 +128,12 @@ fn grad_block(row: Row, i: u32, inside: bool, grad: RowGrad) {
     for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
         let c = quad_start(row, i, j);
         let room = room_at(inside, c);
-        var g = grad.share * e[j];
+        var g = grad.share.x * e[j] * grad.share.y;
         if (TARGETS != 0u) {
-            g -= grad.scale * coefficients(c, room, grad.t, grad.weight, grad.probabilities_start);
+            g -= grad.scale.x * coefficients(c, room, grad.t, grad.weight, grad.probabilities_start) * grad.scale.y;
         }
         if (LOGITS == 2u) {
-            g *= slope4(logits_quad(row, i, j, inside));
+            g = times_slope4(g, logits_quad(row, i, j, inside));
         }
         g = not_small(g, grad.least);
         g = select(g, vec4<f32>(nan()), grad.poison);
@@ -238,7 +239,7 @@ fn main(
             let at = params.statistics_base + 5u * row.index;
             store_statistics(at, bitcast<u32>(select(log_sum_exp, nan(), undefined)));
             store_statistics(at + 1u, bitcast<u32>(select(select(log_prob, nan(), undefined || !valid), 0.0, ignored)));
-            let entropy = log_total + value_of(s.spread) / (stats.ties + stats.rest);
+            let entropy = log_total + value_of(s.spread) / sum_of_exp(stats);
             store_statistics(at + 2u, bitcast<u32>(select(entropy, nan(), undefined)));
             store_statistics(at + 3u, select(s.predicted, NONE, undefined));
             let right = !undefined && s.predicted == statistics_class;
@@ -249,18 +250,38 @@ fn main(
         return;
     }
 
-    let scale = grad_factor(row.index) * row_weight;
-    let total = stats.ties + stats.rest;
+    let total = sum_of_exp(stats);
     let pull = weighted(2.0 * params.z_loss, log_sum_exp);
-    // p - 1 cancels where p is near 1; the sum over the other classes does not.
+    // p - 1 cancels where p is near 1; the sum over the other classes, which is lifted, does not.
     let certain = stats.ties == 1.0 && target_logit == stats.max;
     let p = exp_nonpositive(target_gap) / total;
-    let slope = select(1.0, params.logit_scale, LOGITS == 1u);
-    let target_grad = scale * slope * (weight * select(p - 1.0, -(stats.rest / total), certain) + pull * p);
-    // In this order the usual factors of 1 cost no rounding.
-    let share = scale * slope * (terms.x + pull) * exp_factor(stats.max) / total;
-    let least = least_bits(scale);
-    let grad = RowGrad(stats.max, share, scale * slope, t, weight, probabilities_start, poison, ignored, least);
+    let others = stats.rest / total;
+    let pulled = weight * select(p - 1.0, -others * LOWER, certain) + pull * p;
+    let exp_factor = lifted_exp_factor(stats.max);
+    var grad = RowGrad(stats.max, vec2<f32>(), vec2<f32>(), t, weight, probabilities_start, poison, ignored, 0u);
+    var target_grad = 0.0;
+    if (FACTORS == 0u) {
+        // Nothing makes an ordinary number of what would be subnormal.
+        let factor = plain_factor(row.index);
+        target_grad = factor * pulled;
+        grad.scale = vec2<f32>(factor, 1.0);
+        grad.share = vec2<f32>(LOWER, factor * terms.x * (exp_factor * LOWER) / total);
+        grad.least = least_bits(factor);
+    } else {
+        // In this order the usual factors of 1 cost no rounding. (A sum with a pull of 0 might be flushed.)
+        let factor = wide_factor(row.index, row_weight);
+        let scale = times(factor, wide(select(1.0, params.logit_scale, LOGITS == 1u)));
+        let free = is_zero(pull);
+        let alone = Wide(select(p - 1.0, -others, certain), select(0, -LIFTED_BY, certain));
+        let slope = times(wide(select(pulled, weight, free)), Wide(select(1.0, alone.significand, free), select(0, alone.exponent, free)));
+        let target_factors = multipliers(times(scale, slope));
+        target_grad = target_factors.x * target_factors.y;
+        let all = times(times(scale, wide(select(terms.x + pull, terms.x, free))), wide(exp_factor));
+        grad.scale = multipliers(scale);
+        grad.share = multipliers(Wide(all.significand / total, all.exponent - 2 * LIFTED_BY));
+        let by_row = multipliers(factor);
+        grad.least = least_bits(by_row.x * by_row.y);
+    }
     for (var i = row.begin; i < row.whole; i++) {
         grad_block(row, i, true, grad);
     }
@@ -269,7 +290,10 @@ fn main(
     }
     // In place of what the thread has just stored there.
     if (TARGETS == 0u && !poison && !ignored && goes_through(row, t) && (!SOME || t < classes())) {
-        let g = select(target_grad, target_grad * slope4(vec4<f32>(target_logit)).x, LOGITS == 2u);
-        store_grad(params.grad_base + row.start + t * params.inner, not_small(vec4<f32>(g), least).x);
+        var g = target_grad;
+        if (LOGITS == 2u) {
+            g = times_slope4(vec4<f32>(g), vec4<f32>(target_logit)).x;
+        }
+        store_grad(params.grad_base + row.start + t * params.inner, not_small(vec4<f32>(g), grad.least).x);
     }
 }

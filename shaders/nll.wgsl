@@ -43,7 +43,13 @@ fn main(
     if (GRAD == 0u) {
         return;
     }
-    let scale = grad_factor(row.index) * row_weight * class_weight(t);
+    var scale = 0.0;
+    if (FACTORS == 0u) {
+        scale = plain_factor(row.index);
+    } else {
+        let factors = multipliers(times(wide_factor(row.index, row_weight), wide(class_weight(t))));
+        scale = factors.x * factors.y;
+    }
     let special = select(select(nan(), 0.0, valid), 0.0, ignored);
     for (var i = row.begin; i < row.whole; i++) {
         fill_block(row, i, true, special);

@@ -1,5 +1,5 @@
 // Sums, by blocks, the weights of the targets that are not ignored, and finds the first target that is no class. A target's weight
-// is its position's times its class's; a position of weight 0 is ignored.
+// is its position's times its class's; at a position of weight 0 it may be anything. Or it is 1 for all that are not the ignored index.
 // Bindings: targets, weight (one element, or one a class), position_weight (one element, or one a target), partials (three words a
 // block).
 
@@ -19,6 +19,8 @@ struct Params {
     partials_base: u32,
     classes: u32,
     ignore_index: i32,
+    // 1: targets weigh 1. Sums of ones are exact: what the first number cannot hold is in the second.
+    by_count: u32,
     zero: u32,
 }
 
@@ -36,11 +38,14 @@ fn main(
     for (var i = start + thread; i < end; i += WORKGROUP) {
         let t = load_targets(params.targets_base + i);
         let position_weight = load_position_weight(params.position_weight_base + i * params.position_weight_stride);
+        if (t != params.ignore_index && params.by_count == 1u) {
+            sum = plus(sum, 1.0);
+        }
         if (t != params.ignore_index && !is_zero(position_weight)) {
-            if (t >= 0 && u32(t) < params.classes) {
-                sum = plus(sum, position_weight * load_weight(params.weight_base + u32(t) * params.weight_stride));
-            } else {
+            if (t < 0 || u32(t) >= params.classes) {
                 bad = min(bad, params.first + i);
+            } else if (params.by_count == 0u) {
+                sum = plus(sum, position_weight * load_weight(params.weight_base + u32(t) * params.weight_stride));
             }
         }
     }

@@ -161,7 +161,8 @@ pub(crate) const EVERY_OP: &[(&str, Record)] = &[
         let loss = out.batch.mse(&x, &y, &Mse::default())?;
         let grads = out.batch.mse_backward(&x, &y, &Mse::default(), None)?;
         let narrow = tensor(gpu, [1, 70], 3)?;
-        let repeated = out.batch.mse_backward(&narrow, &tensor(gpu, [90, 70], 4)?, &Mse::default(), None)?;
+        let broadcast = Mse { broadcast: true, ..Mse::default() };
+        let repeated = out.batch.mse_backward(&narrow, &tensor(gpu, [90, 70], 4)?, &broadcast, None)?;
         out.all(&[&loss, &grads.loss, &grads.grad, &repeated.loss, &repeated.grad])
     }),
     ("relu, sigmoid and cast", |gpu, out| {

@@ -1,18 +1,46 @@
 //! What the losses and the optimiser can be told; the same for the GPU and the CPU reference.
 
 use crate::error::{Error, Result};
+use crate::tensor::Shape;
 use crate::weights::Weights;
 
-/// How the losses of single elements become the result.
+/// How the losses of rows, or of single elements, become the result.
+///
+/// The two means are those of Keras, `mean_with_sample_weight` and `sum_over_batch_size`, where the first of them weights at all: PyTorch's
+/// means of binary cross-entropy divide by the number of elements whatever the weights.
+///
+/// # Examples
+/// ```
+/// use xent::{CrossEntropy, Reduction, cpu};
+/// // Advantages of both signs: their sum, 0, is no denominator.
+/// let position_weight = Some([1.5, -1.5].into());
+/// let options = CrossEntropy { position_weight, reduction: Reduction::MeanByCount, ..CrossEntropy::default() };
+/// let loss = cpu::cross_entropy(&[0.0, 0.0, 0.0, 2.0], &[2, 2], &[0, 1], &options)?;
+/// assert!((loss[0] - 1.5 * (2f64.ln() - (-2f64).exp().ln_1p()) / 2.0).abs() < 1e-15);
+/// # Ok::<(), xent::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Reduction {
-    /// Every element's loss.
+    /// Every loss.
     None,
-    /// Their mean. What it divides by is the loss's own matter; over nothing it is NaN.
+    /// Their mean, as PyTorch defines it. Each loss says what it divides by. Where that is the sum of the weights (`cross_entropy` and its
+    /// like, `nll`, `mse`) it is a weighted mean, and weights of both signs, such as advantages, make it useless: they sum to about 0, and
+    /// the mean is huge, infinite or NaN. Use [`MeanByCount`](Self::MeanByCount) then. Over nothing it is NaN.
     #[default]
     Mean,
+    /// Their sum over their number, whatever the weights. For losses of rows that is the number of rows whose target is not the ignored
+    /// index: one of position weight 0 costs nothing, but counts, as one of any other small weight does. (To leave a row out, give it the ignored
+    /// index.) With probabilities it is the number of all rows, and for elementwise losses that of the elements. Over nothing it is NaN.
+    MeanByCount,
     /// Their sum.
     Sum,
+}
+
+impl Reduction {
+    /// Whether there is something to divide by.
+    pub(crate) fn is_mean(self) -> bool {
+        matches!(self, Self::Mean | Self::MeanByCount)
+    }
 }
 
 impl Reduction {
@@ -41,11 +69,13 @@ pub struct CrossEntropy {
     /// A factor for each class, `[C]`; 1 if there is none.
     pub weight: Option<Weights>,
     /// A factor for each row's loss, of the targets' shape (the logits' without `C`); 1 if there is none. It may be negative, as an
-    /// advantage is. A row of weight 0 is ignored.
+    /// advantage is; then take [`Reduction::MeanByCount`], because the default mean divides by the weights' sum, which is about 0. A row
+    /// of weight 0 costs 0 whatever it holds.
     pub position_weight: Option<Weights>,
-    /// How the rows' losses become the result. The mean divides by the sum, over the rows that are not ignored, of the
+    /// How the rows' losses become the result. [`Reduction::Mean`] divides by the sum, over the rows that are not ignored, of the
     /// position's weight times the target's class's (without weights: by their number); with probabilities by the sum of the
-    /// positions' weights (without: by the number of rows).
+    /// positions' weights (without: by the number of rows). [`Reduction::MeanByCount`] divides by the number of rows whose target is not the
+    /// ignored index.
     pub reduction: Reduction,
     /// Rows with this target have loss 0, gradient 0 and no part in the mean. It may lie outside the classes. One that the
     /// targets' type cannot hold is `i32::MIN` in a `Tensor<i32>` (where [`Tensor::targets`](crate::Tensor::targets) puts it) and
@@ -175,10 +205,11 @@ impl From<CrossEntropy> for LinearCrossEntropy {
 pub struct Nll {
     /// A factor for each class, `[C]`; 1 if there is none.
     pub weight: Option<Weights>,
-    /// A factor for each row's loss, of the targets' shape; 1 if there is none. A row of weight 0 is ignored.
+    /// A factor for each row's loss, of the targets' shape; 1 if there is none. What [`CrossEntropy::position_weight`] says holds here, too.
     pub position_weight: Option<Weights>,
-    /// How the rows' losses become the result. The mean divides by the sum, over the rows that are not ignored, of the
-    /// position's weight times the target's class's (without weights: by their number).
+    /// How the rows' losses become the result. [`Reduction::Mean`] divides by the sum, over the rows that are not ignored, of the
+    /// position's weight times the target's class's (without weights: by their number), [`Reduction::MeanByCount`] by the number of rows
+    /// whose target is not the ignored index.
     pub reduction: Reduction,
     /// Rows with this target have loss 0, gradient 0 and no part in the mean, as for [`CrossEntropy::ignore_index`].
     pub ignore_index: i64,
@@ -196,7 +227,7 @@ impl Default for Nll {
 pub struct Bce {
     /// Factors of the elements' losses, of any shape that broadcasts to theirs. They do not enter the mean's denominator.
     pub weight: Option<Weights>,
-    /// How the elements' losses become the result. The mean divides by the number of elements.
+    /// How the elements' losses become the result. Both means divide by the number of elements.
     pub reduction: Reduction,
 }
 
@@ -207,18 +238,31 @@ pub struct BceWithLogits {
     pub weight: Option<Weights>,
     /// Factors of the positive targets' part of the loss, of any shape that broadcasts to the logits'.
     pub pos_weight: Option<Weights>,
-    /// How the elements' losses become the result. The mean divides by the number of elements.
+    /// How the elements' losses become the result. Both means divide by the number of elements.
     pub reduction: Reduction,
 }
 
 /// Options of the squared error (`mse`, `mse_backward`).
 #[derive(Clone, Debug, Default)]
 pub struct Mse {
-    /// A factor for each element's loss, of the loss's shape; 1 if there is none.
+    /// A factor for each element's loss, of the input's shape; 1 if there is none.
     pub weight: Option<Weights>,
-    /// How the elements' losses become the result. The mean divides by the sum of the weights (without: by the number of
-    /// elements).
+    /// Whether an input and targets of different shapes are broadcast to a common one, by NumPy's rules. If not, which is the default, they
+    /// have to have one shape: `[N, 1]` and `[N]` would give `N x N` losses, and a model that is trained with them is wrong.
+    pub broadcast: bool,
+    /// How the elements' losses become the result. [`Reduction::Mean`] divides by the sum of the weights (without: by the number of
+    /// losses), [`Reduction::MeanByCount`] by the number of losses.
     pub reduction: Reduction,
+}
+
+impl Mse {
+    /// What targets have to be like, given the input's shape.
+    pub(crate) fn expected_targets(&self, input: &Shape) -> String {
+        match self.broadcast {
+            true => format!("a shape that broadcasts with the input's {input}"),
+            false => format!("the input's shape {input} (with Mse::broadcast one that broadcasts with it)"),
+        }
+    }
 }
 
 /// Options of stochastic gradient descent, with the meaning and the defaults of `torch.optim.SGD`.

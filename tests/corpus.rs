@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use libtest_mimic::{Arguments, Trial};
-use xent::{Batch, Bce, BceWithLogits, Gpu, Momentum, Mse, Readback, Targets, Tensor, cpu};
+use xent::{Batch, Bce, BceWithLogits, Gpu, Momentum, Readback, Targets, Tensor, cpu};
 
 use case::{Case, Output, Outputs};
 use judge::judge;
@@ -93,7 +93,7 @@ fn on_gpu(gpu: &Gpu, case: &Case) -> Result<Outputs> {
             eval(gpu, |b| {
                 let out = match op {
                     "bce" => b.bce_backward(&x, &y, &Bce { weight, reduction }, g.as_ref())?,
-                    "mse" => b.mse_backward(&x, &y, &Mse { weight, reduction }, g.as_ref())?,
+                    "mse" => b.mse_backward(&x, &y, &case.mse()?, g.as_ref())?,
                     _ => {
                         let pos_weight = case.weights("pos_weight")?;
                         b.bce_with_logits_backward(
@@ -178,12 +178,9 @@ fn on_cpu(case: &Case) -> Result<Outputs> {
             let (weight, reduction) = (case.weights("weight")?, case.reduction()?);
             let out = match op {
                 "bce" => cpu::bce_backward(&x, shape, &y, &Bce { weight, reduction }, case.upstream())?,
-                "mse" => cpu::mse_backward(
-                    (&x, shape),
-                    (&y, &case.data("target")?.shape),
-                    &Mse { weight, reduction },
-                    case.upstream(),
-                )?,
+                "mse" => {
+                    cpu::mse_backward((&x, shape), (&y, &case.data("target")?.shape), &case.mse()?, case.upstream())?
+                }
                 _ => {
                     let options = BceWithLogits { weight, pos_weight: case.weights("pos_weight")?, reduction };
                     cpu::bce_with_logits_backward(&x, shape, &y, &options, case.upstream())?

@@ -2,10 +2,12 @@
 //
 // The shader that uses this defines, for quads of elements of which the first is element i of the dispatch,
 //   fn element_loss(x: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32>
-//   fn element_grad(x: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32>     d loss / d x, but for `params.scale`
+//   fn element_slope(x: vec4<f32>, y: vec4<f32>, i: u32, careful: bool) -> Slope     d loss / d x, but for the weight and `params.scale`;
+//                                                                if careful, also where it would be subnormal
+//   const SLOPE_LIFT: i32                                        what very small slopes are multiplied with: so many twos
 //   fn in_range(x: vec4<f32>, y: vec4<f32>) -> vec4<bool>        false: loss and gradient are NaN, the position is reported
 //
-// Bindings: x, y, upstream (one element, or one for each), losses (absent unless unreduced), grad (absent if not wanted),
+// Bindings: x, y, upstream (one element, two factors of it, or one for each), losses (absent unless unreduced), grad (absent if not wanted),
 // partials (three words a block).
 
 struct Params {
@@ -31,6 +33,8 @@ struct Params {
     pos_weight_first: u32,
     pos_weight_inner: u32,
     pos_weight_size: u32,
+    // 1: the upstream gradient is the product of two numbers.
+    upstream_factors: u32,
     zero: u32,
 }
 
@@ -46,8 +50,59 @@ fn weigh(w: f32, loss: f32) -> f32 {
     return select(w * loss, 0.0, is_zero(w) && is_infinite(loss));
 }
 
+struct Slope {
+    value: vec4<f32>,
+    // Where it is 2^SLOPE_LIFT times the slope.
+    lifted: vec4<bool>,
+}
+
+// 1: elements have factors of their own.
+const OWN_FACTORS: bool = UPSTREAM == 1u || WEIGHTED == 1u;
+
+// What the slopes of all elements are multiplied with: first the one, then the other; for slopes as they are (xy), and for lifted ones (zw).
+fn shared_multipliers(of_all: Wide, upstream: f32) -> vec4<f32> {
+    let factor = times(of_all, wide(upstream));
+    return vec4<f32>(multipliers(factor), multipliers(Wide(factor.significand, factor.exponent - SLOPE_LIFT)));
+}
+
+// Whether that makes nothing larger than twice what it is, and is one number: then there is nothing to be careful about.
+fn is_plain(factors: vec4<f32>) -> bool {
+    return abs(factors.x) <= 2.0 && factors.y == 1.0;
+}
+
+// Those of an element with a factor of its own.
+fn own_multipliers(of_all: Wide, upstream: f32, weight: f32, lifted: bool) -> vec2<f32> {
+    let factor = times(of_all, times(wide(upstream), wide(weight)));
+    return multipliers(Wide(factor.significand, factor.exponent - select(0, SLOPE_LIFT, lifted)));
+}
+
+struct Factors {
+    // Of all elements. Where they have factors of their own, without the upstream gradient.
+    of_all: Wide,
+    upstream: f32,
+    shared_ones: vec4<f32>,
+}
+
+fn grad_of(slope: Slope, upstream: vec4<f32>, i: u32, factors: Factors, careful: bool) -> vec4<f32> {
+    let ones = factors.shared_ones;
+    if (!OWN_FACTORS && !careful) {
+        return slope.value * select(vec4<f32>(ones.x), vec4<f32>(ones.z), slope.lifted);
+    }
+    if (!OWN_FACTORS) {
+        let first = select(vec4<f32>(ones.x), vec4<f32>(ones.z), slope.lifted);
+        let second = select(vec4<f32>(ones.y), vec4<f32>(ones.w), slope.lifted);
+        return slope.value * first * second;
+    }
+    let weight = element_weights(i);
+    let a = own_multipliers(factors.of_all, upstream.x, weight.x, slope.lifted.x);
+    let b = own_multipliers(factors.of_all, upstream.y, weight.y, slope.lifted.y);
+    let c = own_multipliers(factors.of_all, upstream.z, weight.z, slope.lifted.z);
+    let d = own_multipliers(factors.of_all, upstream.w, weight.w, slope.lifted.w);
+    return slope.value * vec4<f32>(a.x, b.x, c.x, d.x) * vec4<f32>(a.y, b.y, c.y, d.y);
+}
+
 // Elements of a quad that has not all four are worked on like the others, as zeros, and left out of the sum.
-fn losses_of_quad(i: u32, n: u32, shared_upstream: f32) -> Found {
+fn losses_of_quad(i: u32, n: u32, factors: Factors, careful: bool) -> Found {
     let x = load_quad_x(params.x_base + i, 1u, n, 0.0);
     let y = load_quad_y(params.y_base + i, 1u, n, 0.0);
     let fine = in_range(x, y);
@@ -59,11 +114,11 @@ fn losses_of_quad(i: u32, n: u32, shared_upstream: f32) -> Found {
         store_quad_losses(params.losses_base + i, 1u, n, loss);
     }
     if (GRAD == 1u) {
-        var upstream = vec4<f32>(shared_upstream);
+        var upstream = vec4<f32>(factors.upstream);
         if (UPSTREAM == 1u) {
             upstream = load_quad_upstream(params.upstream_base + i, 1u, n, 0.0);
         }
-        let grad = element_grad(x, y, i) * (upstream * params.scale);
+        let grad = grad_of(element_slope(x, y, i, careful), upstream, i, factors, careful);
         store_quad_grad(params.grad_base + i, 1u, n, select(vec4<f32>(nan()), grad, fine));
     }
     let counted = select(vec4<f32>(0.0), loss, inside);
@@ -85,22 +140,42 @@ fn main(
 ) {
     let block = group_index(group, groups);
     let part = part_of(block, thread);
-    let shared_upstream = load_upstream(params.upstream_base);
+    let upstream = load_upstream(params.upstream_base);
+    var factors = Factors(wide(params.scale), upstream, vec4<f32>());
+    var plain = true;
+    if (GRAD == 1u) {
+        if (params.upstream_factors == 1u) {
+            factors.of_all = times(factors.of_all, wide(load_upstream(params.upstream_base + 1u)));
+        }
+        if (!OWN_FACTORS) {
+            factors.shared_ones = shared_multipliers(factors.of_all, upstream);
+            plain = is_plain(factors.shared_ones);
+        }
+    }
     var sum = 0.0;
     var bad = NONE;
-    for (var i = part.turns; i < part.turns_end; i += TURN) {
+    for (var i = part.turns; i < select(part.turns, part.turns_end, plain); i += TURN) {
         var turn = 0.0;
         for (var q = 0u; q < QUADS; q++) { // unrolled
-            let found = losses_of_quad(i + q * STRIDE, 4u, shared_upstream);
+            let found = losses_of_quad(i + q * STRIDE, 4u, factors, OWN_FACTORS);
             turn += found.sum;
             bad = min(bad, found.bad);
         }
         sum += turn;
     }
-    for (var i = part.rest; i < part.end; i += STRIDE) {
-        let found = losses_of_quad(i, part.end - i, shared_upstream);
-        sum += found.sum;
+    // What is left; or everything, with the sums of the turns.
+    var turn = 0.0;
+    var quads = 0u;
+    for (var i = select(part.turns, part.rest, plain); i < part.end; i += STRIDE) {
+        let found = losses_of_quad(i, part.end - i, factors, true);
+        turn += found.sum;
         bad = min(bad, found.bad);
+        quads += 1u;
+        if (quads == QUADS || i >= part.turns_end) {
+            sum += turn;
+            turn = 0.0;
+            quads = 0u;
+        }
     }
     let partial = combine(thread, Sum(sum, 0.0), bad);
     if (thread == 0u && block * params.block < params.count) {

@@ -57,8 +57,8 @@ fn exp_reduced(r: f32) -> f32 {
     return 1.0 + (r + r * r * p);
 }
 
-// exp(x) for x <= 0; below 2^-126 the result is 0. NaN gives an unspecified number: callers set rows with NaN apart.
-fn exp4_nonpositive(x: vec4<f32>) -> vec4<f32> {
+// exp(x) * 2^k, if that is no subnormal number, for whole k. NaN gives an unspecified number: callers set rows with NaN apart.
+fn scaled_exp4(x: vec4<f32>, k: vec4<f32>) -> vec4<f32> {
     let n = round(x * LOG2_E);
     let r = (x - n * LN2_HIGH) - n * LN2_LOW;
     var p = vec4<f32>(1.9875691e-4);
@@ -68,18 +68,31 @@ fn exp4_nonpositive(x: vec4<f32>) -> vec4<f32> {
     p = p * r + 1.6666666e-1;
     p = p * r + 5.0000001e-1;
     let y = 1.0 + (r + r * r * p);
-    // Added to 1.5 * 2^23, a small integer is the sum's last bits: here the exponent of 2^n, shifted to its place.
-    let scale = bitcast<vec4<f32>>(bitcast<vec4<u32>>(n + 12583039.0) << vec4<u32>(23u));
-    return select(y * scale, vec4<f32>(0.0), x < vec4<f32>(-87.33654));
+    // Added to 1.5 * 2^23, a small integer is the sum's last bits: here the exponent of 2^(n + k), shifted to its place.
+    return y * bitcast<vec4<f32>>(bitcast<vec4<u32>>(n + (k + 12583039.0)) << vec4<u32>(23u));
+}
+
+// exp(x) for x <= 0; below 2^-126 the result is 0.
+fn exp4_nonpositive(x: vec4<f32>) -> vec4<f32> {
+    return select(scaled_exp4(x, vec4<f32>()), vec4<f32>(), x < vec4<f32>(-87.33654));
 }
 
 fn exp_nonpositive(x: f32) -> f32 {
     return exp4_nonpositive(vec4<f32>(x)).x;
 }
 
-// exp(x) for x up to 80, by the same steps.
-fn exp_moderate(x: f32) -> f32 {
-    return exp4_nonpositive(vec4<f32>(x)).x;
+// What very small numbers are multiplied with so that they are not subnormal. Sums of 2^32 numbers up to 1 have room above it.
+const LIFTED_BY: i32 = 80;
+const LIFT: f32 = 0x1p80f;
+const LOWER: f32 = 0x1p-80f;
+
+// LIFT * exp(x) for x up to 30; exp(x) may be as small as 2^-206, below that the result is 0.
+fn lifted_exp4(x: vec4<f32>) -> vec4<f32> {
+    return select(scaled_exp4(x, vec4<f32>(f32(LIFTED_BY))), vec4<f32>(), x < vec4<f32>(-142.7));
+}
+
+fn lifted_exp(x: f32) -> f32 {
+    return lifted_exp4(vec4<f32>(x)).x;
 }
 
 // y * 2^k for y in [1/2, 2), by integers: hardware may flush subnormal results of a multiplication.
@@ -103,14 +116,22 @@ fn exp_f32(x: f32) -> f32 {
 
 // exp(-|x|), subnormal results included. NaN gives an unspecified number.
 fn exp_minus_abs(x: f32) -> f32 {
-    let t = max(-abs(x), -104.5);
+    let t = max(-abs(x), -174.0);
     let n = round(t * LOG2_E);
     let bits = bitcast<u32>(exp_reduced(reduce_argument(t, n)));
     let k = i32(n);
     let exponent = i32(bits >> 23u) + k;
-    let shift = u32(max(1 - exponent, 0));
+    let shift = u32(clamp(1 - exponent, 0, 25));
     let subnormal = (((bits & 0x007fffffu) | 0x00800000u) + ((1u << shift) >> 1u)) >> shift;
     return bitcast<f32>(select(bits + (bitcast<u32>(k) << 23u), subnormal, exponent < 1));
+}
+
+// 2^126 * exp(-|x|) for |x| up to 174. Nearly all of it is also in `exp_minus_abs`, which compilers see.
+fn lifted_exp_minus_abs(x: f32) -> f32 {
+    let t = max(-abs(x), -174.0);
+    let n = round(t * LOG2_E);
+    let bits = bitcast<u32>(exp_reduced(reduce_argument(t, n)));
+    return bitcast<f32>((bits + (bitcast<u32>(i32(n)) << 23u)) + (126u << 23u));
 }
 
 // log((1 + f) * 2^k) for 1 + f in [sqrt(1/2), sqrt(2)].

@@ -16,8 +16,8 @@ struct Params {
     factor_base: u32,
     // 0: one factor for all rows; 1: one for each.
     factor_stride: u32,
-    // 1: the factor is one over what is bound.
-    factor_inverse: u32,
+    // 0: the factor is what is bound over the divisor. 1: one over what is bound. 2: the product of two elements that are bound.
+    factor_form: u32,
     losses_base: u32,
     statistics_base: u32,
     parts_base: u32,
@@ -44,6 +44,8 @@ struct Params {
 
 // 1: write the gradient. 2: and 0 for what is below the threshold.
 override GRAD: u32;
+// 1: besides the mean's divisor there are factors of any size: an upstream gradient, weights.
+override FACTORS: u32;
 
 fn class_weight(class_index: u32) -> f32 {
     return load_weight(params.weight_base + class_index * params.weight_stride);
@@ -61,11 +63,20 @@ fn position_weight(row: u32) -> f32 {
     return load_position_weight(params.position_weight_base + row * params.position_weight_stride);
 }
 
-// What the gradient of a row's loss is multiplied with: the upstream gradient over the mean's divisor.
-fn grad_factor(row: u32) -> f32 {
+// What the gradient of a row's loss is multiplied with if there are no other factors.
+fn plain_factor(row: u32) -> f32 {
     let factor = load_factor(params.factor_base + row * params.factor_stride);
-    if (params.factor_inverse == 1u) {
-        return quotient(1.0, factor);
+    return select(factor / params.divisor, quotient(1.0, factor), params.factor_form == 1u);
+}
+
+// What it is multiplied with: the upstream gradient over the mean's divisor, times the row's weight.
+fn wide_factor(row: u32, row_weight: f32) -> Wide {
+    let at = params.factor_base + row * params.factor_stride;
+    let factor = load_factor(at);
+    let inverse = params.factor_form == 1u;
+    var all = over(wide(select(factor, 1.0, inverse)), wide(select(params.divisor, factor, inverse)));
+    if (params.factor_form == 2u) {
+        all = times(all, wide(load_factor(at + 1u)));
     }
-    return quotient(factor, params.divisor);
+    return times(all, wide(row_weight));
 }

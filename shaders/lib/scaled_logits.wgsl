@@ -45,8 +45,13 @@ fn gap4(x: vec4<f32>, m: f32) -> vec4<f32> {
     return select(z, vec4<f32>(-infinity()), bitcast<vec4<u32>>(x) == vec4<u32>(0xff800000u));
 }
 
-// The slopes dz/dx of capped logits, scale * (1 - tanh^2), formed without cancellation.
-fn slope4(x: vec4<f32>) -> vec4<f32> {
-    let e = exp4_nonpositive(-2.0 * abs(over_cap(x)));
-    return params.logit_scale * (4.0 * e / ((1.0 + e) * (1.0 + e)));
+// Gradients g with respect to capped logits, times the slopes dz/dx: scale * (1 - tanh^2), formed without cancellation. Of logits far past the
+// cap the slopes are multiplied while they are lifted.
+fn times_slope4(g: vec4<f32>, x: vec4<f32>) -> vec4<f32> {
+    let distance = 2.0 * abs(over_cap(x));
+    let lifted = lifted_exp4(-distance);
+    let e = lifted * LOWER;
+    let far = distance > vec4<f32>(58.0);
+    let slope = params.logit_scale * select(4.0 * e / ((1.0 + e) * (1.0 + e)), 4.0 * lifted, far);
+    return g * slope * select(vec4<f32>(1.0), vec4<f32>(LOWER), far);
 }

@@ -6,12 +6,14 @@
 //   const HOLD_EXP: bool                                whether it needs a row's exponentials in the end, or its logits
 //
 // Besides the maximum m they are: how many elements equal it, and the sum of exp(x - m) over the others. Keeping the two
-// apart gives the loss of a confident row, log1p(rest), its full relative precision.
+// apart gives the loss of a confident row, log1p(rest), its full relative precision. That sum and the exponentials in it are lifted
+// (`LIFT`): a gradient may be a huge number times one that would be subnormal.
 
 struct RowStats {
     // Of the elements as they are admitted.
     max: f32,
     ties: f32,
+    // Lifted.
     rest: f32,
     // 1 if the row holds NaN or +infinity.
     poison: u32,
@@ -80,23 +82,28 @@ fn stats_of(e: Extremes) -> RowStats {
     return RowStats(bitcast<f32>(m), 0.0, 0.0, u32(poison));
 }
 
+// The sum of exp(x - m) over all elements.
+fn sum_of_exp(s: RowStats) -> f32 {
+    return s.ties + s.rest * LOWER;
+}
+
 // Brings statistics to a maximum at least as large.
 fn raise(s: RowStats, m: f32) -> RowStats {
     let higher = m > s.max;
-    let rest = (s.rest + s.ties) * exp_nonpositive(gap(s.max, m));
+    let rest = sum_of_exp(s) * lifted_exp(gap(s.max, m));
     return RowStats(m, select(s.ties, 0.0, higher), select(s.rest, rest, higher), s.poison);
 }
 
 fn exp_block(x: mat4x4<f32>, m: f32) -> mat4x4<f32> {
     return mat4x4<f32>(
-        exp4_nonpositive(gap4(x[0], m)),
-        exp4_nonpositive(gap4(x[1], m)),
-        exp4_nonpositive(gap4(x[2], m)),
-        exp4_nonpositive(gap4(x[3], m)),
+        lifted_exp4(gap4(x[0], m)),
+        lifted_exp4(gap4(x[1], m)),
+        lifted_exp4(gap4(x[2], m)),
+        lifted_exp4(gap4(x[3], m)),
     );
 }
 
-// Adds the elements x of a block, none above the maximum m of s, and e = exp(x - m).
+// Adds the elements x of a block, none above the maximum m of s, and e = exp(x - m), lifted.
 fn add_block(s: RowStats, x: mat4x4<f32>, e: mat4x4<f32>) -> RowStats {
     var ties = vec4<f32>();
     var rest = vec4<f32>();
@@ -153,7 +160,7 @@ struct LaneStats {
     origin: f32,
     // That of the maximum.
     exp_max: f32,
-    // The sum over the elements below the maximum.
+    // The sum over the elements below the maximum, lifted.
     rest: Sum,
     poison: u32,
 }
@@ -168,16 +175,19 @@ fn no_stats() -> LaneStats {
 fn add_run(s: LaneStats, run: RowStats) -> LaneStats {
     let m = max(s.max, run.max);
     let origin = select(s.origin, m, gap(m, s.origin) > FAR);
-    let shift = exp_nonpositive(gap(s.origin, origin));
-    let mine = s.exp_max * shift;
-    let theirs = exp_moderate(gap(run.max, origin));
+    let lifted_shift = lifted_exp(gap(s.origin, origin));
+    let lifted_theirs = lifted_exp(gap(run.max, origin));
+    // Where these are too small for a number, the sums that they are multiplied with are nothing beside the ties.
+    let shift = lifted_shift * LOWER;
+    let theirs = lifted_theirs * LOWER;
     // Elements that were at a maximum, but are not any more, belong to the rest.
     let higher = run.max > s.max;
     let lower = run.max < s.max;
-    let below = select(0.0, s.ties * mine, higher) + select(0.0, run.ties * theirs, lower);
+    let mine = s.ties * s.exp_max * lifted_shift;
+    let below = select(0.0, mine, higher) + select(0.0, run.ties * lifted_theirs, lower);
     let rest = plus(Sum(s.rest.high * shift, s.rest.low * shift), run.rest * theirs + below);
     let ties = select(s.ties, 0.0, higher) + select(run.ties, 0.0, lower);
-    return LaneStats(m, ties, origin, select(mine, theirs, higher), rest, s.poison | run.poison);
+    return LaneStats(m, ties, origin, select(s.exp_max, theirs, higher), rest, s.poison | run.poison);
 }
 
 // Adds the lane's blocks in this dispatch.
@@ -250,15 +260,15 @@ fn part_stats(lane: RowStats, thread: u32) -> RowStats {
     return all;
 }
 
-// What turns the exponentials that `again` gives into exp(x - m) with the row's maximum m.
-fn exp_factor(m: f32) -> f32 {
+// What turns the exponentials that `again` gives into lifted ones of x - m with the row's maximum m, lifted once more.
+fn lifted_exp_factor(m: f32) -> f32 {
     if (HELD > 0u) {
-        return exp_nonpositive(gap(held_max, m));
+        return lifted_exp(gap(held_max, m));
     }
-    return 1.0;
+    return LIFT;
 }
 
-// A block once the row's statistics are known: its exponentials, up to `exp_factor`, or its logits, as HOLD_EXP says.
+// A block once the row's statistics are known: its exponentials, lifted and up to `lifted_exp_factor`, or its logits, as HOLD_EXP says.
 fn again(row: Row, i: u32, inside: bool, m: f32) -> mat4x4<f32> {
     if (HELD > 0u) {
         return held[i];
@@ -278,7 +288,7 @@ fn no_softmax(s: RowStats) -> bool {
 // log of the sum of exp(x - m).
 fn log_sum(s: RowStats) -> f32 {
     if (s.ties == 1.0) {
-        return log1p_f32(s.rest);
+        return log1p_f32(s.rest * LOWER);
     }
-    return log_f32(s.ties + s.rest);
+    return log_f32(sum_of_exp(s));
 }

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use super::log_softmax::row_log_sum;
 use super::{Classes, LossGrad, OF_NOTHING, class_of, count, expect_len, factors, reduce, upstream_factor};
 use crate::error::{Error, Result, room};
-use crate::options::CrossEntropy;
+use crate::options::{CrossEntropy, Reduction};
 
 /// What a row of logits should have been; see [`crate::Targets`].
 #[derive(Clone, Debug)]
@@ -87,7 +87,7 @@ pub fn cross_entropy_backward<'a, T: Copy + Into<f64>>(
 ) -> Result<LossGrad> {
     let op = "cpu::cross_entropy";
     let targets = targets.into();
-    let Rows { dims, logits: z, outcomes } = rows(op, logits, shape, &targets, options)?;
+    let Rows { dims, logits: z, outcomes, counted } = rows(op, logits, shape, &targets, options)?;
     let weight = factors(op, "weight", options.weight.as_ref(), dims.classes)?;
     let position_weight = factors(op, "position_weight", options.position_weight.as_ref(), dims.rows())?;
     let smoothing = options.label_smoothing;
@@ -96,7 +96,10 @@ pub fn cross_entropy_backward<'a, T: Copy + Into<f64>>(
         Outcome::Class(class) => position_weight(row) * weight(class),
         Outcome::Probabilities => position_weight(row),
     };
-    let mean = outcomes.iter().enumerate().map(row_weight).sum();
+    let mean = match options.reduction {
+        Reduction::MeanByCount => count(counted),
+        _ => outcomes.iter().enumerate().map(row_weight).sum(),
+    };
     let factor = upstream_factor(op, upstream, outcomes.len(), options.reduction, mean)?;
     let mut losses = vec![0.0; outcomes.len()];
     let mut grad = room(op, logits.len())?;
@@ -157,6 +160,8 @@ pub(super) struct Rows {
     pub(super) dims: Classes,
     pub(super) logits: Vec<Logit>,
     pub(super) outcomes: Vec<Outcome>,
+    /// How many targets are not the ignored index.
+    counted: usize,
 }
 
 #[expect(clippy::indexing_slicing, reason = "there is a target for each row, or an error")]
@@ -198,6 +203,10 @@ pub(super) fn rows<T: Copy + Into<f64>>(
         }
     };
     let outcomes = (0..rows).map(outcome).collect::<Result<Vec<_>>>()?;
+    let counted = match targets {
+        Targets::Probabilities(_) => rows,
+        Targets::Index(index) => index.iter().filter(|&&target| target != options.ignore_index).count(),
+    };
     let scale = options.logit_scale;
     let logit = |&x: &T| {
         let scaled = scale * x.into();
@@ -212,5 +221,5 @@ pub(super) fn rows<T: Copy + Into<f64>>(
     // Those of a linear layer are no slice of the caller's.
     let mut z = room(op, logits.len())?;
     z.extend(logits.iter().map(logit));
-    Ok(Rows { dims, logits: z, outcomes })
+    Ok(Rows { dims, logits: z, outcomes, counted })
 }

@@ -190,7 +190,7 @@ fn reduce(losses: Vec<f64>, reduction: Reduction, denominator: f64) -> Vec<f64> 
     match reduction {
         Reduction::None => losses,
         Reduction::Sum => vec![losses.iter().sum()],
-        Reduction::Mean => vec![losses.iter().sum::<f64>() / denominator],
+        Reduction::Mean | Reduction::MeanByCount => vec![losses.iter().sum::<f64>() / denominator],
     }
 }
 
@@ -208,10 +208,7 @@ fn upstream_factor(
         let expected = if reduction == Reduction::None { format!("1 or {losses}") } else { "1".to_owned() };
         return Err(shape_error(op, "upstream", format!("{expected} elements"), upstream.len().to_string()));
     }
-    let divisor = match reduction {
-        Reduction::Mean => denominator,
-        Reduction::Sum | Reduction::None => 1.0,
-    };
+    let divisor = if reduction.is_mean() { denominator } else { 1.0 };
     Ok(move |i: usize| upstream[if upstream.len() == 1 { 0 } else { i }] / divisor)
 }
 

@@ -1,6 +1,6 @@
 use super::{LossGrad, broadcast_index, count, expect_len, product, reduce, results, shape_error, upstream_factor};
 use crate::error::Result;
-use crate::options::Mse;
+use crate::options::{Mse, Reduction};
 
 /// A slice and its shape.
 type Shaped<'a, T> = (&'a [T], &'a [usize]);
@@ -8,9 +8,9 @@ type Shaped<'a, T> = (&'a [T], &'a [usize]);
 /// Squared error of an input and targets, each with its shape; see [`Recorder::mse`](crate::Recorder::mse).
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if a slice is not of its shape's size, or the shapes do not fit each other;
-/// [`Error::Value`](crate::Error::Value) for weights that are on the GPU; [`Error::Limit`](crate::Error::Limit) for a common shape of 2^32
-/// elements or more.
+/// [`Error::Shape`](crate::Error::Shape) if a slice is not of its shape's size, or the shapes do not fit each
+/// other; [`Error::Value`](crate::Error::Value) for weights that are on the GPU; [`Error::Limit`](crate::Error::Limit) for a common shape of
+/// 2^32 elements or more.
 pub fn mse<T: Copy + Into<f64>>(input: Shaped<'_, T>, targets: Shaped<'_, T>, options: &Mse) -> Result<Vec<f64>> {
     Ok(mse_backward(input, targets, options, None)?.loss)
 }
@@ -32,8 +32,12 @@ pub fn mse_backward<T: Copy + Into<f64>>(
     let op = "cpu::mse";
     expect_len(op, "the input", input.len(), product(input_shape))?;
     expect_len(op, "targets", targets.len(), product(targets_shape))?;
-    let Some(shape) = common_shape(input_shape, targets_shape) else {
-        let expected = format!("a shape that broadcasts with {input_shape:?}");
+    let common = match options.broadcast {
+        true => common_shape(input_shape, targets_shape),
+        false => (input_shape == targets_shape).then(|| input_shape.to_vec()),
+    };
+    let Some(shape) = common else {
+        let expected = options.expected_targets(&input_shape.into());
         return Err(shape_error(op, "targets", expected, format!("shape {targets_shape:?}")));
     };
     let weight = options.weight.as_ref();
@@ -42,7 +46,10 @@ pub fn mse_backward<T: Copy + Into<f64>>(
     }
     let weight = weight.map(|weight| weight.host(op, "weight")).transpose()?;
     let len = product(&shape);
-    let mean = weight.map_or(count(len), |values| values.iter().copied().map(f64::from).sum());
+    let mean = match (weight, options.reduction) {
+        (Some(values), Reduction::Mean) => values.iter().copied().map(f64::from).sum(),
+        _ => count(len),
+    };
     let factor = upstream_factor(op, upstream, len, options.reduction, mean)?;
     let mut losses = results(op, len, input.len())?;
     let mut grad = vec![0.0; input.len()];

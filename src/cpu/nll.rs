@@ -1,6 +1,6 @@
-use super::{Classes, LossGrad, Targets, class_of, expect_len, factors, reduce, upstream_factor};
+use super::{Classes, LossGrad, Targets, class_of, count, expect_len, factors, reduce, upstream_factor};
 use crate::error::{Error, Result};
-use crate::options::Nll;
+use crate::options::{Nll, Reduction};
 
 /// Negative log-likelihood of log-probabilities and class indices; see [`Recorder::nll`](crate::Recorder::nll).
 ///
@@ -44,7 +44,10 @@ pub fn nll_backward<'a, T: Copy + Into<f64>>(
         false => class_of(op, target, row, dims.classes, ignore_index),
     };
     let classes = targets.iter().enumerate().map(class).collect::<Result<Vec<_>>>()?;
-    let mean = classes.iter().enumerate().flat_map(|(row, class)| class.map(|class| weight(row, class))).sum();
+    let mean = match reduction {
+        Reduction::MeanByCount => count(targets.iter().filter(|&&target| target != ignore_index).count()),
+        _ => classes.iter().enumerate().flat_map(|(row, class)| class.map(|class| weight(row, class))).sum(),
+    };
     let factor = upstream_factor(op, upstream, dims.rows(), reduction, mean)?;
     let mut losses = vec![0.0; dims.rows()];
     let mut grad = vec![0.0; log_probs.len()];

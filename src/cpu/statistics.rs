@@ -35,7 +35,8 @@ pub fn cross_entropy_statistics<'a, T: Copy + Into<f64>>(
     options: &CrossEntropy,
 ) -> Result<Statistics> {
     let targets = targets.into();
-    let Rows { dims, logits: z, outcomes } = rows("cpu::cross_entropy_statistics", logits, shape, &targets, options)?;
+    let Rows { dims, logits: z, outcomes, .. } =
+        rows("cpu::cross_entropy_statistics", logits, shape, &targets, options)?;
     let nothing = vec![0.0; outcomes.len()];
     let mut out = Statistics {
         log_sum_exp: nothing.clone(),

@@ -14,6 +14,7 @@ pub(super) const KERNEL: Kernel = Kernel {
     source: wgsl![
         "lib/grid",
         "lib/numerics",
+        "lib/wide",
         "lib/lanes",
         "lib/sum",
         "lib/sum_across",
@@ -70,7 +71,7 @@ impl Recorder<'_> {
     /// scalar, or has that shape with [`Reduction::None`](crate::Reduction::None).
     ///
     /// # Reduction
-    /// The mean divides by the number of elements, whatever the weights; over nothing it is NaN.
+    /// Both means divide by the number of elements, whatever the weights; over nothing they are NaN.
     ///
     /// # Edge cases
     /// A probability or target outside [0, 1], or NaN, gives NaN there, and reading the result gives

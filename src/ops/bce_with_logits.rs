@@ -14,6 +14,7 @@ pub(super) const KERNEL: Kernel = Kernel {
     source: wgsl![
         "lib/grid",
         "lib/numerics",
+        "lib/wide",
         "lib/lanes",
         "lib/sum",
         "lib/sum_across",
@@ -72,7 +73,7 @@ impl Recorder<'_> {
     /// a scalar, or has that shape with [`Reduction::None`](crate::Reduction::None).
     ///
     /// # Reduction
-    /// The mean divides by the number of elements, whatever the weights; over nothing it is NaN.
+    /// Both means divide by the number of elements, whatever the weights; over nothing they are NaN.
     ///
     /// # Edge cases
     /// At x = +-infinity the loss takes its limit: right and certain costs 0, wrong and certain costs +infinity (PyTorch: NaN in

@@ -15,6 +15,7 @@ pub(super) const KERNEL: Kernel = Kernel {
     source: wgsl![
         "lib/grid",
         "lib/numerics",
+        "lib/wide",
         "lib/lanes",
         "lib/sum",
         "lib/sum_across",
@@ -51,6 +52,7 @@ pub(super) const KERNEL: Kernel = Kernel {
         "WHOLE",
         "RUNS",
         "GRAD",
+        "FACTORS",
         "TARGETS",
         "STATISTICS",
         "LOGITS",
@@ -129,9 +131,11 @@ impl Recorder<'_> {
     /// without `C` with [`Reduction::None`](crate::Reduction::None).
     ///
     /// # Reduction
-    /// For class indices the mean divides by the sum of `v w_t` over the rows that are not ignored (without weights: by their
-    /// number); for probabilities by the sum of `v` (without: by the number of rows). If that is 0 the mean is NaN, or
-    /// an infinity where weights of both signs cancel.
+    /// * [`Reduction::Mean`](crate::Reduction::Mean): for class indices it divides by the sum of `v w_t` over the rows that are not ignored (without
+    ///   weights: by their number); for probabilities by the sum of `v` (without: by the number of rows). If that is 0 the mean is NaN, or an
+    ///   infinity where weights of both signs cancel; if it is nearly 0, as that of advantages is, the mean and its gradients are huge.
+    /// * [`Reduction::MeanByCount`](crate::Reduction::MeanByCount), for such weights: it divides by the number of rows whose target is not the ignored
+    ///   index, whatever their weights, 0 among them; for probabilities by the number of rows. If that is 0 it is NaN.
     ///
     /// # Edge cases
     /// * A row whose target is the ignored index, or whose position weight is 0, is ignored: it costs 0 whatever it holds.

@@ -35,6 +35,7 @@ params! {
         pos_weight_first: u32,
         pos_weight_inner: u32,
         pos_weight_size: u32,
+        upstream_factors: u32,
         zero: u32,
     }
 }
@@ -53,7 +54,7 @@ pub(super) struct ElementwiseLoss<'a> {
     pub(super) upstream: Option<&'a Tensor<f32>>,
     pub(super) grad: Grad,
     pub(super) weight: Option<&'a Weights>,
-    /// The mean divides by the sum of the weights, not by the number of elements.
+    /// `Reduction::Mean` divides by the sum of the weights, not by the number of elements.
     pub(super) mean_by_weight: bool,
     pub(super) pos_weight: Option<&'a Weights>,
     /// A constant factor of the gradient; part of the scale, so that it overflows no sooner than the result.
@@ -65,7 +66,9 @@ pub(super) struct ElementsBegun {
     weight: Option<Broadcast>,
     pos_weight: Option<Broadcast>,
     total_weight: Option<Tensor<u32>>,
+    /// A scalar, one for each loss, or two factors of a scalar.
     upstream: Tensor<f32>,
+    in_factors: bool,
     scale: f64,
     count: u32,
 }
@@ -144,15 +147,20 @@ impl Recorder<'_> {
         // Everything fits: from here on things are recorded.
         let weight = weight.map(|plan| self.broadcast(plan)).transpose()?;
         let pos_weight = pos_weight.map(|plan| self.broadcast(plan)).transpose()?;
-        let total_weight = call.weight.filter(|_| call.mean_by_weight).map(|w| self.total_weight(op, w)).transpose()?;
+        let by_weight = call.mean_by_weight && call.reduction == Reduction::Mean;
+        let total_weight = call.weight.filter(|_| by_weight).map(|w| self.total_weight(op, w)).transpose()?;
         let upstream = call.upstream.cloned().unwrap_or_else(|| self.gpu().one());
         let scale = call.slope;
-        let mut begun = ElementsBegun { weight, pos_weight, total_weight, upstream, scale, count: targets.count(op)? };
+        let (in_factors, count) = (false, targets.count(op)?);
+        let mut begun = ElementsBegun { weight, pos_weight, total_weight, upstream, in_factors, scale, count };
         match call.divisor(&begun) {
             Divisor::One => {}
             // Rounded once.
             Divisor::Count(count) => begun.scale = call.slope / f64::from(count.max(1)),
-            Divisor::Sum(pair) => begun.upstream = self.row_factor(op, begun.upstream.clone(), pair)?,
+            Divisor::Sum(pair) => {
+                begun.upstream = self.row_factor(op, &begun.upstream, pair)?;
+                begun.in_factors = true;
+            }
         }
         Ok(begun)
     }
@@ -174,9 +182,9 @@ impl Recorder<'_> {
         begun: &ElementsBegun,
         part: &ElementsPart<'_>,
     ) -> Result<()> {
-        let ElementsBegun { weight, pos_weight, upstream: begun_upstream, scale, .. } = begun;
+        let ElementsBegun { weight, pos_weight, upstream: begun_upstream, in_factors, scale, .. } = begun;
         let ElementsPart { elements, first: part_first, losses, grad, partials, .. } = part;
-        let upstream_stride = u32::from(!begun_upstream.shape().is_empty());
+        let upstream_stride = u32::from(!begun_upstream.shape().is_empty() && !in_factors);
         let in_place = call.grad == Grad::InPlace;
         let count = elements.end - elements.start;
         let here = |tensor: &Tensor<f32>, first: u32| tensor.part(first as usize, Shape::default()).per_row(1);
@@ -216,6 +224,7 @@ impl Recorder<'_> {
                 pos_weight_first: pos_weight_window.as_ref().map_or(0, |(_, first)| *first),
                 pos_weight_inner: pos_weight.as_ref().map_or(1, |w| w.inner),
                 pos_weight_size: pos_weight.as_ref().map_or(1, |w| w.size),
+                upstream_factors: u32::from(*in_factors),
                 zero: 0,
             };
             let ([_, quads], [workgroup, subgroup]) = (turns(self.gpu().caps()), self.gpu().caps().threads());

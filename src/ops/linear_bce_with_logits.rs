@@ -37,7 +37,7 @@ impl Recorder<'_> {
     /// `weight` and `pos_weight` broadcast. The loss is a scalar, or `[N, V]` with [`Reduction::None`].
     ///
     /// # Reduction
-    /// The mean divides by `N V`, whatever the weights; over nothing it is NaN.
+    /// Both means divide by `N V`, whatever the weights; over nothing they are NaN.
     ///
     /// # Errors
     /// Those of [`bce_with_logits`](Self::bce_with_logits) and of

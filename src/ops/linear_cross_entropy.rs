@@ -38,7 +38,7 @@ pub struct LinearCrossEntropyResult<T: Element = f32> {
 impl Recorder<'_> {
     /// [`cross_entropy`](Self::cross_entropy) of the logits `hidden weight^T + bias`, of which only a few tokens' are ever stored.
     ///
-    /// All options of cross-entropy have their meaning. Each logit is a sum over `D` in its order, by runs of 64, as
+    /// All options of cross-entropy have their meaning, and both its means their denominators. Each logit is a sum over `D` in its order, by runs of 64, as
     /// [`matmul`](Self::matmul) forms it on software adapters up to 4096.
     ///
     /// # Shapes

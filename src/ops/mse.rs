@@ -16,6 +16,7 @@ pub(super) const KERNEL: Kernel = Kernel {
     source: wgsl![
         "lib/grid",
         "lib/numerics",
+        "lib/wide",
         "lib/lanes",
         "lib/sum",
         "lib/sum_across",
@@ -43,19 +44,21 @@ impl Recorder<'_> {
     /// Squared error: `loss = w * (x - y)^2` with the weight `w` (1 if there is none).
     ///
     /// # Shapes
-    /// `input` and `targets` have the same shape, or shapes that broadcast to a common one by NumPy's rules (PyTorch warns then). The loss
-    /// is a scalar, or has the common shape with [`Reduction::None`](crate::Reduction::None). `weight` has the input's shape.
+    /// `input` and `targets` have the same shape; with [`Mse::broadcast`] their shapes may be any that broadcast to a common one by NumPy's
+    /// rules (PyTorch broadcasts always, and warns). The loss is a scalar, or has the common shape with
+    /// [`Reduction::None`](crate::Reduction::None). `weight` has the input's shape.
     ///
     /// # Reduction
-    /// The mean divides by the number of losses, with weights by the sum of the weights (as they are given, not broadcast); over
-    /// nothing it is NaN, and where that sum is 0 an infinity or NaN.
+    /// [`Reduction::Mean`](crate::Reduction::Mean) divides by the number of losses, with weights by the sum of the weights (as they are given,
+    /// not broadcast); [`Reduction::MeanByCount`](crate::Reduction::MeanByCount) by the number of losses, whatever the weights. Over nothing
+    /// both are NaN, and where the sum of the weights is 0 the first is an infinity or NaN.
     ///
     /// # Edge cases
     /// NaN and infinities follow IEEE arithmetic: a weight of 0 does not win over an infinite loss, as in PyTorch.
     ///
     /// # Errors
-    /// Shapes that do not broadcast, weights of another shape than the input's, tensors of another [`Gpu`](crate::Gpu). Nothing is
-    /// recorded then.
+    /// Shapes that differ, or with [`Mse::broadcast`] do not broadcast; weights of another shape than the input's; tensors of another
+    /// [`Gpu`](crate::Gpu). Nothing is recorded then.
     ///
     /// # Cost
     /// One pass, which reads both tensors (8 bytes an element; 12 with weights, which are also summed for the mean); the sum of its
@@ -113,9 +116,13 @@ impl Recorder<'_> {
     ) -> Result<LossGrad> {
         self.own(op, "input", input)?;
         self.own(op, "targets", targets)?;
-        let Mse { weight, reduction } = options;
-        let Some(shape) = broadcast_shape(input.shape(), targets.shape()) else {
-            let expected = format!("a shape that broadcasts with {}", input.shape());
+        let Mse { weight, broadcast, reduction } = options;
+        let common = match broadcast {
+            true => broadcast_shape(input.shape(), targets.shape()),
+            false => (input.shape() == targets.shape()).then(|| input.shape().clone()),
+        };
+        let Some(shape) = common else {
+            let expected = options.expected_targets(input.shape());
             return Err(shape_error(op, "targets", expected, targets.shape()));
         };
         if let Some(weight) = weight {

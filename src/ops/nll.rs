@@ -12,7 +12,7 @@ use super::{Grad, LossGrad, Targets};
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.nll",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/lanes", "lib/rows", "lib/row_loss", "nll"],
+    source: wgsl!["lib/grid", "lib/numerics", "lib/wide", "lib/lanes", "lib/rows", "lib/row_loss", "nll"],
     bindings: &[
         read4("log_probs"),
         read("targets", "i32"),
@@ -23,7 +23,19 @@ pub(super) const KERNEL: Kernel = Kernel {
         write4_over("grad", "log_probs"),
     ],
     params: PARAMS,
-    constants: &["WORKGROUP", "SUBGROUP", "LANES", "PARTS", "SPAN", "HELD", "CLASSES", "WHOLE", "RUNS", "GRAD"],
+    constants: &[
+        "WORKGROUP",
+        "SUBGROUP",
+        "LANES",
+        "PARTS",
+        "SPAN",
+        "HELD",
+        "CLASSES",
+        "WHOLE",
+        "RUNS",
+        "GRAD",
+        "FACTORS",
+    ],
 };
 
 fn call<'a, T: Float>(
@@ -61,8 +73,9 @@ impl Recorder<'_> {
     /// [`Reduction::None`](crate::Reduction::None).
     ///
     /// # Reduction
-    /// The mean divides by the sum of `v w_t` over the rows that are not ignored (without weights: by their number); if that is 0
-    /// it is NaN, or an infinity where weights of both signs cancel.
+    /// The means are those of [`cross_entropy`](Self::cross_entropy): [`Reduction::Mean`](crate::Reduction::Mean) divides by the sum of `v w_t`
+    /// over the rows that are not ignored, [`Reduction::MeanByCount`](crate::Reduction::MeanByCount) by the number of rows whose target is not the
+    /// ignored index.
     ///
     /// # Edge cases
     /// A row whose target is the ignored index, or whose position weight is 0, is ignored: it costs 0 whatever it holds. A weight

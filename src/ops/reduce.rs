@@ -61,7 +61,7 @@ pub(super) enum Divisor<'a> {
 impl<'a> Divisor<'a> {
     pub(super) fn of(reduction: Reduction, mean: Self) -> Self {
         match reduction {
-            Reduction::Mean => mean,
+            Reduction::Mean | Reduction::MeanByCount => mean,
             Reduction::Sum | Reduction::None => Self::One,
         }
     }

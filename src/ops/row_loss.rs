@@ -104,8 +104,8 @@ pub(super) struct RowsBegun {
     pub(super) inputs: Inputs,
     pub(super) losses: Tensor<f32>,
     pub(super) statistics: Option<Tensor<u32>>,
-    /// The sum of the weights of the rows, if it is not simply their number, as a partial result; for class indices also the first
-    /// that is no class.
+    /// The sum of the weights of the rows, or their number where the reduction is by that, as a partial result, if it is not simply the number
+    /// of all rows; for class indices also the first that is no class.
     denominator: Option<Tensor<u32>>,
     pub(super) factor: Factor,
 }
@@ -132,11 +132,29 @@ pub(super) struct RowsPart<'a> {
     pub(super) grad: Option<&'a Tensor<Real>>,
 }
 
-/// What gradients are multiplied with: `value / divisor`, or `1 / value`.
+/// How the factor of gradients is given: the parameter `factor_form`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FactorForm {
+    /// It is `value / divisor`, of a scalar or one for each row.
+    Quotient,
+    /// It is `1 / value`.
+    Inverse,
+    /// It is the product of the two values.
+    Product,
+}
+
+/// What gradients are multiplied with.
 pub(super) struct Factor {
     pub(super) value: Tensor<f32>,
-    pub(super) inverse: bool,
+    pub(super) form: FactorForm,
     pub(super) divisor: f32,
+}
+
+impl Factor {
+    /// Whether each row has its own.
+    pub(super) fn by_row(&self) -> bool {
+        self.form == FactorForm::Quotient && !self.value.shape().is_empty()
+    }
 }
 
 impl RowLoss<'_> {
@@ -279,6 +297,13 @@ impl RowLoss<'_> {
         Divisor::of(self.options.reduction, mean_divisor(inputs, denominator))
     }
 
+    /// Whether gradients have factors that may be large or small, besides the mean's denominator: the constant `FACTORS`.
+    pub(super) fn has_factors(&self) -> bool {
+        let CrossEntropy { weight, position_weight, z_loss, logit_scale, .. } = &self.options;
+        let weighted = weight.is_some() || position_weight.is_some();
+        weighted || self.upstream.is_some() || *z_loss != 0.0 || *logit_scale != 1.0
+    }
+
     /// The constant `LOGITS`.
     pub(super) fn logits(&self) -> u32 {
         match self.options.softcap {
@@ -386,7 +411,7 @@ impl Recorder<'_> {
         };
         let loss = match call.options.reduction {
             Reduction::None => losses,
-            Reduction::Mean | Reduction::Sum => self.loss_of_values(op, &losses, divisor)?,
+            Reduction::Mean | Reduction::MeanByCount | Reduction::Sum => self.loss_of_values(op, &losses, divisor)?,
         };
         let wanted = statistics.filter(|_| call.statistics == RowStatistics::Wanted);
         let statistics =
@@ -407,11 +432,13 @@ impl Recorder<'_> {
     fn denominator(&mut self, call: &RowLoss<'_>, inputs: &Inputs) -> Result<Option<Tensor<u32>>> {
         let op = call.op;
         let Inputs { dims, targets, weight, position_weight, .. } = inputs;
+        let by_count = call.options.reduction == Reduction::MeanByCount;
         match targets {
             KernelTargets::Index(targets, ignored) => {
-                Ok(Some(self.sum_target_weights(op, targets, weight, position_weight, dims.classes, *ignored)?))
+                let weights = [weight, position_weight];
+                Ok(Some(self.sum_target_weights(op, targets, weights, dims.classes, *ignored, by_count)?))
             }
-            KernelTargets::Probabilities(_) if call.options.position_weight.is_none() => Ok(None),
+            KernelTargets::Probabilities(_) if call.options.position_weight.is_none() || by_count => Ok(None),
             KernelTargets::Probabilities(_) => Ok(Some(self.sum_of_values(op, position_weight)?)),
         }
     }
@@ -420,15 +447,16 @@ impl Recorder<'_> {
     fn factor(&mut self, call: &RowLoss<'_>, inputs: &Inputs, divisor: Divisor<'_>) -> Result<Factor> {
         let upstream = inputs.upstream.clone();
         Ok(match divisor {
-            Divisor::Count(count) => Factor { value: upstream, inverse: false, divisor: as_f32(count) },
+            Divisor::Count(count) => Factor { value: upstream, form: FactorForm::Quotient, divisor: as_f32(count) },
             Divisor::Sum(pair) if !pair.is_empty() && call.upstream.is_none() => {
                 let value = Tensor::over(self.gpu(), pair.storage().clone(), pair.bytes().start, Shape::default());
-                Factor { value, inverse: true, divisor: 1.0 }
+                Factor { value, form: FactorForm::Inverse, divisor: 1.0 }
             }
             Divisor::Sum(pair) if call.grad != Grad::No => {
-                Factor { value: self.row_factor(call.op, upstream, pair)?, inverse: false, divisor: 1.0 }
+                let value = self.row_factor(call.op, &upstream, pair)?;
+                Factor { value, form: FactorForm::Product, divisor: 1.0 }
             }
-            Divisor::Sum(_) | Divisor::One => Factor { value: upstream, inverse: false, divisor: 1.0 },
+            Divisor::Sum(_) | Divisor::One => Factor { value: upstream, form: FactorForm::Quotient, divisor: 1.0 },
         })
     }
 

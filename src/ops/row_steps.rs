@@ -30,7 +30,7 @@ params! {
         position_weight_stride: u32,
         factor_base: u32,
         factor_stride: u32,
-        factor_inverse: u32,
+        factor_form: u32,
         losses_base: u32,
         statistics_base: u32,
         parts_base: u32,
@@ -128,6 +128,7 @@ impl RowLoss<'_> {
             "GRAD" if writes_grad => 1 + u32::from(narrow(self.threshold) > 0.0),
             "TARGETS" => self.coefficients() as u32,
             "STATISTICS" => self.statistics_of(kind) as u32,
+            "FACTORS" => u32::from(self.has_factors()),
             "LOGITS" => self.logits(),
             "FOUND" => u32::from(found && kind != Kind::Gradient),
             "SWEEP" => match kind {
@@ -226,7 +227,10 @@ impl Recorder<'_> {
         let weight_window = (!weight.is_empty()).then(|| self.whole(weight));
         let position_weight_window = one_a_row(position_weight);
         let writes_grad = call.grad != Grad::No && matches!(kind, Kind::All | Kind::Gradient);
-        let factor = writes_grad.then(|| one_a_row(&begun.factor.value));
+        let factor = writes_grad.then(|| match begun.factor.by_row() {
+            true => one_a_row(&begun.factor.value),
+            false => self.whole(&begun.factor.value),
+        });
         let statistics = call.statistics_of(kind);
         // Those that know all classes have told the losses.
         let tells = matches!(kind, Kind::All | Kind::Tell) && statistics != RowStatistics::Given;
@@ -257,8 +261,8 @@ impl Recorder<'_> {
             position_weight_base: position_weight_window.base,
             position_weight_stride: stride(position_weight),
             factor_base: base(factor.as_ref()),
-            factor_stride: stride(&begun.factor.value),
-            factor_inverse: u32::from(begun.factor.inverse),
+            factor_stride: u32::from(begun.factor.by_row()),
+            factor_form: begun.factor.form as u32,
             losses_base: base(losses.as_ref()),
             statistics_base: base(statistics_to.as_ref()),
             parts_base: base(parts.as_ref()),

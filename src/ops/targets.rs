@@ -85,6 +85,7 @@ params! {
         partials_base: u32,
         classes: u32,
         ignore_index: i32,
+        by_count: u32,
         zero: u32,
     }
 }
@@ -111,16 +112,16 @@ pub(super) const KERNEL: Kernel = Kernel {
 };
 
 impl Recorder<'_> {
-    /// Sums the weights of the targets that are not ignored and finds the first target that is no class: a partial result.
+    /// Sums the weights of the targets that are not ignored, or counts those targets, and finds the first that is no class: a partial result.
     /// `weight` is a scalar, or has one element for each class; `position_weight` is a scalar, or has one for each target.
     pub(super) fn sum_target_weights(
         &mut self,
         op: &'static str,
         targets: &Tensor<i32>,
-        weight: &Tensor<f32>,
-        position_weight: &Tensor<f32>,
+        [weight, position_weight]: [&Tensor<f32>; 2],
         classes: u32,
         ignore_index: i32,
+        by_count: bool,
     ) -> Result<Tensor<u32>> {
         let partials = partials(self, op, targets.count(op)?, 1)?;
         for range in Cut::by_blocks(op, targets.count(op)?, &[targets.per_row(1)]).ranges(self.gpu().caps())? {
@@ -146,6 +147,7 @@ impl Recorder<'_> {
                 partials_base: to.base,
                 classes,
                 ignore_index,
+                by_count: u32::from(by_count),
                 zero: 0,
             };
             let variant = Variant::new(&self.gpu().caps().threads());

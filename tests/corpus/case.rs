@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::{Dtype, SafeTensors};
-use xent::{CrossEntropy, Gpu, Nll, Reduction, Sgd, Tensor, Weights};
+use xent::{CrossEntropy, Gpu, Mse, Nll, Reduction, Sgd, Tensor, Weights};
 
 /// Results by name.
 pub(crate) type Outputs = HashMap<String, Output>;
@@ -186,6 +186,12 @@ impl Case {
         let CrossEntropy { weight, reduction, ignore_index, label_smoothing, .. } = self.cross_entropy()?;
         ensure!(label_smoothing == 0.0, "nll_loss has no label smoothing");
         Ok(Nll { weight, reduction, ignore_index, ..Nll::default() })
+    }
+
+    /// PyTorch broadcasts without being asked.
+    pub(crate) fn mse(&self) -> Result<Mse> {
+        let broadcast = self.data("input")?.shape != self.data("target")?.shape;
+        Ok(Mse { weight: self.weights("weight")?, broadcast, reduction: self.reduction()? })
     }
 
     pub(crate) fn sgd(&self) -> Result<Sgd> {

@@ -176,11 +176,12 @@ pub(crate) fn check(gpu: &Gpu, case: &Rejection) -> Result<()> {
             return accepts_targets_above_1(gpu, case.result);
         }
         "mse_not_broadcastable" => {
+            let broadcast = Mse { broadcast: true, ..Mse::default() };
             let on_gpu = || {
                 let y = Tensor::from_slice(gpu, [3], &[0.5f32; 3])?;
-                calls.recorded(&[3, 4], |b, x| b.mse(x, &y, &Mse::default()))
+                calls.recorded(&[3, 4], |b, x| b.mse(x, &y, &broadcast))
             };
-            let on_cpu = cpu::mse((&[0.0f32; 12], &[3, 4]), (&[0.5; 3], &[3]), &Mse::default());
+            let on_cpu = cpu::mse((&[0.0f32; 12], &[3, 4]), (&[0.5; 3], &[3]), &broadcast);
             (vec![on_gpu(), on_cpu.map(|loss| loss[0] as f32)], &["targets", "[3, 4]", "[3]"])
         }
         "sgd_negative_lr" => (sgd(Sgd { lr: -0.1, ..Sgd::default() }).into(), &["lr", "-0.1"]),

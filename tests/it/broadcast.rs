@@ -1,9 +1,44 @@
 //! NumPy's broadcasting: of weights over a tensor, and of the squared error's two tensors.
 
 use crate::common::*;
-use xent::{Bce, BceWithLogits, Mse, Reduction, Tensor, Weights, cpu};
+use xent::{Bce, BceWithLogits, Error, Mse, Reduction, Tensor, Weights, cpu};
 
-const REDUCTIONS: [Reduction; 3] = [Reduction::None, Reduction::Mean, Reduction::Sum];
+/// A column of predictions and a row of targets are no N x N losses unless that is asked for.
+#[test]
+fn shapes_that_differ_are_errors_unless_broadcasting_is_asked_for() {
+    let fits = |error: Error, op: &str, shapes: [&str; 2]| {
+        let text = error.to_string();
+        assert!(matches!(error, Error::Shape { what: "targets", .. }), "{text}");
+        assert!(text.starts_with(op) && shapes.iter().all(|shape| text.contains(shape)), "{text}");
+        assert_eq!(text.contains("Mse::broadcast"), op.contains("mse"), "{text}");
+    };
+    let (column, row) = (&[4, 1][..], &[4][..]);
+    let broadcast = Mse { broadcast: true, ..Mse::default() };
+    for (shape, other) in [(column, row), (row, column), (&[], row), (&[2, 4], row)] {
+        let (x, y) = (unit(1, shape.iter().product()), unit(2, other.iter().product()));
+        let shapes = [&format!("{shape:?}")[..], &format!("{other:?}")];
+        let error = cpu::mse_backward((&x, shape), (&y, other), &Mse::default(), None).unwrap_err();
+        fits(error, "cpu::mse", shapes);
+        let want = cpu::mse_backward((&x, shape), (&y, other), &broadcast, None).unwrap();
+        let Some(gpu) = gpu() else { continue };
+        let (tx, ty) = (Tensor::from_slice(&gpu, shape, &x).unwrap(), Tensor::from_slice(&gpu, other, &y).unwrap());
+        let mut b = gpu.batch();
+        let before = gpu.counters().dispatches;
+        fits(b.mse(&tx, &ty, &Mse::default()).unwrap_err(), "mse: ", shapes);
+        fits(b.mse_backward(&tx, &ty, &Mse::default(), None).unwrap_err(), "mse_backward", shapes);
+        fits(b.bce(&tx, &ty, &Bce::default()).unwrap_err(), "bce: ", shapes);
+        let logits = BceWithLogits::default();
+        fits(b.bce_with_logits(&tx, &ty, &logits).unwrap_err(), "bce_with_logits", shapes);
+        assert_eq!(gpu.counters().dispatches, before, "nothing is recorded");
+        let out = b.mse_backward(&tx, &ty, &broadcast, None).unwrap();
+        let (mut loss, mut grad) = (b.read(&out.loss).unwrap(), b.read(&out.grad).unwrap());
+        b.submit().unwrap();
+        close("loss", &loss.wait(TIMEOUT).unwrap(), &want.loss, 1e-6, 0.0);
+        close("grad", &grad.wait(TIMEOUT).unwrap(), &want.grad, 1e-6, 1e-7);
+    }
+}
+
+const REDUCTIONS: [Reduction; 4] = [Reduction::None, Reduction::Mean, Reduction::MeanByCount, Reduction::Sum];
 
 #[test]
 fn weights_are_broadcast() {
@@ -78,7 +113,7 @@ fn mse_takes_weights_and_broadcasts_both_tensors() {
             let ty = Tensor::from_slice(&gpu, targets_shape, &y).unwrap();
             for weight in [None, Some(Weights::new(shape, &unit(3, len)).unwrap())] {
                 for reduction in REDUCTIONS {
-                    let options = Mse { weight: weight.clone(), reduction };
+                    let options = Mse { weight: weight.clone(), broadcast: true, reduction };
                     let what = format!("{shape:?} {targets_shape:?} {} {reduction:?}", weight.is_some());
                     let want = cpu::mse_backward((&x, shape), (&y, targets_shape), &options, None).unwrap();
                     let upstream = random(4, want.loss.len(), 2.0);

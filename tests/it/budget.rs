@@ -271,7 +271,7 @@ fn short_loops_give_the_same_bits() {
             Ok([
                 b.softmax_backward(&softmax, &g, 1)?,
                 b.log_softmax_backward(&log_softmax, &g, 1)?,
-                b.mse_backward(&narrow, &g, &Mse::default(), None)?.grad,
+                b.mse_backward(&narrow, &g, &Mse { broadcast: true, ..Mse::default() }, None)?.grad,
                 softmax,
                 log_softmax,
                 along,

@@ -5,7 +5,8 @@ use xent::{
     CrossEntropy, CrossEntropyRequest, Error, Gpu, Grad, Nll, Reduction, Statistics, Targets, Tensor, Weights, cpu,
 };
 
-pub(crate) const REDUCTIONS: [Reduction; 3] = [Reduction::None, Reduction::Mean, Reduction::Sum];
+pub(crate) const REDUCTIONS: [Reduction; 4] =
+    [Reduction::None, Reduction::Mean, Reduction::MeanByCount, Reduction::Sum];
 
 /// Rows shorter and longer than every tier, inner dimensions, one row alone, nothing.
 const SHAPES: &[&[usize]] =

@@ -25,7 +25,7 @@ fn check(what: &str, x: &[f32], weights: &[f64], grad: &[f64], f: impl Fn(&[f64]
     }
 }
 
-const REDUCTIONS: [Reduction; 3] = [Reduction::None, Reduction::Mean, Reduction::Sum];
+const REDUCTIONS: [Reduction; 4] = [Reduction::None, Reduction::Mean, Reduction::MeanByCount, Reduction::Sum];
 
 fn upstream(reduction: Reduction, len: usize) -> Vec<f64> {
     let len = if reduction == Reduction::None { len } else { 1 };
@@ -128,6 +128,7 @@ fn elementwise_losses() -> Result<()> {
         check("weighted mse", &x, &g, &grad, |x| cpu::mse((x, shapes.0), (&wide, shapes.1), &weighted).unwrap());
         // [3, 1] and [4] broadcast to [3, 4].
         let (few, few_targets) = (&x[..3], &y[..4]);
+        let mse = Mse { broadcast: true, ..mse };
         let grad = cpu::mse_backward((few, &[3, 1]), (few_targets, &[4]), &mse, Some(&g))?.grad;
         check("broadcast mse", few, &g, &grad, |x| cpu::mse((x, &[3, 1]), (&wide[..4], &[4]), &mse).unwrap());
     }

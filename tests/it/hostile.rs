@@ -122,7 +122,8 @@ fn reduced(what: &str, got: f32, losses: &[f32], reduction: Reduction) {
         assert!(!one_sign || got.is_infinite(), "{what}: {got:e} is no sum that overflows");
         return;
     }
-    let by = if reduction == Reduction::Mean { losses.len() as f64 } else { 1.0 };
+    let is_mean = matches!(reduction, Reduction::Mean | Reduction::MeanByCount);
+    let by = if is_mean { losses.len() as f64 } else { 1.0 };
     close(what, &[got], &[all / by], 1e-6, 1e-6 * size / by + FLUSHED * losses.len() as f64 / by);
 }
 

@@ -146,7 +146,9 @@ fn operations(watch: &mut Watch, gpu: &Gpu, x: &Tensor<f32>, what: &str) {
                 let bce = BceWithLogits { weight: weight.clone(), pos_weight: weight.clone(), reduction };
                 watch.tries(what, || b.bce_with_logits_backward(p, q, &bce, Some(x)));
                 watch.tries(what, || b.bce(p, q, &Bce { weight: weight.clone(), reduction }));
-                watch.tries(what, || b.mse_backward(p, q, &Mse { weight: weight.clone(), reduction }, None));
+                watch.tries(what, || {
+                    b.mse_backward(p, q, &Mse { weight: weight.clone(), broadcast: true, reduction }, None)
+                });
                 let ce = CrossEntropy { weight: weight.clone(), reduction, z_loss: 1.0, ..Default::default() };
                 watch.tries(what, || b.cross_entropy_backward(p, &y, &ce, Some(x)).is_ok());
                 watch.tries(what, || b.cross_entropy_backward_in_place(p, q, &ce, None).is_ok());

@@ -123,7 +123,7 @@ fn check_elements(gpu: &Gpu, seed: u64) {
     let logits =
         |weight: Weights, pos: Weights| BceWithLogits { weight: Some(weight), pos_weight: Some(pos), reduction };
     let bce = |weight: Weights| Bce { weight: Some(weight), reduction };
-    let mse = |weight: Weights| Mse { weight: Some(weight), reduction };
+    let mse = |weight: Weights| Mse { weight: Some(weight), broadcast: false, reduction };
     // The squared error's weights have the loss's shape.
     let repeated = w.repeat(7);
     let each = Weights::new(shape, &repeated).unwrap();

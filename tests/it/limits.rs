@@ -7,6 +7,8 @@ use xent::{
     LinearCrossEntropyRequest, Momentum, Mse, Nll, Optimization, Reduction, Result, Sgd, Tensor, f16,
 };
 
+const BROADCAST: Mse = Mse { weight: None, broadcast: true, reduction: Reduction::Mean };
+
 /// Compares what `record` gives with the device's limits and with the smallest bindings.
 fn same_with_tiny_limits<const N: usize>(
     what: &str,
@@ -91,8 +93,8 @@ fn rows_that_lie_far_apart() {
         let flat = x.reshape([n * classes, inner])?;
         let softmax = b.softmax(&flat, 0)?;
         let narrow = Tensor::from_slice(gpu, [n, 1, inner], &unit(5, rows))?;
-        let mse = b.mse_backward(&narrow, &q, &Mse::default(), None)?;
-        let repeated = b.mse(&q.rows(0..1)?, &x, &Mse::default())?;
+        let mse = b.mse_backward(&narrow, &q, &BROADCAST, None)?;
+        let repeated = b.mse(&q.rows(0..1)?, &x, &BROADCAST)?;
         let half = b.cast::<f32, f16>(&x)?;
         let y = Tensor::targets(gpu, [n, inner], &labels(4, rows, classes), classes, -100)?;
         let in_place = b.cross_entropy_backward_in_place(&half, &y, &CrossEntropy::default(), None)?;
@@ -120,7 +122,7 @@ fn wide_rows() {
         let x = Tensor::from_slice(gpu, [3, 5003], &unit(1, 15_009))?;
         let one = Tensor::from_slice(gpu, [1, 5003], &unit(2, 5003))?;
         let tall = Tensor::from_slice(gpu, [70, 5003], &random(3, 350_210, 1.0))?;
-        let mse = b.mse_backward(&one, &x, &Mse::default(), None)?;
+        let mse = b.mse_backward(&one, &x, &BROADCAST, None)?;
         let weights = |shape: [usize; 3]| xent::Weights::new(shape, &unit(4, shape.iter().product()));
         let elements = x.reshape([1, 5003, 3])?;
         let repeated = Bce { weight: Some(weights([1, 5003, 1])?), ..Bce::default() };

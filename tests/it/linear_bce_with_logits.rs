@@ -23,7 +23,7 @@ fn every_option_agrees_with_the_reference_and_chunks_do_not_show() {
         ] {
             let upstream = upstream.then(|| match loss.reduction {
                 Reduction::None => (vec![tokens, classes], random(7, tokens * classes, 1.0)),
-                Reduction::Mean | Reduction::Sum => (vec![], vec![0.7]),
+                Reduction::Mean | Reduction::MeanByCount | Reduction::Sum => (vec![], vec![0.7]),
             });
             let wide_upstream: Option<Vec<f64>> = upstream.as_ref().map(|(_, g)| g.iter().map(|&g| g.into()).collect());
             let shapes = ((&hidden[..], [tokens, inputs]), (&weight[..], [classes, inputs]));

@@ -101,7 +101,7 @@ fn it_is_the_gradients_and_a_step() {
         options.extend([CrossEntropy::default(), smoothed]);
         for loss in options {
             turn += 1;
-            let (which, reduction) = ((turn % 2 == 0, turn % 3 == 0), REDUCTIONS[turn % 3]);
+            let (which, reduction) = ((turn % 2 == 0, turn % 3 == 0), REDUCTIONS[turn % 4]);
             let loss = CrossEntropy { reduction, ..loss };
             let gradient_threshold = if turn % 5 == 0 { 1e-3 } else { 0.0 };
             let upstream = (reduction == Reduction::None).then(|| random(9, tokens, 1.0));

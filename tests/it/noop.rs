@@ -18,7 +18,7 @@ fn record_everything(gpu: &Gpu, batch: &mut Batch) -> Result<()> {
     let y = Tensor::targets(gpu, [600], &vec![3u8; 600], 20, -100)?;
     let p = Tensor::from_slice(gpu, [12_000], &vec![0.5; 12_000])?;
     let w = Tensor::from_slice(gpu, [7, 20], &vec![0.1; 140])?;
-    for reduction in [Reduction::None, Reduction::Mean, Reduction::Sum] {
+    for reduction in [Reduction::None, Reduction::Mean, Reduction::MeanByCount, Reduction::Sum] {
         let ce = CrossEntropy { reduction, ..Default::default() };
         let nll = Nll { reduction, ..Default::default() };
         batch.cross_entropy(&x, &y, &ce)?;
@@ -46,7 +46,7 @@ fn record_everything(gpu: &Gpu, batch: &mut Batch) -> Result<()> {
     Evaluation::new(gpu, 20)?.with_confusion()?.record(batch, &x, &y, Some(&row_weights))?;
     Evaluation::binary(gpu)?.record_binary(batch, BinaryOutputs::Probabilities(&p), &p, None)?;
     let (column, row) = (x.reshape([12_000, 1])?.rows(0..30)?, x.reshape([12_000])?.rows(0..40)?);
-    batch.mse_backward(&column, &row, &Mse::default(), None)?;
+    batch.mse_backward(&column, &row, &Mse { broadcast: true, ..Mse::default() }, None)?;
     let log_probs = batch.log_softmax(&x, 1)?;
     batch.log_softmax_backward(&log_probs, &x, 1)?;
     let probabilities = batch.softmax(&x, 1)?;

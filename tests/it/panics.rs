@@ -156,7 +156,7 @@ fn the_reference() {
                     let logits = BceWithLogits { weight: weight.clone(), pos_weight: weight.clone(), reduction };
                     let backward = || cpu::bce_with_logits_backward(x, shape, x, &logits, upstream);
                     all("bce_with_logits", &|| Ok(backward()?.grad));
-                    let mse = Mse { weight: weight.clone(), reduction };
+                    let mse = Mse { weight: weight.clone(), broadcast: true, reduction };
                     for other in SHAPES {
                         all("mse", &|| Ok(cpu::mse_backward((x, shape), (x, other), &mse, upstream)?.grad));
                     }
@@ -192,7 +192,7 @@ fn the_reference() {
     });
     let tall = vec![0.5f32; 1 << 17];
     watch.refuses("squared error of too much", || {
-        cpu::mse((&tall, &[1 << 17, 1]), (&tall, &[1, 1 << 17]), &Mse::default())
+        cpu::mse((&tall, &[1 << 17, 1]), (&tall, &[1, 1 << 17]), &Mse { broadcast: true, ..Mse::default() })
     });
     let sgd = Sgd { momentum: 0.9, ..Sgd::default() };
     watch.refuses("velocity", || cpu::sgd(&mut [0.0; 2], &[0.0f32; 2], &mut vec![0.0; 3], &sgd));

@@ -9,7 +9,7 @@ use xent::{
     Reduction, Sgd, Tensor, cpu,
 };
 
-const REDUCTIONS: [Reduction; 3] = [Reduction::None, Reduction::Mean, Reduction::Sum];
+const REDUCTIONS: [Reduction; 4] = [Reduction::None, Reduction::Mean, Reduction::MeanByCount, Reduction::Sum];
 
 /// Shapes of logits: rows shorter and longer than every tier, no multiples of 4, one element, nothing, inner dimensions.
 const ROWS: &[&[usize]] = &[
@@ -331,8 +331,12 @@ fn elementwise_losses() {
                     same_bits(&what, &a, &f0);
                     same_bits(&what, &b, &f1);
                     same_bits(&what, &c, &f2);
-                    let scale =
-                        largest(upstream.as_ref()) / if reduction == Reduction::Mean { len.max(1) as f64 } else { 1.0 };
+                    let scale = largest(upstream.as_ref())
+                        / if matches!(reduction, Reduction::Mean | Reduction::MeanByCount) {
+                            len.max(1) as f64
+                        } else {
+                            1.0
+                        };
                     let want = cpu::bce_backward(&p, &[p.len()], &y, &bce, host).unwrap();
                     close(&format!("bce {what}"), &a, &want.loss, 1e-6, 1e-7);
                     close(&format!("bce grad {what}"), &ag, &want.grad, 1e-6, 3e-7 * scale);

@@ -1,0 +1,263 @@
+//! Gradients that are ordinary numbers although one of their factors is huge and another subnormal, or would be if it were stored: hardware
+//! that takes subnormal numbers for 0 must not lose them.
+
+use crate::common::*;
+use xent::{
+    Bce, BceWithLogits, CrossEntropy, Gpu, LinearBackward, LinearCrossEntropyRequest, Mse, Nll, Reduction, Tensor,
+    Weights, cpu,
+};
+
+/// Compares what lies in the range of normal numbers; below it there may be 0, above it infinity.
+#[track_caller]
+fn agree(what: &str, got: &[f32], want: &[f64], rel: f64) {
+    assert_eq!(got.len(), want.len(), "{what}: length");
+    for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
+        let smallest = f64::from(f32::MIN_POSITIVE);
+        let abs = if want.abs() < smallest { smallest } else { 0.0 };
+        let fine = match (want as f32).is_finite() {
+            true => (f64::from(got) - want).abs() <= abs + rel * want.abs(),
+            false => got == want as f32,
+        };
+        assert!(fine, "{what}, element {i}: got {got:e}, want {want:e}");
+    }
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| v.into()).collect()
+}
+
+fn on(gpu: &Gpu, values: &[f32]) -> Tensor<f32> {
+    Tensor::from_slice(gpu, [values.len()], values).unwrap()
+}
+
+#[test]
+fn sigmoids() {
+    let Some(gpu) = gpu() else { return };
+    let x: Vec<f32> = [-87.4, -87.2, -90.0, -95.5, -103.0, -80.0, 0.0, 20.0].repeat(5);
+    let g: Vec<f32> = [-1e38, 3e38, 1e30, -1.0, 1e-38].iter().flat_map(|&g| [g; 8]).collect();
+    for gpu in families(&gpu) {
+        let [y, grad] = eval(&gpu, |b| {
+            let y = b.sigmoid(&on(&gpu, &x))?;
+            Ok([y.clone(), b.sigmoid_backward(&y, &on(&gpu, &g))?])
+        });
+        agree("sigmoid_backward", &grad, &cpu::sigmoid_backward(&y, &g).unwrap(), 1e-6);
+        assert!((grad[0] + 1.103).abs() < 2e-3, "{}", grad[0]);
+    }
+}
+
+#[test]
+fn softmaxes() {
+    let Some(gpu) = gpu() else { return };
+    for classes in [4usize, 70, 1500] {
+        let shape = [2, classes];
+        let mut y = vec![0.0f32; 2 * classes];
+        let mut g = y.clone();
+        (y[0], y[1], y[2], y[3]) = (1.0, 1e-40, 3e-42, 2e-38);
+        (g[1], g[2]) = (-1e38, 2e38);
+        (y[classes], y[classes + 1], y[2 * classes - 1]) = (1.0, 1e-39, 1e-45);
+        (g[classes + 1], g[2 * classes - 1]) = (3e38, 3e38);
+        let mut log_y = vec![-130.0f32; 2 * classes];
+        (log_y[0], log_y[1], log_y[2], log_y[3]) = (0.0, -87.4, -95.0, -120.0);
+        (log_y[classes], log_y[classes + 1], log_y[classes + 2]) = (0.0, -60.0, -100.0);
+        let mut log_g = vec![0.0f32; 2 * classes];
+        (log_g[0], log_g[classes]) = (1e38, 1e-30);
+        for gpu in families(&gpu) {
+            let put = |values: &[f32]| Tensor::from_slice(&gpu, shape, values).unwrap();
+            let [back, log_back] = eval(&gpu, |b| {
+                let back = b.softmax_backward(&put(&y), &put(&g), 1)?;
+                Ok([back, b.log_softmax_backward(&put(&log_y), &put(&log_g), 1)?])
+            });
+            let what = format!("{classes} {:?}", gpu.caps().family);
+            agree(&format!("softmax {what}"), &back, &cpu::softmax_backward(&y, &shape, &g, 1).unwrap(), 4e-6);
+            let want = cpu::log_softmax_backward(&log_y, &shape, &log_g, 1).unwrap();
+            agree(&format!("log_softmax {what}"), &log_back, &want, 4e-6);
+        }
+    }
+}
+
+#[test]
+fn elementwise_losses() {
+    let Some(gpu) = gpu() else { return };
+    let x = [-87.4f32, 87.4, -100.0, 120.0, -150.0, 170.0, -30.0, 2.0, -95.0, 95.0, -50.0, 43.0, -173.0, 1e38];
+    let y = [0.0f32, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.25, 0.5, 1.0, 1.0, 0.0, 0.0, 1.0];
+    let p = [1e-40f32, 1e-44, 2e-38, 1e-39, 0.0, 0.5, 1e-30, 1.0, 3e-38, 1e-45, 1e-20, 0.75, 1e-38, 1e-41];
+    let q = [0.0f32, 0.0, 1.9e-38, 3e-40, 1e-41, 1e-40, 0.0, 1.0, 2.9e-38, 0.0, 0.0, 0.5, 0.0, 1e-40];
+    let small = [1e-40f32, -1e-44, 2e-38, 1e30, 0.0, 0.5, 1e-30, 1.0, 3e-38, 1e-45, -1e38, 0.75, 1e-20, 1e-19];
+    let least = [0.0f32, 0.0, 1.9e-38, 1e29, 1e-41, 1e-40, 0.0, 0.0, 2.9e-38, 0.0, 1e30, 0.5, 1e-40, 1e-19];
+    let len = x.len();
+    let weights: [Option<f32>; 5] = [None, Some(1e-40), Some(1e38), Some(3e-45), Some(1e-20)];
+    let mut turn = 0;
+    for gpu in families(&gpu) {
+        for weight in weights {
+            for upstream in [1.0f32, -1e38, 1e-38, 1e-40, 1e20] {
+                for each in [false, true] {
+                    turn += 1;
+                    if !has_its_turn(&gpu, turn) {
+                        continue;
+                    }
+                    let reduction = if each { Reduction::None } else { Reduction::MeanByCount };
+                    let g = if each { vec![upstream; len] } else { vec![upstream] };
+                    let tg = Tensor::from_slice(&gpu, if each { vec![len] } else { vec![] }, &g).unwrap();
+                    let weight = weight.map(|w| Weights::from(vec![w; len]));
+                    let bce = Bce { weight: weight.clone(), reduction };
+                    let logits = BceWithLogits { weight: weight.clone(), reduction, ..BceWithLogits::default() };
+                    let mse = Mse { weight, broadcast: false, reduction };
+                    let got = eval(&gpu, |b| {
+                        let logits = b.bce_with_logits_backward(&on(&gpu, &x), &on(&gpu, &y), &logits, Some(&tg))?;
+                        let bce = b.bce_backward(&on(&gpu, &p), &on(&gpu, &q), &bce, Some(&tg))?;
+                        let mse = b.mse_backward(&on(&gpu, &small), &on(&gpu, &least), &mse, Some(&tg))?;
+                        Ok([logits.grad, bce.grad, mse.grad])
+                    });
+                    let g = wide(&g);
+                    let want = [
+                        cpu::bce_with_logits_backward(&x, &[len], &y, &logits, Some(&g)).unwrap().grad,
+                        cpu::bce_backward(&p, &[len], &q, &bce, Some(&g)).unwrap().grad,
+                        cpu::mse_backward((&small, &[len]), (&least, &[len]), &mse, Some(&g)).unwrap().grad,
+                    ];
+                    for (name, (got, want)) in ["bce_with_logits", "bce", "mse"].iter().zip(got.iter().zip(&want)) {
+                        let what = format!("{name} {:?} {upstream:e} {each} {:?}", mse.weight, gpu.caps().family);
+                        agree(&what, got, want, 2e-6);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The factors of a case, and what makes up for them.
+const FACTORS: [(f32, f32, f32); 6] = [
+    // The upstream gradient, the row's weight, the class's.
+    (1e38, 1.0, 1.0),
+    (-1e38, 1e-40, 1.0),
+    (3e38, 1.0, 1e-44),
+    (1e-30, 1e-20, 1e38),
+    (1e38, 1e38, 1e-40),
+    (1e-40, 1.0, 1e37),
+];
+
+#[test]
+fn losses_of_rows() {
+    let Some(gpu) = gpu() else { return };
+    let mut turn = 0;
+    for classes in [3usize, 70, 1500, 9001] {
+        // Held in registers and streamed; by several lanes, whose maxima lie far apart.
+        let x: Vec<f32> = (0..3 * classes).map(|i| (i % classes) as f32 * (-140.0 / classes as f32)).collect();
+        let mut x: Vec<f32> = x.iter().map(|x| x.round()).collect();
+        // One class that is certain, one that is not; and two logits that are nearly all.
+        for row in 0..3 {
+            x[row * classes] = 1.0;
+            x[row * classes + 1] = -87.0;
+        }
+        x[2 * classes + 2] = 0.5;
+        let index = [0i64, 1, classes as i64 - 1];
+        for gpu in families(&gpu) {
+            let tx = Tensor::from_slice(&gpu, [3, classes], &x).unwrap();
+            let ty = Tensor::targets(&gpu, [3], &index, classes, -100).unwrap();
+            for (upstream, row_weight, class_weight) in FACTORS {
+                for each in [false, true] {
+                    turn += 1;
+                    if !has_its_turn(&gpu, turn) {
+                        continue;
+                    }
+                    let reduction = if each { Reduction::None } else { Reduction::Sum };
+                    let options = CrossEntropy {
+                        weight: Some(vec![class_weight; classes].into()),
+                        position_weight: Some([row_weight; 3].into()),
+                        reduction,
+                        ..CrossEntropy::default()
+                    };
+                    let nll = Nll {
+                        weight: options.weight.clone(),
+                        position_weight: options.position_weight.clone(),
+                        reduction,
+                        ignore_index: -100,
+                    };
+                    let g = if each { vec![upstream; 3] } else { vec![upstream] };
+                    let tg = Tensor::from_slice(&gpu, if each { vec![3] } else { vec![] }, &g).unwrap();
+                    let [grad, nll_grad] = eval(&gpu, |b| {
+                        let out = b.cross_entropy_backward(&tx, &ty, &options, Some(&tg))?;
+                        Ok([out.grad, b.nll_backward(&tx, &ty, &nll, Some(&tg))?.grad])
+                    });
+                    let family = gpu.caps().family;
+                    let what = format!("{classes} {upstream:e} {row_weight:e} {class_weight:e} {each} {family:?}");
+                    let g = wide(&g);
+                    let want = cpu::cross_entropy_backward(&x, &[3, classes], &index, &options, Some(&g)).unwrap().grad;
+                    agree(&format!("cross_entropy {what}"), &grad, &want, 4e-6);
+                    let want = cpu::nll_backward(&x, &[3, classes], &index, &nll, Some(&g)).unwrap().grad;
+                    agree(&format!("nll {what}"), &nll_grad, &want, 1e-6);
+                }
+            }
+        }
+    }
+}
+
+/// A mean divides by a sum of weights, in the rows or, with an upstream gradient, before them.
+#[test]
+fn denominators() {
+    let Some(gpu) = gpu() else { return };
+    let (x, index) = ([0.0f32, -87.4, 0.0, 2.0], [0i64, 1]);
+    for gpu in families(&gpu) {
+        let (tx, ty) = (on(&gpu, &x).reshape([2, 2]).unwrap(), Tensor::targets(&gpu, [2], &index, 2, -100).unwrap());
+        for (weight, upstream) in
+            [(1e-37f32, None), (1e38, None), (1e38, Some(1e38f32)), (1e-30, Some(1e38)), (1e30, Some(1e-10))]
+        {
+            let options = CrossEntropy { position_weight: Some([weight; 2].into()), ..CrossEntropy::default() };
+            let tg = upstream.map(|g| Tensor::from_slice(&gpu, [], &[g]).unwrap());
+            let g = upstream.map(|g| vec![f64::from(g)]);
+            let [grad] = eval(&gpu, |b| Ok([b.cross_entropy_backward(&tx, &ty, &options, tg.as_ref())?.grad]));
+            let want = cpu::cross_entropy_backward(&x, &[2, 2], &index, &options, g.as_deref()).unwrap().grad;
+            agree(&format!("{weight:e} {upstream:?}"), &grad, &want, 4e-6);
+        }
+    }
+}
+
+/// The slope of a cap, of logits far past it.
+#[test]
+fn capped_logits() {
+    let Some(gpu) = gpu() else { return };
+    let x = [50.0f32, -45.0, 0.5, 60.0, 30.0, 1.0, -29.0, 70.0, 0.0];
+    for gpu in families(&gpu) {
+        let (tx, ty) =
+            (on(&gpu, &x).reshape([3, 3]).unwrap(), Tensor::targets(&gpu, [3], &[1, 0, 2], 3, -100).unwrap());
+        for (logit_scale, softcap, label_smoothing) in [(1.0, 1.0, 0.0), (0.5, 0.6, 0.0), (1.0, 1.0, 0.2)] {
+            let reduction = Reduction::Sum;
+            let options = CrossEntropy {
+                logit_scale,
+                softcap: Some(softcap),
+                label_smoothing,
+                reduction,
+                ..CrossEntropy::default()
+            };
+            let tg = Tensor::from_slice(&gpu, [], &[1e38f32]).unwrap();
+            let [grad] = eval(&gpu, |b| Ok([b.cross_entropy_backward(&tx, &ty, &options, Some(&tg))?.grad]));
+            let want =
+                cpu::cross_entropy_backward(&x, &[3, 3], &[1i64, 0, 2], &options, Some(&[f64::from(1e38f32)])).unwrap();
+            agree(&format!("{logit_scale} {softcap} {label_smoothing}"), &grad, &want.grad, 4e-5);
+        }
+    }
+}
+
+/// What a linear layer's products are made of.
+#[test]
+fn a_linear_layers_gradients() {
+    let Some(gpu) = gpu() else { return };
+    let (h, w) = ([1.0f32, 0.0], [0.0f32, 0.0, -87.5, 0.0, -100.0, 0.0]);
+    let options = CrossEntropy { reduction: Reduction::Sum, ..CrossEntropy::default() };
+    let g = [f64::from(1e38f32)];
+    let want = cpu::linear_cross_entropy((&h, [1, 2]), (&w, [3, 2]), None, &[0i64], &options.clone().into(), Some(&g))
+        .unwrap();
+    for gpu in families(&gpu) {
+        let (th, tw) = (on(&gpu, &h).reshape([1, 2]).unwrap(), on(&gpu, &w).reshape([3, 2]).unwrap());
+        let ty = Tensor::targets(&gpu, [1], &[0], 3, -100).unwrap();
+        let tg = Tensor::from_slice(&gpu, [], &[1e38f32]).unwrap();
+        let [hidden, weight] = eval(&gpu, |b| {
+            let backward = Some(LinearBackward { upstream: Some(&tg), ..Default::default() });
+            let request = LinearCrossEntropyRequest { backward, statistics: false };
+            let out = b.linear_cross_entropy_with(&th, &tw, None, &ty, &options.clone().into(), request)?;
+            let grads = out.grads.unwrap();
+            Ok([grads.hidden, grads.weight])
+        });
+        agree("hidden", &hidden, &want.hidden, 4e-6);
+        agree("weight", &weight, &want.weight, 4e-6);
+    }
+}
