@@ -61,20 +61,6 @@ impl Loss {
         }
     }
 
-    /// The same loss, of which a mean is still a sum.
-    pub(super) fn undivided(mut self) -> Self {
-        let reduction = match &mut self.kind {
-            Kind::CrossEntropy(options) => &mut options.reduction,
-            Kind::Bce(options) => &mut options.reduction,
-            Kind::BceWithLogits(options) => &mut options.reduction,
-            Kind::Mse(options) => &mut options.reduction,
-        };
-        if *reduction == Reduction::Mean {
-            *reduction = Reduction::Sum;
-        }
-        self
-    }
-
     pub(super) fn record(
         &self,
         rec: &mut Recorder<'_>,
@@ -82,21 +68,48 @@ impl Loss {
         targets: Targets<'_>,
         upstream: Option<&Tensor<f32>>,
     ) -> Result<LossGrad> {
-        let floats = || match targets {
-            Targets::Probabilities(targets) => Ok(targets),
-            Targets::Index(_) | Targets::IndexU32(_) => Err(Error::Value {
-                op: "Training::step",
-                what: "the targets of this loss",
-                expected: "a Tensor<f32>".to_owned(),
-                got: "class indices".to_owned(),
-            }),
-        };
         match &self.kind {
             Kind::CrossEntropy(options) => rec.cross_entropy_backward(output, targets, options, upstream),
-            Kind::Bce(options) => rec.bce_backward(output, floats()?, options, upstream),
-            Kind::BceWithLogits(options) => rec.bce_with_logits_backward(output, floats()?, options, upstream),
-            Kind::Mse(options) => rec.mse_backward(output, floats()?, options, upstream),
+            Kind::Bce(options) => rec.bce_backward(output, floats(targets)?, options, upstream),
+            Kind::BceWithLogits(options) => rec.bce_with_logits_backward(output, floats(targets)?, options, upstream),
+            Kind::Mse(options) => rec.mse_backward(output, floats(targets)?, options, upstream),
         }
+    }
+
+    /// [`record`](Self::record), where a mean is still a sum.
+    pub(super) fn record_undivided(
+        &self,
+        rec: &mut Recorder<'_>,
+        output: &Tensor<f32>,
+        targets: Targets<'_>,
+        upstream: Option<&Tensor<f32>>,
+    ) -> Result<LossGrad> {
+        // Both of their means divide by the number of elements.
+        let undivided = |reduction: Reduction| if reduction.is_mean() { Reduction::Sum } else { reduction };
+        match &self.kind {
+            Kind::CrossEntropy(options) => rec.cross_entropy_undivided(output, targets, options, upstream),
+            Kind::Bce(options) => {
+                let options = Bce { reduction: undivided(options.reduction), ..options.clone() };
+                rec.bce_backward(output, floats(targets)?, &options, upstream)
+            }
+            Kind::BceWithLogits(options) => {
+                let options = BceWithLogits { reduction: undivided(options.reduction), ..options.clone() };
+                rec.bce_with_logits_backward(output, floats(targets)?, &options, upstream)
+            }
+            Kind::Mse(options) => rec.mse_undivided(output, floats(targets)?, options, upstream),
+        }
+    }
+}
+
+fn floats<'a>(targets: Targets<'a>) -> Result<&'a Tensor<f32>> {
+    match targets {
+        Targets::Probabilities(targets) => Ok(targets),
+        Targets::Index(_) | Targets::IndexU32(_) => Err(Error::Value {
+            op: "Training::step",
+            what: "the targets of this loss",
+            expected: "a Tensor<f32>".to_owned(),
+            got: "class indices".to_owned(),
+        }),
     }
 }
 

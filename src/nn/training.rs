@@ -59,7 +59,7 @@ impl Training {
     /// A training of a model with a loss for each of its heads.
     ///
     /// Gradients are those of the sum of the losses, each times its weight, times the loss scale. Where an update takes several passes
-    /// ([`Optimization::accumulate`]), a loss with [`Reduction::Mean`] has its mean over all that its passes count, as if they were one
+    /// ([`Optimization::accumulate`]), a loss with [`Reduction::Mean`] or [`Reduction::MeanByCount`] has its mean over all that its passes count, as if they were one
     /// batch; one with [`Reduction::Sum`] or [`Reduction::None`] is added up. With [`WindowMean::Passes`] the update is for the mean of the
     /// passes' losses instead, whatever their reductions.
     ///
@@ -249,7 +249,7 @@ impl Training {
         let mut outs = Vec::with_capacity(self.losses.len());
         for (((loss, output), &targets), upstream) in heads {
             outs.push(match self.mode {
-                Mode::Tokens => loss.clone().undivided().record(rec, output, targets, upstream.as_ref())?,
+                Mode::Tokens => loss.record_undivided(rec, output, targets, upstream.as_ref())?,
                 Mode::Single | Mode::Passes => loss.record(rec, output, targets, upstream.as_ref())?,
             });
         }
@@ -287,13 +287,13 @@ impl Training {
                     all.push([out.loss.clone(), out.loss.clone()]);
                     continue;
                 }
-                Mode::Tokens if reduction == Reduction::Mean => Some(out.denominator.clone()),
+                Mode::Tokens if reduction.is_mean() => Some(out.denominator.clone()),
                 Mode::Tokens => None,
                 Mode::Passes => Some(Denominator::Count(1)),
             };
             let total = match reduction {
                 Reduction::None => rec.total_of(&out.loss)?.with_check(out.loss.check().cloned()),
-                Reduction::Mean | Reduction::Sum => out.loss.clone(),
+                Reduction::Mean | Reduction::MeanByCount | Reduction::Sum => out.loss.clone(),
             };
             let [of_pass, of_window] = self.optimizer.count(rec, number, Some(&total), denominator.as_ref())?;
             all.push([if reduction == Reduction::None { out.loss.clone() } else { of_pass }, of_window]);

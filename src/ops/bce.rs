@@ -52,6 +52,7 @@ fn call<'a>(
         x: ("probabilities", probabilities),
         targets,
         reduction: *reduction,
+        divided: true,
         upstream,
         grad,
         weight: weight.as_ref(),

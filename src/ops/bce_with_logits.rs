@@ -53,6 +53,7 @@ pub(super) fn call<'a>(
         x: ("logits", logits),
         targets,
         reduction: *reduction,
+        divided: true,
         upstream,
         grad,
         weight: weight.as_ref(),

@@ -101,6 +101,7 @@ fn call<'a, T: Float>(
         shape,
         targets,
         options,
+        divided: true,
         upstream,
         grad,
         statistics: RowStatistics::wanted(statistics),
@@ -215,6 +216,19 @@ impl Recorder<'_> {
     ) -> Result<LossGrad<T>> {
         let request = CrossEntropyRequest { grad: Grad::New, upstream, ..CrossEntropyRequest::default() };
         Ok(self.row_loss(&call("cross_entropy_backward", logits, targets.into(), options, request))?.into())
+    }
+
+    /// [`cross_entropy_backward`](Self::cross_entropy_backward), where a mean is still a sum.
+    pub(crate) fn cross_entropy_undivided(
+        &mut self,
+        logits: &Tensor<f32>,
+        targets: Targets<'_>,
+        options: &CrossEntropy,
+        upstream: Option<&Tensor<f32>>,
+    ) -> Result<LossGrad> {
+        let request = CrossEntropyRequest { grad: Grad::New, upstream, ..CrossEntropyRequest::default() };
+        let divided = call("cross_entropy_backward", logits, targets, options, request);
+        Ok(self.row_loss(&RowLoss { divided: false, ..divided })?.into())
     }
 
     /// [`cross_entropy_backward`](Self::cross_entropy_backward) with the gradient written over the logits. Returns the loss.

@@ -5,9 +5,10 @@ use crate::tensor::{Shape, Tensor};
 
 use super::reduce::Divisor;
 
-/// What the mean of a loss divides by: a number of rows or elements, or a sum of weights. It is the same whatever the loss's
-/// [`Reduction`](crate::Reduction) is, so that the mean over several batches is the sum of their losses over that of their denominators
-/// ([`Optimizer::step_mean`](crate::Optimizer::step_mean)).
+/// What the mean of a loss divides by: a number of rows or elements, or a sum of weights. With
+/// [`Reduction::MeanByCount`](crate::Reduction::MeanByCount) it is the number, with every other reduction what
+/// [`Reduction::Mean`](crate::Reduction::Mean) divides by: so the mean over several batches is the sum of their losses over that of their
+/// denominators ([`Optimizer::step_mean`](crate::Optimizer::step_mean)).
 ///
 /// # Examples
 /// ```

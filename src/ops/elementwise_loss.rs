@@ -51,10 +51,12 @@ pub(super) struct ElementwiseLoss<'a> {
     pub(super) x: (&'static str, &'a Tensor<f32>),
     pub(super) targets: &'a Tensor<f32>,
     pub(super) reduction: Reduction,
+    /// Whether a mean is divided by its denominator, and not left a sum.
+    pub(super) divided: bool,
     pub(super) upstream: Option<&'a Tensor<f32>>,
     pub(super) grad: Grad,
     pub(super) weight: Option<&'a Weights>,
-    /// `Reduction::Mean` divides by the sum of the weights, not by the number of elements.
+    /// The mean divides by the sum of the weights, not by the number of elements, unless it is `Reduction::MeanByCount`.
     pub(super) mean_by_weight: bool,
     pub(super) pos_weight: Option<&'a Weights>,
     /// A constant factor of the gradient; part of the scale, so that it overflows no sooner than the result.
@@ -89,7 +91,10 @@ pub(super) struct ElementsPart<'a> {
 
 impl ElementwiseLoss<'_> {
     fn divisor<'d>(&self, begun: &'d ElementsBegun) -> Divisor<'d> {
-        Divisor::of(self.reduction, begun.mean_divisor())
+        match self.divided {
+            true => Divisor::of(self.reduction, begun.mean_divisor()),
+            false => Divisor::One,
+        }
     }
 }
 
@@ -147,7 +152,7 @@ impl Recorder<'_> {
         // Everything fits: from here on things are recorded.
         let weight = weight.map(|plan| self.broadcast(plan)).transpose()?;
         let pos_weight = pos_weight.map(|plan| self.broadcast(plan)).transpose()?;
-        let by_weight = call.mean_by_weight && call.reduction == Reduction::Mean;
+        let by_weight = call.mean_by_weight && call.reduction != Reduction::MeanByCount;
         let total_weight = call.weight.filter(|_| by_weight).map(|w| self.total_weight(op, w)).transpose()?;
         let upstream = call.upstream.cloned().unwrap_or_else(|| self.gpu().one());
         let scale = call.slope;

@@ -163,6 +163,7 @@ impl Recorder<'_> {
             shape: [layer.sizes.tokens, layer.sizes.classes].into(),
             targets,
             options: options.loss.clone(),
+            divided: true,
             upstream: backward.and_then(|backward| backward.upstream),
             grad: if backward.is_some() { Grad::InPlace } else { Grad::No },
             statistics: RowStatistics::wanted(statistics),

@@ -163,6 +163,7 @@ impl Recorder<'_> {
             shape: [layer.sizes.tokens, layer.sizes.classes].into(),
             targets,
             options: options.loss.clone(),
+            divided: true,
             upstream,
             grad,
             statistics,

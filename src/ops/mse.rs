@@ -82,7 +82,7 @@ impl Recorder<'_> {
     ///
     /// The definition is PyTorch's `torch.nn.functional.mse_loss`.
     pub fn mse(&mut self, input: &Tensor<f32>, targets: &Tensor<f32>, options: &Mse) -> Result<Tensor<f32>> {
-        Ok(self.mse_call("mse", Grad::No, input, targets, options, None)?.loss)
+        Ok(self.mse_call(("mse", Grad::No, true), input, targets, options, None)?.loss)
     }
 
     /// [`mse`](Self::mse) and its gradient with respect to `input`, in one dispatch:
@@ -102,13 +102,23 @@ impl Recorder<'_> {
         options: &Mse,
         upstream: Option<&Tensor<f32>>,
     ) -> Result<LossGrad> {
-        self.mse_call("mse_backward", Grad::New, input, targets, options, upstream)
+        self.mse_call(("mse_backward", Grad::New, true), input, targets, options, upstream)
+    }
+
+    /// [`mse_backward`](Self::mse_backward), where a mean is still a sum.
+    pub(crate) fn mse_undivided(
+        &mut self,
+        input: &Tensor<f32>,
+        targets: &Tensor<f32>,
+        options: &Mse,
+        upstream: Option<&Tensor<f32>>,
+    ) -> Result<LossGrad> {
+        self.mse_call(("mse_backward", Grad::New, false), input, targets, options, upstream)
     }
 
     fn mse_call(
         &mut self,
-        op: &'static str,
-        grad: Grad,
+        (op, grad, divided): (&'static str, Grad, bool),
         input: &Tensor<f32>,
         targets: &Tensor<f32>,
         options: &Mse,
@@ -143,6 +153,7 @@ impl Recorder<'_> {
             x: ("input", &x),
             targets: &y,
             reduction: *reduction,
+            divided,
             upstream,
             grad,
             weight: weight.as_ref(),

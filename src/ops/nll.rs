@@ -54,6 +54,7 @@ fn call<'a, T: Float>(
         shape: log_probs.shape().clone(),
         targets,
         options: CrossEntropy { weight, position_weight, reduction, ignore_index, ..CrossEntropy::DEFAULT },
+        divided: true,
         upstream,
         grad,
         statistics: RowStatistics::No,

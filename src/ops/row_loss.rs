@@ -60,6 +60,8 @@ pub(super) struct RowLoss<'a> {
     pub(super) targets: Targets<'a>,
     /// The negative log-likelihood has some of them.
     pub(super) options: CrossEntropy,
+    /// Whether a mean is divided by its denominator, and not left a sum.
+    pub(super) divided: bool,
     pub(super) upstream: Option<&'a Tensor<f32>>,
     pub(super) grad: Grad,
     pub(super) statistics: RowStatistics,
@@ -294,7 +296,10 @@ impl RowLoss<'_> {
 
     /// What the loss is divided by.
     fn divisor<'d>(&self, inputs: &Inputs, denominator: Option<&'d Tensor<u32>>) -> Divisor<'d> {
-        Divisor::of(self.options.reduction, mean_divisor(inputs, denominator))
+        match self.divided {
+            true => Divisor::of(self.options.reduction, mean_divisor(inputs, denominator)),
+            false => Divisor::One,
+        }
     }
 
     /// Whether gradients have factors that may be large or small, besides the mean's denominator: the constant `FACTORS`.

@@ -3,8 +3,8 @@
 use crate::common::*;
 use xent::nn::{Loss, Model, Sequential, StepOutputs, Training};
 use xent::{
-    CrossEntropy, Denominator, Error, Gpu, Layout, Optimization, Optimizer, Parameters, Reduction, Sgd, State, Tensor,
-    Weights, WindowMean, cpu,
+    CrossEntropy, Denominator, Error, Gpu, Layout, Mse, Optimization, Optimizer, Parameters, Reduction, Sgd, State,
+    Tensor, Weights, WindowMean, cpu,
 };
 
 /// What a pass gets: its rows of all of them.
@@ -447,4 +447,29 @@ fn a_window_has_one_loss_scale() {
     training.discard();
     training.set_loss_scale(16.0).unwrap();
     assert_eq!(training.optimizer().options().loss_scale, 16.0);
+}
+
+/// A window of two equal passes is one of them, whatever its mean divides by.
+#[test]
+fn equal_passes_are_one_pass_of_every_mean() {
+    let Some(gpu) = gpu() else { return };
+    let weights = |n: usize| Some(Weights::new([n, 1], &unit(3, n)).unwrap());
+    let rows = Some(Weights::new([10], &unit(4, 10)).unwrap());
+    for gpu in families(&gpu) {
+        let data = Data::new(&gpu);
+        for reduction in [Reduction::Mean, Reduction::MeanByCount] {
+            let classes = CrossEntropy { position_weight: rows.clone(), reduction, ..CrossEntropy::default() };
+            let value = Mse { weight: weights(10), reduction, ..Mse::default() };
+            let losses = || vec![Loss::from(classes.clone()), Loss::from(value.clone()).weighted(0.5)];
+            let mut single = two_heads(&gpu, losses(), plain());
+            let mut window = two_heads(&gpu, losses(), Optimization { accumulate: 2, ..plain() });
+            let [want, _] = data.pass(&gpu, &mut single, 0..10);
+            data.pass(&gpu, &mut window, 0..10);
+            let [of_pass, of_window] = data.pass(&gpu, &mut window, 0..10);
+            let want: Vec<f64> = want.iter().copied().map(f64::from).collect();
+            close("loss of the pass", &of_pass, &want, 1e-6, 0.0);
+            close("loss of the window", &of_window, &want, 1e-6, 0.0);
+            near(&format!("{reduction:?}"), &values(&gpu, &window), &values(&gpu, &single));
+        }
+    }
 }
