@@ -184,8 +184,8 @@ fn the_token_mean_is_the_references() {
 fn heads_have_denominators_of_their_own() {
     let Some(gpu) = gpu() else { return };
     let data = Data::new(&gpu);
-    let summed = xent::Mse { reduction: Reduction::Sum, ..xent::Mse::default() };
-    let each = xent::Mse { reduction: Reduction::None, ..xent::Mse::default() };
+    let summed = Mse { reduction: Reduction::Sum, ..Mse::default() };
+    let each = Mse { reduction: Reduction::None, ..Mse::default() };
     for (what, value) in [
         ("mean", Loss::mse().weighted(0.5)),
         ("sum", Loss::from(summed).weighted(0.05)),
