@@ -56,8 +56,10 @@ struct Slope {
     lifted: vec4<bool>,
 }
 
-// 1: elements have factors of their own.
+// Elements have factors of their own.
 const OWN_FACTORS: bool = UPSTREAM == 1u || WEIGHTED == 1u;
+// Their gradients are long code, which is there once.
+const BY_TURNS: bool = GRAD == 0u || !OWN_FACTORS;
 
 // What the slopes of all elements are multiplied with: first the one, then the other; for slopes as they are (xy), and for lifted ones (zw).
 fn shared_multipliers(of_all: Wide, upstream: f32) -> vec4<f32> {
@@ -85,7 +87,7 @@ struct Factors {
 
 fn grad_of(slope: Slope, upstream: vec4<f32>, i: u32, factors: Factors, careful: bool) -> vec4<f32> {
     let ones = factors.shared_ones;
-    if (!OWN_FACTORS && !careful) {
+    if (!careful) {
         return slope.value * select(vec4<f32>(ones.x), vec4<f32>(ones.z), slope.lifted);
     }
     if (!OWN_FACTORS) {
@@ -142,7 +144,7 @@ fn main(
     let part = part_of(block, thread);
     let upstream = load_upstream(params.upstream_base);
     var factors = Factors(wide(params.scale), upstream, vec4<f32>());
-    var plain = true;
+    var plain = BY_TURNS;
     if (GRAD == 1u) {
         if (params.upstream_factors == 1u) {
             factors.of_all = times(factors.of_all, wide(load_upstream(params.upstream_base + 1u)));
@@ -154,14 +156,16 @@ fn main(
     }
     var sum = 0.0;
     var bad = NONE;
-    for (var i = part.turns; i < select(part.turns, part.turns_end, plain); i += TURN) {
-        var turn = 0.0;
-        for (var q = 0u; q < QUADS; q++) { // unrolled
-            let found = losses_of_quad(i + q * STRIDE, 4u, factors, OWN_FACTORS);
-            turn += found.sum;
-            bad = min(bad, found.bad);
+    if (BY_TURNS) {
+        for (var i = part.turns; i < select(part.turns, part.turns_end, plain); i += TURN) {
+            var turn = 0.0;
+            for (var q = 0u; q < QUADS; q++) { // unrolled
+                let found = losses_of_quad(i + q * STRIDE, 4u, factors, false);
+                turn += found.sum;
+                bad = min(bad, found.bad);
+            }
+            sum += turn;
         }
-        sum += turn;
     }
     // What is left; or everything, with the sums of the turns.
     var turn = 0.0;
