@@ -168,16 +168,16 @@ fn main(
         }
     }
     // What is left; or everything, with the sums of the turns.
-    var turn = 0.0;
+    var of_turn = 0.0;
     var quads = 0u;
     for (var i = select(part.turns, part.rest, plain); i < part.end; i += STRIDE) {
         let found = losses_of_quad(i, part.end - i, factors, true);
-        turn += found.sum;
+        of_turn += found.sum;
         bad = min(bad, found.bad);
         quads += 1u;
         if (quads == QUADS || i >= part.turns_end) {
-            sum += turn;
-            turn = 0.0;
+            sum += of_turn;
+            of_turn = 0.0;
             quads = 0u;
         }
     }
