@@ -95,12 +95,31 @@ fn grad_of(slope: Slope, upstream: vec4<f32>, i: u32, factors: Factors, careful:
         let second = select(vec4<f32>(ones.y), vec4<f32>(ones.w), slope.lifted);
         return slope.value * first * second;
     }
+    // Branches that are always taken: SwiftShader takes minutes to compile that much without one.
     let weight = element_weights(i);
-    let a = own_multipliers(factors.of_all, upstream.x, weight.x, slope.lifted.x);
-    let b = own_multipliers(factors.of_all, upstream.y, weight.y, slope.lifted.y);
-    let c = own_multipliers(factors.of_all, upstream.z, weight.z, slope.lifted.z);
-    let d = own_multipliers(factors.of_all, upstream.w, weight.w, slope.lifted.w);
-    return slope.value * vec4<f32>(a.x, b.x, c.x, d.x) * vec4<f32>(a.y, b.y, c.y, d.y);
+    var first = vec4<f32>();
+    var second = vec4<f32>();
+    if (i < params.count) {
+        let own = own_multipliers(factors.of_all, upstream.x, weight.x, slope.lifted.x);
+        first.x = own.x;
+        second.x = own.y;
+    }
+    if (i < params.count) {
+        let own = own_multipliers(factors.of_all, upstream.y, weight.y, slope.lifted.y);
+        first.y = own.x;
+        second.y = own.y;
+    }
+    if (i < params.count) {
+        let own = own_multipliers(factors.of_all, upstream.z, weight.z, slope.lifted.z);
+        first.z = own.x;
+        second.z = own.y;
+    }
+    if (i < params.count) {
+        let own = own_multipliers(factors.of_all, upstream.w, weight.w, slope.lifted.w);
+        first.w = own.x;
+        second.w = own.y;
+    }
+    return slope.value * first * second;
 }
 
 // Elements of a quad that has not all four are worked on like the others, as zeros, and left out of the sum.
