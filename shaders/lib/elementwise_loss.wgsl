@@ -56,8 +56,10 @@ struct Slope {
     lifted: vec4<bool>,
 }
 
-// 1: elements have factors of their own.
+// Elements have factors of their own.
 const OWN_FACTORS: bool = UPSTREAM == 1u || WEIGHTED == 1u;
+// Their gradients are long code, which is there once.
+const BY_TURNS: bool = GRAD == 0u || !OWN_FACTORS;
 
 // What the slopes of all elements are multiplied with: first the one, then the other; for slopes as they are (xy), and for lifted ones (zw).
 fn shared_multipliers(of_all: Wide, upstream: f32) -> vec4<f32> {
@@ -85,7 +87,7 @@ struct Factors {
 
 fn grad_of(slope: Slope, upstream: vec4<f32>, i: u32, factors: Factors, careful: bool) -> vec4<f32> {
     let ones = factors.shared_ones;
-    if (!OWN_FACTORS && !careful) {
+    if (!careful) {
         return slope.value * select(vec4<f32>(ones.x), vec4<f32>(ones.z), slope.lifted);
     }
     if (!OWN_FACTORS) {
@@ -93,12 +95,31 @@ fn grad_of(slope: Slope, upstream: vec4<f32>, i: u32, factors: Factors, careful:
         let second = select(vec4<f32>(ones.y), vec4<f32>(ones.w), slope.lifted);
         return slope.value * first * second;
     }
+    // Branches that are always taken: SwiftShader takes minutes to compile that much without one.
     let weight = element_weights(i);
-    let a = own_multipliers(factors.of_all, upstream.x, weight.x, slope.lifted.x);
-    let b = own_multipliers(factors.of_all, upstream.y, weight.y, slope.lifted.y);
-    let c = own_multipliers(factors.of_all, upstream.z, weight.z, slope.lifted.z);
-    let d = own_multipliers(factors.of_all, upstream.w, weight.w, slope.lifted.w);
-    return slope.value * vec4<f32>(a.x, b.x, c.x, d.x) * vec4<f32>(a.y, b.y, c.y, d.y);
+    var first = vec4<f32>();
+    var second = vec4<f32>();
+    if (i < params.count) {
+        let own = own_multipliers(factors.of_all, upstream.x, weight.x, slope.lifted.x);
+        first.x = own.x;
+        second.x = own.y;
+    }
+    if (i < params.count) {
+        let own = own_multipliers(factors.of_all, upstream.y, weight.y, slope.lifted.y);
+        first.y = own.x;
+        second.y = own.y;
+    }
+    if (i < params.count) {
+        let own = own_multipliers(factors.of_all, upstream.z, weight.z, slope.lifted.z);
+        first.z = own.x;
+        second.z = own.y;
+    }
+    if (i < params.count) {
+        let own = own_multipliers(factors.of_all, upstream.w, weight.w, slope.lifted.w);
+        first.w = own.x;
+        second.w = own.y;
+    }
+    return slope.value * first * second;
 }
 
 // Elements of a quad that has not all four are worked on like the others, as zeros, and left out of the sum.
@@ -142,7 +163,7 @@ fn main(
     let part = part_of(block, thread);
     let upstream = load_upstream(params.upstream_base);
     var factors = Factors(wide(params.scale), upstream, vec4<f32>());
-    var plain = true;
+    var plain = BY_TURNS;
     if (GRAD == 1u) {
         if (params.upstream_factors == 1u) {
             factors.of_all = times(factors.of_all, wide(load_upstream(params.upstream_base + 1u)));
@@ -154,26 +175,28 @@ fn main(
     }
     var sum = 0.0;
     var bad = NONE;
-    for (var i = part.turns; i < select(part.turns, part.turns_end, plain); i += TURN) {
-        var turn = 0.0;
-        for (var q = 0u; q < QUADS; q++) { // unrolled
-            let found = losses_of_quad(i + q * STRIDE, 4u, factors, OWN_FACTORS);
-            turn += found.sum;
-            bad = min(bad, found.bad);
+    if (BY_TURNS) {
+        for (var i = part.turns; i < select(part.turns, part.turns_end, plain); i += TURN) {
+            var turn = 0.0;
+            for (var q = 0u; q < QUADS; q++) { // unrolled
+                let found = losses_of_quad(i + q * STRIDE, 4u, factors, false);
+                turn += found.sum;
+                bad = min(bad, found.bad);
+            }
+            sum += turn;
         }
-        sum += turn;
     }
     // What is left; or everything, with the sums of the turns.
-    var turn = 0.0;
+    var of_turn = 0.0;
     var quads = 0u;
     for (var i = select(part.turns, part.rest, plain); i < part.end; i += STRIDE) {
         let found = losses_of_quad(i, part.end - i, factors, true);
-        turn += found.sum;
+        of_turn += found.sum;
         bad = min(bad, found.bad);
         quads += 1u;
         if (quads == QUADS || i >= part.turns_end) {
-            sum += turn;
-            turn = 0.0;
+            sum += of_turn;
+            of_turn = 0.0;
             quads = 0u;
         }
     }
