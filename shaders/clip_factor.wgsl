@@ -36,14 +36,16 @@ fn main(
     let tiny = bitcast<f32>(load_total(params.total_base + 4u));
     let bad = load_total(params.total_base + 6u) != NONE;
     let norm_of_usual = hypotenuse(sqrt(usual), sqrt(tiny) * DOWN);
-    let norm_of_large = hypotenuse(sqrt(large), norm_of_usual * DOWN) * UP;
-    let norm = select(norm_of_large, norm_of_usual, is_zero(large));
-    let down = select(1.0, DOWN, norm >= HUGE);
+    // Times DOWN: of finite gradients it is finite, whether the norm is or not.
+    let norm_of_large = hypotenuse(sqrt(large), norm_of_usual * DOWN);
+    let norm = select(norm_of_large * UP, norm_of_usual, is_zero(large));
+    let huge = norm >= HUGE;
     let bounded = norm + 1e-6;
-    let factor = select(1.0, params.max_norm / (bounded * down), bounded > params.max_norm);
+    let clipped = bounded > params.max_norm;
+    let factor = select(1.0, params.max_norm / select(bounded, norm_of_large, huge), clipped);
     let skipped = bad && params.guard == 1u;
     store_factor(params.factor_base, select(factor, nan(), skipped || is_nan(norm)));
-    store_factor(params.factor_base + 1u, select(1.0, down, bounded > params.max_norm));
+    store_factor(params.factor_base + 1u, select(1.0, DOWN, huge && clipped));
     store_norm(params.norm_base, norm);
     store_skipped(params.skipped_base, u32(skipped));
 }

@@ -9,7 +9,7 @@ use xent::{
     Optimization, Optimizer, Parameters, Reduction, Result, Schedule, Sgd, Statistics, Tensor, Weights, bf16, f16,
 };
 
-const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(120);
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// Records an operation and the reads of all that it writes.
 type Record = fn(&Gpu, &mut Outputs) -> Result<()>;

@@ -25,7 +25,8 @@ use window::Window;
 /// What an update found, on the GPU; there only if norm clipping or the guard is on.
 #[derive(Clone, Debug)]
 pub struct UpdateReport {
-    /// A scalar: the norm of all gradients, clipped by value if they are, before it is clipped itself.
+    /// A scalar: the norm of all gradients, clipped by value if they are, before it is clipped itself. It is infinite where it exceeds `f32`;
+    /// gradients that are finite are clipped rightly all the same.
     pub norm: Tensor<f32>,
     /// A scalar: 1 if the update was skipped, else 0.
     pub skipped: Tensor<u32>,
@@ -99,7 +100,7 @@ impl Optimizer {
             true => None,
             false => Some(unstarted(flat.gpu(), flat.shape().clone())?),
         };
-        let window = Window::new(flat.gpu(), flat.shape().clone(), totals, losses)?;
+        let window = Window::new(flat.gpu(), flat.shape().clone(), (totals, options.accumulate), losses)?;
         let schedule = match options.counts_on_gpu() {
             true => GpuSchedule::new(flat.gpu(), options.schedule)?,
             false => None,

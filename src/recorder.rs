@@ -451,11 +451,17 @@ impl<'e> Recorder<'e> {
                 *slot = None;
             }
         }
-        if used(&slots) > allowed {
-            let (needed, allowed) = (used(&slots) as u64, allowed as u64);
-            return Err(Error::Limit { op: kernel.label, what: Caps::BINDINGS, needed, allowed });
-        }
+        self.check_bindings(kernel.label, used(&slots))?;
         Ok(slots)
+    }
+
+    /// Checks that a shader may have so many storage bindings.
+    pub(crate) fn check_bindings(&self, op: &'static str, needed: usize) -> Result<()> {
+        let (needed, allowed) = (needed as u64, self.gpu.caps().max_bindings.into());
+        match needed <= allowed {
+            true => Ok(()),
+            false => Err(Error::Limit { op, what: Caps::BINDINGS, needed, allowed }),
+        }
     }
 
     /// Finds a window's memory. If that is cut within the window, a copy of it stands in.

@@ -11,15 +11,15 @@ use super::reduce::{partials, partials_of};
 use super::{no_alias, same_shape};
 
 params! {
-    struct AccumulateParams { count: u32, block: u32, values_base: u32, total_base: u32 }
+    struct AccumulateParams { count: u32, block: u32, values_base: u32, total_base: u32, lows_base: u32, fresh: u32, zero: u32 }
 }
 
 pub(super) const ACCUMULATE: Kernel = Kernel {
     label: "xent.accumulate",
-    source: wgsl!["lib/grid", "lib/turns", "accumulate"],
-    bindings: &[read4("values"), update4("total")],
+    source: wgsl!["lib/grid", "lib/turns", "lib/sum", "accumulate"],
+    bindings: &[read4("values"), update4("total"), update4("lows")],
     params: AccumulateParams::FIELDS,
-    constants: &["WORKGROUP", "QUADS"],
+    constants: &["WORKGROUP", "QUADS", "PRECISE"],
 };
 
 params! {
@@ -140,20 +140,47 @@ impl Recorder<'_> {
         self.own(op, "total", total)?;
         same_shape(op, "values", values, total)?;
         no_alias(op, ("total", total), ("values", values))?;
-        for range in
-            Cut::by_blocks(op, values.count(op)?, &[values.per_row(1), total.per_row(1)]).ranges(self.gpu().caps())?
-        {
+        self.accumulate_into(values, total, None)
+    }
+
+    /// [`accumulate`](Self::accumulate) of many tensors, one after the other: what the total lacks of their sum is kept in `lows`, which need not be
+    /// written before if the sum is `fresh`.
+    pub(crate) fn accumulate_precisely(
+        &mut self,
+        values: &Tensor<f32>,
+        total: &Tensor<f32>,
+        (lows, fresh): (&Tensor<f32>, bool),
+    ) -> Result<()> {
+        self.accumulate_into(values, total, Some((lows, fresh)))
+    }
+
+    fn accumulate_into(
+        &mut self,
+        values: &Tensor<f32>,
+        total: &Tensor<f32>,
+        precisely: Option<(&Tensor<f32>, bool)>,
+    ) -> Result<()> {
+        let op = "accumulate";
+        let tensors = [Some(values), Some(total), precisely.map(|(lows, _)| lows)];
+        let per_element: Vec<_> = tensors.into_iter().flatten().map(|tensor| tensor.per_row(1)).collect();
+        for range in Cut::by_blocks(op, values.count(op)?, &per_element).ranges(self.gpu().caps())? {
             let (first, len) = (range.start.into(), u64::from(range.end - range.start));
             let (from, to) = (self.window(values, first, len), self.window(total, first, len));
+            let low = precisely.map(|(lows, _)| self.window(lows, first, len));
             let params = AccumulateParams {
                 count: range.end - range.start,
                 block: BLOCK,
                 values_base: from.base,
                 total_base: to.base,
+                lows_base: low.as_ref().map_or(0, |w| w.base),
+                fresh: u32::from(precisely.is_some_and(|(_, fresh)| fresh)),
+                zero: 0,
             };
-            let variant = Variant { vec4: true, ..Variant::new(&turns(self.gpu().caps())) };
+            let [workgroup, quads] = turns(self.gpu().caps());
+            let constants = [workgroup, quads, u32::from(precisely.is_some())];
+            let variant = Variant { vec4: true, ..Variant::new(&constants) };
             let work = Work::by_blocks(self.gpu().caps(), len.div_ceil(BLOCK.into()));
-            self.dispatch(&ACCUMULATE, variant, &params, &[Some(&from), Some(&to)], work)?;
+            self.dispatch(&ACCUMULATE, variant, &params, &[Some(&from), Some(&to), low.as_ref()], work)?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::weights::Weights;
 
 use super::cast::KERNEL as CAST;
 use super::reduce::{Divisor, as_f32, check_of};
-use super::statistics::{Statistics, WORDS};
+use super::statistics::{KERNEL as STATISTICS, Statistics, WORDS};
 use super::strips::Strip;
 use super::targets::KernelTargets;
 use super::{Classes, Denominator, Grad, LossGrad, Targets, no_alias, shape_error};
@@ -390,6 +390,10 @@ impl Recorder<'_> {
 
     fn rows_begun(&mut self, call: &RowLoss<'_>, inputs: Inputs) -> Result<RowsBegun> {
         let op = call.op;
+        if call.statistics == RowStatistics::Wanted {
+            // What takes them apart comes last; if it does not fit, nothing is written over before.
+            self.check_bindings(op, STATISTICS.bindings.len())?;
+        }
         let inputs = match call.coefficients() {
             Coefficients::Smoothed if !inputs.weight.shape().is_empty() => {
                 Inputs { weight: self.with_sum(op, &inputs.weight)?, ..inputs }

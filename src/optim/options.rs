@@ -21,7 +21,8 @@ pub struct Optimization {
     pub clip_value: Option<f64>,
     /// The largest norm of all gradients together: with a larger one, all are multiplied with `clip_norm / (norm + 1e-6)`.
     pub clip_norm: Option<f64>,
-    /// Of how many backward passes an update takes the gradients together, at least 1: the passes of a window.
+    /// How many backward passes there are to an update, at least 1: the passes of a window. The update takes the sum of their gradients, or their mean. Of
+    /// more than 16 passes the sum takes 4 bytes a parameter more, for what additions round off.
     pub accumulate: u32,
     /// What the mean of a [`Training`](crate::nn::Training)'s losses is over, where a window has several passes. An [`Optimizer`] that is
     /// driven by hand is told at each pass: [`step`](crate::Optimizer::step) adds gradients up,
@@ -62,6 +63,16 @@ pub enum WindowMean {
     Tokens,
     /// The passes: the mean of their means. The tokens of a pass with few of them count more than those of one with many.
     Passes,
+}
+
+impl WindowMean {
+    /// What states call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Tokens => "tokens",
+            Self::Passes => "passes",
+        }
+    }
 }
 
 /// Parameters with options of their own, as PyTorch's parameter groups.

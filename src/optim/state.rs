@@ -14,6 +14,9 @@ const MOMENTUM: &str = "momentum_buffer.";
 /// What those of a window's sums of gradients begin with; then comes the sum's number.
 const ACCUMULATED: &str = "accumulated_grad.";
 
+/// And those of what the sums lack, where they are of many passes.
+const ACCUMULATED_LOW: &str = "accumulated_grad_low.";
+
 /// The window's losses and denominators.
 const WINDOW: &str = "window_sums";
 
@@ -23,6 +26,9 @@ const UPDATES: &str = "updates";
 const SKIPPED: &str = "skipped_updates";
 const PASSES: &str = "passes";
 const DIVIDED: &str = "window_divided";
+
+/// A note: what the mean of an open window is over.
+const WINDOW_MEAN: &str = "window_mean";
 
 /// Notes: the learning rate, and those of groups that have one, before their numbers.
 const LR: &str = "lr";
@@ -44,7 +50,8 @@ impl Optimizer {
     /// * with momentum `momentum_buffer.<name>` for each parameter;
     /// * the notes `updates`, `lr`, and `group_lr.<number>` for each group with a rate of its own;
     /// * where skipped updates do not move the schedule, the note `skipped_updates`;
-    /// * between the passes of a window `accumulated_grad.<number>.<name>`, `window_sums`, and the notes `passes` and `window_divided`.
+    /// * between the passes of a window `accumulated_grad.<number>.<name>`, of long windows `accumulated_grad_low.<number>.<name>`, `window_sums`,
+    ///   and the notes `passes`, `window_mean` and `window_divided`.
     ///
     /// # Errors
     /// [`Error::Shape`] as [`Optimizer::step`]; those of [`Recorder::read`].
@@ -64,12 +71,16 @@ impl Optimizer {
         }
         if self.window.passes > 0 {
             state.set_note(PASSES, self.window.passes.to_string());
+            state.set_note(WINDOW_MEAN, self.options.window_mean.name().to_owned());
             state.set_note(
                 DIVIDED,
                 self.window.divided.iter().map(|&divided| char::from(b'0' + u8::from(divided))).collect(),
             );
             for (number, total) in self.window.totals.iter().enumerate() {
                 state.read(rec, parameters, total, &format!("{ACCUMULATED}{number}."))?;
+            }
+            for (number, lows) in self.window.lows.iter().enumerate() {
+                state.read(rec, parameters, lows, &format!("{ACCUMULATED_LOW}{number}."))?;
             }
             state.read_tensor(rec, WINDOW, &self.window.sums)?;
         }
@@ -103,6 +114,9 @@ impl Optimizer {
             for number in 0..self.window.totals.len() {
                 wanted.extend(parameters.wanted(&format!("{prefix}{ACCUMULATED}{number}.")));
             }
+            for number in 0..self.window.lows.len() {
+                wanted.extend(parameters.wanted(&format!("{prefix}{ACCUMULATED_LOW}{number}.")));
+            }
             let names = vec![format!("{prefix}{WINDOW}")];
             wanted.push(Wanted { names, shape: self.window.sums.shape(), asked: true });
         }
@@ -119,7 +133,7 @@ impl Optimizer {
     ) -> Result<()> {
         let Notes { updates, skipped, passes, divided, rates } = self.notes(state, prefix)?;
         let open = passes > 0;
-        let totals = self.window.totals.iter().filter(|_| open);
+        let totals = self.window.totals.iter().chain(&self.window.lows).filter(|_| open);
         let flats: Vec<&Tensor<f32>> = self.velocity.iter().chain(totals).collect();
         let each = parameters.parts().list().len();
         for (i, flat) in flats.into_iter().enumerate() {
@@ -165,6 +179,10 @@ impl Optimizer {
         let divided = divided.unwrap_or_default();
         if passes > 0 && self.window.totals.is_empty() {
             return Err(fail(PASSES, "0, or none, where an update takes one pass"));
+        }
+        let mean = self.options.window_mean.name();
+        if passes > 0 && note(WINDOW_MEAN) != Some(mean) {
+            return Err(fail(WINDOW_MEAN, &format!("the note {mean:?}, the window mean of the options")));
         }
         if passes > 0 && divided.len() != self.window.divided.len() {
             return Err(fail(DIVIDED, &format!("a note of {} digits, one for each loss", self.window.divided.len())));

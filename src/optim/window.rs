@@ -15,6 +15,9 @@ pub(super) struct Window {
     shape: Shape,
     /// Sums of gradients, each laid out like the parameters. The sum `i` is divided by the denominator of the loss `i`.
     pub(super) totals: Vec<Tensor<f32>>,
+    /// What each of those lacks, where there are many passes.
+    pub(super) lows: Vec<Tensor<f32>>,
+    precise: bool,
     /// For each loss its sum and that of its denominators, in two numbers each: `[losses, 4]`.
     pub(super) sums: Tensor<f32>,
     /// For each loss whether it is divided.
@@ -23,10 +26,11 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Room for so many sums of gradients and so many losses.
-    pub(super) fn new(gpu: &Gpu, shape: Shape, totals: usize, losses: usize) -> Result<Self> {
-        let sums = Tensor::zeros(gpu, [losses, SUMS])?;
-        let mut window = Self { shape, totals: Vec::new(), sums, divided: vec![false; losses], passes: 0 };
+    /// Room for so many sums of gradients, of as many passes, and so many losses.
+    pub(super) fn new(gpu: &Gpu, shape: Shape, (totals, passes): (usize, u32), losses: usize) -> Result<Self> {
+        let (sums, divided) = (Tensor::zeros(gpu, [losses, SUMS])?, vec![false; losses]);
+        let (precise, lows) = (passes > PLAIN_PASSES, Vec::new());
+        let mut window = Self { shape, totals: Vec::new(), lows, precise, sums, divided, passes: 0 };
         window.reserve(gpu, totals)?;
         Ok(window)
     }
@@ -35,6 +39,9 @@ impl Window {
     pub(super) fn reserve(&mut self, gpu: &Gpu, totals: usize) -> Result<()> {
         while self.totals.len() < totals {
             self.totals.push(Tensor::zeros(gpu, self.shape.clone())?);
+        }
+        while self.precise && self.lows.len() < totals {
+            self.lows.push(Tensor::zeros(gpu, self.shape.clone())?);
         }
         Ok(())
     }
@@ -73,10 +80,11 @@ impl Window {
 
     /// Adds a pass's gradients to a sum.
     pub(super) fn add(&self, rec: &mut Recorder<'_>, number: usize, grads: &Tensor<f32>) -> Result<()> {
-        match self.totals.get(number) {
-            Some(total) if self.passes == 0 => rec.copy(grads, total),
-            Some(total) => rec.accumulate(grads, total),
-            None => Ok(()),
+        match (self.totals.get(number), self.lows.get(number)) {
+            (Some(total), _) if self.passes == 0 => rec.copy(grads, total),
+            (Some(total), Some(lows)) => rec.accumulate_precisely(grads, total, (lows, self.passes == 1)),
+            (Some(total), None) => rec.accumulate(grads, total),
+            (None, _) => Ok(()),
         }
     }
 
@@ -100,6 +108,9 @@ impl Window {
         self.sums.part(number * SUMS, [SUMS].into())
     }
 }
+
+/// Passes whose gradients are added up as they are. More would show in the sum: 4096 equal ones are 4e-5 off.
+const PLAIN_PASSES: u32 = 16;
 
 /// Numbers of a loss: its sum and its denominators', in two each.
 const SUMS: usize = 4;

@@ -32,8 +32,16 @@ pub(crate) fn gpu() -> Option<MutexGuard<'static, Gpu>> {
             (_, other) => panic!("XENT_GPU must be auto or require, got {other:?}"),
         }
     });
-    shared.as_ref().map(|gpu| gpu.lock().unwrap_or_else(PoisonError::into_inner))
+    let mut gpu = shared.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+    // A software adapter's kernels take megabytes each, and go with their device.
+    if gpu.counters().kernels_compiled > MOST_KERNELS {
+        *gpu = adapter().expect("the adapter is still there");
+    }
+    Some(gpu)
 }
+
+/// Kernels after which tests get a new device.
+const MOST_KERNELS: u64 = 300;
 
 /// The adapter of wgpu's that a device is from, in an instance of its own.
 pub(crate) fn adapter_of(gpu: &Gpu) -> (wgpu::Instance, wgpu::Adapter) {

@@ -64,6 +64,16 @@ fn line_breaks_in_quotes_end_no_line() {
     assert_eq!(error("\"a\"b\"c,1\n2", &plain), "line 1, column 1: expected a finite number, got \"ab\\\"c\"");
 }
 
+/// Between spaces, too, a field in quotes is one, however empty.
+#[test]
+fn empty_fields_in_quotes_between_spaces() {
+    let filled = CsvOptions { delimiter: b' ', missing: Missing::Value(-9.0), ..CsvOptions::default() };
+    assert_eq!(rows("\"\" 1 2\n3  \"\" 4\n", &filled), [[-9.0, 1.0, 2.0], [3.0, -9.0, 4.0]]);
+    assert_eq!(rows("  1 \"\"  3 \n4 \"\" 6", &filled), [[1.0, -9.0, 3.0], [4.0, -9.0, 6.0]]);
+    let header = CsvOptions { header: true, ..filled };
+    assert!(error("a b c\n1 \"\" 3 4\n", &header).starts_with("line 2"));
+}
+
 #[test]
 fn any_delimiter() {
     let of = |delimiter: u8| CsvOptions { delimiter, ..CsvOptions::default() };

@@ -6,7 +6,10 @@ use std::time::Duration;
 use crate::common::*;
 use xent::nn::{Loss, Model, Sequential, Training};
 use xent::wgpu;
-use xent::{Caps, CrossEntropy, Error, Gpu, Layout, Optimization, Readback, Sgd, Tensor, Weights, cpu};
+use xent::{
+    Caps, CrossEntropy, CrossEntropyRequest, Error, Gpu, Grad, Layout, Optimization, Readback, Sgd, Tensor, Weights,
+    cpu,
+};
 
 /// Everything the device can do still gives the right values.
 #[track_caller]
@@ -92,6 +95,14 @@ fn a_device_with_downlevel_limits_trains_and_names_what_is_short() {
         let error = gpu.batch().cross_entropy_backward(&logits, &targets, &options, None).unwrap_err();
         let (op, what) = ("xent.cross_entropy", "storage bindings in a shader");
         assert_eq!(error.to_string(), Error::Limit { op, what, needed: 5, allowed: 4 }.to_string());
+        // Before anything is written over.
+        let mut batch = gpu.batch();
+        let request = CrossEntropyRequest { grad: Grad::InPlace, statistics: true, ..Default::default() };
+        let error = batch.cross_entropy_with(&logits, &targets, &CrossEntropy::default(), request).unwrap_err();
+        assert!(matches!(error, Error::Limit { op: "cross_entropy_with", needed: 6, allowed: 4, .. }), "{error}");
+        let mut untouched = batch.read(&logits).unwrap();
+        batch.submit().unwrap();
+        assert_eq!(untouched.wait(TIMEOUT).unwrap(), [0.0; 6]);
     }
 }
 

@@ -118,6 +118,6 @@ fn a_second_round_creates_only_what_unread_tickets_kept() {
     gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
     let before = gpu.counters().buffers_created;
     round();
-    let staging_of_dropped_tickets = 3;
+    let staging_of_dropped_tickets = 4;
     assert_eq!(gpu.counters().buffers_created, before + staging_of_dropped_tickets);
 }

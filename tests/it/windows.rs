@@ -291,6 +291,7 @@ fn a_window_is_resumed_to_the_same_bits() {
             ("passes", "two"),
             ("window_divided", "1"),
             ("window_divided", "1x"),
+            ("window_mean", "batches"),
             ("loss_scale", "0"),
         ] {
             let mut wrong = want.clone();
@@ -471,5 +472,52 @@ fn equal_passes_are_one_pass_of_every_mean() {
             close("loss of the window", &of_window, &want, 1e-6, 0.0);
             near(&format!("{reduction:?}"), &values(&gpu, &window), &values(&gpu, &single));
         }
+    }
+}
+
+/// A window of thousands of passes keeps what its sums round off, also over a checkpoint.
+#[test]
+fn long_windows_keep_their_digits() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        let start = [("p", xent::Shape::from([5]), &[0.0; 5][..])];
+        let options = |accumulate| Optimization { accumulate, ..plain() };
+        let grads = [0.1, -0.1, 1.7, 3e-9, f32::INFINITY];
+        let run = |passes: u32, stop: u32, mean: bool| {
+            let mut parameters = Parameters::new(&gpu, &start).unwrap();
+            let mut optimizer = Optimizer::new(&parameters, options(passes)).unwrap();
+            let mut batch = gpu.batch();
+            batch.upload(&parameters.grad("p").unwrap(), &grads).unwrap();
+            for pass in 0..passes {
+                match mean {
+                    true => optimizer.step_mean(&mut batch, &parameters, 1).unwrap(),
+                    false => optimizer.step(&mut batch, &parameters).unwrap(),
+                };
+                if pass % 500 == 499 || pass == stop {
+                    std::mem::replace(&mut batch, gpu.batch()).submit().unwrap();
+                }
+                if pass == stop {
+                    let mut batch = gpu.batch();
+                    let mut state = optimizer.state(&mut batch, &parameters).unwrap();
+                    batch.submit().unwrap();
+                    let state = state.wait(TIMEOUT).unwrap();
+                    parameters = Parameters::new(&gpu, &start).unwrap();
+                    parameters.grad("p").unwrap().write(&grads).unwrap();
+                    optimizer = Optimizer::new(&parameters, options(passes)).unwrap();
+                    optimizer.load(&state, &parameters).unwrap();
+                }
+            }
+            let mut values = batch.read(&parameters.value("p").unwrap()).unwrap();
+            batch.submit().unwrap();
+            values.wait(TIMEOUT).unwrap()
+        };
+        let never = u32::MAX;
+        let sums = run(4096, never, false);
+        let want: Vec<f64> = grads.iter().map(|&g| -4096.0 * f64::from(g)).collect();
+        close("sum", &sums, &want, 1.2e-7, 0.0);
+        same_bits("resumed", &run(4096, 700, false), &sums);
+        same_bits("resumed after the first pass", &run(300, 0, false), &run(300, never, false));
+        let means: Vec<f64> = grads.iter().map(|&g| -f64::from(g)).collect();
+        close("mean", &run(3000, never, true), &means, 2.4e-7, 0.0);
     }
 }

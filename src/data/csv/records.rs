@@ -119,9 +119,14 @@ impl<'a> Records<'a> {
         let gap = self.file.bytes.get(end..).unwrap_or_default();
         *start = end + gap.iter().take_while(|byte| b"\r\n".contains(byte)).count();
         fields.clear();
+        // What is empty lies between two spaces in a row, unless it is in quotes.
+        let quoted = |field| {
+            let at = field_at(self.file.bytes, *start, field, b' ');
+            self.file.bytes.get(at) == Some(&b'"')
+        };
+        let counts = |&(i, field): &(usize, &[u8])| !field.is_empty() || quoted(i);
         match self.file.options.delimiter {
-            // Those between spaces in a row.
-            b' ' => fields.extend(bytes.iter().enumerate().filter(|(_, field)| !field.is_empty()).map(|(i, _)| i)),
+            b' ' => fields.extend(bytes.iter().enumerate().filter(counts).map(|(i, _)| i)),
             _ => fields.extend(0..bytes.len()),
         }
         Ok(there)
