@@ -57,8 +57,8 @@ pub enum Error {
         /// What was given.
         got: String,
     },
-    /// The operation needs more of something than the device allows.
-    #[error("{op}: {what} needs {needed}, the device allows {allowed}")]
+    /// The operation needs more of something than the device, or an option, allows.
+    #[error("{op}: {what} needs {needed}, the limit is {allowed}")]
     Limit {
         /// The operation.
         op: &'static str,
@@ -66,7 +66,7 @@ pub enum Error {
         what: &'static str,
         /// What the operation needs.
         needed: u64,
-        /// What the device allows.
+        /// What the device, or an option, allows.
         allowed: u64,
     },
     /// The host has no memory for a result.

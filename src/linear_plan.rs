@@ -191,15 +191,16 @@ impl LinearPlan {
         Order { all, ..Order::OF_A_PRODUCT }
     }
 
-    /// Bytes beside scratch, gradients and inputs, at most, for what sums are made of:
+    /// Bytes beside scratch, gradients and inputs, at most. With gradients there are
     ///
-    /// * The hidden states of the tokens whose logits are stored, once more without those of ignored tokens.
-    /// * More than 8192 tokens take two tensors as large as the weight's gradient. Tokens that come fewer at a time than a run of the sum (16 to
-    ///   128 tokens) take one.
-    /// * More than 4096 classes take, for each token whose logits are stored, up to five rows of hidden states.
+    /// * a copy of the hidden states of the tokens whose logits are in memory, in which ignored tokens are 0;
+    /// * for more than 8192 tokens two tensors as large as the weight's gradient: the sum of the last 8192 tokens, and what the sum of all of
+    ///   them lacks;
+    /// * one more of those if fewer tokens are in memory at a time than a run of that sum has (16 to 128 tokens);
+    /// * for more than 4096 classes up to five rows of hidden states for each token whose logits are in memory.
     ///
-    /// In an update the sums over tokens are as large as the gradient of a block of weights, and those over classes take three rows for each token of
-    /// the batch.
+    /// In an update the tensors for sums over tokens are as large as the gradient of a block of weights, and those for sums over classes have up to
+    /// three rows for each token of the batch.
     #[must_use]
     pub fn sums_bytes(&self) -> u64 {
         if !self.backward {

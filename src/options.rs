@@ -6,8 +6,8 @@ use crate::weights::Weights;
 
 /// How the losses of rows, or of single elements, become the result.
 ///
-/// The two means are those of Keras, `mean_with_sample_weight` and `sum_over_batch_size`, where the first of them weights at all: PyTorch's
-/// means of binary cross-entropy divide by the number of elements whatever the weights.
+/// Keras calls the two means `mean_with_sample_weight` and `sum_over_batch_size`. The losses `bce` and `bce_with_logits` divide by the number of
+/// elements in both, whatever the weights, as PyTorch's do.
 ///
 /// # Examples
 /// ```

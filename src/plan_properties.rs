@@ -373,7 +373,7 @@ mod tests {
         let error = LinearPlan::new("test", &caps, sizes, (32 << 20, 1), true).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "test: a buffer's bytes for the parts of one token's sums needs 1600000, the device allows 1048576"
+            "test: a buffer's bytes for the parts of one token's sums needs 1600000, the limit is 1048576"
         );
     }
 

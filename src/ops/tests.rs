@@ -34,7 +34,7 @@ fn rows_of_more_than_four_thousand_million_elements() {
     batch.matmul(Layout::Tn, &logits, &hidden, None).unwrap();
     batch.column_sum(&logits).unwrap();
     let error = batch.sigmoid(&logits).unwrap_err();
-    let expected = "sigmoid: the number of elements needs 4587450000, the device allows 4294967295";
+    let expected = "sigmoid: the number of elements needs 4587450000, the limit is 4294967295";
     assert_eq!(error.to_string(), expected);
     batch.submit().unwrap();
     let error = pollster::block_on(scope.pop());

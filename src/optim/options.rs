@@ -24,11 +24,9 @@ pub struct Optimization {
     /// How many backward passes there are to an update, at least 1: the passes of a window. The update takes the sum of their gradients, or their mean. Of
     /// more than 16 passes the sum takes 4 bytes a parameter more, for what additions round off.
     pub accumulate: u32,
-    /// What the mean of a [`Training`](crate::nn::Training)'s losses is over, where a window has several passes. An [`Optimizer`] that is
-    /// driven by hand is told at each pass: [`step`](crate::Optimizer::step) adds gradients up,
+    /// What the mean of a [`Training`](crate::nn::Training)'s losses is over, where a window has several passes. An [`Optimizer`](crate::Optimizer) that
+    /// is driven by hand is told at each pass: [`step`](crate::Optimizer::step) adds gradients up,
     /// [`step_mean`](crate::Optimizer::step_mean) divides by the sum of the passes' denominators.
-    ///
-    /// [`Optimizer`]: crate::Optimizer
     pub window_mean: WindowMean,
     /// What the losses were multiplied with; gradients are divided by it before everything else.
     pub loss_scale: f64,
@@ -102,7 +100,11 @@ impl Optimization {
             }
         }
         if !positive(self.loss_scale) || !positive(1.0 / self.loss_scale) {
-            return fail("loss_scale", "above 0 and finite", self.loss_scale.to_string());
+            return fail(
+                "loss_scale",
+                "from 1.2e-38 to 3.4e38, and its inverse, too",
+                format!("{:e}", self.loss_scale),
+            );
         }
         if self.accumulate == 0 {
             return fail("accumulate", "at least 1", "0".to_owned());

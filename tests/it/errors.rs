@@ -84,10 +84,7 @@ fn shapes() {
     assert_eq!(gpu.counters().dispatches, before, "nothing is recorded");
     says(
         cpu::cross_entropy(&[0.0f32; 0], &[usize::MAX, 0], &[0.0f32; 0], &CrossEntropy::default()),
-        &format!(
-            "cpu::cross_entropy: the number of rows without classes needs {}, the device allows 16777216",
-            usize::MAX
-        ),
+        &format!("cpu::cross_entropy: the number of rows without classes needs {}, the limit is 16777216", usize::MAX),
     );
     says(b.bce(&x, &tensor(&[3, 4]), &Bce::default()), "bce: targets must have shape [4, 3], got shape [3, 4]");
     says(
@@ -250,11 +247,11 @@ fn callers_buffers() {
     );
     says(
         make(buffer(64, all), 0, &[1 << 23, 1 << 23]),
-        "from_buffer: the number of elements needs 70368744177664, the device allows 17592186044416",
+        "from_buffer: the number of elements needs 70368744177664, the limit is 17592186044416",
     );
     says(
         make(buffer(64, all), 0, &[usize::MAX, 2]),
-        "from_buffer: a dimension needs 18446744073709551615, the device allows 4294967295",
+        "from_buffer: a dimension needs 18446744073709551615, the limit is 4294967295",
     );
 }
 

@@ -470,7 +470,7 @@ fn options_that_make_no_sense() {
         ),
         (
             Optimization { loss_scale: f64::NAN, ..base.clone() },
-            "Optimizer::new: loss_scale must be above 0 and finite, got NaN",
+            "Optimizer::new: loss_scale must be from 1.2e-38 to 3.4e38, and its inverse, too, got NaN",
         ),
         (Optimization { accumulate: 0, ..base.clone() }, "Optimizer::new: accumulate must be at least 1, got 0"),
         (
