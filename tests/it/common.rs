@@ -41,7 +41,7 @@ pub(crate) fn gpu() -> Option<MutexGuard<'static, Gpu>> {
 }
 
 /// Kernels after which tests get a new device.
-const MOST_KERNELS: u64 = 300;
+const MOST_KERNELS: u64 = 200;
 
 /// The adapter of wgpu's that a device is from, in an instance of its own.
 pub(crate) fn adapter_of(gpu: &Gpu) -> (wgpu::Instance, wgpu::Adapter) {
