@@ -276,7 +276,8 @@ impl LinearPlan {
         self.tokens_at_once
     }
 
-    /// The bytes of scratch memory: that of the logits, of binary losses, and of the gradient of the weights that are updated next. Halves take 256 bytes for each input beside that. See also [`sums_bytes`](Self::sums_bytes).
+    /// The bytes of scratch memory: that of the logits, of binary losses, and of the gradient of the weights that are updated next. Halves take 256
+    /// bytes for each input beside that. See also [`sums_bytes`](Self::sums_bytes).
     #[must_use]
     pub fn scratch_bytes(&self) -> u64 {
         self.scratch_bytes

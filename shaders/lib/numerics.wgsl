@@ -95,26 +95,7 @@ fn lifted_exp(x: f32) -> f32 {
     return lifted_exp4(vec4<f32>(x)).x;
 }
 
-// y * 2^k for y in [1/2, 2), by integers: hardware may flush subnormal results of a multiplication.
-fn scale_f32(y: f32, k: i32) -> f32 {
-    let bits = bitcast<u32>(y);
-    let exponent = i32(bits >> 23u) + k;
-    let shift = u32(clamp(1 - exponent, 0, 25));
-    let subnormal = (((bits & 0x007fffffu) | 0x00800000u) + ((1u << shift) >> 1u)) >> shift;
-    let normal = bits + (bitcast<u32>(k) << 23u);
-    let finite = select(normal, subnormal, exponent < 1);
-    return bitcast<f32>(select(finite, infinity_bits, exponent > 254));
-}
-
-// exp(x), subnormal results included.
-fn exp_f32(x: f32) -> f32 {
-    let t = clamp(x, -104.5, 89.0);
-    let n = round(t * LOG2_E);
-    let y = scale_f32(exp_reduced(reduce_argument(t, n)), i32(n));
-    return select(y, nan(), is_nan(x));
-}
-
-// exp(-|x|), subnormal results included. NaN gives an unspecified number.
+// exp(-|x|), subnormal results included: by integers, because hardware may flush those of a multiplication. NaN gives an unspecified number.
 fn exp_minus_abs(x: f32) -> f32 {
     let t = max(-abs(x), -174.0);
     let n = round(t * LOG2_E);

@@ -28,8 +28,29 @@ fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
+fn exp_minus_abs(x: f64) -> f64 {
+    (-x.abs()).exp()
+}
+
+fn lifted_exp(x: f64) -> f64 {
+    80f64.exp2() * x.exp()
+}
+
+fn lifted_exp_minus_abs(x: f64) -> f64 {
+    126f64.exp2() * exp_minus_abs(x)
+}
+
 const FUNCTIONS: &[Function] = &[
-    Function { name: "exp_f32", exact: f64::exp, bound: 2.0, from: -104.5, to: 89.0, flush: 0.0 },
+    Function { name: "exp_minus_abs", exact: exp_minus_abs, bound: 2.0, from: -104.5, to: 104.5, flush: 0.0 },
+    Function { name: "lifted_exp", exact: lifted_exp, bound: 2.0, from: -142.6, to: 30.0, flush: 0.0 },
+    Function {
+        name: "lifted_exp_minus_abs",
+        exact: lifted_exp_minus_abs,
+        bound: 2.0,
+        from: -173.9,
+        to: 173.9,
+        flush: 0.0,
+    },
     // By its definition 0 below 2^-126.
     Function { name: "exp_nonpositive", exact: f64::exp, bound: 2.0, from: -104.5, to: 0.0, flush: 1.1754944e-38 },
     Function { name: "log_f32", exact: f64::ln, bound: 2.0, from: 0.0, to: f32::MAX, flush: 0.0 },
@@ -160,8 +181,8 @@ fn special_values_are_exact() {
     let negative_nan = f32::from_bits(0xffc0_0001);
     #[rustfmt::skip]
     let cases: &[(&str, &[(f32, f32)])] = &[
-        ("exp_f32", &[(0.0, 1.0), (-0.0, 1.0), (inf, inf), (-inf, 0.0), (nan, nan), (negative_nan, nan), (200.0, inf), (-200.0, 0.0),
-            (f32::MAX, inf), (f32::MIN, 0.0), (1e-45, 1.0)]),
+        ("exp_minus_abs", &[(0.0, 1.0), (-0.0, 1.0), (inf, 0.0), (-inf, 0.0), (200.0, 0.0), (-200.0, 0.0), (f32::MAX, 0.0), (f32::MIN, 0.0), (1e-45, 1.0)]),
+        ("lifted_exp", &[(0.0, 80f32.exp2()), (-0.0, 80f32.exp2()), (-inf, 0.0), (f32::MIN, 0.0), (-143.0, 0.0), (-1e-45, 80f32.exp2())]),
         ("exp_nonpositive", &[(0.0, 1.0), (-0.0, 1.0), (-inf, 0.0), (f32::MIN, 0.0), (-1e-45, 1.0)]),
         ("log_f32", &[(1.0, 0.0), (0.0, -inf), (-0.0, -inf), (inf, inf), (-inf, nan), (-1.0, nan), (-1e-45, nan), (nan, nan), (negative_nan, nan)]),
         ("log1p_f32", &[(0.0, 0.0), (-1.0, -inf), (-1.5, nan), (inf, inf), (-inf, nan), (nan, nan), (negative_nan, nan), (1e-45, 1e-45),
