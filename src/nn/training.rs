@@ -59,8 +59,8 @@ impl Training {
     /// A training of a model with a loss for each of its heads.
     ///
     /// Gradients are those of the sum of the losses, each times its weight, times the loss scale. Where an update takes several passes
-    /// ([`Optimization::accumulate`]), a loss with [`Reduction::Mean`] or [`Reduction::MeanByCount`] has its mean over all that its passes count, as if they were one
-    /// batch; one with [`Reduction::Sum`] or [`Reduction::None`] is added up. With [`WindowMean::Passes`] the update is for the mean of the
+    /// ([`Optimization::accumulate`]), a loss with [`Reduction::Mean`] or [`Reduction::MeanByCount`] has its mean over all that its passes count,
+    /// as if they were one batch; one with [`Reduction::Sum`] or [`Reduction::None`] is added up. With [`WindowMean::Passes`] the update is for the mean of the
     /// passes' losses instead, whatever their reductions.
     ///
     /// # Cost
