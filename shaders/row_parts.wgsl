@@ -39,8 +39,8 @@ fn main(
     if (RUNS == 0u) {
         mine = few_stats(row, row.begin, row.end);
     } else {
-        lane = add_runs(row, lane);
-        mine = all_runs(lane);
+        lane = add_blocks(row, lane);
+        mine = relative_to_max(lane);
     }
     let stats = part_stats(mine, thread);
     if (row.surplus) {

@@ -43,6 +43,18 @@ fn sum_block(row: Row, i: u32, inside: bool, origin: f32) -> f32 {
     return (sum.x + sum.y) + (sum.z + sum.w);
 }
 
+// The sum over all blocks, if they are one run.
+fn few_sum(row: Row, origin: f32) -> f32 {
+    var sum = 0.0;
+    for (var i = row.begin; i < row.whole; i++) {
+        sum += sum_block(row, i, true, origin);
+    }
+    for (var i = row.whole; i < row.end; i++) {
+        sum += sum_block(row, i, false, origin);
+    }
+    return sum;
+}
+
 // The sum over a run of blocks, at least one.
 fn run_sum(row: Row, begin: u32, end: u32, inside: bool, origin: f32) -> f32 {
     var sum = 0.0;
@@ -65,7 +77,9 @@ fn lane_sum(row: Row, origin: f32, number: u32) -> Sum {
     if (SWEEP > number || (SWEEP == number && row.begin > 0u)) {
         sum = Sum(load_lanes(at), load_lanes(at + 1u));
     }
-    if (SWEEP == 0u || SWEEP == number) {
+    if (RUNS == 0u && SWEEP == 0u) {
+        sum.high = few_sum(row, origin);
+    } else if (SWEEP == 0u || SWEEP == number) {
         let inside = runs_inside(row);
         for (var run = row.begin; run < inside; run += RUN) {
             sum = plus(sum, run_sum(row, run, run + RUN, true, origin));

@@ -18,7 +18,7 @@ override CLASSES: u32;
 // 1: blocks that lie inside the row have code of their own.
 override WHOLE: u32;
 
-// 1: a lane has more than one run of blocks. 0: it has one, or holds all its blocks.
+// 1: a lane has more than RUN blocks. 0: it has no more, or holds all its blocks.
 override RUNS: u32;
 
 // Blocks that are summed before they are added to the rest (`lib/sum.wgsl`).

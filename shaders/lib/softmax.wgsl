@@ -137,28 +137,14 @@ fn few_stats(row: Row, begin: u32, end: u32) -> RowStats {
     return s;
 }
 
-// The statistics of a run of blocks, at least one. The loop ends after its body: llvmpipe goes through the body of one that ends before it once
-// more, with no thread active.
-fn run_stats(row: Row, begin: u32, end: u32, inside: bool) -> RowStats {
-    var s = RowStats(LOWEST, 0.0, 0.0, 0u);
-    var i = begin;
-    loop {
-        s = absorb(s, logits_block(row, i, inside));
-        continuing {
-            i += 1u;
-            break if i >= end;
-        }
-    }
-    return s;
-}
-
-// The statistics of many runs. Exponentials are relative to the logit of `origin`, an element of the row that the maximum is not far
-// above. If they were relative to the maximum, a row whose elements rise slowly would have its sum scaled, and rounded, with every run.
+// The statistics of many blocks, whose sum is in two numbers. Exponentials are relative to the logit of `origin`, an element of the row that
+// the maximum is not far above. If they were relative to the maximum, a row whose elements rise slowly would have its sum scaled, and rounded,
+// with every block.
 struct LaneStats {
     max: f32,
     ties: f32,
     origin: f32,
-    // That of the maximum.
+    // That of the maximum, lifted.
     exp_max: f32,
     // The sum over the elements below the maximum, lifted.
     rest: Sum,
@@ -169,41 +155,40 @@ struct LaneStats {
 const FAR: f32 = 8.0;
 
 fn no_stats() -> LaneStats {
-    return LaneStats(LOWEST, 0.0, LOWEST, 1.0, Sum(0.0, 0.0), 0u);
+    return LaneStats(LOWEST, 0.0, LOWEST, LIFT, Sum(0.0, 0.0), 0u);
 }
 
-fn add_run(s: LaneStats, run: RowStats) -> LaneStats {
-    let m = max(s.max, run.max);
-    let origin = select(s.origin, m, gap(m, s.origin) > FAR);
-    let lifted_shift = lifted_exp(gap(s.origin, origin));
-    let lifted_theirs = lifted_exp(gap(run.max, origin));
-    // Where these are too small for a number, the sums that they are multiplied with are nothing beside the ties.
-    let shift = lifted_shift * LOWER;
-    let theirs = lifted_theirs * LOWER;
-    // Elements that were at a maximum, but are not any more, belong to the rest.
-    let higher = run.max > s.max;
-    let lower = run.max < s.max;
-    let mine = s.ties * s.exp_max * lifted_shift;
-    let below = select(0.0, mine, higher) + select(0.0, run.ties * lifted_theirs, lower);
-    let rest = plus(Sum(s.rest.high * shift, s.rest.low * shift), run.rest * theirs + below);
-    let ties = select(s.ties, 0.0, higher) + select(run.ties, 0.0, lower);
-    return LaneStats(m, ties, origin, select(s.exp_max, theirs, higher), rest, s.poison | run.poison);
+fn add_to_lane(s: LaneStats, x: mat4x4<f32>) -> LaneStats {
+    let block = stats_of(with_block(no_extremes(), x));
+    let m = max(s.max, block.max);
+    let rise = gap(m, s.origin);
+    // Then the maximum is the new origin.
+    let far = rise > FAR;
+    let e = lifted_exp(select(rise, -rise, far));
+    let origin = select(s.origin, m, far);
+    // Where this is too small for a number, the sum that it is multiplied with is nothing beside the ties.
+    let shift = select(1.0, e * LOWER, far);
+    let higher = m > s.max;
+    // Elements that were at the maximum, but are not any more, belong to the rest.
+    let before = select(0.0, s.ties * s.exp_max * shift, higher);
+    let more = add_block(RowStats(m, select(s.ties, 0.0, higher), before, 0u), x, exp_block(x, origin));
+    let rest = plus(Sum(s.rest.high * shift, s.rest.low * shift), more.rest);
+    return LaneStats(m, more.ties, origin, select(e, LIFT, far), rest, s.poison | block.poison);
 }
 
 // Adds the lane's blocks in this dispatch.
-fn add_runs(row: Row, before: LaneStats) -> LaneStats {
+fn add_blocks(row: Row, before: LaneStats) -> LaneStats {
     var s = before;
-    let inside = runs_inside(row);
-    for (var run = row.begin; run < inside; run += RUN) {
-        s = add_run(s, run_stats(row, run, run + RUN, true));
+    for (var i = row.begin; i < row.whole; i++) {
+        s = add_to_lane(s, logits_block(row, i, true));
     }
-    for (var run = inside; run < row.end; run += RUN) {
-        s = add_run(s, run_stats(row, run, min(run + RUN, row.end), false));
+    for (var i = row.whole; i < row.end; i++) {
+        s = add_to_lane(s, logits_block(row, i, false));
     }
     return s;
 }
 
-fn all_runs(s: LaneStats) -> RowStats {
+fn relative_to_max(s: LaneStats) -> RowStats {
     return RowStats(s.max, s.ties, value_of(s.rest) * exp_nonpositive(gap(s.origin, s.max)), s.poison);
 }
 
@@ -214,7 +199,7 @@ fn lane_stats(row: Row) -> RowStats {
     if (RUNS == 0u) {
         return few_stats(row, row.begin, row.end);
     }
-    return all_runs(add_runs(row, no_stats()));
+    return relative_to_max(add_blocks(row, no_stats()));
 }
 
 fn held_stats(row: Row) -> RowStats {

@@ -30,7 +30,8 @@ use super::{Access, Binding, Kernel, Variant, bound};
 
 /// The WGSL text of a variant.
 pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
-    let mut text = String::from("@group(0) @binding(0) var<uniform> params: Params;\n");
+    let mut text = String::from("@group(0) @binding(0) var<uniform> given_params: Params;\n");
+    text.push_str("var<private> params: Params;\n");
     let bound = bound(kernel, variant);
     for (slot, &(i, Binding { name, element, quads, .. }, only_read)) in bound.iter().enumerate() {
         let access = if only_read { "read" } else { "read_write" };
@@ -84,7 +85,7 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
         let value = if subgroup > 0 { "subgroupShuffleXor(v, distance)" } else { "v" };
         let _ = writeln!(text, "fn handed_over(v: vec4<u32>, distance: u32) -> vec4<u32> {{ return {value}; }}");
     }
-    let mut source = kernel.source.to_owned();
+    let mut source = with_params(kernel.source);
     if let (Some(subgroup @ 1..), Some(workgroup)) = (constant("SUBGROUP"), constant("WORKGROUP"))
         && subgroup < workgroup
     {
@@ -101,6 +102,13 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
     let lines: Vec<_> = source.lines().collect();
     unroll(&mut text, &lines, &constant);
     text
+}
+
+/// The source with parameters that are read once, before any loop: in a loop llvmpipe reads them again each time, lane by lane.
+fn with_params(source: &str) -> String {
+    let main = source.split_once("\nfn main(").and_then(|(before, main)| Some((before, main.split_once(") {\n")?)));
+    let Some((before, (builtins, body))) = main else { return source.to_owned() };
+    format!("{before}\nfn main({builtins}) {{\n    params = given_params;\n{body}")
 }
 
 /// Writes lines of WGSL, those of marked loops as often as the loops go around.
