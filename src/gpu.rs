@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::caps::{Caps, Family};
 use crate::error::{Error, Result};
 use crate::kernel::Pipelines;
+use crate::opengl;
 use crate::pool::{Pool, Role, Storage};
 use crate::recorder::{Batch, Recorder};
 use crate::tensor::{Shape, Tensor};
@@ -62,6 +63,9 @@ impl Gpu {
 
     /// Uses the caller's device and its queue.
     ///
+    /// Threads may share the device. On OpenGL xent calls wgpu from one thread at a time, because wgpu panics in a thread that waits six seconds for
+    /// another; calls of your own may still wait that long while a large kernel is compiled ([`Gpu::warm_up`] does that ahead).
+    ///
     /// # Panics
     /// Inside wgpu, if the queue is another device's: wgpu has no way to ask.
     ///
@@ -71,6 +75,7 @@ impl Gpu {
     /// more storage bindings than the device has gives [`Error::Limit`] when it is recorded. [`Error::Value`] if bindings start at multiples of more than 4096
     /// bytes.
     pub fn new(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
+        opengl::meet(&device);
         let limits = device.limits();
         let caps = Caps::new(&device);
         let enough = |what, needed: u64, allowed: u64| match allowed >= needed {
@@ -391,6 +396,7 @@ pub(crate) fn guard<R>(device: &wgpu::Device, op: &'static str, create: impl FnO
 /// What is created, and what wgpu says against it.
 pub(crate) fn in_scopes<R>(device: &wgpu::Device, create: impl FnOnce() -> R) -> (R, Option<wgpu::Error>) {
     use wgpu::ErrorFilter as F;
+    let _turn = opengl::turn(device);
     let scopes = [F::Validation, F::OutOfMemory, F::Internal].map(|filter| device.push_error_scope(filter));
     let made = create();
     let mut first = None;

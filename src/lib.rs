@@ -23,6 +23,7 @@ mod kernel;
 mod linear_plan;
 pub mod metrics;
 pub mod nn;
+mod opengl;
 mod ops;
 mod optim;
 mod options;

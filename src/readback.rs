@@ -11,6 +11,7 @@ use futures_intrusive::channel::shared::{OneshotSender, oneshot_channel};
 
 use crate::error::{Error, Result, room};
 use crate::gpu::guard;
+use crate::opengl;
 use crate::pool::Storage;
 use crate::tensor::{Element, WORD_BYTES};
 
@@ -57,6 +58,10 @@ impl<T: Element> std::fmt::Debug for Readback<T> {
     }
 }
 
+/// How long a thread waits for the device at a time: it may be other threads' turn meanwhile.
+#[cfg(not(target_arch = "wasm32"))]
+const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_millis(100);
+
 impl<T: Element> Readback<T> {
     /// Bytes of staging memory for `bytes` of data: after them come the word that reports bad data and the word that the device clears.
     pub(crate) fn staging_bytes(bytes: u64) -> u64 {
@@ -99,7 +104,7 @@ impl<T: Element> Readback<T> {
         }
         loop {
             let left = timeout.saturating_sub(start.elapsed());
-            let wait = wgpu::PollType::Wait { submission_index: None, timeout: Some(left) };
+            let wait = wgpu::PollType::Wait { submission_index: None, timeout: Some(left.min(LONGEST_WAIT)) };
             let idle = match poll(&self.device, wait) {
                 Some(polled) => matches!(polled, Ok(wgpu::PollStatus::QueueEmpty)),
                 None => {
@@ -166,6 +171,7 @@ impl<T: Element> Readback<T> {
 #[cfg(not(target_arch = "wasm32"))]
 fn poll(device: &wgpu::Device, how: wgpu::PollType) -> Option<Result<wgpu::PollStatus, wgpu::PollError>> {
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+    let _turn = opengl::turn(device);
     match catch_unwind(AssertUnwindSafe(|| device.poll(how))) {
         Ok(polled) => Some(polled),
         Err(panic) => match panic.downcast_ref::<String>() {
