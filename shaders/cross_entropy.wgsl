@@ -94,6 +94,35 @@ fn coefficients(c: u32, room: u32, t: u32, weight: f32, at: u32) -> vec4<f32> {
     return weights * params.spread + select(vec4<f32>(), vec4<f32>(params.kept * weight), hit);
 }
 
+// The same times both parts of a scale of any size. A small weight meets the scale first, and a large one its share of the target: what is
+// multiplied becomes neither subnormal nor infinite unless the result is.
+fn scaled_coefficients(c: u32, room: u32, grad: RowGrad) -> vec4<f32> {
+    if (FACTORS == 0u) {
+        return grad.scale.x * coefficients(c, room, grad.t, grad.weight, grad.probabilities_start) * grad.scale.y;
+    }
+    let weights = class_weights(c, room);
+    var shares = vec4<f32>(params.spread);
+    if (TARGETS == 2u) {
+        shares = params.kept * probabilities4(c, grad.probabilities_start) + params.spread;
+    } else {
+        let hit = (vec4<u32>(c) + vec4<u32>(0u, 1u, 2u, 3u)) == vec4<u32>(grad.t);
+        shares += select(vec4<f32>(), vec4<f32>(params.kept), hit);
+    }
+    let small = abs(weights) < vec4<f32>(1.0);
+    let first = select(weights * shares, grad.scale.x * weights, small);
+    let scaled = first * select(vec4<f32>(grad.scale.x), shares, small) * grad.scale.y;
+    return select(vec4<f32>(), scaled, within(room));
+}
+
+// The sum of a smoothed target's coefficients, which may be subnormal.
+fn wide_coefficients(weight: f32) -> Wide {
+    let total = total_class_weight();
+    let tiny = max(abs(weight), abs(total)) < 1.0;
+    let lift = select(1.0, LIFT, tiny);
+    let sum = wide(params.kept * (weight * lift) + params.spread * (total * lift));
+    return Wide(sum.significand, sum.exponent - select(0, LIFTED_BY, tiny));
+}
+
 // What the gradient of a row needs: of exp(z_c - m), lifted, a share, from which scale times the coefficient goes off. Both are factors to
 // multiply with one after the other (`multipliers`).
 struct RowGrad {
@@ -130,7 +159,7 @@ fn grad_block(row: Row, i: u32, inside: bool, grad: RowGrad) {
         let room = room_at(inside, c);
         var g = grad.share.x * e[j] * grad.share.y;
         if (TARGETS != 0u) {
-            g -= grad.scale.x * coefficients(c, room, grad.t, grad.weight, grad.probabilities_start) * grad.scale.y;
+            g -= scaled_coefficients(c, room, grad);
         }
         if (LOGITS == 2u) {
             g = times_slope4(g, logits_quad(row, i, j, inside));
@@ -239,7 +268,10 @@ fn main(
             let at = params.statistics_base + 5u * row.index;
             store_statistics(at, bitcast<u32>(select(log_sum_exp, nan(), undefined)));
             store_statistics(at + 1u, bitcast<u32>(select(select(log_prob, nan(), undefined || !valid), 0.0, ignored)));
-            let entropy = log_total + value_of(s.spread) / sum_of_exp(stats);
+            let spread = value_of(s.spread) / sum_of_exp(stats);
+            // Where log(1 + rest) is the rest, both may be subnormal, and their sum is not.
+            let tiny = stats.ties == 1.0 && stats.rest * LOWER < 0x1p-24f;
+            let entropy = select(log_total + spread * LOWER, (stats.rest + spread) * LOWER, tiny);
             store_statistics(at + 2u, bitcast<u32>(select(entropy, nan(), undefined)));
             store_statistics(at + 3u, select(s.predicted, NONE, undefined));
             let right = !undefined && s.predicted == statistics_class;
@@ -276,7 +308,11 @@ fn main(
         let slope = times(wide(select(pulled, weight, free)), Wide(select(1.0, alone.significand, free), select(0, alone.exponent, free)));
         let target_factors = multipliers(times(scale, slope));
         target_grad = target_factors.x * target_factors.y;
-        let all = times(times(scale, wide(select(terms.x + pull, terms.x, free))), wide(exp_factor));
+        var sum = wide(select(terms.x + pull, terms.x, free));
+        if (TARGETS == 1u && free) {
+            sum = wide_coefficients(weight);
+        }
+        let all = times(times(scale, sum), wide(exp_factor));
         grad.scale = multipliers(scale);
         grad.share = multipliers(Wide(all.significand / total, all.exponent - 2 * LIFTED_BY));
         let by_row = multipliers(factor);

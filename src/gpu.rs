@@ -72,7 +72,8 @@ impl Gpu {
     /// # Errors
     /// [`Error::Limit`] if the device's limits are below what every kernel needs. WebGPU's default limits are enough for everything, and those of
     /// [`wgpu::Limits::downlevel_defaults`] for operations that take few tensors: a loss and its gradient in place, without weights. What takes
-    /// more storage bindings than the device has gives [`Error::Limit`] when it is recorded. [`Error::Value`] if bindings start at multiples of more than 4096
+    /// more storage bindings than the device has gives [`Error::Limit`] when it is recorded; dispatches before that one, if the operation has any, stay
+    /// recorded, and write memory that nobody reads. [`Error::Value`] if bindings start at multiples of more than 4096
     /// bytes.
     pub fn new(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
         opengl::meet(&device);

@@ -81,7 +81,7 @@ pub struct CrossEntropy {
     /// targets' type cannot hold is `i32::MIN` in a `Tensor<i32>` (where [`Tensor::targets`](crate::Tensor::targets) puts it) and
     /// `u32::MAX` in a `Tensor<u32>`. With probabilities it must be negative, and means nothing.
     pub ignore_index: i64,
-    /// How much of a target is spread evenly over all classes, from 0 to 1.
+    /// How much of a target is spread evenly over all classes, from 0 to 1. With class weights, their sum has to be one that `f32` has.
     pub label_smoothing: f64,
     /// What the logits are multiplied with first: the inverse of a temperature, above 0.
     pub logit_scale: f64,
@@ -124,7 +124,22 @@ impl CrossEntropy {
         if self.z_loss.is_nan() || self.z_loss < 0.0 || !narrow(self.z_loss).is_finite() {
             return fail("z_loss", "at least 0 and finite", self.z_loss);
         }
-        Ok(())
+        let softcap = self.softcap.unwrap_or(1.0);
+        let (smoothing, z_loss) = (self.label_smoothing, self.z_loss);
+        let all = [
+            ("label_smoothing", smoothing),
+            ("logit_scale", self.logit_scale),
+            ("softcap", softcap),
+            ("z_loss", z_loss),
+        ];
+        // Hardware may take subnormal numbers for 0.
+        match all.into_iter().find(|&(_, value)| value != 0.0 && !narrow(value).is_normal()) {
+            Some((what, value)) => {
+                let (expected, got) = ("at least 1.2e-38, unless it is 0".to_owned(), format!("{value:e}"));
+                Err(Error::Value { op, what, expected, got })
+            }
+            None => Ok(()),
+        }
     }
 }
 

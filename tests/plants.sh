@@ -15,6 +15,7 @@ trap 'rm -rf "$XDG_RUNTIME_DIR"' EXIT
 plants='
 cross_entropy|weight * select(p - 1.0, -others|weight * select(p - 0.9, -others|corpus ce_7x13
 lib/softmax|select(s.ties, 0.0, higher)|select(s.ties, 0.5, higher)|corpus ce_7x13
+lib/softmax: gaps|select(0.0, lost, small)|select(0.0, 0.0 , small)|it accuracy::long
 lib/numerics: exp|1.6666666e-1|1.6766666e-1|corpus logsoftmax
 lib/numerics: log|0.66666663|0.66766663|corpus bce_7x13
 nll|            loss = 0.0;|            loss = 0.1;|corpus nll

@@ -10,7 +10,7 @@ struct RowSums {
     coefficients: Sum,
     // With probabilities the sum of a_c (z_c - m), else of w_c (z_c - m).
     gaps: Sum,
-    // The sum of exp(z_c - m) (m - z_c): the entropy without the log of the sum, times that sum.
+    // The sum of exp(z_c - m) (m - z_c), lifted: the entropy without the log of the sum, times that sum.
     spread: Sum,
     // The first class with the largest logit before scale and cap, and the first with the largest of the target's probabilities; NONE if there is none.
     predicted: u32,
@@ -83,7 +83,7 @@ fn run_sums(row: Row, begin: u32, end: u32, m: f32, at: u32, before: RowSums) ->
                 block.y += sum4(weighted4(class_weights(first, room), d));
             }
             if (STATISTICS == 1u) {
-                block.z += sum4(spread4(exp4_nonpositive(d), d));
+                block.z += sum4(spread4(lifted_exp4(d), d));
                 s.predicted = min(s.predicted, first_largest(x, m, first, room));
             }
             if (STATISTICS == 1u && TARGETS == 2u) {

@@ -45,6 +45,15 @@ fn gap4(x: vec4<f32>, m: f32) -> vec4<f32> {
     return select(z, vec4<f32>(-infinity()), bitcast<vec4<u32>>(x) == vec4<u32>(0xff800000u));
 }
 
+// What the difference in `gap4` has rounded off for one element; not what scale and cap have.
+fn lost_gap(x: f32, m: f32) -> f32 {
+    if (LOGITS == 2u) {
+        return 0.0;
+    }
+    let lost = plus(Sum(x, 0.0), -m).low;
+    return select(lost, params.logit_scale * lost, LOGITS == 1u);
+}
+
 // Gradients g with respect to capped logits, times the slopes dz/dx: scale * (1 - tanh^2), formed without cancellation. Of logits far past the
 // cap the slopes are multiplied while they are lifted.
 fn times_slope4(g: vec4<f32>, x: vec4<f32>) -> vec4<f32> {

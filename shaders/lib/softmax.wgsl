@@ -2,6 +2,7 @@
 // `scaled_logits`, which say what a logit is:
 //   fn admit4(x: vec4<f32>, room: u32) -> vec4<f32>     what the rest of the shader sees of a quad with as many elements
 //   fn gap4(x: vec4<f32>, m: f32) -> vec4<f32>          how far above the logit of m the logits of x lie
+//   fn lost_gap(x: f32, m: f32) -> f32                  what that has rounded off
 // and defines
 //   const HOLD_EXP: bool                                whether it needs a row's exponentials in the end, or its logits
 //
@@ -87,10 +88,28 @@ fn sum_of_exp(s: RowStats) -> f32 {
     return s.ties + s.rest * LOWER;
 }
 
+// exp(gap), lifted, of a rounded gap and what it lacks: many elements are multiplied with it, whose errors would all be the same.
+fn exp_of_gap(gap: f32, lost: f32) -> f32 {
+    let e = lifted_exp(gap);
+    // Not where the gap is infinite.
+    let small = (bitcast<u32>(lost) & 0x7fffffffu) < 0x3f800000u;
+    return e + e * select(0.0, lost, small);
+}
+
+// The same from x to m, with x no larger.
+fn exp_between(x: f32, m: f32) -> f32 {
+    return exp_of_gap(gap(x, m), lost_gap(x, m));
+}
+
+// A lifted number times a lifted exponential of a number below 0, lifted once.
+fn times_lifted(x: f32, e: f32) -> f32 {
+    return select(x * e * LOWER, x * LOWER * e, x > 1.0);
+}
+
 // Brings statistics to a maximum at least as large.
 fn raise(s: RowStats, m: f32) -> RowStats {
     let higher = m > s.max;
-    let rest = sum_of_exp(s) * lifted_exp(gap(s.max, m));
+    let rest = sum_of_exp(s) * exp_between(s.max, m);
     return RowStats(m, select(s.ties, 0.0, higher), select(s.rest, rest, higher), s.poison);
 }
 
@@ -162,17 +181,18 @@ fn add_to_lane(s: LaneStats, x: mat4x4<f32>) -> LaneStats {
     let block = stats_of(with_block(no_extremes(), x));
     let m = max(s.max, block.max);
     let rise = gap(m, s.origin);
+    let lost = lost_gap(m, s.origin);
     // Then the maximum is the new origin.
     let far = rise > FAR;
-    let e = lifted_exp(select(rise, -rise, far));
+    let e = exp_of_gap(select(rise, -rise, far), select(lost, -lost, far));
     let origin = select(s.origin, m, far);
-    // Where this is too small for a number, the sum that it is multiplied with is nothing beside the ties.
-    let shift = select(1.0, e * LOWER, far);
     let higher = m > s.max;
     // Elements that were at the maximum, but are not any more, belong to the rest.
-    let before = select(0.0, s.ties * s.exp_max * shift, higher);
+    let before = select(0.0, s.ties * select(s.exp_max, times_lifted(s.exp_max, e), far), higher);
     let more = add_block(RowStats(m, select(s.ties, 0.0, higher), before, 0u), x, exp_block(x, origin));
-    let rest = plus(Sum(s.rest.high * shift, s.rest.low * shift), more.rest);
+    let kept_high = select(s.rest.high, times_lifted(s.rest.high, e), far);
+    // What the sum lacked before is nothing beside what multiplying it rounds off.
+    let rest = plus(Sum(kept_high, select(s.rest.low, 0.0, far)), more.rest);
     return LaneStats(m, more.ties, origin, select(e, LIFT, far), rest, s.poison | block.poison);
 }
 
@@ -189,7 +209,7 @@ fn add_blocks(row: Row, before: LaneStats) -> LaneStats {
 }
 
 fn relative_to_max(s: LaneStats) -> RowStats {
-    return RowStats(s.max, s.ties, value_of(s.rest) * exp_nonpositive(gap(s.origin, s.max)), s.poison);
+    return RowStats(s.max, s.ties, value_of(s.rest) * (exp_between(s.origin, s.max) * LOWER), s.poison);
 }
 
 fn lane_stats(row: Row) -> RowStats {
@@ -247,8 +267,8 @@ fn part_stats(lane: RowStats, thread: u32) -> RowStats {
 
 // What turns the exponentials that `again` gives into lifted ones of x - m with the row's maximum m, lifted once more.
 fn lifted_exp_factor(m: f32) -> f32 {
-    if (HELD > 0u) {
-        return lifted_exp(gap(held_max, m));
+    if (HELD > 0u && LANES > 1u) {
+        return exp_between(held_max, m);
     }
     return LIFT;
 }

@@ -26,7 +26,7 @@ pub enum BinaryOutputs<'a> {
 /// # Weights
 /// A record may have sample weights, as scikit-learn's metrics do: each row counts as much as its weight says. A weight is a number from
 /// 0 to 2^31, and their mean is at least 2^-35 (scale smaller ones up: no score depends on their scale). A row of weight 0 is left out,
-/// whatever it holds.
+/// whatever logits it holds; its target has to be a class, or ignored.
 ///
 /// # Precision
 /// Counts are whole numbers, and sums of weights are whole numbers of 2^-64: exact for weights that are 0 or from 2^-40 on (smaller ones are

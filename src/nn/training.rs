@@ -109,8 +109,8 @@ impl Training {
                 Err(Error::Value { op: "Training", what: "a loss's weight", expected, got })
             }
             weight => {
-                let expected = format!("one that f32 has, times a loss's weight of {}", loss.weight);
-                let got = format!("{loss_scale}, which gives {weight:e}");
+                let expected = format!("from 1.2e-38 to 3.4e38 if multiplied with a loss's weight of {}", loss.weight);
+                let got = format!("{loss_scale:e}, which gives {weight:e}");
                 Err(Error::Value { op: "Training", what: "loss_scale", expected, got })
             }
         };

@@ -21,8 +21,8 @@ pub struct Optimization {
     pub clip_value: Option<f64>,
     /// The largest norm of all gradients together: with a larger one, all are multiplied with `clip_norm / (norm + 1e-6)`.
     pub clip_norm: Option<f64>,
-    /// How many backward passes there are to an update, at least 1: the passes of a window. The update takes the sum of their gradients, or their mean. Of
-    /// more than 16 passes the sum takes 4 bytes a parameter more, for what additions round off.
+    /// How many backward passes there are to an update, at least 1: the passes of a window. The update takes the sum of their gradients, or the mean
+    /// that [`window_mean`](Self::window_mean) says. Of more than 16 passes the sum takes 4 bytes a parameter more, for what additions round off.
     pub accumulate: u32,
     /// What the mean of a [`Training`](crate::nn::Training)'s losses is over, where a window has several passes. An [`Optimizer`](crate::Optimizer) that
     /// is driven by hand is told at each pass: [`step`](crate::Optimizer::step) adds gradients up,
@@ -99,7 +99,7 @@ impl Optimization {
                 return fail(what, "above 0 and finite", value.to_string());
             }
         }
-        if !positive(self.loss_scale) || !positive(1.0 / self.loss_scale) {
+        if !narrow(self.loss_scale).is_normal() || !positive(self.loss_scale) || !positive(1.0 / self.loss_scale) {
             return fail(
                 "loss_scale",
                 "from 1.2e-38 to 3.4e38, and its inverse, too",

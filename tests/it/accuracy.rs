@@ -156,6 +156,34 @@ fn rows(table: &mut Table, gpu: &Gpu, classes: usize) {
     }
 }
 
+/// Losses of rows whose target's logit is far above all others: log1p of a small sum, of which errors that many summands share would show.
+fn confident_rows(table: &mut Table, gpu: &Gpu, classes: usize) {
+    let n = 24;
+    let mut x = normal(8, n * classes, 2.0);
+    let index = labels(9, n, classes);
+    for (row, &t) in index.iter().enumerate() {
+        x[row * classes + t as usize] = 21.3 + 0.7 * row as f32;
+    }
+    let shape = [n, classes];
+    let options = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
+    let [loss] = eval(gpu, |b| {
+        let logits = Tensor::from_slice(gpu, shape, &x)?;
+        let targets = Tensor::targets(gpu, [n], &index, classes, -100)?;
+        Ok([b.cross_entropy(&logits, &targets, &options)?])
+    });
+    let want = cpu::cross_entropy(&x, &shape, &index, &options).unwrap();
+    let mut errors = <[Errors; 2]>::default();
+    for (row, &t) in index.iter().enumerate() {
+        let x = &x[row * classes..][..classes];
+        let m = x[t as usize];
+        let others = x.iter().enumerate().filter(|&(c, _)| c != t as usize);
+        let exp: Vec<f32> = others.map(|(_, x)| f64::from(x - m).exp() as f32).collect();
+        errors[0].add(loss[row], want[row], want[row]);
+        errors[1].add(pairwise(&exp).ln_1p(), want[row], want[row]);
+    }
+    table.row("loss, confident", &format!("V = {classes}"), gpu, errors.into());
+}
+
 /// Products and sums of `k` summands: of numbers around 0, of positive ones, and of nearly equal ones.
 fn sums(table: &mut Table, gpu: &Gpu, k: usize) {
     const SIDE: usize = 6;
@@ -259,6 +287,9 @@ fn long_sums_keep_their_digits() {
     let mut table = Table { text: String::new(), above: 0 };
     for gpu in families(&gpu) {
         rows(&mut table, &gpu, 50_257);
+        for classes in [1000, 32_003, 262_144] {
+            confident_rows(&mut table, &gpu, classes);
+        }
         tokens(&mut table, &gpu, 100_000);
         sums(&mut table, &gpu, 100_000);
         // Equal probabilities of a vocabulary: every class has the same small share.
@@ -283,6 +314,7 @@ fn errors_are_those_of_pairwise_sums() {
     for gpu in families(&gpu) {
         for classes in [1000, 32_003, 50_257, 128_256, 151_936, 262_144] {
             rows(&mut table, &gpu, classes);
+            confident_rows(&mut table, &gpu, classes);
         }
         for k in [1, 1000, 100_000, 1_000_000] {
             sums(&mut table, &gpu, k);

@@ -140,6 +140,17 @@ fn values() {
         assert_eq!(gpu_says, format!("cross_entropy: label_smoothing {message}"));
         assert!(cpu::cross_entropy(&[0.0f32; 2], &[1, 2], &[0], &options).is_err());
     }
+    let tiny = [
+        ("label_smoothing", CrossEntropy { label_smoothing: 1e-40, ..Default::default() }),
+        ("logit_scale", CrossEntropy { logit_scale: 1e-40, ..Default::default() }),
+        ("softcap", CrossEntropy { softcap: Some(1e-40), ..Default::default() }),
+        ("z_loss", CrossEntropy { z_loss: 1e-40, ..Default::default() }),
+    ];
+    for (what, options) in tiny {
+        let message = format!("cross_entropy: {what} must be at least 1.2e-38, unless it is 0, got 1e-40");
+        says(gpu.batch().cross_entropy(&logits, &y, &options), &message);
+        assert!(cpu::cross_entropy(&[0.0f32; 2], &[1, 2], &[0], &options).is_err());
+    }
     let ignoring = CrossEntropy { ignore_index: 1, ..Default::default() };
     says(
         gpu.batch().cross_entropy(&logits, &logits, &ignoring),

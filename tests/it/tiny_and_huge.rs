@@ -3,8 +3,8 @@
 
 use crate::common::*;
 use xent::{
-    Bce, BceWithLogits, CrossEntropy, Gpu, LinearBackward, LinearCrossEntropyRequest, Mse, Nll, Reduction, Tensor,
-    Weights, cpu,
+    Bce, BceWithLogits, CrossEntropy, CrossEntropyRequest, Gpu, LinearBackward, LinearCrossEntropyRequest, Mse, Nll,
+    Reduction, Tensor, Weights, cpu,
 };
 
 /// Compares what lies in the range of normal numbers; below it there may be 0, above it infinity.
@@ -71,6 +71,108 @@ fn softmaxes() {
             agree(&format!("softmax {what}"), &back, &cpu::softmax_backward(&y, &shape, &g, 1).unwrap(), 4e-6);
             let want = cpu::log_softmax_backward(&log_y, &shape, &log_g, 1).unwrap();
             agree(&format!("log_softmax {what}"), &log_back, &want, 4e-6);
+        }
+    }
+}
+
+/// Rows whose last logit is far above all others: what the others add up to, which is the loss, would be subnormal before it is multiplied.
+#[test]
+fn rows_that_jump_at_their_end() {
+    let Some(gpu) = gpu() else { return };
+    let options = CrossEntropy { reduction: Reduction::Sum, ..CrossEntropy::default() };
+    for gpu in families(&gpu) {
+        for classes in [50usize, 5000, 70_000] {
+            // Where a lane's elements lie depends on how many share the row.
+            for lanes in [4, 8] {
+                for (jump, upstream) in
+                    [(80.0, 1.0), (86.9, 1e30), (89.0, 1e38), (95.0, 1e38), (110.0, 1e38), (125.0, 1e38)]
+                {
+                    let mut x: Vec<f32> =
+                        (0..classes).map(|i| if i / 4 % lanes == 1 { i as f32 * 1e-6 } else { -300.0 }).collect();
+                    x[classes - 1] = jump;
+                    let index = [classes as i64 - 1];
+                    let [loss, grad] = eval(&gpu, |b| {
+                        let y = Tensor::targets(&gpu, [1], &index, classes, -100)?;
+                        let upstream = Tensor::from_slice(&gpu, [], &[upstream])?;
+                        let x = Tensor::from_slice(&gpu, [1, classes], &x)?;
+                        let out = b.cross_entropy_backward(&x, &y, &options, Some(&upstream))?;
+                        Ok([out.loss, out.grad])
+                    });
+                    let upstream = [f64::from(upstream)];
+                    let want =
+                        cpu::cross_entropy_backward(&x, &[1, classes], &index, &options, Some(&upstream)).unwrap();
+                    let what = format!("{jump} of {classes}, {lanes} lanes, {:?}", gpu.caps().family);
+                    agree(&format!("loss {what}"), &loss, &want.loss, 1e-5);
+                    agree(&format!("grad {what}"), &grad, &want.grad, 1e-5);
+                }
+            }
+        }
+    }
+}
+
+/// Label smoothing with class weights whose coefficients would be subnormal, or are huge.
+#[test]
+fn smoothed_targets() {
+    let Some(gpu) = gpu() else { return };
+    let mut turn = 0;
+    for gpu in families(&gpu) {
+        for classes in [3usize, 1000, 5000] {
+            for (weight, upstream) in
+                [(1e-37f32, 1e38f32), (3e-38, 3e37), (1e33, 1e-34), (1e30, 1e7), (1e-20, 1e20), (1.0, 1.0)]
+            {
+                for smoothing in [0.2, 1.0] {
+                    turn += 1;
+                    if !has_its_turn(&gpu, turn) {
+                        continue;
+                    }
+                    let x = random(turn as u64, 2 * classes, 2.0);
+                    let index = [1, classes as i64 - 1];
+                    let weights: Vec<f32> = unit(5, classes).iter().map(|u| weight * (1.0 + u)).collect();
+                    let options = CrossEntropy {
+                        label_smoothing: smoothing,
+                        weight: Some(weights.into()),
+                        reduction: Reduction::Sum,
+                        ..CrossEntropy::default()
+                    };
+                    let [grad] = eval(&gpu, |b| {
+                        let y = Tensor::targets(&gpu, [2], &index, classes, -100)?;
+                        let upstream = Tensor::from_slice(&gpu, [], &[upstream])?;
+                        let x = Tensor::from_slice(&gpu, [2, classes], &x)?;
+                        Ok([b.cross_entropy_backward(&x, &y, &options, Some(&upstream))?.grad])
+                    });
+                    let g = [f64::from(upstream)];
+                    let want = cpu::cross_entropy_backward(&x, &[2, classes], &index, &options, Some(&g)).unwrap();
+                    let what = format!(
+                        "{classes} classes, weights {weight:e}, smoothing {smoothing}, {:?}",
+                        gpu.caps().family
+                    );
+                    // Differences of what a class gets and gives.
+                    let abs = 1e-6 * want.grad.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+                    close(&what, &grad, &want.grad, 1e-5, abs.max(f64::from(f32::MIN_POSITIVE)));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn entropies() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        for classes in [2usize, 50, 5000, 70_000] {
+            for top in [20.0f32, 86.0, 87.3, 88.0, 91.0] {
+                let mut x = vec![0.0f32; classes];
+                x[classes / 2] = top;
+                let [entropy] = eval(&gpu, |b| {
+                    let y = Tensor::targets(&gpu, [1], &[0], classes, -100)?;
+                    let x = Tensor::from_slice(&gpu, [1, classes], &x)?;
+                    let request = CrossEntropyRequest { statistics: true, ..Default::default() };
+                    let out = b.cross_entropy_with(&x, &y, &CrossEntropy::default(), request)?;
+                    Ok([out.statistics.expect("asked for").entropy])
+                });
+                let want = cpu::cross_entropy_statistics(&x, &[1, classes], &[0], &CrossEntropy::default()).unwrap();
+                agree(&format!("{top} of {classes}, {:?}", gpu.caps().family), &entropy, &want.entropy, 1e-5);
+            }
         }
     }
 }
