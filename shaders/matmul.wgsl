@@ -8,6 +8,8 @@
 // The parts of k are `params.split` depths each; with more than one, each goes to rows of c of its own, and the caller adds them.
 // Bindings: a, b, bias [n], gate like c, runs like c (each absent if there is none), c [m, n], or [parts * m, n].
 
+// params stay uniform
+
 // Quads in a side of the tile, and in its depth.
 override QUADS: u32;
 override DEPTH_QUADS: u32;

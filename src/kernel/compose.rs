@@ -12,6 +12,8 @@
 //!   and so on, of which there are four or, if less, `room`, and `pad` for the others. By quad, the stride is 1 and `room` is
 //!   0 or at least 4.
 //!
+//! `params` is a copy that is made before the shader's `main` begins, unless the shader has the line `// params stay uniform`.
+//!
 //! For a kernel with the constant `SUBGROUP` there is `handed_over`, see `shaders/lib/lanes.wgsl`.
 //!
 //! A shader's `override` constants become `const` ones with the variant's values, so that sizes of arrays can depend on them. And
@@ -30,8 +32,11 @@ use super::{Access, Binding, Kernel, Variant, bound};
 
 /// The WGSL text of a variant.
 pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
-    let mut text = String::from("@group(0) @binding(0) var<uniform> given_params: Params;\n");
-    text.push_str("var<private> params: Params;\n");
+    let copied = !kernel.source.contains(STAYS_UNIFORM);
+    let mut text = String::from(match copied {
+        true => "@group(0) @binding(0) var<uniform> given_params: Params;\nvar<private> params: Params;\n",
+        false => "@group(0) @binding(0) var<uniform> params: Params;\n",
+    });
     let bound = bound(kernel, variant);
     for (slot, &(i, Binding { name, element, quads, .. }, only_read)) in bound.iter().enumerate() {
         let access = if only_read { "read" } else { "read_write" };
@@ -85,7 +90,7 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
         let value = if subgroup > 0 { "subgroupShuffleXor(v, distance)" } else { "v" };
         let _ = writeln!(text, "fn handed_over(v: vec4<u32>, distance: u32) -> vec4<u32> {{ return {value}; }}");
     }
-    let mut source = with_params(kernel.source);
+    let mut source = if copied { with_params(kernel.source) } else { kernel.source.to_owned() };
     if let (Some(subgroup @ 1..), Some(workgroup)) = (constant("SUBGROUP"), constant("WORKGROUP"))
         && subgroup < workgroup
     {
@@ -103,6 +108,9 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
     unroll(&mut text, &lines, &constant);
     text
 }
+
+/// The line of a shader that has barriers in loops whose ends are parameters: WGSL takes only a uniform variable for the same in all threads.
+const STAYS_UNIFORM: &str = "\n// params stay uniform\n";
 
 /// The source with parameters that are read once, before any loop: in a loop llvmpipe reads them again each time, lane by lane.
 fn with_params(source: &str) -> String {
