@@ -292,7 +292,7 @@ fn a_loss_scale_that_vanishes_is_named() {
     let of = |loss_scale| Optimization { loss_scale, accumulate: 16, ..Optimization::default() };
     let error = Training::new(model(), vec![Loss::cross_entropy()], of(1e-38)).unwrap_err();
     assert!(matches!(&error, Error::Value { what: "loss_scale", .. }), "{error}");
-    assert!(error.to_string().contains("got 0.00000000000000000000000000000000000001"), "{error}");
+    assert!(error.to_string().ends_with("and its inverse, too, got 1e-38"), "{error}");
     let mut training = Training::new(model(), vec![Loss::cross_entropy()], of(1.0)).unwrap();
     assert!(matches!(training.set_loss_scale(1e-38), Err(Error::Value { what: "loss_scale", .. })));
 }
