@@ -11,7 +11,6 @@ use futures_intrusive::channel::shared::{OneshotSender, oneshot_channel};
 
 use crate::error::{Error, Result, room};
 use crate::gpu::guard;
-use crate::opengl;
 use crate::pool::Storage;
 use crate::tensor::{Element, WORD_BYTES};
 
@@ -171,7 +170,7 @@ impl<T: Element> Readback<T> {
 #[cfg(not(target_arch = "wasm32"))]
 fn poll(device: &wgpu::Device, how: wgpu::PollType) -> Option<Result<wgpu::PollStatus, wgpu::PollError>> {
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-    let _turn = opengl::turn(device);
+    let _turn = crate::opengl::turn(device);
     match catch_unwind(AssertUnwindSafe(|| device.poll(how))) {
         Ok(polled) => Some(polled),
         Err(panic) => match panic.downcast_ref::<String>() {
