@@ -64,6 +64,8 @@ impl Reduction {
 }
 
 /// Options of cross-entropy (`cross_entropy`, `cross_entropy_backward` and their like).
+///
+/// A number that is not 0 has to be at least 1.2e-38 (`f32::MIN_POSITIVE`): hardware may take smaller ones for 0.
 #[derive(Clone, Debug)]
 pub struct CrossEntropy {
     /// A factor for each class, `[C]`; 1 if there is none.

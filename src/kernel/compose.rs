@@ -32,7 +32,7 @@ use super::{Access, Binding, Kernel, Variant, bound};
 
 /// The WGSL text of a variant.
 pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
-    let copied = !kernel.source.contains(STAYS_UNIFORM);
+    let copied = copies_params(kernel);
     let mut text = String::from(match copied {
         true => "@group(0) @binding(0) var<uniform> given_params: Params;\nvar<private> params: Params;\n",
         false => "@group(0) @binding(0) var<uniform> params: Params;\n",
@@ -109,8 +109,11 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
     text
 }
 
-/// The line of a shader that has barriers in loops whose ends are parameters: WGSL takes only a uniform variable for the same in all threads.
-const STAYS_UNIFORM: &str = "\n// params stay uniform\n";
+/// Whether a kernel's parameters are copied. They are not if it has barriers in loops whose ends are parameters: WGSL takes only a uniform
+/// variable for the same in all threads.
+pub(super) fn copies_params(kernel: &Kernel) -> bool {
+    !kernel.source.contains("\n// params stay uniform\n")
+}
 
 /// The source with parameters that are read once, before any loop: in a loop llvmpipe reads them again each time, lane by lane.
 fn with_params(source: &str) -> String {

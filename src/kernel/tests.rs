@@ -103,7 +103,7 @@ fn bindings_are_used_as_declared() {
             }
             slots.sort();
             let names = bound(kernel, &variant).into_iter().map(|(_, binding, _)| format!("{}_data", binding.name));
-            let params = if kernel.label == "xent.matmul" { "params" } else { "given_params" };
+            let params = if compose::copies_params(kernel) { "given_params" } else { "params" };
             let want: Vec<_> = std::iter::once(params.to_owned()).chain(names).enumerate().collect();
             assert_eq!(slots, want, "{} {variant:?}", kernel.label);
         }
