@@ -68,7 +68,8 @@ impl Reduction {
 /// A number that is not 0 has to be at least 1.2e-38 (`f32::MIN_POSITIVE`): hardware may take smaller ones for 0.
 #[derive(Clone, Debug)]
 pub struct CrossEntropy {
-    /// A factor for each class, `[C]`; 1 if there is none.
+    /// A factor for each class, `[C]`; 1 if there is none. Weights far below 1e-30 lose digits: the product of a weight and a probability
+    /// that is below 1.2e-38 may count as 0.
     pub weight: Option<Weights>,
     /// A factor for each row's loss, of the targets' shape (the logits' without `C`); 1 if there is none. It may be negative, as an
     /// advantage is; then take [`Reduction::MeanByCount`], because the default mean divides by the weights' sum, which is about 0. A row
@@ -137,8 +138,9 @@ impl CrossEntropy {
         // Hardware may take subnormal numbers for 0.
         match all.into_iter().find(|&(_, value)| value != 0.0 && !narrow(value).is_normal()) {
             Some((what, value)) => {
-                let (expected, got) = ("at least 1.2e-38, unless it is 0".to_owned(), format!("{value:e}"));
-                Err(Error::Value { op, what, expected, got })
+                let may_be_zero = what == "label_smoothing" || what == "z_loss";
+                let expected = if may_be_zero { "at least 1.2e-38, or 0" } else { "at least 1.2e-38" };
+                Err(Error::Value { op, what, expected: expected.to_owned(), got: format!("{value:e}") })
             }
             None => Ok(()),
         }

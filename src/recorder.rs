@@ -20,7 +20,8 @@ use crate::tensor::{Element, Format, Real, Shape, Tensor, WORD_BYTES, bytes_of};
 /// Records operations into an encoder.
 ///
 /// The operations are methods of this type; each validates its arguments and plans before it records anything, so a wrong
-/// argument leaves the encoder as it was. (Running out of memory or losing the device can stop an operation half-way.) A
+/// argument leaves the encoder as it was. (Running out of memory, losing the device, and a device with fewer storage bindings than one of the
+/// operation's kernels needs can stop an operation half-way; what it has recorded by then writes memory that nobody reads.) A
 /// recorder never submits: [`Gpu::record`] writes into the caller's encoder until it is dropped (an
 /// encoder cannot be finished while a recorder borrows it), and a [`Batch`] has an encoder of its own.
 #[derive(Debug)]

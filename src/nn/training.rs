@@ -109,7 +109,8 @@ impl Training {
                 Err(Error::Value { op: "Training", what: "a loss's weight", expected, got })
             }
             weight => {
-                let expected = format!("from 1.2e-38 to 3.4e38 if multiplied with a loss's weight of {}", loss.weight);
+                let expected =
+                    format!("from 1.2e-38 to 3.4e38 when multiplied with a loss's weight of {}", loss.weight);
                 let got = format!("{loss_scale:e}, which gives {weight:e}");
                 Err(Error::Value { op: "Training", what: "loss_scale", expected, got })
             }

@@ -28,7 +28,7 @@ pub struct Optimization {
     /// is driven by hand is told at each pass: [`step`](crate::Optimizer::step) adds gradients up,
     /// [`step_mean`](crate::Optimizer::step_mean) divides by the sum of the passes' denominators.
     pub window_mean: WindowMean,
-    /// What the losses were multiplied with; gradients are divided by it before everything else.
+    /// What the losses were multiplied with, from 1.2e-38 to 8.5e37; gradients are divided by it before everything else.
     pub loss_scale: f64,
     /// Leave everything as it is if a gradient is NaN or infinite.
     pub skip_non_finite: bool,
@@ -99,12 +99,10 @@ impl Optimization {
                 return fail(what, "above 0 and finite", value.to_string());
             }
         }
-        if !narrow(self.loss_scale).is_normal() || !positive(self.loss_scale) || !positive(1.0 / self.loss_scale) {
-            return fail(
-                "loss_scale",
-                "from 1.2e-38 to 3.4e38, and its inverse, too",
-                format!("{:e}", self.loss_scale),
-            );
+        // Gradients are multiplied with the inverse, and hardware may take a subnormal one for 0.
+        let normal = |value: f64| positive(value) && narrow(value).is_normal();
+        if !normal(self.loss_scale) || !normal(1.0 / self.loss_scale) {
+            return fail("loss_scale", "from 1.2e-38 to 8.5e37", format!("{:e}", self.loss_scale));
         }
         if self.accumulate == 0 {
             return fail("accumulate", "at least 1", "0".to_owned());
