@@ -17,10 +17,11 @@
 // class or -1, and 0 if the row is not counted, 1 if the prediction is wrong, 2 if it is right).
 
 // The gradient of some of the classes, or of some blocks, takes from the others the row's statistics and A. They are kept by a dispatch that
-// knows them for all classes (STATISTICS 2) and given to those that write a gradient (3).
+// knows them for all classes (STATISTICS 2) and given to those that write a gradient (3): the row's maximum, the number of its ties, the sum
+// of the other exponentials, 1 if the row has a NaN (plus 2 if A is lifted), and A.
 
 override TARGETS: u32;
-// 1: write the statistics. 2: write what is kept (five words a row: its RowStats and A). 3: read that, as `parts`.
+// 1: write the statistics. 2: write what is kept, five words a row. 3: read that, as `parts`.
 override STATISTICS: u32;
 
 const HOLD_EXP: bool = true;
@@ -43,7 +44,14 @@ fn all_classes() -> u32 {
 
 fn kept_stats(row: Row) -> RowStats {
     let at = params.parts_base + 5u * row.index;
-    return RowStats(load_parts(at), load_parts(at + 1u), load_parts(at + 2u), u32(load_parts(at + 3u)));
+    return RowStats(load_parts(at), load_parts(at + 1u), load_parts(at + 2u), u32(load_parts(at + 3u)) & 1u);
+}
+
+// The sum of the coefficients that is kept with them.
+fn kept_coefficients(row: Row) -> Wide {
+    let at = params.parts_base + 5u * row.index;
+    let lifted = (u32(load_parts(at + 3u)) & 2u) != 0u;
+    return Wide(load_parts(at + 4u), select(0, -LIFTED_BY, lifted));
 }
 
 // A product in which a coefficient of 0 wins over an infinite value. (Rows with NaN are set apart.)
@@ -94,6 +102,21 @@ fn coefficients(c: u32, room: u32, t: u32, weight: f32, at: u32) -> vec4<f32> {
     return weights * params.spread + select(vec4<f32>(), vec4<f32>(params.kept * weight), hit);
 }
 
+// Those of probabilities, lifted half by the one factor and half by the other.
+fn lifted_coefficients(c: u32, room: u32, at: u32) -> vec4<f32> {
+    let shares = params.kept * probabilities4(c, at) + params.spread;
+    let lifted = (class_weights(c, room) * 0x1p40f) * (shares * 0x1p40f);
+    return select(vec4<f32>(), lifted, within(room));
+}
+
+// Their sum: what is tiny matters only where there is nothing else.
+fn sum_of_coefficients(sums: RowSums) -> Wide {
+    let sum = value_of(sums.coefficients);
+    let tiny = value_of(sums.tiny_coefficients);
+    let lifted = sum == 0.0 && tiny != 0.0;
+    return Wide(select(sum + tiny * LOWER, tiny, lifted), select(0, -LIFTED_BY, lifted));
+}
+
 // The same times both parts of a scale of any size. A small weight meets the scale first, and a large one its share of the target: what is
 // multiplied becomes neither subnormal nor infinite unless the result is.
 fn scaled_coefficients(c: u32, room: u32, grad: RowGrad) -> vec4<f32> {
@@ -121,6 +144,10 @@ fn wide_coefficients(weight: f32) -> Wide {
     let lift = select(1.0, LIFT, tiny);
     let sum = wide(params.kept * (weight * lift) + params.spread * (total * lift));
     return Wide(sum.significand, sum.exponent - select(0, LIFTED_BY, tiny));
+}
+
+fn lowered(w: Wide) -> f32 {
+    return select(w.significand, w.significand * LOWER, w.exponent != 0);
 }
 
 // What the gradient of a row needs: of exp(z_c - m), lifted, a share, from which scale times the coefficient goes off. Both are factors to
@@ -222,13 +249,16 @@ fn main(
     let log_sum_exp = scaled4(vec4<f32>(stats.max)).x + log_total;
     let target_gap = gap(target_logit, stats.max);
     var terms = vec2<f32>(weight, weighted(weight, target_gap));
+    var sum_of_all = Wide(0.0, 0);
     if (SOME) {
-        terms.x = load_parts(params.parts_base + 5u * row.index + 4u);
+        sum_of_all = kept_coefficients(row);
+        terms.x = lowered(sum_of_all);
     } else if (TARGETS == 1u) {
         terms.x = params.kept * weight + params.spread * total_class_weight();
         terms.y = weighted(params.kept, terms.y) + weighted(params.spread, value_of(sums.gaps));
     } else if (TARGETS == 2u) {
-        terms = vec2<f32>(value_of(sums.coefficients), value_of(sums.gaps));
+        sum_of_all = sum_of_coefficients(sums);
+        terms = vec2<f32>(lowered(sum_of_all), value_of(sums.gaps));
     }
     let undefined = no_softmax(stats);
     // Probabilities of no classes cost nothing; an index of no classes is not valid.
@@ -246,8 +276,9 @@ fn main(
         store_statistics(at, bitcast<u32>(stats.max));
         store_statistics(at + 1u, bitcast<u32>(stats.ties));
         store_statistics(at + 2u, bitcast<u32>(stats.rest));
-        store_statistics(at + 3u, bitcast<u32>(f32(stats.poison)));
-        store_statistics(at + 4u, bitcast<u32>(terms.x));
+        let lifted = TARGETS == 2u && sum_of_all.exponent != 0;
+        store_statistics(at + 3u, bitcast<u32>(f32(stats.poison | select(0u, 2u, lifted))));
+        store_statistics(at + 4u, bitcast<u32>(select(terms.x, sum_of_all.significand, lifted)));
     }
     if (STATISTICS == 1u) {
         let s = sums;
@@ -311,6 +342,9 @@ fn main(
         var sum = wide(select(terms.x + pull, terms.x, free));
         if (TARGETS == 1u && free) {
             sum = wide_coefficients(weight);
+        }
+        if (TARGETS == 2u && free) {
+            sum = times(wide(sum_of_all.significand), Wide(1.0, sum_of_all.exponent));
         }
         let all = times(times(scale, sum), wide(exp_factor));
         grad.scale = multipliers(scale);

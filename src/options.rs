@@ -68,8 +68,8 @@ impl Reduction {
 /// A number that is not 0 has to be at least 1.2e-38 (`f32::MIN_POSITIVE`): hardware may take smaller ones for 0.
 #[derive(Clone, Debug)]
 pub struct CrossEntropy {
-    /// A factor for each class, `[C]`; 1 if there is none. Weights far below 1e-30 lose digits: the product of a weight and a probability
-    /// that is below 1.2e-38 may count as 0.
+    /// A factor for each class, `[C]`; 1 if there is none. With label smoothing or probabilities a class's part of the loss, weight times share
+    /// times logit, may count as 0 below 1.2e-38; gradients lose nothing.
     pub weight: Option<Weights>,
     /// A factor for each row's loss, of the targets' shape (the logits' without `C`); 1 if there is none. It may be negative, as an
     /// advantage is; then take [`Reduction::MeanByCount`], because the default mean divides by the weights' sum, which is about 0. A row

@@ -1,13 +1,14 @@
 // Sums over the classes of a row that take its maximum: of coefficients and gaps, if every class has a coefficient, and what the softmax
 // says besides the loss. One sweep over the row, if any of them is wanted.
-// Binding: lanes (nine words a lane: what a dispatch hands on to the next; absent if one goes through all blocks).
+// Binding: lanes (eleven words a lane: what a dispatch hands on to the next; absent if one goes through all blocks).
 
 // 0: one dispatch does everything. 1: this one sums some blocks, and keeps the lanes' sums. 2: it finds those of all blocks there.
 override SWEEP: u32;
 
 struct RowSums {
-    // The sum of the coefficients; only with probabilities, else it is known.
+    // The sum of the coefficients; only with probabilities, else it is known. Without those that are tiny, whose sum is lifted.
     coefficients: Sum,
+    tiny_coefficients: Sum,
     // With probabilities the sum of a_c (z_c - m), else of w_c (z_c - m).
     gaps: Sum,
     // The sum of exp(z_c - m) (m - z_c), lifted: the entropy without the log of the sum, times that sum.
@@ -25,7 +26,7 @@ const SUMMED: bool = STATISTICS != 3u && (TARGETS != 0u || STATISTICS == 1u);
 
 fn no_sums() -> RowSums {
     let zero = Sum(0.0, 0.0);
-    return RowSums(zero, zero, zero, NONE, NONE, 0.0);
+    return RowSums(zero, zero, zero, zero, NONE, NONE, 0.0);
 }
 
 fn sum4(x: vec4<f32>) -> f32 {
@@ -62,13 +63,13 @@ fn first_largest(x: vec4<f32>, m: f32, c: u32, room: u32) -> u32 {
 // Adds a run of blocks, at least one, to the lane's sums.
 fn run_sums(row: Row, begin: u32, end: u32, m: f32, at: u32, before: RowSums) -> RowSums {
     var s = before;
-    // Of the probabilities' coefficients, of the weighted gaps and of the spread; and those of the last eight blocks: sums of equal numbers, such
-    // as the probabilities of a large vocabulary, are rounded the same way again and again.
-    var run = vec3<f32>();
-    var eight = vec3<f32>();
+    // Of the probabilities' coefficients, of the weighted gaps, of the spread and of tiny coefficients; and those of the last eight blocks: sums of
+    // equal numbers, such as the probabilities of a large vocabulary, are rounded the same way again and again.
+    var run = vec4<f32>();
+    var eight = vec4<f32>();
     var i = begin;
     loop {
-        var block = vec3<f32>();
+        var block = vec4<f32>();
         var j = 0u;
         loop {
             let first = quad_start(row, i, j);
@@ -77,7 +78,15 @@ fn run_sums(row: Row, begin: u32, end: u32, m: f32, at: u32, before: RowSums) ->
             let d = gap4(x, m);
             if (TARGETS == 2u) {
                 let a = coefficients(first, room, NONE, 0.0, at);
-                block += vec3<f32>(sum4(a), sum4(weighted4(a, d)), 0.0);
+                block.y += sum4(weighted4(a, d));
+                if (FACTORS == 0u) {
+                    block.x += sum4(a);
+                } else {
+                    let lifted = lifted_coefficients(first, room, at);
+                    let tiny = abs(lifted) < vec4<f32>(1.0);
+                    block.x += sum4(select(a, vec4<f32>(), tiny));
+                    block.w += sum4(select(vec4<f32>(), lifted, tiny));
+                }
             }
             if (TARGETS == 1u) {
                 block.y += sum4(weighted4(class_weights(first, room), d));
@@ -102,7 +111,7 @@ fn run_sums(row: Row, begin: u32, end: u32, m: f32, at: u32, before: RowSums) ->
             i += 1u;
             if (i % 8u == 0u || i >= end) {
                 run += eight;
-                eight = vec3<f32>();
+                eight = vec4<f32>();
             }
             break if i >= end;
         }
@@ -110,33 +119,43 @@ fn run_sums(row: Row, begin: u32, end: u32, m: f32, at: u32, before: RowSums) ->
     s.coefficients = plus(s.coefficients, run.x);
     s.gaps = plus(s.gaps, run.y);
     s.spread = plus(s.spread, run.z);
+    s.tiny_coefficients = plus(s.tiny_coefficients, run.w);
     return s;
 }
 
 // What a lane has kept.
+fn kept_sum(at: u32) -> Sum {
+    return Sum(bitcast<f32>(load_lanes(at)), bitcast<f32>(load_lanes(at + 1u)));
+}
+
 fn kept_sums(row: Row) -> RowSums {
-    let at = params.lanes_base + 9u * lane_index(row);
+    let at = params.lanes_base + 11u * lane_index(row);
+    let probability = bitcast<f32>(load_lanes(at + 10u));
     return RowSums(
-        Sum(bitcast<f32>(load_lanes(at)), bitcast<f32>(load_lanes(at + 1u))),
-        Sum(bitcast<f32>(load_lanes(at + 2u)), bitcast<f32>(load_lanes(at + 3u))),
-        Sum(bitcast<f32>(load_lanes(at + 4u)), bitcast<f32>(load_lanes(at + 5u))),
-        load_lanes(at + 6u),
-        load_lanes(at + 7u),
-        bitcast<f32>(load_lanes(at + 8u)),
+        kept_sum(at),
+        kept_sum(at + 2u),
+        kept_sum(at + 4u),
+        kept_sum(at + 6u),
+        load_lanes(at + 8u),
+        load_lanes(at + 9u),
+        probability,
     );
 }
 
+fn keep_sum(at: u32, sum: Sum) {
+    store_lanes(at, bitcast<u32>(sum.high));
+    store_lanes(at + 1u, bitcast<u32>(sum.low));
+}
+
 fn keep_sums(row: Row, s: RowSums) {
-    let at = params.lanes_base + 9u * lane_index(row);
-    store_lanes(at, bitcast<u32>(s.coefficients.high));
-    store_lanes(at + 1u, bitcast<u32>(s.coefficients.low));
-    store_lanes(at + 2u, bitcast<u32>(s.gaps.high));
-    store_lanes(at + 3u, bitcast<u32>(s.gaps.low));
-    store_lanes(at + 4u, bitcast<u32>(s.spread.high));
-    store_lanes(at + 5u, bitcast<u32>(s.spread.low));
-    store_lanes(at + 6u, s.predicted);
-    store_lanes(at + 7u, s.likely);
-    store_lanes(at + 8u, bitcast<u32>(s.likely_probability));
+    let at = params.lanes_base + 11u * lane_index(row);
+    keep_sum(at, s.coefficients);
+    keep_sum(at + 2u, s.tiny_coefficients);
+    keep_sum(at + 4u, s.gaps);
+    keep_sum(at + 6u, s.spread);
+    store_lanes(at + 8u, s.predicted);
+    store_lanes(at + 9u, s.likely);
+    store_lanes(at + 10u, bitcast<u32>(s.likely_probability));
 }
 
 // The lane's sums, given the row's maximum; `at` is where the row's probabilities begin, if it has any.
@@ -158,6 +177,9 @@ fn all_sums(lane: RowSums, thread: u32) -> RowSums {
     var all = lane;
     if (TARGETS == 2u) {
         all.coefficients = sum_across(thread, lane.coefficients, LANES);
+        if (FACTORS != 0u) {
+            all.tiny_coefficients = sum_across(thread, lane.tiny_coefficients, LANES);
+        }
     }
     if (TARGETS != 0u) {
         all.gaps = sum_across(thread, lane.gaps, LANES);

@@ -54,7 +54,7 @@ params! {
 pub(super) const PARAMS: &[Field] = Params::FIELDS;
 
 /// Words of the sums that a lane hands on.
-const LANE_WORDS: usize = 9;
+const LANE_WORDS: usize = 11;
 
 /// What a dispatch does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

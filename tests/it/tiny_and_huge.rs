@@ -155,6 +155,52 @@ fn smoothed_targets() {
     }
 }
 
+/// Class probabilities whose products with the classes' weights would be subnormal, or are huge.
+#[test]
+fn probabilities() {
+    let Some(gpu) = gpu() else { return };
+    let mut turn = 0;
+    for gpu in families(&gpu) {
+        for classes in [3usize, 1000, 5000, 70_001] {
+            for (weight, upstream) in [(1e-37f32, 1e38f32), (3e-38, 3e37), (1e33, 1e-34), (1e-25, 1e26), (1.0, 1.0)] {
+                for one_has_all in [false, true] {
+                    turn += 1;
+                    if !has_its_turn(&gpu, turn) {
+                        continue;
+                    }
+                    let shape = [2, classes];
+                    let x = random(turn as u64, 2 * classes, 2.0);
+                    let mut q: Vec<f32> =
+                        unit(turn as u64 + 1, 2 * classes).iter().map(|u| 2.0 * u / classes as f32).collect();
+                    if one_has_all {
+                        q.fill(0.0);
+                        (q[1], q[2 * classes - 1]) = (0.0625, 1.0);
+                    }
+                    let weights: Vec<f32> = unit(5, classes).iter().map(|u| weight * (1.0 + u)).collect();
+                    let options = CrossEntropy {
+                        weight: Some(weights.into()),
+                        reduction: Reduction::Sum,
+                        ..CrossEntropy::default()
+                    };
+                    let [grad] = eval(&gpu, |b| {
+                        let q = Tensor::from_slice(&gpu, shape, &q)?;
+                        let upstream = Tensor::from_slice(&gpu, [], &[upstream])?;
+                        let x = Tensor::from_slice(&gpu, shape, &x)?;
+                        Ok([b.cross_entropy_backward(&x, &q, &options, Some(&upstream))?.grad])
+                    });
+                    let g = [f64::from(upstream)];
+                    let want = cpu::cross_entropy_backward(&x, &shape, &q[..], &options, Some(&g)).unwrap();
+                    let family = gpu.caps().family;
+                    let what = format!("{classes} classes, weights {weight:e}, {one_has_all}, {family:?}");
+                    // Differences of what a class gets and gives.
+                    let abs = 1e-6 * want.grad.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+                    close(&what, &grad, &want.grad, 1e-5, abs.max(f64::from(f32::MIN_POSITIVE)));
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn entropies() {
     let Some(gpu) = gpu() else { return };
