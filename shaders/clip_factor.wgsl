@@ -1,5 +1,5 @@
 // What gradients are multiplied with so that their norm is at most `max_norm`; NaN if the norm is, or with the guard if a gradient is
-// NaN or infinite. The factor has two elements, a factor each, because the factor of a huge norm is subnormal. Bindings: total (the partial result
+// NaN or infinite. The factor has two elements, a factor each, because the factor of a huge norm or a tiny bound is subnormal. Bindings: total (the partial result
 // of `grad_norm`), factor, norm, skipped (one element each).
 
 struct Params {
@@ -42,10 +42,13 @@ fn main(
     let huge = norm >= HUGE;
     let bounded = norm + 1e-6;
     let clipped = bounded > params.max_norm;
-    let factor = select(1.0, params.max_norm / select(bounded, norm_of_large, huge), clipped);
+    // Too small for one factor: 2^100 times smaller than the norm.
+    let tiny_bound = !huge && params.max_norm < bounded * 0x1p-100f;
+    let bound = params.max_norm * select(1.0, UP, tiny_bound);
+    let factor = select(1.0, bound / select(bounded, norm_of_large, huge), clipped);
     let skipped = bad && params.guard == 1u;
     store_factor(params.factor_base, select(factor, nan(), skipped || is_nan(norm)));
-    store_factor(params.factor_base + 1u, select(1.0, DOWN, huge && clipped));
+    store_factor(params.factor_base + 1u, select(1.0, DOWN, (huge || tiny_bound) && clipped));
     store_norm(params.norm_base, norm);
     store_skipped(params.skipped_base, u32(skipped));
 }

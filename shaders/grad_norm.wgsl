@@ -34,7 +34,8 @@ fn main(
     var bad = NONE;
     for (var i = start + thread; i < end; i += WORKGROUP) {
         let grad = load_grads(params.grads_base + i);
-        if ((bitcast<u32>(grad) & 0x7fffffffu) >= 0x7f800000u) {
+        // Without the loss's scale: a scale below 1 may hide that a gradient is too large for a number.
+        if ((bitcast<u32>(params.inverse_loss_scale * grad) & 0x7fffffffu) >= 0x7f800000u) {
             bad = min(bad, params.first + i);
         }
         let size = abs(settled(vec4<f32>(grad)).x);

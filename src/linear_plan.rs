@@ -106,6 +106,9 @@ impl LinearPlan {
     /// Tokens of a section of a sum over tokens. Sums of more take memory for what additions round off.
     const TOKENS: u32 = 8192;
 
+    /// What an error calls a scratch that is too small.
+    const SCRATCH: &str = "the scratch for the logits of one token";
+
     /// The statistics of a token's softmax.
     const STATISTICS_BYTES: u64 = 20;
 
@@ -150,7 +153,7 @@ impl LinearPlan {
             let (what, needed, allowed) = if logits(1) > usable {
                 ("a storage binding's bytes for the logits of one token", logits(1), usable)
             } else if scratch_of(1) > scratch {
-                ("the scratch for the logits of one token", scratch_of(1), scratch)
+                (Self::SCRATCH, scratch_of(1), scratch)
             } else {
                 ("a buffer's bytes for the parts of one token's sums", sums(1), caps.max_buffer)
             };
@@ -174,9 +177,9 @@ impl LinearPlan {
         1 << run.ilog2()
     }
 
-    /// Sections of a sum over the classes.
-    fn sections(classes: usize) -> u64 {
-        (classes as u64).div_ceil(Order::OF_A_PRODUCT.section.into())
+    /// Sections of a sum over the classes or the inputs.
+    fn sections(summands: usize) -> u64 {
+        (summands as u64).div_ceil(Order::OF_A_PRODUCT.section.into())
     }
 
     /// How sums over the tokens are formed.
@@ -191,7 +194,8 @@ impl LinearPlan {
         Order { all, ..Order::OF_A_PRODUCT }
     }
 
-    /// Bytes beside scratch, gradients and inputs, at most. With gradients there are
+    /// Bytes beside scratch, gradients and inputs, at most. For more than 4096 inputs there are two tensors as large as the logits that are in memory
+    /// at a time. With gradients there are
     ///
     /// * a copy of the hidden states of the tokens whose logits are in memory, in which ignored tokens are 0;
     /// * for more than 8192 tokens two tensors as large as the weight's gradient: the sum of the last 8192 tokens, and what the sum of all of
@@ -203,10 +207,11 @@ impl LinearPlan {
     /// three rows for each token of the batch.
     #[must_use]
     pub fn sums_bytes(&self) -> u64 {
-        if !self.backward {
-            return 0;
-        }
         let LinearSizes { tokens, inputs, classes } = self.sizes;
+        let of_logits = self.sums_of_logits();
+        if !self.backward {
+            return of_logits;
+        }
         let copies = |order: Order, at_once: usize| {
             let sections = if order.all > order.section { 2 } else { 0 };
             let runs = u64::from(at_once < order.all as usize && !at_once.is_multiple_of(order.run as usize));
@@ -223,14 +228,25 @@ impl LinearPlan {
                     _ => parts + u64::from(sections > parts),
                 };
                 let weight = bytes(classes, copies(self.over_tokens(), self.tokens_at_once));
-                weight.saturating_add(bytes(self.tokens_at_once, 1 + of_parts))
+                weight.saturating_add(bytes(self.tokens_at_once, 1 + of_parts)).saturating_add(of_logits)
             }
             Some(Blocks { classes_at_once, tokens_at_once }) => {
                 let weight = bytes(classes_at_once, copies(self.over_tokens(), tokens_at_once));
                 let hidden = bytes(tokens, copies(self.over_classes(), classes_at_once));
-                weight.saturating_add(hidden).saturating_add(bytes(tokens_at_once, 1))
+                weight.saturating_add(hidden).saturating_add(bytes(tokens_at_once, 1)).saturating_add(of_logits)
             }
         }
+    }
+
+    /// What sums over more inputs than a section has take: a section's, and what those of several lack.
+    fn sums_of_logits(&self) -> u64 {
+        let LinearSizes { inputs, classes, .. } = self.sizes;
+        if Self::sections(inputs) <= 1 {
+            return 0;
+        }
+        let bytes = |tokens: usize, classes: usize| (tokens as u64).saturating_mul(classes as u64).saturating_mul(8);
+        let of_block = self.update.map_or(0, |blocks| bytes(blocks.tokens_at_once, blocks.classes_at_once));
+        bytes(self.tokens_at_once, classes).max(of_block)
     }
 
     /// The weights are updated as well: the scratch holds the logits of some tokens, all of them or those of a block of classes, and the
@@ -243,7 +259,14 @@ impl LinearPlan {
         by_probabilities: bool,
     ) -> Result<Self> {
         let LinearSizes { tokens, inputs, classes } = sizes;
-        let forward = Self::new(op, caps, sizes, (scratch / 2, 1), false)?;
+        let forward = Self::new(op, caps, sizes, (scratch / 2, 1), false).map_err(|error| match error {
+            // What the caller gave is twice that.
+            Error::Limit { op, what: Self::SCRATCH, needed, .. } => {
+                let what = "the scratch, of which one half holds the logits of a token,";
+                Error::Limit { op, what, needed: needed.saturating_mul(2), allowed: scratch }
+            }
+            error => error,
+        })?;
         let usable = caps.usable_binding();
         let bytes = |rows: u64, row: usize| rows.saturating_mul(row as u64).saturating_mul(4);
         let buffer = |bytes| buffer_bytes(caps, bytes);

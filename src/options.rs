@@ -65,7 +65,8 @@ impl Reduction {
 
 /// Options of cross-entropy (`cross_entropy`, `cross_entropy_backward` and their like).
 ///
-/// A number that is not 0 has to be at least 1.2e-38 (`f32::MIN_POSITIVE`): hardware may take smaller ones for 0.
+/// A number that is not 0 has to be at least 1.2e-38 (`f32::MIN_POSITIVE`), and so does each class's share of `label_smoothing`: hardware may
+/// take smaller ones for 0.
 #[derive(Clone, Debug)]
 pub struct CrossEntropy {
     /// A factor for each class, `[C]`; 1 if there is none. With label smoothing or probabilities a class's part of the loss, weight times share
@@ -145,6 +146,19 @@ impl CrossEntropy {
             None => Ok(()),
         }
     }
+
+    /// Checks what each of so many classes gets of a smoothed target.
+    pub(crate) fn validate_share(&self, op: &'static str, classes: usize) -> Result<()> {
+        let share = narrow(self.label_smoothing / f64::from(u32::try_from(classes.max(1)).unwrap_or(u32::MAX)));
+        match share.is_normal() || self.label_smoothing == 0.0 {
+            true => Ok(()),
+            false => {
+                let expected = format!("at least 1.2e-38 for each of {classes} classes, or 0");
+                let got = format!("{:e}", self.label_smoothing);
+                Err(Error::Value { op, what: "label_smoothing", expected, got })
+            }
+        }
+    }
 }
 
 impl Default for CrossEntropy {
@@ -158,7 +172,8 @@ impl Default for CrossEntropy {
 pub struct LinearCrossEntropy {
     /// Those of the cross-entropy.
     pub loss: CrossEntropy,
-    /// The most bytes of scratch memory: 32 MiB if nothing else is said. The logits of one token, 4 bytes a class, have to fit.
+    /// The most bytes of scratch memory: 32 MiB if nothing else is said. The logits of one token have to fit: 4 bytes a class, and up to a fourth more,
+    /// because buffers have certain sizes. `linear_cross_entropy_sgd` has half of it for them.
     pub scratch: u64,
     /// Gradients with respect to logits that are smaller than this count as 0, and products of nothing but those are left out: 0, which
     /// is the default, leaves nothing out. What it is compared with is the gradient of the token's own loss, before position weights, the

@@ -431,6 +431,15 @@ mod tests {
         }
     }
 
+    /// In numbers, because everything else is compared with the function.
+    #[test]
+    fn a_fourth_of_the_turns_is_left() {
+        for (max_turns, budget) in [(65535, 49_149), (8192, 6144), (Caps::MIN_TURNS, 960)] {
+            let caps = Caps { max_turns, ..caps(16384, 65535) };
+            assert_eq!((turn_budget(&caps), most_turns(&caps)), (budget, budget - 96));
+        }
+    }
+
     #[test]
     fn no_rows_are_no_ranges_and_a_row_too_large_is_an_error() {
         let cut = Cut {

@@ -3,6 +3,7 @@
 # tests' binaries as it stands in `shaders/`, so a plant of the same length needs no build: it is written over the text in a copy.
 #
 #   tests/plants.sh [STACK...]        after `.ci/run`, which brings the stacks
+#   tests/plants.sh check             only sees to it that the shaders still have the texts
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export XENT_GPU=require
@@ -20,7 +21,7 @@ lib/numerics: exp|1.6666666e-1|1.6766666e-1|corpus logsoftmax
 lib/numerics: log|0.66666663|0.66766663|corpus bce_7x13
 nll|            loss = 0.0;|            loss = 0.1;|corpus nll
 bce|max(log_f32(p), -100.0)|max(log_f32(p), -101.0)|corpus bce_clamp
-bce_with_logits|slope / (1.0 + e)|slope / (1.1 + e)|corpus bcel_7x13
+bce_with_logits|falling, right) / (1.0 + e)|falling, right) / (1.1 + e)|corpus bcel_7x13
 column_sum|    var sum = Sum(0.0, 0.0);\n    if (start|    var sum = Sum(0.1, 0.0);\n    if (start|it parity::matmul_and_column_sum
 lib/simd_product|a.w * b[3]|a.w * b[2]|it parity::matmul_and_column_sum
 sigmoid_backward|(factor * (1.0 - factor))|(factor * (1.1 - factor))|it parity::maps
@@ -41,8 +42,8 @@ expand|row * params.inner + i %|0u  * params.inner + i %|it broadcast::weights_a
 sum_rows|var mine = Sum(0.0,|var mine = Sum(0.1,|it broadcast::mse_takes
 row_parts|store_parts(to + 1u, stats.ties);|store_parts(to + 1u, stats.rest);|it row_parts::maps
 grad_norm|square = scaled * scaled;|square = scaled * 1.0000;|it training::clipping
-clip_factor|(norm + 1e-6),|(norm + 1e-1),|it training::clipping
-accumulate|n, 0.0) + load_quad_values|n, 0.0) - load_quad_values|it training::accumulated
+clip_factor|bounded = norm + 1e-6;|bounded = norm + 1e-1;|it training::clipping
+accumulate|1u, n, total + value);|1u, n, total - value);|it training::accumulated
 row_tally|select(none, rank, p >= 0)|select(none, rank, p >= 9)|it metrics::counters
 lib/tally|i32(exponent) - 86;|i32(exponent) - 85;|it evaluation::weights_of_all
 running_total|settled_sum(plus_sum(before, part))|Sum(before.high + part.high, 0.000)|it evaluation::small_losses
@@ -50,11 +51,21 @@ window_sum|quotient(value_of(loss), value_of(all))|quotient(value_of(loss), valu
 window_mean|quotient(sum, denominator)|quotient(sum, 4.000000000)|it windows::a_window_is_one_batch
 schedule|(k >> (8u * b))|(k >> (7u * b))|it rates::rates_far_along
 rank|(classes > vec4<u32>(t))|(classes < vec4<u32>(t))|it metrics::counters
-sum_parts|part * params.stride + i|part * params.stride + 0|it budget::products
+sum_parts|part * params.stride + i|part * params.stride + 0|it accuracy::long
 lib/row_sums|min(s.predicted, first_largest|max(s.predicted, first_largest|it cross_entropy::statistics_of_ties
 binary_tally|threshold = 0.5;|threshold = 0.6;|it metrics::binary_outputs
 row_statistics|outcome == 2u|outcome == 1u|it cross_entropy::statistics_of_ties
 '
+
+while IFS='|' read -r kernel text plant _; do
+  [ -n "$kernel" ] || continue
+  TEXT=$text PLANT=$plant perl -0777 -ne '
+    my ($text, $plant) = map { s/\\n/\n/gr } @ENV{"TEXT", "PLANT"};
+    length $text == length $plant or die "not of one length: $text\n";
+    $found ||= /\Q$text\E/;
+    END { $found or die "no kernel says $ENV{TEXT}\n" }' shaders/*.wgsl shaders/lib/*.wgsl
+done <<<"$plants"
+[ "$1" != check ] || exit 0
 
 swiftshader_icd=$(.ci/swiftshader || true)
 
@@ -91,8 +102,7 @@ while IFS='|' read -r kernel text plant tests; do
   read -r binary filter <<<"$tests"
   TEXT=$text PLANT=$plant perl -0777 -pe '
     my ($text, $plant) = map { s/\\n/\n/gr } @ENV{"TEXT", "PLANT"};
-    length $text == length $plant or die "not of one length: $text\n";
-    s/\Q$text\E/$plant/g or die "no kernel says $text\n";' "${!binary}" >"$planted"
+    s/\Q$text\E/$plant/g or die "the tests do not hold $text\n";' "${!binary}" >"$planted"
   chmod +x "$planted"
   row="| $kernel | \`$(sed 's/^ *//; s/\\n.*//' <<<"$text")\` | \`$(sed 's/^ *//; s/\\n.*//' <<<"$plant")\` | $tests |"
   for stack in "$@"; do

@@ -174,6 +174,7 @@ pub(super) fn rows<T: Copy + Into<f64>>(
 ) -> Result<Rows> {
     options.validate(op)?;
     let dims = Classes::of(op, shape, logits.len())?;
+    options.validate_share(op, dims.classes)?;
     let position_weight = factors(op, "position_weight", options.position_weight.as_ref(), dims.rows())?;
     let rows = match targets {
         Targets::Index(index) => {

@@ -38,7 +38,7 @@ impl Table {
 
     /// Reads a CSV file of numbers.
     ///
-    /// A line ends with `\n`, `\r` or both. Fields may be in quotes, and then hold delimiters and line breaks, and quotes as two each.
+    /// A line ends with `\n`, `\r` or both. Fields may be in quotes, right from one delimiter to the next, and then hold delimiters and line breaks, and quotes as two each.
     /// Blank lines are no rows, and blanks around a number, like a byte order mark before the first, do not matter. If the last field of every line
     /// is empty, there is a delimiter at each line's end, and no column after it; a header may have that field or not.
     ///

@@ -4,7 +4,7 @@ use super::turns::Turns;
 use super::*;
 use crate::every_op::{EVERY_OP, run};
 use crate::ops::KERNELS;
-use crate::{Caps, Family, Gpu};
+use crate::{Caps, CrossEntropy, CrossEntropyRequest, Family, Gpu, Grad, Layout, Tensor};
 
 /// Every variant that a kernel can be compiled as: read by quad or not, each output absent or present, in place or not.
 fn variants(kernel: &Kernel) -> Vec<Variant> {
@@ -211,6 +211,74 @@ fn checks_of_bounds_and_zeros_and_cuts_of_loops_make_no_difference() {
     }
     for (label, slack) in slack {
         assert!(slack <= 2 * crate::plan::FIXED_TURNS, "{label}: at least {slack} turns fewer than planned");
+    }
+}
+
+/// Sizes and budgets that are drawn: no invocation makes more turns than were planned, and no plan exceeds the budget. The first row is so long that a
+/// turn too few for each of its runs would show.
+#[test]
+fn turns_of_drawn_sizes_are_within_drawn_budgets() {
+    const MOST: u32 = 1_500_000;
+    let on = match Gpu::headless() {
+        Ok(on) => on,
+        Err(error) => {
+            assert!(std::env::var("XENT_GPU").map_or(true, |policy| policy != "require"), "{error}");
+            return eprintln!("SKIPPED: {error}");
+        }
+    };
+    on.count_turns();
+    let mut rng = fastrand::Rng::with_seed(17);
+    for draw in 0..24 {
+        let family = [Family::CpuSimd, Family::Gpu][draw % 2];
+        // By their logarithms, so that small ones are as likely as large ones.
+        let mut size = |least: u32, most: u32| {
+            let bits = rng.u32(least.ilog2()..=most.ilog2());
+            rng.u32(1 << bits..2 << bits).clamp(least, most)
+        };
+        let max_turns = if draw < 6 { 65535 } else { size(Caps::MIN_TURNS, 65535) };
+        let gpu = on.with_caps(Caps { family, max_turns, ..on.caps().clone() }).expect("its caps");
+        let budget = crate::plan::turn_budget(gpu.caps());
+        let ones = |dims: [u32; 2]| {
+            let [rows, columns] = dims.map(|dim| dim as usize);
+            Tensor::from_slice(&gpu, [rows, columns], &vec![1.0f32; rows * columns]).expect("a tensor")
+        };
+        let mut batch = gpu.batch();
+        let what = match draw / 2 % 3 {
+            0 => {
+                // Long enough to be streamed: what is held in registers is compiled for each length.
+                let classes = if draw < 2 { MOST } else { size(9000, MOST) };
+                let rows = size(1, MOST / classes);
+                let x = ones([rows, classes]);
+                let y = Tensor::targets(&gpu, [rows as usize], &vec![0i64; rows as usize], classes as usize, -100);
+                let smoothed = CrossEntropy { label_smoothing: 0.1, ..CrossEntropy::default() };
+                let request = CrossEntropyRequest { grad: Grad::New, statistics: true, ..Default::default() };
+                batch.cross_entropy_with(&x, &y.expect("targets"), &smoothed, request).expect("a loss");
+                let y = batch.log_softmax(&x, 1).expect("a map");
+                batch.log_softmax_backward(&y, &x, 1).expect("its gradient");
+                format!("rows [{rows}, {classes}]")
+            }
+            1 => {
+                let [m, n, k] = [size(1, 40), size(1, 40), size(1, 400_000)];
+                let k = k.min(MOST / m.max(n));
+                for (layout, a, b) in
+                    [(Layout::Nn, [m, k], [k, n]), (Layout::Nt, [m, k], [n, k]), (Layout::Tn, [k, m], [k, n])]
+                {
+                    batch.matmul(layout, &ones(a), &ones(b), None).expect("a product");
+                }
+                format!("product [{m}, {n}, {k}]")
+            }
+            _ => {
+                let columns = size(1, 40);
+                let rows = size(1, MOST / columns);
+                batch.column_sum(&ones([rows, columns])).expect("sums");
+                format!("columns [{rows}, {columns}]")
+            }
+        };
+        batch.submit().expect("a submission");
+        for Turns { label, variant, planned, made } in gpu.turns().expect("turns") {
+            let what = format!("{what} with {max_turns} turns in {label}, {variant:?}");
+            assert!(made <= planned && planned <= budget, "{made} of {planned} made, {budget} allowed: {what}");
+        }
     }
 }
 

@@ -33,8 +33,10 @@ impl Scores {
         if let Some(record) = record.checked_sub(1) {
             let (op, what) = match kind {
                 kind if kind == Kind::Rows as u32 => ("Evaluation::record", "a target or a sample weight"),
-                kind if kind == Kind::Logits as u32 => ("Evaluation::record_binary", "a target or a sample weight"),
-                _ => ("Evaluation::record_binary", "a target, a probability or a sample weight"),
+                kind if kind == Kind::Logits as u32 => {
+                    ("Evaluation::record_binary", "a target, 0 or 1, or a sample weight")
+                }
+                _ => ("Evaluation::record_binary", "a target, 0 or 1, a probability or a sample weight"),
             };
             return Err(Error::Data { op, what, position, record: Some(record) });
         }

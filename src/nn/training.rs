@@ -105,7 +105,8 @@ impl Training {
                 Ok(Some(Tensor::from_slice(gpu, Shape::default(), &[weight])?))
             }
             _ if !narrow(loss.weight).is_normal() => {
-                let (expected, got) = ("a number that f32 has, and 0 only as 0".to_owned(), loss.weight.to_string());
+                let (expected, got) =
+                    ("0, or from 1.2e-38 to 3.4e38 in magnitude".to_owned(), format!("{:e}", loss.weight));
                 Err(Error::Value { op: "Training", what: "a loss's weight", expected, got })
             }
             weight => {
@@ -121,7 +122,7 @@ impl Training {
     /// Changes the loss scale from the next step on: lower after an update that was skipped, say. A [`checkpoint`](Self::checkpoint) has it.
     ///
     /// # Errors
-    /// [`Error::Value`] unless it is above 0 and finite, and between the passes of a window: their gradients have one scale. Nothing
+    /// [`Error::Value`] unless it is from 1.2e-38 to 8.5e37, also when multiplied with the weight of a loss, and between the passes of a window: their gradients have one scale. Nothing
     /// changes then.
     pub fn set_loss_scale(&mut self, loss_scale: f64) -> Result<()> {
         self.optimizer.check_loss_scale(loss_scale)?;
@@ -223,7 +224,7 @@ impl Training {
         let upstreams = scale.and_then(|scale| Some((scale, self.weigh(scale).ok()?)));
         let fail = || Error::State {
             tensor: key,
-            expected: "a note with a loss scale, above 0 and finite".to_owned(),
+            expected: "a note with a loss scale, from 1.2e-38 to 8.5e37".to_owned(),
             got: format!("{note:?}"),
         };
         upstreams.ok_or_else(fail).map(Some)

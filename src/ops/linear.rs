@@ -160,7 +160,7 @@ impl Recorder<'_> {
                 Layout::Nt,
                 [&hidden, &layer.weight],
                 layer.bias.as_ref(),
-                (Sums::Whole, Zeros::Count),
+                (Sums::OF_LOGITS, Zeros::Count),
                 &logits,
             )?;
             // Tensors have fewer than 2^32 rows unless they are empty.

@@ -321,7 +321,7 @@ impl Recorder<'_> {
         let logits = step.logits.part(0, [tokens.len(), classes.len()].into());
         let bias = bias.as_ref().map(|bias| bias.rows(classes.clone())).transpose()?;
         let factors = [&hidden.rows(tokens)?, &weight.rows(classes)?];
-        self.matmul_sums(Layout::Nt, factors, bias.as_ref(), (Sums::Whole, Zeros::Count), &logits)?;
+        self.matmul_sums(Layout::Nt, factors, bias.as_ref(), (Sums::OF_LOGITS, Zeros::Count), &logits)?;
         Ok(logits)
     }
 }

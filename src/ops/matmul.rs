@@ -122,8 +122,12 @@ pub(super) enum Sums {
     Auto,
     /// By sections: that depends on the number of summands alone. So many of them are in memory at a time.
     Sections { at_once: u32 },
-    /// Each one sum of runs.
-    Whole,
+}
+
+impl Sums {
+    /// Of a linear layer's logits, which have the same bits whichever tokens and classes are in memory at a time. One section takes as much memory
+    /// as they do, and so does what the sums of several lack.
+    pub(super) const OF_LOGITS: Self = Self::Sections { at_once: 1 };
 }
 
 /// What is done about zeros.
@@ -381,7 +385,6 @@ impl Recorder<'_> {
         let (split, at_once) = match sums {
             Sums::Auto => (Tile::new(caps, sizes).split(caps, sizes), PARTS_BYTES / bytes_at_least_one(out)),
             Sums::Sections { at_once } => (Summands::SECTION.min(sizes.k.max(1)), at_once.into()),
-            Sums::Whole => (sizes.k.max(1), 1),
         };
         let parts = sizes.k.div_ceil(split).max(1);
         if parts == 1 {

@@ -172,6 +172,7 @@ impl RowLoss<'_> {
         rows.remove(usize::from(rows.len() > 1));
         let rows = Shape::from(rows);
         self.options.validate(op)?;
+        self.options.validate_share(op, dims.classes as usize)?;
         self.validate_targets(rec, &rows)?;
         let weight = self.weights(rec, "weight", self.options.weight.as_ref(), &[dims.classes as usize].into())?;
         let position_weight = self.weights(rec, "position_weight", self.options.position_weight.as_ref(), &rows)?;

@@ -280,6 +280,39 @@ fn tokens(table: &mut Table, gpu: &Gpu, n: usize) {
     }
 }
 
+/// Losses of a linear layer with so many inputs: of their sums, the logits.
+fn inputs(table: &mut Table, gpu: &Gpu, inputs: usize) {
+    const CLASSES: usize = 4;
+    let n = (1 << 20) / inputs.max(1 << 14);
+    let hidden = normal(10, n * inputs, 1.0);
+    let weight: Vec<f32> = normal(11, CLASSES * inputs, 1.0 / (inputs as f64).sqrt());
+    let index = labels(12, n, CLASSES);
+    let options = LinearCrossEntropy {
+        loss: CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() },
+        ..LinearCrossEntropy::default()
+    };
+    let [loss] = eval(gpu, |b| {
+        let hidden = Tensor::from_slice(gpu, [n, inputs], &hidden)?;
+        let weight = Tensor::from_slice(gpu, [CLASSES, inputs], &weight)?;
+        let targets = Tensor::targets(gpu, [n], &index, CLASSES, -100)?;
+        Ok([b.linear_cross_entropy(&hidden, &weight, None, &targets, &options)?])
+    });
+    let factors = ((&hidden[..], [n, inputs]), (&weight[..], [CLASSES, inputs]));
+    let want = cpu::linear_cross_entropy(factors.0, factors.1, None, &index, &options, None).unwrap().loss;
+    let product = |row: usize, class: usize| {
+        let (h, w) = (&hidden[row * inputs..][..inputs], &weight[class * inputs..][..inputs]);
+        pairwise(&h.iter().zip(w).map(|(h, w)| h * w).collect::<Vec<_>>())
+    };
+    let logits: Vec<f32> = (0..n * CLASSES).map(|i| product(i / CLASSES, i % CLASSES)).collect();
+    let pairwise_losses = cpu::cross_entropy(&logits, &[n, CLASSES], &index, &options.loss).unwrap();
+    let mut errors = <[Errors; 2]>::default();
+    for (row, &want) in want.iter().enumerate() {
+        errors[0].add(loss[row], want, want);
+        errors[1].add(pairwise_losses[row] as f32, want, want);
+    }
+    table.row("loss, linear", &format!("D = {inputs}"), gpu, errors.into());
+}
+
 /// The rows of the table that take seconds: a vocabulary, and the gradients of a hundred thousand tokens.
 #[test]
 fn long_sums_keep_their_digits() {
@@ -287,6 +320,8 @@ fn long_sums_keep_their_digits() {
     let mut table = Table { text: String::new(), above: 0 };
     for gpu in families(&gpu) {
         rows(&mut table, &gpu, 50_257);
+        rows(&mut table, &gpu, 128_256);
+        inputs(&mut table, &gpu, 65_536);
         for classes in [1000, 32_003, 262_144] {
             confident_rows(&mut table, &gpu, classes);
         }
@@ -315,6 +350,9 @@ fn errors_are_those_of_pairwise_sums() {
         for classes in [1000, 32_003, 50_257, 128_256, 151_936, 262_144] {
             rows(&mut table, &gpu, classes);
             confident_rows(&mut table, &gpu, classes);
+        }
+        for size in [1000, 16_384, 65_536, 200_003, 1_000_003] {
+            inputs(&mut table, &gpu, size);
         }
         for k in [1, 1000, 100_000, 1_000_000] {
             sums(&mut table, &gpu, k);

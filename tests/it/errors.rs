@@ -152,6 +152,12 @@ fn values() {
         says(gpu.batch().cross_entropy(&logits, &y, &options), &message);
         assert!(cpu::cross_entropy(&[0.0f32; 2], &[1, 2], &[0], &options).is_err());
     }
+    let shared = CrossEntropy { label_smoothing: 2e-38, ..Default::default() };
+    says(
+        gpu.batch().cross_entropy(&logits, &y, &shared),
+        "cross_entropy: label_smoothing must be at least 1.2e-38 for each of 2 classes, or 0, got 2e-38",
+    );
+    assert!(cpu::cross_entropy(&[0.0f32; 2], &[1, 2], &[0], &shared).is_err());
     let ignoring = CrossEntropy { ignore_index: 1, ..Default::default() };
     says(
         gpu.batch().cross_entropy(&logits, &logits, &ignoring),

@@ -243,6 +243,14 @@ fn norms_of_huge_and_tiny_gradients() {
             Optimization { sgd: Sgd { lr: 1.0, ..Sgd::default() }, clip_norm: Some(2.0), ..Optimization::default() },
         );
         close("each", &values, &[-0.176_776_695; 128], 1e-6, 0.0);
+        // A bound so far below the norm that the factor is subnormal.
+        for (grad, bound) in [(1e19, 1e-24), (3e25, 1e-18), (1e30, 1e-10), (1e-2, 2e-36)] {
+            let sgd = Sgd { lr: 1.0, ..Sgd::default() };
+            let options = Optimization { sgd, clip_norm: Some(bound), ..Optimization::default() };
+            let (values, ..) = update(&gpu, &[grad; 128], options);
+            let norm = f64::from(grad) * 128f64.sqrt();
+            close("tiny bound", &values, &[-f64::from(grad) * bound / (norm + 1e-6); 128], 1e-6, 0.0);
+        }
     }
 }
 
@@ -322,6 +330,17 @@ fn a_gradient_that_is_not_finite_skips_the_update() {
                 };
                 let (values, _, skipped) = update(&gpu, &grads, clipped);
                 assert!(values[at].is_nan() && skipped == 0);
+            }
+        }
+        // Gradients that are numbers only as long as they have their scale.
+        for (grad, loss_scale) in [(3e38f32, 0.5), (-1e37, 1e-3), (1e19, 1e-30)] {
+            for clip_norm in [None, Some(1.0)] {
+                let sgd = Sgd { lr: 1.0, ..Sgd::default() };
+                let options =
+                    Optimization { sgd, clip_norm, loss_scale, skip_non_finite: true, ..Optimization::default() };
+                let (values, norm, skipped) = update(&gpu, &[grad, 1e-30], options);
+                let what = format!("{grad} with {loss_scale}: {values:?}, {norm}, {skipped}");
+                assert!(values.iter().all(|v| v.to_bits() == 0) && !norm.is_finite() && skipped == 1, "{what}");
             }
         }
         // The first update that is not skipped starts the velocity, as the first one would have.
