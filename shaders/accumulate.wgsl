@@ -1,28 +1,16 @@
 // Adds a tensor to another. Bindings: values (what is added), total, lows (what `total` lacks; absent unless PRECISE).
 
-struct Params {
-    count: u32,
-    // Elements that a workgroup adds.
-    block: u32,
-    values_base: u32,
-    total_base: u32,
-    lows_base: u32,
-    // 1: nothing was added to `total` before, so it lacks nothing.
-    fresh: u32,
-    zero: u32,
-}
-
 // 1: what additions round off is kept.
 override PRECISE: u32;
 
 fn accumulate_quad(i: u32, n: u32) {
-    let total = load_quad_total(params.total_base + i, 1u, n, 0.0);
-    let value = load_quad_values(params.values_base + i, 1u, n, 0.0);
+    let total = load_quad_total(i, 1u, n, 0.0);
+    let value = load_quad_values(i, 1u, n, 0.0);
     if (PRECISE == 0u) {
-        store_quad_total(params.total_base + i, 1u, n, total + value);
+        store_quad_total(i, 1u, n, total + value);
         return;
     }
-    let lacking = select(load_quad_lows(params.lows_base + i, 1u, n, 0.0), vec4<f32>(), params.fresh == 1u);
+    let lacking = select(load_quad_lows(i, 1u, n, 0.0), vec4<f32>(), params.fresh == 1u);
     var high = vec4<f32>();
     var low = vec4<f32>();
     for (var k = 0u; k < 4u; k++) { // unrolled
@@ -30,8 +18,8 @@ fn accumulate_quad(i: u32, n: u32) {
         high[k] = sum.high;
         low[k] = sum.low;
     }
-    store_quad_total(params.total_base + i, 1u, n, high);
-    store_quad_lows(params.lows_base + i, 1u, n, low);
+    store_quad_total(i, 1u, n, high);
+    store_quad_lows(i, 1u, n, low);
 }
 
 @compute @workgroup_size(WORKGROUP)

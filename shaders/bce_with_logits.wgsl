@@ -17,7 +17,7 @@ fn element_pos_weight(i: u32) -> f32 {
         return 1.0;
     }
     let index = ((params.pos_weight_first + i) / params.pos_weight_inner) % params.pos_weight_size;
-    return load_pos_weight(params.pos_weight_base + index);
+    return load_pos_weight(index);
 }
 
 fn term(factor: f32, value: f32) -> f32 {

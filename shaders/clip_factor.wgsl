@@ -2,17 +2,6 @@
 // NaN or infinite. The factor has two elements, a factor each, because the factor of a huge norm or a tiny bound is subnormal. Bindings: total (the partial result
 // of `grad_norm`), factor, norm, skipped (one element each).
 
-struct Params {
-    total_base: u32,
-    factor_base: u32,
-    norm_base: u32,
-    skipped_base: u32,
-    // Infinity: no bound.
-    max_norm: f32,
-    // 1: skip the update if a gradient is not finite.
-    guard: u32,
-}
-
 // The position of a gradient where there is none.
 const NONE: u32 = 0xffffffffu;
 
@@ -31,10 +20,10 @@ fn main(
     if (group_index(group, groups) + thread != 0u) {
         return;
     }
-    let large = bitcast<f32>(load_total(params.total_base));
-    let usual = bitcast<f32>(load_total(params.total_base + 2u));
-    let tiny = bitcast<f32>(load_total(params.total_base + 4u));
-    let bad = load_total(params.total_base + 6u) != NONE;
+    let large = bitcast<f32>(load_total(0u));
+    let usual = bitcast<f32>(load_total(2u));
+    let tiny = bitcast<f32>(load_total(4u));
+    let bad = load_total(6u) != NONE;
     let norm_of_usual = hypotenuse(sqrt(usual), sqrt(tiny) * DOWN);
     // Times DOWN: of finite gradients it is finite, whether the norm is or not.
     let norm_of_large = hypotenuse(sqrt(large), norm_of_usual * DOWN);
@@ -47,8 +36,8 @@ fn main(
     let bound = params.max_norm * select(1.0, UP, tiny_bound);
     let factor = select(1.0, bound / select(bounded, norm_of_large, huge), clipped);
     let skipped = bad && params.guard == 1u;
-    store_factor(params.factor_base, select(factor, nan(), skipped || is_nan(norm)));
-    store_factor(params.factor_base + 1u, select(1.0, DOWN, (huge || tiny_bound) && clipped));
-    store_norm(params.norm_base, norm);
-    store_skipped(params.skipped_base, u32(skipped));
+    store_factor(0u, select(factor, nan(), skipped || is_nan(norm)));
+    store_factor(1u, select(1.0, DOWN, (huge || tiny_bound) && clipped));
+    store_norm(0u, norm);
+    store_skipped(0u, u32(skipped));
 }

@@ -3,24 +3,6 @@
 // Bindings: input [rows, columns], sums [blocks, columns], lows like sums (what the sums lack, where a block is summed by several dispatches;
 // absent if none is).
 
-struct Params {
-    // Rows of this dispatch are first .. first + rows, counted from its first block's first row; it may begin or end within
-    // a block. Without rows, the sums of that block are 0.
-    first: u32,
-    rows: u32,
-    columns: u32,
-    // The columns of this dispatch.
-    first_column: u32,
-    end_column: u32,
-    // Rows of a block, and where the last of all rows ends, counted like `first`.
-    block: u32,
-    last: u32,
-    input_base: u32,
-    sums_base: u32,
-    lows_base: u32,
-    zero: u32,
-}
-
 // Rows of a run; 1 where rows come few at a time.
 override RUN: u32;
 // 1: a block may have millions of rows.
@@ -45,9 +27,9 @@ fn main(
     var sum = Sum(0.0, 0.0);
     if (start > block * params.block) {
         // An earlier dispatch summed the block's first rows.
-        sum = Sum(load_sums(params.sums_base + at), load_lows(params.lows_base + at));
+        sum = Sum(load_sums(at), load_lows(at));
     }
-    var i = params.input_base + (start - params.first) * params.columns + column;
+    var i = (start - params.first) * params.columns + column;
     for (var row = start; row < start + (end - start) / RUN * RUN; row += RUN) {
         var run = 0.0;
         for (var k = 0u; k < RUN; k++) { // unrolled
@@ -70,6 +52,6 @@ fn main(
     if (end == (block + 1u) * params.block || end == params.last) {
         sum.high = value_of(sum);
     }
-    store_sums(params.sums_base + at, sum.high);
-    store_lows(params.lows_base + at, sum.low);
+    store_sums(at, sum.high);
+    store_lows(at, sum.low);
 }

@@ -43,13 +43,13 @@ fn all_classes() -> u32 {
 }
 
 fn kept_stats(row: Row) -> RowStats {
-    let at = params.parts_base + 5u * row.index;
+    let at = 5u * row.index;
     return RowStats(load_parts(at), load_parts(at + 1u), load_parts(at + 2u), u32(load_parts(at + 3u)) & 1u);
 }
 
 // The sum of the coefficients that is kept with them.
 fn kept_coefficients(row: Row) -> Wide {
-    let at = params.parts_base + 5u * row.index;
+    let at = 5u * row.index;
     let lifted = (u32(load_parts(at + 3u)) & 2u) != 0u;
     return Wide(load_parts(at + 4u), select(0, -LIFTED_BY, lifted));
 }
@@ -194,7 +194,7 @@ fn grad_block(row: Row, i: u32, inside: bool, grad: RowGrad) {
         g = not_small(g, grad.least);
         g = select(g, vec4<f32>(nan()), grad.poison);
         g = select(g, vec4<f32>(0.0), grad.ignored);
-        store_quad_grad(params.grad_base + row.start + c * params.inner, params.inner, room, g);
+        store_quad_grad(row.start + c * params.inner, params.inner, room, g);
     }
 }
 
@@ -205,7 +205,7 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let row = row_of(group_index(group, groups), thread);
-    let probabilities_start = params.targets_base + select(row.start, row.index * all_classes(), SOME && all_classes() != classes());
+    let probabilities_start = select(row.start, row.index * all_classes(), SOME && all_classes() != classes());
 
     let row_weight = position_weight(row.index);
     var ignored = is_zero(row_weight);
@@ -214,7 +214,7 @@ fn main(
     var weight = 0.0;
     var target_logit = 0.0;
     if (TARGETS != 2u) {
-        let target_class = load_targets(params.targets_base + row.index);
+        let target_class = load_targets(row.index);
         ignored |= target_class == params.ignore_index;
         valid = target_class >= 0 && u32(target_class) < all_classes();
         if (valid) {
@@ -269,10 +269,10 @@ fn main(
     if (!row.surplus && tells_loss) {
         let normaliser = weighted(params.z_loss * log_sum_exp, log_sum_exp);
         let loss = row_weight * (weighted(terms.x, log_total) - terms.y + select(normaliser, 0.0, undefined));
-        store_losses(params.losses_base + row.index, select(select(loss, nan(), poison), 0.0, ignored));
+        store_losses(row.index, select(select(loss, nan(), poison), 0.0, ignored));
     }
     if (STATISTICS == 2u && !row.surplus && first) {
-        let at = params.statistics_base + 5u * row.index;
+        let at = 5u * row.index;
         store_statistics(at, bitcast<u32>(stats.max));
         store_statistics(at + 1u, bitcast<u32>(stats.ties));
         store_statistics(at + 2u, bitcast<u32>(stats.rest));
@@ -296,7 +296,7 @@ fn main(
             }
         }
         if (!row.surplus && tells) {
-            let at = params.statistics_base + 5u * row.index;
+            let at = 5u * row.index;
             store_statistics(at, bitcast<u32>(select(log_sum_exp, nan(), undefined)));
             store_statistics(at + 1u, bitcast<u32>(select(select(log_prob, nan(), undefined || !valid), 0.0, ignored)));
             let spread = value_of(s.spread) / sum_of_exp(stats);
@@ -364,6 +364,6 @@ fn main(
         if (LOGITS == 2u) {
             g = times_slope4(vec4<f32>(g), vec4<f32>(target_logit)).x;
         }
-        store_grad(params.grad_base + row.start + t * params.inner, not_small(vec4<f32>(g), grad.least).x);
+        store_grad(row.start + t * params.inner, not_small(vec4<f32>(g), grad.least).x);
     }
 }

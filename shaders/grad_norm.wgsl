@@ -4,19 +4,6 @@
 // Squares of large numbers overflow, and those of tiny ones vanish. So large, usual and tiny gradients have a sum each, the first and the last of them
 // scaled (Blue, A portable Fortran program to find the Euclidean norm of a vector, 1978).
 
-struct Params {
-    // Gradients of this dispatch, and where the first of them lies in the whole tensor.
-    count: u32,
-    first: u32,
-    // Gradients of a block: what a workgroup sums.
-    block: u32,
-    grads_base: u32,
-    partials_base: u32,
-    inverse_loss_scale: f32,
-    clip_value: f32,
-    zero: u32,
-}
-
 var<private> sums: array<Sum, 3>;
 
 @compute @workgroup_size(WORKGROUP)
@@ -33,7 +20,7 @@ fn main(
     }
     var bad = NONE;
     for (var i = start + thread; i < end; i += WORKGROUP) {
-        let grad = load_grads(params.grads_base + i);
+        let grad = load_grads(i);
         // Without the loss's scale: a scale below 1 may hide that a gradient is too large for a number.
         if ((bitcast<u32>(params.inverse_loss_scale * grad) & 0x7fffffffu) >= 0x7f800000u) {
             bad = min(bad, params.first + i);
@@ -53,7 +40,7 @@ fn main(
     }
     bad = first_across(thread, bad);
     if (thread == 0u && start < end) {
-        let to = params.partials_base + 7u * block;
+        let to = 7u * block;
         for (var k = 0u; k < 3u; k++) { // unrolled
             store_partials(to + 2u * k, bitcast<u32>(sums[k].high));
             store_partials(to + 2u * k + 1u, bitcast<u32>(sums[k].low));

@@ -8,7 +8,7 @@
 fn fill_block(row: Row, i: u32, inside: bool, value: f32) {
     for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
         let c = quad_start(row, i, j);
-        let to = params.grad_base + row.start + c * params.inner;
+        let to = row.start + c * params.inner;
         store_quad_grad(to, params.inner, room_at(inside, c), vec4<f32>(value));
     }
 }
@@ -23,7 +23,7 @@ fn main(
     if (row.surplus) {
         return;
     }
-    let target_class = load_targets(params.targets_base + row.index);
+    let target_class = load_targets(row.index);
     let row_weight = position_weight(row.index);
     let ignored = target_class == params.ignore_index || is_zero(row_weight);
     let valid = target_class >= 0 && u32(target_class) < classes();
@@ -33,12 +33,12 @@ fn main(
         if (ignored) {
             loss = 0.0;
         } else if (valid) {
-            let log_prob = load_log_probs(params.input_base + row.start + t * params.inner);
+            let log_prob = load_log_probs(row.start + t * params.inner);
             let weight = row_weight * class_weight(t);
             // A weight of 0 wins over an infinite log-probability, but not over NaN.
             loss = select(-(weight * log_prob), 0.0, weight == 0.0 && !is_nan(log_prob));
         }
-        store_losses(params.losses_base + row.index, loss);
+        store_losses(row.index, loss);
     }
     if (GRAD == 0u) {
         return;
@@ -59,6 +59,6 @@ fn main(
     }
     // In place of what the thread has just stored there.
     if (valid && !ignored && goes_through(row, t)) {
-        store_grad(params.grad_base + row.start + t * params.inner, -scale);
+        store_grad(row.start + t * params.inner, -scale);
     }
 }

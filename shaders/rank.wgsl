@@ -2,23 +2,10 @@
 // rank is unspecified. Bindings: logits [outer, classes, inner], targets [outer, inner], ranks like targets, lanes (a word a lane: what a
 // dispatch hands on to the next; absent if one goes through all blocks).
 
-struct Params {
-    rows: u32,
-    classes: u32,
-    inner: u32,
-    logits_base: u32,
-    targets_base: u32,
-    ranks_base: u32,
-    // The blocks of this dispatch.
-    first_block: u32,
-    end_block: u32,
-    lanes_base: u32,
-}
-
 fn above(row: Row, i: u32, j: u32, t: u32, logit: f32) -> u32 {
     let c = quad_start(row, i, j);
     let room = room_at(false, c);
-    let x = load_quad_logits(params.logits_base + row.start + c * params.inner, params.inner, room, 0.0);
+    let x = load_quad_logits(row.start + c * params.inner, params.inner, room, 0.0);
     let classes = vec4<u32>(c) + vec4<u32>(0u, 1u, 2u, 3u);
     let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(room);
     let higher = (x > vec4<f32>(logit)) | ((x == vec4<f32>(logit)) & (classes > vec4<u32>(t)));
@@ -33,10 +20,10 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let row = row_of(group_index(group, groups), thread);
-    let target_class = load_targets(params.targets_base + row.index);
+    let target_class = load_targets(row.index);
     let t = min(u32(max(target_class, 0)), params.classes - 1u);
-    let logit = load_logits(params.logits_base + row.start + t * params.inner);
-    let at = params.lanes_base + lane_index(row);
+    let logit = load_logits(row.start + t * params.inner);
+    let at = lane_index(row);
     var mine = 0u;
     if (row.begin > 0u) {
         mine = load_lanes(at);
@@ -56,6 +43,6 @@ fn main(
     if (row.end < row.blocks) {
         store_lanes(at, mine);
     } else if (row.lane == 0u) {
-        store_ranks(params.ranks_base + row.index, rank);
+        store_ranks(row.index, rank);
     }
 }

@@ -1,14 +1,5 @@
 // Sums pairs of counts by blocks. Bindings: input, partials (both two words each).
 
-struct Params {
-    // Pairs of this dispatch.
-    count: u32,
-    // Pairs of a block: what a workgroup sums.
-    block: u32,
-    input_base: u32,
-    partials_base: u32,
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -20,12 +11,12 @@ fn main(
     let end = min(start + params.block, params.count);
     var counts = vec2<u32>();
     for (var i = start + thread; i < end; i += WORKGROUP) {
-        let at = params.input_base + 2u * i;
+        let at = 2u * i;
         counts += vec2<u32>(load_input(at), load_input(at + 1u));
     }
     counts = combine_counts(thread, counts);
     if (thread == 0u && start < end) {
-        store_partials(params.partials_base + 2u * block, counts.x);
-        store_partials(params.partials_base + 2u * block + 1u, counts.y);
+        store_partials(2u * block, counts.x);
+        store_partials(2u * block + 1u, counts.y);
     }
 }

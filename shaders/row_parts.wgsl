@@ -1,21 +1,6 @@
 // The softmax statistics of the parts of rows. Bindings: logits [outer, classes, inner], parts (four words a part: its RowStats), lanes (seven
 // words a lane: what a dispatch hands on to the next; absent if one goes through all blocks).
 
-struct Params {
-    rows: u32,
-    classes: u32,
-    inner: u32,
-    input_base: u32,
-    parts_base: u32,
-    logit_scale: f32,
-    softcap: f32,
-    lanes_base: u32,
-    // The blocks of this dispatch.
-    first_block: u32,
-    end_block: u32,
-    zero: u32,
-}
-
 const HOLD_EXP: bool = true;
 
 @compute @workgroup_size(WORKGROUP)
@@ -25,7 +10,7 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let row = row_of(group_index(group, groups), thread);
-    let at = params.lanes_base + 7u * lane_index(row);
+    let at = 7u * lane_index(row);
     var lane = no_stats();
     if (row.begin > 0u) {
         lane.max = load_lanes(at);
@@ -55,7 +40,7 @@ fn main(
         store_lanes(at + 5u, lane.rest.low);
         store_lanes(at + 6u, f32(lane.poison));
     } else if (row.lane == 0u) {
-        let to = params.parts_base + 4u * (row.index * PARTS + row.part);
+        let to = 4u * (row.index * PARTS + row.part);
         store_parts(to, stats.max);
         store_parts(to + 1u, stats.ties);
         store_parts(to + 2u, stats.rest);

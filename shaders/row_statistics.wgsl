@@ -2,19 +2,6 @@
 // Bindings: statistics (five words a row), log_sum_exp, target_log_prob, entropy, predicted (one element a row), partials (two
 // words a block).
 
-struct Params {
-    // Rows of this dispatch.
-    count: u32,
-    // Rows of a block.
-    block: u32,
-    statistics_base: u32,
-    log_sum_exp_base: u32,
-    target_log_prob_base: u32,
-    entropy_base: u32,
-    predicted_base: u32,
-    partials_base: u32,
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -26,17 +13,17 @@ fn main(
     let end = min(start + params.block, params.count);
     var counts = vec2<u32>();
     for (var i = start + thread; i < end; i += WORKGROUP) {
-        let at = params.statistics_base + 5u * i;
-        store_log_sum_exp(params.log_sum_exp_base + i, bitcast<f32>(load_statistics(at)));
-        store_target_log_prob(params.target_log_prob_base + i, bitcast<f32>(load_statistics(at + 1u)));
-        store_entropy(params.entropy_base + i, bitcast<f32>(load_statistics(at + 2u)));
-        store_predicted(params.predicted_base + i, bitcast<i32>(load_statistics(at + 3u)));
+        let at = 5u * i;
+        store_log_sum_exp(i, bitcast<f32>(load_statistics(at)));
+        store_target_log_prob(i, bitcast<f32>(load_statistics(at + 1u)));
+        store_entropy(i, bitcast<f32>(load_statistics(at + 2u)));
+        store_predicted(i, bitcast<i32>(load_statistics(at + 3u)));
         let outcome = load_statistics(at + 4u);
         counts += vec2<u32>(u32(outcome == 2u), u32(outcome != 0u));
     }
     counts = combine_counts(thread, counts);
     if (thread == 0u && start < end) {
-        store_partials(params.partials_base + 2u * block, counts.x);
-        store_partials(params.partials_base + 2u * block + 1u, counts.y);
+        store_partials(2u * block, counts.x);
+        store_partials(2u * block + 1u, counts.y);
     }
 }

@@ -2,10 +2,10 @@
 // Further bindings: row_ranks (how many logits lie above the target's), losses.
 
 fn outcome(i: u32) -> Outcome {
-    let t = load_targets(params.targets_base + i);
-    let p = load_predictions(params.predictions_base + i);
-    let rank = load_row_ranks(params.row_ranks_base + i);
-    let loss = load_losses(params.losses_base + i);
+    let t = load_targets(i);
+    let p = load_predictions(i);
+    let rank = load_row_ranks(i);
+    let loss = load_losses(i);
     let fine = t >= 0 && u32(t) < params.classes;
     let none = params.classes;
     return Outcome(t == params.ignore_index, fine, u32(t), select(none, u32(p), p >= 0), select(none, rank, p >= 0), loss);

@@ -4,21 +4,6 @@
 // The table has an entry for every value of each byte of a number of steps, from the lowest byte on: the power of so many steps; or the sine, and 1
 // less the cosine, of the angle that they are.
 
-struct Params {
-    skipped_base: u32,
-    skips_base: u32,
-    table_base: u32,
-    factor_base: u32,
-    // Updates before this one, skipped ones included.
-    updates: u32,
-    // Of powers: updates between two of them.
-    every: u32,
-    // Of a cosine.
-    warm_up: u32,
-    steps: u32,
-    floor: f32,
-}
-
 // 0: powers; 1: linear up, then half a cosine down.
 override COSINE: u32;
 
@@ -33,7 +18,7 @@ fn entry(k: u32, b: u32) -> u32 {
 fn power(k: u32) -> f32 {
     var all = 1.0;
     for (var b = 0u; b < 4u; b++) { // unrolled
-        all *= load_table(params.table_base + entry(k, b));
+        all *= load_table(entry(k, b));
     }
     return all;
 }
@@ -44,7 +29,7 @@ fn sine(k: u32) -> f32 {
     // 1 less the cosine.
     var v = 0.0;
     for (var i = 0u; i < 4u; i++) { // unrolled
-        let at = params.table_base + 2u * entry(k, 3u - i);
+        let at = 2u * entry(k, 3u - i);
         let sine = load_table(at);
         let versine = load_table(at + 1u);
         let before = s;
@@ -74,8 +59,8 @@ fn main(
     if (group_index(group, groups) + thread != 0u) {
         return;
     }
-    let skips = min(load_skips(params.skips_base), params.updates);
-    store_skips(params.skips_base, skips + load_skipped(params.skipped_base));
+    let skips = min(load_skips(0u), params.updates);
+    store_skips(0u, skips + load_skipped(0u));
     let n = params.updates - skips;
     var rate = KNOWN;
     if (skips != 0u) {
@@ -85,5 +70,5 @@ fn main(
             rate = power(n / params.every);
         }
     }
-    store_factor(params.factor_base + 2u, rate);
+    store_factor(2u, rate);
 }

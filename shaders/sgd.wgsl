@@ -8,28 +8,6 @@
 // factors, multiplied with one after the other, and with SCHEDULED what `base_lr` is multiplied with to be the learning rate, unless that is below 0),
 // velocity (absent without momentum).
 
-struct Params {
-    count: u32,
-    // Elements that a workgroup updates.
-    block: u32,
-    values_base: u32,
-    grads_base: u32,
-    factor_base: u32,
-    velocity_base: u32,
-    lr: f32,
-    base_lr: f32,
-    momentum: f32,
-    // 1 - dampening
-    intake: f32,
-    weight_decay: f32,
-    // 1, or -1 to maximise.
-    sign: f32,
-    inverse_loss_scale: f32,
-    clip_value: f32,
-    // 1: a factor that is NaN skips the step.
-    guard: u32,
-}
-
 // 0: no momentum; 1: momentum; 2: Nesterov's.
 override MOMENTUM: u32;
 // 1: gradients are multiplied with the factor.
@@ -70,14 +48,14 @@ fn step_of(value: vec4<f32>, grad: vec4<f32>, velocity: vec4<f32>, factor: vec2<
 
 fn step_quad(i: u32, n: u32, factor: vec2<f32>, lr: f32) {
     let step = step_of(
-        load_quad_values(params.values_base + i, 1u, n, 0.0),
-        load_quad_grads(params.grads_base + i, 1u, n, 0.0),
-        load_quad_velocity(params.velocity_base + i, 1u, n, 0.0),
+        load_quad_values(i, 1u, n, 0.0),
+        load_quad_grads(i, 1u, n, 0.0),
+        load_quad_velocity(i, 1u, n, 0.0),
         factor,
         lr,
     );
-    store_quad_values(params.values_base + i, 1u, n, step.value);
-    store_quad_velocity(params.velocity_base + i, 1u, n, step.velocity);
+    store_quad_values(i, 1u, n, step.value);
+    store_quad_velocity(i, 1u, n, step.velocity);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -88,14 +66,14 @@ fn main(
 ) {
     var factor = vec2<f32>(1.0);
     if (FACTOR == 1u) {
-        factor = vec2<f32>(load_factor(params.factor_base), load_factor(params.factor_base + 1u));
+        factor = vec2<f32>(load_factor(0u), load_factor(1u));
         if (params.guard == 1u && is_nan(factor.x)) {
             return;
         }
     }
     var lr = params.lr;
     if (SCHEDULED == 1u) {
-        let rate = load_factor(params.factor_base + 2u);
+        let rate = load_factor(2u);
         if (rate >= 0.0) {
             lr = params.base_lr * rate;
         }

@@ -1,19 +1,6 @@
 // Sums rows: output[outer, inner] = the sum of input[outer, classes, inner] over the classes. Bindings: input, output, lanes (two words a lane:
 // what a dispatch hands on to the next; absent if one goes through all blocks).
 
-struct Params {
-    rows: u32,
-    classes: u32,
-    inner: u32,
-    input_base: u32,
-    output_base: u32,
-    // The blocks of this dispatch.
-    first_block: u32,
-    end_block: u32,
-    lanes_base: u32,
-    zero: u32,
-}
-
 // The sum of a run of blocks, at least one. Its elements past the row's end are 0.
 fn run_sum(row: Row, begin: u32, end: u32) -> f32 {
     var sum = vec4<f32>();
@@ -23,7 +10,7 @@ fn run_sum(row: Row, begin: u32, end: u32) -> f32 {
         var j = 0u;
         loop {
             let c = quad_start(row, i, j);
-            let at = params.input_base + row.start + c * params.inner;
+            let at = row.start + c * params.inner;
             block += load_quad_input(at, params.inner, room_at(false, c), 0.0);
             continuing {
                 j += 1u;
@@ -46,7 +33,7 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let row = row_of(group_index(group, groups), thread);
-    let at = params.lanes_base + 2u * lane_index(row);
+    let at = 2u * lane_index(row);
     var mine = Sum(0.0, 0.0);
     if (row.begin > 0u) {
         mine = Sum(load_lanes(at), load_lanes(at + 1u));
@@ -62,6 +49,6 @@ fn main(
         store_lanes(at, mine.high);
         store_lanes(at + 1u, mine.low);
     } else if (row.lane == 0u) {
-        store_output(params.output_base + row.index, sum);
+        store_output(row.index, sum);
     }
 }

@@ -3,27 +3,6 @@
 // Bindings: targets, weight (one element, or one a class), position_weight (one element, or one a target), partials (three words a
 // block).
 
-struct Params {
-    // Targets of this dispatch, and where the first of them lies in the whole tensor.
-    count: u32,
-    first: u32,
-    // Targets of a block: what a workgroup sums.
-    block: u32,
-    targets_base: u32,
-    weight_base: u32,
-    // 0: one weight for all classes; 1: one for each.
-    weight_stride: u32,
-    position_weight_base: u32,
-    // 0: one weight for all targets; 1: one for each.
-    position_weight_stride: u32,
-    partials_base: u32,
-    classes: u32,
-    ignore_index: i32,
-    // 1: targets weigh 1. Sums of ones are exact: what the first number cannot hold is in the second.
-    by_count: u32,
-    zero: u32,
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -36,8 +15,8 @@ fn main(
     var sum = Sum(0.0, 0.0);
     var bad = NONE;
     for (var i = start + thread; i < end; i += WORKGROUP) {
-        let t = load_targets(params.targets_base + i);
-        let position_weight = load_position_weight(params.position_weight_base + i * params.position_weight_stride);
+        let t = load_targets(i);
+        let position_weight = load_position_weight(i * params.position_weight_stride);
         if (t != params.ignore_index && params.by_count == 1u) {
             sum = plus(sum, 1.0);
         }
@@ -45,14 +24,14 @@ fn main(
             if (t < 0 || u32(t) >= params.classes) {
                 bad = min(bad, params.first + i);
             } else if (params.by_count == 0u) {
-                sum = plus(sum, position_weight * load_weight(params.weight_base + u32(t) * params.weight_stride));
+                sum = plus(sum, position_weight * load_weight(u32(t) * params.weight_stride));
             }
         }
     }
     let partial = combine(thread, sum, bad);
     if (thread == 0u && start < end) {
-        store_partials(params.partials_base + 3u * block, partial.x);
-        store_partials(params.partials_base + 3u * block + 1u, partial.y);
-        store_partials(params.partials_base + 3u * block + 2u, partial.z);
+        store_partials(3u * block, partial.x);
+        store_partials(3u * block + 1u, partial.y);
+        store_partials(3u * block + 2u, partial.z);
     }
 }

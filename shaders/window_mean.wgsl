@@ -1,16 +1,6 @@
 // Divides sums of gradients by the denominator of their passes; what is 0 stays 0, whatever the denominator.
 // Bindings: values (absent if `total` is divided itself), total (gets what is divided added), sums (as `window_sum` leaves them).
 
-struct Params {
-    count: u32,
-    // Elements that a workgroup divides.
-    block: u32,
-    values_base: u32,
-    total_base: u32,
-    sums_base: u32,
-    zero: u32,
-}
-
 // 1: `total` gets the mean of `values` added; 0: it becomes its own.
 override ADDED: u32;
 
@@ -19,10 +9,10 @@ fn mean(sum: f32, denominator: f32) -> f32 {
 }
 
 fn mean_quad(i: u32, n: u32, denominator: f32) {
-    let total = load_quad_total(params.total_base + i, 1u, n, 0.0);
+    let total = load_quad_total(i, 1u, n, 0.0);
     var sum = total;
     if (ADDED == 1u) {
-        sum = load_quad_values(params.values_base + i, 1u, n, 0.0);
+        sum = load_quad_values(i, 1u, n, 0.0);
     }
     var out = vec4<f32>(
         mean(sum.x, denominator),
@@ -33,7 +23,7 @@ fn mean_quad(i: u32, n: u32, denominator: f32) {
     if (ADDED == 1u) {
         out += total;
     }
-    store_quad_total(params.total_base + i, 1u, n, out);
+    store_quad_total(i, 1u, n, out);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -42,7 +32,7 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let denominator = value_of(Sum(load_sums(params.sums_base + 2u), load_sums(params.sums_base + 3u)));
+    let denominator = value_of(Sum(load_sums(2u), load_sums(3u)));
     let part = part_of(group_index(group, groups), thread);
     for (var i = part.turns; i < part.turns_end; i += TURN) {
         for (var q = 0u; q < QUADS; q++) { // unrolled

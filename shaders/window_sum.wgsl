@@ -2,18 +2,6 @@
 // Bindings: loss (one element; absent if there is none), denominator (one element; absent if it is `count`), sums (the loss and the denominator, in
 // two numbers each), means (two elements).
 
-struct Params {
-    loss_base: u32,
-    denominator_base: u32,
-    sums_base: u32,
-    means_base: u32,
-    // The pass's denominator, if there is no tensor with it.
-    count: u32,
-    // 1: there are no passes before it.
-    first: u32,
-    zero: u32,
-}
-
 // 0: nothing is divided; 1: the denominator is `count`; 2: there is a tensor with it.
 override DENOMINATOR: u32;
 
@@ -29,25 +17,25 @@ fn main(
     var loss = Sum(0.0, 0.0);
     var all = Sum(0.0, 0.0);
     if (params.first == 0u) {
-        loss = Sum(load_sums(params.sums_base), load_sums(params.sums_base + 1u));
-        all = Sum(load_sums(params.sums_base + 2u), load_sums(params.sums_base + 3u));
+        loss = Sum(load_sums(0u), load_sums(1u));
+        all = Sum(load_sums(2u), load_sums(3u));
     }
-    let own_loss = load_loss(params.loss_base);
+    let own_loss = load_loss(0u);
     loss = plus(loss, own_loss);
     // A count has more bits than a number: each of its halves is one.
     var own = plus(Sum(f32(params.count >> 16u) * 65536.0, 0.0), f32(params.count & 0xffffu));
     if (DENOMINATOR == 2u) {
-        own = Sum(load_denominator(params.denominator_base), 0.0);
+        own = Sum(load_denominator(0u), 0.0);
     }
     all = plus_sum(all, own);
-    store_sums(params.sums_base, loss.high);
-    store_sums(params.sums_base + 1u, loss.low);
-    store_sums(params.sums_base + 2u, all.high);
-    store_sums(params.sums_base + 3u, all.low);
+    store_sums(0u, loss.high);
+    store_sums(1u, loss.low);
+    store_sums(2u, all.high);
+    store_sums(3u, all.low);
     var means = vec2<f32>(own_loss, value_of(loss));
     if (DENOMINATOR != 0u) {
         means = vec2<f32>(quotient(own_loss, value_of(own)), quotient(value_of(loss), value_of(all)));
     }
-    store_means(params.means_base, means.x);
-    store_means(params.means_base + 1u, means.y);
+    store_means(0u, means.x);
+    store_means(1u, means.y);
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::compose::compose;
+pub(crate) use self::compose::params_bytes;
 use crate::error::Result;
 use crate::gpu::guard;
 
@@ -22,7 +23,7 @@ macro_rules! wgsl {
 }
 pub(crate) use wgsl;
 
-/// Defines a kernel's parameters: a `#[repr(C)]` struct whose fields a test compares with `Params` in the shader.
+/// Defines a kernel's parameters: a `#[repr(C)]` struct from which [`compose`] writes the shader's `Params`.
 macro_rules! params {
     ($(#[$meta:meta])* struct $name:ident { $($(#[$doc:meta])* $field:ident : $ty:ident),* $(,)? }) => {
         $(#[$meta])*
@@ -34,20 +35,17 @@ macro_rules! params {
             const FIELDS: &'static [$crate::kernel::Field] = &[$($crate::kernel::Field {
                 name: stringify!($field),
                 ty: stringify!($ty),
-                offset: std::mem::offset_of!($name, $field),
             }),*];
         }
     };
 }
 pub(crate) use params;
 
-/// A field of a kernel's parameters.
+/// A field of a kernel's parameters: a word, of the type that Rust and WGSL both call `ty`.
 #[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "read by the test that compares it with the shader"))]
 pub(crate) struct Field {
     pub(crate) name: &'static str,
     pub(crate) ty: &'static str,
-    pub(crate) offset: usize,
 }
 
 /// A storage binding of a kernel.
@@ -116,7 +114,6 @@ pub(crate) struct Kernel {
     pub(crate) label: &'static str,
     pub(crate) source: &'static str,
     pub(crate) bindings: &'static [Binding],
-    #[cfg_attr(not(test), expect(dead_code, reason = "read by the test that compares it with the shader"))]
     pub(crate) params: &'static [Field],
     /// The `override` constants that the shader declares.
     pub(crate) constants: &'static [&'static str],

@@ -10,7 +10,7 @@ use bytemuck::Pod;
 use crate::caps::Caps;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, guard, in_scopes};
-use crate::kernel::{Access, Kernel, Variant};
+use crate::kernel::{Access, Kernel, Variant, params_bytes};
 use crate::plan::{self, Work};
 use crate::pool::{Role, Storage, storage_size};
 use crate::profile::Profile;
@@ -102,7 +102,7 @@ pub(crate) struct Window {
     offset: u64,
     size: u64,
     /// The part's first element, counted from the binding's start.
-    pub(crate) base: u32,
+    base: u32,
     /// Whether the part can be read by quad.
     pub(crate) quads: bool,
     /// Whether it is a scalar 1, where nothing else was given.
@@ -392,7 +392,9 @@ impl<'e> Recorder<'e> {
         let compiled = self.gpu.pipelines().get(self.gpu.device(), kernel, &variant)?;
         let places =
             slots.iter().flatten().map(|window| self.place(kernel.label, window)).collect::<Result<Vec<_>>>()?;
-        let (arena, params_offset, params_size) = self.push_params(bytemuck::bytes_of(params))?;
+        let bases = slots.iter().map(|window| window.map_or(0, |window| window.base));
+        let params = params_bytes(kernel, bases, bytemuck::bytes_of(params));
+        let (arena, params_offset, params_size) = self.push_params(&params)?;
         let params =
             wgpu::BufferBinding { buffer: arena.buffer(), offset: 0, size: std::num::NonZero::new(params_size) };
         let windows = slots.iter().flatten().zip(&places).map(|(window, place)| wgpu::BufferBinding {

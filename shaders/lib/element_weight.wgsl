@@ -8,7 +8,7 @@ fn element_weight(i: u32) -> f32 {
         return 1.0;
     }
     let index = ((params.weight_first + i) / params.weight_inner) % params.weight_size;
-    return load_weight(params.weight_base + index);
+    return load_weight(index);
 }
 
 fn element_weights(i: u32) -> vec4<f32> {

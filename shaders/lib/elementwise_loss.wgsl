@@ -11,34 +11,6 @@
 // Bindings: x, y, upstream (one element, two factors of it, or one for each), losses (absent unless unreduced), grad (absent if not wanted),
 // partials (three words a block).
 
-struct Params {
-    // Elements of this dispatch, and where the first of them lies in the whole tensor.
-    count: u32,
-    first: u32,
-    // Elements of a block: what a workgroup sums.
-    block: u32,
-    x_base: u32,
-    y_base: u32,
-    losses_base: u32,
-    grad_base: u32,
-    upstream_base: u32,
-    partials_base: u32,
-    // What the gradient is multiplied with: the loss's own factor, divided by n for a mean.
-    scale: f32,
-    // Element i of the dispatch has weight ((first + i) / inner) % size; the same for the positive targets' weight.
-    weight_base: u32,
-    weight_first: u32,
-    weight_inner: u32,
-    weight_size: u32,
-    pos_weight_base: u32,
-    pos_weight_first: u32,
-    pos_weight_inner: u32,
-    pos_weight_size: u32,
-    // 1: the upstream gradient is the product of two numbers.
-    upstream_factors: u32,
-    zero: u32,
-}
-
 // 1: write the gradient.
 override GRAD: u32;
 // 1: write every element's loss.
@@ -125,23 +97,23 @@ fn grad_of(slope: Slope, upstream: vec4<f32>, i: u32, factors: Factors, careful:
 
 // Elements of a quad that has not all four are worked on like the others, as zeros, and left out of the sum.
 fn losses_of_quad(i: u32, n: u32, factors: Factors, careful: bool) -> Found {
-    let x = load_quad_x(params.x_base + i, 1u, n, 0.0);
-    let y = load_quad_y(params.y_base + i, 1u, n, 0.0);
+    let x = load_quad_x(i, 1u, n, 0.0);
+    let y = load_quad_y(i, 1u, n, 0.0);
     let fine = in_range(x, y);
     let lanes = vec4<u32>(0u, 1u, 2u, 3u);
     let inside = lanes < vec4<u32>(n);
     let bad = select(vec4<u32>(NONE), params.first + i + lanes, inside & !fine);
     let loss = select(vec4<f32>(nan()), element_loss(x, y, i), fine);
     if (LOSSES == 1u) {
-        store_quad_losses(params.losses_base + i, 1u, n, loss);
+        store_quad_losses(i, 1u, n, loss);
     }
     if (GRAD == 1u) {
         var upstream = vec4<f32>(factors.upstream);
         if (UPSTREAM == 1u) {
-            upstream = load_quad_upstream(params.upstream_base + i, 1u, n, 0.0);
+            upstream = load_quad_upstream(i, 1u, n, 0.0);
         }
         let grad = grad_of(element_slope(x, y, i, careful), upstream, i, factors, careful);
-        store_quad_grad(params.grad_base + i, 1u, n, select(vec4<f32>(nan()), grad, fine));
+        store_quad_grad(i, 1u, n, select(vec4<f32>(nan()), grad, fine));
     }
     let counted = select(vec4<f32>(0.0), loss, inside);
     let sum = (counted.x + counted.y) + (counted.z + counted.w);
@@ -162,12 +134,12 @@ fn main(
 ) {
     let block = group_index(group, groups);
     let part = part_of(block, thread);
-    let upstream = load_upstream(params.upstream_base);
+    let upstream = load_upstream(0u);
     var factors = Factors(wide(params.scale), upstream, vec4<f32>());
     var plain = BY_TURNS;
     if (GRAD == 1u) {
         if (params.upstream_factors == 1u) {
-            factors.of_all = times(factors.of_all, wide(load_upstream(params.upstream_base + 1u)));
+            factors.of_all = times(factors.of_all, wide(load_upstream(1u)));
         }
         if (!OWN_FACTORS) {
             factors.shared_ones = shared_multipliers(factors.of_all, upstream);
@@ -203,8 +175,8 @@ fn main(
     }
     let partial = combine(thread, Sum(sum, 0.0), bad);
     if (thread == 0u && block * params.block < params.count) {
-        store_partials(params.partials_base + 3u * block, partial.x);
-        store_partials(params.partials_base + 3u * block + 1u, partial.y);
-        store_partials(params.partials_base + 3u * block + 2u, partial.z);
+        store_partials(3u * block, partial.x);
+        store_partials(3u * block + 1u, partial.y);
+        store_partials(3u * block + 2u, partial.z);
     }
 }

@@ -1,17 +1,9 @@
 // y = map(x), element by element; the shader that uses this defines fn map(x: f32) -> f32.
 // Bindings: x, y.
 
-struct Params {
-    count: u32,
-    // Elements that a workgroup maps.
-    block: u32,
-    x_base: u32,
-    y_base: u32,
-}
-
 fn map_quad(i: u32, n: u32) {
-    let x = load_quad_x(params.x_base + i, 1u, n, 0.0);
-    store_quad_y(params.y_base + i, 1u, n, vec4<f32>(map(x.x), map(x.y), map(x.z), map(x.w)));
+    let x = load_quad_x(i, 1u, n, 0.0);
+    store_quad_y(i, 1u, n, vec4<f32>(map(x.x), map(x.y), map(x.z), map(x.w)));
 }
 
 @compute @workgroup_size(WORKGROUP)

@@ -1,25 +1,16 @@
 // grad = map_backward(y, upstream), element by element, where y is what the forward map gave; the shader that uses this
 // defines fn map_backward(y: f32, upstream: f32) -> f32. Bindings: y, upstream, grad.
 
-struct Params {
-    count: u32,
-    // Elements that a workgroup maps.
-    block: u32,
-    y_base: u32,
-    upstream_base: u32,
-    grad_base: u32,
-}
-
 fn map_backward_quad(i: u32, n: u32) {
-    let y = load_quad_y(params.y_base + i, 1u, n, 0.0);
-    let g = load_quad_upstream(params.upstream_base + i, 1u, n, 0.0);
+    let y = load_quad_y(i, 1u, n, 0.0);
+    let g = load_quad_upstream(i, 1u, n, 0.0);
     let grad = vec4<f32>(
         map_backward(y.x, g.x),
         map_backward(y.y, g.y),
         map_backward(y.z, g.z),
         map_backward(y.w, g.w),
     );
-    store_quad_grad(params.grad_base + i, 1u, n, grad);
+    store_quad_grad(i, 1u, n, grad);
 }
 
 @compute @workgroup_size(WORKGROUP)

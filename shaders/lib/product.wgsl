@@ -1,27 +1,5 @@
 // What the kernels of matrix products share: their parameters, and the beginning and end of a row of the result.
 
-struct Params {
-    // Rows, columns and summands of this dispatch.
-    m: u32,
-    n: u32,
-    k: u32,
-    // Elements from one stored row to the next.
-    a_stride: u32,
-    b_stride: u32,
-    c_stride: u32,
-    a_base: u32,
-    b_base: u32,
-    bias_base: u32,
-    c_base: u32,
-    gate_base: u32,
-    runs_base: u32,
-    // Summands of a part of the sums, a multiple of a tile's depth; k or more if there are no parts.
-    split: u32,
-    // Summands that are added up before they are added to the rest, a multiple of a tile's depth. (Errors of a sum grow with the length
-    // of what is added up in one go.)
-    run: u32,
-}
-
 override A_TRANSPOSED: u32;
 override B_TRANSPOSED: u32;
 // 1: c goes through the rectifier. All summands are in one dispatch.
@@ -42,7 +20,7 @@ override BEGUN: u32;
 // Four elements of a row of earlier runs' sums, as far as it reaches.
 fn resume_row(row: u32, column: u32) -> vec4<f32> {
     if (RESUMED == 1u && row < params.m) {
-        let first = params.c_base + row * params.c_stride + column;
+        let first = row * params.c_stride + column;
         return load_quad_c(first, 1u, params.n - min(column, params.n), 0.0);
     }
     return vec4<f32>();
@@ -52,10 +30,10 @@ fn resume_row(row: u32, column: u32) -> vec4<f32> {
 fn begin_row(row: u32, column: u32) -> vec4<f32> {
     let room = params.n - min(column, params.n);
     if (BEGUN == 1u && row < params.m) {
-        return load_quad_runs(params.runs_base + row * params.c_stride + column, 1u, room, 0.0);
+        return load_quad_runs(row * params.c_stride + column, 1u, room, 0.0);
     }
     if (BEGUN == 2u && row < params.m) {
-        return load_quad_c(params.c_base + row * params.c_stride + column, 1u, room, 0.0);
+        return load_quad_c(row * params.c_stride + column, 1u, room, 0.0);
     }
     return vec4<f32>();
 }
@@ -71,7 +49,7 @@ fn add_run(total: vec4<f32>, run: vec4<f32>, start: u32) -> vec4<f32> {
 // What is added to four columns of the first part of c, at the last summands.
 fn bias_of(part: u32, column: u32) -> vec4<f32> {
     if (BIASED == 1u && part == 0u) {
-        return load_quad_bias(params.bias_base + column, 1u, params.n - min(column, params.n), 0.0);
+        return load_quad_bias(column, 1u, params.n - min(column, params.n), 0.0);
     }
     return vec4<f32>();
 }
@@ -94,8 +72,8 @@ fn finish_row(part: u32, row: u32, column: u32, sum: vec4<f32>, bias: vec4<f32>)
         value = select(vec4<f32>(), value, all_pass(value));
     }
     if (GATED == 1u) {
-        let gate = load_quad_gate(params.gate_base + row * params.c_stride + column, 1u, room, 0.0);
+        let gate = load_quad_gate(row * params.c_stride + column, 1u, room, 0.0);
         value = select(vec4<f32>(), value, all_pass(gate));
     }
-    store_quad_c(params.c_base + (part * params.m + row) * params.c_stride + column, 1u, room, value);
+    store_quad_c((part * params.m + row) * params.c_stride + column, 1u, room, value);
 }

@@ -12,7 +12,7 @@ fn depths_from(depth: u32) -> u32 {
 
 // op(a) at one row and four depths.
 fn a_row(row: u32, depth: u32) -> vec4<f32> {
-    let first = params.a_base + min(row, params.m - 1u) * params.a_stride + depth;
+    let first = min(row, params.m - 1u) * params.a_stride + depth;
     return load_quad_a(first, 1u, depths_from(depth), 0.0);
 }
 
@@ -23,7 +23,7 @@ fn depth_inside(depth: u32) -> u32 {
 
 // op(a) at four rows and one depth, for the stored transpose.
 fn a_column(row: u32, depth: u32) -> vec4<f32> {
-    let first = params.a_base + depth_inside(depth) * params.a_stride;
+    let first = depth_inside(depth) * params.a_stride;
     var column: vec4<f32>;
     if (BY_QUAD) {
         column = load4_a(first + min(row, params.m - 4u));
@@ -41,7 +41,7 @@ fn a_column(row: u32, depth: u32) -> vec4<f32> {
 
 // op(b) at one depth and four columns.
 fn b_row(column: u32, depth: u32) -> vec4<f32> {
-    let first = params.b_base + depth_inside(depth) * params.b_stride;
+    let first = depth_inside(depth) * params.b_stride;
     var row: vec4<f32>;
     if (BY_QUAD) {
         row = load4_b(first + min(column, params.n - 4u));
@@ -59,6 +59,6 @@ fn b_row(column: u32, depth: u32) -> vec4<f32> {
 
 // op(b) at one column and four depths, for the stored transpose.
 fn b_column(column: u32, depth: u32) -> vec4<f32> {
-    let first = params.b_base + min(column, params.n - 1u) * params.b_stride + depth;
+    let first = min(column, params.n - 1u) * params.b_stride + depth;
     return load_quad_b(first, 1u, depths_from(depth), 0.0);
 }

@@ -5,25 +5,12 @@
 //                                                         and that scalar
 // Bindings: logits [outer, classes, inner], output the same.
 
-struct Params {
-    rows: u32,
-    classes: u32,
-    inner: u32,
-    input_base: u32,
-    output_base: u32,
-    parts_base: u32,
-    // The blocks of this dispatch.
-    first_block: u32,
-    end_block: u32,
-    zero: u32,
-}
-
 fn map_block(row: Row, i: u32, inside: bool, m: f32, scalar: f32, poison: bool) {
     var x = again(row, i, inside, m);
     for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
         let c = quad_start(row, i, j);
         let y = select(row_value(x[j], m, scalar), vec4<f32>(nan()), poison);
-        let to = params.output_base + row.start + c * params.inner;
+        let to = row.start + c * params.inner;
         store_quad_output(to, params.inner, room_at(inside, c), y);
     }
 }

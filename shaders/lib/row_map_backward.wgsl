@@ -5,33 +5,19 @@
 // Bindings: output, upstream, grad, all [outer, classes, inner]; lanes (four words a lane: what a dispatch hands on to the next; absent if one
 // does everything).
 
-struct Params {
-    rows: u32,
-    classes: u32,
-    inner: u32,
-    output_base: u32,
-    upstream_base: u32,
-    grad_base: u32,
-    // The blocks of this dispatch.
-    first_block: u32,
-    end_block: u32,
-    lanes_base: u32,
-    zero: u32,
-}
-
 // 0: one dispatch does everything. 1, 2: this one sums some blocks, for the first or the second time, and keeps the lanes' sums. 3: it
 // finds them there, and writes some blocks of the gradient.
 override SWEEP: u32;
 
 fn upstream_quad(row: Row, i: u32, j: u32, inside: bool) -> vec4<f32> {
     let c = quad_start(row, i, j);
-    let at = params.upstream_base + row.start + c * params.inner;
+    let at = row.start + c * params.inner;
     return load_quad_upstream(at, params.inner, room_at(inside, c), 0.0);
 }
 
 fn output_quad(row: Row, i: u32, j: u32, inside: bool) -> vec4<f32> {
     let c = quad_start(row, i, j);
-    let at = params.output_base + row.start + c * params.inner;
+    let at = row.start + c * params.inner;
     return load_quad_output(at, params.inner, room_at(inside, c), 0.0);
 }
 
@@ -72,7 +58,7 @@ fn run_sum(row: Row, begin: u32, end: u32, inside: bool, origin: f32) -> f32 {
 // The sum of the terms over the lane's blocks in this dispatch and before, with g counted from an origin; it is the lane's first or second
 // sum. Where only the sum before is wanted, it is that of all blocks.
 fn lane_sum(row: Row, origin: f32, number: u32) -> Sum {
-    let at = params.lanes_base + 4u * lane_index(row) + 2u * (number - 1u);
+    let at = 4u * lane_index(row) + 2u * (number - 1u);
     var sum = Sum(0.0, 0.0);
     if (SWEEP > number || (SWEEP == number && row.begin > 0u)) {
         sum = Sum(load_lanes(at), load_lanes(at + 1u));
@@ -99,7 +85,7 @@ fn grad_block(row: Row, i: u32, inside: bool, origin: f32, sum: f32) {
     for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
         let c = quad_start(row, i, j);
         let grad = row_grad(output_quad(row, i, j, inside), upstream_quad(row, i, j, inside) - origin, sum);
-        let to = params.grad_base + row.start + c * params.inner;
+        let to = row.start + c * params.inner;
         store_quad_grad(to, params.inner, room_at(inside, c), grad);
     }
 }

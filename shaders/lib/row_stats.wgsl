@@ -17,6 +17,6 @@ fn row_stats(row: Row, thread: u32) -> RowStats {
 }
 
 fn stored_stats(part: u32) -> RowStats {
-    let at = params.parts_base + 4u * part;
+    let at = 4u * part;
     return RowStats(load_parts(at), load_parts(at + 1u), load_parts(at + 2u), u32(load_parts(at + 3u)));
 }

@@ -129,7 +129,7 @@ fn kept_sum(at: u32) -> Sum {
 }
 
 fn kept_sums(row: Row) -> RowSums {
-    let at = params.lanes_base + 11u * lane_index(row);
+    let at = 11u * lane_index(row);
     let probability = bitcast<f32>(load_lanes(at + 10u));
     return RowSums(
         kept_sum(at),
@@ -148,7 +148,7 @@ fn keep_sum(at: u32, sum: Sum) {
 }
 
 fn keep_sums(row: Row, s: RowSums) {
-    let at = params.lanes_base + 11u * lane_index(row);
+    let at = 11u * lane_index(row);
     keep_sum(at, s.coefficients);
     keep_sum(at + 2u, s.tiny_coefficients);
     keep_sum(at + 4u, s.gaps);

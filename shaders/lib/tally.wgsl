@@ -14,31 +14,6 @@
 //   C       rows of weight 0 that have a class as their target, or were taken for it
 //   C (C + 1)       a row for each target; the last column is for rows that were taken for no class
 
-struct Params {
-    // Rows of this dispatch, and where the first of them lies among all.
-    count: u32,
-    first: u32,
-    // Rows of a block: what a workgroup counts.
-    block: u32,
-    classes: u32,
-    // 1: there is a confusion matrix.
-    matrix: u32,
-    // Cells that this dispatch adds to.
-    first_cell: u32,
-    end_cell: u32,
-    // 0: one weight for all rows; 1: one for each.
-    weights_stride: u32,
-    ignore_index: i32,
-    targets_base: u32,
-    predictions_base: u32,
-    row_ranks_base: u32,
-    losses_base: u32,
-    weights_base: u32,
-    cells_base: u32,
-    partials_base: u32,
-    zero: u32,
-}
-
 struct Outcome {
     ignored: bool,
     // Nothing else counts of a row that is not fine: its position is reported.
@@ -85,7 +60,7 @@ fn add_to_cell(cell: u32, words: vec4<u32>) {
     if (cell < params.first_cell || cell >= params.end_cell) {
         return;
     }
-    let at = params.cells_base + 4u * (cell - params.first_cell);
+    let at = 4u * (cell - params.first_cell);
     var carry = add_to_word(at, words.x, 0u);
     carry = add_to_word(at + 1u, words.y, carry);
     carry = add_to_word(at + 2u, words.z, carry);
@@ -130,7 +105,7 @@ fn main(
     var rows = 0u;
     for (var i = start + thread; i < end; i += WORKGROUP) {
         let row = outcome(i);
-        let weight = load_weights(params.weights_base + i * params.weights_stride);
+        let weight = load_weights(i * params.weights_stride);
         if (row.ignored) {
             continue;
         }
@@ -147,8 +122,8 @@ fn main(
     add_to_cell(params.classes + 2u, vec4<u32>(0u, 0u, rows, 0u));
     let partial = combine(thread, sum, bad);
     if (thread == 0u && start < end) {
-        store_partials(params.partials_base + 3u * block, partial.x);
-        store_partials(params.partials_base + 3u * block + 1u, partial.y);
-        store_partials(params.partials_base + 3u * block + 2u, partial.z);
+        store_partials(3u * block, partial.x);
+        store_partials(3u * block + 1u, partial.y);
+        store_partials(3u * block + 2u, partial.z);
     }
 }

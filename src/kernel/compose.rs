@@ -1,8 +1,9 @@
 //! The WGSL text of a variant of a kernel.
 //!
-//! The shader's storage bindings are not written in WGSL: [`compose`] declares them from the kernel's [`Binding`] list,
-//! together with accessors, so that one shader text serves tensors read by element or by quad (`vec4`), gradients written
-//! in place, and outputs that nobody asked for. For a binding `x` the shader calls
+//! The shader's storage bindings and its `Params` are not written in WGSL. [`compose`] declares the bindings from the kernel's [`Binding`]
+//! list, together with accessors, so that one shader text serves tensors read by element or by quad (`vec4`), gradients written
+//! in place, and outputs that nobody asked for. A binding starts at a multiple of the device's alignment, and the tensor at element
+//! `params.x_base` of it, which the accessors add. For a binding `x` the shader calls
 //!
 //! * `load_x(i)`, `store_x(i, v)`: element `i`;
 //! * `add_x(i, v)`: adds to element `i`, whatever other threads add, and gives what it was before;
@@ -12,7 +13,8 @@
 //!   and so on, of which there are four or, if less, `room`, and `pad` for the others. By quad, the stride is 1 and `room` is
 //!   0 or at least 4.
 //!
-//! `params` is a copy that is made before the shader's `main` begins, unless the shader has the line `// params stay uniform`.
+//! `params` has the fields of the kernel's parameters and, for shaders that use it, `params.zero`, a 0 that compilers do not know. It is a
+//! copy that is made before the shader's `main` begins, unless the shader has the line `// params stay uniform`.
 //!
 //! For a kernel with the constant `SUBGROUP` there is `handed_over`, see `shaders/lib/lanes.wgsl`.
 //!
@@ -28,7 +30,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Access, Binding, Kernel, Variant, bound};
+use super::{Access, Binding, Field, Kernel, Variant, bound};
 
 /// The WGSL text of a variant.
 pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
@@ -37,6 +39,7 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
         true => "@group(0) @binding(0) var<uniform> given_params: Params;\nvar<private> params: Params;\n",
         false => "@group(0) @binding(0) var<uniform> params: Params;\n",
     });
+    text.push_str(&params_struct(kernel));
     let bound = bound(kernel, variant);
     for (slot, &(i, Binding { name, element, quads, .. }, only_read)) in bound.iter().enumerate() {
         let access = if only_read { "read" } else { "read_write" };
@@ -107,6 +110,25 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
     let lines: Vec<_> = source.lines().collect();
     unroll(&mut text, &lines, &constant);
     text
+}
+
+/// The shader's `Params`: the base of each binding, then the fields that Rust declares.
+fn params_struct(kernel: &Kernel) -> String {
+    let bases = kernel.bindings.iter().map(|binding| format!("    {}_base: u32,\n", binding.name));
+    let fields = kernel.params.iter().map(|Field { name, ty }| format!("    {name}: {ty},\n"));
+    let zero = has_zero(kernel).then(|| "    zero: u32,\n".to_owned());
+    format!("struct Params {{\n{}}}\n", bases.chain(fields).chain(zero).collect::<String>())
+}
+
+fn has_zero(kernel: &Kernel) -> bool {
+    kernel.source.contains("params.zero")
+}
+
+/// The bytes of the shader's `Params`, from the bases of all bindings and the fields that Rust declares.
+pub(crate) fn params_bytes(kernel: &Kernel, bases: impl Iterator<Item = u32>, fields: &[u8]) -> Vec<u8> {
+    let zero = has_zero(kernel).then_some(0);
+    let words = |words: &mut dyn Iterator<Item = u32>| words.flat_map(u32::to_ne_bytes).collect::<Vec<u8>>();
+    [words(&mut bases.into_iter()), fields.to_vec(), words(&mut zero.into_iter())].concat()
 }
 
 /// Whether a kernel's parameters are copied. They are not if it has barriers in loops whose ends are parameters: WGSL takes only a uniform
@@ -197,11 +219,17 @@ impl Accessors<'_> {
         !matches!(self.binding.access, Access::Read | Access::Count)
     }
 
+    /// Element `i` of the tensor, counted from the binding's start.
+    fn position(&self) -> String {
+        format!("params.{}_base + i", self.data)
+    }
+
     fn of_words(&self, text: &mut String) {
         let Self { binding: Binding { name, element, quads, access }, data, present, one, by_quad } = *self;
-        let at = if by_quad && *quads { "[i >> 2u][i & 3u]" } else { "[i]" };
+        let i = self.position();
+        let at = if by_quad && *quads { format!("[({i}) >> 2u][({i}) & 3u]") } else { format!("[{i}]") };
         if *access == Access::Count {
-            let _ = writeln!(text, "fn add_{name}(i: u32, v: u32) -> u32 {{ return atomicAdd(&{data}_data[i], v); }}");
+            let _ = writeln!(text, "fn add_{name}(i: u32, v: u32) -> u32 {{ return atomicAdd(&{data}_data[{i}], v); }}");
         }
         if self.reads() {
             let value = match (present, one) {
@@ -216,7 +244,7 @@ impl Accessors<'_> {
             let _ = writeln!(text, "fn store_{name}(i: u32, v: {element}) {{ {store} }}");
         }
         if *quads {
-            let at = format!("{data}_data[i >> 2u]");
+            let at = format!("{data}_data[({i}) >> 2u]");
             self.quads(text, &at, &format!("{at} = v;"));
         }
     }
@@ -226,8 +254,9 @@ impl Accessors<'_> {
         let Self { binding: Binding { name, quads, .. }, data, by_quad, .. } = *self;
         let Half { name: half, .. } = half;
         let by_quad = by_quad && *quads;
-        let word = if by_quad { "[i >> 2u][(i >> 1u) & 1u]" } else { "[i >> 1u]" };
-        let shift = "16u * (i & 1u)";
+        let i = self.position();
+        let word = if by_quad { format!("[({i}) >> 2u][(({i}) >> 1u) & 1u]") } else { format!("[({i}) >> 1u]") };
+        let shift = format!("16u * (({i}) & 1u)");
         if self.reads() {
             let load = match by_quad || only_read {
                 true => format!("{data}_data{word}"),
@@ -250,7 +279,7 @@ impl Accessors<'_> {
             );
         }
         if *quads {
-            let at = format!("{data}_data[i >> 2u]");
+            let at = format!("{data}_data[({i}) >> 2u]");
             let words = "vec2<u32>(b.x | (b.y << 16u), b.z | (b.w << 16u))";
             self.quads(text, &format!("{half}_of({at})"), &format!("let b = {half}_bits(v); {at} = {words};"));
         }

@@ -13,7 +13,15 @@ use super::strips::Strip;
 use super::{Classes, shape_error};
 
 params! {
-    struct Params { count: u32, block: u32, first: u32, size: u32, inner: u32, input_base: u32, output_base: u32 }
+    struct Params {
+        /// Elements of the output, and how many of them a workgroup writes.
+        count: u32,
+        block: u32,
+        /// The output's first row, counted from the copies of the input's first.
+        first: u32,
+        size: u32,
+        inner: u32,
+    }
 }
 
 pub(super) const EXPAND: Kernel = Kernel {
@@ -29,12 +37,9 @@ params! {
         rows: u32,
         classes: u32,
         inner: u32,
-        input_base: u32,
-        output_base: u32,
+        /// The blocks of this dispatch.
         first_block: u32,
         end_block: u32,
-        lanes_base: u32,
-        zero: u32,
     }
 }
 
@@ -222,12 +227,8 @@ impl Recorder<'_> {
                     rows,
                     classes,
                     inner,
-                    input_base: from.as_ref().map_or(0, |w| w.base),
-                    output_base: to.base,
                     first_block: blocks.start,
                     end_block: blocks.end,
-                    lanes_base: lanes.as_ref().map_or(0, |lanes| lanes.base),
-                    zero: 0,
                 };
                 let slots = [from.as_ref(), Some(&to), lanes.as_ref()];
                 let vec4 = inner == 1 && classes.is_multiple_of(4);
@@ -289,8 +290,6 @@ impl Recorder<'_> {
                 first: range.start % size,
                 size,
                 inner,
-                input_base: from.base,
-                output_base: to.base,
             };
             let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
             let work = Work::by_blocks(self.gpu().caps(), len.div_ceil(BLOCK.into()));

@@ -12,17 +12,16 @@ use super::{no_alias, shape_error};
 
 params! {
     struct Params {
+        /// Rows of this dispatch are first .. first + rows, counted from its first block's first row; it may begin or end within a block. Without rows, the sums of that block are 0.
         first: u32,
         rows: u32,
         columns: u32,
+        /// The columns of this dispatch.
         first_column: u32,
         end_column: u32,
+        /// Rows of a block, and where the last of all rows ends, counted like `first`.
         block: u32,
         last: u32,
-        input_base: u32,
-        sums_base: u32,
-        lows_base: u32,
-        zero: u32,
     }
 }
 
@@ -204,10 +203,6 @@ impl Recorder<'_> {
                     end_column: columns_range.end,
                     block,
                     last: all - first_block * block,
-                    input_base: from.as_ref().map_or(0, |w| w.base),
-                    sums_base: to.base,
-                    lows_base: low.as_ref().map_or(0, |w| w.base),
-                    zero: 0,
                 };
                 let groups = u64::from(blocks) * per_block;
                 // Whole runs, and the rows of one that is not.

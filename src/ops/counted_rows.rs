@@ -13,15 +13,14 @@ use super::targets::KernelTargets;
 
 params! {
     struct Params {
+        /// Elements of this dispatch, and where the first of them lies among those of the tokens.
         count: u32,
         first: u32,
+        /// Elements that a workgroup copies.
         block: u32,
         columns: u32,
-        x_base: u32,
-        targets_base: u32,
-        position_weight_base: u32,
+        /// 0: one weight for all tokens.
         position_weight_stride: u32,
-        y_base: u32,
         ignore_index: i32,
     }
 }
@@ -85,11 +84,7 @@ impl Recorder<'_> {
                 first: range.start,
                 block: BLOCK,
                 columns: size32(x.shape().get(1).copied().unwrap_or(0)),
-                x_base: from.base,
-                targets_base: targets.as_ref().map_or(0, |w| w.base),
-                position_weight_base: position_weight.base,
                 position_weight_stride: stride,
-                y_base: to.base,
                 ignore_index,
             };
             let variant = Variant::new(&[self.gpu().caps().workgroup_size(), u32::from(targets.is_none())]);

@@ -17,26 +17,21 @@ use super::{Denominator, Grad, LossGrad, shape_error};
 
 params! {
     struct Params {
+        /// Elements of this dispatch, and where the first of them lies in the whole tensor.
         count: u32,
         first: u32,
+        /// Elements of a block: what a workgroup sums.
         block: u32,
-        x_base: u32,
-        y_base: u32,
-        losses_base: u32,
-        grad_base: u32,
-        upstream_base: u32,
-        partials_base: u32,
+        /// What the gradient is multiplied with: the loss's own factor, divided by n for a mean.
         scale: f32,
-        weight_base: u32,
         weight_first: u32,
         weight_inner: u32,
         weight_size: u32,
-        pos_weight_base: u32,
         pos_weight_first: u32,
         pos_weight_inner: u32,
         pos_weight_size: u32,
+        /// 1: the upstream gradient is the product of two numbers.
         upstream_factors: u32,
-        zero: u32,
     }
 }
 
@@ -214,23 +209,14 @@ impl Recorder<'_> {
                 count: range.end - range.start,
                 first: start,
                 block: BLOCK,
-                x_base: x.base,
-                y_base: y.base,
-                losses_base: loss_window.as_ref().map_or(0, |w| w.base),
-                grad_base: if in_place { x.base } else { grad_window.as_ref().map_or(0, |w| w.base) },
-                upstream_base: upstream.base,
-                partials_base: to.base,
                 scale: narrow(*scale),
-                weight_base: weight_window.as_ref().map_or(0, |(w, _)| w.base),
                 weight_first: weight_window.as_ref().map_or(0, |(_, first)| *first),
                 weight_inner: weight.as_ref().map_or(1, |w| w.inner),
                 weight_size: weight.as_ref().map_or(1, |w| w.size),
-                pos_weight_base: pos_weight_window.as_ref().map_or(0, |(w, _)| w.base),
                 pos_weight_first: pos_weight_window.as_ref().map_or(0, |(_, first)| *first),
                 pos_weight_inner: pos_weight.as_ref().map_or(1, |w| w.inner),
                 pos_weight_size: pos_weight.as_ref().map_or(1, |w| w.size),
                 upstream_factors: u32::from(*in_factors),
-                zero: 0,
             };
             let ([_, quads], [workgroup, subgroup]) = (turns(self.gpu().caps()), self.gpu().caps().threads());
             let constants = call.kernel.constants.iter().map(|&name| match name {

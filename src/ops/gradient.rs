@@ -11,7 +11,13 @@ use super::reduce::{partials, partials_of};
 use super::{no_alias, same_shape};
 
 params! {
-    struct AccumulateParams { count: u32, block: u32, values_base: u32, total_base: u32, lows_base: u32, fresh: u32, zero: u32 }
+    struct AccumulateParams {
+        count: u32,
+        /// Elements that a workgroup adds.
+        block: u32,
+        /// 1: nothing was added to `total` before, so it lacks nothing.
+        fresh: u32,
+    }
 }
 
 pub(super) const ACCUMULATE: Kernel = Kernel {
@@ -24,14 +30,13 @@ pub(super) const ACCUMULATE: Kernel = Kernel {
 
 params! {
     struct NormParams {
+        /// Gradients of this dispatch, and where the first of them lies in the whole tensor.
         count: u32,
         first: u32,
+        /// Gradients of a block: what a workgroup sums.
         block: u32,
-        grads_base: u32,
-        partials_base: u32,
         inverse_loss_scale: f32,
         clip_value: f32,
-        zero: u32,
     }
 }
 
@@ -54,11 +59,9 @@ pub(super) const NORM: Kernel = Kernel {
 
 params! {
     struct FactorParams {
-        total_base: u32,
-        factor_base: u32,
-        norm_base: u32,
-        skipped_base: u32,
+        /// Infinity: no bound.
         max_norm: f32,
+        /// 1: skip the update if a gradient is not finite.
         guard: u32,
     }
 }
@@ -170,11 +173,7 @@ impl Recorder<'_> {
             let params = AccumulateParams {
                 count: range.end - range.start,
                 block: BLOCK,
-                values_base: from.base,
-                total_base: to.base,
-                lows_base: low.as_ref().map_or(0, |w| w.base),
                 fresh: u32::from(precisely.is_some_and(|(_, fresh)| fresh)),
-                zero: 0,
             };
             let [workgroup, quads] = turns(self.gpu().caps());
             let constants = [workgroup, quads, u32::from(precisely.is_some())];
@@ -198,11 +197,8 @@ impl Recorder<'_> {
                 count,
                 first: range.start,
                 block: BLOCK,
-                grads_base: from.base,
-                partials_base: to.base,
                 inverse_loss_scale: gradient.inverse_loss_scale(),
                 clip_value: gradient.clip_value(),
-                zero: 0,
             };
             let variant = Variant::new(&self.gpu().caps().threads());
             let work = Work::by_blocks(self.gpu().caps(), groups);
@@ -214,10 +210,6 @@ impl Recorder<'_> {
         let from = self.whole(&total);
         let outputs = [self.whole(&factor), self.whole(&norm), self.whole(&skipped)];
         let params = FactorParams {
-            total_base: from.base,
-            factor_base: outputs[0].base,
-            norm_base: outputs[1].base,
-            skipped_base: outputs[2].base,
             max_norm: narrow(gradient.clip_norm.unwrap_or(f64::INFINITY)),
             guard: u32::from(gradient.guard),
         };

@@ -9,14 +9,22 @@ use crate::tensor::{Element, Tensor};
 use super::same_shape;
 
 params! {
-    struct ForwardParams { count: u32, block: u32, x_base: u32, y_base: u32 }
+    struct ForwardParams {
+        count: u32,
+        /// Elements that a workgroup maps.
+        block: u32,
+    }
 }
 
 pub(super) const FORWARD_PARAMS: &[Field] = ForwardParams::FIELDS;
 pub(super) const FORWARD_BINDINGS: &[Binding] = &[read4("x"), write4("y")];
 
 params! {
-    struct BackwardParams { count: u32, block: u32, y_base: u32, upstream_base: u32, grad_base: u32 }
+    struct BackwardParams {
+        count: u32,
+        /// Elements that a workgroup maps.
+        block: u32,
+    }
 }
 
 pub(super) const BACKWARD_PARAMS: &[Field] = BackwardParams::FIELDS;
@@ -45,7 +53,7 @@ impl Recorder<'_> {
             let (first, len) = (range.start.into(), u64::from(range.end - range.start));
             let (from, to) = (self.window(x, first, len), self.window(y, first, len));
             let params =
-                ForwardParams { count: range.end - range.start, block: BLOCK, x_base: from.base, y_base: to.base };
+                ForwardParams { count: range.end - range.start, block: BLOCK };
             let variant = Variant { vec4: true, ..Variant::new(&turns(self.gpu().caps())) };
             let work = Work::by_blocks(self.gpu().caps(), len.div_ceil(BLOCK.into()));
             self.dispatch(kernel, variant, &params, &[Some(&from), Some(&to)], work)?;
@@ -73,9 +81,6 @@ impl Recorder<'_> {
             let params = BackwardParams {
                 count: range.end - range.start,
                 block: BLOCK,
-                y_base: y.base,
-                upstream_base: g.base,
-                grad_base: to.base,
             };
             let variant = Variant { vec4: true, ..Variant::new(&turns(self.gpu().caps())) };
             let slots = [Some(&y), Some(&g), Some(&to)];

@@ -15,19 +15,17 @@ use super::{no_alias, same_shape, shape_error};
 
 params! {
     struct Params {
+        /// Rows, columns and summands of this dispatch.
         m: u32,
         n: u32,
         k: u32,
+        /// Elements from one stored row to the next.
         a_stride: u32,
         b_stride: u32,
         c_stride: u32,
-        a_base: u32,
-        b_base: u32,
-        bias_base: u32,
-        c_base: u32,
-        gate_base: u32,
-        runs_base: u32,
+        /// Summands of a part of the sums, a multiple of a tile's depth; k or more if there are no parts.
         split: u32,
+        /// Summands that are added up before they are added to the rest, a multiple of a tile's depth. (Errors of a sum grow with the length of what is added up in one go.)
         run: u32,
     }
 }
@@ -201,10 +199,16 @@ impl Layout {
     }
 }
 
-/// Rows of a matrix, as a binding.
-fn rows_of<T: Element>(rec: &Recorder<'_>, tensor: &Tensor<T>, rows: &Range<u32>, columns: u32) -> Option<Window> {
-    let len = u64::from(rows.end - rows.start) * u64::from(columns);
-    (len > 0).then(|| rec.window(tensor, u64::from(rows.start) * u64::from(columns), len))
+/// Rows of a matrix from a column on, as a binding.
+fn rows_of<T: Element>(
+    rec: &Recorder<'_>,
+    tensor: &Tensor<T>,
+    rows: &Range<u32>,
+    (columns, first): (u32, u32),
+) -> Option<Window> {
+    let [start, end] = [rows.start, rows.end].map(|row| u64::from(row) * u64::from(columns));
+    let start = start + u64::from(first);
+    (end > start).then(|| rec.window(tensor, start, end - start))
 }
 
 /// The sizes of a product whose tensors fit each other.
@@ -432,23 +436,22 @@ impl Recorder<'_> {
             Layout::Nt => (n, sizes.k, k.start),
             Layout::Nn | Layout::Tn => (k, sizes.n, n.start),
         };
-        let a = rows_of(self, a, a_rows, a_columns);
-        let b = rows_of(self, b, b_rows, b_columns);
+        let a = rows_of(self, a, a_rows, (a_columns, a_first));
+        let b = rows_of(self, b, b_rows, (b_columns, b_first));
         let c_first = part * sizes.m + m.start;
         let c_rows = c_first..c_first + (m.end - m.start) * piece.parts();
         let (out, first) = match runs.filter(|_| *unfinished) {
             Some(runs) => (runs, m),
             None => (*out, &c_rows),
         };
-        let c = rows_of(self, out, first, sizes.n);
-        let earlier = runs.filter(|_| *begun && !unfinished).and_then(|runs| rows_of(self, runs, m, sizes.n));
+        let c = rows_of(self, out, first, (sizes.n, n.start));
+        let earlier = runs.filter(|_| *begun && !unfinished).and_then(|runs| rows_of(self, runs, m, (sizes.n, n.start)));
         // The bias belongs to the first part, and to its last summands.
-        let bias = bias.filter(|_| *part == 0 && *last).map(|bias| self.whole(bias));
+        let bias = bias.filter(|_| *part == 0 && *last).map(|bias| self.window(bias, n.start.into(), (n.end - n.start).into()));
         let gate = match rectifier {
-            Rectifier::Backward(y) if *last => rows_of(self, y, m, sizes.n),
+            Rectifier::Backward(y) if *last => rows_of(self, y, m, (sizes.n, n.start)),
             _ => None,
         };
-        let base = |window: &Option<Window>| window.as_ref().map_or(0, |w| w.base);
         let params = Params {
             m: m.end - m.start,
             n: n.end - n.start,
@@ -456,12 +459,6 @@ impl Recorder<'_> {
             a_stride: a_columns,
             b_stride: b_columns,
             c_stride: sizes.n,
-            a_base: base(&a) + a_first,
-            b_base: base(&b) + b_first,
-            bias_base: base(&bias) + n.start,
-            c_base: base(&c) + n.start,
-            gate_base: base(&gate) + n.start,
-            runs_base: base(&earlier) + n.start,
             split: *split,
             run: summands.run,
         };

@@ -14,12 +14,9 @@ params! {
         rows: u32,
         classes: u32,
         inner: u32,
-        logits_base: u32,
-        targets_base: u32,
-        ranks_base: u32,
+        /// The blocks of this dispatch.
         first_block: u32,
         end_block: u32,
-        lanes_base: u32,
     }
 }
 
@@ -57,12 +54,8 @@ impl Recorder<'_> {
                     rows,
                     classes,
                     inner,
-                    logits_base: from.base,
-                    targets_base: target.base,
-                    ranks_base: to.base,
                     first_block: blocks.start,
                     end_block: blocks.end,
-                    lanes_base: lanes.as_ref().map_or(0, |lanes| lanes.base),
                 };
                 let slots = [Some(&from), Some(&target), Some(&to), lanes.as_ref()];
                 let vec4 = inner == 1 && classes.is_multiple_of(4);

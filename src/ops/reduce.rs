@@ -9,14 +9,12 @@ use crate::tensor::{Check, Element, Shape, Tensor};
 
 params! {
     struct Params {
+        /// Values or partial results of this dispatch.
         count: u32,
+        /// Those of a block: what a workgroup combines.
         block: u32,
-        input_base: u32,
-        denominator_base: u32,
-        partials_base: u32,
-        loss_base: u32,
+        /// What the loss is divided by if there is no denominator.
         divisor: f32,
-        zero: u32,
     }
 }
 
@@ -29,7 +27,12 @@ pub(super) const SUMS: Kernel = Kernel {
 };
 
 params! {
-    struct CountsParams { count: u32, block: u32, input_base: u32, partials_base: u32 }
+    struct CountsParams {
+        /// Pairs of this dispatch.
+        count: u32,
+        /// Pairs of a block: what a workgroup sums.
+        block: u32,
+    }
 }
 
 pub(super) const COUNTS: Kernel = Kernel {
@@ -182,16 +185,10 @@ impl Recorder<'_> {
             let from = (count > 0).then(|| self.window(input, first * u64::from(words), (count * words).into()));
             let first = first / u64::from(block) * words_of_sums;
             let to = (count > 0).then(|| self.window(&partials, first, groups * words_of_sums));
-            let base = |window: &Option<Window>| window.as_ref().map_or(0, |w| w.base);
             let params = Params {
                 count,
                 block,
-                input_base: base(&from),
-                denominator_base: base(&denominator),
-                partials_base: base(&to),
-                loss_base: base(&loss),
                 divisor: if of_nothing { 0.0 } else { divisor },
-                zero: 0,
             };
             let [workgroup, subgroup] = self.gpu().caps().threads();
             let constants = [workgroup, subgroup, inputs, sums, u32::from(denominator.is_some())];
@@ -212,7 +209,7 @@ impl Recorder<'_> {
                 let groups = u64::from(count.div_ceil(BLOCK));
                 let from = self.window(&counts, u64::from(range.start) * 2, u64::from(count) * 2);
                 let to = self.window(&sums, u64::from(range.start / BLOCK) * 2, groups * 2);
-                let params = CountsParams { count, block: BLOCK, input_base: from.base, partials_base: to.base };
+                let params = CountsParams { count, block: BLOCK };
                 let variant = Variant::new(&self.gpu().caps().threads());
                 let work = Work::by_blocks(self.gpu().caps(), groups);
                 self.dispatch(&COUNTS, variant, &params, &[Some(&from), Some(&to)], work)?;

@@ -1,20 +1,16 @@
 //! What the gradients of rows are multiplied with.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, Variant, params, read, wgsl, write};
+use crate::kernel::{Kernel, Variant, read, wgsl, write};
 use crate::plan::Work;
 use crate::recorder::Recorder;
 use crate::tensor::Tensor;
-
-params! {
-    struct Params { upstream_base: u32, denominator_base: u32, factor_base: u32 }
-}
 
 pub(super) const KERNEL: Kernel = Kernel {
     label: "xent.row_factor",
     source: wgsl!["lib/grid", "lib/numerics", "lib/wide", "row_factor"],
     bindings: &[read("upstream", "f32"), read("denominator", "u32"), write("factor", "f32")],
-    params: Params::FIELDS,
+    params: &[],
     constants: &["WORKGROUP"],
 };
 
@@ -32,9 +28,8 @@ impl Recorder<'_> {
             return Ok(factor);
         }
         let (from, denominator, to) = (self.whole(upstream), self.whole(denominator), self.whole(&factor));
-        let params = Params { upstream_base: from.base, denominator_base: denominator.base, factor_base: to.base };
         let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
-        self.dispatch(&KERNEL, variant, &params, &[Some(&from), Some(&denominator), Some(&to)], Work::new(1, 0))?;
+        self.dispatch(&KERNEL, variant, &(), &[Some(&from), Some(&denominator), Some(&to)], Work::new(1, 0))?;
         Ok(factor)
     }
 }

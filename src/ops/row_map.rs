@@ -15,12 +15,9 @@ params! {
         rows: u32,
         classes: u32,
         inner: u32,
-        input_base: u32,
-        output_base: u32,
-        parts_base: u32,
+        /// The blocks of this dispatch.
         first_block: u32,
         end_block: u32,
-        zero: u32,
     }
 }
 
@@ -32,13 +29,9 @@ params! {
         rows: u32,
         classes: u32,
         inner: u32,
-        output_base: u32,
-        upstream_base: u32,
-        grad_base: u32,
+        /// The blocks of this dispatch.
         first_block: u32,
         end_block: u32,
-        lanes_base: u32,
-        zero: u32,
     }
 }
 
@@ -94,12 +87,8 @@ impl Recorder<'_> {
                     rows,
                     classes,
                     inner,
-                    input_base: from.base,
-                    output_base: to.base,
-                    parts_base: parts.as_ref().map_or(0, |parts| parts.base),
                     first_block: blocks.start,
                     end_block: blocks.end,
-                    zero: 0,
                 };
                 let slots = [Some(&from), Some(&to), parts.as_ref()];
                 let variant = variant_of(plan, dims, u32::from(parts.is_some()));
@@ -154,13 +143,8 @@ impl Recorder<'_> {
                     rows,
                     classes,
                     inner,
-                    output_base: y.base,
-                    upstream_base: g.base,
-                    grad_base: to.base,
                     first_block: blocks.start,
                     end_block: blocks.end,
-                    lanes_base: lanes.as_ref().map_or(0, |lanes| lanes.base),
-                    zero: 0,
                 };
                 let written = (sweep == 0 || sweep == 3).then_some(&to);
                 let slots = [Some(&y), Some(&g), written, lanes.as_ref()];

@@ -11,14 +11,11 @@ params! {
         rows: u32,
         classes: u32,
         inner: u32,
-        input_base: u32,
-        parts_base: u32,
         logit_scale: f32,
         softcap: f32,
-        lanes_base: u32,
+        /// The blocks of this dispatch.
         first_block: u32,
         end_block: u32,
-        zero: u32,
     }
 }
 
@@ -70,14 +67,10 @@ impl Recorder<'_> {
                 rows: rows.rows,
                 classes: rows.classes,
                 inner: rows.inner,
-                input_base: rows.window.base,
-                parts_base: to.base,
                 logit_scale: rows.logit_scale,
                 softcap: rows.softcap,
-                lanes_base: lanes.as_ref().map_or(0, |lanes| lanes.base),
                 first_block: blocks.start,
                 end_block: blocks.end,
-                zero: 0,
             };
             let constants = plan.constants().into_iter().chain([rows.logits]).collect();
             let vec4 = rows.inner == 1 && rows.classes.is_multiple_of(4);

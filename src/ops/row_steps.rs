@@ -21,33 +21,31 @@ params! {
         rows: u32,
         classes: u32,
         inner: u32,
-        input_base: u32,
-        grad_base: u32,
-        targets_base: u32,
-        weight_base: u32,
+        /// 0: one weight for all classes; 1: one for each.
         weight_stride: u32,
-        position_weight_base: u32,
+        /// 0: one weight for all rows; 1: one for each.
         position_weight_stride: u32,
-        factor_base: u32,
+        /// 0: one factor for all rows; 1: one for each.
         factor_stride: u32,
+        /// 0: the factor is what is bound over the divisor. 1: one over what is bound. 2: the product of two elements that are bound.
         factor_form: u32,
-        losses_base: u32,
-        statistics_base: u32,
-        parts_base: u32,
         ignore_index: i32,
+        /// How much of a target stays, and how much of it goes to each class.
         kept: f32,
         spread: f32,
         logit_scale: f32,
         softcap: f32,
         z_loss: f32,
+        /// What the bound factor is divided by.
         divisor: f32,
+        /// What elements of the gradient count as 0 below, before they are multiplied with the row's factor.
         threshold: f32,
+        /// Where a row's elements are some of its classes: the first of those, and how many there are in all.
         first_class: u32,
         all_classes: u32,
+        /// The blocks of this dispatch.
         first_block: u32,
         end_block: u32,
-        lanes_base: u32,
-        zero: u32,
     }
 }
 
@@ -247,25 +245,15 @@ impl Recorder<'_> {
         let lanes = handed_on.lanes.as_ref().filter(|_| matches!(kind, Kind::Sums | Kind::Tell | Kind::Keep));
         let new_grad = grad.filter(|_| writes_grad).and_then(elements);
         let in_place = writes_grad && call.grad == Grad::InPlace && len > 0;
-        let base = |window: Option<&Window>| window.map_or(0, |w| w.base);
         let smoothing = call.options.label_smoothing;
         let params = Params {
             rows: count,
             classes: dims.classes,
             inner: dims.inner,
-            input_base: base(input.as_ref()),
-            grad_base: base(if in_place { input.as_ref() } else { new_grad.as_ref() }),
-            targets_base: base(targets.as_ref().or(probabilities.as_ref())),
-            weight_base: base(weight_window.as_ref()),
             weight_stride: stride(weight),
-            position_weight_base: position_weight_window.base,
             position_weight_stride: stride(position_weight),
-            factor_base: base(factor.as_ref()),
             factor_stride: u32::from(begun.factor.by_row()),
             factor_form: begun.factor.form as u32,
-            losses_base: base(losses.as_ref()),
-            statistics_base: base(statistics_to.as_ref()),
-            parts_base: base(parts.as_ref()),
             ignore_index,
             kept: narrow(1.0 - smoothing),
             spread: narrow(smoothing / f64::from(whole.classes)),
@@ -278,8 +266,6 @@ impl Recorder<'_> {
             all_classes: whole.classes,
             first_block: blocks.start,
             end_block: blocks.end,
-            lanes_base: base(lanes),
-            zero: 0,
         };
         let variant = Variant {
             constants: call.constants(plan, kind, handed_on.parts.is_some()),

@@ -8,12 +8,11 @@ use crate::tensor::Tensor;
 
 params! {
     struct Params {
-        skipped_base: u32,
-        skips_base: u32,
-        table_base: u32,
-        factor_base: u32,
+        /// Updates before this one, skipped ones included.
         updates: u32,
+        /// Of powers: updates between two of them.
         every: u32,
+        /// Of a cosine.
         warm_up: u32,
         steps: u32,
         floor: f32,
@@ -59,10 +58,6 @@ impl Recorder<'_> {
             ScheduleKind::Cosine { warm_up, steps, floor } => (1, 1, warm_up, steps, floor),
         };
         let params = Params {
-            skipped_base: windows.0.base,
-            skips_base: windows.1.base,
-            table_base: windows.2.base,
-            factor_base: windows.3.base,
             updates,
             every,
             warm_up,

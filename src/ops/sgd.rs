@@ -14,19 +14,19 @@ use super::{no_alias, same_shape};
 params! {
     struct Params {
         count: u32,
+        /// Elements that a workgroup updates.
         block: u32,
-        values_base: u32,
-        grads_base: u32,
-        factor_base: u32,
-        velocity_base: u32,
         lr: f32,
         base_lr: f32,
         momentum: f32,
+        /// 1 - dampening
         intake: f32,
         weight_decay: f32,
+        /// 1, or -1 to maximise.
         sign: f32,
         inverse_loss_scale: f32,
         clip_value: f32,
+        /// 1: a factor that is NaN skips the step.
         guard: u32,
     }
 }
@@ -197,10 +197,6 @@ impl Recorder<'_> {
             let params = Params {
                 count: range.end - range.start,
                 block: BLOCK,
-                values_base: value.base,
-                grads_base: grad.base,
-                factor_base: factor.as_ref().map_or(0, |w| w.base),
-                velocity_base: velocity.as_ref().map_or(0, |w| w.base),
                 lr: narrow(options.lr),
                 base_lr: narrow(base_lr.unwrap_or(options.lr)),
                 momentum: narrow(options.momentum),

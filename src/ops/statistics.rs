@@ -35,14 +35,10 @@ const BLOCK: u32 = 512;
 
 params! {
     struct Params {
+        /// Rows of this dispatch.
         count: u32,
+        /// Rows of a block.
         block: u32,
-        statistics_base: u32,
-        log_sum_exp_base: u32,
-        target_log_prob_base: u32,
-        entropy_base: u32,
-        predicted_base: u32,
-        partials_base: u32,
     }
 }
 
@@ -93,18 +89,7 @@ impl Recorder<'_> {
                 self.window(&predicted, first, len),
                 self.window(&partials, first / u64::from(BLOCK) * 2, groups * 2),
             ];
-            let [log_sum_exp_base, target_log_prob_base, entropy_base, predicted_base, partials_base] =
-                outputs.each_ref().map(|window| window.base);
-            let params = Params {
-                count: range.end - range.start,
-                block: BLOCK,
-                statistics_base: from.base,
-                log_sum_exp_base,
-                target_log_prob_base,
-                entropy_base,
-                predicted_base,
-                partials_base,
-            };
+            let params = Params { count: range.end - range.start, block: BLOCK };
             let slots: Vec<_> = std::iter::once(Some(&from)).chain(outputs.iter().map(Some)).collect();
             let variant = Variant::new(&self.gpu().caps().threads());
             let work = Work::by_blocks(self.gpu().caps(), groups);

@@ -11,15 +11,14 @@ use crate::tensor::{Tensor, WORD_BYTES};
 
 params! {
     struct Params {
+        /// Elements of this dispatch, and from one part to the next.
         count: u32,
         stride: u32,
         parts: u32,
-        parts_base: u32,
-        sums_base: u32,
-        lows_base: u32,
+        /// 1: earlier dispatches summed earlier parts.
         resumed: u32,
+        /// 1: these are the last.
         last: u32,
-        zero: u32,
     }
 }
 
@@ -85,12 +84,8 @@ impl Recorder<'_> {
                 count: range.end - range.start,
                 stride: out.count(op)?,
                 parts: batch.end - batch.start,
-                parts_base: from.base,
-                sums_base: to.base,
-                lows_base: low.as_ref().map_or(0, |w| w.base),
                 resumed: u32::from(resumed),
                 last: u32::from(last),
-                zero: 0,
             };
             let work = Work::new(len.div_ceil(workgroup.into()), (batch.end - batch.start).into());
             self.dispatch(&KERNEL, Variant::new(&[workgroup]), &params, &[Some(&from), Some(&to), low.as_ref()], work)?;

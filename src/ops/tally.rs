@@ -11,23 +11,20 @@ use super::reduce::{partials, partials_of};
 
 params! {
     struct Params {
+        /// Rows of this dispatch, and where the first of them lies among all.
         count: u32,
         first: u32,
+        /// Rows of a block: what a workgroup counts.
         block: u32,
         classes: u32,
+        /// 1: there is a confusion matrix.
         matrix: u32,
+        /// Cells that this dispatch adds to.
         first_cell: u32,
         end_cell: u32,
+        /// 0: one weight for all rows; 1: one for each.
         weights_stride: u32,
         ignore_index: i32,
-        targets_base: u32,
-        predictions_base: u32,
-        row_ranks_base: u32,
-        losses_base: u32,
-        weights_base: u32,
-        cells_base: u32,
-        partials_base: u32,
-        zero: u32,
     }
 }
 
@@ -80,7 +77,11 @@ pub(super) const BINARY: Kernel = Kernel {
 };
 
 params! {
-    struct TotalParams { partial_base: u32, totals_base: u32, record: u32, kind: u32, zero: u32 }
+    struct TotalParams {
+        /// From 1.
+        record: u32,
+        kind: u32,
+    }
 }
 
 pub(super) const TOTAL: Kernel = Kernel {
@@ -189,7 +190,6 @@ impl Recorder<'_> {
             for within in by_cells.ranges(&caps)? {
                 let (first_cell, some) = (u64::from(within.start), u64::from(within.end - within.start));
                 let window = self.window(&cells.words, first_cell * WORDS as u64, some * WORDS as u64);
-                let base = |window: &Option<Window>| window.as_ref().map_or(0, |w| w.base);
                 let params = Params {
                     count: range.end - range.start,
                     first: range.start,
@@ -203,14 +203,6 @@ impl Recorder<'_> {
                         Rows::Rows { ignore_index, .. } => ignore_index,
                         Rows::Binary { .. } => 0,
                     },
-                    targets_base: base(&targets),
-                    predictions_base: base(&predictions),
-                    row_ranks_base: base(&row_ranks),
-                    losses_base: base(&losses),
-                    weights_base: weights_window.base,
-                    cells_base: window.base,
-                    partials_base: to.base,
-                    zero: 0,
                 };
                 // Other cells of the same rows: their losses are summed once.
                 let to = (within.start == 0).then_some(&to);
@@ -236,7 +228,7 @@ impl Recorder<'_> {
         }
         let (from, to) = (self.whole(&partial), self.whole(&cells.totals));
         let Recorded { record, kind } = recorded;
-        let params = TotalParams { partial_base: from.base, totals_base: to.base, record, kind, zero: 0 };
+        let params = TotalParams { record, kind };
         let variant = Variant::new(&[caps.workgroup_size()]);
         self.dispatch(&TOTAL, variant, &params, &[Some(&from), Some(&to)], Work::new(1, 0))
     }

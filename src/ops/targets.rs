@@ -74,19 +74,19 @@ impl Targets<'_> {
 
 params! {
     struct Params {
+        /// Targets of this dispatch, and where the first of them lies in the whole tensor.
         count: u32,
         first: u32,
+        /// Targets of a block: what a workgroup sums.
         block: u32,
-        targets_base: u32,
-        weight_base: u32,
+        /// 0: one weight for all classes; 1: one for each.
         weight_stride: u32,
-        position_weight_base: u32,
+        /// 0: one weight for all targets; 1: one for each.
         position_weight_stride: u32,
-        partials_base: u32,
         classes: u32,
         ignore_index: i32,
+        /// 1: targets weigh 1. Sums of ones are exact: what the first number cannot hold is in the second.
         by_count: u32,
-        zero: u32,
     }
 }
 
@@ -139,16 +139,11 @@ impl Recorder<'_> {
                 count,
                 first: range.start,
                 block: BLOCK,
-                targets_base: from.base,
-                weight_base: weight_window.as_ref().map_or(0, |w| w.base),
                 weight_stride: u32::from(!weight.shape().is_empty()),
-                position_weight_base: position_window.base,
                 position_weight_stride: position_stride,
-                partials_base: to.base,
                 classes,
                 ignore_index,
                 by_count: u32::from(by_count),
-                zero: 0,
             };
             let variant = Variant::new(&self.gpu().caps().threads());
             let slots = [Some(&from), weight_window.as_ref(), Some(&position_window), Some(&to)];

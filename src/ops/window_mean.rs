@@ -7,7 +7,11 @@ use crate::recorder::Recorder;
 use crate::tensor::Tensor;
 
 params! {
-    struct Params { count: u32, block: u32, values_base: u32, total_base: u32, sums_base: u32, zero: u32 }
+    struct Params {
+        count: u32,
+        /// Elements that a workgroup divides.
+        block: u32,
+    }
 }
 
 pub(super) const KERNEL: Kernel = Kernel {
@@ -35,10 +39,6 @@ impl Recorder<'_> {
             let params = Params {
                 count: range.end - range.start,
                 block: BLOCK,
-                values_base: from.as_ref().map_or(0, |w| w.base),
-                total_base: to.base,
-                sums_base: sums.base,
-                zero: 0,
             };
             let [workgroup, quads] = turns(self.gpu().caps());
             let constants = [workgroup, quads, u32::from(values.is_some())];

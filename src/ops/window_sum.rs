@@ -10,13 +10,10 @@ use super::{Denominator, shape_error};
 
 params! {
     struct Params {
-        loss_base: u32,
-        denominator_base: u32,
-        sums_base: u32,
-        means_base: u32,
+        /// The pass's denominator, if there is no tensor with it.
         count: u32,
+        /// 1: there are no passes before it.
         first: u32,
-        zero: u32,
     }
 }
 
@@ -55,15 +52,9 @@ impl Recorder<'_> {
         };
         let loss = loss.map(|loss| self.whole(loss));
         let (sums, to) = (self.whole(sums), self.whole(&means));
-        let base = |window: &Option<Window>| window.as_ref().map_or(0, |w| w.base);
         let params = Params {
-            loss_base: base(&loss),
-            denominator_base: base(&scalar),
-            sums_base: sums.base,
-            means_base: to.base,
             count,
             first: u32::from(first),
-            zero: 0,
         };
         let variant = Variant::new(&[self.gpu().caps().workgroup_size(), kind]);
         let slots = [loss.as_ref(), scalar.as_ref(), Some(&sums), Some(&to)];
