@@ -1,3 +1,4 @@
+// needs: elementwise_loss
 // Binary cross-entropy of probabilities p and targets y, both in [0, 1].
 //
 //   loss = -w (y max(log p, -100) + (1 - y) max(log(1 - p), -100))        slope = (p - y) / max(p (1 - p), 1e-12)

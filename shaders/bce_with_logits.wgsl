@@ -1,3 +1,4 @@
+// needs: elementwise_loss
 // Binary cross-entropy of logits x and targets y, with weights w and weights v of the positive targets.
 //
 //   loss = w (v y softplus(-x) + (1 - y) softplus(x))        slope = (v y + 1 - y) sigmoid(x) - v y

@@ -1,3 +1,4 @@
+// needs: tally
 // The outcomes of a binary classifier's outputs, logits or probabilities. The target is 0 or 1. The loss is not clipped: it is infinite for what is
 // certain and wrong. An output that is NaN is taken for no class, and its loss is NaN.
 

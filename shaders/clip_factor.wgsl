@@ -1,3 +1,4 @@
+// needs: norm_scales numerics once
 // What gradients are multiplied with so that their norm is at most `max_norm`; NaN if the norm is, or with the guard if a gradient is
 // NaN or infinite. The factor has two elements, a factor each, because the factor of a huge norm or a tiny bound is subnormal. Bindings: total (the partial result
 // of `grad_norm`), factor, norm, skipped (one element each).
@@ -11,15 +12,7 @@ fn hypotenuse(a: f32, b: f32) -> f32 {
     return select(a * sqrt(1.0 + ratio * ratio), b, is_zero(a));
 }
 
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    if (group_index(group, groups) + thread != 0u) {
-        return;
-    }
+fn once() {
     let large = bitcast<f32>(load_total(0u));
     let usual = bitcast<f32>(load_total(2u));
     let tiny = bitcast<f32>(load_total(4u));

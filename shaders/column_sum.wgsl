@@ -1,3 +1,4 @@
+// needs: grid sum
 // Sums of columns, by blocks of rows: one thread adds up one column of one block, in the order of the rows, by runs of RUN rows. A dispatch begins and
 // ends between runs.
 // Bindings: input [rows, columns], sums [blocks, columns], lows like sums (what the sums lack, where a block is summed by several dispatches;

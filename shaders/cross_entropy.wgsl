@@ -1,3 +1,4 @@
+// needs: row_stats row_sums scaled_logits
 // Cross-entropy of logits and targets: the loss of every row and, if wanted, the gradient, which may overwrite the logits, and
 // what else the softmax says.
 //

@@ -1,50 +1,27 @@
+// needs: gradient norm_scales sum_blocks
 // Sums the squares of gradients by blocks, and finds the first gradient that is NaN or infinite. Bindings: grads, partials (seven words
 // a block).
 //
 // Squares of large numbers overflow, and those of tiny ones vanish. So large, usual and tiny gradients have a sum each, the first and the last of them
 // scaled (Blue, A portable Fortran program to find the Euclidean norm of a vector, 1978).
 
-var<private> sums: array<Sum, 3>;
+const SUMS: u32 = 3u;
 
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let block = group_index(group, groups);
-    let start = min(block * params.block, params.count);
-    let end = min(start + params.block, params.count);
-    for (var k = 0u; k < 3u; k++) { // unrolled
-        sums[k] = Sum(0.0, 0.0);
+fn add_element(i: u32) {
+    let grad = load_grads(i);
+    // Without the loss's scale: a scale below 1 may hide that a gradient is too large for a number.
+    if ((bitcast<u32>(params.inverse_loss_scale * grad) & 0x7fffffffu) >= 0x7f800000u) {
+        bad = min(bad, params.first + i);
     }
-    var bad = NONE;
-    for (var i = start + thread; i < end; i += WORKGROUP) {
-        let grad = load_grads(i);
-        // Without the loss's scale: a scale below 1 may hide that a gradient is too large for a number.
-        if ((bitcast<u32>(params.inverse_loss_scale * grad) & 0x7fffffffu) >= 0x7f800000u) {
-            bad = min(bad, params.first + i);
-        }
-        let size = abs(settled(vec4<f32>(grad)).x);
-        // NaN is as large as it gets.
-        let large = bitcast<u32>(size) >= bitcast<u32>(LARGE);
-        let tiny = bitcast<u32>(size) < bitcast<u32>(TINY);
-        let scaled = size * select(select(1.0, UP, tiny), DOWN, large);
-        let square = scaled * scaled;
-        sums[0] = plus(sums[0], select(0.0, square, large));
-        sums[1] = plus(sums[1], select(square, 0.0, large || tiny));
-        sums[2] = plus(sums[2], select(0.0, square, tiny));
-    }
-    for (var k = 0u; k < 3u; k++) { // unrolled
-        sums[k] = normal(sum_across(thread, sums[k], WORKGROUP));
-    }
-    bad = first_across(thread, bad);
-    if (thread == 0u && start < end) {
-        let to = 7u * block;
-        for (var k = 0u; k < 3u; k++) { // unrolled
-            store_partials(to + 2u * k, bitcast<u32>(sums[k].high));
-            store_partials(to + 2u * k + 1u, bitcast<u32>(sums[k].low));
-        }
-        store_partials(to + 6u, bad);
-    }
+    let size = abs(settled(vec4<f32>(grad)).x);
+    // NaN is as large as it gets.
+    let large = bitcast<u32>(size) >= bitcast<u32>(LARGE);
+    let tiny = bitcast<u32>(size) < bitcast<u32>(TINY);
+    let scaled = size * select(select(1.0, UP, tiny), DOWN, large);
+    let square = scaled * scaled;
+    sums[0] = plus(sums[0], select(0.0, square, large));
+    sums[1] = plus(sums[1], select(square, 0.0, large || tiny));
+    sums[2] = plus(sums[2], select(0.0, square, tiny));
 }
+
+fn end_block(block: u32, thread: u32) {}

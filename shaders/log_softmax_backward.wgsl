@@ -1,3 +1,4 @@
+// needs: numerics row_map_backward
 // g - exp(y) * (sum of g)
 
 const REFINE: bool = false;

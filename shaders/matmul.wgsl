@@ -1,3 +1,4 @@
+// needs: grid product product_loads
 // c = op(a) op(b) + bias, by tiles in workgroup memory.
 //
 // op(a) is [m, k], op(b) is [k, n]; A_TRANSPOSED and B_TRANSPOSED say that the stored matrix is the transpose. A workgroup computes SIDE

@@ -1,3 +1,4 @@
+// needs: simd_product
 // c = op(a) op(b) + bias for software adapters without subgroups: every thread reads every row of op(a).
 
 const BROUGHT: u32 = select(1u, 4u, A_TRANSPOSED == 1u);

@@ -1,3 +1,4 @@
+// needs: simd_product
 // c = op(a) op(b) + bias for software adapters where a workgroup is a subgroup: each thread reads some rows of op(a), and they hand
 // each other the elements.
 

@@ -1,3 +1,4 @@
+// needs: elementwise_loss
 // Squared error.
 //
 //   loss = w (x - y)^2        slope = x - y, the 2 in `params.scale`

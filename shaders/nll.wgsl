@@ -1,3 +1,4 @@
+// needs: lanes row_loss rows
 // Negative log-likelihood of log-probabilities and class indices, and its gradient.
 //
 //   loss = -v w_t log_probs_t        grad_c = -factor v w_t [c = t]        with the row's weight v

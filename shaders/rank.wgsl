@@ -1,3 +1,4 @@
+// needs: lanes rows
 // How many logits of a row lie above its target's; of equal logits the later class comes first. Of a row whose target is no class the
 // rank is unspecified. Bindings: logits [outer, classes, inner], targets [outer, inner], ranks like targets, lanes (a word a lane: what a
 // dispatch hands on to the next; absent if one goes through all blocks).

@@ -1,3 +1,4 @@
+// needs: map_backward rectifier
 // The upstream gradient where the output is positive or NaN.
 
 fn map_backward(y: f32, upstream: f32) -> f32 {

@@ -1,15 +1,8 @@
+// needs: once wide
 // What the gradients of rows are multiplied with, one upstream gradient over the mean's divisor, as two factors: their product need not be an
 // ordinary number. Bindings: upstream, denominator (a partial result), factor (two elements).
 
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    if (group_index(group, groups) + thread != 0u) {
-        return;
-    }
+fn once() {
     let divisor = wide(bitcast<f32>(load_denominator(0u)));
     let factors = multipliers(over(wide(load_upstream(0u)), divisor));
     store_factor(0u, factors.x);

@@ -1,3 +1,4 @@
+// needs: scaled_logits softmax
 // The softmax statistics of the parts of rows. Bindings: logits [outer, classes, inner], parts (four words a part: its RowStats), lanes (seven
 // words a lane: what a dispatch hands on to the next; absent if one goes through all blocks).
 

@@ -1,3 +1,4 @@
+// needs: tally
 // The outcomes of rows of logits. The target is a class, as is the prediction, or -1 of a row without a softmax.
 // Further bindings: row_ranks (how many logits lie above the target's), losses.
 

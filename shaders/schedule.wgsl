@@ -1,3 +1,4 @@
+// needs: once
 // What the learning rates of an update are multiplied with, where updates that were skipped do not count; and whether this one is another of them.
 // Bindings: skipped (one element: 1 if this update is skipped), skips (one element: how many were), table, factor (its third element is what comes out).
 //
@@ -50,15 +51,7 @@ fn cosine(n: u32) -> f32 {
     return params.floor + (1.0 - params.floor) * (s * s);
 }
 
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    if (group_index(group, groups) + thread != 0u) {
-        return;
-    }
+fn once() {
     let skips = min(load_skips(0u), params.updates);
     store_skips(0u, skips + load_skipped(0u));
     let n = params.updates - skips;

@@ -1,3 +1,4 @@
+// needs: by_quad gradient numerics
 // One step of stochastic gradient descent.
 //
 //   g = +-(grad without the loss's scale, clipped by value) * factor + weight_decay * value
@@ -18,12 +19,16 @@ override SCHEDULED: u32;
 // The bits of a velocity that does not exist yet: a NaN that is never written here.
 const UNSTARTED: u32 = 0xffffffffu;
 
+// What the gradients are multiplied with, one after the other, and the learning rate.
+var<private> factor: vec2<f32>;
+var<private> lr: f32;
+
 struct Step {
     value: vec4<f32>,
     velocity: vec4<f32>,
 }
 
-fn step_of(value: vec4<f32>, grad: vec4<f32>, velocity: vec4<f32>, factor: vec2<f32>, lr: f32) -> Step {
+fn step_of(value: vec4<f32>, grad: vec4<f32>, velocity: vec4<f32>) -> Step {
     var g = params.sign * settled(grad);
     if (FACTOR == 1u) {
         g = (g * factor.y) * factor.x;
@@ -46,45 +51,31 @@ fn step_of(value: vec4<f32>, grad: vec4<f32>, velocity: vec4<f32>, factor: vec2<
     return Step(value - lr * direction, v);
 }
 
-fn step_quad(i: u32, n: u32, factor: vec2<f32>, lr: f32) {
-    let step = step_of(
-        load_quad_values(i, 1u, n, 0.0),
-        load_quad_grads(i, 1u, n, 0.0),
-        load_quad_velocity(i, 1u, n, 0.0),
-        factor,
-        lr,
-    );
-    store_quad_values(i, 1u, n, step.value);
-    store_quad_velocity(i, 1u, n, step.velocity);
-}
-
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    var factor = vec2<f32>(1.0);
+// False if the guard leaves everything as it is.
+fn begin() -> bool {
+    factor = vec2<f32>(1.0);
     if (FACTOR == 1u) {
         factor = vec2<f32>(load_factor(0u), load_factor(1u));
         if (params.guard == 1u && is_nan(factor.x)) {
-            return;
+            return false;
         }
     }
-    var lr = params.lr;
+    lr = params.lr;
     if (SCHEDULED == 1u) {
         let rate = load_factor(2u);
         if (rate >= 0.0) {
             lr = params.base_lr * rate;
         }
     }
-    let part = part_of(group_index(group, groups), thread);
-    for (var i = part.turns; i < part.turns_end; i += TURN) {
-        for (var q = 0u; q < QUADS; q++) { // unrolled
-            step_quad(i + q * STRIDE, 4u, factor, lr);
-        }
-    }
-    for (var i = part.rest; i < part.end; i += STRIDE) {
-        step_quad(i, part.end - i, factor, lr);
-    }
+    return true;
+}
+
+fn quad(i: u32, n: u32) {
+    let step = step_of(
+        load_quad_values(i, 1u, n, 0.0),
+        load_quad_grads(i, 1u, n, 0.0),
+        load_quad_velocity(i, 1u, n, 0.0),
+    );
+    store_quad_values(i, 1u, n, step.value);
+    store_quad_velocity(i, 1u, n, step.velocity);
 }

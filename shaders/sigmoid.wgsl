@@ -1,3 +1,4 @@
+// needs: map numerics
 // 1 / (1 + exp(-x))
 
 fn map(x: f32) -> f32 {

@@ -1,3 +1,4 @@
+// needs: map_backward numerics
 // upstream * y * (1 - y)
 
 fn map_backward(y: f32, upstream: f32) -> f32 {

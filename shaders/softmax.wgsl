@@ -1,3 +1,4 @@
+// needs: plain_logits row_map sum_across
 // exp(x - m) / (sum of exp(x - m))
 
 const HOLD_EXP: bool = true;

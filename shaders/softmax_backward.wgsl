@@ -1,3 +1,4 @@
+// needs: numerics row_map_backward
 // y * (g - (sum of y g))
 //
 // The y sum to 1, so g may be counted from anywhere. Counted from a first approximation of the sum, the sum is nearly 0, its rounding

@@ -1,3 +1,4 @@
+// needs: grid sum
 // Sums tensors of one size, element by element, in their order.
 // Bindings: parts [parts, count], sums [count], lows [count] (what the sums lack; absent if one dispatch has all parts).
 

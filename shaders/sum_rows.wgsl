@@ -1,3 +1,4 @@
+// needs: rows sum_across
 // Sums rows: output[outer, inner] = the sum of input[outer, classes, inner] over the classes. Bindings: input, output, lanes (two words a lane:
 // what a dispatch hands on to the next; absent if one goes through all blocks).
 

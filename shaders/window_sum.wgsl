@@ -1,3 +1,4 @@
+// needs: numerics once sum
 // Adds a pass's loss and its denominator to those of the passes before it, and divides: the loss of the pass, and that of all passes so far.
 // Bindings: loss (one element; absent if there is none), denominator (one element; absent if it is `count`), sums (the loss and the denominator, in
 // two numbers each), means (two elements).
@@ -5,15 +6,7 @@
 // 0: nothing is divided; 1: the denominator is `count`; 2: there is a tensor with it.
 override DENOMINATOR: u32;
 
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    if (group_index(group, groups) + thread != 0u) {
-        return;
-    }
+fn once() {
     var loss = Sum(0.0, 0.0);
     var all = Sum(0.0, 0.0);
     if (params.first == 0u) {

@@ -69,6 +69,14 @@ pub enum Error {
         /// What the device, or an option, allows.
         allowed: u64,
     },
+    /// A kernel is launched with a name that it does not have, or without one that it has: a bug of this crate.
+    #[error("{kernel}: the launch and the kernel do not agree about {name:?}")]
+    Kernel {
+        /// The kernel.
+        kernel: &'static str,
+        /// A binding, a constant or a parameter.
+        name: &'static str,
+    },
     /// The host has no memory for a result.
     #[error("{op}: the host has no memory for {elements} elements")]
     HostMemory {

@@ -4,24 +4,30 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use self::compose::compose;
-pub(crate) use self::compose::params_bytes;
 use crate::error::Result;
 use crate::gpu::guard;
 
 mod compose;
+mod text;
 #[cfg(test)]
 pub(crate) mod turns;
 
-/// Joins shader files of `shaders/` into one source.
-macro_rules! wgsl {
-    ($($file:literal),+) => {
-        concat!($(include_str!(concat!("../../shaders/", $file, ".wgsl")), "\n"),+)
+/// A kernel, from the stem of its shader's file, the fields of its parameters, and its bindings.
+macro_rules! kernel {
+    ($stem:literal, $params:expr, $bindings:expr) => {
+        $crate::kernel::Kernel {
+            label: concat!("xent.", $stem),
+            shader: include_str!(concat!("../../shaders/", $stem, ".wgsl")),
+            bindings: $bindings,
+            params: $params,
+            text: std::sync::OnceLock::new(),
+        }
     };
 }
-pub(crate) use wgsl;
+pub(crate) use kernel;
 
 /// Defines a kernel's parameters: a `#[repr(C)]` struct from which [`compose`] writes the shader's `Params`.
 macro_rules! params {
@@ -112,11 +118,32 @@ pub(crate) const fn write4_over(name: &'static str, over: &'static str) -> Bindi
 pub(crate) struct Kernel {
     /// `xent.<stem of the shader's file>`
     pub(crate) label: &'static str,
-    pub(crate) source: &'static str,
+    /// The shader's file, without those that it needs.
+    pub(crate) shader: &'static str,
     pub(crate) bindings: &'static [Binding],
     pub(crate) params: &'static [Field],
-    /// The `override` constants that the shader declares.
-    pub(crate) constants: &'static [&'static str],
+    pub(crate) text: OnceLock<Text>,
+}
+
+/// What a shader says.
+#[derive(Debug)]
+pub(crate) struct Text {
+    /// All of its files.
+    source: String,
+    /// The `override` constants that it declares.
+    pub(crate) constants: Vec<&'static str>,
+    /// The parameters that it uses of those that many kernels have.
+    pub(crate) common: Vec<&'static str>,
+}
+
+impl Kernel {
+    pub(crate) fn text(&self) -> &Text {
+        self.text.get_or_init(|| Text::of(self))
+    }
+
+    pub(crate) fn has_constant(&self, name: &str) -> bool {
+        self.text().constants.contains(&name)
+    }
 }
 
 /// One compiled form of a kernel.
@@ -140,6 +167,7 @@ pub(crate) struct Variant {
 }
 
 impl Variant {
+    #[cfg(test)]
     pub(crate) fn new(constants: &[u32]) -> Self {
         Self { constants: constants.to_vec(), ..Self::default() }
     }

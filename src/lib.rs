@@ -20,6 +20,7 @@ pub mod data;
 mod error;
 mod gpu;
 mod kernel;
+mod launch;
 mod linear_plan;
 pub mod metrics;
 pub mod nn;

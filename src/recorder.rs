@@ -5,13 +5,9 @@ use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytemuck::Pod;
-
 use crate::caps::Caps;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, guard, in_scopes};
-use crate::kernel::{Access, Kernel, Variant, params_bytes};
-use crate::plan::{self, Work};
 use crate::pool::{Role, Storage, storage_size};
 use crate::profile::Profile;
 use crate::readback::Readback;
@@ -29,15 +25,15 @@ pub struct Recorder<'e> {
     gpu: Gpu,
     encoder: Encoder<'e>,
     pass: Option<wgpu::ComputePass<'static>>,
-    arenas: Vec<Arena>,
+    pub(crate) arenas: Vec<Arena>,
     profile: Option<Profile>,
     /// Everything that was bound, kept until the work is submitted.
-    held: Held,
+    pub(crate) held: Held,
 }
 
 /// What a recorder keeps until its work is submitted.
 #[derive(Debug)]
-struct Held {
+pub(crate) struct Held {
     recorder: u64,
     others: Vec<Arc<Storage>>,
     /// Its own outputs by their buffers' sizes, each once: one that nobody else has any more can be written again by what is recorded
@@ -56,7 +52,7 @@ impl Held {
         self.others.is_empty() && self.outputs.is_empty()
     }
 
-    fn hold(&mut self, storage: &Arc<Storage>) {
+    pub(crate) fn hold(&mut self, storage: &Arc<Storage>) {
         if !storage.is_output_of(self.recorder) {
             self.others.push(storage.clone());
         }
@@ -88,35 +84,28 @@ enum Encoder<'e> {
 
 /// Parameters of many dispatches in one uniform buffer, addressed by dynamic offsets and uploaded once.
 #[derive(Debug)]
-struct Arena {
-    storage: Arc<Storage>,
-    bytes: Vec<u8>,
+pub(crate) struct Arena {
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) bytes: Vec<u8>,
 }
 
-const ARENA_BYTES: u64 = Caps::MIN_BUFFER;
+impl Arena {
+    pub(crate) const BYTES: u64 = Caps::MIN_BUFFER;
+}
 
 /// A part of a tensor as a kernel sees it: an aligned range of the memory, and where in it the part starts.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
-    storage: Arc<Storage>,
-    offset: u64,
-    size: u64,
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) offset: u64,
+    pub(crate) size: u64,
     /// The part's first element, counted from the binding's start.
-    base: u32,
+    pub(crate) base: u32,
     /// Whether the part can be read by quad.
     pub(crate) quads: bool,
     /// Whether it is a scalar 1, where nothing else was given.
-    one: bool,
-    format: Format,
-}
-
-/// Where a window is.
-#[derive(Debug)]
-struct Place {
-    buffer: wgpu::Buffer,
-    offset: u64,
-    /// What stands in for it.
-    copy: Option<Arc<Storage>>,
+    pub(crate) one: bool,
+    pub(crate) format: Format,
 }
 
 impl<'e> Recorder<'e> {
@@ -260,7 +249,7 @@ impl<'e> Recorder<'e> {
     }
 
     /// Copies whole words from one place to another, which are not in the same memory.
-    fn copy_bytes(
+    pub(crate) fn copy_bytes(
         &mut self,
         (from, first): (&Storage, u64),
         (to, to_first): (&Storage, u64),
@@ -309,7 +298,7 @@ impl<'e> Recorder<'e> {
         Ok(Tensor::<Real>::over(&self.gpu, storage, 0, shape).of_format(format))
     }
 
-    fn output_storage(&mut self, op: &'static str, bytes: u64) -> Result<Arc<Storage>> {
+    pub(crate) fn output_storage(&mut self, op: &'static str, bytes: u64) -> Result<Arc<Storage>> {
         match self.held.free_output(storage_size(bytes, self.gpu.caps().max_buffer)) {
             Some(storage) => Ok(storage),
             None => Ok(self.held.keep(self.gpu.allocate(op, Role::Storage, bytes)?)),
@@ -347,165 +336,8 @@ impl<'e> Recorder<'e> {
         self.window(tensor, 0, tensor.len() as u64)
     }
 
-    /// Records a dispatch of `kernel`. `slots` has a window, or nothing, for each of its bindings.
-    pub(crate) fn dispatch<P: Pod>(
-        &mut self,
-        kernel: &'static Kernel,
-        variant: Variant,
-        params: &P,
-        slots: &[Option<&Window>],
-        work: Work,
-    ) -> Result<()> {
-        let Work { groups, turns } = work;
-        if groups == 0 {
-            return Ok(());
-        }
-        let allowed = plan::turn_budget(self.gpu.caps());
-        if turns > allowed {
-            return Err(Error::Limit { op: kernel.label, what: plan::TURNS, needed: turns, allowed });
-        }
-        let most = plan::most_groups(self.gpu.caps());
-        if groups > most {
-            let what = "workgroups in a dispatch";
-            return Err(Error::Limit { op: kernel.label, what, needed: groups, allowed: most });
-        }
-        let mut variant = variant;
-        for (i, (slot, binding)) in slots.iter().zip(kernel.bindings).enumerate() {
-            match slot {
-                Some(window) => {
-                    variant.vec4 &= !binding.quads || window.quads || !variant.by_quad(i);
-                    variant.f16 |= u32::from(window.format == Format::F16) << i;
-                    variant.bf16 |= u32::from(window.format == Format::Bf16) << i;
-                }
-                None => variant.absent |= 1 << i,
-            }
-        }
-        if variant.in_place {
-            // The gradient has no slot of its own because it has its input's, not because it is absent.
-            for (i, binding) in kernel.bindings.iter().enumerate() {
-                if matches!(binding.access, Access::WriteOver(_)) {
-                    variant.absent &= !(1 << i);
-                }
-            }
-        }
-        let slots = &self.within_bindings(kernel, &mut variant, slots)?[..];
-        let compiled = self.gpu.pipelines().get(self.gpu.device(), kernel, &variant)?;
-        let places =
-            slots.iter().flatten().map(|window| self.place(kernel.label, window)).collect::<Result<Vec<_>>>()?;
-        let bases = slots.iter().map(|window| window.map_or(0, |window| window.base));
-        let params = params_bytes(kernel, bases, bytemuck::bytes_of(params));
-        let (arena, params_offset, params_size) = self.push_params(&params)?;
-        let params =
-            wgpu::BufferBinding { buffer: arena.buffer(), offset: 0, size: std::num::NonZero::new(params_size) };
-        let windows = slots.iter().flatten().zip(&places).map(|(window, place)| wgpu::BufferBinding {
-            buffer: &place.buffer,
-            offset: place.offset,
-            size: std::num::NonZero::new(window.size),
-        });
-        let entries: Vec<_> = std::iter::once(params)
-            .chain(windows)
-            .zip(0..)
-            .map(|(buffer, binding)| wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(buffer) })
-            .collect();
-        let group = guard(self.gpu.device(), kernel.label, || {
-            self.gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(kernel.label),
-                layout: &compiled.layout,
-                entries: &entries,
-            })
-        })?;
-        drop(entries);
-        slots.iter().flatten().for_each(|window| self.held.hold(&window.storage));
-        let [x, y, z] = plan::grid(groups, self.gpu.caps());
-        #[cfg(test)]
-        let counter = self.gpu.pipelines().counter();
-        let pass = self.pass(kernel.label).ok_or(Error::NotSubmitted)?;
-        pass.set_pipeline(&compiled.pipeline);
-        pass.set_bind_group(0, &group, &[params_offset]);
-        #[cfg(test)]
-        if let Some(counter) = counter {
-            counter.count(pass, (kernel, &variant), turns);
-        }
-        pass.dispatch_workgroups(x, y, z);
-        self.gpu.count_dispatch();
-        let present = slots.iter().zip(kernel.bindings).filter_map(|(slot, binding)| slot.map(|w| (w, binding)));
-        for ((window, binding), place) in present.zip(&places) {
-            let written = variant.in_place || binding.access != Access::Read;
-            if let Some(copy) = place.copy.as_ref().filter(|_| written) {
-                self.copy_bytes((copy, 0), (&window.storage, window.offset), window.size)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// As many bindings as the device has: where those are too few, inputs that are 1 are written into the shader.
-    fn within_bindings<'w>(
-        &self,
-        kernel: &'static Kernel,
-        variant: &mut Variant,
-        slots: &[Option<&'w Window>],
-    ) -> Result<Vec<Option<&'w Window>>> {
-        let mut slots = slots.to_vec();
-        let allowed = self.gpu.caps().max_bindings as usize;
-        let used = |slots: &[Option<&Window>]| slots.iter().flatten().count();
-        if used(&slots) > allowed {
-            for (i, slot) in slots.iter_mut().enumerate().filter(|(_, slot)| slot.is_some_and(|window| window.one)) {
-                variant.ones |= 1 << i;
-                *slot = None;
-            }
-        }
-        self.check_bindings(kernel.label, used(&slots))?;
-        Ok(slots)
-    }
-
-    /// Checks that a shader may have so many storage bindings.
-    pub(crate) fn check_bindings(&self, op: &'static str, needed: usize) -> Result<()> {
-        let (needed, allowed) = (needed as u64, self.gpu.caps().max_bindings.into());
-        match needed <= allowed {
-            true => Ok(()),
-            false => Err(Error::Limit { op, what: Caps::BINDINGS, needed, allowed }),
-        }
-    }
-
-    /// Finds a window's memory. If that is cut within the window, a copy of it stands in.
-    fn place(&mut self, op: &'static str, window: &Window) -> Result<Place> {
-        let Window { storage, offset, size, .. } = window;
-        let most = self.gpu.caps().max_binding;
-        if *size > most {
-            let what = "a storage binding's bytes for a whole tensor";
-            return Err(Error::Limit { op, what, needed: *size, allowed: most });
-        }
-        let (buffer, within) = storage.at(*offset);
-        if within + size <= buffer.size() {
-            return Ok(Place { buffer: buffer.clone(), offset: within, copy: None });
-        }
-        let copy = self.output_storage(op, *size)?;
-        self.copy_bytes((storage, *offset), (&copy, 0), *size)?;
-        Ok(Place { buffer: copy.buffer().clone(), offset: 0, copy: Some(copy) })
-    }
-
-    /// Puts parameters into an arena: its storage, their offset, and the bytes that a binding of them covers.
-    fn push_params(&mut self, params: &[u8]) -> Result<(Arc<Storage>, u32, u64)> {
-        let align = self.gpu.caps().uniform_align as usize;
-        let size = params.len().next_multiple_of(16);
-        let fits = |arena: &&mut Arena| (arena.bytes.len().next_multiple_of(align) + size) as u64 <= ARENA_BYTES;
-        if self.arenas.last_mut().filter(fits).is_none() {
-            let storage = Arc::new(self.gpu.allocate("params", Role::Params, ARENA_BYTES)?);
-            self.held.hold(&storage);
-            self.arenas.push(Arena { storage, bytes: Vec::new() });
-        }
-        let Some(arena) = self.arenas.last_mut() else {
-            return Err(Error::Limit { op: "params", what: "arenas", needed: 1, allowed: 0 });
-        };
-        let offset = arena.bytes.len().next_multiple_of(align);
-        arena.bytes.resize(offset, 0);
-        arena.bytes.extend_from_slice(params);
-        arena.bytes.resize(offset + size, 0);
-        Ok((arena.storage.clone(), u32::try_from(offset).unwrap_or(u32::MAX), size as u64))
-    }
-
     /// The open pass; all dispatches between two copies share one, unless their times are taken.
-    fn pass(&mut self, label: &'static str) -> Option<&mut wgpu::ComputePass<'static>> {
+    pub(crate) fn pass(&mut self, label: &'static str) -> Option<&mut wgpu::ComputePass<'static>> {
         let profiling = self.profile.is_some();
         let timestamp_writes = self.profile.as_mut().and_then(|profile| profile.next(label));
         if self.pass.is_none() || profiling {

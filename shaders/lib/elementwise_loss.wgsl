@@ -1,3 +1,4 @@
+// needs: element_weight partials turns wide
 // A loss of two tensors of one shape, element by element, with its gradient with respect to the first.
 //
 // The shader that uses this defines, for quads of elements of which the first is element i of the dispatch,
@@ -10,6 +11,8 @@
 //
 // Bindings: x, y, upstream (one element, two factors of it, or one for each), losses (absent unless unreduced), grad (absent if not wanted),
 // partials (three words a block).
+
+const SUMS: u32 = 1u;
 
 // 1: write the gradient.
 override GRAD: u32;
@@ -147,14 +150,14 @@ fn main(
         }
     }
     var sum = 0.0;
-    var bad = NONE;
+    var first_bad = NONE;
     if (BY_TURNS) {
         for (var i = part.turns; i < select(part.turns, part.turns_end, plain); i += TURN) {
             var turn = 0.0;
             for (var q = 0u; q < QUADS; q++) { // unrolled
                 let found = losses_of_quad(i + q * STRIDE, 4u, factors, false);
                 turn += found.sum;
-                bad = min(bad, found.bad);
+                first_bad = min(first_bad, found.bad);
             }
             sum += turn;
         }
@@ -165,7 +168,7 @@ fn main(
     for (var i = select(part.turns, part.rest, plain); i < part.end; i += STRIDE) {
         let found = losses_of_quad(i, part.end - i, factors, true);
         of_turn += found.sum;
-        bad = min(bad, found.bad);
+        first_bad = min(first_bad, found.bad);
         quads += 1u;
         if (quads == QUADS || i >= part.turns_end) {
             sum += of_turn;
@@ -173,10 +176,10 @@ fn main(
             quads = 0u;
         }
     }
-    let partial = combine(thread, Sum(sum, 0.0), bad);
+    sums[0] = Sum(sum, 0.0);
+    bad = first_bad;
+    combine_sums(thread);
     if (thread == 0u && block * params.block < params.count) {
-        store_partials(3u * block, partial.x);
-        store_partials(3u * block + 1u, partial.y);
-        store_partials(3u * block + 2u, partial.z);
+        store_partial(block);
     }
 }

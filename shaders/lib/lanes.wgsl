@@ -1,3 +1,4 @@
+// needs: grid
 // How threads combine what they have found: in pairs, at distances that halve, so that in the end each has the whole.
 //
 // The threads of a subgroup hand each other values without memory and barriers: `handed_over(value, distance)`, which is declared

@@ -1,6 +1,7 @@
-// Sums in a fixed order, and positions of bad data. A workgroup turns a block of values into a partial result: three words, the bits of a
-// sum in two numbers (`lib/sum.wgsl`; the first is the rounded sum) and the first position at which data is out of range (NONE if all of
-// it is fine).
+// needs: sum_across
+// Sums in a fixed order, and positions of bad data. A workgroup turns a block of values into a partial result: for each of SUMS sums the
+// bits of two numbers (`lib/sum.wgsl`; the first is the rounded sum), and then the first position at which data is out of range (NONE if
+// all of it is fine). The shader that uses this defines SUMS.
 
 const NONE: u32 = 0xffffffffu;
 
@@ -13,10 +14,34 @@ fn first_across(thread: u32, position: u32) -> u32 {
     return first;
 }
 
-// Combines the threads' results; every thread gets the workgroup's.
-fn combine(thread: u32, sum: Sum, bad: u32) -> vec3<u32> {
-    let all = normal(sum_across(thread, sum, WORKGROUP));
-    return vec3<u32>(bitcast<u32>(all.high), bitcast<u32>(all.low), first_across(thread, bad));
+// The sums of a block, SUMS of them, and the first bad position; first each thread's own, then the workgroup's.
+var<private> sums: array<Sum, SUMS>;
+var<private> bad: u32;
+
+const PARTIAL_WORDS: u32 = 2u * SUMS + 1u;
+
+fn begin_sums() {
+    for (var k = 0u; k < SUMS; k++) { // unrolled
+        sums[k] = Sum(0.0, 0.0);
+    }
+    bad = NONE;
+}
+
+// Combines the threads' results; every thread of the workgroup takes part, and gets the workgroup's.
+fn combine_sums(thread: u32) {
+    for (var k = 0u; k < SUMS; k++) { // unrolled
+        sums[k] = normal(sum_across(thread, sums[k], WORKGROUP));
+    }
+    bad = first_across(thread, bad);
+}
+
+fn store_partial(block: u32) {
+    let to = PARTIAL_WORDS * block;
+    for (var k = 0u; k < SUMS; k++) { // unrolled
+        store_partials(to + 2u * k, bitcast<u32>(sums[k].high));
+        store_partials(to + 2u * k + 1u, bitcast<u32>(sums[k].low));
+    }
+    store_partials(to + PARTIAL_WORDS - 1u, bad);
 }
 
 // The same sum, of which the first number is all that one number can hold.

@@ -1,3 +1,4 @@
+// needs: sum
 // Logits as they are.
 
 fn admit4(x: vec4<f32>, room: u32) -> vec4<f32> {

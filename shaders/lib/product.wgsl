@@ -1,3 +1,4 @@
+// needs: rectifier
 // What the kernels of matrix products share: their parameters, and the beginning and end of a row of the result.
 
 override A_TRANSPOSED: u32;

@@ -1,3 +1,4 @@
+// needs: numerics
 // max(x, 0); NaN stays NaN.
 
 // Whether the rectifier gives x itself, and its gradient passes. By bits: hardware may flush subnormals when it compares.

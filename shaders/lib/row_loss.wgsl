@@ -1,3 +1,4 @@
+// needs: wide
 // What the losses of rows share: their parameters, and the coefficient of a row's gradient.
 
 // 1: write the gradient. 2: and 0 for what is below the threshold.

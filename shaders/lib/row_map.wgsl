@@ -1,3 +1,4 @@
+// needs: row_stats
 // Maps rows of logits by their softmax statistics; the shader that uses this defines
 //   const HOLD_EXP: bool                                  whether it maps exponentials rather than logits
 //   fn row_scalar(stats: RowStats) -> f32                 what all its elements need

@@ -1,3 +1,4 @@
+// needs: rows sum_across
 // The gradient of a map of rows, from its output y and the upstream gradient g; the shader that uses this defines
 //   const REFINE: bool                                                 sum again, with g counted from the first sum
 //   fn row_term(y: vec4<f32>, g: vec4<f32>) -> vec4<f32>               what is summed over the row

@@ -1,3 +1,4 @@
+// needs: softmax
 // The softmax statistics of a row, which `row_parts` may have found.
 // Binding: parts (four words a part: its RowStats; absent unless they were found).
 

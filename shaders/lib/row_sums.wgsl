@@ -1,3 +1,4 @@
+// needs: row_loss softmax sum_across
 // Sums over the classes of a row that take its maximum: of coefficients and gaps, if every class has a coefficient, and what the softmax
 // says besides the loss. One sweep over the row, if any of them is wanted.
 // Binding: lanes (eleven words a lane: what a dispatch hands on to the next; absent if one goes through all blocks).

@@ -1,3 +1,4 @@
+// needs: grid
 // Rows of `classes` elements, shared by LANES threads each, or by PARTS workgroups. Neighbouring elements of a row lie `inner` apart, so a tensor
 // [outer, classes, inner] has outer * inner rows.
 //

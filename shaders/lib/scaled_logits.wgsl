@@ -1,3 +1,4 @@
+// needs: numerics sum
 // Logits that are scaled and soft-capped: z = cap * tanh(scale * x / cap). Both factors are positive, so z rises with x.
 
 // 0: z = x; 1: z = scale * x; 2: capped too.

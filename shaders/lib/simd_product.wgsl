@@ -1,3 +1,4 @@
+// needs: grid product product_loads
 // Products by SIMD vectors: a workgroup is one, and computes ROWS rows of c in registers, each thread 4 columns. No workgroup
 // memory, no barriers. The shader that uses this says how rows of op(a) reach the threads:
 //   const BROUGHT: u32                                                           rows that one load brings, a divisor of ROWS

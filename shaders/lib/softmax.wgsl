@@ -1,3 +1,4 @@
+// needs: lanes numerics rows sum
 // The softmax statistics of a row of `logits`, read once. The shader that uses this includes `plain_logits` or
 // `scaled_logits`, which say what a logit is:
 //   fn admit4(x: vec4<f32>, room: u32) -> vec4<f32>     what the rest of the shader sees of a quad with as many elements

@@ -1,3 +1,4 @@
+// needs: lanes sum
 // The sum of the threads' sums over so many neighbours, a power of two. Every thread of the workgroup takes part.
 fn sum_across(thread: u32, mine: Sum, threads: u32) -> Sum {
     var sum = mine;

@@ -1,3 +1,4 @@
+// needs: numerics sum_blocks
 // Counts rows: their losses, the ranks of their targets, and what they were taken for.
 //
 // The shader that uses this defines
@@ -91,39 +92,28 @@ fn count_row(row: Outcome, weight: f32) {
     }
 }
 
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let block = group_index(group, groups);
-    let start = min(block * params.block, params.count);
-    let end = min(start + params.block, params.count);
-    var sum = Sum(0.0, 0.0);
-    var bad = NONE;
-    var rows = 0u;
-    for (var i = start + thread; i < end; i += WORKGROUP) {
-        let row = outcome(i);
-        let weight = load_weights(i * params.weights_stride);
-        if (row.ignored) {
-            continue;
-        }
-        if (!row.fine || !is_weight(bitcast<u32>(weight))) {
-            bad = min(bad, params.first + i);
-            continue;
-        }
-        count_row(row, weight);
-        if (!is_zero(weight)) {
-            rows += 1u;
-            sum = plus(sum, weight * row.loss);
-        }
+const SUMS: u32 = 1u;
+
+// The rows that the thread has counted.
+var<private> rows: u32 = 0u;
+
+fn add_element(i: u32) {
+    let row = outcome(i);
+    let weight = load_weights(i * params.weights_stride);
+    if (row.ignored) {
+        return;
     }
+    if (!row.fine || !is_weight(bitcast<u32>(weight))) {
+        bad = min(bad, params.first + i);
+        return;
+    }
+    count_row(row, weight);
+    if (!is_zero(weight)) {
+        rows += 1u;
+        sums[0] = plus(sums[0], weight * row.loss);
+    }
+}
+
+fn end_block(block: u32, thread: u32) {
     add_to_cell(params.classes + 2u, vec4<u32>(0u, 0u, rows, 0u));
-    let partial = combine(thread, sum, bad);
-    if (thread == 0u && start < end) {
-        store_partials(3u * block, partial.x);
-        store_partials(3u * block + 1u, partial.y);
-        store_partials(3u * block + 2u, partial.z);
-    }
 }

@@ -1,3 +1,4 @@
+// needs: grid
 // How a workgroup goes through its block of a tensor's elements: by turns, in each of which a thread has QUADS whole quads and
 // nothing is compared, and then by what is left.
 

@@ -1,3 +1,4 @@
+// needs: numerics
 // Products of factors of any size. That of three may be an ordinary number where that of two of them is none: past the largest number there
 // is infinity, and hardware takes subnormal factors and products for 0. So factors are taken apart, and their exponents added up.
 

@@ -13,8 +13,7 @@
 //!   and so on, of which there are four or, if less, `room`, and `pad` for the others. By quad, the stride is 1 and `room` is
 //!   0 or at least 4.
 //!
-//! `params` has the fields of the kernel's parameters and, for shaders that use it, `params.zero`, a 0 that compilers do not know. It is a
-//! copy that is made before the shader's `main` begins, unless the shader has the line `// params stay uniform`.
+//! `params` has the fields of the kernel's parameters, and those of [`text`](super::text) that many kernels have, as far as the shader uses them. It is a copy that is made before the shader's `main` begins, unless the shader has the line `// params stay uniform`.
 //!
 //! For a kernel with the constant `SUBGROUP` there is `handed_over`, see `shaders/lib/lanes.wgsl`.
 //!
@@ -85,7 +84,7 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
     let _ = writeln!(text, "const BY_QUAD: bool = {};", variant.vec4);
     let _ = writeln!(text, "const HALVES: bool = {};", variant.f16 | variant.bf16 != 0);
     let constant = |name: &str| {
-        let named = kernel.constants.iter().zip(&variant.constants).find(|&(&constant, _)| constant == name);
+        let named = kernel.text().constants.iter().zip(&variant.constants).find(|&(&constant, _)| constant == name);
         named.map(|(_, &value)| value)
     };
     if let Some(subgroup) = constant("SUBGROUP") {
@@ -93,7 +92,7 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
         let value = if subgroup > 0 { "subgroupShuffleXor(v, distance)" } else { "v" };
         let _ = writeln!(text, "fn handed_over(v: vec4<u32>, distance: u32) -> vec4<u32> {{ return {value}; }}");
     }
-    let mut source = if copied { with_params(kernel.source) } else { kernel.source.to_owned() };
+    let mut source = if copied { with_params(&kernel.text().source) } else { kernel.text().source.clone() };
     if let (Some(subgroup @ 1..), Some(workgroup)) = (constant("SUBGROUP"), constant("WORKGROUP"))
         && subgroup < workgroup
     {
@@ -104,7 +103,7 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
              let thread = subgroup * SUBGROUP + member;",
         );
     }
-    for (name, value) in kernel.constants.iter().zip(&variant.constants) {
+    for (name, value) in kernel.text().constants.iter().zip(&variant.constants) {
         source = source.replace(&format!("override {name}: u32;"), &format!("const {name}: u32 = {value}u;"));
     }
     let lines: Vec<_> = source.lines().collect();
@@ -112,29 +111,18 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
     text
 }
 
-/// The shader's `Params`: the base of each binding, then the fields that Rust declares.
+/// The shader's `Params`: the base of each binding, the common parameters that it uses, and the fields that Rust declares.
 fn params_struct(kernel: &Kernel) -> String {
     let bases = kernel.bindings.iter().map(|binding| format!("    {}_base: u32,\n", binding.name));
+    let common = kernel.text().common.iter().map(|name| format!("    {name}: u32,\n"));
     let fields = kernel.params.iter().map(|Field { name, ty }| format!("    {name}: {ty},\n"));
-    let zero = has_zero(kernel).then(|| "    zero: u32,\n".to_owned());
-    format!("struct Params {{\n{}}}\n", bases.chain(fields).chain(zero).collect::<String>())
-}
-
-fn has_zero(kernel: &Kernel) -> bool {
-    kernel.source.contains("params.zero")
-}
-
-/// The bytes of the shader's `Params`, from the bases of all bindings and the fields that Rust declares.
-pub(crate) fn params_bytes(kernel: &Kernel, bases: impl Iterator<Item = u32>, fields: &[u8]) -> Vec<u8> {
-    let zero = has_zero(kernel).then_some(0);
-    let words = |words: &mut dyn Iterator<Item = u32>| words.flat_map(u32::to_ne_bytes).collect::<Vec<u8>>();
-    [words(&mut bases.into_iter()), fields.to_vec(), words(&mut zero.into_iter())].concat()
+    format!("struct Params {{\n{}}}\n", bases.chain(common).chain(fields).collect::<String>())
 }
 
 /// Whether a kernel's parameters are copied. They are not if it has barriers in loops whose ends are parameters: WGSL takes only a uniform
 /// variable for the same in all threads.
 pub(super) fn copies_params(kernel: &Kernel) -> bool {
-    !kernel.source.contains("\n// params stay uniform\n")
+    !kernel.text().source.contains("\n// params stay uniform\n")
 }
 
 /// The source with parameters that are read once, before any loop: in a loop llvmpipe reads them again each time, lane by lane.
@@ -229,7 +217,8 @@ impl Accessors<'_> {
         let i = self.position();
         let at = if by_quad && *quads { format!("[({i}) >> 2u][({i}) & 3u]") } else { format!("[{i}]") };
         if *access == Access::Count {
-            let _ = writeln!(text, "fn add_{name}(i: u32, v: u32) -> u32 {{ return atomicAdd(&{data}_data[{i}], v); }}");
+            let _ =
+                writeln!(text, "fn add_{name}(i: u32, v: u32) -> u32 {{ return atomicAdd(&{data}_data[{i}], v); }}");
         }
         if self.reads() {
             let value = match (present, one) {

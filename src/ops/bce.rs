@@ -1,7 +1,7 @@
 //! Binary cross-entropy of probabilities.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, read, read4, wgsl, write, write4};
+use crate::kernel::{Kernel, kernel, read, read4, write, write4};
 use crate::options::Bce;
 use crate::recorder::Recorder;
 use crate::tensor::Tensor;
@@ -9,22 +9,10 @@ use crate::tensor::Tensor;
 use super::elementwise_loss::{ElementwiseLoss, PARAMS};
 use super::{Grad, LossGrad};
 
-pub(super) const KERNEL: Kernel = Kernel {
-    label: "xent.bce",
-    source: wgsl![
-        "lib/grid",
-        "lib/numerics",
-        "lib/wide",
-        "lib/lanes",
-        "lib/sum",
-        "lib/sum_across",
-        "lib/partials",
-        "lib/turns",
-        "lib/elementwise_loss",
-        "lib/element_weight",
-        "bce"
-    ],
-    bindings: &[
+pub(super) static KERNEL: Kernel = kernel!(
+    "bce",
+    PARAMS,
+    &[
         read4("x"),
         read4("y"),
         read4("upstream"),
@@ -32,10 +20,8 @@ pub(super) const KERNEL: Kernel = Kernel {
         write4("losses"),
         write4("grad"),
         write("partials", "u32"),
-    ],
-    params: PARAMS,
-    constants: &["WORKGROUP", "SUBGROUP", "GRAD", "LOSSES", "QUADS", "UPSTREAM", "WEIGHTED"],
-};
+    ]
+);
 
 fn call<'a>(
     op: &'static str,

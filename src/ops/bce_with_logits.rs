@@ -1,7 +1,7 @@
 //! Binary cross-entropy of logits.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, read, read4, wgsl, write, write4, write4_over};
+use crate::kernel::{Kernel, kernel, read, read4, write, write4, write4_over};
 use crate::options::BceWithLogits;
 use crate::recorder::Recorder;
 use crate::tensor::Tensor;
@@ -9,22 +9,10 @@ use crate::tensor::Tensor;
 use super::elementwise_loss::{ElementwiseLoss, PARAMS};
 use super::{Grad, LossGrad};
 
-pub(super) const KERNEL: Kernel = Kernel {
-    label: "xent.bce_with_logits",
-    source: wgsl![
-        "lib/grid",
-        "lib/numerics",
-        "lib/wide",
-        "lib/lanes",
-        "lib/sum",
-        "lib/sum_across",
-        "lib/partials",
-        "lib/turns",
-        "lib/elementwise_loss",
-        "lib/element_weight",
-        "bce_with_logits"
-    ],
-    bindings: &[
+pub(super) static KERNEL: Kernel = kernel!(
+    "bce_with_logits",
+    PARAMS,
+    &[
         read4("x"),
         read4("y"),
         read4("upstream"),
@@ -33,10 +21,8 @@ pub(super) const KERNEL: Kernel = Kernel {
         write4("losses"),
         write4_over("grad", "x"),
         write("partials", "u32"),
-    ],
-    params: PARAMS,
-    constants: &["WORKGROUP", "SUBGROUP", "GRAD", "LOSSES", "QUADS", "UPSTREAM", "WEIGHTED", "POS_WEIGHTED"],
-};
+    ]
+);
 
 pub(super) fn call<'a>(
     op: &'static str,

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::kernel::{Kernel, Variant, params, read, read4, update, wgsl, write};
+use crate::kernel::{Kernel, kernel, params, read, read4, update, write};
+use crate::launch::Launch;
 use crate::plan::{BLOCK, Cut, RowPlan, Work};
-use crate::recorder::{Recorder, Window};
+use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor, WORD_BYTES, size32};
 use crate::weights::Weights;
 
@@ -14,42 +15,16 @@ use super::{Classes, shape_error};
 
 params! {
     struct Params {
-        /// Elements of the output, and how many of them a workgroup writes.
-        count: u32,
-        block: u32,
         /// The output's first row, counted from the copies of the input's first.
         first: u32,
         size: u32,
-        inner: u32,
     }
 }
 
-pub(super) const EXPAND: Kernel = Kernel {
-    label: "xent.expand",
-    source: wgsl!["lib/grid", "expand"],
-    bindings: &[read("input", "f32"), write("output", "f32")],
-    params: Params::FIELDS,
-    constants: &["WORKGROUP"],
-};
+pub(super) static EXPAND: Kernel = kernel!("expand", Params::FIELDS, &[read("input", "f32"), write("output", "f32")]);
 
-params! {
-    struct SumParams {
-        rows: u32,
-        classes: u32,
-        inner: u32,
-        /// The blocks of this dispatch.
-        first_block: u32,
-        end_block: u32,
-    }
-}
-
-pub(super) const SUM: Kernel = Kernel {
-    label: "xent.sum_rows",
-    source: wgsl!["lib/grid", "lib/lanes", "lib/sum", "lib/sum_across", "lib/rows", "sum_rows"],
-    bindings: &[read4("input"), write("output", "f32"), update("lanes", "f32")],
-    params: SumParams::FIELDS,
-    constants: &RowPlan::CONSTANTS,
-};
+pub(super) static SUM: Kernel =
+    kernel!("sum_rows", &[], &[read4("input"), write("output", "f32"), update("lanes", "f32")]);
 
 /// Words that a lane of a sum hands on.
 const LANE_WORDS: usize = 2;
@@ -72,11 +47,11 @@ fn padded(shape: &Shape, rank: usize) -> Vec<usize> {
 /// Weights in a form that kernels index: element `i` of the whole tensor has weight `(i / inner) % size`.
 #[derive(Debug)]
 pub(super) struct Broadcast {
-    tensor: Tensor<f32>,
+    pub(super) tensor: Tensor<f32>,
     pub(super) inner: u32,
     pub(super) size: u32,
     /// One weight for each element: its binding moves with the elements'.
-    each: bool,
+    pub(super) each: bool,
 }
 
 /// How weights are brought into that form: which dimensions are repeated first, and how often.
@@ -89,17 +64,6 @@ pub(super) struct BroadcastPlan {
     inner: u32,
     size: u32,
     each: bool,
-}
-
-impl Broadcast {
-    /// The binding for elements `first .. first + len`, and where in the weights' own count they begin.
-    pub(super) fn window(&self, rec: &Recorder<'_>, first: u64, len: u64) -> (Window, u32) {
-        match self.each {
-            true => (rec.window(&self.tensor, first, len), 0),
-            // Tensors have less than 2^32 elements.
-            false => (rec.whole(&self.tensor), u32::try_from(first).unwrap_or(u32::MAX)),
-        }
-    }
 }
 
 impl Recorder<'_> {
@@ -223,17 +187,12 @@ impl Recorder<'_> {
             let dispatches = plan.dispatches(op, self.gpu().caps(), (rows, classes), plan.sweep(1))?;
             let lanes = self.lanes(op, plan, rows as usize, (LANE_WORDS, dispatches.len()))?;
             for (blocks, work) in dispatches {
-                let params = SumParams {
-                    rows,
-                    classes,
-                    inner,
-                    first_block: blocks.start,
-                    end_block: blocks.end,
-                };
-                let slots = [from.as_ref(), Some(&to), lanes.as_ref()];
-                let vec4 = inner == 1 && classes.is_multiple_of(4);
-                let variant = Variant { vec4, ..Variant::new(&plan.constants()) };
-                self.dispatch(&SUM, variant, &params, &slots, work)?;
+                let launch = Launch::new(&SUM)
+                    .rows(&plan, [rows, classes, inner], &blocks)
+                    .bind("input", from.clone())
+                    .bind("output", to.clone())
+                    .bind("lanes", lanes.clone());
+                self.launch(&launch, &(), work)?;
             }
         }
         Ok(())
@@ -284,16 +243,14 @@ impl Recorder<'_> {
             let from = self.window(input, u64::from(first) * row, u64::from(last - first + 1) * row);
             let len = u64::from(range.end - range.start) * row;
             let to = self.window(&output, u64::from(range.start) * row, len);
-            let params = Params {
-                count: (range.end - range.start) * inner,
-                block: BLOCK,
-                first: range.start % size,
-                size,
-                inner,
-            };
-            let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
+            let launch = Launch::new(&EXPAND)
+                .common("count", (range.end - range.start) * inner)
+                .common("block", BLOCK)
+                .common("inner", inner)
+                .bind("input", from)
+                .bind("output", to);
             let work = Work::by_blocks(self.gpu().caps(), len.div_ceil(BLOCK.into()));
-            self.dispatch(&EXPAND, variant, &params, &[Some(&from), Some(&to)], work)?;
+            self.launch(&launch, &Params { first: range.start % size, size }, work)?;
         }
         Ok(output)
     }

@@ -1,20 +1,14 @@
 //! From one type of real numbers to another.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, wgsl};
+use crate::kernel::{Kernel, kernel};
 use crate::recorder::Recorder;
 use crate::tensor::{Float, Real, Tensor};
 
-use super::map::{CONSTANTS, FORWARD_BINDINGS, FORWARD_PARAMS};
+use super::map::FORWARD_BINDINGS;
 use super::shape_error;
 
-pub(super) const KERNEL: Kernel = Kernel {
-    label: "xent.cast",
-    source: wgsl!["lib/grid", "lib/turns", "lib/map", "cast"],
-    bindings: FORWARD_BINDINGS,
-    params: FORWARD_PARAMS,
-    constants: CONSTANTS,
-};
+pub(super) static KERNEL: Kernel = kernel!("cast", &[], FORWARD_BINDINGS);
 
 /// From one type of real numbers to another.
 impl Recorder<'_> {

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::kernel::{Kernel, Variant, params, read, update, wgsl};
+use crate::kernel::{Kernel, kernel, params, read, update};
+use crate::launch::Launch;
 use crate::plan::{COLUMN_BLOCK, Cut, Work};
 use crate::recorder::Recorder;
 use crate::tensor::{Tensor, WORD_BYTES, size32};
@@ -25,13 +26,8 @@ params! {
     }
 }
 
-pub(super) const KERNEL: Kernel = Kernel {
-    label: "xent.column_sum",
-    source: wgsl!["lib/grid", "lib/sum", "column_sum"],
-    bindings: &[read("input", "f32"), update("sums", "f32"), update("lows", "f32")],
-    params: Params::FIELDS,
-    constants: &["WORKGROUP", "RUN", "LONG"],
-};
+pub(super) static KERNEL: Kernel =
+    kernel!("column_sum", Params::FIELDS, &[read("input", "f32"), update("sums", "f32"), update("lows", "f32")]);
 
 /// Rows that are added up before what additions round off is kept.
 const RUN: u32 = 8;
@@ -208,8 +204,13 @@ impl Recorder<'_> {
                 // Whole runs, and the rows of one that is not.
                 let turns = block.min(range.end - range.start).div_ceil(run) + if long { 0 } else { run };
                 let work = Work::new(groups, turns.into());
-                let slots = [from.as_ref(), Some(&to), low.as_ref()];
-                self.dispatch(&KERNEL, Variant::new(&[workgroup, run, u32::from(long)]), &params, &slots, work)?;
+                let launch = Launch::new(&KERNEL)
+                    .constant("RUN", run)
+                    .constant("LONG", long)
+                    .bind("input", from)
+                    .bind("sums", to)
+                    .bind("lows", low);
+                self.launch(&launch, &params, work)?;
             }
         }
         Ok(())

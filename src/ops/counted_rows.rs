@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::kernel::{Kernel, Variant, params, read, wgsl, write};
-use crate::plan::{BLOCK, Cut, Work};
+use crate::kernel::{Kernel, kernel, params, read, write};
+use crate::launch::Blocks;
 use crate::recorder::Recorder;
 use crate::tensor::{Real, Tensor, size32};
 
@@ -13,11 +13,6 @@ use super::targets::KernelTargets;
 
 params! {
     struct Params {
-        /// Elements of this dispatch, and where the first of them lies among those of the tokens.
-        count: u32,
-        first: u32,
-        /// Elements that a workgroup copies.
-        block: u32,
         columns: u32,
         /// 0: one weight for all tokens.
         position_weight_stride: u32,
@@ -25,13 +20,11 @@ params! {
     }
 }
 
-pub(super) const KERNEL: Kernel = Kernel {
-    label: "xent.counted_rows",
-    source: wgsl!["lib/grid", "lib/numerics", "counted_rows"],
-    bindings: &[read("x", "f32"), read("targets", "i32"), read("position_weight", "f32"), write("y", "f32")],
-    params: Params::FIELDS,
-    constants: &["WORKGROUP", "TARGETS"],
-};
+pub(super) static KERNEL: Kernel = kernel!(
+    "counted_rows",
+    Params::FIELDS,
+    &[read("x", "f32"), read("targets", "i32"), read("position_weight", "f32"), write("y", "f32")]
+);
 
 impl Inputs {
     /// Whether tokens can be ignored: by their targets, or by a weight of 0.
@@ -68,30 +61,26 @@ impl Recorder<'_> {
         tokens: Range<usize>,
         y: &Tensor<f32>,
     ) -> Result<()> {
-        let (token, count) = (tokens.start as u64, tokens.len() as u64);
         let (targets, ignore_index) = match &inputs.targets {
-            KernelTargets::Index(targets, ignored) => (Some(self.window(targets, token, count)), *ignored),
+            KernelTargets::Index(targets, ignored) => {
+                (Some(targets.part(tokens.start, [tokens.len()].into())), *ignored)
+            }
             KernelTargets::Probabilities(_) => (None, 0),
         };
         let weight = &inputs.position_weight;
-        let stride = u32::from(!weight.shape().is_empty());
-        let position_weight = if stride == 0 { self.whole(weight) } else { self.window(weight, token, count) };
-        for range in Cut::by_blocks(op, x.count(op)?, &[x.per_row(1), y.per_row(1)]).ranges(self.gpu().caps())? {
-            let (first, len) = (range.start.into(), u64::from(range.end - range.start));
-            let (from, to) = (self.window(x, first, len), self.window(y, first, len));
-            let params = Params {
-                count: range.end - range.start,
-                first: range.start,
-                block: BLOCK,
-                columns: size32(x.shape().get(1).copied().unwrap_or(0)),
-                position_weight_stride: stride,
-                ignore_index,
-            };
-            let variant = Variant::new(&[self.gpu().caps().workgroup_size(), u32::from(targets.is_none())]);
-            let slots = [Some(&from), targets.as_ref(), Some(&position_weight), Some(&to)];
-            let work = Work::by_blocks(self.gpu().caps(), len.div_ceil(BLOCK.into()));
-            self.dispatch(&KERNEL, variant, &params, &slots, work)?;
-        }
-        Ok(())
+        let one_for_all = weight.shape().is_empty();
+        let weight = if one_for_all { weight.clone() } else { weight.part(tokens.start, [tokens.len()].into()) };
+        let params = Params {
+            columns: size32(x.shape().get(1).copied().unwrap_or(0)),
+            position_weight_stride: u32::from(!one_for_all),
+            ignore_index,
+        };
+        Blocks::new(op, &KERNEL, x.count(op)?)
+            .constant("TARGETS", targets.is_none())
+            .each("x", x)
+            .whole("targets", targets.as_ref())
+            .whole("position_weight", &weight)
+            .each("y", y)
+            .run(self, &params)
     }
 }

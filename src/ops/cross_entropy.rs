@@ -1,7 +1,7 @@
 //! Cross-entropy of logits and targets.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, read, read4, update, wgsl, write, write4_over};
+use crate::kernel::{Kernel, kernel, read, read4, update, write, write4_over};
 use crate::options::CrossEntropy;
 use crate::recorder::Recorder;
 use crate::tensor::{Element, Float, Tensor};
@@ -10,24 +10,10 @@ use super::row_loss::{RowLoss, RowStatistics};
 use super::row_steps::PARAMS;
 use super::{Denominator, Grad, LossGrad, Statistics, Targets};
 
-pub(super) const KERNEL: Kernel = Kernel {
-    label: "xent.cross_entropy",
-    source: wgsl![
-        "lib/grid",
-        "lib/numerics",
-        "lib/wide",
-        "lib/lanes",
-        "lib/sum",
-        "lib/sum_across",
-        "lib/rows",
-        "lib/scaled_logits",
-        "lib/softmax",
-        "lib/row_stats",
-        "lib/row_loss",
-        "lib/row_sums",
-        "cross_entropy"
-    ],
-    bindings: &[
+pub(super) static KERNEL: Kernel = kernel!(
+    "cross_entropy",
+    PARAMS,
+    &[
         read4("logits"),
         read("targets", "i32"),
         read("probabilities", "f32"),
@@ -39,27 +25,8 @@ pub(super) const KERNEL: Kernel = Kernel {
         write("statistics", "u32"),
         read("parts", "f32"),
         update("lanes", "u32"),
-    ],
-    params: PARAMS,
-    constants: &[
-        "WORKGROUP",
-        "SUBGROUP",
-        "LANES",
-        "PARTS",
-        "SPAN",
-        "HELD",
-        "CLASSES",
-        "WHOLE",
-        "RUNS",
-        "GRAD",
-        "FACTORS",
-        "TARGETS",
-        "STATISTICS",
-        "LOGITS",
-        "FOUND",
-        "SWEEP",
-    ],
-};
+    ]
+);
 
 /// What [`Recorder::cross_entropy_with`] computes besides the loss. The default is nothing.
 #[derive(Clone, Copy, Debug, Default)]

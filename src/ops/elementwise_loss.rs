@@ -3,25 +3,21 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::kernel::{Binding, Field, Kernel, Variant, params};
+use crate::kernel::{Field, Kernel, params};
+use crate::launch::Blocks;
 use crate::options::{Reduction, narrow};
-use crate::plan::{BLOCK, Cut, Work, turns};
+use crate::plan::Cut;
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
 use crate::weights::Weights;
 
 use super::broadcast::Broadcast;
-use super::reduce::{Divisor, check_of, partials, partials_of};
+use super::reduce::{Divisor, check_of, partials, words};
 use super::row_loss::check_upstream;
 use super::{Denominator, Grad, LossGrad, shape_error};
 
 params! {
     struct Params {
-        /// Elements of this dispatch, and where the first of them lies in the whole tensor.
-        count: u32,
-        first: u32,
-        /// Elements of a block: what a workgroup sums.
-        block: u32,
         /// What the gradient is multiplied with: the loss's own factor, divided by n for a mean.
         scale: f32,
         weight_first: u32,
@@ -182,73 +178,59 @@ impl Recorder<'_> {
         begun: &ElementsBegun,
         part: &ElementsPart<'_>,
     ) -> Result<()> {
-        let ElementsBegun { weight, pos_weight, upstream: begun_upstream, in_factors, scale, .. } = begun;
-        let ElementsPart { elements, first: part_first, losses, grad, partials, .. } = part;
-        let upstream_stride = u32::from(!begun_upstream.shape().is_empty() && !in_factors);
+        let ElementsBegun { weight, pos_weight, upstream, in_factors, scale, .. } = begun;
+        let ElementsPart { elements, first: part_first, x, losses, grad, partials } = part;
         let in_place = call.grad == Grad::InPlace;
         let count = elements.end - elements.start;
-        let here = |tensor: &Tensor<f32>, first: u32| tensor.part(first as usize, Shape::default()).per_row(1);
-        let per_element = [here(part.x, elements.start - part_first), here(call.targets, elements.start)];
-        for range in Cut::by_blocks(call.op, count, &per_element).ranges(self.gpu().caps())? {
-            let start = elements.start + range.start;
-            let (first, len) = (u64::from(start), u64::from(range.end - range.start));
-            let within = u64::from(start - part_first);
-            let groups = len.div_ceil(BLOCK.into());
-            let x = self.window(part.x, within, len);
-            let y = self.window(call.targets, first, len);
-            let loss_window = losses.map(|losses| self.window(losses, within, len));
-            let grad_window = grad.map(|grad| self.window(grad, within, len));
-            let upstream = match upstream_stride {
-                0 => self.whole(begun_upstream),
-                _ => self.window(begun_upstream, first, len),
-            };
-            let to = partials_of(self, partials, range.start, groups, 1);
-            let weight_window = weight.as_ref().map(|weight| weight.window(self, first, len));
-            let pos_weight_window = pos_weight.as_ref().map(|weight| weight.window(self, first, len));
-            let params = Params {
-                count: range.end - range.start,
-                first: start,
-                block: BLOCK,
+        let here = |tensor: &Tensor<f32>, first: u32| tensor.part(first as usize, [count as usize].into());
+        let within = elements.start - part_first;
+        // One upstream gradient for each element, or for all.
+        let each = !upstream.shape().is_empty() && !in_factors;
+        let blocks = Blocks::new(call.op, call.kernel, count)
+            .after(elements.start)
+            .constant("GRAD", in_place || grad.is_some())
+            .constant("LOSSES", losses.is_some())
+            .constant("UPSTREAM", each)
+            .constant("WEIGHTED", weight.is_some())
+            .in_place(in_place)
+            .each("x", &here(x, within))
+            .each("y", &here(call.targets, elements.start))
+            .each("losses", losses.map(|losses| here(losses, within)).as_ref())
+            .each("grad", grad.map(|grad| here(grad, within)).as_ref())
+            .per_block("partials", partials, words(1));
+        let blocks = match each {
+            true => blocks.each("upstream", &here(upstream, elements.start)),
+            // A scalar is no quad.
+            false => blocks.whole("upstream", upstream).by_scalar("upstream"),
+        };
+        let weigh = |blocks: Blocks, name: &'static str, weight: &Option<Broadcast>| match weight {
+            Some(Broadcast { tensor, each: true, .. }) => blocks.each(name, &here(tensor, elements.start)),
+            Some(Broadcast { tensor, .. }) => blocks.whole(name, tensor),
+            None => blocks.bind_nothing(name),
+        };
+        let blocks = weigh(blocks, "weight", weight);
+        let blocks = match call.kernel.has_constant("POS_WEIGHTED") {
+            true => weigh(blocks.constant("POS_WEIGHTED", pos_weight.is_some()), "pos_weight", pos_weight),
+            false => blocks,
+        };
+        let index = |weight: &Option<Broadcast>, first| match weight {
+            Some(Broadcast { inner, size, each, .. }) => [if *each { 0 } else { first }, *inner, *size],
+            None => [0, 1, 1],
+        };
+        blocks.run_with(self, |first| {
+            let ([weight_first, weight_inner, weight_size], [pos_weight_first, pos_weight_inner, pos_weight_size]) =
+                (index(weight, first), index(pos_weight, first));
+            Params {
                 scale: narrow(*scale),
-                weight_first: weight_window.as_ref().map_or(0, |(_, first)| *first),
-                weight_inner: weight.as_ref().map_or(1, |w| w.inner),
-                weight_size: weight.as_ref().map_or(1, |w| w.size),
-                pos_weight_first: pos_weight_window.as_ref().map_or(0, |(_, first)| *first),
-                pos_weight_inner: pos_weight.as_ref().map_or(1, |w| w.inner),
-                pos_weight_size: pos_weight.as_ref().map_or(1, |w| w.size),
+                weight_first,
+                weight_inner,
+                weight_size,
+                pos_weight_first,
+                pos_weight_inner,
+                pos_weight_size,
                 upstream_factors: u32::from(*in_factors),
-            };
-            let ([_, quads], [workgroup, subgroup]) = (turns(self.gpu().caps()), self.gpu().caps().threads());
-            let constants = call.kernel.constants.iter().map(|&name| match name {
-                "GRAD" => u32::from(in_place || grad.is_some()),
-                "LOSSES" => u32::from(losses.is_some()),
-                "UPSTREAM" => upstream_stride,
-                "QUADS" => quads,
-                "SUBGROUP" => subgroup,
-                "WEIGHTED" => u32::from(weight.is_some()),
-                "POS_WEIGHTED" => u32::from(pos_weight.is_some()),
-                _ => workgroup,
-            });
-            // A scalar upstream gradient is no quad.
-            let upstream_slot = call.kernel.bindings.iter().position(|binding| binding.name == "upstream");
-            let by_element = upstream_slot.filter(|_| upstream_stride == 0).map_or(0, |i| 1 << i);
-            let constants = constants.collect();
-            let variant = Variant { constants, vec4: true, by_element, in_place, ..Variant::default() };
-            let slot = |binding: &Binding| match binding.name {
-                "x" => Some(&x),
-                "y" => Some(&y),
-                "weight" => weight_window.as_ref().map(|(w, _)| w),
-                "pos_weight" => pos_weight_window.as_ref().map(|(w, _)| w),
-                "losses" => loss_window.as_ref(),
-                "grad" => grad_window.as_ref(),
-                "partials" => Some(&to),
-                _ => Some(&upstream),
-            };
-            let slots: Vec<_> = call.kernel.bindings.iter().map(slot).collect();
-            let work = Work::by_blocks(self.gpu().caps(), groups);
-            self.dispatch(call.kernel, variant, &params, &slots, work)?;
-        }
-        Ok(())
+            }
+        })
     }
 
     /// The sum of weights, as a partial result.

@@ -1,61 +1,35 @@
 //! What happens to gradients between a backward pass and an update: accumulation, the loss's scale, clipping, a guard.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, Variant, params, read, read4, update4, wgsl, write};
+use crate::kernel::{Kernel, kernel, params, read, read4, update4, write};
+use crate::launch::{Blocks, Launch};
 use crate::options::narrow;
-use crate::plan::{BLOCK, Cut, Work, turns};
+use crate::plan::Work;
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
 
-use super::reduce::{partials, partials_of};
+use super::reduce::{partials, words};
 use super::{no_alias, same_shape};
 
 params! {
     struct AccumulateParams {
-        count: u32,
-        /// Elements that a workgroup adds.
-        block: u32,
         /// 1: nothing was added to `total` before, so it lacks nothing.
         fresh: u32,
     }
 }
 
-pub(super) const ACCUMULATE: Kernel = Kernel {
-    label: "xent.accumulate",
-    source: wgsl!["lib/grid", "lib/turns", "lib/sum", "accumulate"],
-    bindings: &[read4("values"), update4("total"), update4("lows")],
-    params: AccumulateParams::FIELDS,
-    constants: &["WORKGROUP", "QUADS", "PRECISE"],
-};
+pub(super) static ACCUMULATE: Kernel =
+    kernel!("accumulate", AccumulateParams::FIELDS, &[read4("values"), update4("total"), update4("lows")]);
 
 params! {
     struct NormParams {
-        /// Gradients of this dispatch, and where the first of them lies in the whole tensor.
-        count: u32,
-        first: u32,
-        /// Gradients of a block: what a workgroup sums.
-        block: u32,
         inverse_loss_scale: f32,
         clip_value: f32,
     }
 }
 
-pub(super) const NORM: Kernel = Kernel {
-    label: "xent.grad_norm",
-    source: wgsl![
-        "lib/grid",
-        "lib/lanes",
-        "lib/sum",
-        "lib/sum_across",
-        "lib/partials",
-        "lib/gradient",
-        "lib/norm_scales",
-        "grad_norm"
-    ],
-    bindings: &[read("grads", "f32"), write("partials", "u32")],
-    params: NormParams::FIELDS,
-    constants: &["WORKGROUP", "SUBGROUP"],
-};
+pub(super) static NORM: Kernel =
+    kernel!("grad_norm", NormParams::FIELDS, &[read("grads", "f32"), write("partials", "u32")]);
 
 params! {
     struct FactorParams {
@@ -66,13 +40,11 @@ params! {
     }
 }
 
-pub(super) const FACTOR: Kernel = Kernel {
-    label: "xent.clip_factor",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/norm_scales", "clip_factor"],
-    bindings: &[read("total", "u32"), write("factor", "f32"), write("norm", "f32"), write("skipped", "u32")],
-    params: FactorParams::FIELDS,
-    constants: &["WORKGROUP"],
-};
+pub(super) static FACTOR: Kernel = kernel!(
+    "clip_factor",
+    FactorParams::FIELDS,
+    &[read("total", "u32"), write("factor", "f32"), write("norm", "f32"), write("skipped", "u32")]
+);
 
 /// The sums of squares of a norm: of large, usual and tiny gradients.
 const SUMS: u32 = 3;
@@ -164,58 +136,38 @@ impl Recorder<'_> {
         precisely: Option<(&Tensor<f32>, bool)>,
     ) -> Result<()> {
         let op = "accumulate";
-        let tensors = [Some(values), Some(total), precisely.map(|(lows, _)| lows)];
-        let per_element: Vec<_> = tensors.into_iter().flatten().map(|tensor| tensor.per_row(1)).collect();
-        for range in Cut::by_blocks(op, values.count(op)?, &per_element).ranges(self.gpu().caps())? {
-            let (first, len) = (range.start.into(), u64::from(range.end - range.start));
-            let (from, to) = (self.window(values, first, len), self.window(total, first, len));
-            let low = precisely.map(|(lows, _)| self.window(lows, first, len));
-            let params = AccumulateParams {
-                count: range.end - range.start,
-                block: BLOCK,
-                fresh: u32::from(precisely.is_some_and(|(_, fresh)| fresh)),
-            };
-            let [workgroup, quads] = turns(self.gpu().caps());
-            let constants = [workgroup, quads, u32::from(precisely.is_some())];
-            let variant = Variant { vec4: true, ..Variant::new(&constants) };
-            let work = Work::by_blocks(self.gpu().caps(), len.div_ceil(BLOCK.into()));
-            self.dispatch(&ACCUMULATE, variant, &params, &[Some(&from), Some(&to), low.as_ref()], work)?;
-        }
-        Ok(())
+        let lows = precisely.map(|(lows, _)| lows);
+        Blocks::new(op, &ACCUMULATE, values.count(op)?)
+            .constant("PRECISE", lows.is_some())
+            .each("values", values)
+            .each("total", total)
+            .each("lows", lows)
+            .run(self, &AccumulateParams { fresh: u32::from(precisely.is_some_and(|(_, fresh)| fresh)) })
     }
 
     /// The norm of all gradients, and what they are to be multiplied with. There is at least one.
     pub(crate) fn clip_factor(&mut self, grads: &Tensor<f32>, gradient: Gradient) -> Result<ClipFactor> {
         let op = "clip_factor";
         let partials = partials(self, op, grads.count(op)?, SUMS)?;
-        for range in Cut::by_blocks(op, grads.count(op)?, &[grads.per_row(1)]).ranges(self.gpu().caps())? {
-            let count = range.end - range.start;
-            let groups = u64::from(count.div_ceil(BLOCK));
-            let from = self.window(grads, range.start.into(), count.into());
-            let to = partials_of(self, &partials, range.start, groups, SUMS);
-            let params = NormParams {
-                count,
-                first: range.start,
-                block: BLOCK,
-                inverse_loss_scale: gradient.inverse_loss_scale(),
-                clip_value: gradient.clip_value(),
-            };
-            let variant = Variant::new(&self.gpu().caps().threads());
-            let work = Work::by_blocks(self.gpu().caps(), groups);
-            self.dispatch(&NORM, variant, &params, &[Some(&from), Some(&to)], work)?;
-        }
+        let params =
+            NormParams { inverse_loss_scale: gradient.inverse_loss_scale(), clip_value: gradient.clip_value() };
+        Blocks::new(op, &NORM, grads.count(op)?)
+            .each("grads", grads)
+            .per_block("partials", &partials, words(SUMS))
+            .run(self, &params)?;
         let total = self.sum_of_partials(op, partials, SUMS)?;
         let (factor, norm) = (self.output(op, [3])?, self.output(op, Shape::default())?);
         let skipped = self.output(op, Shape::default())?;
-        let from = self.whole(&total);
-        let outputs = [self.whole(&factor), self.whole(&norm), self.whole(&skipped)];
         let params = FactorParams {
             max_norm: narrow(gradient.clip_norm.unwrap_or(f64::INFINITY)),
             guard: u32::from(gradient.guard),
         };
-        let slots = [Some(&from), Some(&outputs[0]), Some(&outputs[1]), Some(&outputs[2])];
-        let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
-        self.dispatch(&FACTOR, variant, &params, &slots, Work::new(1, 0))?;
+        let launch = Launch::new(&FACTOR)
+            .bind("total", self.whole(&total))
+            .bind("factor", self.whole(&factor))
+            .bind("norm", self.whole(&norm))
+            .bind("skipped", self.whole(&skipped));
+        self.launch(&launch, &params, Work::new(1, 0))?;
         Ok(ClipFactor { factor, norm, skipped })
     }
 }

@@ -1,50 +1,15 @@
 //! Log-softmax over any dimension.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, wgsl};
+use crate::kernel::{Kernel, kernel};
 use crate::recorder::Recorder;
 use crate::tensor::{Float, Tensor};
 
-use super::row_map::{
-    BACKWARD_BINDINGS, BACKWARD_CONSTANTS, BACKWARD_PARAMS, FORWARD_BINDINGS, FORWARD_CONSTANTS, FORWARD_PARAMS,
-};
+use super::row_map::{BACKWARD_BINDINGS, FORWARD_BINDINGS};
 
-pub(super) const FORWARD: Kernel = Kernel {
-    label: "xent.log_softmax",
-    source: wgsl![
-        "lib/grid",
-        "lib/numerics",
-        "lib/lanes",
-        "lib/sum",
-        "lib/sum_across",
-        "lib/rows",
-        "lib/plain_logits",
-        "lib/softmax",
-        "lib/row_stats",
-        "lib/row_map",
-        "log_softmax"
-    ],
-    bindings: FORWARD_BINDINGS,
-    params: FORWARD_PARAMS,
-    constants: FORWARD_CONSTANTS,
-};
+pub(super) static FORWARD: Kernel = kernel!("log_softmax", &[], FORWARD_BINDINGS);
 
-pub(super) const BACKWARD: Kernel = Kernel {
-    label: "xent.log_softmax_backward",
-    source: wgsl![
-        "lib/grid",
-        "lib/numerics",
-        "lib/lanes",
-        "lib/sum",
-        "lib/sum_across",
-        "lib/rows",
-        "lib/row_map_backward",
-        "log_softmax_backward"
-    ],
-    bindings: BACKWARD_BINDINGS,
-    params: BACKWARD_PARAMS,
-    constants: BACKWARD_CONSTANTS,
-};
+pub(super) static BACKWARD: Kernel = kernel!("log_softmax_backward", &[], BACKWARD_BINDINGS);
 
 /// Log-softmax. For a loss of logits, [`cross_entropy`](Recorder::cross_entropy) needs no probabilities in memory.
 impl Recorder<'_> {

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::kernel::{Binding, Kernel, Variant, params, read4, update4, wgsl};
+use crate::kernel::{Binding, Kernel, kernel, params, read4, update4};
+use crate::launch::Launch;
 use crate::options::Layout;
 use crate::recorder::{Recorder, Window};
 use crate::tensor::{Element, Float, Format, Real, Tensor, WORD_BYTES, size32};
@@ -32,74 +33,11 @@ params! {
 
 const BINDINGS: &[Binding] = &[read4("a"), read4("b"), read4("bias"), read4("gate"), read4("runs"), update4("c")];
 
-pub(super) const TILED: Kernel = Kernel {
-    label: "xent.matmul",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/rectifier", "lib/product", "lib/product_loads", "matmul"],
-    bindings: BINDINGS,
-    params: Params::FIELDS,
-    constants: &[
-        "WORKGROUP",
-        "A_TRANSPOSED",
-        "B_TRANSPOSED",
-        "BIASED",
-        "RUNS",
-        "RESUMED",
-        "BEGUN",
-        "RECTIFIED",
-        "GATED",
-        "SPARSE",
-        "QUADS",
-        "DEPTH_QUADS",
-        "ROW_QUADS",
-        "COLUMN_QUADS",
-    ],
-};
+pub(super) static TILED: Kernel = kernel!("matmul", Params::FIELDS, BINDINGS);
 
-const SIMD_CONSTANTS: &[&str] = &[
-    "WORKGROUP",
-    "A_TRANSPOSED",
-    "B_TRANSPOSED",
-    "BIASED",
-    "RUNS",
-    "RESUMED",
-    "BEGUN",
-    "RECTIFIED",
-    "GATED",
-    "SPARSE",
-    "ROWS",
-];
+pub(super) static SIMD: Kernel = kernel!("matmul_simd", Params::FIELDS, BINDINGS);
 
-pub(super) const SIMD: Kernel = Kernel {
-    label: "xent.matmul_simd",
-    source: wgsl![
-        "lib/grid",
-        "lib/numerics",
-        "lib/rectifier",
-        "lib/product",
-        "lib/product_loads",
-        "lib/simd_product",
-        "matmul_simd"
-    ],
-    bindings: BINDINGS,
-    params: Params::FIELDS,
-    constants: SIMD_CONSTANTS,
-};
-
-pub(super) const SUBGROUP: Kernel = Kernel {
-    label: "xent.matmul_subgroup",
-    source: wgsl![
-        "lib/grid",
-        "lib/numerics",
-        "lib/rectifier",
-        "lib/product",
-        "lib/product_loads",
-        "lib/simd_product",
-        "matmul_subgroup"
-    ],
-    bindings: BINDINGS,
-    params: Params::FIELDS,
-    constants: SIMD_CONSTANTS,
-};
+pub(super) static SUBGROUP: Kernel = kernel!("matmul_subgroup", Params::FIELDS, BINDINGS);
 
 /// Bytes of the parts of sums that are in memory at a time.
 const PARTS_BYTES: u64 = 64 << 20;
@@ -445,9 +383,12 @@ impl Recorder<'_> {
             None => (*out, &c_rows),
         };
         let c = rows_of(self, out, first, (sizes.n, n.start));
-        let earlier = runs.filter(|_| *begun && !unfinished).and_then(|runs| rows_of(self, runs, m, (sizes.n, n.start)));
+        let earlier =
+            runs.filter(|_| *begun && !unfinished).and_then(|runs| rows_of(self, runs, m, (sizes.n, n.start)));
         // The bias belongs to the first part, and to its last summands.
-        let bias = bias.filter(|_| *part == 0 && *last).map(|bias| self.window(bias, n.start.into(), (n.end - n.start).into()));
+        let bias = bias
+            .filter(|_| *part == 0 && *last)
+            .map(|bias| self.window(bias, n.start.into(), (n.end - n.start).into()));
         let gate = match rectifier {
             Rectifier::Backward(y) if *last => rows_of(self, y, m, (sizes.n, n.start)),
             _ => None,
@@ -462,18 +403,6 @@ impl Recorder<'_> {
             split: *split,
             run: summands.run,
         };
-        let rectified = *last && matches!(rectifier, Rectifier::Forward);
-        let choices = [
-            u32::from(layout == Layout::Tn),
-            u32::from(layout == Layout::Nt),
-            u32::from(bias.is_some()),
-            u32::from(params.k.min(*split) > summands.run),
-            u32::from(*resumed),
-            if *begun { 1 + u32::from(*unfinished) } else { 0 },
-            u32::from(rectified),
-            u32::from(gate.is_some()),
-            u32::from(sparse),
-        ];
         // What a cut leaves of the rows or depths that quads of a factor go along.
         let along = match layout {
             Layout::Tn => params.m,
@@ -481,18 +410,34 @@ impl Recorder<'_> {
         };
         let quads = [a_columns, b_columns, a_first, b_first, along].iter().all(|x| x.is_multiple_of(4));
         let tile = Tile::new(self.gpu().caps(), sizes);
-        let constants = std::iter::once(tile.workgroup).chain(choices).chain(tile.constants.iter().copied()).collect();
         // The matrices are gone through by quad if all their quads lie in one row, and the result's on their own.
         let whole_rows = [sizes.n, n.start].iter().all(|x| x.is_multiple_of(4));
-        let slots = [a.as_ref(), b.as_ref(), bias.as_ref(), gate.as_ref(), earlier.as_ref(), c.as_ref()];
-        let aligned = slots[2..].iter().flatten().all(|window| window.quads);
-        let variant = Variant {
-            vec4: quads,
-            by_element: if whole_rows && aligned { 0 } else { 0b11_1100 },
-            constants,
-            ..Variant::default()
+        let aligned = [&bias, &gate, &earlier, &c].into_iter().flatten().all(|window| window.quads);
+        let by_quad = whole_rows && aligned;
+        let launch = Launch::new(tile.kernel)
+            .by_quad(quads)
+            .constant("WORKGROUP", tile.workgroup)
+            .constant("A_TRANSPOSED", layout == Layout::Tn)
+            .constant("B_TRANSPOSED", layout == Layout::Nt)
+            .constant("BIASED", bias.is_some())
+            .constant("RUNS", params.k.min(*split) > summands.run)
+            .constant("RESUMED", *resumed)
+            .constant("BEGUN", if *begun { 1 + u32::from(*unfinished) } else { 0 })
+            .constant("RECTIFIED", *last && matches!(rectifier, Rectifier::Forward))
+            .constant("GATED", gate.is_some())
+            .constant("SPARSE", sparse)
+            .bind("a", a)
+            .bind("b", b)
+            .bind("bias", bias)
+            .bind("gate", gate)
+            .bind("runs", earlier)
+            .bind("c", c);
+        let launch = tile.constants.iter().fold(launch, |launch, &(name, value)| launch.constant(name, value));
+        let launch = match by_quad {
+            true => launch,
+            false => ["bias", "gate", "runs", "c"].into_iter().fold(launch, Launch::by_scalar),
         };
-        self.dispatch(tile.kernel, variant, &params, &slots, *work)
+        self.launch(&launch, &params, *work)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Squared error.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, read, read4, wgsl, write, write4};
+use crate::kernel::{Kernel, kernel, read, read4, write, write4};
 use crate::options::{Mse, Reduction};
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
@@ -11,22 +11,10 @@ use super::elementwise_loss::{ElementwiseLoss, PARAMS};
 use super::row_loss::check_upstream;
 use super::{Grad, LossGrad, shape_error};
 
-pub(super) const KERNEL: Kernel = Kernel {
-    label: "xent.mse",
-    source: wgsl![
-        "lib/grid",
-        "lib/numerics",
-        "lib/wide",
-        "lib/lanes",
-        "lib/sum",
-        "lib/sum_across",
-        "lib/partials",
-        "lib/turns",
-        "lib/elementwise_loss",
-        "lib/element_weight",
-        "mse"
-    ],
-    bindings: &[
+pub(super) static KERNEL: Kernel = kernel!(
+    "mse",
+    PARAMS,
+    &[
         read4("x"),
         read4("y"),
         read4("upstream"),
@@ -34,10 +22,8 @@ pub(super) const KERNEL: Kernel = Kernel {
         write4("losses"),
         write4("grad"),
         write("partials", "u32"),
-    ],
-    params: PARAMS,
-    constants: &["WORKGROUP", "SUBGROUP", "GRAD", "LOSSES", "QUADS", "UPSTREAM", "WEIGHTED"],
-};
+    ]
+);
 
 /// Squared error.
 impl Recorder<'_> {

@@ -1,7 +1,7 @@
 //! Negative log-likelihood of log-probabilities and class indices.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, read, read4, wgsl, write, write4_over};
+use crate::kernel::{Kernel, kernel, read, read4, write, write4_over};
 use crate::options::{CrossEntropy, Nll};
 use crate::recorder::Recorder;
 use crate::tensor::{Float, Tensor};
@@ -10,10 +10,10 @@ use super::row_loss::{RowLoss, RowStatistics};
 use super::row_steps::PARAMS;
 use super::{Grad, LossGrad, Targets};
 
-pub(super) const KERNEL: Kernel = Kernel {
-    label: "xent.nll",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/wide", "lib/lanes", "lib/rows", "lib/row_loss", "nll"],
-    bindings: &[
+pub(super) static KERNEL: Kernel = kernel!(
+    "nll",
+    PARAMS,
+    &[
         read4("log_probs"),
         read("targets", "i32"),
         read("weight", "f32"),
@@ -21,22 +21,8 @@ pub(super) const KERNEL: Kernel = Kernel {
         read("factor", "f32"),
         write("losses", "f32"),
         write4_over("grad", "log_probs"),
-    ],
-    params: PARAMS,
-    constants: &[
-        "WORKGROUP",
-        "SUBGROUP",
-        "LANES",
-        "PARTS",
-        "SPAN",
-        "HELD",
-        "CLASSES",
-        "WHOLE",
-        "RUNS",
-        "GRAD",
-        "FACTORS",
-    ],
-};
+    ]
+);
 
 fn call<'a, T: Float>(
     op: &'static str,

@@ -1,7 +1,8 @@
 //! The ranks of targets among the logits of their rows.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, Variant, params, read, read4, update, wgsl, write};
+use crate::kernel::{Kernel, kernel, read, read4, update, write};
+use crate::launch::Launch;
 use crate::plan::RowPlan;
 use crate::recorder::Recorder;
 use crate::tensor::{Real, Tensor};
@@ -9,24 +10,8 @@ use crate::tensor::{Real, Tensor};
 use super::Classes;
 use super::strips::Strip;
 
-params! {
-    struct Params {
-        rows: u32,
-        classes: u32,
-        inner: u32,
-        /// The blocks of this dispatch.
-        first_block: u32,
-        end_block: u32,
-    }
-}
-
-pub(super) const KERNEL: Kernel = Kernel {
-    label: "xent.rank",
-    source: wgsl!["lib/grid", "lib/lanes", "lib/rows", "rank"],
-    bindings: &[read4("logits"), read("targets", "i32"), write("ranks", "u32"), update("lanes", "u32")],
-    params: Params::FIELDS,
-    constants: &RowPlan::CONSTANTS,
-};
+pub(super) static KERNEL: Kernel =
+    kernel!("rank", &[], &[read4("logits"), read("targets", "i32"), write("ranks", "u32"), update("lanes", "u32")]);
 
 impl Recorder<'_> {
     /// How many logits of each row lie above its target's. There is at least one class; the targets have the logits' shape without
@@ -50,17 +35,13 @@ impl Recorder<'_> {
             let dispatches = plan.dispatches(op, self.gpu().caps(), (rows, classes), plan.sweep(1))?;
             let lanes = self.lanes(op, plan, rows as usize, (1, dispatches.len()))?;
             for (blocks, work) in dispatches {
-                let params = Params {
-                    rows,
-                    classes,
-                    inner,
-                    first_block: blocks.start,
-                    end_block: blocks.end,
-                };
-                let slots = [Some(&from), Some(&target), Some(&to), lanes.as_ref()];
-                let vec4 = inner == 1 && classes.is_multiple_of(4);
-                let variant = Variant { vec4, ..Variant::new(&plan.constants()) };
-                self.dispatch(&KERNEL, variant, &params, &slots, work)?;
+                let launch = Launch::new(&KERNEL)
+                    .rows(&plan, [rows, classes, inner], &blocks)
+                    .bind("logits", from.clone())
+                    .bind("targets", target.clone())
+                    .bind("ranks", to.clone())
+                    .bind("lanes", lanes.clone());
+                self.launch(&launch, &(), work)?;
             }
         }
         Ok(ranks)

@@ -1,47 +1,27 @@
 //! Sums in a fixed order: values into partial results, those into one, and the last of them into a loss.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, Variant, params, read, wgsl, write};
+use crate::kernel::{Kernel, kernel, params, read, write};
+use crate::launch::Blocks;
 use crate::options::Reduction;
-use crate::plan::{BLOCK, Cut, Work};
-use crate::recorder::{Recorder, Window};
+use crate::plan::BLOCK;
+use crate::recorder::Recorder;
 use crate::tensor::{Check, Element, Shape, Tensor};
 
 params! {
     struct Params {
-        /// Values or partial results of this dispatch.
-        count: u32,
-        /// Those of a block: what a workgroup combines.
-        block: u32,
         /// What the loss is divided by if there is no denominator.
         divisor: f32,
     }
 }
 
-pub(super) const SUMS: Kernel = Kernel {
-    label: "xent.reduce",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/lanes", "lib/sum", "lib/sum_across", "lib/partials", "reduce"],
-    bindings: &[read("input", "u32"), read("denominator", "u32"), write("partials", "u32"), write("loss", "f32")],
-    params: Params::FIELDS,
-    constants: &["WORKGROUP", "SUBGROUP", "INPUTS", "SUMS", "DENOMINATOR"],
-};
+pub(super) static SUMS: Kernel = kernel!(
+    "reduce",
+    Params::FIELDS,
+    &[read("input", "u32"), read("denominator", "u32"), write("partials", "u32"), write("loss", "f32")]
+);
 
-params! {
-    struct CountsParams {
-        /// Pairs of this dispatch.
-        count: u32,
-        /// Pairs of a block: what a workgroup sums.
-        block: u32,
-    }
-}
-
-pub(super) const COUNTS: Kernel = Kernel {
-    label: "xent.reduce_counts",
-    source: wgsl!["lib/grid", "lib/lanes", "lib/counts", "reduce_counts"],
-    bindings: &[read("input", "u32"), write("partials", "u32")],
-    params: CountsParams::FIELDS,
-    constants: &["WORKGROUP", "SUBGROUP"],
-};
+pub(super) static COUNTS: Kernel = kernel!("reduce_counts", &[], &[read("input", "u32"), write("partials", "u32")]);
 
 /// What is summed.
 #[derive(Clone, Copy, Debug)]
@@ -86,12 +66,6 @@ const fn block_of_partials(sums: u32) -> u32 {
 /// Room for a partial result with so many sums for each block of `count` values.
 pub(super) fn partials(rec: &mut Recorder<'_>, op: &'static str, count: u32, sums: u32) -> Result<Tensor<u32>> {
     rec.output(op, [count.div_ceil(BLOCK) as usize, words(sums) as usize])
-}
-
-/// The partial results of a dispatch whose first block is that of element `first`.
-pub(super) fn partials_of(rec: &Recorder<'_>, partials: &Tensor<u32>, first: u32, groups: u64, sums: u32) -> Window {
-    let words = u64::from(words(sums));
-    rec.window(partials, u64::from(first / BLOCK) * words, groups * words)
 }
 
 impl Recorder<'_> {
@@ -163,39 +137,26 @@ impl Recorder<'_> {
             Input::Partials(sums) => (words(sums), sums, sums, block_of_partials(sums)),
         };
         let all = input.count(op)? / words;
-        let words_of_sums = u64::from(self::words(sums));
         let partials: Tensor<u32> = self.output(op, [all.div_ceil(block) as usize, self::words(sums) as usize])?;
         let (divisor, denominator) = match loss.map(|(_, divisor)| divisor) {
             None | Some(Divisor::One) => (1.0, None),
             Some(Divisor::Count(count)) => (as_f32(count), None),
             Some(Divisor::Sum(pair)) => (1.0, Some(pair)),
         };
-        let loss = loss.map(|(loss, _)| self.whole(loss));
+        let loss = loss.map(|(loss, _)| loss);
         let of_nothing = denominator.is_some_and(Tensor::is_empty);
-        let denominator = denominator.filter(|_| !of_nothing).map(|pair| self.whole(pair));
-        let per_row = [input.per_row(words.into())];
-        let cut = Cut { granule: block, ..Cut::by_blocks(op, all, &per_row) };
-        let mut ranges = cut.ranges(self.gpu().caps())?;
-        if ranges.is_empty() && loss.is_some() {
-            ranges.push(0..0);
-        }
-        for range in ranges {
-            let count = range.end - range.start;
-            let (first, groups) = (u64::from(range.start), u64::from(count.div_ceil(block)));
-            let from = (count > 0).then(|| self.window(input, first * u64::from(words), (count * words).into()));
-            let first = first / u64::from(block) * words_of_sums;
-            let to = (count > 0).then(|| self.window(&partials, first, groups * words_of_sums));
-            let params = Params {
-                count,
-                block,
-                divisor: if of_nothing { 0.0 } else { divisor },
-            };
-            let [workgroup, subgroup] = self.gpu().caps().threads();
-            let constants = [workgroup, subgroup, inputs, sums, u32::from(denominator.is_some())];
-            let slots = [from.as_ref(), denominator.as_ref(), to.as_ref(), loss.as_ref()];
-            let work = Work::by_blocks(self.gpu().caps(), groups.max(1));
-            self.dispatch(&SUMS, Variant::new(&constants), &params, &slots, work)?;
-        }
+        let denominator = denominator.filter(|_| !of_nothing);
+        let blocks = Blocks::new(op, &SUMS, all)
+            .of(block)
+            .constant("INPUTS", inputs)
+            .constant("SUMS", sums)
+            .constant("DENOMINATOR", denominator.is_some())
+            .several("input", input, words)
+            .whole("denominator", denominator)
+            .per_block("partials", &partials, self::words(sums))
+            .whole("loss", loss);
+        let blocks = if loss.is_some() { blocks.at_least_once() } else { blocks };
+        blocks.run(self, &Params { divisor: if of_nothing { 0.0 } else { divisor } })?;
         Ok(partials)
     }
 
@@ -204,16 +165,10 @@ impl Recorder<'_> {
         while counts.len() > 2 {
             let pairs_of_counts = counts.count(op)? / 2;
             let sums: Tensor<u32> = self.output(op, [pairs_of_counts.div_ceil(BLOCK) as usize, 2])?;
-            for range in Cut::by_blocks(op, pairs_of_counts, &[counts.per_row(2)]).ranges(self.gpu().caps())? {
-                let count = range.end - range.start;
-                let groups = u64::from(count.div_ceil(BLOCK));
-                let from = self.window(&counts, u64::from(range.start) * 2, u64::from(count) * 2);
-                let to = self.window(&sums, u64::from(range.start / BLOCK) * 2, groups * 2);
-                let params = CountsParams { count, block: BLOCK };
-                let variant = Variant::new(&self.gpu().caps().threads());
-                let work = Work::by_blocks(self.gpu().caps(), groups);
-                self.dispatch(&COUNTS, variant, &params, &[Some(&from), Some(&to)], work)?;
-            }
+            Blocks::new(op, &COUNTS, pairs_of_counts)
+                .several("input", &counts, 2)
+                .per_block("partials", &sums, 2)
+                .run(self, &())?;
             counts = sums;
         }
         Ok(counts)

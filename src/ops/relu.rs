@@ -1,27 +1,15 @@
 //! The rectifier.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, wgsl};
+use crate::kernel::{Kernel, kernel};
 use crate::recorder::Recorder;
 use crate::tensor::Tensor;
 
-use super::map::{BACKWARD_BINDINGS, BACKWARD_PARAMS, CONSTANTS, FORWARD_BINDINGS, FORWARD_PARAMS};
+use super::map::{BACKWARD_BINDINGS, FORWARD_BINDINGS};
 
-pub(super) const FORWARD: Kernel = Kernel {
-    label: "xent.relu",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/turns", "lib/map", "lib/rectifier", "relu"],
-    bindings: FORWARD_BINDINGS,
-    params: FORWARD_PARAMS,
-    constants: CONSTANTS,
-};
+pub(super) static FORWARD: Kernel = kernel!("relu", &[], FORWARD_BINDINGS);
 
-pub(super) const BACKWARD: Kernel = Kernel {
-    label: "xent.relu_backward",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/turns", "lib/map_backward", "lib/rectifier", "relu_backward"],
-    bindings: BACKWARD_BINDINGS,
-    params: BACKWARD_PARAMS,
-    constants: CONSTANTS,
-};
+pub(super) static BACKWARD: Kernel = kernel!("relu_backward", &[], BACKWARD_BINDINGS);
 
 /// The rectifier.
 impl Recorder<'_> {

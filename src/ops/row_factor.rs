@@ -1,18 +1,14 @@
 //! What the gradients of rows are multiplied with.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, Variant, read, wgsl, write};
+use crate::kernel::{Kernel, kernel, read, write};
+use crate::launch::Launch;
 use crate::plan::Work;
 use crate::recorder::Recorder;
 use crate::tensor::Tensor;
 
-pub(super) const KERNEL: Kernel = Kernel {
-    label: "xent.row_factor",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/wide", "row_factor"],
-    bindings: &[read("upstream", "f32"), read("denominator", "u32"), write("factor", "f32")],
-    params: &[],
-    constants: &["WORKGROUP"],
-};
+pub(super) static KERNEL: Kernel =
+    kernel!("row_factor", &[], &[read("upstream", "f32"), read("denominator", "u32"), write("factor", "f32")]);
 
 impl Recorder<'_> {
     /// An upstream gradient, which is a scalar as a mean is, over a sum, which is a partial result: two factors, whose product it is.
@@ -27,9 +23,11 @@ impl Recorder<'_> {
         if denominator.is_empty() {
             return Ok(factor);
         }
-        let (from, denominator, to) = (self.whole(upstream), self.whole(denominator), self.whole(&factor));
-        let variant = Variant::new(&[self.gpu().caps().workgroup_size()]);
-        self.dispatch(&KERNEL, variant, &(), &[Some(&from), Some(&denominator), Some(&to)], Work::new(1, 0))?;
+        let launch = Launch::new(&KERNEL)
+            .bind("upstream", self.whole(upstream))
+            .bind("denominator", self.whole(denominator))
+            .bind("factor", self.whole(&factor));
+        self.launch(&launch, &(), Work::new(1, 0))?;
         Ok(factor)
     }
 }

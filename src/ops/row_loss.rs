@@ -160,7 +160,7 @@ impl Factor {
 }
 
 impl RowLoss<'_> {
-    fn input_name(&self) -> &'static str {
+    pub(super) fn input_name(&self) -> &'static str {
         self.kernel.bindings.first().map_or("input", |binding| binding.name)
     }
 

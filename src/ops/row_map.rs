@@ -1,7 +1,8 @@
 //! What the maps of rows share.
 
 use crate::error::Result;
-use crate::kernel::{Binding, Field, Kernel, Variant, params, read, read4, update, write4};
+use crate::kernel::{Binding, Kernel, read, read4, update, write4};
+use crate::launch::Launch;
 use crate::plan::RowPlan;
 use crate::recorder::Recorder;
 use crate::tensor::{Float, Tensor};
@@ -10,40 +11,10 @@ use super::row_parts::Rows;
 use super::strips::Strip;
 use super::{Classes, same_shape};
 
-params! {
-    struct ForwardParams {
-        rows: u32,
-        classes: u32,
-        inner: u32,
-        /// The blocks of this dispatch.
-        first_block: u32,
-        end_block: u32,
-    }
-}
-
-pub(super) const FORWARD_PARAMS: &[Field] = ForwardParams::FIELDS;
 pub(super) const FORWARD_BINDINGS: &[Binding] = &[read4("logits"), write4("output"), read("parts", "f32")];
 
-params! {
-    struct BackwardParams {
-        rows: u32,
-        classes: u32,
-        inner: u32,
-        /// The blocks of this dispatch.
-        first_block: u32,
-        end_block: u32,
-    }
-}
-
-pub(super) const BACKWARD_PARAMS: &[Field] = BackwardParams::FIELDS;
 pub(super) const BACKWARD_BINDINGS: &[Binding] =
     &[read4("output"), read4("upstream"), write4("grad"), update("lanes", "f32")];
-
-pub(super) const FORWARD_CONSTANTS: &[&str] =
-    &["WORKGROUP", "SUBGROUP", "LANES", "PARTS", "SPAN", "HELD", "CLASSES", "WHOLE", "RUNS", "FOUND"];
-
-pub(super) const BACKWARD_CONSTANTS: &[&str] =
-    &["WORKGROUP", "SUBGROUP", "LANES", "PARTS", "SPAN", "HELD", "CLASSES", "WHOLE", "RUNS", "SWEEP"];
 
 /// Words that a lane hands on.
 const LANE_WORDS: usize = 4;
@@ -83,16 +54,13 @@ impl Recorder<'_> {
                 }
             };
             for (blocks, work) in dispatches {
-                let params = ForwardParams {
-                    rows,
-                    classes,
-                    inner,
-                    first_block: blocks.start,
-                    end_block: blocks.end,
-                };
-                let slots = [Some(&from), Some(&to), parts.as_ref()];
-                let variant = variant_of(plan, dims, u32::from(parts.is_some()));
-                self.dispatch(kernel, variant, &params, &slots, work)?;
+                let launch = Launch::new(kernel)
+                    .rows(&plan, [rows, classes, inner], &blocks)
+                    .constant("FOUND", parts.is_some())
+                    .bind("logits", from.clone())
+                    .bind("output", to.clone())
+                    .bind("parts", parts.clone());
+                self.launch(&launch, &(), work)?;
             }
             self.store_strip(&y, &strip, &output)?;
         }
@@ -127,7 +95,7 @@ impl Recorder<'_> {
             // Sums, sums again, and the gradient (`shaders/lib/row_map_backward.wgsl`).
             let sweeps = [plan.sweep(1); 3];
             let dispatches = match plan.fits(self.gpu().caps(), &sweeps) {
-                true => vec![(0, plan.all_blocks(), plan.work(rows, &sweeps))],
+                true => vec![(0u32, plan.all_blocks(), plan.work(rows, &sweeps))],
                 false => {
                     let of_sweep = |(sweep, turns)| {
                         let dispatches = plan.dispatches(op, self.gpu().caps(), (rows, classes), turns)?;
@@ -139,25 +107,18 @@ impl Recorder<'_> {
             };
             let lanes = self.lanes(op, plan, rows as usize, (LANE_WORDS, dispatches.len()))?;
             for (sweep, blocks, work) in dispatches {
-                let params = BackwardParams {
-                    rows,
-                    classes,
-                    inner,
-                    first_block: blocks.start,
-                    end_block: blocks.end,
-                };
-                let written = (sweep == 0 || sweep == 3).then_some(&to);
-                let slots = [Some(&y), Some(&g), written, lanes.as_ref()];
-                self.dispatch(kernel, variant_of(plan, dims, sweep), &params, &slots, work)?;
+                let written = (sweep == 0 || sweep == 3).then(|| to.clone());
+                let launch = Launch::new(kernel)
+                    .rows(&plan, [rows, classes, inner], &blocks)
+                    .constant("SWEEP", sweep)
+                    .bind("output", y.clone())
+                    .bind("upstream", g.clone())
+                    .bind("grad", written)
+                    .bind("lanes", lanes.clone());
+                self.launch(&launch, &(), work)?;
             }
             self.store_strip(&x, &strip, &grad)?;
         }
         Ok(grad)
     }
-}
-
-/// `last` is the value of the last constant.
-fn variant_of(plan: RowPlan, dims: Classes, last: u32) -> Variant {
-    let vec4 = dims.inner == 1 && dims.classes.is_multiple_of(4);
-    Variant { constants: plan.constants().into_iter().chain([last]).collect(), vec4, ..Variant::default() }
 }

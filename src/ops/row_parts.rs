@@ -1,40 +1,21 @@
 //! The softmax statistics of rows that several workgroups share.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, Variant, params, read4, update, wgsl, write};
+use crate::kernel::{Kernel, kernel, params, read4, update, write};
+use crate::launch::Launch;
 use crate::plan::RowPlan;
 use crate::recorder::{Recorder, Window};
 use crate::tensor::Tensor;
 
 params! {
     struct Params {
-        rows: u32,
-        classes: u32,
-        inner: u32,
         logit_scale: f32,
         softcap: f32,
-        /// The blocks of this dispatch.
-        first_block: u32,
-        end_block: u32,
     }
 }
 
-pub(super) const KERNEL: Kernel = Kernel {
-    label: "xent.row_parts",
-    source: wgsl![
-        "lib/grid",
-        "lib/numerics",
-        "lib/lanes",
-        "lib/sum",
-        "lib/rows",
-        "lib/scaled_logits",
-        "lib/softmax",
-        "row_parts"
-    ],
-    bindings: &[read4("logits"), write("parts", "f32"), update("lanes", "f32")],
-    params: Params::FIELDS,
-    constants: &["WORKGROUP", "SUBGROUP", "LANES", "PARTS", "SPAN", "HELD", "CLASSES", "WHOLE", "RUNS", "LOGITS"],
-};
+pub(super) static KERNEL: Kernel =
+    kernel!("row_parts", Params::FIELDS, &[read4("logits"), write("parts", "f32"), update("lanes", "f32")]);
 
 /// Words of a part's statistics.
 const WORDS: usize = 4;
@@ -63,19 +44,13 @@ impl Recorder<'_> {
         let dispatches = plan.dispatches(op, self.gpu().caps(), (rows.rows, rows.classes), plan.softmax_sweep())?;
         let lanes = self.lanes(op, plan, count, (LANE_WORDS, dispatches.len()))?;
         for (blocks, work) in dispatches {
-            let params = Params {
-                rows: rows.rows,
-                classes: rows.classes,
-                inner: rows.inner,
-                logit_scale: rows.logit_scale,
-                softcap: rows.softcap,
-                first_block: blocks.start,
-                end_block: blocks.end,
-            };
-            let constants = plan.constants().into_iter().chain([rows.logits]).collect();
-            let vec4 = rows.inner == 1 && rows.classes.is_multiple_of(4);
-            let variant = Variant { constants, vec4, ..Variant::default() };
-            self.dispatch(&KERNEL, variant, &params, &[Some(rows.window), Some(&to), lanes.as_ref()], work)?;
+            let launch = Launch::new(&KERNEL)
+                .rows(&plan, [rows.rows, rows.classes, rows.inner], &blocks)
+                .constant("LOGITS", rows.logits)
+                .bind("logits", rows.window.clone())
+                .bind("parts", to.clone())
+                .bind("lanes", lanes.clone());
+            self.launch(&launch, &Params { logit_scale: rows.logit_scale, softcap: rows.softcap }, work)?;
         }
         Ok(to)
     }

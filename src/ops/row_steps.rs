@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use crate::caps::Caps;
 use crate::error::Result;
-use crate::kernel::{Binding, Field, Variant, params};
+use crate::kernel::{Field, params};
+use crate::launch::Launch;
 use crate::options::narrow;
 use crate::plan::{RowPlan, Sweep, Work};
 use crate::recorder::{Recorder, Window};
@@ -18,9 +19,6 @@ use super::targets::KernelTargets;
 
 params! {
     struct Params {
-        rows: u32,
-        classes: u32,
-        inner: u32,
         /// 0: one weight for all classes; 1: one for each.
         weight_stride: u32,
         /// 0: one weight for all rows; 1: one for each.
@@ -43,9 +41,6 @@ params! {
         /// Where a row's elements are some of its classes: the first of those, and how many there are in all.
         first_class: u32,
         all_classes: u32,
-        /// The blocks of this dispatch.
-        first_block: u32,
-        end_block: u32,
     }
 }
 
@@ -119,25 +114,25 @@ impl RowLoss<'_> {
         Ok(Steps { found: softmax.is_some(), steps })
     }
 
-    /// The values of the kernel's constants.
-    fn constants(&self, plan: RowPlan, kind: Kind, found: bool) -> Vec<u32> {
+    /// A launch with the constants that are not the plan's.
+    fn launch(&self, kind: Kind, found: bool) -> Launch {
         let writes_grad = self.grad != Grad::No && matches!(kind, Kind::All | Kind::Gradient);
-        let option = |&name: &&str| match name {
-            "GRAD" if writes_grad => 1 + u32::from(narrow(self.threshold) > 0.0),
-            "TARGETS" => self.coefficients() as u32,
-            "STATISTICS" => self.statistics_of(kind) as u32,
-            "FACTORS" => u32::from(self.has_factors()),
-            "LOGITS" => self.logits(),
-            "FOUND" => u32::from(found && kind != Kind::Gradient),
-            "SWEEP" => match kind {
-                Kind::All | Kind::Gradient => 0,
-                Kind::Sums => 1,
-                Kind::Tell | Kind::Keep => 2,
-            },
-            _ => 0,
+        let grad = if writes_grad { 1 + u32::from(narrow(self.threshold) > 0.0) } else { 0 };
+        let launch = Launch::new(self.kernel).constant("GRAD", grad).constant("FACTORS", self.has_factors());
+        if !self.takes_softmax() {
+            return launch;
+        }
+        let sweep = match kind {
+            Kind::All | Kind::Gradient => 0u32,
+            Kind::Sums => 1,
+            Kind::Tell | Kind::Keep => 2,
         };
-        let options = self.kernel.constants.iter().skip(RowPlan::CONSTANTS.len()).map(option);
-        plan.constants().into_iter().chain(options).collect()
+        launch
+            .constant("TARGETS", self.coefficients() as u32)
+            .constant("STATISTICS", self.statistics_of(kind) as u32)
+            .constant("LOGITS", self.logits())
+            .constant("FOUND", found && kind != Kind::Gradient)
+            .constant("SWEEP", sweep)
     }
 
     fn statistics_of(&self, kind: Kind) -> RowStatistics {
@@ -247,9 +242,6 @@ impl Recorder<'_> {
         let in_place = writes_grad && call.grad == Grad::InPlace && len > 0;
         let smoothing = call.options.label_smoothing;
         let params = Params {
-            rows: count,
-            classes: dims.classes,
-            inner: dims.inner,
             weight_stride: stride(weight),
             position_weight_stride: stride(position_weight),
             factor_stride: u32::from(begun.factor.by_row()),
@@ -264,29 +256,27 @@ impl Recorder<'_> {
             threshold: narrow(call.threshold),
             first_class,
             all_classes: whole.classes,
-            first_block: blocks.start,
-            end_block: blocks.end,
         };
-        let variant = Variant {
-            constants: call.constants(plan, kind, handed_on.parts.is_some()),
-            vec4: whole.inner == 1 && dims.classes.is_multiple_of(4),
-            in_place,
-            ..Variant::default()
+        let launch = call
+            .launch(kind, handed_on.parts.is_some())
+            .rows(&plan, [count, dims.classes, dims.inner], blocks)
+            .by_quad(whole.inner == 1 && dims.classes.is_multiple_of(4))
+            .in_place(in_place)
+            .bind(call.input_name(), input)
+            .bind("targets", targets)
+            .bind("weight", weight_window)
+            .bind("position_weight", position_weight_window)
+            .bind("factor", factor)
+            .bind("losses", losses)
+            .bind("grad", new_grad);
+        let launch = match call.takes_softmax() {
+            true => launch
+                .bind("probabilities", probabilities)
+                .bind("statistics", statistics_to)
+                .bind("parts", parts)
+                .bind("lanes", lanes.cloned()),
+            false => launch,
         };
-        let slot = |binding: &Binding| match binding.name {
-            "targets" => targets.as_ref(),
-            "probabilities" => probabilities.as_ref(),
-            "weight" => weight_window.as_ref(),
-            "position_weight" => Some(&position_weight_window),
-            "factor" => factor.as_ref(),
-            "losses" => losses.as_ref(),
-            "grad" => new_grad.as_ref(),
-            "statistics" => statistics_to.as_ref(),
-            "parts" => parts.as_ref(),
-            "lanes" => lanes,
-            _ => input.as_ref(),
-        };
-        let slots: Vec<_> = call.kernel.bindings.iter().map(slot).collect();
-        self.dispatch(call.kernel, variant, &params, &slots, work)
+        self.launch(&launch, &params, work)
     }
 }

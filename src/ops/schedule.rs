@@ -1,7 +1,8 @@
 //! Learning rates that depend on which updates were skipped.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, Variant, params, read, update, wgsl};
+use crate::kernel::{Kernel, kernel, params, read, update};
+use crate::launch::Launch;
 use crate::plan::Work;
 use crate::recorder::Recorder;
 use crate::tensor::Tensor;
@@ -19,13 +20,11 @@ params! {
     }
 }
 
-pub(super) const KERNEL: Kernel = Kernel {
-    label: "xent.schedule",
-    source: wgsl!["lib/grid", "schedule"],
-    bindings: &[read("skipped", "u32"), update("skips", "u32"), read("table", "f32"), update("factor", "f32")],
-    params: Params::FIELDS,
-    constants: &["WORKGROUP", "COSINE"],
-};
+pub(super) static KERNEL: Kernel = kernel!(
+    "schedule",
+    Params::FIELDS,
+    &[read("skipped", "u32"), update("skips", "u32"), read("table", "f32"), update("factor", "f32")]
+);
 
 /// What the table is of.
 #[derive(Clone, Copy, Debug)]
@@ -52,20 +51,17 @@ pub(crate) struct ScheduleStep<'a> {
 impl Recorder<'_> {
     pub(crate) fn schedule_step(&mut self, step: &ScheduleStep<'_>) -> Result<()> {
         let ScheduleStep { kind, updates, skipped, skips, table, factor } = *step;
-        let windows = (self.whole(skipped), self.whole(skips), self.whole(table), self.whole(factor));
         let (cosine, every, warm_up, steps, floor) = match kind {
-            ScheduleKind::Step { every } => (0, every, 0, 0, 0.0),
+            ScheduleKind::Step { every } => (0u32, every, 0, 0, 0.0),
             ScheduleKind::Cosine { warm_up, steps, floor } => (1, 1, warm_up, steps, floor),
         };
-        let params = Params {
-            updates,
-            every,
-            warm_up,
-            steps,
-            floor,
-        };
-        let variant = Variant::new(&[self.gpu().caps().workgroup_size(), cosine]);
-        let slots = [Some(&windows.0), Some(&windows.1), Some(&windows.2), Some(&windows.3)];
-        self.dispatch(&KERNEL, variant, &params, &slots, Work::new(1, 0))
+        let params = Params { updates, every, warm_up, steps, floor };
+        let launch = Launch::new(&KERNEL)
+            .constant("COSINE", cosine)
+            .bind("skipped", self.whole(skipped))
+            .bind("skips", self.whole(skips))
+            .bind("table", self.whole(table))
+            .bind("factor", self.whole(factor));
+        self.launch(&launch, &params, Work::new(1, 0))
     }
 }

@@ -2,9 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::kernel::{Kernel, Variant, params, read, read4, update4, wgsl};
+use crate::kernel::{Kernel, kernel, params, read, read4, update4};
+use crate::launch::Blocks;
 use crate::options::{Sgd, narrow};
-use crate::plan::{BLOCK, Cut, Work, turns};
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
 
@@ -13,9 +13,6 @@ use super::{no_alias, same_shape};
 
 params! {
     struct Params {
-        count: u32,
-        /// Elements that a workgroup updates.
-        block: u32,
         lr: f32,
         base_lr: f32,
         momentum: f32,
@@ -31,13 +28,8 @@ params! {
     }
 }
 
-pub(super) const KERNEL: Kernel = Kernel {
-    label: "xent.sgd",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/turns", "lib/gradient", "sgd"],
-    bindings: &[update4("values"), read4("grads"), read("factor", "f32"), update4("velocity")],
-    params: Params::FIELDS,
-    constants: &["WORKGROUP", "QUADS", "MOMENTUM", "FACTOR", "SCHEDULED"],
-};
+pub(super) static KERNEL: Kernel =
+    kernel!("sgd", Params::FIELDS, &[update4("values"), read4("grads"), read("factor", "f32"), update4("velocity")]);
 
 /// The velocity of [`Recorder::sgd`] with momentum: PyTorch's `momentum_buffer`.
 #[derive(Debug)]
@@ -182,38 +174,29 @@ impl Recorder<'_> {
         let SgdStep { values, grads, velocity, options, gradient, factor, base_lr } = step;
         let op = "sgd";
         let kind = match (velocity, options.nesterov) {
-            (None, _) => 0,
+            (None, _) => 0u32,
             (Some(_), false) => 1,
             (Some(_), true) => 2,
         };
-        let tensors = [Some(*values), Some(*grads), *velocity];
-        let per_element: Vec<_> = tensors.into_iter().flatten().map(|tensor| tensor.per_row(1)).collect();
-        for range in Cut::by_blocks(op, values.count(op)?, &per_element).ranges(self.gpu().caps())? {
-            let (first, len) = (range.start.into(), u64::from(range.end - range.start));
-            let value = self.window(values, first, len);
-            let grad = self.window(grads, first, len);
-            let velocity = velocity.map(|velocity| self.window(velocity, first, len));
-            let factor = factor.map(|factor| self.whole(factor));
-            let params = Params {
-                count: range.end - range.start,
-                block: BLOCK,
-                lr: narrow(options.lr),
-                base_lr: narrow(base_lr.unwrap_or(options.lr)),
-                momentum: narrow(options.momentum),
-                intake: narrow(1.0 - options.dampening),
-                weight_decay: narrow(options.weight_decay),
-                sign: if options.maximize { -1.0 } else { 1.0 },
-                inverse_loss_scale: gradient.inverse_loss_scale(),
-                clip_value: gradient.clip_value(),
-                guard: u32::from(gradient.guard),
-            };
-            let [workgroup, quads] = turns(self.gpu().caps());
-            let constants = [workgroup, quads, kind, u32::from(factor.is_some()), u32::from(base_lr.is_some())];
-            let variant = Variant { vec4: true, ..Variant::new(&constants) };
-            let slots = [Some(&value), Some(&grad), factor.as_ref(), velocity.as_ref()];
-            let work = Work::by_blocks(self.gpu().caps(), len.div_ceil(BLOCK.into()));
-            self.dispatch(&KERNEL, variant, &params, &slots, work)?;
-        }
-        Ok(())
+        let params = Params {
+            lr: narrow(options.lr),
+            base_lr: narrow(base_lr.unwrap_or(options.lr)),
+            momentum: narrow(options.momentum),
+            intake: narrow(1.0 - options.dampening),
+            weight_decay: narrow(options.weight_decay),
+            sign: if options.maximize { -1.0 } else { 1.0 },
+            inverse_loss_scale: gradient.inverse_loss_scale(),
+            clip_value: gradient.clip_value(),
+            guard: u32::from(gradient.guard),
+        };
+        Blocks::new(op, &KERNEL, values.count(op)?)
+            .constant("MOMENTUM", kind)
+            .constant("FACTOR", factor.is_some())
+            .constant("SCHEDULED", base_lr.is_some())
+            .each("values", *values)
+            .each("grads", *grads)
+            .whole("factor", *factor)
+            .each("velocity", *velocity)
+            .run(self, &params)
     }
 }

@@ -1,8 +1,8 @@
 //! What rows' softmax says besides the loss.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, Variant, params, read, wgsl, write};
-use crate::plan::{Cut, Work};
+use crate::kernel::{Kernel, kernel, read, write};
+use crate::launch::Blocks;
 use crate::recorder::Recorder;
 use crate::tensor::{Check, Shape, Tensor, size32};
 
@@ -33,29 +33,18 @@ pub(super) const WORDS: u32 = 5;
 /// Rows that a workgroup counts: their words fit the smallest binding.
 const BLOCK: u32 = 512;
 
-params! {
-    struct Params {
-        /// Rows of this dispatch.
-        count: u32,
-        /// Rows of a block.
-        block: u32,
-    }
-}
-
-pub(super) const KERNEL: Kernel = Kernel {
-    label: "xent.row_statistics",
-    source: wgsl!["lib/grid", "lib/lanes", "lib/counts", "row_statistics"],
-    bindings: &[
+pub(super) static KERNEL: Kernel = kernel!(
+    "row_statistics",
+    &[],
+    &[
         read("statistics", "u32"),
         write("log_sum_exp", "f32"),
         write("target_log_prob", "f32"),
         write("entropy", "f32"),
         write("predicted", "i32"),
         write("partials", "u32"),
-    ],
-    params: Params::FIELDS,
-    constants: &["WORKGROUP", "SUBGROUP"],
-};
+    ]
+);
 
 impl Recorder<'_> {
     /// Takes the rows' statistics, `WORDS` for each, apart. `check` is that of the targets.
@@ -70,31 +59,14 @@ impl Recorder<'_> {
         let (log_sum_exp, target_log_prob) = (self.output(op, rows.clone())?, self.output(op, rows.clone())?);
         let (entropy, predicted) = (self.output(op, rows.clone())?, self.output(op, rows.clone())?);
         let partials: Tensor<u32> = self.output(op, [count.div_ceil(BLOCK) as usize, 2])?;
-        let cut = Cut {
-            op,
-            rows: count,
-            per_row: &[words.per_row(WORDS.into())],
-            granule: BLOCK,
-            groups_per_granule: 1,
-            turns_per_granule: 0,
-        };
-        for range in cut.ranges(self.gpu().caps())? {
-            let (first, len) = (u64::from(range.start), u64::from(range.end - range.start));
-            let groups = len.div_ceil(BLOCK.into());
-            let from = self.window(words, first * u64::from(WORDS), len * u64::from(WORDS));
-            let outputs = [
-                self.window(&log_sum_exp, first, len),
-                self.window(&target_log_prob, first, len),
-                self.window(&entropy, first, len),
-                self.window(&predicted, first, len),
-                self.window(&partials, first / u64::from(BLOCK) * 2, groups * 2),
-            ];
-            let params = Params { count: range.end - range.start, block: BLOCK };
-            let slots: Vec<_> = std::iter::once(Some(&from)).chain(outputs.iter().map(Some)).collect();
-            let variant = Variant::new(&self.gpu().caps().threads());
-            let work = Work::by_blocks(self.gpu().caps(), groups);
-            self.dispatch(&KERNEL, variant, &params, &slots, work)?;
-        }
+        Blocks::new(op, &KERNEL, count)
+            .several("statistics", words, WORDS)
+            .each("log_sum_exp", &log_sum_exp)
+            .each("target_log_prob", &target_log_prob)
+            .each("entropy", &entropy)
+            .each("predicted", &predicted)
+            .per_block("partials", &partials, 2)
+            .run(self, &())?;
         let counts = match self.sum_of_counts(op, partials)? {
             none if none.is_empty() => {
                 let counts = self.output(op, [2])?;

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use crate::caps::Caps;
 use crate::error::Result;
-use crate::kernel::{Kernel, Variant, params, read, update, wgsl};
+use crate::kernel::{Kernel, kernel, params, read, update};
+use crate::launch::Launch;
 use crate::plan::{Cut, Work, most_turns};
 use crate::recorder::Recorder;
 use crate::tensor::{Tensor, WORD_BYTES};
@@ -22,13 +23,8 @@ params! {
     }
 }
 
-pub(super) const KERNEL: Kernel = Kernel {
-    label: "xent.sum_parts",
-    source: wgsl!["lib/grid", "lib/sum", "sum_parts"],
-    bindings: &[read("parts", "f32"), update("sums", "f32"), update("lows", "f32")],
-    params: Params::FIELDS,
-    constants: &["WORKGROUP"],
-};
+pub(super) static KERNEL: Kernel =
+    kernel!("sum_parts", Params::FIELDS, &[read("parts", "f32"), update("sums", "f32"), update("lows", "f32")]);
 
 /// A sum of parts.
 pub(super) struct SumOfParts {
@@ -88,7 +84,8 @@ impl Recorder<'_> {
                 last: u32::from(last),
             };
             let work = Work::new(len.div_ceil(workgroup.into()), (batch.end - batch.start).into());
-            self.dispatch(&KERNEL, Variant::new(&[workgroup]), &params, &[Some(&from), Some(&to), low.as_ref()], work)?;
+            let launch = Launch::new(&KERNEL).bind("parts", from).bind("sums", to).bind("lows", low);
+            self.launch(&launch, &params, work)?;
         }
         Ok(())
     }

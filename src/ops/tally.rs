@@ -2,20 +2,16 @@
 
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::kernel::{Kernel, Variant, count, params, read, update, wgsl, write};
-use crate::plan::{BLOCK, Cut, Work};
-use crate::recorder::{Recorder, Window};
+use crate::kernel::{Kernel, count, kernel, params, read, update, write};
+use crate::launch::{Blocks, Launch};
+use crate::plan::{Cut, Work};
+use crate::recorder::Recorder;
 use crate::tensor::{Tensor, size32};
 
-use super::reduce::{partials, partials_of};
+use super::reduce::{partials, words};
 
 params! {
     struct Params {
-        /// Rows of this dispatch, and where the first of them lies among all.
-        count: u32,
-        first: u32,
-        /// Rows of a block: what a workgroup counts.
-        block: u32,
         classes: u32,
         /// 1: there is a confusion matrix.
         matrix: u32,
@@ -28,19 +24,10 @@ params! {
     }
 }
 
-pub(super) const ROWS: Kernel = Kernel {
-    label: "xent.row_tally",
-    source: wgsl![
-        "lib/grid",
-        "lib/numerics",
-        "lib/lanes",
-        "lib/sum",
-        "lib/sum_across",
-        "lib/partials",
-        "lib/tally",
-        "row_tally"
-    ],
-    bindings: &[
+pub(super) static ROWS: Kernel = kernel!(
+    "row_tally",
+    Params::FIELDS,
+    &[
         read("targets", "i32"),
         read("predictions", "i32"),
         read("row_ranks", "u32"),
@@ -48,33 +35,20 @@ pub(super) const ROWS: Kernel = Kernel {
         read("weights", "f32"),
         count("cells"),
         write("partials", "u32"),
-    ],
-    params: Params::FIELDS,
-    constants: &["WORKGROUP", "SUBGROUP"],
-};
+    ]
+);
 
-pub(super) const BINARY: Kernel = Kernel {
-    label: "xent.binary_tally",
-    source: wgsl![
-        "lib/grid",
-        "lib/numerics",
-        "lib/lanes",
-        "lib/sum",
-        "lib/sum_across",
-        "lib/partials",
-        "lib/tally",
-        "binary_tally"
-    ],
-    bindings: &[
+pub(super) static BINARY: Kernel = kernel!(
+    "binary_tally",
+    Params::FIELDS,
+    &[
         read("targets", "f32"),
         read("predictions", "f32"),
         read("weights", "f32"),
         count("cells"),
         write("partials", "u32"),
-    ],
-    params: Params::FIELDS,
-    constants: &["WORKGROUP", "SUBGROUP", "PROBABILITIES"],
-};
+    ]
+);
 
 params! {
     struct TotalParams {
@@ -84,13 +58,8 @@ params! {
     }
 }
 
-pub(super) const TOTAL: Kernel = Kernel {
-    label: "xent.running_total",
-    source: wgsl!["lib/grid", "lib/sum", "running_total"],
-    bindings: &[read("partial", "u32"), update("totals", "u32")],
-    params: TotalParams::FIELDS,
-    constants: &["WORKGROUP"],
-};
+pub(super) static TOTAL: Kernel =
+    kernel!("running_total", TotalParams::FIELDS, &[read("partial", "u32"), update("totals", "u32")]);
 
 /// Words of a cell.
 const WORDS: usize = 4;
@@ -141,13 +110,17 @@ pub(crate) enum Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// What the kernel reads, as far as it has one element for each row; the losses and the ranks may be absent.
-    fn inputs(&self) -> [Option<Tensor<u32>>; 4] {
+    fn count(&self, op: &'static str) -> Result<u32> {
+        match self {
+            Self::Rows { targets, .. } => targets.count(op),
+            Self::Binary { targets, .. } => targets.count(op),
+        }
+    }
+
+    fn ignore_index(&self) -> i32 {
         match *self {
-            Self::Rows { targets, predicted, row_ranks, losses, .. } => {
-                [Some(targets.retyped()), Some(predicted.retyped()), Some(row_ranks.clone()), Some(losses.retyped())]
-            }
-            Self::Binary { targets, outputs, .. } => [Some(targets.retyped()), Some(outputs.retyped()), None, None],
+            Self::Rows { ignore_index, .. } => ignore_index,
+            Self::Binary { .. } => 0,
         }
     }
 }
@@ -169,67 +142,51 @@ impl Recorder<'_> {
         weights: Option<&Tensor<f32>>,
         recorded: Recorded,
     ) -> Result<()> {
-        let inputs = rows.inputs();
-        let all = inputs.iter().flatten().next().map_or(Ok(0), |targets| targets.count(op))?;
-        let per_row: Vec<_> =
-            inputs.iter().flatten().map(|t| t.per_row(1)).chain(weights.map(|weights| weights.per_row(1))).collect();
+        let all = rows.count(op)?;
         let to_partials = partials(self, op, all, 1)?;
         let of_cells = [cells.words.per_row(WORDS as u64)];
         let by_cells = Cut { granule: 1, groups_per_granule: 0, ..Cut::by_blocks(op, cells.count(), &of_cells) };
-        let caps = self.gpu().caps().clone();
-        for range in Cut::by_blocks(op, all, &per_row).ranges(&caps)? {
-            let (first, len) = (u64::from(range.start), u64::from(range.end - range.start));
-            let groups = len.div_ceil(BLOCK.into());
-            let [targets, predictions, row_ranks, losses] =
-                inputs.each_ref().map(|input| input.as_ref().map(|input| self.window(input, first, len)));
-            let weights_window = match weights {
-                Some(weights) => self.window(weights, first, len),
-                None => self.whole(&self.gpu().one()),
+        let one = self.gpu().one();
+        for within in by_cells.ranges(self.gpu().caps())? {
+            let [first, len] = [within.start, within.end - within.start].map(|cells| cells as usize);
+            let some = cells.words.rows(first..first + len)?;
+            let blocks = match rows {
+                Rows::Rows { targets, predicted, row_ranks, losses, .. } => Blocks::new(op, &ROWS, all)
+                    .each("targets", targets)
+                    .each("predictions", predicted)
+                    .each("row_ranks", row_ranks)
+                    .each("losses", losses),
+                Rows::Binary { targets, outputs, probabilities } => Blocks::new(op, &BINARY, all)
+                    .constant("PROBABILITIES", probabilities)
+                    .each("targets", targets)
+                    .each("predictions", outputs),
             };
-            let to = partials_of(self, &to_partials, range.start, groups, 1);
-            for within in by_cells.ranges(&caps)? {
-                let (first_cell, some) = (u64::from(within.start), u64::from(within.end - within.start));
-                let window = self.window(&cells.words, first_cell * WORDS as u64, some * WORDS as u64);
-                let params = Params {
-                    count: range.end - range.start,
-                    first: range.start,
-                    block: BLOCK,
-                    classes: size32(cells.classes),
-                    matrix: u32::from(cells.matrix),
-                    first_cell: within.start,
-                    end_cell: within.end,
-                    weights_stride: u32::from(weights.is_some()),
-                    ignore_index: match rows {
-                        Rows::Rows { ignore_index, .. } => ignore_index,
-                        Rows::Binary { .. } => 0,
-                    },
-                };
-                // Other cells of the same rows: their losses are summed once.
-                let to = (within.start == 0).then_some(&to);
-                let (inputs, rest) =
-                    ([targets.as_ref(), predictions.as_ref()], [Some(&weights_window), Some(&window), to]);
-                let [workgroup, subgroup] = caps.threads();
-                let work = Work::by_blocks(&caps, groups);
-                match rows {
-                    Rows::Rows { .. } => {
-                        let slots = [&inputs[..], &[row_ranks.as_ref(), losses.as_ref()], &rest].concat();
-                        self.dispatch(&ROWS, Variant::new(&[workgroup, subgroup]), &params, &slots, work)?;
-                    }
-                    Rows::Binary { probabilities, .. } => {
-                        let variant = Variant::new(&[workgroup, subgroup, u32::from(probabilities)]);
-                        self.dispatch(&BINARY, variant, &params, &[&inputs[..], &rest].concat(), work)?;
-                    }
-                }
-            }
+            let blocks = match weights {
+                Some(weights) => blocks.each("weights", weights),
+                None => blocks.whole("weights", &one),
+            };
+            // Other cells of the same rows: their losses are summed once.
+            let blocks = match within.start {
+                0 => blocks.per_block("partials", &to_partials, words(1)),
+                _ => blocks.bind_nothing("partials"),
+            };
+            let params = Params {
+                classes: size32(cells.classes),
+                matrix: u32::from(cells.matrix),
+                first_cell: within.start,
+                end_cell: within.end,
+                weights_stride: u32::from(weights.is_some()),
+                ignore_index: rows.ignore_index(),
+            };
+            blocks.whole("cells", &some).run(self, &params)?;
         }
         let partial = self.sum_of_partials(op, to_partials, 1)?;
         if partial.is_empty() {
             return Ok(());
         }
-        let (from, to) = (self.whole(&partial), self.whole(&cells.totals));
         let Recorded { record, kind } = recorded;
-        let params = TotalParams { record, kind };
-        let variant = Variant::new(&[caps.workgroup_size()]);
-        self.dispatch(&TOTAL, variant, &params, &[Some(&from), Some(&to)], Work::new(1, 0))
+        let launch =
+            Launch::new(&TOTAL).bind("partial", self.whole(&partial)).bind("totals", self.whole(&cells.totals));
+        self.launch(&launch, &TotalParams { record, kind }, Work::new(1, 0))
     }
 }

@@ -2,13 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::kernel::{Kernel, Variant, params, read, wgsl, write};
+use crate::kernel::{Kernel, kernel, params, read, write};
+use crate::launch::Blocks;
 use crate::options::device_ignore_index;
-use crate::plan::{BLOCK, Cut, Work};
 use crate::recorder::Recorder;
 use crate::tensor::{Shape, Tensor};
 
-use super::reduce::{partials, partials_of};
+use super::reduce::{partials, words};
 
 /// What a row of logits should have been.
 #[derive(Clone, Copy, Debug)]
@@ -74,11 +74,6 @@ impl Targets<'_> {
 
 params! {
     struct Params {
-        /// Targets of this dispatch, and where the first of them lies in the whole tensor.
-        count: u32,
-        first: u32,
-        /// Targets of a block: what a workgroup sums.
-        block: u32,
         /// 0: one weight for all classes; 1: one for each.
         weight_stride: u32,
         /// 0: one weight for all targets; 1: one for each.
@@ -90,26 +85,11 @@ params! {
     }
 }
 
-pub(super) const KERNEL: Kernel = Kernel {
-    label: "xent.sum_target_weights",
-    source: wgsl![
-        "lib/grid",
-        "lib/numerics",
-        "lib/lanes",
-        "lib/sum",
-        "lib/sum_across",
-        "lib/partials",
-        "sum_target_weights"
-    ],
-    bindings: &[
-        read("targets", "i32"),
-        read("weight", "f32"),
-        read("position_weight", "f32"),
-        write("partials", "u32"),
-    ],
-    params: Params::FIELDS,
-    constants: &["WORKGROUP", "SUBGROUP"],
-};
+pub(super) static KERNEL: Kernel = kernel!(
+    "sum_target_weights",
+    Params::FIELDS,
+    &[read("targets", "i32"), read("weight", "f32"), read("position_weight", "f32"), write("partials", "u32"),]
+);
 
 impl Recorder<'_> {
     /// Sums the weights of the targets that are not ignored, or counts those targets, and finds the first that is no class: a partial result.
@@ -124,32 +104,23 @@ impl Recorder<'_> {
         by_count: bool,
     ) -> Result<Tensor<u32>> {
         let partials = partials(self, op, targets.count(op)?, 1)?;
-        for range in Cut::by_blocks(op, targets.count(op)?, &[targets.per_row(1)]).ranges(self.gpu().caps())? {
-            let count = range.end - range.start;
-            let groups = u64::from(count.div_ceil(BLOCK));
-            let from = self.window(targets, range.start.into(), count.into());
-            let weight_window = (!weight.is_empty()).then(|| self.whole(weight));
-            let position_stride = u32::from(!position_weight.shape().is_empty());
-            let position_window = match position_stride {
-                0 => self.whole(position_weight),
-                _ => self.window(position_weight, range.start.into(), count.into()),
-            };
-            let to = partials_of(self, &partials, range.start, groups, 1);
-            let params = Params {
-                count,
-                first: range.start,
-                block: BLOCK,
-                weight_stride: u32::from(!weight.shape().is_empty()),
-                position_weight_stride: position_stride,
-                classes,
-                ignore_index,
-                by_count: u32::from(by_count),
-            };
-            let variant = Variant::new(&self.gpu().caps().threads());
-            let slots = [Some(&from), weight_window.as_ref(), Some(&position_window), Some(&to)];
-            let work = Work::by_blocks(self.gpu().caps(), groups);
-            self.dispatch(&KERNEL, variant, &params, &slots, work)?;
-        }
+        let strides = [weight, position_weight].map(|weights| u32::from(!weights.shape().is_empty()));
+        let params = Params {
+            weight_stride: strides[0],
+            position_weight_stride: strides[1],
+            classes,
+            ignore_index,
+            by_count: u32::from(by_count),
+        };
+        let blocks = Blocks::new(op, &KERNEL, targets.count(op)?)
+            .each("targets", targets)
+            .whole("weight", weight)
+            .per_block("partials", &partials, words(1));
+        let blocks = match strides[1] {
+            0 => blocks.whole("position_weight", position_weight),
+            _ => blocks.each("position_weight", position_weight),
+        };
+        blocks.run(self, &params)?;
         self.sum_of_partials(op, partials, 1)
     }
 }

@@ -17,8 +17,8 @@ pub(super) struct Tile {
     /// Turns for so many summands, and those that look for ones that are not 0.
     turns_per_depth: u64,
     search_per_depth: u64,
-    /// The kernel's last constants.
-    pub(super) constants: Vec<u32>,
+    /// The constants that only this kernel has.
+    pub(super) constants: Vec<(&'static str, u32)>,
 }
 
 impl Tile {
@@ -36,7 +36,7 @@ impl Tile {
                 };
                 let large = [(128, 256, [4, 2, 2]), (64, 128, [4, 1, 2])];
                 let (side, workgroup, rest) = large.into_iter().find(fits).unwrap_or((32, 64, [2, 1, 1]));
-                let [depth_quads, ..] = rest;
+                let [depth_quads, row_quads, column_quads] = rest;
                 let depth = 4 * depth_quads;
                 Self {
                     kernel: &TILED,
@@ -48,7 +48,13 @@ impl Tile {
                     turns_per_depth: 1 + 2 * (2 + 1) + u64::from(depth) + 1,
                     // One, 2 that look at a tile, and those that put together what threads have found.
                     search_per_depth: 1 + (2 + 1) + u64::from(workgroup / 16 + 1) + (16 + 1),
-                    constants: std::iter::once(side / 4).chain(rest).collect(),
+                    constants: [
+                        ("QUADS", side / 4),
+                        ("DEPTH_QUADS", depth_quads),
+                        ("ROW_QUADS", row_quads),
+                        ("COLUMN_QUADS", column_quads),
+                    ]
+                    .to_vec(),
                 }
             }
             Family::CpuSimd => {
@@ -61,7 +67,7 @@ impl Tile {
                     depth: 4,
                     turns_per_depth: 1,
                     search_per_depth: 1,
-                    constants: vec![rows],
+                    constants: vec![("ROWS", rows)],
                 }
             }
         }

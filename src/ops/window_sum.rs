@@ -1,9 +1,10 @@
 //! The losses and denominators of the passes of an update, added up.
 
 use crate::error::Result;
-use crate::kernel::{Kernel, Variant, params, read, update, wgsl, write};
+use crate::kernel::{Kernel, kernel, params, read, update, write};
+use crate::launch::Launch;
 use crate::plan::Work;
-use crate::recorder::{Recorder, Window};
+use crate::recorder::Recorder;
 use crate::tensor::Tensor;
 
 use super::{Denominator, shape_error};
@@ -17,13 +18,11 @@ params! {
     }
 }
 
-pub(super) const KERNEL: Kernel = Kernel {
-    label: "xent.window_sum",
-    source: wgsl!["lib/grid", "lib/numerics", "lib/sum", "window_sum"],
-    bindings: &[read("loss", "f32"), read("denominator", "f32"), update("sums", "f32"), write("means", "f32")],
-    params: Params::FIELDS,
-    constants: &["WORKGROUP", "DENOMINATOR"],
-};
+pub(super) static KERNEL: Kernel = kernel!(
+    "window_sum",
+    Params::FIELDS,
+    &[read("loss", "f32"), read("denominator", "f32"), update("sums", "f32"), write("means", "f32")]
+);
 
 impl Recorder<'_> {
     /// Checks that a caller's denominator is a scalar of this device.
@@ -46,19 +45,17 @@ impl Recorder<'_> {
     ) -> Result<Tensor<f32>> {
         let means = self.output("window_sum", [2])?;
         let (kind, count, scalar) = match denominator {
-            None => (0, 0, None),
+            None => (0u32, 0, None),
             Some(Denominator::Count(count)) => (1, *count, None),
             Some(Denominator::Scalar(scalar)) => (2, 0, Some(self.whole(scalar))),
         };
-        let loss = loss.map(|loss| self.whole(loss));
-        let (sums, to) = (self.whole(sums), self.whole(&means));
-        let params = Params {
-            count,
-            first: u32::from(first),
-        };
-        let variant = Variant::new(&[self.gpu().caps().workgroup_size(), kind]);
-        let slots = [loss.as_ref(), scalar.as_ref(), Some(&sums), Some(&to)];
-        self.dispatch(&KERNEL, variant, &params, &slots, Work::new(1, 0))?;
+        let launch = Launch::new(&KERNEL)
+            .constant("DENOMINATOR", kind)
+            .bind("loss", loss.map(|loss| self.whole(loss)))
+            .bind("denominator", scalar)
+            .bind("sums", self.whole(sums))
+            .bind("means", self.whole(&means));
+        self.launch(&launch, &Params { count, first: u32::from(first) }, Work::new(1, 0))?;
         Ok(means)
     }
 }

@@ -1,0 +1,24 @@
+// needs: turns
+// Goes through the elements of a tensor by quads. The shader that uses this defines
+//   fn begin() -> bool            what comes before; false: nothing is done
+//   fn quad(i: u32, n: u32)       elements i to i + n, of which there are 4, or fewer at the end
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    if (!begin()) {
+        return;
+    }
+    let part = part_of(group_index(group, groups), thread);
+    for (var i = part.turns; i < part.turns_end; i += TURN) {
+        for (var q = 0u; q < QUADS; q++) { // unrolled
+            quad(i + q * STRIDE, 4u);
+        }
+    }
+    for (var i = part.rest; i < part.end; i += STRIDE) {
+        quad(i, part.end - i);
+    }
+}

@@ -1,0 +1,33 @@
+// needs: lanes
+// Two counts of each block of elements. The shader that uses this defines
+//   fn counts_of(i: u32) -> vec2<u32>        what element i counts
+// Binding: partials (two words a block).
+
+// Sums the threads' counts; every thread of the workgroup takes part, and gets the workgroup's.
+fn combine_counts(thread: u32, counts: vec2<u32>) -> vec2<u32> {
+    var all = counts;
+    for (var distance = WORKGROUP / 2u; distance > 0u; distance /= 2u) {
+        all += across(thread, vec4<u32>(all, 0u, 0u), distance).xy;
+    }
+    return all;
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let block = group_index(group, groups);
+    let start = min(block * params.block, params.count);
+    let end = min(start + params.block, params.count);
+    var counts = vec2<u32>();
+    for (var i = start + thread; i < end; i += WORKGROUP) {
+        counts += counts_of(i);
+    }
+    counts = combine_counts(thread, counts);
+    if (thread == 0u && start < end) {
+        store_partials(2u * block, counts.x);
+        store_partials(2u * block + 1u, counts.y);
+    }
+}

@@ -1,0 +1,14 @@
+// needs: grid
+// One thread does everything. The shader that uses this defines
+//   fn once()
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    if (group_index(group, groups) + thread == 0u) {
+        once();
+    }
+}

@@ -1,0 +1,86 @@
+//! The text of a shader: its own file, and those of `shaders/lib/` that it needs.
+//!
+//! A file says what it needs in a line `// needs: rows numerics`; those files' needs are met as well.
+
+use super::{Kernel, Text};
+
+macro_rules! library {
+    ($($stem:literal),+ $(,)?) => {
+        &[$(($stem, include_str!(concat!("../../shaders/lib/", $stem, ".wgsl")))),+]
+    };
+}
+
+pub(super) const LIBRARY: &[(&str, &str)] = library![
+    "by_element",
+    "by_quad",
+    "count_blocks",
+    "element_weight",
+    "elementwise_loss",
+    "gradient",
+    "grid",
+    "lanes",
+    "map",
+    "map_backward",
+    "norm_scales",
+    "numerics",
+    "once",
+    "partials",
+    "plain_logits",
+    "product",
+    "product_loads",
+    "rectifier",
+    "row_loss",
+    "row_map",
+    "row_map_backward",
+    "row_stats",
+    "row_sums",
+    "rows",
+    "scaled_logits",
+    "simd_product",
+    "softmax",
+    "sum",
+    "sum_across",
+    "sum_blocks",
+    "tally",
+    "turns",
+    "wide",
+];
+
+/// Parameters that many kernels have: they are there if the shader uses them, and the kernel has no field of that name.
+///
+/// * `count`: the elements of a dispatch, `first`: those before it, `block`: those of a workgroup;
+/// * `rows`, `classes`, `inner`: the rows `[outer, classes, inner]` of a dispatch, `first_block` and `end_block`: the blocks of each lane;
+/// * `zero`: a 0 that compilers do not know.
+const COMMON: [&str; 9] = ["count", "first", "block", "rows", "classes", "inner", "first_block", "end_block", "zero"];
+
+impl Text {
+    pub(super) fn of(kernel: &Kernel) -> Self {
+        let mut files = Vec::new();
+        with_needs(kernel.shader, &mut files);
+        let lines = files.iter().flat_map(|file| file.lines());
+        let constants = lines.filter_map(|line| line.strip_prefix("override ")?.strip_suffix(": u32;")).collect();
+        let source = files.concat();
+        let declared = |name: &str| kernel.params.iter().any(|field| field.name == name);
+        let common = COMMON.into_iter().filter(|name| !declared(name) && uses_param(&source, name)).collect();
+        Self { source, constants, common }
+    }
+}
+
+/// Puts a file behind those that it needs, each once.
+fn with_needs(file: &'static str, files: &mut Vec<&'static str>) {
+    if files.contains(&file) {
+        return;
+    }
+    for need in file.lines().filter_map(|line| line.strip_prefix("// needs: ")).flat_map(str::split_whitespace) {
+        // A file that there is not is missed by the shader's compiler.
+        if let Some((_, needed)) = LIBRARY.iter().find(|(stem, _)| *stem == need) {
+            with_needs(needed, files);
+        }
+    }
+    files.push(file);
+}
+
+pub(super) fn uses_param(source: &str, name: &str) -> bool {
+    let goes_on = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    source.split("params.").skip(1).any(|text| text.strip_prefix(name).is_some_and(|rest| !rest.starts_with(goes_on)))
+}

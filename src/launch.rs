@@ -1,0 +1,444 @@
+//! Dispatches, put together by the names that a kernel gives to its bindings and constants.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytemuck::Pod;
+
+use crate::caps::Caps;
+use crate::error::{Error, Result};
+use crate::gpu::guard;
+use crate::kernel::{Access, Binding, Kernel, Variant};
+use crate::plan::{self, BLOCK, Cut, RowPlan, Work};
+use crate::pool::{Role, Storage};
+use crate::recorder::{Arena, Recorder, Window};
+use crate::tensor::{Element, Format, Real, Tensor};
+
+/// A dispatch of a kernel. Each of the kernel's bindings has to be named, also those that it does without this time, and each of its
+/// constants but those that follow from the device.
+#[derive(Clone, Debug)]
+#[must_use]
+pub(crate) struct Launch {
+    kernel: &'static Kernel,
+    /// By binding: unnamed, absent, or a window.
+    windows: Vec<Option<Option<Window>>>,
+    constants: Vec<Option<u32>>,
+    /// Values of parameters that many kernels have, see [`text`](crate::kernel::text).
+    common: Vec<(&'static str, u32)>,
+    quads: bool,
+    scalars: u32,
+    in_place: bool,
+    unknown: Option<&'static str>,
+}
+
+impl Launch {
+    pub(crate) fn new(kernel: &'static Kernel) -> Self {
+        Self {
+            kernel,
+            windows: vec![None; kernel.bindings.len()],
+            constants: vec![None; kernel.text().constants.len()],
+            common: Vec::new(),
+            quads: false,
+            scalars: 0,
+            in_place: false,
+            unknown: None,
+        }
+    }
+
+    fn binding(&mut self, name: &'static str) -> Option<usize> {
+        let found = self.kernel.bindings.iter().position(|binding| binding.name == name);
+        if found.is_none() {
+            self.unknown = Some(name);
+        }
+        found
+    }
+
+    /// What a binding is bound to; nothing if the kernel does without it.
+    pub(crate) fn bind(mut self, name: &'static str, window: impl Into<Option<Window>>) -> Self {
+        if let Some(slot) = self.binding(name).and_then(|i| self.windows.get_mut(i)) {
+            *slot = Some(window.into());
+        }
+        self
+    }
+
+    /// The value of a constant.
+    pub(crate) fn constant(mut self, name: &'static str, value: impl Into<u32>) -> Self {
+        let found = self.kernel.text().constants.iter().position(|&constant| constant == name);
+        match found.and_then(|i| self.constants.get_mut(i)) {
+            Some(constant) => *constant = Some(value.into()),
+            None => self.unknown = Some(name),
+        }
+        self
+    }
+
+    /// The value of a parameter that many kernels have.
+    pub(crate) fn common(mut self, name: &'static str, value: u32) -> Self {
+        self.common.push((name, value));
+        self
+    }
+
+    /// Whether bindings that are declared for it are read and written by quads.
+    pub(crate) fn by_quad(self, quads: bool) -> Self {
+        Self { quads, ..self }
+    }
+
+    /// Reads and writes this binding by scalars even where the others go by quads.
+    pub(crate) fn by_scalar(mut self, name: &'static str) -> Self {
+        if let Some(i) = self.binding(name) {
+            self.scalars |= 1 << i;
+        }
+        self
+    }
+
+    /// Whether the gradient is written over the binding that it is declared to go over.
+    pub(crate) fn in_place(self, in_place: bool) -> Self {
+        Self { in_place, ..self }
+    }
+
+    /// Rows of so many classes, of which each lane goes through these of its blocks.
+    pub(crate) fn rows(mut self, plan: &RowPlan, [rows, classes, inner]: [u32; 3], blocks: &Range<u32>) -> Self {
+        for (name, value) in RowPlan::CONSTANTS.into_iter().zip(plan.constants()) {
+            self = self.constant(name, value);
+        }
+        let common = [("rows", rows), ("classes", classes), ("inner", inner)];
+        self.common.extend(common);
+        self.common.extend([("first_block", blocks.start), ("end_block", blocks.end)]);
+        self.by_quad(inner == 1 && classes.is_multiple_of(4))
+    }
+
+    fn wrong(&self, name: &'static str) -> Error {
+        Error::Kernel { kernel: self.kernel.label, name }
+    }
+
+    /// The form of the kernel and its windows.
+    fn form(&self, caps: &Caps) -> Result<(Variant, Vec<Option<Window>>)> {
+        if let Some(name) = self.unknown {
+            return Err(self.wrong(name));
+        }
+        let [workgroup, subgroup] = caps.threads();
+        let [_, quads] = plan::turns(caps);
+        let constant = |(&name, &value): (&&'static str, &Option<u32>)| match (value, name) {
+            (Some(value), _) => Ok(value),
+            (None, "WORKGROUP") => Ok(workgroup),
+            (None, "SUBGROUP") => Ok(subgroup),
+            (None, "QUADS") => Ok(quads),
+            (None, _) => Err(self.wrong(name)),
+        };
+        let constants =
+            self.kernel.text().constants.iter().zip(&self.constants).map(constant).collect::<Result<_>>()?;
+        let named = |(binding, window): (&Binding, &Option<Option<Window>>)| {
+            window.clone().ok_or_else(|| self.wrong(binding.name))
+        };
+        let windows = self.kernel.bindings.iter().zip(&self.windows).map(named).collect::<Result<Vec<_>>>()?;
+        let mut variant = Variant {
+            constants,
+            vec4: self.quads,
+            by_element: self.scalars,
+            in_place: self.in_place,
+            ..Variant::default()
+        };
+        for (i, (window, binding)) in windows.iter().zip(self.kernel.bindings).enumerate() {
+            match window {
+                Some(window) => {
+                    variant.vec4 &= !binding.quads || window.quads || !variant.by_quad(i);
+                    variant.f16 |= u32::from(window.format == Format::F16) << i;
+                    variant.bf16 |= u32::from(window.format == Format::Bf16) << i;
+                }
+                // A gradient in place has no window of its own because it has its input's, not because it is absent.
+                None if variant.in_place && matches!(binding.access, Access::WriteOver(_)) => {}
+                None => variant.absent |= 1 << i,
+            }
+        }
+        Ok((variant, windows))
+    }
+}
+
+/// Elements that a kernel goes through by blocks, a workgroup each: as many dispatches as the tensors' bindings and memory take.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Blocks {
+    op: &'static str,
+    launch: Launch,
+    count: u32,
+    block: u32,
+    tensors: Vec<(&'static str, Tensor<Real>, Span)>,
+    /// Elements before these, for `params.first`.
+    before: u32,
+    /// There is a dispatch even if there are no elements.
+    always: bool,
+}
+
+/// What of a tensor belongs to some of the elements.
+#[derive(Clone, Copy, Debug)]
+enum Span {
+    /// So many of its elements for each.
+    PerElement(u32),
+    /// So many for each block.
+    PerBlock(u32),
+    Whole,
+}
+
+impl Blocks {
+    pub(crate) fn new(op: &'static str, kernel: &'static Kernel, count: u32) -> Self {
+        let launch = Launch::new(kernel).by_quad(kernel.bindings.iter().any(|binding| binding.quads));
+        Self { op, launch, count, block: BLOCK, tensors: Vec::new(), before: 0, always: false }
+    }
+
+    /// Blocks of so many elements.
+    pub(crate) fn of(self, block: u32) -> Self {
+        Self { block, ..self }
+    }
+
+    /// The elements after so many others.
+    pub(crate) fn after(self, before: u32) -> Self {
+        Self { before, ..self }
+    }
+
+    /// A dispatch even if there are no elements.
+    pub(crate) fn at_least_once(self) -> Self {
+        Self { always: true, ..self }
+    }
+
+    pub(crate) fn constant(self, name: &'static str, value: impl Into<u32>) -> Self {
+        Self { launch: self.launch.constant(name, value), ..self }
+    }
+
+    /// As [`Launch::by_scalar`].
+    pub(crate) fn by_scalar(self, name: &'static str) -> Self {
+        Self { launch: self.launch.by_scalar(name), ..self }
+    }
+
+    /// As [`Launch::in_place`].
+    pub(crate) fn in_place(self, in_place: bool) -> Self {
+        Self { launch: self.launch.in_place(in_place), ..self }
+    }
+
+    fn with<'t, T: Element>(
+        mut self,
+        name: &'static str,
+        tensor: impl Into<Option<&'t Tensor<T>>>,
+        span: Span,
+    ) -> Self {
+        match tensor.into() {
+            Some(tensor) => self.tensors.push((name, tensor.retyped(), span)),
+            None => self.launch = self.launch.bind(name, None),
+        }
+        self
+    }
+
+    /// A binding that the kernel does without.
+    pub(crate) fn bind_nothing(self, name: &'static str) -> Self {
+        Self { launch: self.launch.bind(name, None), ..self }
+    }
+
+    /// A tensor with an element for each of those that are counted.
+    pub(crate) fn each<'t, T: Element>(self, name: &'static str, tensor: impl Into<Option<&'t Tensor<T>>>) -> Self {
+        self.with(name, tensor, Span::PerElement(1))
+    }
+
+    /// A tensor with so many elements for each.
+    pub(crate) fn several<T: Element>(self, name: &'static str, tensor: &Tensor<T>, each: u32) -> Self {
+        self.with(name, tensor, Span::PerElement(each))
+    }
+
+    /// A tensor with so many elements for each block.
+    pub(crate) fn per_block<T: Element>(self, name: &'static str, tensor: &Tensor<T>, each: u32) -> Self {
+        self.with(name, tensor, Span::PerBlock(each))
+    }
+
+    /// A tensor that every dispatch sees as a whole.
+    pub(crate) fn whole<'t, T: Element>(self, name: &'static str, tensor: impl Into<Option<&'t Tensor<T>>>) -> Self {
+        self.with(name, tensor, Span::Whole)
+    }
+
+    /// Records the dispatches. Shaders find in `params.count` the elements of a dispatch, in `params.first` those before it, and in
+    /// `params.block` those of a block.
+    pub(crate) fn run<P: Pod>(&self, rec: &mut Recorder<'_>, params: &P) -> Result<()> {
+        self.run_with(rec, |_| *params)
+    }
+
+    /// [`run`](Self::run) with parameters that depend on `params.first`.
+    pub(crate) fn run_with<P: Pod>(&self, rec: &mut Recorder<'_>, params: impl Fn(u32) -> P) -> Result<()> {
+        let Self { op, ref launch, count, block, ref tensors, always, .. } = *self;
+        let per_row = tensors.iter().filter_map(|(_, tensor, span)| match *span {
+            Span::PerElement(each) => Some(tensor.per_row(each.into())),
+            Span::PerBlock(_) | Span::Whole => None,
+        });
+        let per_row = per_row.collect::<Vec<_>>();
+        let cut = Cut { granule: block, ..Cut::by_blocks(op, count, &per_row) };
+        let mut ranges = cut.ranges(rec.gpu().caps())?;
+        if ranges.is_empty() && always {
+            ranges.push(0..0);
+        }
+        for range in ranges {
+            let (first, len) = (u64::from(range.start), u64::from(range.end - range.start));
+            let groups = len.div_ceil(block.into());
+            let first_of_all = self.before + range.start;
+            let common = [("count", range.end - range.start), ("first", first_of_all), ("block", block)];
+            let mut launch =
+                common.into_iter().fold(launch.clone(), |launch, (name, value)| launch.common(name, value));
+            for (name, tensor, span) in tensors {
+                let window = |start: u64, each: u32, len: u64| {
+                    (len > 0).then(|| rec.window(tensor, start * u64::from(each), len * u64::from(each)))
+                };
+                let window = match *span {
+                    Span::PerElement(each) => window(first, each, len),
+                    Span::PerBlock(each) => window(first / u64::from(block), each, groups),
+                    Span::Whole => (!tensor.is_empty()).then(|| rec.whole(tensor)),
+                };
+                launch = launch.bind(name, window);
+            }
+            let work = Work::by_blocks(rec.gpu().caps(), groups.max(1));
+            rec.launch(&launch, &params(first_of_all), work)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a window is.
+#[derive(Debug)]
+struct Place {
+    buffer: wgpu::Buffer,
+    offset: u64,
+    /// What stands in for it.
+    copy: Option<Arc<Storage>>,
+}
+
+impl Recorder<'_> {
+    /// Records a dispatch, with the kernel's own parameters.
+    pub(crate) fn launch<P: Pod>(&mut self, launch: &Launch, params: &P, work: Work) -> Result<()> {
+        let kernel = launch.kernel;
+        let (mut variant, windows) = launch.form(self.gpu().caps())?;
+        let Work { groups, turns } = work;
+        if groups == 0 {
+            return Ok(());
+        }
+        let allowed = plan::turn_budget(self.gpu().caps());
+        if turns > allowed {
+            return Err(Error::Limit { op: kernel.label, what: plan::TURNS, needed: turns, allowed });
+        }
+        let most = plan::most_groups(self.gpu().caps());
+        if groups > most {
+            let what = "workgroups in a dispatch";
+            return Err(Error::Limit { op: kernel.label, what, needed: groups, allowed: most });
+        }
+        let windows = self.within_bindings(kernel, &mut variant, windows)?;
+        let compiled = self.gpu().pipelines().get(self.gpu().device(), kernel, &variant)?;
+        let places =
+            windows.iter().flatten().map(|window| self.place(kernel.label, window)).collect::<Result<Vec<_>>>()?;
+        let bases = windows.iter().map(|window| window.as_ref().map_or(0, |window| window.base));
+        let common =
+            kernel.text().common.iter().map(|&name| match launch.common.iter().find(|(known, _)| *known == name) {
+                Some(&(_, value)) => Ok(value),
+                None if name == "zero" => Ok(0),
+                None => Err(launch.wrong(name)),
+            });
+        let words = bases.map(Ok).chain(common).collect::<Result<Vec<u32>>>()?;
+        let bytes = [bytemuck::cast_slice(&words), bytemuck::bytes_of(params)].concat();
+        let (arena, params_offset, params_size) = self.push_params(&bytes)?;
+        let params =
+            wgpu::BufferBinding { buffer: arena.buffer(), offset: 0, size: std::num::NonZero::new(params_size) };
+        let bindings = windows.iter().flatten().zip(&places).map(|(window, place)| wgpu::BufferBinding {
+            buffer: &place.buffer,
+            offset: place.offset,
+            size: std::num::NonZero::new(window.size),
+        });
+        let entries: Vec<_> = std::iter::once(params)
+            .chain(bindings)
+            .zip(0..)
+            .map(|(buffer, binding)| wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(buffer) })
+            .collect();
+        let group = guard(self.gpu().device(), kernel.label, || {
+            self.gpu().device().create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(kernel.label),
+                layout: &compiled.layout,
+                entries: &entries,
+            })
+        })?;
+        drop(entries);
+        windows.iter().flatten().for_each(|window| self.held.hold(&window.storage));
+        let [x, y, z] = plan::grid(groups, self.gpu().caps());
+        #[cfg(test)]
+        let counter = self.gpu().pipelines().counter();
+        let pass = self.pass(kernel.label).ok_or(Error::NotSubmitted)?;
+        pass.set_pipeline(&compiled.pipeline);
+        pass.set_bind_group(0, &group, &[params_offset]);
+        #[cfg(test)]
+        if let Some(counter) = counter {
+            counter.count(pass, (kernel, &variant), turns);
+        }
+        pass.dispatch_workgroups(x, y, z);
+        self.gpu().count_dispatch();
+        let present = windows.iter().zip(kernel.bindings).filter_map(|(slot, binding)| Some((slot.as_ref()?, binding)));
+        for ((window, binding), place) in present.zip(&places) {
+            let written = variant.in_place || binding.access != Access::Read;
+            if let Some(copy) = place.copy.as_ref().filter(|_| written) {
+                self.copy_bytes((copy, 0), (&window.storage, window.offset), window.size)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// As many bindings as the device has: where those are too few, inputs that are 1 are written into the shader.
+    fn within_bindings(
+        &self,
+        kernel: &'static Kernel,
+        variant: &mut Variant,
+        mut windows: Vec<Option<Window>>,
+    ) -> Result<Vec<Option<Window>>> {
+        let allowed = self.gpu().caps().max_bindings as usize;
+        let used = |windows: &[Option<Window>]| windows.iter().flatten().count();
+        if used(&windows) > allowed {
+            let ones = windows.iter_mut().enumerate();
+            for (i, slot) in ones.filter(|(_, slot)| slot.as_ref().is_some_and(|window| window.one)) {
+                variant.ones |= 1 << i;
+                *slot = None;
+            }
+        }
+        self.check_bindings(kernel.label, used(&windows))?;
+        Ok(windows)
+    }
+
+    /// Checks that a shader may have so many storage bindings.
+    pub(crate) fn check_bindings(&self, op: &'static str, needed: usize) -> Result<()> {
+        let (needed, allowed) = (needed as u64, self.gpu().caps().max_bindings.into());
+        if needed <= allowed { Ok(()) } else { Err(Error::Limit { op, what: Caps::BINDINGS, needed, allowed }) }
+    }
+
+    /// Finds a window's memory. If that is cut within the window, a copy of it stands in.
+    fn place(&mut self, op: &'static str, window: &Window) -> Result<Place> {
+        let Window { storage, offset, size, .. } = window;
+        let most = self.gpu().caps().max_binding;
+        if *size > most {
+            let what = "a storage binding's bytes for a whole tensor";
+            return Err(Error::Limit { op, what, needed: *size, allowed: most });
+        }
+        let (buffer, within) = storage.at(*offset);
+        if within + size <= buffer.size() {
+            return Ok(Place { buffer: buffer.clone(), offset: within, copy: None });
+        }
+        let copy = self.output_storage(op, *size)?;
+        self.copy_bytes((storage, *offset), (&copy, 0), *size)?;
+        Ok(Place { buffer: copy.buffer().clone(), offset: 0, copy: Some(copy) })
+    }
+
+    /// Puts parameters into an arena: its storage, their offset, and the bytes that a binding of them covers.
+    fn push_params(&mut self, params: &[u8]) -> Result<(Arc<Storage>, u32, u64)> {
+        let align = self.gpu().caps().uniform_align as usize;
+        let size = params.len().next_multiple_of(16);
+        let fits = |arena: &&mut Arena| (arena.bytes.len().next_multiple_of(align) + size) as u64 <= Arena::BYTES;
+        if self.arenas.last_mut().filter(fits).is_none() {
+            let storage = Arc::new(self.gpu().allocate("params", Role::Params, Arena::BYTES)?);
+            self.held.hold(&storage);
+            self.arenas.push(Arena { storage, bytes: Vec::new() });
+        }
+        let Some(arena) = self.arenas.last_mut() else {
+            return Err(Error::Limit { op: "params", what: "arenas", needed: 1, allowed: 0 });
+        };
+        let offset = arena.bytes.len().next_multiple_of(align);
+        arena.bytes.resize(offset, 0);
+        arena.bytes.extend_from_slice(params);
+        arena.bytes.resize(offset + size, 0);
+        Ok((arena.storage.clone(), u32::try_from(offset).unwrap_or(u32::MAX), size as u64))
+    }
+}
