@@ -55,6 +55,14 @@ fn kept_coefficients(row: Row) -> Wide {
     return Wide(load_parts(at + 4u), select(0, -LIFTED_BY, lifted));
 }
 
+// The sum of the weights of all classes, which follows them.
+fn total_class_weight() -> f32 {
+    if (params.weight_stride == 0u) {
+        return load_weight(0u) * f32(params.all_classes);
+    }
+    return load_weight(params.all_classes);
+}
+
 // A product in which a coefficient of 0 wins over an infinite value. (Rows with NaN are set apart.)
 fn weighted(coefficient: f32, value: f32) -> f32 {
     return select(coefficient * value, 0.0, coefficient == 0.0);

@@ -134,6 +134,8 @@ pub(crate) struct Text {
     pub(crate) constants: Vec<&'static str>,
     /// The parameters that it uses of those that many kernels have.
     pub(crate) common: Vec<&'static str>,
+    /// Those that it uses of its own, which it may share with kernels that use others, and their places.
+    pub(crate) own: Vec<(usize, &'static Field)>,
 }
 
 impl Kernel {

@@ -333,9 +333,14 @@ impl Recorder<'_> {
                 None if name == "zero" => Ok(0),
                 None => Err(launch.wrong(name)),
             });
-        let words = bases.map(Ok).chain(common).collect::<Result<Vec<u32>>>()?;
-        let bytes = [bytemuck::cast_slice(&words), bytemuck::bytes_of(params)].concat();
-        let (arena, params_offset, params_size) = self.push_params(&bytes)?;
+        let given = bytemuck::bytes_of(params);
+        let own = kernel.text().own.iter().map(|&(i, field)| {
+            let word = given.get(4 * i..).and_then(|rest| rest.first_chunk());
+            word.map(|&word| u32::from_ne_bytes(word)).ok_or_else(|| launch.wrong(field.name))
+        });
+        let words = bases.map(Ok).chain(common).chain(own).collect::<Result<Vec<u32>>>()?;
+        let bytes = bytemuck::cast_slice(&words);
+        let (arena, params_offset, params_size) = self.push_params(bytes)?;
         let params =
             wgpu::BufferBinding { buffer: arena.buffer(), offset: 0, size: std::num::NonZero::new(params_size) };
         let bindings = windows.iter().flatten().zip(&places).map(|(window, place)| wgpu::BufferBinding {

@@ -10,14 +10,6 @@ fn class_weight(class_index: u32) -> f32 {
     return load_weight(class_index * params.weight_stride);
 }
 
-// The sum of the weights of all classes, which follows them.
-fn total_class_weight() -> f32 {
-    if (params.weight_stride == 0u) {
-        return load_weight(0u) * f32(params.all_classes);
-    }
-    return load_weight(params.all_classes);
-}
-
 fn position_weight(row: u32) -> f32 {
     return load_position_weight(row * params.position_weight_stride);
 }

@@ -115,7 +115,7 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
 fn params_struct(kernel: &Kernel) -> String {
     let bases = kernel.bindings.iter().map(|binding| format!("    {}_base: u32,\n", binding.name));
     let common = kernel.text().common.iter().map(|name| format!("    {name}: u32,\n"));
-    let fields = kernel.params.iter().map(|Field { name, ty }| format!("    {name}: {ty},\n"));
+    let fields = kernel.text().own.iter().map(|(_, Field { name, ty })| format!("    {name}: {ty},\n"));
     format!("struct Params {{\n{}}}\n", bases.chain(common).chain(fields).collect::<String>())
 }
 

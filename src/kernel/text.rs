@@ -62,7 +62,8 @@ impl Text {
         let source = files.concat();
         let declared = |name: &str| kernel.params.iter().any(|field| field.name == name);
         let common = COMMON.into_iter().filter(|name| !declared(name) && uses_param(&source, name)).collect();
-        Self { source, constants, common }
+        let own = kernel.params.iter().enumerate().filter(|(_, field)| uses_param(&source, field.name)).collect();
+        Self { source, constants, common, own }
     }
 }
 
