@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::gpu::guard;
 
 mod compose;
+mod specialise;
 mod text;
 #[cfg(test)]
 pub(crate) mod turns;

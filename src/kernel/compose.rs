@@ -17,18 +17,12 @@
 //!
 //! For a kernel with the constant `SUBGROUP` there is `handed_over`, see `shaders/lib/lanes.wgsl`.
 //!
-//! A shader's `override` constants become `const` ones with the variant's values, so that sizes of arrays can depend on them. And
-//! loops like
-//!
-//! ```wgsl
-//! for (var r = 0u; r < ROWS; r++) { // unrolled
-//! ```
-//!
-//! where the bound is such a constant or a number, are written out: arrays that are indexed by constants stay in registers,
-//! and few compilers between WGSL and a GPU unroll by themselves. With `// unrolled if NAME` they are if that constant is not 0.
+//! A shader's `override` constants become `const` ones with the variant's values, so that sizes of arrays can depend on them; see
+//! [`specialise`].
 
 use std::fmt::Write as _;
 
+use super::specialise::{self, Value, with_declared};
 use super::{Access, Binding, Field, Kernel, Variant, bound};
 
 /// The WGSL text of a variant.
@@ -106,8 +100,10 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
     for (name, value) in kernel.text().constants.iter().zip(&variant.constants) {
         source = source.replace(&format!("override {name}: u32;"), &format!("const {name}: u32 = {value}u;"));
     }
-    let lines: Vec<_> = source.lines().collect();
-    unroll(&mut text, &lines, &constant);
+    let values = kernel.text().constants.iter().zip(&variant.constants);
+    let known = values.map(|(name, &value)| ((*name).to_owned(), Value::Number(value)));
+    let known = with_declared(known.collect(), &format!("{text}{source}"));
+    specialise::write(&mut text, &source.lines().collect::<Vec<_>>(), &known);
     text
 }
 
@@ -130,40 +126,6 @@ fn with_params(source: &str) -> String {
     let main = source.split_once("\nfn main(").and_then(|(before, main)| Some((before, main.split_once(") {\n")?)));
     let Some((before, (builtins, body))) = main else { return source.to_owned() };
     format!("{before}\nfn main({builtins}) {{\n    params = given_params;\n{body}")
-}
-
-/// Writes lines of WGSL, those of marked loops as often as the loops go around.
-fn unroll(text: &mut String, lines: &[&str], constant: &impl Fn(&str) -> Option<u32>) {
-    let mut rest = lines;
-    while let Some((&line, after)) = rest.split_first() {
-        rest = after;
-        let Some((name, count)) = marked_loop(line, constant) else {
-            let _ = writeln!(text, "{line}");
-            continue;
-        };
-        let indent = line.strip_suffix(line.trim_start()).unwrap_or_default();
-        let end = after.iter().position(|l| l.strip_prefix(indent) == Some("}")).unwrap_or(after.len());
-        let (body, later) = after.split_at_checked(end).unwrap_or((after, &[]));
-        for k in 0..count {
-            let _ = writeln!(text, "{indent}{{\n{indent}const {name}: u32 = {k}u;");
-            unroll(text, body, constant);
-            let _ = writeln!(text, "{indent}}}");
-        }
-        rest = later.get(1..).unwrap_or_default();
-    }
-}
-
-/// The variable of a loop that is to be unrolled, and how often it goes around.
-fn marked_loop<'a>(line: &'a str, constant: &impl Fn(&str) -> Option<u32>) -> Option<(&'a str, u32)> {
-    let (header, condition) = line.trim().split_once("++) { // unrolled")?;
-    if let Some(name) = condition.strip_prefix(" if ") {
-        constant(name).filter(|&value| value != 0)?;
-    }
-    let header = header.strip_prefix("for (var ")?;
-    let (name, condition) = header.split_once(" = 0u; ")?;
-    let bound = condition.strip_prefix(name)?.strip_prefix(" < ")?.strip_suffix(name)?.strip_suffix("; ")?;
-    let count = constant(bound).or_else(|| bound.strip_suffix('u')?.parse().ok())?;
-    Some((name, count))
 }
 
 /// A way to store numbers in half a word: its name, and a shader with its conversions.

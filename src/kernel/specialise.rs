@@ -1,0 +1,372 @@
+//! A shader's text for given values of its constants: branches that those decide are decided, and marked loops written out.
+//!
+//! Every driver would do the same, but compilers' first passes take time for all that they are given. In loops like
+//!
+//! ```wgsl
+//! for (var r = 0u; r < ROWS; r++) { // unrolled
+//! ```
+//!
+//! the bound is a constant or a number: arrays that are indexed by constants stay in registers, and few compilers between WGSL and a GPU
+//! unroll by themselves. With `// unrolled if NAME` they are written out if that constant is not 0. An `if` stands on one line with its
+//! condition, and every brace that closes a block on a line of its own.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+/// What is known of an expression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    Unknown,
+    Bool(bool),
+    Number(u32),
+}
+
+pub(super) type Constants = HashMap<String, Value>;
+
+/// Adds the constants that the text declares, as far as they follow from those that are known.
+pub(super) fn with_declared(mut known: Constants, source: &str) -> Constants {
+    let declared: Vec<_> = source.lines().filter_map(declaration).collect();
+    loop {
+        let before = known.len();
+        for &(name, expression) in &declared {
+            let value = evaluate(expression, &known);
+            if value != Value::Unknown {
+                known.insert(name.to_owned(), value);
+            }
+        }
+        if known.len() == before {
+            return known;
+        }
+    }
+}
+
+/// The name and the value of a line `const NAME: u32 = value;`.
+fn declaration(line: &str) -> Option<(&str, &str)> {
+    let (name, rest) = line.strip_prefix("const ")?.split_once(": ")?;
+    let value = rest.strip_prefix("u32 = ").or_else(|| rest.strip_prefix("bool = "))?;
+    Some((name, value.strip_suffix(';')?))
+}
+
+fn indent_of(line: &str) -> &str {
+    line.strip_suffix(line.trim_start()).unwrap_or_default()
+}
+
+/// The lines up to the brace that closes a block, and those from it on.
+fn split_block<'l, 't>(lines: &'l [&'t str], indent: &str) -> (&'l [&'t str], &'l [&'t str]) {
+    let closes = |line: &&str| line.strip_prefix(indent).is_some_and(|rest| rest.starts_with('}'));
+    let end = lines.iter().position(closes).unwrap_or(lines.len());
+    lines.split_at_checked(end).unwrap_or((lines, &[]))
+}
+
+/// Writes lines for these constants.
+pub(super) fn write(text: &mut String, lines: &[&str], known: &Constants) {
+    let mut rest = lines;
+    while let Some((&line, after)) = rest.split_first() {
+        let indent = indent_of(line);
+        rest = if let Some((name, count)) = marked_loop(line, known) {
+            let (body, closing) = split_block(after, indent);
+            for k in 0..count {
+                let mut known = known.clone();
+                known.insert(name.to_owned(), Value::Number(k));
+                let _ = writeln!(text, "{indent}{{\n{indent}const {name}: u32 = {k}u;");
+                write(text, body, &known);
+                let _ = writeln!(text, "{indent}}}");
+            }
+            closing.get(1..).unwrap_or_default()
+        } else if let Some(condition) = condition(line) {
+            let (later, ends) = write_branches(text, condition, after, indent, known);
+            match ends {
+                // What follows in the same block is never reached.
+                true => later.iter().position(|l| indent_of(l).len() < indent.len()).map_or(&[], |end| &later[end..]),
+                false => later,
+            }
+        } else {
+            let _ = writeln!(text, "{line}");
+            after
+        };
+    }
+}
+
+fn condition(line: &str) -> Option<&str> {
+    line.trim_start().strip_prefix("if (")?.strip_suffix(") {")
+}
+
+/// Writes an `if` and its `else`s, as far as they are not decided. Gives the lines after them, and whether nothing there is reached.
+fn write_branches<'l, 't>(
+    text: &mut String,
+    first: &str,
+    lines: &'l [&'t str],
+    indent: &str,
+    known: &Constants,
+) -> (&'l [&'t str], bool) {
+    let mut rest = lines;
+    let mut condition = Some(first.to_owned());
+    let mut written = false;
+    let mut decided = false;
+    let mut ends = false;
+    loop {
+        let (body, closing) = split_block(rest, indent);
+        let value = condition.as_deref().map_or(Value::Bool(true), |condition| evaluate(condition, known));
+        let taken = !decided && value != Value::Bool(false);
+        if taken {
+            decided = value == Value::Bool(true);
+            let head = match (written, decided, &condition) {
+                (false, true, _) => "{".to_owned(),
+                (true, true, _) => "} else {".to_owned(),
+                (false, false, condition) => format!("if ({}) {{", condition.as_deref().unwrap_or_default()),
+                (true, false, condition) => format!("}} else if ({}) {{", condition.as_deref().unwrap_or_default()),
+            };
+            let _ = writeln!(text, "{indent}{head}");
+            write(text, body, known);
+            let jumps = |line: &&str| {
+                ["return", "break", "continue"].iter().any(|jump| line.trim_start().starts_with(jump))
+            };
+            ends = !written && decided && body.last().is_some_and(jumps);
+            written = true;
+        }
+        let Some((&close, after)) = closing.split_first() else { return (closing, ends) };
+        rest = after;
+        let close = close.trim();
+        condition = match close.strip_prefix("} else if (").and_then(|condition| condition.strip_suffix(") {")) {
+            Some(next) => Some(next.to_owned()),
+            None if close == "} else {" => None,
+            None => {
+                if written {
+                    let _ = writeln!(text, "{indent}}}");
+                }
+                return (rest, ends);
+            }
+        };
+    }
+}
+
+/// The variable of a loop that is to be unrolled, and how often it goes around.
+fn marked_loop<'a>(line: &'a str, known: &Constants) -> Option<(&'a str, u32)> {
+    let number = |expression: &str| match evaluate(expression, known) {
+        Value::Number(number) => Some(number),
+        _ => None,
+    };
+    let (header, condition) = line.trim().split_once("++) { // unrolled")?;
+    if let Some(name) = condition.strip_prefix(" if ") {
+        number(name).filter(|&value| value != 0)?;
+    }
+    let header = header.strip_prefix("for (var ")?;
+    let (name, condition) = header.split_once(" = 0u; ")?;
+    let bound = condition.strip_prefix(name)?.strip_prefix(" < ")?.strip_suffix(name)?.strip_suffix("; ")?;
+    Some((name, number(bound)?))
+}
+
+/// The value of an expression, if it follows from the constants.
+pub(super) fn evaluate(expression: &str, known: &Constants) -> Value {
+    let mut parser = Parser { rest: expression, known };
+    let value = parser.binary(0).unwrap_or(Value::Unknown);
+    if parser.rest.trim().is_empty() { value } else { Value::Unknown }
+}
+
+/// Operators, those that bind least first.
+const OPERATORS: [&[&str]; 5] = [&["||"], &["&&"], &["==", "!=", "<=", ">=", "<", ">"], &["+", "-"], &["*", "/", "%"]];
+
+struct Parser<'a> {
+    rest: &'a str,
+    known: &'a Constants,
+}
+
+impl<'a> Parser<'a> {
+    fn takes(&mut self, token: &str) -> bool {
+        match self.rest.trim_start().strip_prefix(token) {
+            Some(rest) => {
+                self.rest = rest;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// `None` where the text is none of the expressions that are understood.
+    fn binary(&mut self, level: usize) -> Option<Value> {
+        let Some(operators) = OPERATORS.get(level) else { return self.unary() };
+        let mut left = self.binary(level + 1)?;
+        while let Some(operator) = operators.iter().find(|operator| self.takes(operator)) {
+            let right = self.binary(level + 1)?;
+            left = apply(operator, left, right);
+        }
+        Some(left)
+    }
+
+    fn unary(&mut self) -> Option<Value> {
+        if self.takes("!") {
+            return Some(match self.unary()? {
+                Value::Bool(value) => Value::Bool(!value),
+                Value::Number(_) | Value::Unknown => Value::Unknown,
+            });
+        }
+        let mut value = self.primary()?;
+        // Parts and elements of something.
+        loop {
+            if self.rest.starts_with('.') {
+                self.rest = &self.rest[1..];
+                self.word();
+            } else if self.rest.starts_with('[') {
+                self.arguments("[", "]")?;
+            } else {
+                return Some(value);
+            }
+            value = Value::Unknown;
+        }
+    }
+
+    fn primary(&mut self) -> Option<Value> {
+        if self.takes("(") {
+            let value = self.binary(0)?;
+            return self.takes(")").then_some(value);
+        }
+        self.rest = self.rest.trim_start();
+        let word = self.word();
+        if word.is_empty() {
+            return None;
+        }
+        if word.starts_with(|c: char| c.is_ascii_digit()) {
+            return Some(number(word));
+        }
+        if self.rest.starts_with('(') {
+            self.arguments("(", ")")?;
+            return Some(Value::Unknown);
+        }
+        Some(match word {
+            "true" => Value::Bool(true),
+            "false" => Value::Bool(false),
+            name => self.known.get(name).copied().unwrap_or(Value::Unknown),
+        })
+    }
+
+    fn word(&mut self) -> &'a str {
+        let end = self.rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        word
+    }
+
+    fn arguments(&mut self, open: &str, close: &str) -> Option<()> {
+        self.takes(open);
+        while !self.takes(close) {
+            self.binary(0)?;
+            self.takes(",");
+        }
+        Some(())
+    }
+}
+
+fn number(word: &str) -> Value {
+    let digits = word.strip_suffix('u').unwrap_or(word);
+    let number = match digits.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => digits.parse(),
+    };
+    number.map_or(Value::Unknown, Value::Number)
+}
+
+fn apply(operator: &str, left: Value, right: Value) -> Value {
+    use Value::{Bool, Number, Unknown};
+    match (operator, left, right) {
+        ("||", Bool(true), _) | ("||", _, Bool(true)) => Bool(true),
+        ("||", Bool(false), other) | ("||", other, Bool(false)) => other,
+        ("&&", Bool(false), _) | ("&&", _, Bool(false)) => Bool(false),
+        ("&&", Bool(true), other) | ("&&", other, Bool(true)) => other,
+        ("==", Bool(a), Bool(b)) => Bool(a == b),
+        ("!=", Bool(a), Bool(b)) => Bool(a != b),
+        (_, Number(a), Number(b)) => match operator {
+            "==" => Bool(a == b),
+            "!=" => Bool(a != b),
+            "<=" => Bool(a <= b),
+            ">=" => Bool(a >= b),
+            "<" => Bool(a < b),
+            ">" => Bool(a > b),
+            "+" => a.checked_add(b).map_or(Unknown, Number),
+            "-" => a.checked_sub(b).map_or(Unknown, Number),
+            "*" => a.checked_mul(b).map_or(Unknown, Number),
+            "/" => a.checked_div(b).map_or(Unknown, Number),
+            "%" => a.checked_rem(b).map_or(Unknown, Number),
+            _ => Unknown,
+        },
+        _ => Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known() -> Constants {
+        let values = [("A", Value::Number(2)), ("B", Value::Number(0)), ("YES", Value::Bool(true))];
+        values.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
+    #[test]
+    fn conditions_are_decided_as_far_as_they_can_be() {
+        for (expression, value) in [
+            ("A == 2u", Value::Bool(true)),
+            ("A == 1u || B > 0u", Value::Bool(false)),
+            ("row.begin > 0u || !YES", Value::Unknown),
+            ("B == 1u && row.begin[f(x, 1u)] > 0u", Value::Bool(false)),
+            ("t < classes() || YES", Value::Bool(true)),
+            ("(A + 3u) * 0x10u % 7u == 3u", Value::Bool(true)),
+            ("A - 3u == 0u", Value::Unknown),
+            ("is_nan(x) && (A != 2u || B != 0u)", Value::Bool(false)),
+            ("-x < 1.0", Value::Unknown),
+        ] {
+            assert_eq!(evaluate(expression, &known()), value, "{expression}");
+        }
+    }
+
+    #[test]
+    fn branches_are_decided_and_loops_written_out() {
+        let source = "\
+fn f() -> u32 {
+    if (A == 1u) {
+        a();
+    } else if (x > 1u) {
+        b();
+    } else if (YES) {
+        c();
+    } else {
+        d();
+    }
+    for (var k = 0u; k < A; k++) { // unrolled
+        if (k % 2u == 1u) {
+            e(k);
+        }
+    }
+    if (B == 0u) {
+        return 1u;
+    }
+    return 2u;
+}
+fn g() {}";
+        let mut text = String::new();
+        write(&mut text, &source.lines().collect::<Vec<_>>(), &known());
+        let lines: Vec<_> = text.lines().map(str::trim).collect();
+        let want = [
+            "fn f() -> u32 {",
+            "if (x > 1u) {",
+            "b();",
+            "} else {",
+            "c();",
+            "}",
+            "{",
+            "const k: u32 = 0u;",
+            "}",
+            "{",
+            "const k: u32 = 1u;",
+            "{",
+            "e(k);",
+            "}",
+            "}",
+            "{",
+            "return 1u;",
+            "}",
+            "}",
+            "fn g() {}",
+        ];
+        assert_eq!(lines, want);
+    }
+}
