@@ -6,7 +6,7 @@ use std::time::Duration;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Memory for a result whose size no slice of the caller's vouches for: `Vec` itself would panic, or end the process.
-pub(crate) fn room<T>(op: &'static str, elements: usize) -> Result<Vec<T>> {
+pub(crate) fn try_with_capacity<T>(op: &'static str, elements: usize) -> Result<Vec<T>> {
     let mut room = Vec::new();
     match room.try_reserve_exact(elements) {
         Ok(()) => Ok(room),

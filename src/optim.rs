@@ -210,7 +210,7 @@ impl Optimizer {
     /// clipping by norm and the guard read the gradients once more; accumulation moves 12 bytes a parameter.
     pub fn step(&mut self, rec: &mut Recorder<'_>, parameters: &Parameters) -> Result<Option<UpdateReport>> {
         let op = "Optimizer::step";
-        self.own(op, rec, parameters)?;
+        self.check_step(op, rec, parameters)?;
         self.window.check(op, [false])?;
         if parameters.values().is_empty() {
             return Ok(None);
@@ -280,7 +280,7 @@ impl Optimizer {
         denominator: impl Into<Denominator>,
     ) -> Result<Option<UpdateReport>> {
         let (op, denominator) = ("Optimizer::step_mean", denominator.into());
-        self.own(op, rec, parameters)?;
+        self.check_step(op, rec, parameters)?;
         rec.check_denominator(op, &denominator)?;
         self.window.check(op, [true])?;
         if parameters.values().is_empty() {
@@ -298,7 +298,7 @@ impl Optimizer {
     /// # Errors
     /// As [`step`](Self::step).
     pub fn flush(&mut self, rec: &mut Recorder<'_>, parameters: &Parameters) -> Result<Option<UpdateReport>> {
-        self.own("Optimizer::flush", rec, parameters)?;
+        self.check_step("Optimizer::flush", rec, parameters)?;
         if self.window.passes == 0 {
             return Ok(None);
         }
@@ -342,9 +342,9 @@ impl Optimizer {
     }
 
     /// Checks that everything is of one device, the parameters are those that the optimiser was made for, and there may be one more update.
-    fn own(&self, op: &'static str, rec: &Recorder<'_>, parameters: &Parameters) -> Result<()> {
-        rec.own(op, "the parameters", parameters.values())?;
-        rec.own(op, "the optimizer", &self.window.sums)?;
+    fn check_step(&self, op: &'static str, rec: &Recorder<'_>, parameters: &Parameters) -> Result<()> {
+        rec.check_device(op, "the parameters", parameters.values())?;
+        rec.check_device(op, "the optimizer", &self.window.sums)?;
         if let Some(schedule) = &self.schedule {
             schedule.check(self.updates)?;
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::error::{Error, Result, few, room};
+use crate::error::{Error, Result, few, try_with_capacity};
 use crate::gpu::Gpu;
 use crate::state::check_name;
 use crate::tensor::{Shape, Tensor, element_count};
@@ -112,7 +112,7 @@ impl Parameters {
     /// no file can hold; the errors of [`Tensor::from_slice`].
     pub fn new(gpu: &Gpu, parameters: &[(&str, Shape, &[f32])]) -> Result<Self> {
         let lengths = parameters.iter().map(|(.., values)| values.len().next_multiple_of(ALIGN));
-        let mut flat = room("Parameters::new", lengths.fold(0, usize::saturating_add))?;
+        let mut flat = try_with_capacity("Parameters::new", lengths.fold(0, usize::saturating_add))?;
         let mut parts = Parts::default();
         for (name, shape, values) in parameters {
             check_name(name)?;

@@ -247,13 +247,13 @@ impl Storage {
         self.recorder == recorder
     }
 
-    /// Keeps the buffer out of the pool: it may still be mapped, or its device lost. Gives what [`Storage::adopt`] takes.
-    pub(crate) fn abandon(&mut self) -> Option<Home> {
+    /// Keeps the buffer out of the pool: it may still be mapped, or its device lost. Gives what [`Storage::reattach`] takes.
+    pub(crate) fn detach_from_pool(&mut self) -> Option<Home> {
         self.home.take()
     }
 
     /// Lets the buffer go back to its pool after all.
-    pub(crate) fn adopt(&mut self, home: Option<Home>) {
+    pub(crate) fn reattach(&mut self, home: Option<Home>) {
         self.home = home;
     }
 }

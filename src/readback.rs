@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use futures_intrusive::channel::shared::{OneshotSender, oneshot_channel};
 
-use crate::error::{Error, Result, room};
+use crate::error::{Error, Result, try_with_capacity};
 use crate::gpu::guard;
 use crate::pool::Storage;
 use crate::tensor::{Element, WORD_BYTES};
@@ -145,7 +145,7 @@ impl<T: Element> Readback<T> {
         if word(staging, ran_at)? != 0 {
             return Err(Error::NotSubmitted);
         }
-        let mut values = room("readback", self.len)?;
+        let mut values = try_with_capacity("readback", self.len)?;
         values.resize(self.len, T::zeroed());
         let mut rest = bytemuck::cast_slice_mut(&mut values);
         for (buffer, piece) in staging.pieces(self.skipped..end) {
@@ -210,7 +210,7 @@ impl<T: Element> Drop for Readback<T> {
     fn drop(&mut self) {
         // The buffer is mapped, or will be: it must not be used again.
         if let Some(staging) = &mut self.staging {
-            staging.abandon();
+            staging.detach_from_pool();
         }
     }
 }

@@ -129,7 +129,7 @@ impl<'e> Recorder<'e> {
     /// [`Error::ForeignTensor`]; [`Error::Gpu`] if there is no memory for the copy. What goes wrong later is reported by the
     /// ticket.
     pub fn read<T: Element>(&mut self, tensor: &Tensor<T>) -> Result<Readback<T>> {
-        self.own("read", "the tensor", tensor)?;
+        self.check_device("read", "the tensor", tensor)?;
         // Copies are of whole words; halves may begin and end within one.
         let Range { start, end } = tensor.bytes();
         let (start, skipped) = (start / WORD_BYTES * WORD_BYTES, start % WORD_BYTES);
@@ -193,7 +193,7 @@ impl<'e> Recorder<'e> {
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn upload<T: Element>(&mut self, tensor: &Tensor<T>, data: &[T]) -> Result<()> {
-        self.own("upload", "the tensor", tensor)?;
+        self.check_device("upload", "the tensor", tensor)?;
         tensor.expect_len("upload", data)?;
         tensor.expect_words("upload")?;
         if data.is_empty() {
@@ -206,7 +206,7 @@ impl<'e> Recorder<'e> {
             let length = bytes.len() as u64;
             let mut upload = self.gpu.allocate("upload", Role::Upload, length)?;
             // Until the device has copied from it and it is mapped again, it is nobody else's.
-            let home = upload.abandon();
+            let home = upload.detach_from_pool();
             upload.buffer().get_mapped_range_mut(..length).map_err(Error::MapRange)?.copy_from_slice(bytes);
             guard(self.gpu.device(), "upload", || upload.buffer().unmap())?;
             self.copy_bytes((&upload, 0), (tensor.storage(), offset), length)?;
@@ -214,7 +214,7 @@ impl<'e> Recorder<'e> {
             let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
             encoder.map_buffer_on_submit(&buffer, wgpu::MapMode::Write, .., move |mapped| {
                 if mapped.is_ok() {
-                    upload.adopt(home);
+                    upload.reattach(home);
                 }
             });
             offset += length;
@@ -306,7 +306,7 @@ impl<'e> Recorder<'e> {
     }
 
     /// Checks that a tensor belongs to this recorder's device.
-    pub(crate) fn own<T: Element>(&self, op: &'static str, what: &'static str, tensor: &Tensor<T>) -> Result<()> {
+    pub(crate) fn check_device<T: Element>(&self, op: &'static str, what: &'static str, tensor: &Tensor<T>) -> Result<()> {
         match tensor.gpu().is(&self.gpu) {
             true => Ok(()),
             false => Err(Error::ForeignTensor { op, what }),

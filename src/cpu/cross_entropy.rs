@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use super::log_softmax::row_log_sum;
 use super::{Classes, LossGrad, OF_NOTHING, class_of, count, expect_len, factors, reduce, upstream_factor};
-use crate::error::{Error, Result, room};
+use crate::error::{Error, Result, try_with_capacity};
 use crate::options::{CrossEntropy, Reduction};
 
 /// What a row of logits should have been; see [`crate::Targets`].
@@ -102,7 +102,7 @@ pub fn cross_entropy_backward<'a, T: Copy + Into<f64>>(
     };
     let factor = upstream_factor(op, upstream, outcomes.len(), options.reduction, mean)?;
     let mut losses = vec![0.0; outcomes.len()];
-    let mut grad = room(op, logits.len())?;
+    let mut grad = try_with_capacity(op, logits.len())?;
     grad.resize(logits.len(), 0.0);
     for (row, &outcome) in outcomes.iter().enumerate().filter(|(_, outcome)| **outcome != Outcome::Ignored) {
         // The coefficient of each class's negative log-probability.
@@ -220,7 +220,7 @@ pub(super) fn rows<T: Copy + Into<f64>>(
         }
     };
     // Those of a linear layer are no slice of the caller's.
-    let mut z = room(op, logits.len())?;
+    let mut z = try_with_capacity(op, logits.len())?;
     z.extend(logits.iter().map(logit));
     Ok(Rows { dims, logits: z, outcomes, counted })
 }

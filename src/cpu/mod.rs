@@ -43,7 +43,7 @@ pub use sigmoid::{sigmoid, sigmoid_backward};
 pub use softmax::{softmax, softmax_backward};
 pub use statistics::{Statistics, cross_entropy_statistics};
 
-use crate::error::{Error, Result, room};
+use crate::error::{Error, Result, try_with_capacity};
 use crate::options::Reduction;
 use crate::weights::Weights;
 
@@ -103,7 +103,7 @@ fn product(dims: &[usize]) -> usize {
 fn results<T>(op: &'static str, len: usize, inputs: usize) -> Result<Vec<T>> {
     let (needed, allowed) = (len as u64, if inputs == 0 { OF_NOTHING } else { u32::MAX.into() });
     match needed <= allowed {
-        true => room(op, len),
+        true => try_with_capacity(op, len),
         false => Err(Error::Limit { op, what: "the number of elements", needed, allowed }),
     }
 }

@@ -19,7 +19,7 @@ mod csv;
 
 pub use csv::{Column, CsvOptions, Missing};
 
-use crate::error::{Error, Result, room};
+use crate::error::{Error, Result, try_with_capacity};
 use crate::gpu::Gpu;
 use crate::recorder::Recorder;
 use crate::tensor::Tensor;
@@ -72,7 +72,7 @@ impl Table {
     /// [`Error::Value`] with the first number that has no row; [`Error::HostMemory`] if there is no memory for so many.
     pub fn select(&self, rows: &[usize]) -> Result<Self> {
         let op = "Table::select";
-        let mut values = room(op, rows.len().saturating_mul(self.columns))?;
+        let mut values = try_with_capacity(op, rows.len().saturating_mul(self.columns))?;
         for &row in rows {
             let Some(of_row) = self.values.chunks_exact(self.columns.max(1)).nth(row) else {
                 let (expected, got) = (format!("in 0..{}", self.rows()), row.to_string());
@@ -193,7 +193,7 @@ impl Standardisation {
 /// # Errors
 /// [`Error::HostMemory`] if there is no memory for so many.
 pub fn shuffled(rows: usize, seed: u64) -> Result<Vec<usize>> {
-    let mut order = room("shuffled", rows)?;
+    let mut order = try_with_capacity("shuffled", rows)?;
     order.extend(0..rows);
     fastrand::Rng::with_seed(seed).shuffle(&mut order);
     Ok(order)

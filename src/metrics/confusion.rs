@@ -1,6 +1,6 @@
 //! Accuracy, precision, recall and F1 from a confusion matrix.
 
-use crate::error::{Error, Result, room};
+use crate::error::{Error, Result, try_with_capacity};
 
 /// The most classes that a matrix is made for.
 pub(super) const MOST_CLASSES: usize = 1 << 14;
@@ -69,7 +69,7 @@ impl Confusion {
             return Err(Error::Limit { op, what: "the number of classes", needed, allowed });
         }
         let weights = weights(op, targets.len(), sample_weight)?;
-        let mut counts = room(op, classes * classes)?;
+        let mut counts = try_with_capacity(op, classes * classes)?;
         counts.resize(classes * classes, 0.0);
         let mut confusion = Self::from_counts(classes, counts)?;
         for (position, ((&target, &p), weight)) in targets.iter().zip(predicted).zip(weights).enumerate() {

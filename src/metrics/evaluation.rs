@@ -151,7 +151,7 @@ impl Evaluation {
             let expected = format!("{classes} classes: shape [{classes}] or [N, {classes}, ..]");
             return Err(Error::Shape { op, what: "logits", expected, got: format!("shape {}", logits.shape()) });
         }
-        self.own(rec, op, sample_weight)?;
+        self.check_device(rec, op, sample_weight)?;
         let targets = targets.into();
         let (index, device_ignored) = targets.indices(op, self.ignore_index)?;
         expect_shape(op, sample_weight, &index)?;
@@ -210,9 +210,9 @@ impl Evaluation {
             BinaryOutputs::Logits(logits) => (logits, false, "logits"),
             BinaryOutputs::Probabilities(p) => (p, true, "probabilities"),
         };
-        self.own(rec, op, sample_weight)?;
-        rec.own(op, what, outputs)?;
-        rec.own(op, "targets", targets)?;
+        self.check_device(rec, op, sample_weight)?;
+        rec.check_device(op, what, outputs)?;
+        rec.check_device(op, "targets", targets)?;
         if targets.shape() != outputs.shape() {
             let (expected, got) = (format!("shape {}", outputs.shape()), format!("shape {}", targets.shape()));
             return Err(Error::Shape { op, what: "targets", expected, got });
@@ -234,9 +234,9 @@ impl Evaluation {
         Ok(EvaluationReadback { classes: *classes, matrix: *matrix, cells, totals, arrived: None })
     }
 
-    fn own(&self, rec: &Recorder<'_>, op: &'static str, sample_weight: Option<&Tensor<f32>>) -> Result<()> {
-        rec.own(op, "the counters", &self.cells.words)?;
-        sample_weight.map_or(Ok(()), |weight| rec.own(op, "sample_weight", weight))
+    fn check_device(&self, rec: &Recorder<'_>, op: &'static str, sample_weight: Option<&Tensor<f32>>) -> Result<()> {
+        rec.check_device(op, "the counters", &self.cells.words)?;
+        sample_weight.map_or(Ok(()), |weight| rec.check_device(op, "sample_weight", weight))
     }
 
     fn next(&mut self, kind: Kind) -> Recorded {

@@ -1,6 +1,6 @@
 //! What the counters of an evaluation say.
 
-use crate::error::{Error, Result, room};
+use crate::error::{Error, Result, try_with_capacity};
 
 use super::Confusion;
 
@@ -44,7 +44,7 @@ impl Scores {
             let shifted = words.iter().rev().map(|&word| u128::from(word));
             shifted.fold(0u128, |value, word| value << 32 | word)
         });
-        let mut ranks = room(op, classes)?;
+        let mut ranks = try_with_capacity(op, classes)?;
         ranks.extend(cells.by_ref().take(classes));
         let mut next = || cells.next().unwrap_or(0);
         let (unranked, right, rows) = (next(), next(), next());
@@ -123,9 +123,9 @@ impl Scores {
 /// The confusion matrix of the cells after those of all rows.
 fn matrix_of(classes: usize, mut cells: impl Iterator<Item = u128>) -> Result<Confusion> {
     let op = "Evaluation";
-    let mut occurs = room(op, classes)?;
+    let mut occurs = try_with_capacity(op, classes)?;
     occurs.extend(cells.by_ref().take(classes).map(|count| count > 0));
-    let (mut counts, mut unclassified) = (room(op, classes * classes)?, room(op, classes)?);
+    let (mut counts, mut unclassified) = (try_with_capacity(op, classes * classes)?, try_with_capacity(op, classes)?);
     for _ in 0..classes {
         counts.extend(cells.by_ref().take(classes).map(float));
         unclassified.push(float(cells.next().unwrap_or(0)));

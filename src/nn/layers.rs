@@ -1,6 +1,6 @@
 //! What networks are made of: descriptions, without anything on the GPU.
 
-use crate::error::{Error, Result, room};
+use crate::error::{Error, Result, try_with_capacity};
 use crate::tensor::Shape;
 
 /// A linear layer: `y = x W^T + b` with a weight `[outputs, inputs]` and a bias `[outputs]`.
@@ -178,7 +178,7 @@ impl Linear {
         #[expect(clippy::cast_precision_loss, reason = "a bound of random numbers")]
         let bound = if self.inputs == 0 { 0.0 } else { 1.0 / (self.inputs as f32).sqrt() };
         let mut draw = |len: usize| {
-            let mut values = room(op, len)?;
+            let mut values = try_with_capacity(op, len)?;
             values.extend((0..len).map(|_| (2.0 * placing.rng.f32() - 1.0) * bound));
             Ok(values)
         };

@@ -134,7 +134,7 @@ impl Model {
             return Err(Error::Shape { op, what: "activations", expected, got });
         }
         for (grad, output) in grads.iter().zip(&activations.outputs) {
-            rec.own(op, "grads", grad)?;
+            rec.check_device(op, "grads", grad)?;
             if grad.shape() != output.shape() {
                 let (expected, got) = (format!("shape {}", output.shape()), format!("shape {}", grad.shape()));
                 return Err(Error::Shape { op, what: "grads", expected, got });

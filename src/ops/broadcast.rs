@@ -81,7 +81,7 @@ impl Recorder<'_> {
             return Err(shape_error(op, what, format!("a shape that broadcasts to {shape}"), own));
         }
         let tensor = weights.on(self.gpu())?;
-        self.own(op, what, &tensor)?;
+        self.check_device(op, what, &tensor)?;
         let mut plan = BroadcastPlan { op, tensor, dims, repeat: Vec::new(), inner: 1, size: 1, each: false };
         if shape.contains(&0) {
             plan.tensor = self.gpu().one();

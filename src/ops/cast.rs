@@ -38,7 +38,7 @@ impl Recorder<'_> {
     ///
     /// The types are IEEE 754's binary16 and the upper half of binary32.
     pub fn cast<T: Float, U: Float>(&mut self, x: &Tensor<T>) -> Result<Tensor<U>> {
-        self.own("cast", "x", x)?;
+        self.check_device("cast", "x", x)?;
         x.count("cast")?;
         let y = self.output("cast", x.shape().clone())?;
         self.map_into("cast", &KERNEL, &x.real(), &Tensor::<U>::real(&y))?;

@@ -72,8 +72,8 @@ impl Recorder<'_> {
     /// the input.
     pub fn column_sum_into(&mut self, input: &Tensor<f32>, out: &Tensor<f32>) -> Result<()> {
         let op = "column_sum";
-        self.own(op, "input", input)?;
-        self.own(op, "out", out)?;
+        self.check_device(op, "input", input)?;
+        self.check_device(op, "out", out)?;
         let [rows, columns] = input.shape()[..] else {
             return Err(shape_error(op, "input", "2 dimensions", input.shape()));
         };

@@ -104,7 +104,7 @@ impl Recorder<'_> {
     /// Records an elementwise loss; the gradient is the first tensor itself unless one is wanted.
     pub(super) fn elementwise_loss(&mut self, call: &ElementwiseLoss<'_>) -> Result<LossGrad> {
         let ElementwiseLoss { op, x: (what, x), .. } = *call;
-        self.own(op, what, x)?;
+        self.check_device(op, what, x)?;
         let count = x.count(op)?;
         Cut::by_blocks(op, count, &[x.per_row(1)]).ranges(self.gpu().caps())?;
         let begun = self.elements_begin(call, x.shape())?;
@@ -129,12 +129,12 @@ impl Recorder<'_> {
     /// Begins a loss whose elements, of this shape in all, come in parts.
     pub(super) fn elements_begin(&mut self, call: &ElementwiseLoss<'_>, shape: &Shape) -> Result<ElementsBegun> {
         let ElementwiseLoss { op, targets, .. } = *call;
-        self.own(op, "targets", targets)?;
+        self.check_device(op, "targets", targets)?;
         if targets.shape() != shape {
             return Err(shape_error(op, "targets", format!("shape {shape}"), targets.shape()));
         }
         if let Some(upstream) = call.upstream {
-            self.own(op, "upstream", upstream)?;
+            self.check_device(op, "upstream", upstream)?;
             let scalar = Shape::default();
             check_upstream(op, upstream, if call.reduction == Reduction::None { shape } else { &scalar })?;
         }

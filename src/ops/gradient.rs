@@ -111,8 +111,8 @@ impl Recorder<'_> {
     /// ```
     pub fn accumulate(&mut self, values: &Tensor<f32>, total: &Tensor<f32>) -> Result<()> {
         let op = "accumulate";
-        self.own(op, "values", values)?;
-        self.own(op, "total", total)?;
+        self.check_device(op, "values", values)?;
+        self.check_device(op, "total", total)?;
         same_shape(op, "values", values, total)?;
         no_alias(op, ("total", total), ("values", values))?;
         self.accumulate_into(values, total, None)

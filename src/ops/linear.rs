@@ -63,8 +63,8 @@ impl Layer {
         weight: &Tensor<T>,
         bias: Option<&Tensor<T>>,
     ) -> Result<Self> {
-        rec.own(op, "hidden", hidden)?;
-        rec.own(op, "weight", weight)?;
+        rec.check_device(op, "hidden", hidden)?;
+        rec.check_device(op, "weight", weight)?;
         let [tokens, inputs] = hidden.shape()[..] else {
             return Err(shape_error(op, "hidden", "2 dimensions", hidden.shape()));
         };
@@ -76,7 +76,7 @@ impl Layer {
             }
         };
         if let Some(bias) = bias {
-            rec.own(op, "bias", bias)?;
+            rec.check_device(op, "bias", bias)?;
             if bias.shape()[..] != [classes] {
                 return Err(shape_error(op, "bias", format!("shape [{classes}]"), bias.shape()));
             }
@@ -99,7 +99,7 @@ impl Layer {
         let bias_shape = self.bias.as_ref().map_or(Shape::from([0, 0]), |bias| bias.shape().clone());
         let bias = backward.bias_grad.map(|grad| ("bias_grad", grad, bias_shape));
         for (what, grad, shape) in weight.iter().chain(&bias) {
-            rec.own(op, what, grad)?;
+            rec.check_device(op, what, grad)?;
             if grad.shape() != shape {
                 let expected = match shape[..] {
                     [0, 0] => "no shape: there is no bias".to_owned(),

@@ -14,7 +14,7 @@ pub(super) const BACKWARD_BINDINGS: &[Binding] = &[read4("y"), read4("upstream")
 
 impl Recorder<'_> {
     pub(super) fn map(&mut self, op: &'static str, kernel: &'static Kernel, x: &Tensor<f32>) -> Result<Tensor<f32>> {
-        self.own(op, "x", x)?;
+        self.check_device(op, "x", x)?;
         x.count(op)?;
         let y = self.output(op, x.shape().clone())?;
         self.map_into(op, kernel, x, &y)?;
@@ -38,8 +38,8 @@ impl Recorder<'_> {
         y: &Tensor<f32>,
         upstream: &Tensor<f32>,
     ) -> Result<Tensor<f32>> {
-        self.own(op, "y", y)?;
-        self.own(op, "upstream", upstream)?;
+        self.check_device(op, "y", y)?;
+        self.check_device(op, "upstream", upstream)?;
         same_shape(op, "upstream", upstream, y)?;
         let count = y.count(op)?;
         let grad = self.output(op, y.shape().clone())?;

@@ -161,7 +161,7 @@ fn check_product(
     let sizes = layout.sizes(op, a, b)?;
     for (what, tensor) in [("a", Some(a)), ("b", Some(b)), ("bias", bias), ("out", Some(out))] {
         let Some(tensor) = tensor else { continue };
-        rec.own(op, what, tensor)?;
+        rec.check_device(op, what, tensor)?;
         if what != "out" {
             no_alias(op, ("out", out), (what, tensor))?;
         }
@@ -312,7 +312,7 @@ impl Recorder<'_> {
         }
         let out = self.output("matmul", [sizes.m as usize, sizes.n as usize])?;
         if let Rectifier::Backward(y) = rectifier {
-            self.own("relu_backward", "y", y)?;
+            self.check_device("relu_backward", "y", y)?;
             same_shape("relu_backward", "upstream", &out, y)?;
         }
         let (a, b, bias) = (a.real(), b.real(), bias.map(Tensor::real));

@@ -110,8 +110,8 @@ impl Recorder<'_> {
         options: &Mse,
         upstream: Option<&Tensor<f32>>,
     ) -> Result<LossGrad> {
-        self.own(op, "input", input)?;
-        self.own(op, "targets", targets)?;
+        self.check_device(op, "input", input)?;
+        self.check_device(op, "targets", targets)?;
         let Mse { weight, broadcast, reduction } = options;
         let common = match broadcast {
             true => broadcast_shape(input.shape(), targets.shape()),
@@ -125,11 +125,11 @@ impl Recorder<'_> {
             if weight.shape() != input.shape() {
                 return Err(shape_error(op, "weight", format!("shape {}", input.shape()), weight.shape()));
             }
-            self.own(op, "weight", &weight.on(self.gpu())?)?;
+            self.check_device(op, "weight", &weight.on(self.gpu())?)?;
         }
         let loss = if *reduction == Reduction::None { shape.clone() } else { Shape::default() };
         if let Some(upstream) = upstream {
-            self.own(op, "upstream", upstream)?;
+            self.check_device(op, "upstream", upstream)?;
             check_upstream(op, upstream, &loss)?;
         }
         let (x, y) = (self.broadcast_to(op, input, &shape)?, self.broadcast_to(op, targets, &shape)?);

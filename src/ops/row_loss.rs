@@ -166,7 +166,7 @@ impl RowLoss<'_> {
 
     fn validate(&self, rec: &Recorder<'_>) -> Result<Inputs> {
         let (op, what) = (self.op, self.input_name());
-        rec.own(op, what, &self.input)?;
+        rec.check_device(op, what, &self.input)?;
         let dims = Classes::of(op, what, &self.shape)?;
         let mut rows = self.shape.to_vec();
         rows.remove(usize::from(rows.len() > 1));
@@ -179,7 +179,7 @@ impl RowLoss<'_> {
         let scalar = Shape::default();
         let loss = if self.options.reduction == Reduction::None { &rows } else { &scalar };
         if let Some(upstream) = self.upstream {
-            rec.own(op, "upstream", upstream)?;
+            rec.check_device(op, "upstream", upstream)?;
             check_upstream(op, upstream, loss)?;
         }
         let upstream = self.upstream.cloned().unwrap_or_else(|| rec.gpu().one());
@@ -203,15 +203,15 @@ impl RowLoss<'_> {
         let op = self.op;
         let shape = match self.targets {
             Targets::Index(targets) => {
-                rec.own(op, "targets", targets)?;
+                rec.check_device(op, "targets", targets)?;
                 targets.shape()
             }
             Targets::IndexU32(targets) => {
-                rec.own(op, "targets", targets)?;
+                rec.check_device(op, "targets", targets)?;
                 targets.shape()
             }
             Targets::Probabilities(targets) => {
-                rec.own(op, "targets", targets)?;
+                rec.check_device(op, "targets", targets)?;
                 if self.kernel.bindings.iter().all(|binding| binding.name != "probabilities") {
                     let (expected, got) = ("class indices".to_owned(), "probabilities".to_owned());
                     return Err(Error::Value { op, what: "targets", expected, got });
@@ -247,7 +247,7 @@ impl RowLoss<'_> {
             return Err(shape_error(self.op, what, format!("shape {shape}"), weights.shape()));
         }
         let tensor = weights.on(rec.gpu())?;
-        rec.own(self.op, what, &tensor)?;
+        rec.check_device(self.op, what, &tensor)?;
         Ok(tensor)
     }
 

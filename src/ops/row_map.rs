@@ -28,7 +28,7 @@ impl Recorder<'_> {
         logits: &Tensor<T>,
         dim: usize,
     ) -> Result<Tensor<T>> {
-        self.own(op, "logits", logits)?;
+        self.check_device(op, "logits", logits)?;
         let dims = Classes::along(op, "logits", logits.shape(), dim)?;
         let caps = self.gpu().caps();
         let plan = RowPlan::new(caps, dims.classes, dims.inner).in_parts(caps, dims.classes, dims.rows());
@@ -76,8 +76,8 @@ impl Recorder<'_> {
         upstream: &Tensor<T>,
         dim: usize,
     ) -> Result<Tensor<T>> {
-        self.own(op, "output", output)?;
-        self.own(op, "upstream", upstream)?;
+        self.check_device(op, "output", output)?;
+        self.check_device(op, "upstream", upstream)?;
         let dims = Classes::along(op, "output", output.shape(), dim)?;
         same_shape(op, "upstream", upstream, output)?;
         let plan = RowPlan::new(self.gpu().caps(), dims.classes, dims.inner);

@@ -126,8 +126,8 @@ impl Recorder<'_> {
     ) -> Result<()> {
         let op = "sgd";
         options.validate()?;
-        self.own(op, "values", values)?;
-        self.own(op, "grads", grads)?;
+        self.check_device(op, "values", values)?;
+        self.check_device(op, "grads", grads)?;
         same_shape(op, "grads", grads, values)?;
         no_alias(op, ("values", values), ("grads", grads))?;
         let velocity = self.velocity_of("values", values, momentum, options)?;
@@ -157,7 +157,7 @@ impl Recorder<'_> {
         match momentum {
             _ if options.momentum == 0.0 => Ok(None),
             Some(Momentum { velocity }) => {
-                self.own(op, "velocity", velocity)?;
+                self.check_device(op, "velocity", velocity)?;
                 same_shape(op, "velocity", velocity, values)?;
                 no_alias(op, ("velocity", velocity), (what, values))?;
                 Ok(Some(velocity.clone()))

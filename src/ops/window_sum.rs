@@ -28,7 +28,7 @@ impl Recorder<'_> {
     /// Checks that a caller's denominator is a scalar of this device.
     pub(crate) fn check_denominator(&self, op: &'static str, denominator: &Denominator) -> Result<()> {
         let Denominator::Scalar(scalar) = denominator else { return Ok(()) };
-        self.own(op, "the denominator", scalar)?;
+        self.check_device(op, "the denominator", scalar)?;
         match scalar.shape().is_empty() {
             true => Ok(()),
             false => Err(shape_error(op, "the denominator", "shape []", scalar.shape())),
