@@ -99,10 +99,8 @@ impl Caps {
             width @ 4..=16 if fixed && width.is_power_of_two() => width,
             _ => 8,
         };
-        let subgroup_size = match fixed && device.features().contains(wgpu::Features::SUBGROUP) {
-            true => info.subgroup_min_size,
-            false => 0,
-        };
+        let subgroup_size =
+            if fixed && device.features().contains(wgpu::Features::SUBGROUP) { info.subgroup_min_size } else { 0 };
         let family = match info.device_type {
             wgpu::DeviceType::Cpu => Family::CpuSimd,
             _ => Family::Gpu,

@@ -79,9 +79,8 @@ impl Gpu {
         opengl::meet(&device);
         let limits = device.limits();
         let caps = Caps::new(&device);
-        let enough = |what, needed: u64, allowed: u64| match allowed >= needed {
-            true => Ok(()),
-            false => Err(Error::Limit { op: "Gpu::new", what, needed, allowed }),
+        let enough = |what, needed: u64, allowed: u64| {
+            if allowed >= needed { Ok(()) } else { Err(Error::Limit { op: "Gpu::new", what, needed, allowed }) }
         };
         enough(Caps::BINDINGS, Caps::MIN_BINDINGS.into(), caps.max_bindings.into())?;
         enough("a storage binding's bytes", Caps::MIN_BINDING, caps.max_binding)?;
@@ -176,14 +175,17 @@ impl Gpu {
     /// ```
     pub fn with_caps(&self, caps: Caps) -> Result<Self> {
         let device = Caps::new(self.device());
-        let within = |what, value: u64, least: u64, most: u64| match (least..=most).contains(&value) {
-            true => Ok(()),
-            false => Err(Error::Value {
-                op: "with_caps",
-                what,
-                expected: format!("{least}..={most}"),
-                got: value.to_string(),
-            }),
+        let within = |what, value: u64, least: u64, most: u64| {
+            if (least..=most).contains(&value) {
+                Ok(())
+            } else {
+                Err(Error::Value {
+                    op: "with_caps",
+                    what,
+                    expected: format!("{least}..={most}"),
+                    got: value.to_string(),
+                })
+            }
         };
         within("max_binding", caps.max_binding, Caps::MIN_BINDING, device.max_binding)?;
         within("max_buffer", caps.max_buffer, Caps::MIN_BUFFER, device.max_buffer)?;
@@ -203,9 +205,12 @@ impl Gpu {
                 device.subgroup_size.into(),
             )?;
         }
-        let aligned = |what, value: u32, device: u32| match value.is_power_of_two() {
-            true => within(what, value.into(), device.into(), Caps::MOST_ALIGN.into()),
-            false => within(what, 0, device.into(), Caps::MOST_ALIGN.into()),
+        let aligned = |what, value: u32, device: u32| {
+            if value.is_power_of_two() {
+                within(what, value.into(), device.into(), Caps::MOST_ALIGN.into())
+            } else {
+                within(what, 0, device.into(), Caps::MOST_ALIGN.into())
+            }
         };
         aligned("storage_align", caps.storage_align, device.storage_align)?;
         aligned("uniform_align", caps.uniform_align, device.uniform_align)?;
@@ -347,9 +352,12 @@ async fn find_adapter(wanted: &str) -> Result<wgpu::Adapter> {
         let infos: Vec<_> = adapters.iter().map(wgpu::Adapter::get_info).collect();
         // The name of a backend means that backend even where some adapter's name contains the same letters.
         let is_backend = wgpu::Backend::ALL.iter().any(|backend| backend.to_str() == wanted);
-        let fits = |info: &wgpu::AdapterInfo| match is_backend {
-            true => info.backend.to_str() == wanted,
-            false => describe_adapter(info).to_lowercase().contains(&wanted),
+        let fits = |info: &wgpu::AdapterInfo| {
+            if is_backend {
+                info.backend.to_str() == wanted
+            } else {
+                describe_adapter(info).to_lowercase().contains(&wanted)
+            }
         };
         seen.extend(infos.iter().map(describe_adapter));
         let fitting = adapters.into_iter().zip(infos).filter(|(_, info)| fits(info));
@@ -358,13 +366,11 @@ async fn find_adapter(wanted: &str) -> Result<wgpu::Adapter> {
         }
     }
     Err(Error::NoAdapter {
-        wanted: match wanted.is_empty() {
-            true => "at all".to_owned(),
-            false => format!("matches {wanted:?}"),
-        },
-        available: match seen.is_empty() {
-            true => "none; a software adapter comes with Debian's package mesa-vulkan-drivers".to_owned(),
-            false => seen.join("; "),
+        wanted: if wanted.is_empty() { "at all".to_owned() } else { format!("matches {wanted:?}") },
+        available: if seen.is_empty() {
+            "none; a software adapter comes with Debian's package mesa-vulkan-drivers".to_owned()
+        } else {
+            seen.join("; ")
         },
     })
 }

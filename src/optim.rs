@@ -96,15 +96,10 @@ impl Optimizer {
         options.validate()?;
         let runs = runs(parameters, &options)?;
         let flat = parameters.values();
-        let velocity = match options.sgd.momentum == 0.0 {
-            true => None,
-            false => Some(unstarted(flat.gpu(), flat.shape().clone())?),
-        };
+        let velocity =
+            if options.sgd.momentum == 0.0 { None } else { Some(unstarted(flat.gpu(), flat.shape().clone())?) };
         let window = Window::new(flat.gpu(), flat.shape().clone(), (totals, options.accumulate), losses)?;
-        let schedule = match options.counts_on_gpu() {
-            true => GpuSchedule::new(flat.gpu(), options.schedule)?,
-            false => None,
-        };
+        let schedule = if options.counts_on_gpu() { GpuSchedule::new(flat.gpu(), options.schedule)? } else { None };
         let parameters = Arc::clone(parameters.parts());
         Ok(Self { options, parameters, runs, velocity, window, schedule, updates: 0 })
     }
@@ -335,10 +330,7 @@ impl Optimizer {
     /// Ends a pass, and the window with its last.
     pub(crate) fn end_pass(&mut self, rec: &mut Recorder<'_>, parameters: &Parameters) -> Result<Option<UpdateReport>> {
         self.window.passes = self.window.passes.saturating_add(1);
-        match self.window.passes < self.options.accumulate {
-            true => Ok(None),
-            false => self.flush(rec, parameters),
-        }
+        if self.window.passes < self.options.accumulate { Ok(None) } else { self.flush(rec, parameters) }
     }
 
     /// Checks that everything is of one device, the parameters are those that the optimiser was made for, and there may be one more update.
@@ -364,10 +356,7 @@ impl Optimizer {
         }
         let Optimization { clip_value, clip_norm, loss_scale, skip_non_finite: guard, .. } = self.options;
         let gradient = Gradient { loss_scale, clip_value, clip_norm, guard };
-        let clip = match clip_norm.is_some() || guard {
-            true => Some(rec.clip_factor(grads, gradient)?),
-            false => None,
-        };
+        let clip = if clip_norm.is_some() || guard { Some(rec.clip_factor(grads, gradient)?) } else { None };
         if let (Some(schedule), Some(clip)) = (&self.schedule, &clip) {
             schedule.record(rec, self.updates, &clip.skipped, &clip.factor)?;
         }
@@ -408,12 +397,11 @@ impl Optimizer {
 }
 
 fn check_lr(op: &'static str, lr: f64) -> Result<()> {
-    match lr >= 0.0 && narrow(lr).is_finite() {
-        true => Ok(()),
-        false => {
-            let (expected, got) = ("at least 0 and finite".to_owned(), lr.to_string());
-            Err(Error::Value { op, what: "lr", expected, got })
-        }
+    if lr >= 0.0 && narrow(lr).is_finite() {
+        Ok(())
+    } else {
+        let (expected, got) = ("at least 0 and finite".to_owned(), lr.to_string());
+        Err(Error::Value { op, what: "lr", expected, got })
     }
 }
 

@@ -150,13 +150,12 @@ impl CrossEntropy {
     /// Checks what each of so many classes gets of a smoothed target.
     pub(crate) fn validate_share(&self, op: &'static str, classes: usize) -> Result<()> {
         let share = narrow(self.label_smoothing / f64::from(u32::try_from(classes.max(1)).unwrap_or(u32::MAX)));
-        match share.is_normal() || self.label_smoothing == 0.0 {
-            true => Ok(()),
-            false => {
-                let expected = format!("at least 1.2e-38 for each of {classes} classes, or 0");
-                let got = format!("{:e}", self.label_smoothing);
-                Err(Error::Value { op, what: "label_smoothing", expected, got })
-            }
+        if share.is_normal() || self.label_smoothing == 0.0 {
+            Ok(())
+        } else {
+            let expected = format!("at least 1.2e-38 for each of {classes} classes, or 0");
+            let got = format!("{:e}", self.label_smoothing);
+            Err(Error::Value { op, what: "label_smoothing", expected, got })
         }
     }
 }
@@ -190,12 +189,11 @@ impl LinearCrossEntropy {
     /// Checks the numbers that are not the loss's.
     pub(crate) fn validate(&self, op: &'static str) -> Result<()> {
         let threshold = self.gradient_threshold;
-        match threshold >= 0.0 && narrow(threshold).is_finite() {
-            true => Ok(()),
-            false => {
-                let (expected, got) = ("at least 0 and finite".to_owned(), threshold.to_string());
-                Err(Error::Value { op, what: "gradient_threshold", expected, got })
-            }
+        if threshold >= 0.0 && narrow(threshold).is_finite() {
+            Ok(())
+        } else {
+            let (expected, got) = ("at least 0 and finite".to_owned(), threshold.to_string());
+            Err(Error::Value { op, what: "gradient_threshold", expected, got })
         }
     }
 }
@@ -292,9 +290,10 @@ pub struct Mse {
 impl Mse {
     /// What targets have to be like, given the input's shape.
     pub(crate) fn expected_targets(&self, input: &Shape) -> String {
-        match self.broadcast {
-            true => format!("a shape that broadcasts with the input's {input}"),
-            false => format!("the input's shape {input} (with Mse::broadcast one that broadcasts with it)"),
+        if self.broadcast {
+            format!("a shape that broadcasts with the input's {input}")
+        } else {
+            format!("the input's shape {input} (with Mse::broadcast one that broadcasts with it)")
         }
     }
 }

@@ -247,9 +247,8 @@ impl Parameters {
         values: impl IntoIterator<Item = Result<Option<Cow<'a, [f32]>>>>,
     ) -> Result<()> {
         let (mut run, mut start) = (Vec::new(), 0);
-        let write = |start: usize, run: &[f32]| match run.is_empty() {
-            true => Ok(()),
-            false => flat.part(start, [run.len()].into()).write(run),
+        let write = |start: usize, run: &[f32]| {
+            if run.is_empty() { Ok(()) } else { flat.part(start, [run.len()].into()).write(run) }
         };
         for (range, values) in self.ranges().zip(values) {
             let values = values?;

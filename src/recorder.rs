@@ -306,11 +306,13 @@ impl<'e> Recorder<'e> {
     }
 
     /// Checks that a tensor belongs to this recorder's device.
-    pub(crate) fn check_device<T: Element>(&self, op: &'static str, what: &'static str, tensor: &Tensor<T>) -> Result<()> {
-        match tensor.gpu().is(&self.gpu) {
-            true => Ok(()),
-            false => Err(Error::ForeignTensor { op, what }),
-        }
+    pub(crate) fn check_device<T: Element>(
+        &self,
+        op: &'static str,
+        what: &'static str,
+        tensor: &Tensor<T>,
+    ) -> Result<()> {
+        if tensor.gpu().is(&self.gpu) { Ok(()) } else { Err(Error::ForeignTensor { op, what }) }
     }
 
     /// Elements `start .. start + len` of a tensor, as a binding. `len` is at least 1.

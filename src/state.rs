@@ -203,9 +203,10 @@ impl State {
     pub fn require_only<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
         let known: HashSet<&str> = names.into_iter().collect();
         let superfluous: Vec<_> = self.names().filter(|name| !known.contains(name)).map(str::to_owned).collect();
-        match superfluous.is_empty() {
-            true => Ok(()),
-            false => Err(Error::StateNames(Unmatched { missing: Vec::new(), superfluous })),
+        if superfluous.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::StateNames(Unmatched { missing: Vec::new(), superfluous }))
         }
     }
 

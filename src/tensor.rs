@@ -264,13 +264,14 @@ impl<T: Element> Tensor<T> {
     /// Copies write whole words.
     pub(crate) fn expect_words(&self, op: &'static str) -> Result<()> {
         let Range { start, end } = self.bytes();
-        match start.is_multiple_of(WORD_BYTES) && end.is_multiple_of(WORD_BYTES) {
-            true => Ok(()),
-            false => Err(Error::Buffer {
+        if start.is_multiple_of(WORD_BYTES) && end.is_multiple_of(WORD_BYTES) {
+            Ok(())
+        } else {
+            Err(Error::Buffer {
                 op,
                 expected: "a tensor that begins and ends with a word".to_owned(),
                 got: format!("bytes {start} to {end}"),
-            }),
+            })
         }
     }
 

@@ -102,9 +102,10 @@ fn product(dims: &[usize]) -> usize {
 /// bound nothing.
 fn results<T>(op: &'static str, len: usize, inputs: usize) -> Result<Vec<T>> {
     let (needed, allowed) = (len as u64, if inputs == 0 { OF_NOTHING } else { u32::MAX.into() });
-    match needed <= allowed {
-        true => try_with_capacity(op, len),
-        false => Err(Error::Limit { op, what: "the number of elements", needed, allowed }),
+    if needed <= allowed {
+        try_with_capacity(op, len)
+    } else {
+        Err(Error::Limit { op, what: "the number of elements", needed, allowed })
     }
 }
 
@@ -116,10 +117,7 @@ fn shape_error(op: &'static str, what: &'static str, expected: impl Into<String>
 }
 
 fn expect_len(op: &'static str, what: &'static str, got: usize, expected: usize) -> Result<()> {
-    match got == expected {
-        true => Ok(()),
-        false => Err(shape_error(op, what, format!("{expected} elements"), got.to_string())),
-    }
+    if got == expected { Ok(()) } else { Err(shape_error(op, what, format!("{expected} elements"), got.to_string())) }
 }
 
 /// A target's class, `None` if it is ignored.

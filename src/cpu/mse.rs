@@ -32,9 +32,10 @@ pub fn mse_backward<T: Copy + Into<f64>>(
     let op = "cpu::mse";
     expect_len(op, "the input", input.len(), product(input_shape))?;
     expect_len(op, "targets", targets.len(), product(targets_shape))?;
-    let common = match options.broadcast {
-        true => common_shape(input_shape, targets_shape),
-        false => (input_shape == targets_shape).then(|| input_shape.to_vec()),
+    let common = if options.broadcast {
+        common_shape(input_shape, targets_shape)
+    } else {
+        (input_shape == targets_shape).then(|| input_shape.to_vec())
     };
     let Some(shape) = common else {
         let expected = options.expected_targets(&input_shape.into());

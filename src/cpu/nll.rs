@@ -39,9 +39,8 @@ pub fn nll_backward<'a, T: Copy + Into<f64>>(
     let class_weight = factors(op, "weight", weight.as_ref(), dims.classes)?;
     let position_weight = factors(op, "position_weight", position_weight.as_ref(), dims.rows())?;
     let weight = |row: usize, class: usize| position_weight(row) * class_weight(class);
-    let class = |(row, &target)| match position_weight(row) == 0.0 {
-        true => Ok(None),
-        false => class_of(op, target, row, dims.classes, ignore_index),
+    let class = |(row, &target)| {
+        if position_weight(row) == 0.0 { Ok(None) } else { class_of(op, target, row, dims.classes, ignore_index) }
     };
     let classes = targets.iter().enumerate().map(class).collect::<Result<Vec<_>>>()?;
     let mean = match reduction {

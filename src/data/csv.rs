@@ -92,10 +92,7 @@ fn read(path: &Path, bytes: &[u8], options: &CsvOptions) -> Result<Table> {
     options.validate()?;
     let file = File { path, bytes, options };
     let mut records = Records::new(file)?;
-    let header = match options.header && records.next()? {
-        true => Some(records.record.clone()),
-        false => None,
-    };
+    let header = if options.header && records.next()? { Some(records.record.clone()) } else { None };
     if !records.next()? {
         return Err(file.fail(1, 1, "at least one row of numbers", "none"));
     }
@@ -107,9 +104,10 @@ fn read(path: &Path, bytes: &[u8], options: &CsvOptions) -> Result<Table> {
             break;
         }
     }
-    match values.is_empty() {
-        true => Err(file.fail(1, 1, "at least one row without missing values", "none")),
-        false => Ok(Table { columns: layout.chosen.len(), values }),
+    if values.is_empty() {
+        Err(file.fail(1, 1, "at least one row without missing values", "none"))
+    } else {
+        Ok(Table { columns: layout.chosen.len(), values })
     }
 }
 

@@ -28,9 +28,10 @@ use super::{Access, Binding, Field, Kernel, Variant, bound};
 /// The WGSL text of a variant.
 pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
     let copied = copies_params(kernel);
-    let mut text = String::from(match copied {
-        true => "@group(0) @binding(0) var<uniform> given_params: Params;\nvar<private> params: Params;\n",
-        false => "@group(0) @binding(0) var<uniform> params: Params;\n",
+    let mut text = String::from(if copied {
+        "@group(0) @binding(0) var<uniform> given_params: Params;\nvar<private> params: Params;\n"
+    } else {
+        "@group(0) @binding(0) var<uniform> params: Params;\n"
     });
     text.push_str(&params_struct(kernel));
     let bound = bound(kernel, variant);
@@ -209,9 +210,10 @@ impl Accessors<'_> {
         let word = if by_quad { format!("[({i}) >> 2u][(({i}) >> 1u) & 1u]") } else { format!("[({i}) >> 1u]") };
         let shift = format!("16u * (({i}) & 1u)");
         if self.reads() {
-            let load = match by_quad || only_read {
-                true => format!("{data}_data{word}"),
-                false => format!("atomicLoad(&{data}_data{word})"),
+            let load = if by_quad || only_read {
+                format!("{data}_data{word}")
+            } else {
+                format!("atomicLoad(&{data}_data{word})")
             };
             let _ = writeln!(
                 text,
@@ -219,9 +221,10 @@ impl Accessors<'_> {
             );
         }
         if self.writes() {
-            let store = match by_quad {
-                true => format!("let w = {data}_data{word}; {data}_data{word} = (w & ~mask) | bits;"),
-                false => format!("atomicAnd(&{data}_data{word}, ~mask); atomicOr(&{data}_data{word}, bits);"),
+            let store = if by_quad {
+                format!("let w = {data}_data{word}; {data}_data{word} = (w & ~mask) | bits;")
+            } else {
+                format!("atomicAnd(&{data}_data{word}, ~mask); atomicOr(&{data}_data{word}, bits);")
             };
             let _ = writeln!(
                 text,
@@ -258,9 +261,10 @@ impl Accessors<'_> {
     fn quads_in_part(&self, text: &mut String) {
         let name = self.binding.name;
         if self.reads() {
-            let loads = match self.by_quad {
-                true => format!("if (room > 0u) {{ v = load4_{name}(i); }}"),
-                false => by_element(|k| format!("v[{k}] = load_{name}(i + {k}u * stride);")),
+            let loads = if self.by_quad {
+                format!("if (room > 0u) {{ v = load4_{name}(i); }}")
+            } else {
+                by_element(|k| format!("v[{k}] = load_{name}(i + {k}u * stride);"))
             };
             let _ = writeln!(
                 text,
@@ -268,9 +272,10 @@ impl Accessors<'_> {
             );
         }
         if self.writes() {
-            let stores = match self.by_quad {
-                true => format!("if (room > 0u) {{ store4_{name}(i, v); }}"),
-                false => by_element(|k| format!("store_{name}(i + {k}u * stride, v[{k}]);")),
+            let stores = if self.by_quad {
+                format!("if (room > 0u) {{ store4_{name}(i, v); }}")
+            } else {
+                by_element(|k| format!("store_{name}(i + {k}u * stride, v[{k}]);"))
             };
             let _ = writeln!(text, "fn store_quad_{name}(i: u32, stride: u32, room: u32, v: vec4<f32>) {{ {stores} }}");
         }

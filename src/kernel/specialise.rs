@@ -75,10 +75,12 @@ pub(super) fn write(text: &mut String, lines: &[&str], known: &Constants) {
             closing.get(1..).unwrap_or_default()
         } else if let Some(condition) = condition(line) {
             let (later, ends) = write_branches(text, condition, after, indent, known);
-            match ends {
+            if ends {
                 // What follows in the same block is never reached.
-                true => later.iter().position(|l| indent_of(l).len() < indent.len()).map_or(&[], |end| &later[end..]),
-                false => later,
+                let closes = |l: &&str| !l.trim().is_empty() && indent_of(l).len() < indent.len();
+                later.iter().position(closes).and_then(|end| later.get(end..)).unwrap_or_default()
+            } else {
+                later
             }
         } else {
             let _ = writeln!(text, "{line}");
@@ -118,9 +120,8 @@ fn write_branches<'l, 't>(
             };
             let _ = writeln!(text, "{indent}{head}");
             write(text, body, known);
-            let jumps = |line: &&str| {
-                ["return", "break", "continue"].iter().any(|jump| line.trim_start().starts_with(jump))
-            };
+            let jumps =
+                |line: &&str| ["return", "break", "continue"].iter().any(|jump| line.trim_start().starts_with(jump));
             ends = !written && decided && body.last().is_some_and(jumps);
             written = true;
         }
@@ -204,7 +205,7 @@ impl<'a> Parser<'a> {
         // Parts and elements of something.
         loop {
             if self.rest.starts_with('.') {
-                self.rest = &self.rest[1..];
+                self.takes(".");
                 self.word();
             } else if self.rest.starts_with('[') {
                 self.arguments("[", "]")?;
@@ -339,6 +340,7 @@ fn f() -> u32 {
     if (B == 0u) {
         return 1u;
     }
+
     return 2u;
 }
 fn g() {}";

@@ -247,10 +247,7 @@ impl Evaluation {
 
 fn limit_classes(op: &'static str, classes: usize, most: usize) -> Result<()> {
     let (needed, allowed) = (classes as u64, most as u64);
-    match needed <= allowed {
-        true => Ok(()),
-        false => Err(Error::Limit { op, what: "the number of classes", needed, allowed }),
-    }
+    if needed <= allowed { Ok(()) } else { Err(Error::Limit { op, what: "the number of classes", needed, allowed }) }
 }
 
 fn expect_shape<T: crate::tensor::Element>(

@@ -48,10 +48,7 @@ impl Scores {
         ranks.extend(cells.by_ref().take(classes));
         let mut next = || cells.next().unwrap_or(0);
         let (unranked, right, rows) = (next(), next(), next());
-        let confusion = match matrix {
-            true => Some(matrix_of(classes, cells)?),
-            false => None,
-        };
+        let confusion = if matrix { Some(matrix_of(classes, cells)?) } else { None };
         let (high, low) = (f64::from(f32::from_bits(high)), f64::from(f32::from_bits(low)));
         // Infinity and NaN are in the first number; the second is of no use then.
         let loss = if high.is_finite() { high + low } else { high };

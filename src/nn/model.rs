@@ -103,9 +103,10 @@ impl Model {
                 Placed::Linear { weight, bias } => {
                     let bias = bias.as_ref().map(|bias| self.parameters.value(bias)).transpose()?;
                     let weight = self.parameters.value(weight)?;
-                    match rectified_next {
-                        true => rec.linear_relu(&x, &weight, bias.as_ref())?,
-                        false => rec.matmul(Layout::Nt, &x, &weight, bias.as_ref())?,
+                    if rectified_next {
+                        rec.linear_relu(&x, &weight, bias.as_ref())?
+                    } else {
+                        rec.matmul(Layout::Nt, &x, &weight, bias.as_ref())?
                     }
                 }
             };
@@ -205,9 +206,10 @@ impl Model {
                         return Ok(None);
                     }
                     let weight = self.parameters.value(weight)?;
-                    match matches!(before(layers, i), Some(Placed::Relu)) {
-                        true => rec.matmul_relu_backward(Layout::Nn, &grad, &weight, input)?,
-                        false => rec.matmul(Layout::Nn, &grad, &weight, None)?,
+                    if matches!(before(layers, i), Some(Placed::Relu)) {
+                        rec.matmul_relu_backward(Layout::Nn, &grad, &weight, input)?
+                    } else {
+                        rec.matmul(Layout::Nn, &grad, &weight, None)?
                     }
                 }
             };

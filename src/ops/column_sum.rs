@@ -133,10 +133,7 @@ impl Recorder<'_> {
         (rows, all): (Range<u32>, u32),
         (out, lows): (&Tensor<f32>, &Tensor<f32>),
     ) -> Result<()> {
-        match out.is_empty() {
-            true => Ok(()),
-            false => self.column_sum_level(input, (rows, all), u32::MAX, (out, Some(lows))),
-        }
+        if out.is_empty() { Ok(()) } else { self.column_sum_level(input, (rows, all), u32::MAX, (out, Some(lows))) }
     }
 
     /// Sums blocks of rows, of which the input holds `rows` of `all`; they begin in the first block. There may be none: then the sums are 0.

@@ -82,10 +82,7 @@ pub(super) struct ElementsPart<'a> {
 
 impl ElementwiseLoss<'_> {
     fn divisor<'d>(&self, begun: &'d ElementsBegun) -> Divisor<'d> {
-        match self.divided {
-            true => Divisor::of(self.reduction, begun.mean_divisor()),
-            false => Divisor::One,
-        }
+        if self.divided { Divisor::of(self.reduction, begun.mean_divisor()) } else { Divisor::One }
     }
 }
 
@@ -198,10 +195,11 @@ impl Recorder<'_> {
             .each("losses", losses.map(|losses| here(losses, within)).as_ref())
             .each("grad", grad.map(|grad| here(grad, within)).as_ref())
             .per_block("partials", partials, words(1));
-        let blocks = match each {
-            true => blocks.each("upstream", &here(upstream, elements.start)),
+        let blocks = if each {
+            blocks.each("upstream", &here(upstream, elements.start))
+        } else {
             // A scalar is no quad.
-            false => blocks.whole("upstream", upstream).by_scalar("upstream"),
+            blocks.whole("upstream", upstream).by_scalar("upstream")
         };
         let weigh = |blocks: Blocks, name: &'static str, weight: &Option<Broadcast>| match weight {
             Some(Broadcast { tensor, each: true, .. }) => blocks.each(name, &here(tensor, elements.start)),
@@ -209,9 +207,10 @@ impl Recorder<'_> {
             None => blocks.bind_nothing(name),
         };
         let blocks = weigh(blocks, "weight", weight);
-        let blocks = match call.kernel.has_constant("POS_WEIGHTED") {
-            true => weigh(blocks.constant("POS_WEIGHTED", pos_weight.is_some()), "pos_weight", pos_weight),
-            false => blocks,
+        let blocks = if call.kernel.has_constant("POS_WEIGHTED") {
+            weigh(blocks.constant("POS_WEIGHTED", pos_weight.is_some()), "pos_weight", pos_weight)
+        } else {
+            blocks
         };
         let index = |weight: &Option<Broadcast>, first| match weight {
             Some(Broadcast { inner, size, each, .. }) => [if *each { 0 } else { first }, *inner, *size],

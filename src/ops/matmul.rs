@@ -433,10 +433,8 @@ impl Recorder<'_> {
             .bind("runs", earlier)
             .bind("c", c);
         let launch = tile.constants.iter().fold(launch, |launch, &(name, value)| launch.constant(name, value));
-        let launch = match by_quad {
-            true => launch,
-            false => ["bias", "gate", "runs", "c"].into_iter().fold(launch, Launch::by_scalar),
-        };
+        let launch =
+            if by_quad { launch } else { ["bias", "gate", "runs", "c"].into_iter().fold(launch, Launch::by_scalar) };
         self.launch(&launch, &params, *work)
     }
 }

@@ -150,9 +150,10 @@ fn same_shape<A: Element, B: Element>(
     tensor: &Tensor<A>,
     like: &Tensor<B>,
 ) -> Result<()> {
-    match tensor.shape() == like.shape() {
-        true => Ok(()),
-        false => Err(shape_error(op, what, format!("shape {}", like.shape()), tensor.shape())),
+    if tensor.shape() == like.shape() {
+        Ok(())
+    } else {
+        Err(shape_error(op, what, format!("shape {}", like.shape()), tensor.shape()))
     }
 }
 
@@ -162,9 +163,10 @@ fn no_alias<A: Element, B: Element>(
     (output, written): (&'static str, &Tensor<A>),
     (other, tensor): (&'static str, &Tensor<B>),
 ) -> Result<()> {
-    match written.storage().shares_with(tensor.storage()) && !written.is_empty() && !tensor.is_empty() {
-        true => Err(Error::Aliasing { op, output, other }),
-        false => Ok(()),
+    if written.storage().shares_with(tensor.storage()) && !written.is_empty() && !tensor.is_empty() {
+        Err(Error::Aliasing { op, output, other })
+    } else {
+        Ok(())
     }
 }
 

@@ -113,9 +113,10 @@ impl Recorder<'_> {
         self.check_device(op, "input", input)?;
         self.check_device(op, "targets", targets)?;
         let Mse { weight, broadcast, reduction } = options;
-        let common = match broadcast {
-            true => broadcast_shape(input.shape(), targets.shape()),
-            false => (input.shape() == targets.shape()).then(|| input.shape().clone()),
+        let common = if *broadcast {
+            broadcast_shape(input.shape(), targets.shape())
+        } else {
+            (input.shape() == targets.shape()).then(|| input.shape().clone())
         };
         let Some(shape) = common else {
             let expected = options.expected_targets(input.shape());

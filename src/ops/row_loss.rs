@@ -273,13 +273,15 @@ impl RowLoss<'_> {
             return RowPlan::streamed(caps, classes, inner);
         }
         let indices = self.coefficients() == Coefficients::OfTarget;
-        let plan = match indices && self.options.softcap.is_none() {
-            true => RowPlan::new(caps, classes, inner),
-            false => RowPlan::streamed(caps, classes, inner),
+        let plan = if indices && self.options.softcap.is_none() {
+            RowPlan::new(caps, classes, inner)
+        } else {
+            RowPlan::streamed(caps, classes, inner)
         };
-        match indices && self.statistics == RowStatistics::No && self.takes_softmax() {
-            true => plan.in_parts(caps, classes, self.rows_at_once.min(dims.rows())),
-            false => plan,
+        if indices && self.statistics == RowStatistics::No && self.takes_softmax() {
+            plan.in_parts(caps, classes, self.rows_at_once.min(dims.rows()))
+        } else {
+            plan
         }
     }
 
@@ -297,10 +299,7 @@ impl RowLoss<'_> {
 
     /// What the loss is divided by.
     fn divisor<'d>(&self, inputs: &Inputs, denominator: Option<&'d Tensor<u32>>) -> Divisor<'d> {
-        match self.divided {
-            true => Divisor::of(self.options.reduction, mean_divisor(inputs, denominator)),
-            false => Divisor::One,
-        }
+        if self.divided { Divisor::of(self.options.reduction, mean_divisor(inputs, denominator)) } else { Divisor::One }
     }
 
     /// Whether gradients have factors that may be large or small, besides the mean's denominator: the constant `FACTORS`.
@@ -329,10 +328,7 @@ pub(super) fn check_upstream(op: &'static str, upstream: &Tensor<f32>, loss: &Sh
     if upstream.shape().is_empty() || upstream.shape() == loss {
         return Ok(());
     }
-    let expected = match loss.is_empty() {
-        true => "shape []".to_owned(),
-        false => format!("shape [] or {loss}"),
-    };
+    let expected = if loss.is_empty() { "shape []".to_owned() } else { format!("shape [] or {loss}") };
     Err(shape_error(op, "upstream", expected, upstream.shape()))
 }
 

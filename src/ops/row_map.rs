@@ -44,14 +44,12 @@ impl Recorder<'_> {
             let (from, to) = (self.whole(&x), self.whole(&y));
             let (softmax, map) = (plan.softmax_sweep(), plan.sweep(1));
             let at_once = plan.parts() == 1 && plan.fits(self.gpu().caps(), &[softmax, map]);
-            let (parts, dispatches) = match at_once {
-                true => (None, vec![(plan.all_blocks(), plan.work(rows, &[softmax, map]))]),
-                false => {
-                    let logits =
-                        Rows { window: &from, rows, classes, inner, logits: 0, logit_scale: 1.0, softcap: 1.0 };
-                    let parts = self.row_parts(op, plan, &logits)?;
-                    (Some(parts), plan.dispatches(op, self.gpu().caps(), (rows, classes), map)?)
-                }
+            let (parts, dispatches) = if at_once {
+                (None, vec![(plan.all_blocks(), plan.work(rows, &[softmax, map]))])
+            } else {
+                let logits = Rows { window: &from, rows, classes, inner, logits: 0, logit_scale: 1.0, softcap: 1.0 };
+                let parts = self.row_parts(op, plan, &logits)?;
+                (Some(parts), plan.dispatches(op, self.gpu().caps(), (rows, classes), map)?)
             };
             for (blocks, work) in dispatches {
                 let launch = Launch::new(kernel)
@@ -94,16 +92,15 @@ impl Recorder<'_> {
             let (y, g, to) = (self.whole(&y), self.whole(&g), self.whole(&x));
             // Sums, sums again, and the gradient (`shaders/lib/row_map_backward.wgsl`).
             let sweeps = [plan.sweep(1); 3];
-            let dispatches = match plan.fits(self.gpu().caps(), &sweeps) {
-                true => vec![(0u32, plan.all_blocks(), plan.work(rows, &sweeps))],
-                false => {
-                    let of_sweep = |(sweep, turns)| {
-                        let dispatches = plan.dispatches(op, self.gpu().caps(), (rows, classes), turns)?;
-                        Ok(dispatches.into_iter().map(move |(blocks, work)| (sweep, blocks, work)))
-                    };
-                    let all = (1..).zip(sweeps).map(of_sweep).collect::<Result<Vec<_>>>()?;
-                    all.into_iter().flatten().collect()
-                }
+            let dispatches = if plan.fits(self.gpu().caps(), &sweeps) {
+                vec![(0u32, plan.all_blocks(), plan.work(rows, &sweeps))]
+            } else {
+                let of_sweep = |(sweep, turns)| {
+                    let dispatches = plan.dispatches(op, self.gpu().caps(), (rows, classes), turns)?;
+                    Ok(dispatches.into_iter().map(move |(blocks, work)| (sweep, blocks, work)))
+                };
+                let all = (1..).zip(sweeps).map(of_sweep).collect::<Result<Vec<_>>>()?;
+                all.into_iter().flatten().collect()
             };
             let lanes = self.lanes(op, plan, rows as usize, (LANE_WORDS, dispatches.len()))?;
             for (sweep, blocks, work) in dispatches {

@@ -178,10 +178,7 @@ impl Recorder<'_> {
         };
         let any = |kind| steps.iter().any(|step| step.kind == kind);
         let lanes = self.lanes(op, plan, rows as usize, (LANE_WORDS, if any(Kind::Sums) { usize::MAX } else { 0 }))?;
-        let kept = match any(Kind::Keep) {
-            true => Some(self.output::<u32>(op, [rows as usize, WORDS as usize])?),
-            false => None,
-        };
+        let kept = if any(Kind::Keep) { Some(self.output::<u32>(op, [rows as usize, WORDS as usize])?) } else { None };
         let handed_on = HandedOn { parts, lanes, kept: kept.map(|kept| self.whole(&kept)) };
         steps.iter().try_for_each(|step| self.rows_step(call, begun, part, &handed_on, (plan, step)))
     }
@@ -202,9 +199,8 @@ impl Recorder<'_> {
         let len = u64::from(count) * u64::from(dims.classes);
         // A row of no classes has no element to bind, and a loss all the same: NaN, or 0 if it is ignored.
         let elements = |tensor: &Tensor<Real>| (len > 0).then(|| self.window(tensor, 0, len));
-        let one_a_row = |tensor: &Tensor<f32>| match tensor.shape().is_empty() {
-            true => self.whole(tensor),
-            false => self.window(tensor, first, count.into()),
+        let one_a_row = |tensor: &Tensor<f32>| {
+            if tensor.shape().is_empty() { self.whole(tensor) } else { self.window(tensor, first, count.into()) }
         };
         let stride = |tensor: &Tensor<f32>| u32::from(!tensor.shape().is_empty());
         let input = elements(input);
@@ -220,9 +216,8 @@ impl Recorder<'_> {
         let weight_window = (!weight.is_empty()).then(|| self.whole(weight));
         let position_weight_window = one_a_row(position_weight);
         let writes_grad = call.grad != Grad::No && matches!(kind, Kind::All | Kind::Gradient);
-        let factor = writes_grad.then(|| match begun.factor.by_row() {
-            true => one_a_row(&begun.factor.value),
-            false => self.whole(&begun.factor.value),
+        let factor = writes_grad.then(|| {
+            if begun.factor.by_row() { one_a_row(&begun.factor.value) } else { self.whole(&begun.factor.value) }
         });
         let statistics = call.statistics_of(kind);
         // Those that know all classes have told the losses.
@@ -269,13 +264,14 @@ impl Recorder<'_> {
             .bind("factor", factor)
             .bind("losses", losses)
             .bind("grad", new_grad);
-        let launch = match call.takes_softmax() {
-            true => launch
+        let launch = if call.takes_softmax() {
+            launch
                 .bind("probabilities", probabilities)
                 .bind("statistics", statistics_to)
                 .bind("parts", parts)
-                .bind("lanes", lanes.cloned()),
-            false => launch,
+                .bind("lanes", lanes.cloned())
+        } else {
+            launch
         };
         self.launch(&launch, &params, work)
     }

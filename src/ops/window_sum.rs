@@ -29,9 +29,10 @@ impl Recorder<'_> {
     pub(crate) fn check_denominator(&self, op: &'static str, denominator: &Denominator) -> Result<()> {
         let Denominator::Scalar(scalar) = denominator else { return Ok(()) };
         self.check_device(op, "the denominator", scalar)?;
-        match scalar.shape().is_empty() {
-            true => Ok(()),
-            false => Err(shape_error(op, "the denominator", "shape []", scalar.shape())),
+        if scalar.shape().is_empty() {
+            Ok(())
+        } else {
+            Err(shape_error(op, "the denominator", "shape []", scalar.shape()))
         }
     }
 

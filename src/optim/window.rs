@@ -96,9 +96,10 @@ impl Window {
             rec.window_mean(None, first, &self.sums_of(0))?;
         }
         for (total, number) in others.iter().zip(1..) {
-            match divided(number) {
-                true => rec.window_mean(Some(total), first, &self.sums_of(number))?,
-                false => rec.accumulate(total, first)?,
+            if divided(number) {
+                rec.window_mean(Some(total), first, &self.sums_of(number))?
+            } else {
+                rec.accumulate(total, first)?
             }
         }
         Ok(Some(first.clone()))

@@ -170,10 +170,7 @@ fn view<T: Pod>(bytes: &[u8]) -> Cow<'_, [T]> {
 /// Converts elements of `N` bytes.
 fn each<const N: usize, T: Saved>(bytes: &[u8], value: impl Fn([u8; N]) -> f64) -> Vec<T> {
     let (elements, _) = bytes.as_chunks();
-    let convert = |&element: &[u8; N]| match element == [u8::MAX; N] {
-        true => T::ONES,
-        false => T::nearest(value(element)),
-    };
+    let convert = |&element: &[u8; N]| if element == [u8::MAX; N] { T::ONES } else { T::nearest(value(element)) };
     elements.iter().map(convert).collect()
 }
 

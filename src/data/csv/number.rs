@@ -8,10 +8,13 @@ use super::CsvOptions;
 pub(super) fn number(field: &str, options: &CsvOptions) -> Result<f32, &'static str> {
     let Some(plain) = ungrouped(field, options.thousands) else { return Err(instead(field, options.thousands)) };
     match plain.parse::<f32>() {
-        Ok(value) if value.is_finite() => match options.allow_rounding || holds(value, &plain) {
-            true => Ok(value),
-            false => Err("an integer that f32 holds (CsvOptions::allow_rounding takes the nearest)"),
-        },
+        Ok(value) if value.is_finite() => {
+            if options.allow_rounding || holds(value, &plain) {
+                Ok(value)
+            } else {
+                Err("an integer that f32 holds (CsvOptions::allow_rounding takes the nearest)")
+            }
+        }
         Ok(_) if plain.bytes().any(|byte| byte.is_ascii_digit()) => Err("a finite number in the range of f32"),
         _ => Err(instead(field, options.thousands)),
     }
@@ -25,9 +28,10 @@ fn instead(field: &str, thousands: Option<char>) -> &'static str {
     }
     // With a point instead of its comma it would be one.
     let digit = fraction.bytes().next().is_some_and(|byte| byte.is_ascii_digit());
-    match digit && format!("{whole}.{fraction}").parse::<f32>().is_ok() {
-        true => "a finite number with a decimal point, not a decimal comma",
-        false => "a finite number",
+    if digit && format!("{whole}.{fraction}").parse::<f32>().is_ok() {
+        "a finite number with a decimal point, not a decimal comma"
+    } else {
+        "a finite number"
     }
 }
 
