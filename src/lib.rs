@@ -14,34 +14,20 @@
     )
 )]
 
-mod caps;
 pub mod cpu;
 pub mod data;
+mod engine;
 mod error;
-mod gpu;
-mod kernel;
-mod launch;
-mod linear_plan;
 pub mod metrics;
 pub mod nn;
-mod opengl;
 mod ops;
 mod optim;
 mod options;
 mod parameters;
 mod plan;
-#[cfg(any(test, fuzzing))]
-mod plan_properties;
-mod pool;
-mod profile;
-mod readback;
-mod recorder;
+mod record;
 mod state;
 mod tensor;
-#[cfg(not(target_arch = "wasm32"))]
-mod tune;
-mod warm_up;
-mod weights;
 
 #[cfg(test)]
 extern crate self as xent;
@@ -50,11 +36,9 @@ mod every_op;
 
 pub use wgpu;
 
-pub use caps::{Caps, Family};
+pub use engine::{Caps, Counters, Family, Gpu};
 pub use error::{Error, Result};
-pub use gpu::{Counters, Gpu};
 pub use half::{bf16, f16};
-pub use linear_plan::LinearPlan;
 pub use ops::{
     CrossEntropyRequest, CrossEntropyResult, Denominator, Grad, LinearBackward, LinearCrossEntropyRequest,
     LinearCrossEntropyResult, LinearGrads, LinearLossGrads, LinearSgd, LinearSgdResult, LossGrad, Momentum, Statistics,
@@ -65,14 +49,12 @@ pub use options::{
     Bce, BceWithLogits, CrossEntropy, Layout, LinearBceWithLogits, LinearCrossEntropy, Mse, Nll, Reduction, Sgd,
 };
 pub use parameters::Parameters;
-pub use profile::{DispatchTime, Times};
-pub use readback::Readback;
-pub use recorder::{Batch, Recorder};
+pub use plan::linear::LinearPlan;
+pub use record::{Batch, DispatchTime, Readback, Recorder, Times};
 pub use safetensors::Dtype;
 pub use state::{LoadOptions, State, StateReadback, Unmatched};
-pub use tensor::{Element, Float, Shape, Tensor};
-pub use weights::Weights;
+pub use tensor::{Element, Float, Shape, Tensor, Weights};
 
 #[cfg(fuzzing)]
 #[doc(hidden)]
-pub use plan_properties::planner;
+pub use plan::properties::planner;

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::ops::{ClipFactor, Denominator, Gradient, SgdStep, unstarted};
 use crate::options::{Sgd, narrow};
 use crate::parameters::{Parameters, Part, Parts};
-use crate::recorder::Recorder;
+use crate::record::Recorder;
 use crate::tensor::{Shape, Tensor};
 
 pub use options::{Group, Optimization, WindowMean};

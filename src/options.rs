@@ -1,8 +1,7 @@
 //! What the losses and the optimiser can be told; the same for the GPU and the CPU reference.
 
 use crate::error::{Error, Result};
-use crate::tensor::Shape;
-use crate::weights::Weights;
+use crate::tensor::{Shape, Weights};
 
 /// How the losses of rows, or of single elements, become the result.
 ///

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::engine::Gpu;
 use crate::error::{Error, Result, few, try_with_capacity};
-use crate::gpu::Gpu;
 use crate::state::check_name;
 use crate::tensor::{Shape, Tensor, element_count};
 

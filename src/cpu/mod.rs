@@ -45,7 +45,7 @@ pub use statistics::{Statistics, cross_entropy_statistics};
 
 use crate::error::{Error, Result, try_with_capacity};
 use crate::options::Reduction;
-use crate::weights::Weights;
+use crate::tensor::Weights;
 
 /// A loss and its gradient with respect to the loss's input.
 #[derive(Clone, Debug, PartialEq)]

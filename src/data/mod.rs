@@ -19,9 +19,9 @@ mod csv;
 
 pub use csv::{Column, CsvOptions, Missing};
 
+use crate::engine::Gpu;
 use crate::error::{Error, Result, try_with_capacity};
-use crate::gpu::Gpu;
-use crate::recorder::Recorder;
+use crate::record::Recorder;
 use crate::tensor::Tensor;
 
 /// Rows of numbers.

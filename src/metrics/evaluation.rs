@@ -1,11 +1,10 @@
 //! Counters on the GPU.
 
+use crate::engine::Gpu;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
 use crate::ops::{Cells, CrossEntropyRequest, Recorded, Rows, Targets};
 use crate::options::{CrossEntropy, Reduction};
-use crate::readback::Readback;
-use crate::recorder::Recorder;
+use crate::record::{Readback, Recorder};
 use crate::tensor::{Float, Tensor};
 
 use super::confusion::MOST_CLASSES;

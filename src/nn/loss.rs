@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ops::{LossGrad, Targets};
 use crate::options::{Bce, BceWithLogits, CrossEntropy, Mse, Reduction};
-use crate::recorder::Recorder;
+use crate::record::Recorder;
 use crate::tensor::Tensor;
 
 /// The loss of a head, and its weight in the sum of all.

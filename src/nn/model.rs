@@ -1,10 +1,10 @@
 //! A network on the GPU: a trunk, and heads on it.
 
+use crate::engine::Gpu;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
 use crate::options::Layout;
 use crate::parameters::Parameters;
-use crate::recorder::Recorder;
+use crate::record::Recorder;
 use crate::tensor::Tensor;
 
 use super::layers::{Placed, Placing, Sequential};

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::ops::{Denominator, LossGrad, Targets};
 use crate::optim::{Optimization, Optimizer, UpdateReport, WindowMean};
 use crate::options::{Reduction, narrow};
-use crate::recorder::Recorder;
+use crate::record::Recorder;
 use crate::state::{LoadOptions, State, StateReadback};
 use crate::tensor::{Shape, Tensor};
 

@@ -1,9 +1,9 @@
 //! Binary cross-entropy of probabilities.
 
+use crate::engine::kernel::{Kernel, kernel, read, read4, write, write4};
 use crate::error::Result;
-use crate::kernel::{Kernel, kernel, read, read4, write, write4};
 use crate::options::Bce;
-use crate::recorder::Recorder;
+use crate::record::Recorder;
 use crate::tensor::Tensor;
 
 use super::elementwise_loss::{ElementwiseLoss, PARAMS};

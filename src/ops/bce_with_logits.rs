@@ -1,9 +1,9 @@
 //! Binary cross-entropy of logits.
 
+use crate::engine::kernel::{Kernel, kernel, read, read4, write, write4, write4_over};
 use crate::error::Result;
-use crate::kernel::{Kernel, kernel, read, read4, write, write4, write4_over};
 use crate::options::BceWithLogits;
-use crate::recorder::Recorder;
+use crate::record::Recorder;
 use crate::tensor::Tensor;
 
 use super::elementwise_loss::{ElementwiseLoss, PARAMS};

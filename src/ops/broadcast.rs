@@ -2,13 +2,11 @@
 
 use std::ops::Range;
 
+use crate::engine::kernel::{Kernel, kernel, params, read, read4, update, write};
 use crate::error::{Error, Result};
-use crate::kernel::{Kernel, kernel, params, read, read4, update, write};
-use crate::launch::Launch;
 use crate::plan::{BLOCK, Cut, RowPlan, Work};
-use crate::recorder::Recorder;
-use crate::tensor::{Shape, Tensor, WORD_BYTES, size32};
-use crate::weights::Weights;
+use crate::record::{Launch, Recorder};
+use crate::tensor::{Shape, Tensor, WORD_BYTES, Weights, size32};
 
 use super::strips::Strip;
 use super::{Classes, shape_error};

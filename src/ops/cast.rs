@@ -1,8 +1,8 @@
 //! From one type of real numbers to another.
 
+use crate::engine::kernel::{Kernel, kernel};
 use crate::error::Result;
-use crate::kernel::{Kernel, kernel};
-use crate::recorder::Recorder;
+use crate::record::Recorder;
 use crate::tensor::{Float, Real, Tensor};
 
 use super::map::FORWARD_BINDINGS;

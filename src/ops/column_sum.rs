@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
+use crate::engine::kernel::{Kernel, kernel, params, read, update};
 use crate::error::Result;
-use crate::kernel::{Kernel, kernel, params, read, update};
-use crate::launch::Launch;
 use crate::plan::{COLUMN_BLOCK, Cut, Work};
-use crate::recorder::Recorder;
+use crate::record::{Launch, Recorder};
 use crate::tensor::{Tensor, WORD_BYTES, size32};
 
 use super::{no_alias, shape_error};

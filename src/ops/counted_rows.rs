@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
+use crate::engine::kernel::{Kernel, kernel, params, read, write};
 use crate::error::Result;
-use crate::kernel::{Kernel, kernel, params, read, write};
-use crate::launch::Blocks;
-use crate::recorder::Recorder;
+use crate::record::{Blocks, Recorder};
 use crate::tensor::{Real, Tensor, size32};
 
 use super::row_loss::Inputs;

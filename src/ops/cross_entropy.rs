@@ -1,9 +1,9 @@
 //! Cross-entropy of logits and targets.
 
+use crate::engine::kernel::{Kernel, kernel, read, read4, update, write, write4_over};
 use crate::error::Result;
-use crate::kernel::{Kernel, kernel, read, read4, update, write, write4_over};
 use crate::options::CrossEntropy;
-use crate::recorder::Recorder;
+use crate::record::Recorder;
 use crate::tensor::{Element, Float, Tensor};
 
 use super::row_loss::{RowLoss, RowStatistics};

@@ -1,6 +1,6 @@
 //! What the mean of a loss divides by.
 
-use crate::recorder::Recorder;
+use crate::record::Recorder;
 use crate::tensor::{Shape, Tensor};
 
 use super::reduce::Divisor;

@@ -2,14 +2,12 @@
 
 use std::ops::Range;
 
+use crate::engine::kernel::{Field, Kernel, params};
 use crate::error::Result;
-use crate::kernel::{Field, Kernel, params};
-use crate::launch::Blocks;
 use crate::options::{Reduction, narrow};
 use crate::plan::Cut;
-use crate::recorder::Recorder;
-use crate::tensor::{Shape, Tensor};
-use crate::weights::Weights;
+use crate::record::{Blocks, Recorder};
+use crate::tensor::{Shape, Tensor, Weights};
 
 use super::broadcast::Broadcast;
 use super::reduce::{Divisor, check_of, partials, words};

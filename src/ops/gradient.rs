@@ -1,11 +1,10 @@
 //! What happens to gradients between a backward pass and an update: accumulation, the loss's scale, clipping, a guard.
 
+use crate::engine::kernel::{Kernel, kernel, params, read, read4, update4, write};
 use crate::error::Result;
-use crate::kernel::{Kernel, kernel, params, read, read4, update4, write};
-use crate::launch::{Blocks, Launch};
 use crate::options::narrow;
 use crate::plan::Work;
-use crate::recorder::Recorder;
+use crate::record::{Blocks, Launch, Recorder};
 use crate::tensor::{Shape, Tensor};
 
 use super::reduce::{partials, words};

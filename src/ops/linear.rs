@@ -3,11 +3,10 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::linear_plan::{LinearPlan, LinearSizes};
 use crate::options::Layout;
-use crate::recorder::Recorder;
-use crate::tensor::{Check, Element, Float, Format, Real, Shape, Tensor, size32};
-use crate::weights::Weights;
+use crate::plan::linear::{LinearPlan, LinearSizes};
+use crate::record::Recorder;
+use crate::tensor::{Check, Element, Float, Format, Real, Shape, Tensor, Weights, size32};
 
 use super::matmul::{Sums, Zeros};
 use super::row_loss::Inputs;

@@ -1,9 +1,9 @@
 //! Binary cross-entropy of a linear layer's outputs.
 
 use crate::error::Result;
-use crate::linear_plan::LinearPlan;
 use crate::options::{BceWithLogits, LinearBceWithLogits, Reduction};
-use crate::recorder::Recorder;
+use crate::plan::linear::LinearPlan;
+use crate::record::Recorder;
 use crate::tensor::{Element, Float, Shape, Tensor, size32};
 
 use super::bce_with_logits::call;

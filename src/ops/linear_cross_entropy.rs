@@ -1,9 +1,9 @@
 //! Cross-entropy of a linear layer's outputs.
 
 use crate::error::Result;
-use crate::linear_plan::LinearPlan;
 use crate::options::{CrossEntropy, LinearCrossEntropy};
-use crate::recorder::Recorder;
+use crate::plan::linear::LinearPlan;
+use crate::record::Recorder;
 use crate::tensor::{Element, Float, Tensor};
 
 use super::cross_entropy::KERNEL;

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::linear_plan::{Blocks, LinearPlan, LinearSizes};
 use crate::options::{CrossEntropy, Layout, LinearCrossEntropy, Sgd};
-use crate::recorder::Recorder;
+use crate::plan::linear::{Blocks, LinearPlan, LinearSizes};
+use crate::record::Recorder;
 use crate::tensor::{Tensor, size32};
 
 use super::cross_entropy::KERNEL;

@@ -1,9 +1,8 @@
 //! What the elementwise maps share.
 
+use crate::engine::kernel::{Binding, Kernel, read4, write4};
 use crate::error::Result;
-use crate::kernel::{Binding, Kernel, read4, write4};
-use crate::launch::Blocks;
-use crate::recorder::Recorder;
+use crate::record::{Blocks, Recorder};
 use crate::tensor::{Element, Tensor};
 
 use super::same_shape;

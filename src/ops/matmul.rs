@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
+use crate::engine::kernel::{Binding, Kernel, kernel, params, read4, update4};
 use crate::error::Result;
-use crate::kernel::{Binding, Kernel, kernel, params, read4, update4};
-use crate::launch::Launch;
 use crate::options::Layout;
-use crate::recorder::{Recorder, Window};
+use crate::record::{Launch, Recorder, Window};
 use crate::tensor::{Element, Float, Format, Real, Tensor, WORD_BYTES, size32};
 
 use super::product_plan::{Factors, Piece, Summands};

@@ -61,9 +61,9 @@ pub use statistics::Statistics;
 pub(crate) use tally::{Cells, Recorded, Rows};
 pub use targets::Targets;
 
-use crate::error::{Error, Result};
 #[cfg(test)]
-use crate::kernel::Kernel;
+use crate::engine::kernel::Kernel;
+use crate::error::{Error, Result};
 use crate::tensor::{Element, Shape, Tensor};
 
 /// A loss and its gradient with respect to the loss's input.

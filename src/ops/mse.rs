@@ -1,9 +1,9 @@
 //! Squared error.
 
+use crate::engine::kernel::{Kernel, kernel, read, read4, write, write4};
 use crate::error::Result;
-use crate::kernel::{Kernel, kernel, read, read4, write, write4};
 use crate::options::{Mse, Reduction};
-use crate::recorder::Recorder;
+use crate::record::Recorder;
 use crate::tensor::{Shape, Tensor};
 
 use super::broadcast::broadcast_shape;

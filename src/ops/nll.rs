@@ -1,9 +1,9 @@
 //! Negative log-likelihood of log-probabilities and class indices.
 
+use crate::engine::kernel::{Kernel, kernel, read, read4, write, write4_over};
 use crate::error::Result;
-use crate::kernel::{Kernel, kernel, read, read4, write, write4_over};
 use crate::options::{CrossEntropy, Nll};
-use crate::recorder::Recorder;
+use crate::record::Recorder;
 use crate::tensor::{Float, Tensor};
 
 use super::row_loss::{RowLoss, RowStatistics};

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use crate::caps::Caps;
+use crate::engine::Caps;
 use crate::options::Layout;
+use crate::plan::properties::{LARGEST, MOST_RANGES, Numbers, check_error, check_grid};
 use crate::plan::{Placed, most_groups, most_turns, turn_budget};
-use crate::plan_properties::{LARGEST, MOST_RANGES, Numbers, check_error, check_grid};
 use crate::tensor::WORD_BYTES;
 
 use super::Classes;
@@ -249,7 +249,7 @@ fn check_copies(strip: &Strip, whole: Classes, placed: &Placed) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::caps::Family;
+    use crate::engine::Family;
 
     /// Few results of many summands: their parts are many workgroups, whatever the grid holds.
     #[test]

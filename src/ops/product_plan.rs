@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::caps::Caps;
+use crate::engine::Caps;
 use crate::error::{Error, Result};
 use crate::options::Layout;
 use crate::plan::{Cut, PerRow, Placed, TURNS, Work, most_groups, most_turns};

@@ -1,10 +1,9 @@
 //! The ranks of targets among the logits of their rows.
 
+use crate::engine::kernel::{Kernel, kernel, read, read4, update, write};
 use crate::error::Result;
-use crate::kernel::{Kernel, kernel, read, read4, update, write};
-use crate::launch::Launch;
 use crate::plan::RowPlan;
-use crate::recorder::Recorder;
+use crate::record::{Launch, Recorder};
 use crate::tensor::{Real, Tensor};
 
 use super::Classes;

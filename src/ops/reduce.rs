@@ -1,11 +1,10 @@
 //! Sums in a fixed order: values into partial results, those into one, and the last of them into a loss.
 
+use crate::engine::kernel::{Kernel, kernel, params, read, write};
 use crate::error::Result;
-use crate::kernel::{Kernel, kernel, params, read, write};
-use crate::launch::Blocks;
 use crate::options::Reduction;
 use crate::plan::BLOCK;
-use crate::recorder::Recorder;
+use crate::record::{Blocks, Recorder};
 use crate::tensor::{Check, Element, Shape, Tensor};
 
 params! {

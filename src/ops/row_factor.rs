@@ -1,10 +1,9 @@
 //! What the gradients of rows are multiplied with.
 
+use crate::engine::kernel::{Kernel, kernel, read, write};
 use crate::error::Result;
-use crate::kernel::{Kernel, kernel, read, write};
-use crate::launch::Launch;
 use crate::plan::Work;
-use crate::recorder::Recorder;
+use crate::record::{Launch, Recorder};
 use crate::tensor::Tensor;
 
 pub(super) static KERNEL: Kernel =

@@ -2,14 +2,13 @@
 
 use std::ops::Range;
 
-use crate::caps::Caps;
+use crate::engine::Caps;
+use crate::engine::kernel::Kernel;
 use crate::error::{Error, Result};
-use crate::kernel::Kernel;
 use crate::options::{CrossEntropy, Reduction, narrow};
 use crate::plan::{Cut, RowPlan};
-use crate::recorder::Recorder;
-use crate::tensor::{Check, Float, Format, Real, Shape, Tensor, size32};
-use crate::weights::Weights;
+use crate::record::Recorder;
+use crate::tensor::{Check, Float, Format, Real, Shape, Tensor, Weights, size32};
 
 use super::cast::KERNEL as CAST;
 use super::reduce::{Divisor, as_f32, check_of};

@@ -1,10 +1,9 @@
 //! What the maps of rows share.
 
+use crate::engine::kernel::{Binding, Kernel, read, read4, update, write4};
 use crate::error::Result;
-use crate::kernel::{Binding, Kernel, read, read4, update, write4};
-use crate::launch::Launch;
 use crate::plan::RowPlan;
-use crate::recorder::Recorder;
+use crate::record::{Launch, Recorder};
 use crate::tensor::{Float, Tensor};
 
 use super::row_parts::Rows;

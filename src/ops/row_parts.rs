@@ -1,10 +1,9 @@
 //! The softmax statistics of rows that several workgroups share.
 
+use crate::engine::kernel::{Kernel, kernel, params, read4, update, write};
 use crate::error::Result;
-use crate::kernel::{Kernel, kernel, params, read4, update, write};
-use crate::launch::Launch;
 use crate::plan::RowPlan;
-use crate::recorder::{Recorder, Window};
+use crate::record::{Launch, Recorder, Window};
 use crate::tensor::Tensor;
 
 params! {

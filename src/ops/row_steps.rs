@@ -2,13 +2,12 @@
 
 use std::ops::Range;
 
-use crate::caps::Caps;
+use crate::engine::Caps;
+use crate::engine::kernel::{Field, params};
 use crate::error::Result;
-use crate::kernel::{Field, params};
-use crate::launch::Launch;
 use crate::options::narrow;
 use crate::plan::{RowPlan, Sweep, Work};
-use crate::recorder::{Recorder, Window};
+use crate::record::{Launch, Recorder, Window};
 use crate::tensor::{Real, Tensor};
 
 use super::Grad;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::options::Layout;
-use crate::recorder::Recorder;
+use crate::record::Recorder;
 use crate::tensor::{Real, Tensor};
 
 use super::matmul::Zeros;

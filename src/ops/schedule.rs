@@ -1,10 +1,9 @@
 //! Learning rates that depend on which updates were skipped.
 
+use crate::engine::kernel::{Kernel, kernel, params, read, update};
 use crate::error::Result;
-use crate::kernel::{Kernel, kernel, params, read, update};
-use crate::launch::Launch;
 use crate::plan::Work;
-use crate::recorder::Recorder;
+use crate::record::{Launch, Recorder};
 use crate::tensor::Tensor;
 
 params! {

@@ -1,11 +1,10 @@
 //! Stochastic gradient descent.
 
+use crate::engine::Gpu;
+use crate::engine::kernel::{Kernel, kernel, params, read, read4, update4};
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
-use crate::kernel::{Kernel, kernel, params, read, read4, update4};
-use crate::launch::Blocks;
 use crate::options::{Sgd, narrow};
-use crate::recorder::Recorder;
+use crate::record::{Blocks, Recorder};
 use crate::tensor::{Shape, Tensor};
 
 use super::gradient::Gradient;

@@ -1,8 +1,8 @@
 //! The logistic function.
 
+use crate::engine::kernel::{Kernel, kernel};
 use crate::error::Result;
-use crate::kernel::{Kernel, kernel};
-use crate::recorder::Recorder;
+use crate::record::Recorder;
 use crate::tensor::Tensor;
 
 use super::map::{BACKWARD_BINDINGS, FORWARD_BINDINGS};

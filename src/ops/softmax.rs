@@ -1,8 +1,8 @@
 //! Softmax over any dimension.
 
+use crate::engine::kernel::{Kernel, kernel};
 use crate::error::Result;
-use crate::kernel::{Kernel, kernel};
-use crate::recorder::Recorder;
+use crate::record::Recorder;
 use crate::tensor::{Float, Tensor};
 
 use super::row_map::{BACKWARD_BINDINGS, FORWARD_BINDINGS};

@@ -1,9 +1,8 @@
 //! What rows' softmax says besides the loss.
 
+use crate::engine::kernel::{Kernel, kernel, read, write};
 use crate::error::Result;
-use crate::kernel::{Kernel, kernel, read, write};
-use crate::launch::Blocks;
-use crate::recorder::Recorder;
+use crate::record::{Blocks, Recorder};
 use crate::tensor::{Check, Shape, Tensor, size32};
 
 /// What the softmax of each row says besides its loss. All of it is of the logits as they are scaled and capped, and without class

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use crate::caps::Caps;
+use crate::engine::Caps;
 use crate::error::Result;
 use crate::plan::{Cut, PerRow, Placed};
-use crate::recorder::Recorder;
+use crate::record::Recorder;
 use crate::tensor::{Element, Shape, Tensor, WORD_BYTES};
 
 use super::Classes;

@@ -2,12 +2,11 @@
 
 use std::ops::Range;
 
-use crate::caps::Caps;
+use crate::engine::Caps;
+use crate::engine::kernel::{Kernel, kernel, params, read, update};
 use crate::error::Result;
-use crate::kernel::{Kernel, kernel, params, read, update};
-use crate::launch::Launch;
 use crate::plan::{Cut, Work, most_turns};
-use crate::recorder::Recorder;
+use crate::record::{Launch, Recorder};
 use crate::tensor::{Tensor, WORD_BYTES};
 
 params! {

@@ -1,11 +1,10 @@
 //! Counts of rows by what a classifier made of them, and the total of their losses, which go on from record to record.
 
+use crate::engine::Gpu;
+use crate::engine::kernel::{Kernel, count, kernel, params, read, update, write};
 use crate::error::Result;
-use crate::gpu::Gpu;
-use crate::kernel::{Kernel, count, kernel, params, read, update, write};
-use crate::launch::{Blocks, Launch};
 use crate::plan::{Cut, Work};
-use crate::recorder::Recorder;
+use crate::record::{Blocks, Launch, Recorder};
 use crate::tensor::{Tensor, size32};
 
 use super::reduce::{partials, words};

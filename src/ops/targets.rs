@@ -1,11 +1,10 @@
 //! Targets of row losses: checking class indices on the host, summing their weights on the GPU.
 
+use crate::engine::Gpu;
+use crate::engine::kernel::{Kernel, kernel, params, read, write};
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
-use crate::kernel::{Kernel, kernel, params, read, write};
-use crate::launch::Blocks;
 use crate::options::device_ignore_index;
-use crate::recorder::Recorder;
+use crate::record::{Blocks, Recorder};
 use crate::tensor::{Shape, Tensor};
 
 use super::reduce::{partials, words};

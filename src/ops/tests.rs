@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::pool::{Role, Storage};
+use crate::engine::{Role, Storage};
 use crate::tensor::Tensor;
 use crate::{CrossEntropy, Gpu, Layout};
 

@@ -1,7 +1,7 @@
 //! The tiles of a product, and when its sums are cut.
 
-use crate::caps::{Caps, Family};
-use crate::kernel::Kernel;
+use crate::engine::kernel::Kernel;
+use crate::engine::{Caps, Family};
 
 use super::matmul::{SIMD, SUBGROUP, TILED};
 use super::product_plan::Summands;

@@ -1,9 +1,8 @@
 //! Sums of gradients over the denominators of their passes.
 
+use crate::engine::kernel::{Kernel, kernel, read, read4, update4};
 use crate::error::Result;
-use crate::kernel::{Kernel, kernel, read, read4, update4};
-use crate::launch::Blocks;
-use crate::recorder::Recorder;
+use crate::record::{Blocks, Recorder};
 use crate::tensor::Tensor;
 
 pub(super) static KERNEL: Kernel =

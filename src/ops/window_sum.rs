@@ -1,10 +1,9 @@
 //! The losses and denominators of the passes of an update, added up.
 
+use crate::engine::kernel::{Kernel, kernel, params, read, update, write};
 use crate::error::Result;
-use crate::kernel::{Kernel, kernel, params, read, update, write};
-use crate::launch::Launch;
 use crate::plan::Work;
-use crate::recorder::Recorder;
+use crate::record::{Launch, Recorder};
 use crate::tensor::Tensor;
 
 use super::{Denominator, shape_error};

@@ -2,11 +2,11 @@
 
 use std::f64::consts::FRAC_PI_2;
 
+use crate::engine::Gpu;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
 use crate::ops::{ScheduleKind, ScheduleStep};
 use crate::options::narrow;
-use crate::recorder::Recorder;
+use crate::record::Recorder;
 use crate::tensor::{Shape, Tensor};
 
 /// What learning rates are multiplied with at update `n`, counted from 0.

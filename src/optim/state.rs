@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::parameters::Parameters;
-use crate::recorder::Recorder;
+use crate::record::Recorder;
 use crate::state::{LoadOptions, State, StateReadback, Wanted};
 use crate::tensor::Tensor;
 

@@ -1,7 +1,7 @@
 //! What an update costs the host.
 
 use super::*;
-use crate::gpu::Gpu;
+use crate::engine::Gpu;
 use crate::parameters::COMPARED;
 
 fn many(gpu: &Gpu, names: &[String]) -> Parameters {

@@ -1,9 +1,9 @@
 //! The passes of an update: their gradients, their losses and what those are divided by, on the GPU.
 
+use crate::engine::Gpu;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
 use crate::ops::Denominator;
-use crate::recorder::Recorder;
+use crate::record::Recorder;
 use crate::tensor::{Shape, Tensor};
 
 /// What is known of an update's passes so far.

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use super::State;
 use crate::error::{Error, Result};
 use crate::parameters::Parameters;
-use crate::readback::Readback;
-use crate::recorder::Recorder;
+use crate::record::{Readback, Recorder};
 use crate::tensor::{Shape, Tensor};
 
 /// A state on its way back from the GPU.

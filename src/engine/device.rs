@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::caps::{Caps, Family};
+use super::adapter::find_adapter;
+use super::caps::{Caps, Family};
+use super::error_scope::guard;
+use super::kernel::Pipelines;
+use super::opengl;
+use super::pool::{Pool, Role, Storage};
 use crate::error::{Error, Result};
-use crate::kernel::Pipelines;
-use crate::opengl;
-use crate::pool::{Pool, Role, Storage};
-use crate::recorder::{Batch, Recorder};
-use crate::tensor::{Shape, Tensor};
 
 /// A device to compute on. Clones are cheap and share everything.
 ///
@@ -223,18 +223,6 @@ impl Gpu {
         Ok(Self { shared: self.shared.clone(), caps: Arc::new(Caps { max_binding, max_buffer, ..caps }) })
     }
 
-    /// Starts a batch: work for one submission, in an encoder of its own.
-    pub fn batch(&self) -> Batch {
-        Batch::new(self)
-    }
-
-    /// Records into the caller's encoder, which stays the caller's to submit. It must be of the same device: where it is another
-    /// `wgpu::Instance`'s, wgpu panics as soon as something is recorded.
-    #[must_use]
-    pub fn record<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> Recorder<'e> {
-        Recorder::borrowing(self, encoder)
-    }
-
     /// The device.
     #[must_use]
     pub fn device(&self) -> &wgpu::Device {
@@ -296,14 +284,14 @@ impl Gpu {
         &self.shared.pipelines
     }
 
-    /// Whether this is the memory of [`one`](Self::one).
-    pub(crate) fn is_one(&self, storage: &Arc<Storage>) -> bool {
-        Arc::ptr_eq(storage, &self.shared.one)
+    /// The memory of a scalar 1.
+    pub(crate) fn memory_of_one(&self) -> &Arc<Storage> {
+        &self.shared.one
     }
 
-    /// A scalar 1.
-    pub(crate) fn one(&self) -> Tensor<f32> {
-        Tensor::over(self, self.shared.one.clone(), 0, Shape::default())
+    /// Whether this is the memory of a scalar 1.
+    pub(crate) fn is_one(&self, storage: &Arc<Storage>) -> bool {
+        Arc::ptr_eq(storage, &self.shared.one)
     }
 
     pub(crate) fn allocate(&self, op: &'static str, role: Role, bytes: u64) -> Result<Storage> {
@@ -329,96 +317,5 @@ impl Gpu {
         self.shared.submissions.fetch_add(1, Ordering::Relaxed);
         guard(self.device(), op, || self.queue().submit([encoder.finish()]))?;
         Ok(())
-    }
-}
-
-/// The best adapter that fits `wanted`. OpenGL is looked at only if nothing else fits: starting it is slow, and on a machine
-/// without a display its libraries complain on the standard error.
-async fn find_adapter(wanted: &str) -> Result<wgpu::Adapter> {
-    let wanted = wanted.trim().to_lowercase();
-    let mut seen = Vec::new();
-    // An instance without any backend compiled in panics.
-    let compiled = wgpu::Instance::enabled_backend_features();
-    for backends in [wgpu::Backends::all() - wgpu::Backends::GL, wgpu::Backends::GL] {
-        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-        descriptor.backends &= backends & compiled;
-        if descriptor.backends.is_empty() {
-            continue;
-        }
-        // Debug builds would otherwise ask the driver for validation layers; what reaches wgpu is already validated.
-        descriptor.flags = wgpu::InstanceFlags::empty().with_env();
-        let instance = wgpu::Instance::new(descriptor);
-        let adapters = instance.enumerate_adapters(backends).await;
-        let infos: Vec<_> = adapters.iter().map(wgpu::Adapter::get_info).collect();
-        // The name of a backend means that backend even where some adapter's name contains the same letters.
-        let is_backend = wgpu::Backend::ALL.iter().any(|backend| backend.to_str() == wanted);
-        let fits = |info: &wgpu::AdapterInfo| {
-            if is_backend {
-                info.backend.to_str() == wanted
-            } else {
-                describe_adapter(info).to_lowercase().contains(&wanted)
-            }
-        };
-        seen.extend(infos.iter().map(describe_adapter));
-        let fitting = adapters.into_iter().zip(infos).filter(|(_, info)| fits(info));
-        if let Some((adapter, _)) = fitting.min_by_key(|(_, info)| rank(info.device_type)) {
-            return Ok(adapter);
-        }
-    }
-    Err(Error::NoAdapter {
-        wanted: if wanted.is_empty() { "at all".to_owned() } else { format!("matches {wanted:?}") },
-        available: if seen.is_empty() {
-            "none; a software adapter comes with Debian's package mesa-vulkan-drivers".to_owned()
-        } else {
-            seen.join("; ")
-        },
-    })
-}
-
-fn describe_adapter(info: &wgpu::AdapterInfo) -> String {
-    let wgpu::AdapterInfo { name, backend, device_type, driver, driver_info, .. } = info;
-    format!("{name} ({backend}, {device_type:?}, {driver} {driver_info})")
-}
-
-fn rank(device_type: wgpu::DeviceType) -> u32 {
-    match device_type {
-        wgpu::DeviceType::DiscreteGpu => 0,
-        wgpu::DeviceType::IntegratedGpu => 1,
-        wgpu::DeviceType::VirtualGpu => 2,
-        wgpu::DeviceType::Cpu => 3,
-        wgpu::DeviceType::Other => 4,
-    }
-}
-
-/// Runs wgpu calls that create something and turns what wgpu would report elsewhere into an error.
-///
-/// On the web, scopes resolve later than this function returns, so there such an error surfaces in the browser's console.
-pub(crate) fn guard<R>(device: &wgpu::Device, op: &'static str, create: impl FnOnce() -> R) -> Result<R> {
-    match in_scopes(device, create) {
-        (made, None) => Ok(made),
-        (_, Some(source)) => Err(Error::Gpu { op, source }),
-    }
-}
-
-/// What is created, and what wgpu says against it.
-pub(crate) fn in_scopes<R>(device: &wgpu::Device, create: impl FnOnce() -> R) -> (R, Option<wgpu::Error>) {
-    use wgpu::ErrorFilter as F;
-    let _turn = opengl::turn(device);
-    let scopes = [F::Validation, F::OutOfMemory, F::Internal].map(|filter| device.push_error_scope(filter));
-    let made = create();
-    let mut first = None;
-    for scope in scopes.into_iter().rev() {
-        let error = ready(scope.pop()).flatten();
-        first = first.or(error);
-    }
-    (made, first)
-}
-
-/// The output of a future that needs no waiting.
-fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    match std::pin::pin!(future).poll(&mut context) {
-        std::task::Poll::Ready(output) => Some(output),
-        std::task::Poll::Pending => None,
     }
 }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use crate::engine::{Gpu, guard};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, guard};
-use crate::recorder::Recorder;
+use crate::record::Recorder;
 use crate::state::write_whole;
 
 /// Compiling ahead.

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::engine::Gpu;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
 use crate::tensor::{Shape, Tensor};
 
 /// Factors of a loss, such as one for each class: host values, or a tensor on the GPU.

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::engine::guard;
 use crate::error::{Error, Result};
-use crate::gpu::guard;
 
 /// What a buffer is used for; buffers of different roles never share memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,9 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::caps::{Caps, Family};
+use crate::engine::{Caps, Family, Gpu};
 use crate::error::Result;
-use crate::gpu::Gpu;
 use crate::options::{CrossEntropy, Layout};
 use crate::state::write_whole;
 use crate::tensor::Tensor;
@@ -193,7 +192,7 @@ impl Work {
 }
 
 /// The shortest of a few runs, after one that compiles.
-fn shortest(gpu: &Gpu, record: impl Fn(&mut crate::recorder::Recorder<'_>) -> Result<()>) -> Result<Duration> {
+fn shortest(gpu: &Gpu, record: impl Fn(&mut crate::record::Recorder<'_>) -> Result<()>) -> Result<Duration> {
     let mut least = Duration::MAX;
     for run in 0..4 {
         let start = Instant::now();

@@ -1,10 +1,9 @@
 //! What the planner promises for any limits and any shape, of numbers that are made from bytes: unit tests draw them, a fuzzer searches.
 
-use crate::caps::{Caps, Family};
+use crate::engine::{Caps, Family, storage_size};
 use crate::error::Error;
-use crate::linear_plan::{LinearPlan, LinearSizes};
+use crate::plan::linear::{LinearPlan, LinearSizes};
 use crate::plan::{Cut, Cuts, FIXED_TURNS, PerRow, RowPlan, grid, most_turns, turn_budget};
-use crate::pool::storage_size;
 
 /// Bytes of the largest tensor there can be.
 pub(crate) const LARGEST: u64 = 1 << 46;

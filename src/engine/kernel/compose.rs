@@ -136,8 +136,8 @@ struct Half {
     source: &'static str,
 }
 
-const F16: Half = Half { name: "f16", source: include_str!("../../shaders/lib/f16.wgsl") };
-const BF16: Half = Half { name: "bf16", source: include_str!("../../shaders/lib/bf16.wgsl") };
+const F16: Half = Half { name: "f16", source: include_str!("../../../shaders/lib/f16.wgsl") };
+const BF16: Half = Half { name: "bf16", source: include_str!("../../../shaders/lib/bf16.wgsl") };
 
 impl Variant {
     /// How binding `i` is stored, if not by whole words.

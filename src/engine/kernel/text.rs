@@ -6,7 +6,7 @@ use super::{Kernel, Text};
 
 macro_rules! library {
     ($($stem:literal),+ $(,)?) => {
-        &[$(($stem, include_str!(concat!("../../shaders/lib/", $stem, ".wgsl")))),+]
+        &[$(($stem, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/lib/", $stem, ".wgsl")))),+]
     };
 }
 

@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use bytemuck::Pod;
 
-use crate::caps::Caps;
+use super::recorder::{Arena, Recorder, Window};
+use crate::engine::kernel::{Access, Binding, Kernel, Variant};
+use crate::engine::{Caps, Role, Storage, guard};
 use crate::error::{Error, Result};
-use crate::gpu::guard;
-use crate::kernel::{Access, Binding, Kernel, Variant};
 use crate::plan::{self, BLOCK, Cut, RowPlan, Work};
-use crate::pool::{Role, Storage};
-use crate::recorder::{Arena, Recorder, Window};
 use crate::tensor::{Element, Format, Real, Tensor};
 
 /// A dispatch of a kernel. Each of the kernel's bindings has to be named, also those that it does without this time, and each of its
@@ -23,7 +21,7 @@ pub(crate) struct Launch {
     /// By binding: unnamed, absent, or a window.
     windows: Vec<Option<Option<Window>>>,
     constants: Vec<Option<u32>>,
-    /// Values of parameters that many kernels have, see [`text`](crate::kernel::text).
+    /// Values of parameters that many kernels have, see [`text`](crate::engine::kernel::text).
     common: Vec<(&'static str, u32)>,
     quads: bool,
     scalars: u32,

@@ -3,12 +3,10 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::caps::Caps;
+use crate::engine::{Caps, Gpu, size_class};
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
 use crate::ops::Order;
 use crate::options::{LinearBceWithLogits, LinearCrossEntropy};
-use crate::pool::size_class;
 
 /// The sizes of a linear layer and its batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -387,7 +385,7 @@ impl fmt::Display for LinearPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::caps::Family;
+    use crate::engine::Family;
 
     fn caps(family: Family, max_binding: u64) -> Caps {
         Caps {

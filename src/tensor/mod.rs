@@ -1,5 +1,7 @@
 //! Tensors on the GPU: a range of memory and a shape.
 
+mod weights;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, Range};
@@ -8,11 +10,11 @@ use std::sync::Arc;
 use bytemuck::{Pod, Zeroable};
 use half::{bf16, f16};
 
+use crate::engine::{Gpu, Role, Storage, guard};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, guard};
 use crate::plan::{PerRow, Placed};
-use crate::pool::{Role, Storage};
 use crate::state::Saved;
+pub use weights::Weights;
 
 /// The sizes of a tensor's dimensions, row-major: the last one varies fastest. `[]` is a scalar.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -434,6 +436,13 @@ impl<T: Element> Tensor<T> {
 
     pub(crate) fn gpu(&self) -> &Gpu {
         &self.gpu
+    }
+}
+
+impl Gpu {
+    /// A scalar 1.
+    pub(crate) fn one(&self) -> Tensor<f32> {
+        Tensor::over(self, self.memory_of_one().clone(), 0, Shape::default())
     }
 }
 

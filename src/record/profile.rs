@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
+use crate::engine::{Role, guard};
 use crate::error::{Error, Result};
-use crate::gpu::guard;
-use crate::pool::Role;
-use crate::readback::Readback;
-use crate::recorder::Recorder;
+use crate::record::{Readback, Recorder};
 
 /// The most dispatches that one recording can time: WebGPU's query sets have at most 4096 entries, two for each.
 const MOST: u32 = 2048;

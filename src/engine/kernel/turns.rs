@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use super::{Kernel, Variant, lock};
+use crate::engine::Gpu;
 use crate::error::Result;
-use crate::gpu::Gpu;
 
 /// Bytes between the counters of dispatches: the largest alignment of a binding that adapters of the gate have.
 const STRIDE: usize = 256;

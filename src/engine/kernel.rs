@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use self::compose::compose;
+use crate::engine::guard;
 use crate::error::Result;
-use crate::gpu::guard;
 
 mod compose;
 mod specialise;
@@ -19,9 +19,9 @@ pub(crate) mod turns;
 /// A kernel, from the stem of its shader's file, the fields of its parameters, and its bindings.
 macro_rules! kernel {
     ($stem:literal, $params:expr, $bindings:expr) => {
-        $crate::kernel::Kernel {
+        $crate::engine::kernel::Kernel {
             label: concat!("xent.", $stem),
-            shader: include_str!(concat!("../../shaders/", $stem, ".wgsl")),
+            shader: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $stem, ".wgsl")),
             bindings: $bindings,
             params: $params,
             text: std::sync::OnceLock::new(),
@@ -39,7 +39,7 @@ macro_rules! params {
         struct $name { $($(#[$doc])* $field: $ty),* }
 
         impl $name {
-            const FIELDS: &'static [$crate::kernel::Field] = &[$($crate::kernel::Field {
+            const FIELDS: &'static [$crate::engine::kernel::Field] = &[$($crate::engine::kernel::Field {
                 name: stringify!($field),
                 ty: stringify!($ty),
             }),*];

@@ -4,9 +4,13 @@
 //! a way that never shows in the result: the arithmetic of a row, a block of a reduction or an element of a product does not depend on the
 //! cut.
 
+pub(crate) mod linear;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
+
 use std::ops::Range;
 
-use crate::caps::{Caps, Family};
+use crate::engine::{Caps, Family};
 use crate::error::{Error, Result};
 
 /// Elements (or partial results) that one workgroup of a reduction sums.

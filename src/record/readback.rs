@@ -9,9 +9,8 @@ use std::task::{Context, Poll};
 
 use futures_intrusive::channel::shared::{OneshotSender, oneshot_channel};
 
+use crate::engine::{Storage, guard};
 use crate::error::{Error, Result, try_with_capacity};
-use crate::gpu::guard;
-use crate::pool::Storage;
 use crate::tensor::{Element, WORD_BYTES};
 
 type Mapped = Result<(), wgpu::BufferAsyncError>;
@@ -170,7 +169,7 @@ impl<T: Element> Readback<T> {
 #[cfg(not(target_arch = "wasm32"))]
 fn poll(device: &wgpu::Device, how: wgpu::PollType) -> Option<Result<wgpu::PollStatus, wgpu::PollError>> {
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-    let _turn = crate::opengl::turn(device);
+    let _turn = crate::engine::opengl::turn(device);
     match catch_unwind(AssertUnwindSafe(|| device.poll(how))) {
         Ok(polled) => Some(polled),
         Err(panic) => match panic.downcast_ref::<String>() {

@@ -1,16 +1,14 @@
 //! Writing passes into an encoder: the caller's, or a batch's own.
 
 use std::collections::HashMap;
-use std::ops::{Deref, DerefMut, Range};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::caps::Caps;
+use super::profile::Profile;
+use super::readback::Readback;
+use crate::engine::{Caps, Gpu, Role, Storage, guard, storage_size};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, guard, in_scopes};
-use crate::pool::{Role, Storage, storage_size};
-use crate::profile::Profile;
-use crate::readback::Readback;
 use crate::tensor::{Element, Format, Real, Shape, Tensor, WORD_BYTES, bytes_of};
 
 /// Records operations into an encoder.
@@ -23,7 +21,7 @@ use crate::tensor::{Element, Format, Real, Shape, Tensor, WORD_BYTES, bytes_of};
 #[derive(Debug)]
 pub struct Recorder<'e> {
     gpu: Gpu,
-    encoder: Encoder<'e>,
+    pub(super) encoder: Encoder<'e>,
     pass: Option<wgpu::ComputePass<'static>>,
     pub(crate) arenas: Vec<Arena>,
     profile: Option<Profile>,
@@ -75,7 +73,7 @@ impl Held {
 }
 
 #[derive(Debug)]
-enum Encoder<'e> {
+pub(super) enum Encoder<'e> {
     Own(wgpu::CommandEncoder),
     Callers(&'e mut wgpu::CommandEncoder),
     /// A batch's, once it is submitted.
@@ -113,7 +111,7 @@ impl<'e> Recorder<'e> {
         Self::new(gpu, Encoder::Callers(encoder))
     }
 
-    fn new(gpu: &Gpu, encoder: Encoder<'e>) -> Self {
+    pub(super) fn new(gpu: &Gpu, encoder: Encoder<'e>) -> Self {
         Self { gpu: gpu.clone(), encoder, pass: None, arenas: Vec::new(), profile: None, held: Held::new() }
     }
 
@@ -365,7 +363,7 @@ impl<'e> Recorder<'e> {
 
     /// Ends the pass and uploads the parameters. The arenas belong to this recording alone until its work is done, so the
     /// upload may happen at any time before the submission.
-    fn upload_params(&mut self) -> Result<()> {
+    pub(super) fn upload_params(&mut self) -> Result<()> {
         self.pass = None;
         guard(self.gpu.device(), "params", || {
             for arena in self.arenas.drain(..) {
@@ -409,63 +407,5 @@ impl Drop for Recorder<'_> {
     fn drop(&mut self) {
         // A lost device shows again at the readback.
         let _ = self.close();
-    }
-}
-
-/// Work for one submission: a [`Recorder`] with an encoder of its own.
-///
-/// # Examples
-/// ```
-/// use std::time::Duration;
-/// use xent::{Gpu, Tensor};
-/// # if let Ok(gpu) = Gpu::headless() {
-/// let x = Tensor::from_slice(&gpu, [4], &[-1.0, 0.0, 1.0, 2.0f32])?;
-/// let mut batch = gpu.batch();
-/// let y = batch.relu(&x)?;
-/// let mut values = batch.read(&y)?;
-/// batch.submit()?;
-/// assert_eq!(values.wait(Duration::from_secs(10))?, [0.0, 0.0, 1.0, 2.0]);
-/// # }
-/// # Ok::<(), xent::Error>(())
-/// ```
-#[derive(Debug)]
-#[must_use = "a batch does nothing unless it is submitted"]
-pub struct Batch {
-    recorder: Recorder<'static>,
-}
-
-impl Batch {
-    pub(crate) fn new(gpu: &Gpu) -> Self {
-        let label = wgpu::CommandEncoderDescriptor { label: Some("xent") };
-        // What wgpu says against it, it says again when this is submitted.
-        let (encoder, _) = in_scopes(gpu.device(), || gpu.device().create_command_encoder(&label));
-        Self { recorder: Recorder::new(gpu, Encoder::Own(encoder)) }
-    }
-
-    /// Submits everything recorded so far, in one queue submission. Returns at once. (In any submission wgpu calls back whoever waits for
-    /// work that is done: an error that such a callback makes counts as this submission's.)
-    ///
-    /// # Errors
-    /// [`Error::Gpu`] if the device is out of memory. A lost device may show only at a readback.
-    pub fn submit(mut self) -> Result<()> {
-        self.recorder.upload_params()?;
-        match std::mem::replace(&mut self.recorder.encoder, Encoder::Submitted) {
-            Encoder::Own(encoder) => self.recorder.gpu.submit("submit", encoder),
-            Encoder::Callers(_) | Encoder::Submitted => Err(Error::NotSubmitted),
-        }
-    }
-}
-
-impl Deref for Batch {
-    type Target = Recorder<'static>;
-
-    fn deref(&self) -> &Recorder<'static> {
-        &self.recorder
-    }
-}
-
-impl DerefMut for Batch {
-    fn deref_mut(&mut self) -> &mut Recorder<'static> {
-        &mut self.recorder
     }
 }

@@ -1,0 +1,37 @@
+//! wgpu's errors as results: calls that create something run within error scopes.
+
+use super::opengl;
+use crate::error::{Error, Result};
+
+/// Runs wgpu calls that create something and turns what wgpu would report elsewhere into an error.
+///
+/// On the web, scopes resolve later than this function returns, so there such an error surfaces in the browser's console.
+pub(crate) fn guard<R>(device: &wgpu::Device, op: &'static str, create: impl FnOnce() -> R) -> Result<R> {
+    match in_scopes(device, create) {
+        (made, None) => Ok(made),
+        (_, Some(source)) => Err(Error::Gpu { op, source }),
+    }
+}
+
+/// What is created, and what wgpu says against it.
+pub(crate) fn in_scopes<R>(device: &wgpu::Device, create: impl FnOnce() -> R) -> (R, Option<wgpu::Error>) {
+    use wgpu::ErrorFilter as F;
+    let _turn = opengl::turn(device);
+    let scopes = [F::Validation, F::OutOfMemory, F::Internal].map(|filter| device.push_error_scope(filter));
+    let made = create();
+    let mut first = None;
+    for scope in scopes.into_iter().rev() {
+        let error = ready(scope.pop()).flatten();
+        first = first.or(error);
+    }
+    (made, first)
+}
+
+/// The output of a future that needs no waiting.
+fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::pin!(future).poll(&mut context) {
+        std::task::Poll::Ready(output) => Some(output),
+        std::task::Poll::Pending => None,
+    }
+}

@@ -1,0 +1,14 @@
+//! The device and what is kept for it: its facts, its memory, its compiled kernels.
+
+mod adapter;
+mod caps;
+mod device;
+mod error_scope;
+pub(crate) mod kernel;
+pub(crate) mod opengl;
+mod pool;
+
+pub use caps::{Caps, Family};
+pub use device::{Counters, Gpu};
+pub(crate) use error_scope::{guard, in_scopes};
+pub(crate) use pool::{Role, Storage, size_class, storage_size};

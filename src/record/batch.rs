@@ -1,0 +1,80 @@
+//! Work for one submission.
+
+use std::ops::{Deref, DerefMut};
+
+use super::recorder::{Encoder, Recorder};
+use crate::engine::{Gpu, in_scopes};
+use crate::error::{Error, Result};
+
+/// Recording.
+impl Gpu {
+    /// Starts a batch: work for one submission, in an encoder of its own.
+    pub fn batch(&self) -> Batch {
+        Batch::new(self)
+    }
+
+    /// Records into the caller's encoder, which stays the caller's to submit. It must be of the same device: where it is another
+    /// `wgpu::Instance`'s, wgpu panics as soon as something is recorded.
+    #[must_use]
+    pub fn record<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> Recorder<'e> {
+        Recorder::borrowing(self, encoder)
+    }
+}
+
+/// Work for one submission: a [`Recorder`] with an encoder of its own.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use xent::{Gpu, Tensor};
+/// # if let Ok(gpu) = Gpu::headless() {
+/// let x = Tensor::from_slice(&gpu, [4], &[-1.0, 0.0, 1.0, 2.0f32])?;
+/// let mut batch = gpu.batch();
+/// let y = batch.relu(&x)?;
+/// let mut values = batch.read(&y)?;
+/// batch.submit()?;
+/// assert_eq!(values.wait(Duration::from_secs(10))?, [0.0, 0.0, 1.0, 2.0]);
+/// # }
+/// # Ok::<(), xent::Error>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a batch does nothing unless it is submitted"]
+pub struct Batch {
+    recorder: Recorder<'static>,
+}
+
+impl Batch {
+    pub(crate) fn new(gpu: &Gpu) -> Self {
+        let label = wgpu::CommandEncoderDescriptor { label: Some("xent") };
+        // What wgpu says against it, it says again when this is submitted.
+        let (encoder, _) = in_scopes(gpu.device(), || gpu.device().create_command_encoder(&label));
+        Self { recorder: Recorder::new(gpu, Encoder::Own(encoder)) }
+    }
+
+    /// Submits everything recorded so far, in one queue submission. Returns at once. (In any submission wgpu calls back whoever waits for
+    /// work that is done: an error that such a callback makes counts as this submission's.)
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] if the device is out of memory. A lost device may show only at a readback.
+    pub fn submit(mut self) -> Result<()> {
+        self.recorder.upload_params()?;
+        match std::mem::replace(&mut self.recorder.encoder, Encoder::Submitted) {
+            Encoder::Own(encoder) => self.recorder.gpu().submit("submit", encoder),
+            Encoder::Callers(_) | Encoder::Submitted => Err(Error::NotSubmitted),
+        }
+    }
+}
+
+impl Deref for Batch {
+    type Target = Recorder<'static>;
+
+    fn deref(&self) -> &Recorder<'static> {
+        &self.recorder
+    }
+}
+
+impl DerefMut for Batch {
+    fn deref_mut(&mut self) -> &mut Recorder<'static> {
+        &mut self.recorder
+    }
+}

@@ -1,0 +1,17 @@
+//! Recording: dispatches, copies, and what comes back.
+
+mod batch;
+mod launch;
+mod profile;
+mod readback;
+mod recorder;
+#[cfg(not(target_arch = "wasm32"))]
+mod tune;
+mod warm_up;
+
+pub use batch::Batch;
+pub(crate) use launch::{Blocks, Launch};
+pub use profile::{DispatchTime, Times};
+pub use readback::Readback;
+pub use recorder::Recorder;
+pub(crate) use recorder::Window;
