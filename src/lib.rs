@@ -46,10 +46,11 @@ pub use ops::{
 };
 pub use optim::{Group, Optimization, Optimizer, Schedule, UpdateReport, WindowMean};
 pub use options::{
-    Bce, BceWithLogits, CrossEntropy, Layout, LinearBceWithLogits, LinearCrossEntropy, Mse, Nll, Reduction, Sgd,
+    Bce, BceWithLogits, CrossEntropy, LinearBceWithLogits, LinearCrossEntropy, Mse, Nll, Reduction, Sgd,
 };
 pub use parameters::Parameters;
 pub use plan::linear::LinearPlan;
+pub use plan::product::Layout;
 pub use record::{Batch, DispatchTime, Readback, Recorder, Times};
 pub use safetensors::Dtype;
 pub use state::{LoadOptions, State, StateReadback, Unmatched};

@@ -1,6 +1,7 @@
 //! What the losses and the optimiser can be told; the same for the GPU and the CPU reference.
 
 use crate::error::{Error, Result};
+use crate::plan::linear::LinearPlan;
 use crate::tensor::{Shape, Weights};
 
 /// How the losses of rows, or of single elements, become the result.
@@ -183,7 +184,7 @@ pub struct LinearCrossEntropy {
 }
 
 impl LinearCrossEntropy {
-    pub(crate) const DEFAULT_SCRATCH: u64 = 32 << 20;
+    pub(crate) const DEFAULT_SCRATCH: u64 = LinearPlan::DEFAULT_SCRATCH;
 
     /// Checks the numbers that are not the loss's.
     pub(crate) fn validate(&self, op: &'static str) -> Result<()> {
@@ -343,17 +344,6 @@ impl Sgd {
         }
         Ok(())
     }
-}
-
-/// Which of a product's matrices are stored transposed. All are row-major.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Layout {
-    /// `c = a b`: `a` is `[m, k]`, `b` is `[k, n]`. A layer's gradient with respect to its input: `upstream * weight`.
-    Nn,
-    /// `c = a b^T`: `a` is `[m, k]`, `b` is `[n, k]`. A layer forward: `input * weight^T + bias`.
-    Nt,
-    /// `c = a^T b`: `a` is `[k, m]`, `b` is `[k, n]`. A layer's gradient with respect to its weight: `upstream^T * input`.
-    Tn,
 }
 
 /// The ignored target as kernels compare it, in 32 bits. A value that does not fit cannot be a class; host slices are

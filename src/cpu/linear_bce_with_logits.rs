@@ -1,6 +1,7 @@
 use super::{bce_with_logits_backward, column_sum, matmul};
 use crate::error::Result;
-use crate::options::{BceWithLogits, Layout};
+use crate::options::BceWithLogits;
+use crate::plan::product::Layout;
 
 /// What [`linear_bce_with_logits`] gives.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,8 @@
 use super::cross_entropy::{Outcome, Targets, cross_entropy_backward, rows};
 use super::{Statistics, cross_entropy_statistics, matmul};
 use crate::error::Result;
-use crate::options::{CrossEntropy, Layout, LinearCrossEntropy, Reduction};
+use crate::options::{CrossEntropy, LinearCrossEntropy, Reduction};
+use crate::plan::product::Layout;
 
 /// What [`linear_cross_entropy`] gives.
 #[derive(Clone, Debug, PartialEq)]

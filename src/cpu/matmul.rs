@@ -1,6 +1,6 @@
 use super::{expect_len, product, results, shape_error};
 use crate::error::Result;
-use crate::options::Layout;
+use crate::plan::product::Layout;
 
 /// `op(a) op(b) + bias` for matrices stored with the shapes `a_shape` and `b_shape`; see
 /// [`Recorder::matmul`](crate::Recorder::matmul).

@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use crate::engine::guard;
 use crate::error::{Error, Result};
 
+/// What buffers are copied by, and the bytes of an element that is no half.
+pub(crate) const WORD_BYTES: u64 = 4;
+
 /// What a buffer is used for; buffers of different roles never share memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Role {

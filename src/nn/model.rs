@@ -2,8 +2,8 @@
 
 use crate::engine::Gpu;
 use crate::error::{Error, Result};
-use crate::options::Layout;
 use crate::parameters::Parameters;
+use crate::plan::product::Layout;
 use crate::record::Recorder;
 use crate::tensor::Tensor;
 

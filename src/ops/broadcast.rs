@@ -2,14 +2,15 @@
 
 use std::ops::Range;
 
+use crate::engine::WORD_BYTES;
 use crate::engine::kernel::{Kernel, kernel, params, read, read4, update, write};
 use crate::error::{Error, Result};
 use crate::plan::{BLOCK, Cut, RowPlan, Work};
 use crate::record::{Launch, Recorder};
-use crate::tensor::{Shape, Tensor, WORD_BYTES, Weights, size32};
+use crate::tensor::{Shape, Tensor, Weights, size32};
 
-use super::strips::Strip;
 use super::{Classes, shape_error};
+use crate::plan::strips::Strip;
 
 params! {
     struct Params {

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
+use crate::engine::WORD_BYTES;
 use crate::engine::kernel::{Kernel, kernel, params, read, update};
 use crate::error::Result;
 use crate::plan::{COLUMN_BLOCK, Cut, Work};
 use crate::record::{Launch, Recorder};
-use crate::tensor::{Tensor, WORD_BYTES, size32};
+use crate::tensor::{Tensor, size32};
 
 use super::{no_alias, shape_error};
 

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::options::Layout;
 use crate::plan::linear::{LinearPlan, LinearSizes};
+use crate::plan::product::Layout;
 use crate::record::Recorder;
 use crate::tensor::{Check, Element, Float, Format, Real, Shape, Tensor, Weights, size32};
 

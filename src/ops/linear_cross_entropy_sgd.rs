@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::options::{CrossEntropy, Layout, LinearCrossEntropy, Sgd};
+use crate::options::{CrossEntropy, LinearCrossEntropy, Sgd};
 use crate::plan::linear::{Blocks, LinearPlan, LinearSizes};
+use crate::plan::product::{Layout, Order};
 use crate::record::Recorder;
 use crate::tensor::{Tensor, size32};
 
@@ -13,7 +14,7 @@ use super::gradient::Gradient;
 use super::linear::Layer;
 use super::matmul::{Sums, Zeros};
 use super::row_loss::{RowLoss, RowStatistics, RowsBegun, RowsEnded};
-use super::running_product::{Order, RunningProduct};
+use super::running_product::RunningProduct;
 use super::sgd::{Momentum, SgdStep};
 use super::{Grad, Statistics, Targets, no_alias};
 

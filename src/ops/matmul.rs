@@ -2,16 +2,16 @@
 
 use std::ops::Range;
 
+use crate::engine::WORD_BYTES;
 use crate::engine::kernel::{Binding, Kernel, kernel, params, read4, update4};
 use crate::error::Result;
-use crate::options::Layout;
+use crate::plan::product::{Factors, Layout, Piece, Summands};
 use crate::record::{Launch, Recorder, Window};
-use crate::tensor::{Element, Float, Format, Real, Tensor, WORD_BYTES, size32};
+use crate::tensor::{Element, Float, Format, Real, Tensor, size32};
 
-use super::product_plan::{Factors, Piece, Summands};
 use super::sum_parts::SumOfParts;
-use super::tile::{Sizes, Tile};
 use super::{no_alias, same_shape, shape_error};
+use crate::plan::tile::{ProductKernel, Sizes, Tile};
 
 params! {
     struct Params {
@@ -413,7 +413,12 @@ impl Recorder<'_> {
         let whole_rows = [sizes.n, n.start].iter().all(|x| x.is_multiple_of(4));
         let aligned = [&bias, &gate, &earlier, &c].into_iter().flatten().all(|window| window.quads);
         let by_quad = whole_rows && aligned;
-        let launch = Launch::new(tile.kernel)
+        let kernel = match tile.kernel {
+            ProductKernel::Tiled => &TILED,
+            ProductKernel::Simd => &SIMD,
+            ProductKernel::Subgroup => &SUBGROUP,
+        };
+        let launch = Launch::new(kernel)
             .by_quad(quads)
             .constant("WORKGROUP", tile.workgroup)
             .constant("A_TRANSPOSED", layout == Layout::Tn)

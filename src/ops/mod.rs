@@ -14,14 +14,12 @@ mod linear;
 mod linear_bce_with_logits;
 mod linear_cross_entropy;
 mod linear_cross_entropy_sgd;
+mod linear_plan;
 mod log_softmax;
 mod map;
 mod matmul;
 mod mse;
 mod nll;
-#[cfg(any(test, fuzzing))]
-mod plan_properties;
-mod product_plan;
 mod rank;
 mod reduce;
 mod relu;
@@ -42,7 +40,6 @@ mod tally;
 mod targets;
 #[cfg(test)]
 mod tests;
-mod tile;
 mod window_mean;
 mod window_sum;
 
@@ -53,7 +50,6 @@ pub use linear::{LinearBackward, LinearGrads};
 pub use linear_bce_with_logits::LinearLossGrads;
 pub use linear_cross_entropy::{LinearCrossEntropyRequest, LinearCrossEntropyResult};
 pub use linear_cross_entropy_sgd::{LinearSgd, LinearSgdResult};
-pub(crate) use running_product::Order;
 pub(crate) use schedule::{ScheduleKind, ScheduleStep};
 pub use sgd::Momentum;
 pub(crate) use sgd::{SgdStep, unstarted};
@@ -64,6 +60,7 @@ pub use targets::Targets;
 #[cfg(test)]
 use crate::engine::kernel::Kernel;
 use crate::error::{Error, Result};
+use crate::plan::strips::Classes;
 use crate::tensor::{Element, Shape, Tensor};
 
 /// A loss and its gradient with respect to the loss's input.
@@ -87,14 +84,6 @@ pub enum Grad {
     New,
     /// Over the operation's input.
     InPlace,
-}
-
-/// A tensor's dimensions around its class dimension, which is the first of one and the second of more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Classes {
-    outer: u32,
-    classes: u32,
-    inner: u32,
 }
 
 impl Classes {
@@ -128,15 +117,6 @@ impl Classes {
             size => size,
         };
         Ok(Self { outer: size(before)?, classes, inner: size(after)? })
-    }
-
-    fn rows(self) -> u32 {
-        self.outer.saturating_mul(self.inner)
-    }
-
-    /// Elements of one of the `outer` parts.
-    fn part(self) -> u64 {
-        u64::from(self.classes) * u64::from(self.inner)
     }
 }
 

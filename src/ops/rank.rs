@@ -7,7 +7,7 @@ use crate::record::{Launch, Recorder};
 use crate::tensor::{Real, Tensor};
 
 use super::Classes;
-use super::strips::Strip;
+use crate::plan::strips::Strip;
 
 pub(super) static KERNEL: Kernel =
     kernel!("rank", &[], &[read4("logits"), read("targets", "i32"), write("ranks", "u32"), update("lanes", "u32")]);

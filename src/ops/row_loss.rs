@@ -13,9 +13,9 @@ use crate::tensor::{Check, Float, Format, Real, Shape, Tensor, Weights, size32};
 use super::cast::KERNEL as CAST;
 use super::reduce::{Divisor, as_f32, check_of};
 use super::statistics::{KERNEL as STATISTICS, Statistics, WORDS};
-use super::strips::Strip;
 use super::targets::KernelTargets;
 use super::{Classes, Denominator, Grad, LossGrad, Targets, no_alias, shape_error};
+use crate::plan::strips::Strip;
 
 /// What a loss of rows does about statistics: the constant `STATISTICS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

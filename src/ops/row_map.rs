@@ -7,8 +7,8 @@ use crate::record::{Launch, Recorder};
 use crate::tensor::{Float, Tensor};
 
 use super::row_parts::Rows;
-use super::strips::Strip;
 use super::{Classes, same_shape};
+use crate::plan::strips::Strip;
 
 pub(super) const FORWARD_BINDINGS: &[Binding] = &[read4("logits"), write4("output"), read("parts", "f32")];
 

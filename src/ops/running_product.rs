@@ -3,13 +3,12 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::options::Layout;
 use crate::record::Recorder;
 use crate::tensor::{Real, Tensor};
 
 use super::matmul::Zeros;
-use super::product_plan::Summands;
 use super::sum_parts::SumOfParts;
+use crate::plan::product::{Layout, Order, Summands};
 
 /// The sums so far. How they are formed depends on the number of all summands, and not on how many come at a time.
 pub(super) struct RunningProduct {
@@ -22,25 +21,6 @@ pub(super) struct RunningProduct {
     sections: SumOfParts,
     /// The sums of a run whose other summands are still to come.
     runs: Option<Tensor<f32>>,
-}
-
-/// In which order sums are formed: summands by runs, runs by sections, and sections with what additions round off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Order {
-    pub(crate) all: u32,
-    /// A multiple of 16.
-    pub(crate) run: u32,
-    /// A multiple of a run.
-    pub(crate) section: u32,
-}
-
-impl Order {
-    /// That of a product by itself, but for the number of summands.
-    pub(crate) const OF_A_PRODUCT: Self = Self { all: 0, run: Summands::RUN, section: Summands::SECTION };
-
-    pub(crate) fn sections(self) -> u32 {
-        self.all.div_ceil(self.section).max(1)
-    }
 }
 
 impl RunningProduct {

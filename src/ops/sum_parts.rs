@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use crate::engine::Caps;
 use crate::engine::kernel::{Kernel, kernel, params, read, update};
+use crate::engine::{Caps, WORD_BYTES};
 use crate::error::Result;
 use crate::plan::{Cut, Work, most_turns};
 use crate::record::{Launch, Recorder};
-use crate::tensor::{Tensor, WORD_BYTES};
+use crate::tensor::Tensor;
 
 params! {
     struct Params {

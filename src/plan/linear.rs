@@ -3,10 +3,9 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::engine::{Caps, Gpu, size_class};
+use super::product::Order;
+use crate::engine::{Caps, size_class};
 use crate::error::{Error, Result};
-use crate::ops::Order;
-use crate::options::{LinearBceWithLogits, LinearCrossEntropy};
 
 /// The sizes of a linear layer and its batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,61 +47,15 @@ pub(crate) struct Blocks {
     pub(crate) tokens_at_once: usize,
 }
 
-impl Gpu {
-    /// What [`linear_cross_entropy`](crate::Recorder::linear_cross_entropy) would do for sizes `[N, D, V]`, with gradients if `backward`.
-    ///
-    /// # Errors
-    /// [`Error::Limit`] if the scratch that is allowed, a binding or a buffer of this device cannot hold the logits of a single token.
-    pub fn plan_linear_cross_entropy(
-        &self,
-        [tokens, inputs, classes]: [usize; 3],
-        options: &LinearCrossEntropy,
-        backward: bool,
-    ) -> Result<LinearPlan> {
-        let sizes = LinearSizes { tokens, inputs, classes };
-        LinearPlan::new("plan_linear_cross_entropy", self.caps(), sizes, (options.scratch, 1), backward)
-    }
-
-    /// What [`linear_cross_entropy_sgd`](crate::Recorder::linear_cross_entropy_sgd) would do for sizes `[N, D, V]`, with probabilities as
-    /// targets if `by_probabilities`.
-    ///
-    /// # Errors
-    /// [`Error::Limit`] if half of the scratch that is allowed, a binding or a buffer of this device cannot hold the logits of a single
-    /// token, or a row of the weight.
-    pub fn plan_linear_cross_entropy_sgd(
-        &self,
-        [tokens, inputs, classes]: [usize; 3],
-        options: &LinearCrossEntropy,
-        by_probabilities: bool,
-    ) -> Result<LinearPlan> {
-        let sizes = LinearSizes { tokens, inputs, classes };
-        let op = "plan_linear_cross_entropy_sgd";
-        LinearPlan::with_update(op, self.caps(), sizes, options.scratch, by_probabilities)
-    }
-
-    /// What [`linear_bce_with_logits`](crate::Recorder::linear_bce_with_logits) would do for sizes `[N, D, V]`, with gradients if
-    /// `backward`.
-    ///
-    /// # Errors
-    /// [`Error::Limit`] if the scratch that is allowed, a binding or a buffer of this device cannot hold the logits of a single token and
-    /// their losses.
-    pub fn plan_linear_bce_with_logits(
-        &self,
-        [tokens, inputs, classes]: [usize; 3],
-        options: &LinearBceWithLogits,
-        backward: bool,
-    ) -> Result<LinearPlan> {
-        let sizes = LinearSizes { tokens, inputs, classes };
-        LinearPlan::new("plan_linear_bce_with_logits", self.caps(), sizes, (options.scratch, 2), backward)
-    }
-}
-
 impl LinearPlan {
     /// Sections of sums over the classes that are in memory at a time: few tokens give a GPU too few tiles otherwise.
     pub(crate) const SECTIONS_AT_ONCE: u32 = 4;
 
     /// Tokens of a section of a sum over tokens. Sums of more take memory for what additions round off.
     const TOKENS: u32 = 8192;
+
+    /// Bytes of scratch if nothing else is said.
+    pub(crate) const DEFAULT_SCRATCH: u64 = 32 << 20;
 
     /// What an error calls a scratch that is too small.
     const SCRATCH: &str = "the scratch for the logits of one token";
@@ -170,7 +123,7 @@ impl LinearPlan {
         let most: u64 = if tokens <= 4096 { 64 } else { 128 };
         let words = copies.saturating_mul(classes as u64);
         // Buffers may be a fourth larger than what is in them.
-        let usual = LinearCrossEntropy::DEFAULT_SCRATCH / 5 / words.max(1);
+        let usual = Self::DEFAULT_SCRATCH / 5 / words.max(1);
         let run = usual.clamp(LEAST, most);
         1 << run.ilog2()
     }
@@ -320,7 +273,7 @@ impl LinearPlan {
 
     /// Tokens of a chunk of the default scratch.
     pub(crate) fn usual_tokens(classes: usize) -> u32 {
-        let tokens = LinearCrossEntropy::DEFAULT_SCRATCH / (classes as u64).saturating_mul(4).max(1);
+        let tokens = Self::DEFAULT_SCRATCH / (classes as u64).saturating_mul(4).max(1);
         u32::try_from(tokens).unwrap_or(u32::MAX)
     }
 
@@ -379,63 +332,5 @@ impl fmt::Display for LinearPlan {
             write!(f, ", {} KiB for sums", mib(self.sums_bytes()))?;
         }
         write!(f, ", {} operations", self.operations())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::Family;
-
-    fn caps(family: Family, max_binding: u64) -> Caps {
-        Caps {
-            family,
-            simd_width: 8,
-            quads_per_turn: 4,
-            subgroup_size: 0,
-            enough_tiles: 128,
-            max_binding,
-            max_buffer: 1 << 31,
-            storage_align: 256,
-            uniform_align: 256,
-            max_groups: 65535,
-            max_invocations: 256,
-            max_bindings: 8,
-            workgroup_memory: 16384,
-            max_turns: 65535,
-        }
-    }
-
-    /// Every token is in one chunk, chunks fit the scratch and a binding, and one more token would not.
-    #[test]
-    fn chunks_are_as_large_as_they_may_be() {
-        for family in [Family::Gpu, Family::CpuSimd] {
-            for backward in [false, true] {
-                for tokens in [0, 1, 63, 64, 65, 1000, 8192] {
-                    for (inputs, classes) in [(0, 5), (7, 0), (1, 1), (64, 1000), (512, 128_256)] {
-                        for scratch in [16 << 10, 1 << 20, 32 << 20] {
-                            let caps = caps(family, 1 << 20);
-                            let sizes = LinearSizes { tokens, inputs, classes };
-                            let plan = match LinearPlan::new("test", &caps, sizes, (scratch, 1), backward) {
-                                Ok(plan) => plan,
-                                Err(error) => {
-                                    assert!(classes as u64 * 4 + 16 > scratch, "{sizes:?} {scratch}: {error}");
-                                    continue;
-                                }
-                            };
-                            assert!(plan.scratch_bytes() <= scratch, "{plan}");
-                            assert!(plan.tokens_at_once() * classes * 4 <= 1 << 20, "{plan}");
-                            let covered: Vec<_> = plan.chunks().flatten().collect();
-                            assert_eq!(covered, (0..tokens).collect::<Vec<_>>(), "{plan}");
-                            let more = plan.tokens_at_once() + 64;
-                            if plan.tokens_at_once() < tokens {
-                                let bytes = (more * classes * 4) as u64;
-                                assert!(bytes > (1 << 20) - 256 || bytes * 5 / 4 > scratch, "{plan}");
-                            }
-                        }
-                    }
-                }
-            }
-        }
     }
 }

@@ -9,9 +9,9 @@ use std::task::{Context, Poll};
 
 use futures_intrusive::channel::shared::{OneshotSender, oneshot_channel};
 
-use crate::engine::{Storage, guard};
+use crate::engine::{Storage, WORD_BYTES, guard};
 use crate::error::{Error, Result, try_with_capacity};
-use crate::tensor::{Element, WORD_BYTES};
+use crate::tensor::Element;
 
 type Mapped = Result<(), wgpu::BufferAsyncError>;
 type Arrival = Pin<Box<dyn Future<Output = Option<Mapped>> + Send>>;

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::profile::Profile;
 use super::readback::Readback;
-use crate::engine::{Caps, Gpu, Role, Storage, guard, storage_size};
+use crate::engine::{Caps, Gpu, Role, Storage, WORD_BYTES, guard, storage_size};
 use crate::error::{Error, Result};
-use crate::tensor::{Element, Format, Real, Shape, Tensor, WORD_BYTES, bytes_of};
+use crate::tensor::{Element, Format, Real, Shape, Tensor, bytes_of};
 
 /// Records operations into an encoder.
 ///

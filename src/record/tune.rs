@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::engine::{Caps, Family, Gpu};
 use crate::error::Result;
-use crate::options::{CrossEntropy, Layout};
+use crate::options::CrossEntropy;
+use crate::plan::product::Layout;
 use crate::state::write_whole;
 use crate::tensor::Tensor;
 

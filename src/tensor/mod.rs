@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytemuck::{Pod, Zeroable};
 use half::{bf16, f16};
 
-use crate::engine::{Gpu, Role, Storage, guard};
+use crate::engine::{Gpu, Role, Storage, WORD_BYTES, guard};
 use crate::error::{Error, Result};
 use crate::plan::{PerRow, Placed};
 use crate::state::Saved;
@@ -112,9 +112,6 @@ macro_rules! elements {
     };
 }
 elements!(f32: Word, i32: Word, u32: Word, f16: F16, bf16: Bf16, Real: Word);
-
-/// What buffers are copied by, and the bytes of an element that is no half.
-pub(crate) const WORD_BYTES: u64 = 4;
 
 /// Where kernels report data that is out of range; a readback of the tensor looks there.
 #[derive(Clone, Debug)]

@@ -2,36 +2,33 @@
 
 use std::ops::Range;
 
-use crate::engine::Caps;
-use crate::error::{Error, Result};
-use crate::options::Layout;
-use crate::plan::{Cut, PerRow, Placed, TURNS, Work, most_groups, most_turns};
-use crate::tensor::WORD_BYTES;
-
 use super::tile::{Sizes, Tile};
+use super::{Cut, PerRow, Placed, TURNS, Work, most_groups, most_turns};
+use crate::engine::{Caps, WORD_BYTES};
+use crate::error::{Error, Result};
 
 /// How the summands of a product are added up: run by run, each from its first summand on. They may be some of the sums' summands, and
 /// other products have the others.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Summands {
+pub(crate) struct Summands {
     /// Summands of earlier products.
-    pub(super) before: u32,
+    pub(crate) before: u32,
     /// Those of all products.
-    pub(super) all: u32,
+    pub(crate) all: u32,
     /// Those of a run: a multiple of 16.
-    pub(super) run: u32,
+    pub(crate) run: u32,
 }
 
 impl Summands {
     /// Of a run of a product by itself. Errors of a sum of `n` numbers that is a sum of runs grow with the square roots of a run's length and of
     /// the number of runs.
-    pub(super) const RUN: u32 = 64;
+    pub(crate) const RUN: u32 = 64;
 
     /// Of a section, whose sum of runs is in one number.
-    pub(super) const SECTION: u32 = 4096;
+    pub(crate) const SECTION: u32 = 4096;
 
     /// All summands of sums, in one product.
-    pub(super) fn whole(all: u32) -> Self {
+    pub(crate) fn whole(all: u32) -> Self {
         Self { before: 0, all, run: Self::RUN }
     }
 
@@ -58,49 +55,79 @@ impl Summands {
     }
 }
 
+/// Which of a product's matrices are stored transposed. All are row-major.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// `c = a b`: `a` is `[m, k]`, `b` is `[k, n]`. A layer's gradient with respect to its input: `upstream * weight`.
+    Nn,
+    /// `c = a b^T`: `a` is `[m, k]`, `b` is `[n, k]`. A layer forward: `input * weight^T + bias`.
+    Nt,
+    /// `c = a^T b`: `a` is `[k, m]`, `b` is `[k, n]`. A layer's gradient with respect to its weight: `upstream^T * input`.
+    Tn,
+}
+
+/// In which order sums are formed: summands by runs, runs by sections, and sections with what additions round off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Order {
+    pub(crate) all: u32,
+    /// A multiple of 16.
+    pub(crate) run: u32,
+    /// A multiple of a run.
+    pub(crate) section: u32,
+}
+
+impl Order {
+    /// That of a product by itself, but for the number of summands.
+    pub(crate) const OF_A_PRODUCT: Self = Self { all: 0, run: Summands::RUN, section: Summands::SECTION };
+
+    pub(crate) fn sections(self) -> u32 {
+        self.all.div_ceil(self.section).max(1)
+    }
+}
+
 /// A part of a product that is one dispatch.
 #[derive(Clone, Debug)]
-pub(super) struct Piece {
-    pub(super) m: Range<u32>,
-    pub(super) n: Range<u32>,
-    pub(super) k: Range<u32>,
+pub(crate) struct Piece {
+    pub(crate) m: Range<u32>,
+    pub(crate) n: Range<u32>,
+    pub(crate) k: Range<u32>,
     /// The sums' part that it computes, or the first of several.
-    pub(super) part: u32,
+    pub(crate) part: u32,
     /// Summands of a part.
-    pub(super) split: u32,
+    pub(crate) split: u32,
     /// Earlier dispatches summed whole runs.
-    pub(super) resumed: bool,
+    pub(crate) resumed: bool,
     /// An earlier dispatch began the run.
-    pub(super) begun: bool,
+    pub(crate) begun: bool,
     /// A later dispatch ends the run, the only one.
-    pub(super) unfinished: bool,
+    pub(crate) unfinished: bool,
     /// It has the last summands of its part.
-    pub(super) last: bool,
-    pub(super) work: Work,
+    pub(crate) last: bool,
+    pub(crate) work: Work,
 }
 
 impl Piece {
     /// The parts that it computes.
-    pub(super) fn parts(&self) -> u32 {
+    pub(crate) fn parts(&self) -> u32 {
         (self.k.end - self.k.start).div_ceil(self.split).max(1)
     }
 }
 
 /// A product, as far as the planner goes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Factors {
-    pub(super) layout: Layout,
-    pub(super) sizes: Sizes,
+pub(crate) struct Factors {
+    pub(crate) layout: Layout,
+    pub(crate) sizes: Sizes,
     /// Where `a`, `b` and `c` are.
-    pub(super) placed: [Placed; 3],
+    pub(crate) placed: [Placed; 3],
     /// Depths at which `a` is 0 are left out.
-    pub(super) sparse: bool,
+    pub(crate) sparse: bool,
 }
 
 impl Factors {
     /// The dispatches of the summands `k`, those that share a part of `c` in the order of `k`. If the sums are cut into parts of `split`
     /// summands, each part has its own results, one after the other.
-    pub(super) fn dispatches(&self, caps: &Caps, k: &Range<u32>, split: u32, summands: Summands) -> Result<Vec<Piece>> {
+    pub(crate) fn dispatches(&self, caps: &Caps, k: &Range<u32>, split: u32, summands: Summands) -> Result<Vec<Piece>> {
         let Sizes { m, n, .. } = self.sizes;
         let tile = Tile::new(caps, self.sizes);
         let cuts = self.cuts(caps, k, summands.run)?;

@@ -1,29 +1,34 @@
 //! The tiles of a product, and when its sums are cut.
 
-use crate::engine::kernel::Kernel;
+use super::product::Summands;
 use crate::engine::{Caps, Family};
 
-use super::matmul::{SIMD, SUBGROUP, TILED};
-use super::product_plan::Summands;
+/// The kernels of products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProductKernel {
+    Tiled,
+    Simd,
+    Subgroup,
+}
 
 /// A kernel and what it computes in a workgroup.
-pub(super) struct Tile {
-    pub(super) kernel: &'static Kernel,
-    pub(super) workgroup: u32,
-    pub(super) rows: u32,
-    pub(super) columns: u32,
+pub(crate) struct Tile {
+    pub(crate) kernel: ProductKernel,
+    pub(crate) workgroup: u32,
+    pub(crate) rows: u32,
+    pub(crate) columns: u32,
     /// Summands of a turn.
     depth: u32,
     /// Turns for so many summands, and those that look for ones that are not 0.
     turns_per_depth: u64,
     search_per_depth: u64,
     /// The constants that only this kernel has.
-    pub(super) constants: Vec<(&'static str, u32)>,
+    pub(crate) constants: Vec<(&'static str, u32)>,
 }
 
 impl Tile {
     /// The tile for a product. On a GPU the largest of which there are enough for its processors: larger ones read less.
-    pub(super) fn new(caps: &Caps, sizes: Sizes) -> Self {
+    pub(crate) fn new(caps: &Caps, sizes: Sizes) -> Self {
         match caps.family {
             Family::Gpu => {
                 let tiles = |side| u64::from(sizes.m.div_ceil(side)) * u64::from(sizes.n.div_ceil(side));
@@ -39,7 +44,7 @@ impl Tile {
                 let [depth_quads, row_quads, column_quads] = rest;
                 let depth = 4 * depth_quads;
                 Self {
-                    kernel: &TILED,
+                    kernel: ProductKernel::Tiled,
                     workgroup,
                     rows: side,
                     columns: side,
@@ -60,7 +65,11 @@ impl Tile {
             Family::CpuSimd => {
                 let rows = if sizes.m <= 16 { 8 } else { 32 };
                 Self {
-                    kernel: if caps.subgroup_size == caps.simd_width { &SUBGROUP } else { &SIMD },
+                    kernel: if caps.subgroup_size == caps.simd_width {
+                        ProductKernel::Subgroup
+                    } else {
+                        ProductKernel::Simd
+                    },
                     workgroup: caps.simd_width,
                     rows,
                     columns: caps.simd_width * 4,
@@ -74,12 +83,12 @@ impl Tile {
     }
 
     /// Workgroups of a product.
-    pub(super) fn groups(&self, m: u32, n: u32) -> u64 {
+    pub(crate) fn groups(&self, m: u32, n: u32) -> u64 {
         u64::from(m.div_ceil(self.rows)) * u64::from(n.div_ceil(self.columns))
     }
 
     /// Turns of a thread's loops for so many summands, in runs of `run`.
-    pub(super) fn turns(&self, summands: u32, run: u32, sparse: bool) -> u64 {
+    pub(crate) fn turns(&self, summands: u32, run: u32, sparse: bool) -> u64 {
         let search = if sparse { self.search_per_depth } else { 0 };
         // A run looks once more than it finds, and ends.
         let runs = u64::from(summands.div_ceil(run));
@@ -87,7 +96,7 @@ impl Tile {
     }
 
     /// Summands of each part of the sums: of a section; or fewer, where a product has too few tiles for a GPU.
-    pub(super) fn split(&self, caps: &Caps, Sizes { m, n, k }: Sizes) -> u32 {
+    pub(crate) fn split(&self, caps: &Caps, Sizes { m, n, k }: Sizes) -> u32 {
         const FEW: u64 = 64;
         // A part's sums are written, read and added: that must not cost more than its summands.
         const LEAST: u32 = 256;
@@ -107,8 +116,8 @@ impl Tile {
 
 /// The sizes of a product.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sizes {
-    pub(super) m: u32,
-    pub(super) n: u32,
-    pub(super) k: u32,
+pub(crate) struct Sizes {
+    pub(crate) m: u32,
+    pub(crate) n: u32,
+    pub(crate) k: u32,
 }

@@ -3,16 +3,14 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use crate::engine::Caps;
-use crate::options::Layout;
-use crate::plan::properties::{LARGEST, MOST_RANGES, Numbers, check_error, check_grid};
-use crate::plan::{Placed, most_groups, most_turns, turn_budget};
-use crate::tensor::WORD_BYTES;
+use super::properties::{LARGEST, MOST_RANGES, Numbers, check_error, check_grid};
+use crate::engine::{Caps, WORD_BYTES};
 
-use super::Classes;
-use super::product_plan::{Factors, Piece, Summands};
+use super::product::{Factors, Layout, Piece, Summands};
+use super::strips::Classes;
 use super::strips::Strip;
 use super::tile::{Sizes, Tile};
+use super::{Placed, most_groups, most_turns, turn_budget};
 
 impl Numbers<'_> {
     /// A tensor of words or halves, in memory that buffers' ends may cut.
