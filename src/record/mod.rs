@@ -1,6 +1,8 @@
 //! Recording: dispatches, copies, and what comes back.
 
 mod batch;
+mod blocks;
+mod held;
 mod launch;
 mod profile;
 mod readback;
@@ -10,7 +12,8 @@ mod tune;
 mod warm_up;
 
 pub use batch::Batch;
-pub(crate) use launch::{Blocks, Launch};
+pub(crate) use blocks::Blocks;
+pub(crate) use launch::Launch;
 pub use profile::{DispatchTime, Times};
 pub use readback::Readback;
 pub use recorder::Recorder;

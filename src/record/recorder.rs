@@ -1,10 +1,9 @@
 //! Writing passes into an encoder: the caller's, or a batch's own.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::held::Held;
 use super::profile::Profile;
 use super::readback::Readback;
 use crate::engine::{Caps, Gpu, Role, Storage, WORD_BYTES, guard, storage_size};
@@ -23,53 +22,10 @@ pub struct Recorder<'e> {
     gpu: Gpu,
     pub(super) encoder: Encoder<'e>,
     pass: Option<wgpu::ComputePass<'static>>,
-    pub(crate) arenas: Vec<Arena>,
+    pub(super) arenas: Vec<Arena>,
     profile: Option<Profile>,
     /// Everything that was bound, kept until the work is submitted.
-    pub(crate) held: Held,
-}
-
-/// What a recorder keeps until its work is submitted.
-#[derive(Debug)]
-pub(crate) struct Held {
-    recorder: u64,
-    others: Vec<Arc<Storage>>,
-    /// Its own outputs by their buffers' sizes, each once: one that nobody else has any more can be written again by what is recorded
-    /// next.
-    outputs: HashMap<u64, Vec<Arc<Storage>>>,
-}
-
-impl Held {
-    fn new() -> Self {
-        static RECORDERS: AtomicU64 = AtomicU64::new(1);
-        let recorder = RECORDERS.fetch_add(1, Ordering::Relaxed);
-        Self { recorder, others: Vec::new(), outputs: HashMap::new() }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.others.is_empty() && self.outputs.is_empty()
-    }
-
-    pub(crate) fn hold(&mut self, storage: &Arc<Storage>) {
-        if !storage.is_output_of(self.recorder) {
-            self.others.push(storage.clone());
-        }
-    }
-
-    /// A new output.
-    fn keep(&mut self, storage: Storage) -> Arc<Storage> {
-        let output = Arc::new(storage.output_of(self.recorder));
-        self.outputs.entry(output.size()).or_default().push(output.clone());
-        output
-    }
-
-    /// An output of this size class that only the recorder has.
-    fn free_output(&self, size: u64) -> Option<Arc<Storage>> {
-        // The latest: those are scratch, and a search of thousands would take longer than it saves.
-        const MOST: usize = 32;
-        let outputs = self.outputs.get(&size)?;
-        outputs.iter().rev().take(MOST).find(|output| Arc::strong_count(output) == 1).cloned()
-    }
+    pub(super) held: Held,
 }
 
 #[derive(Debug)]
@@ -82,13 +38,13 @@ pub(super) enum Encoder<'e> {
 
 /// Parameters of many dispatches in one uniform buffer, addressed by dynamic offsets and uploaded once.
 #[derive(Debug)]
-pub(crate) struct Arena {
+pub(super) struct Arena {
     pub(crate) storage: Arc<Storage>,
-    pub(crate) bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Arena {
-    pub(crate) const BYTES: u64 = Caps::MIN_BUFFER;
+    pub(super) const BYTES: u64 = Caps::MIN_BUFFER;
 }
 
 /// A part of a tensor as a kernel sees it: an aligned range of the memory, and where in it the part starts.

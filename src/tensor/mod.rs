@@ -1,117 +1,23 @@
 //! Tensors on the GPU: a range of memory and a shape.
 
+mod element;
+mod shape;
 mod weights;
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::sync::Arc;
-
-use bytemuck::{Pod, Zeroable};
-use half::{bf16, f16};
 
 use crate::engine::{Gpu, Role, Storage, WORD_BYTES, guard};
 use crate::error::{Error, Result};
 use crate::plan::{PerRow, Placed};
-use crate::state::Saved;
+pub use element::{Element, Float};
+pub(crate) use element::{Format, Real};
+pub use shape::Shape;
+use shape::expect_len;
+pub(crate) use shape::{bytes_of, element_count, size32};
 pub use weights::Weights;
-
-/// The sizes of a tensor's dimensions, row-major: the last one varies fastest. `[]` is a scalar.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Shape(Vec<usize>);
-
-impl Shape {
-    /// The number of elements, or `None` where the product of some of the dimensions overflows.
-    #[must_use]
-    pub fn checked_len(&self) -> Option<usize> {
-        let product = self.0.iter().try_fold(1usize, |len, &dim| len.checked_mul(dim.max(1)))?;
-        Some(if self.0.contains(&0) { 0 } else { product })
-    }
-}
-
-impl Deref for Shape {
-    type Target = [usize];
-
-    fn deref(&self) -> &[usize] {
-        &self.0
-    }
-}
-
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0)
-    }
-}
-
-impl<const N: usize> From<[usize; N]> for Shape {
-    fn from(dims: [usize; N]) -> Self {
-        Self(dims.to_vec())
-    }
-}
-
-impl From<&[usize]> for Shape {
-    fn from(dims: &[usize]) -> Self {
-        Self(dims.to_vec())
-    }
-}
-
-impl From<Vec<usize>> for Shape {
-    fn from(dims: Vec<usize>) -> Self {
-        Self(dims)
-    }
-}
-
-/// The element types of tensors: `f32`, `i32`, `u32`, and the halves [`f16`](struct@f16) and [`bf16`].
-pub trait Element: Pod + fmt::Debug + Send + Sync + sealed::Sealed {}
-
-/// The element types of real numbers: `f32`, and [`f16`](struct@f16) and [`bf16`], which are converted where kernels load and store them. All
-/// arithmetic and all sums are `f32`; what is stored is rounded once, to nearest even.
-pub trait Float: Element + Saved {}
-impl Float for f32 {}
-impl Float for f16 {}
-impl Float for bf16 {}
-
-impl Format {
-    pub(crate) fn bytes(self) -> u64 {
-        match self {
-            Self::Word => WORD_BYTES,
-            Self::F16 | Self::Bf16 => WORD_BYTES / 2,
-        }
-    }
-}
-
-/// An element of some [`Float`] type; the tensor knows which.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C)]
-pub(crate) struct Real;
-
-pub(crate) use sealed::Format;
-
-mod sealed {
-    /// How elements lie in memory.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    pub enum Format {
-        /// One a word.
-        Word,
-        /// Two a word, the first in its low half.
-        F16,
-        Bf16,
-    }
-
-    pub trait Sealed {
-        const FORMAT: Format;
-    }
-}
-
-macro_rules! elements {
-    ($($ty:ty: $format:ident),+) => {
-        $(impl Element for $ty {}
-        impl sealed::Sealed for $ty {
-            const FORMAT: Format = Format::$format;
-        })+
-    };
-}
-elements!(f32: Word, i32: Word, u32: Word, f16: F16, bf16: Bf16, Real: Word);
 
 /// Where kernels report data that is out of range; a readback of the tensor looks there.
 #[derive(Clone, Debug)]
@@ -461,40 +367,6 @@ impl Tensor<Real> {
     pub(crate) fn of_format(self, format: Format) -> Self {
         Self { format, ..self }
     }
-}
-
-/// What the memory of a tensor of this shape has to hold.
-pub(crate) fn bytes_of(op: &'static str, shape: &Shape, format: Format) -> Result<u64> {
-    Ok(element_count(op, shape)? * format.bytes())
-}
-
-/// A size as kernels take it: dimensions of tensors are below 2^32.
-pub(crate) fn size32(size: usize) -> u32 {
-    u32::try_from(size).unwrap_or(u32::MAX)
-}
-
-fn expect_len(op: &'static str, shape: &Shape, elements: u64, got: usize) -> Result<()> {
-    if got as u64 == elements {
-        return Ok(());
-    }
-    let expected = format!("{elements} elements for shape {shape}");
-    Err(Error::Shape { op, what: "the slice", expected, got: got.to_string() })
-}
-
-/// The number of elements. Even where that is 0, no product of other dimensions is larger than what is allowed, so nothing that is
-/// computed from a tensor's shape overflows; and every dimension is a `u32`.
-pub(crate) fn element_count(op: &'static str, shape: &Shape) -> Result<u64> {
-    // On the web a `usize` has 32 bits.
-    const MOST: u64 = if usize::BITS < 64 { usize::MAX as u64 } else { 1 << 44 };
-    let limit = |what, needed, allowed| Err(Error::Limit { op, what, needed, allowed });
-    if let Some(&dim) = shape.iter().find(|&&dim| u32::try_from(dim).is_err()) {
-        return limit("a dimension", dim as u64, u64::from(u32::MAX));
-    }
-    let product = shape.iter().try_fold(1u64, |len, &dim| len.checked_mul(dim.max(1) as u64)).unwrap_or(u64::MAX);
-    if product > MOST {
-        return limit("the number of elements", product, MOST);
-    }
-    Ok(if shape.contains(&0) { 0 } else { product })
 }
 
 #[cfg(not(target_arch = "wasm32"))]

@@ -1,0 +1,86 @@
+//! The sizes of a tensor's dimensions.
+
+use std::fmt;
+use std::ops::Deref;
+
+use super::Format;
+use crate::error::{Error, Result};
+
+/// The sizes of a tensor's dimensions, row-major: the last one varies fastest. `[]` is a scalar.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Shape(Vec<usize>);
+
+impl Shape {
+    /// The number of elements, or `None` where the product of some of the dimensions overflows.
+    #[must_use]
+    pub fn checked_len(&self) -> Option<usize> {
+        let product = self.0.iter().try_fold(1usize, |len, &dim| len.checked_mul(dim.max(1)))?;
+        Some(if self.0.contains(&0) { 0 } else { product })
+    }
+}
+
+impl Deref for Shape {
+    type Target = [usize];
+
+    fn deref(&self) -> &[usize] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Shape {
+    fn from(dims: [usize; N]) -> Self {
+        Self(dims.to_vec())
+    }
+}
+
+impl From<&[usize]> for Shape {
+    fn from(dims: &[usize]) -> Self {
+        Self(dims.to_vec())
+    }
+}
+
+impl From<Vec<usize>> for Shape {
+    fn from(dims: Vec<usize>) -> Self {
+        Self(dims)
+    }
+}
+
+/// What the memory of a tensor of this shape has to hold.
+pub(crate) fn bytes_of(op: &'static str, shape: &Shape, format: Format) -> Result<u64> {
+    Ok(element_count(op, shape)? * format.bytes())
+}
+
+/// A size as kernels take it: dimensions of tensors are below 2^32.
+pub(crate) fn size32(size: usize) -> u32 {
+    u32::try_from(size).unwrap_or(u32::MAX)
+}
+
+pub(super) fn expect_len(op: &'static str, shape: &Shape, elements: u64, got: usize) -> Result<()> {
+    if got as u64 == elements {
+        return Ok(());
+    }
+    let expected = format!("{elements} elements for shape {shape}");
+    Err(Error::Shape { op, what: "the slice", expected, got: got.to_string() })
+}
+
+/// The number of elements. Even where that is 0, no product of other dimensions is larger than what is allowed, so nothing that is
+/// computed from a tensor's shape overflows; and every dimension is a `u32`.
+pub(crate) fn element_count(op: &'static str, shape: &Shape) -> Result<u64> {
+    // On the web a `usize` has 32 bits.
+    const MOST: u64 = if usize::BITS < 64 { usize::MAX as u64 } else { 1 << 44 };
+    let limit = |what, needed, allowed| Err(Error::Limit { op, what, needed, allowed });
+    if let Some(&dim) = shape.iter().find(|&&dim| u32::try_from(dim).is_err()) {
+        return limit("a dimension", dim as u64, u64::from(u32::MAX));
+    }
+    let product = shape.iter().try_fold(1u64, |len, &dim| len.checked_mul(dim.max(1) as u64)).unwrap_or(u64::MAX);
+    if product > MOST {
+        return limit("the number of elements", product, MOST);
+    }
+    Ok(if shape.contains(&0) { 0 } else { product })
+}
