@@ -1,61 +1,29 @@
 //! The operations: validation, planning and recording, one file each. The methods are on [`Recorder`](crate::Recorder).
 
-mod bce;
-mod bce_with_logits;
-mod broadcast;
-mod cast;
-mod column_sum;
-mod counted_rows;
-mod cross_entropy;
-mod denominator;
-mod elementwise_loss;
-mod gradient;
+mod count;
 mod linear;
-mod linear_bce_with_logits;
-mod linear_cross_entropy;
-mod linear_cross_entropy_sgd;
-mod linear_plan;
-mod log_softmax;
+mod loss;
 mod map;
-mod matmul;
-mod mse;
-mod nll;
-mod rank;
+mod product;
 mod reduce;
-mod relu;
-mod row_factor;
-mod row_loss;
-mod row_map;
-mod row_parts;
-mod row_steps;
-mod running_product;
-mod schedule;
-mod sgd;
-mod sigmoid;
-mod softmax;
-mod statistics;
 mod strips;
-mod sum_parts;
-mod tally;
-mod targets;
 #[cfg(test)]
 mod tests;
-mod window_mean;
-mod window_sum;
+mod update;
 
-pub use cross_entropy::{CrossEntropyRequest, CrossEntropyResult};
-pub use denominator::Denominator;
-pub(crate) use gradient::{ClipFactor, Gradient};
-pub use linear::{LinearBackward, LinearGrads};
-pub use linear_bce_with_logits::LinearLossGrads;
-pub use linear_cross_entropy::{LinearCrossEntropyRequest, LinearCrossEntropyResult};
-pub use linear_cross_entropy_sgd::{LinearSgd, LinearSgdResult};
-pub(crate) use schedule::{ScheduleKind, ScheduleStep};
-pub use sgd::Momentum;
-pub(crate) use sgd::{SgdStep, unstarted};
-pub use statistics::Statistics;
-pub(crate) use tally::{Cells, Recorded, Rows};
-pub use targets::Targets;
+pub(crate) use count::tally::{Cells, Recorded, Rows};
+pub use linear::bce_with_logits::LinearLossGrads;
+pub use linear::cross_entropy::{LinearCrossEntropyRequest, LinearCrossEntropyResult};
+pub use linear::cross_entropy_sgd::{LinearSgd, LinearSgdResult};
+pub use linear::layer::{LinearBackward, LinearGrads};
+pub use loss::cross_entropy::{CrossEntropyRequest, CrossEntropyResult};
+pub use loss::denominator::Denominator;
+pub use loss::statistics::Statistics;
+pub use loss::targets::Targets;
+pub(crate) use update::gradient::{ClipFactor, Gradient};
+pub(crate) use update::schedule::{ScheduleKind, ScheduleStep};
+pub use update::sgd::Momentum;
+pub(crate) use update::sgd::{SgdStep, unstarted};
 
 #[cfg(test)]
 use crate::engine::kernel::Kernel;
@@ -120,11 +88,11 @@ impl Classes {
     }
 }
 
-fn shape_error(op: &'static str, what: &'static str, expected: impl Into<String>, got: &Shape) -> Error {
+pub(crate) fn shape_error(op: &'static str, what: &'static str, expected: impl Into<String>, got: &Shape) -> Error {
     Error::Shape { op, what, expected: expected.into(), got: format!("shape {got}") }
 }
 
-fn same_shape<A: Element, B: Element>(
+pub(crate) fn same_shape<A: Element, B: Element>(
     op: &'static str,
     what: &'static str,
     tensor: &Tensor<A>,
@@ -138,7 +106,7 @@ fn same_shape<A: Element, B: Element>(
 }
 
 /// Checks that a tensor that is written shares no buffer with another tensor of the operation.
-fn no_alias<A: Element, B: Element>(
+pub(crate) fn no_alias<A: Element, B: Element>(
     op: &'static str,
     (output, written): (&'static str, &Tensor<A>),
     (other, tensor): (&'static str, &Tensor<B>),
@@ -153,43 +121,43 @@ fn no_alias<A: Element, B: Element>(
 /// Every kernel of the crate, for the tests that look at all of them.
 #[cfg(test)]
 pub(crate) const KERNELS: &[&Kernel] = &[
-    &bce::KERNEL,
-    &bce_with_logits::KERNEL,
-    &broadcast::EXPAND,
-    &broadcast::SUM,
-    &cast::KERNEL,
-    &column_sum::KERNEL,
-    &cross_entropy::KERNEL,
-    &gradient::ACCUMULATE,
-    &gradient::FACTOR,
-    &gradient::NORM,
-    &log_softmax::BACKWARD,
-    &log_softmax::FORWARD,
-    &matmul::SIMD,
-    &matmul::SUBGROUP,
-    &matmul::TILED,
-    &mse::KERNEL,
-    &nll::KERNEL,
-    &rank::KERNEL,
-    &reduce::COUNTS,
-    &reduce::SUMS,
-    &relu::BACKWARD,
-    &relu::FORWARD,
-    &row_factor::KERNEL,
-    &counted_rows::KERNEL,
-    &row_parts::KERNEL,
-    &schedule::KERNEL,
-    &sgd::KERNEL,
-    &sigmoid::BACKWARD,
-    &sigmoid::FORWARD,
-    &softmax::BACKWARD,
-    &softmax::FORWARD,
-    &statistics::KERNEL,
-    &sum_parts::KERNEL,
-    &tally::BINARY,
-    &tally::ROWS,
-    &tally::TOTAL,
-    &targets::KERNEL,
-    &window_mean::KERNEL,
-    &window_sum::KERNEL,
+    &loss::bce::KERNEL,
+    &loss::bce_with_logits::KERNEL,
+    &reduce::broadcast::EXPAND,
+    &reduce::broadcast::SUM,
+    &map::cast::KERNEL,
+    &reduce::column_sum::KERNEL,
+    &loss::cross_entropy::KERNEL,
+    &update::gradient::ACCUMULATE,
+    &update::gradient::FACTOR,
+    &update::gradient::NORM,
+    &map::log_softmax::BACKWARD,
+    &map::log_softmax::FORWARD,
+    &product::matmul::SIMD,
+    &product::matmul::SUBGROUP,
+    &product::matmul::TILED,
+    &loss::mse::KERNEL,
+    &loss::nll::KERNEL,
+    &count::rank::KERNEL,
+    &reduce::blocks::COUNTS,
+    &reduce::blocks::SUMS,
+    &map::relu::BACKWARD,
+    &map::relu::FORWARD,
+    &loss::row_factor::KERNEL,
+    &linear::counted_rows::KERNEL,
+    &loss::row_parts::KERNEL,
+    &update::schedule::KERNEL,
+    &update::sgd::KERNEL,
+    &map::sigmoid::BACKWARD,
+    &map::sigmoid::FORWARD,
+    &map::softmax::BACKWARD,
+    &map::softmax::FORWARD,
+    &loss::statistics::KERNEL,
+    &product::sum_parts::KERNEL,
+    &count::tally::BINARY,
+    &count::tally::ROWS,
+    &count::tally::TOTAL,
+    &loss::targets::KERNEL,
+    &update::window_mean::KERNEL,
+    &update::window_sum::KERNEL,
 ];

@@ -1,0 +1,4 @@
+//! Counts for evaluations.
+
+pub(crate) mod rank;
+pub(crate) mod tally;

@@ -1,0 +1,191 @@
+//! Counts of rows by what a classifier made of them, and the total of their losses, which go on from record to record.
+
+use crate::engine::Gpu;
+use crate::engine::kernel::{Kernel, count, kernel, params, read, update, write};
+use crate::error::Result;
+use crate::plan::{Cut, Work};
+use crate::record::{Blocks, Launch, Recorder};
+use crate::tensor::{Tensor, size32};
+
+use crate::ops::reduce::blocks::{partials, words};
+
+params! {
+    struct Params {
+        classes: u32,
+        /// 1: there is a confusion matrix.
+        matrix: u32,
+        /// Cells that this dispatch adds to.
+        first_cell: u32,
+        end_cell: u32,
+        /// 0: one weight for all rows; 1: one for each.
+        weights_stride: u32,
+        ignore_index: i32,
+    }
+}
+
+pub(crate) static ROWS: Kernel = kernel!(
+    "row_tally",
+    Params::FIELDS,
+    &[
+        read("targets", "i32"),
+        read("predictions", "i32"),
+        read("row_ranks", "u32"),
+        read("losses", "f32"),
+        read("weights", "f32"),
+        count("cells"),
+        write("partials", "u32"),
+    ]
+);
+
+pub(crate) static BINARY: Kernel = kernel!(
+    "binary_tally",
+    Params::FIELDS,
+    &[
+        read("targets", "f32"),
+        read("predictions", "f32"),
+        read("weights", "f32"),
+        count("cells"),
+        write("partials", "u32"),
+    ]
+);
+
+params! {
+    struct TotalParams {
+        /// From 1.
+        record: u32,
+        kind: u32,
+    }
+}
+
+pub(crate) static TOTAL: Kernel =
+    kernel!("running_total", TotalParams::FIELDS, &[read("partial", "u32"), update("totals", "u32")]);
+
+/// Words of a cell.
+const WORDS: usize = 4;
+
+/// Counts on the GPU; `shaders/lib/tally.wgsl` says which.
+#[derive(Debug)]
+pub(crate) struct Cells {
+    pub(crate) classes: usize,
+    /// Whether there is a confusion matrix.
+    pub(crate) matrix: bool,
+    pub(crate) words: Tensor<u32>,
+    /// The loss in two numbers; the record, from 1, of the first bad data, its position and its kind.
+    pub(crate) totals: Tensor<u32>,
+}
+
+impl Cells {
+    /// All 0. There are few enough classes to count the cells.
+    pub(crate) fn new(gpu: &Gpu, classes: usize, matrix: bool) -> Result<Self> {
+        let of_matrix = if matrix { classes * (classes + 2) } else { 0 };
+        let words = Tensor::zeros(gpu, [classes + 3 + of_matrix, WORDS])?;
+        Ok(Self { classes, matrix, words, totals: Tensor::zeros(gpu, [5])? })
+    }
+
+    /// Sets all to 0.
+    pub(crate) fn clear(&self, op: &'static str, gpu: &Gpu) -> Result<()> {
+        gpu.clear(op, self.words.storage())?;
+        gpu.clear(op, self.totals.storage())
+    }
+
+    fn count(&self) -> u32 {
+        size32(self.words.len() / WORDS)
+    }
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Rows<'a> {
+    /// Rows of logits.
+    Rows {
+        targets: &'a Tensor<i32>,
+        ignore_index: i32,
+        predicted: &'a Tensor<i32>,
+        row_ranks: &'a Tensor<u32>,
+        losses: &'a Tensor<f32>,
+    },
+    /// Logits or probabilities of the second of two classes.
+    Binary { targets: &'a Tensor<f32>, outputs: &'a Tensor<f32>, probabilities: bool },
+}
+
+impl Rows<'_> {
+    fn count(&self, op: &'static str) -> Result<u32> {
+        match self {
+            Self::Rows { targets, .. } => targets.count(op),
+            Self::Binary { targets, .. } => targets.count(op),
+        }
+    }
+
+    fn ignore_index(&self) -> i32 {
+        match *self {
+            Self::Rows { ignore_index, .. } => ignore_index,
+            Self::Binary { .. } => 0,
+        }
+    }
+}
+
+/// Which record it is, from 1, and what the host calls data that is wrong in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recorded {
+    pub(crate) record: u32,
+    pub(crate) kind: u32,
+}
+
+impl Recorder<'_> {
+    /// Counts rows, with weights of their number or all alike, and adds their losses to the total.
+    pub(crate) fn tally(
+        &mut self,
+        op: &'static str,
+        cells: &Cells,
+        rows: Rows<'_>,
+        weights: Option<&Tensor<f32>>,
+        recorded: Recorded,
+    ) -> Result<()> {
+        let all = rows.count(op)?;
+        let to_partials = partials(self, op, all, 1)?;
+        let of_cells = [cells.words.per_row(WORDS as u64)];
+        let by_cells = Cut { granule: 1, groups_per_granule: 0, ..Cut::by_blocks(op, cells.count(), &of_cells) };
+        let one = self.gpu().one();
+        for within in by_cells.ranges(self.gpu().caps())? {
+            let [first, len] = [within.start, within.end - within.start].map(|cells| cells as usize);
+            let some = cells.words.rows(first..first + len)?;
+            let blocks = match rows {
+                Rows::Rows { targets, predicted, row_ranks, losses, .. } => Blocks::new(op, &ROWS, all)
+                    .each("targets", targets)
+                    .each("predictions", predicted)
+                    .each("row_ranks", row_ranks)
+                    .each("losses", losses),
+                Rows::Binary { targets, outputs, probabilities } => Blocks::new(op, &BINARY, all)
+                    .constant("PROBABILITIES", probabilities)
+                    .each("targets", targets)
+                    .each("predictions", outputs),
+            };
+            let blocks = match weights {
+                Some(weights) => blocks.each("weights", weights),
+                None => blocks.whole("weights", &one),
+            };
+            // Other cells of the same rows: their losses are summed once.
+            let blocks = match within.start {
+                0 => blocks.per_block("partials", &to_partials, words(1)),
+                _ => blocks.bind_nothing("partials"),
+            };
+            let params = Params {
+                classes: size32(cells.classes),
+                matrix: u32::from(cells.matrix),
+                first_cell: within.start,
+                end_cell: within.end,
+                weights_stride: u32::from(weights.is_some()),
+                ignore_index: rows.ignore_index(),
+            };
+            blocks.whole("cells", &some).run(self, &params)?;
+        }
+        let partial = self.sum_of_partials(op, to_partials, 1)?;
+        if partial.is_empty() {
+            return Ok(());
+        }
+        let Recorded { record, kind } = recorded;
+        let launch =
+            Launch::new(&TOTAL).bind("partial", self.whole(&partial)).bind("totals", self.whole(&cells.totals));
+        self.launch(&launch, &TotalParams { record, kind }, Work::new(1, 0))
+    }
+}

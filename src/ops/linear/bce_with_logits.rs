@@ -1,0 +1,165 @@
+//! Binary cross-entropy of a linear layer's outputs.
+
+use crate::error::Result;
+use crate::options::{BceWithLogits, LinearBceWithLogits, Reduction};
+use crate::plan::linear::LinearPlan;
+use crate::record::Recorder;
+use crate::tensor::{Element, Float, Shape, Tensor, size32};
+
+use crate::ops::linear::layer::{Layer, LinearBackward, LinearGrads};
+use crate::ops::loss::bce_with_logits::call;
+use crate::ops::loss::elementwise::ElementsPart;
+use crate::ops::product::matmul::Zeros;
+use crate::ops::reduce::blocks::partials;
+use crate::ops::{Classes, Denominator, Grad};
+
+/// A loss and the gradients of a linear layer.
+#[derive(Clone, Debug)]
+pub struct LinearLossGrads<T: Element = f32> {
+    /// The loss: a scalar, or one for each token and class with [`Reduction::None`].
+    pub loss: Tensor<f32>,
+    /// The gradients.
+    pub grads: LinearGrads<T>,
+    /// What the mean divides by, whatever the reduction.
+    pub denominator: Denominator,
+}
+
+/// Binary cross-entropy of a linear layer, without its logits.
+impl Recorder<'_> {
+    /// [`bce_with_logits`](Self::bce_with_logits) of the logits `hidden weight^T + bias`, of which only a few tokens' are ever stored: for
+    /// heads where each token may have several classes.
+    ///
+    /// All options of that loss have their meaning. Each logit is one `f32` sum over `D` in its order. The losses of a token are summed
+    /// first, then those of the tokens, so the bits do not depend on how many tokens' logits are stored at a time.
+    ///
+    /// # Shapes
+    /// `hidden` is `[N, D]`, `weight` `[V, D]`, `bias` `[V]`, all of one [`Float`] type; `targets` is `[N, V]`, to which the shapes of
+    /// `weight` and `pos_weight` broadcast. The loss is a scalar, or `[N, V]` with [`Reduction::None`].
+    ///
+    /// # Reduction
+    /// Both means divide by `N V`, whatever the weights; over nothing they are NaN.
+    ///
+    /// # Errors
+    /// Those of [`bce_with_logits`](Self::bce_with_logits) and of
+    /// [`Gpu::plan_linear_bce_with_logits`](crate::Gpu::plan_linear_bce_with_logits); shapes that do not fit.
+    ///
+    /// # Cost
+    /// `2 N D V` floating-point operations, and the scratch that the plan says.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{Gpu, LinearBceWithLogits, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let hidden = Tensor::from_slice(&gpu, [1, 2], &[1.0, 1.0f32])?;
+    /// let weight = Tensor::from_slice(&gpu, [2, 2], &[1.0, 1.0, -1.0, 0.0f32])?;
+    /// let targets = Tensor::from_slice(&gpu, [1, 2], &[1.0, 0.0f32])?;
+    /// let mut batch = gpu.batch();
+    /// let loss = batch.linear_bce_with_logits(&hidden, &weight, None, &targets, &LinearBceWithLogits::default())?;
+    /// let mut loss = batch.read(&loss)?;
+    /// batch.submit()?;
+    /// // The mean of log(1 + e^-2) and log(1 + e^-1).
+    /// assert!((loss.wait(Duration::from_secs(10))?[0] - 0.220095).abs() < 1e-6);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    ///
+    /// The definition is PyTorch's `linear` followed by `binary_cross_entropy_with_logits`.
+    pub fn linear_bce_with_logits<T: Float>(
+        &mut self,
+        hidden: &Tensor<T>,
+        weight: &Tensor<T>,
+        bias: Option<&Tensor<T>>,
+        targets: &Tensor<f32>,
+        options: &LinearBceWithLogits,
+    ) -> Result<Tensor<f32>> {
+        let op = "linear_bce_with_logits";
+        let layer = Layer::new(self, op, hidden, weight, bias)?;
+        self.linear_elements::<T>(op, &layer, targets, options, None)
+    }
+
+    /// [`linear_bce_with_logits`](Self::linear_bce_with_logits) and the gradients of hidden states, weight and bias, which go where
+    /// `backward` says.
+    ///
+    /// With the gradient `g` of the logits, as [`bce_with_logits_backward`](Self::bce_with_logits_backward) gives it, those are
+    /// `g weight`, `g^T hidden`, and the sums of the columns of `g`; each element is formed as those of
+    /// [`linear_cross_entropy_with`](Self::linear_cross_entropy_with) are.
+    ///
+    /// # Errors
+    /// As [`linear_bce_with_logits`](Self::linear_bce_with_logits); [`Error::Aliasing`](crate::Error::Aliasing) if a gradient's tensor
+    /// shares its buffer with an argument.
+    ///
+    /// # Cost
+    /// `6 N D V` floating-point operations.
+    pub fn linear_bce_with_logits_backward<T: Float>(
+        &mut self,
+        hidden: &Tensor<T>,
+        weight: &Tensor<T>,
+        bias: Option<&Tensor<T>>,
+        targets: &Tensor<f32>,
+        options: &LinearBceWithLogits,
+        backward: LinearBackward<'_>,
+    ) -> Result<LinearLossGrads<T>> {
+        let op = "linear_bce_with_logits_backward";
+        let layer = Layer::new(self, op, hidden, weight, bias)?;
+        let grads = self.linear_grads(op, &layer, backward)?;
+        let loss = self.linear_elements(op, &layer, targets, options, Some((backward, &grads)))?;
+        Ok(LinearLossGrads { loss, grads, denominator: targets.count(op)?.into() })
+    }
+
+    fn linear_elements<T: Float>(
+        &mut self,
+        op: &'static str,
+        layer: &Layer,
+        targets: &Tensor<f32>,
+        options: &LinearBceWithLogits,
+        backward: Option<(LinearBackward<'_>, &LinearGrads<T>)>,
+    ) -> Result<Tensor<f32>> {
+        let plan = LinearPlan::new(op, self.gpu().caps(), layer.sizes, (options.scratch, 2), backward.is_some())?;
+        if let Some((backward, _)) = backward {
+            let BceWithLogits { weight, pos_weight, .. } = &options.loss;
+            let weights = [("the loss's weight", weight.as_ref()), ("pos_weight", pos_weight.as_ref())];
+            layer.check(self, op, targets, &weights, backward)?;
+        }
+        let grad = if backward.is_some() { Grad::InPlace } else { Grad::No };
+        let upstream = backward.and_then(|(backward, _)| backward.upstream);
+        // Parts of the logits come with their own tensors.
+        let call = call(op, grad, targets, targets, &options.loss, upstream);
+        let [tokens, classes] = [layer.sizes.tokens, layer.sizes.classes];
+        let shape = Shape::from([tokens, classes]);
+        let begun = self.elements_begin(&call, &shape)?;
+        let unreduced = (options.loss.reduction == Reduction::None).then(|| self.output(op, shape)).transpose()?;
+        let losses: Tensor<f32> = match &unreduced {
+            Some(losses) => losses.clone(),
+            None => self.output(op, [plan.tokens_at_once(), classes])?,
+        };
+        let sums: Tensor<f32> = self.output(op, [tokens])?;
+        self.linear_chunks(
+            op,
+            layer,
+            &plan,
+            (backward.map(|(_, grads)| (grads, Zeros::Count)), None),
+            |rec, chunk, logits| {
+                let rows = chunk.start as usize..chunk.end as usize;
+                let of_chunk = if unreduced.is_some() { rows.clone() } else { 0..rows.len() };
+                let losses = losses.rows(of_chunk)?;
+                // Tensors have fewer than 2^32 elements.
+                let width = size32(classes);
+                let elements = chunk.start * width..chunk.end * width;
+                let partials = partials(rec, op, elements.end - elements.start, 1)?;
+                let (first, to) = (elements.start, Some(&losses));
+                let part = ElementsPart { elements, first, x: logits, losses: to, grad: None, partials: &partials };
+                rec.elements_part(&call, &begun, &part)?;
+                if unreduced.is_some() {
+                    return Ok(());
+                }
+                let dims = Classes { outer: chunk.end - chunk.start, classes: width, inner: 1 };
+                rec.sum_rows_into(op, &losses, dims, &sums.rows(rows)?)
+            },
+        )?;
+        match unreduced {
+            Some(losses) => Ok(losses),
+            None => self.loss_of_rows(&call, &begun, &sums),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The rows of tokens that are not ignored.
+
+use std::ops::Range;
+
+use crate::engine::kernel::{Kernel, kernel, params, read, write};
+use crate::error::Result;
+use crate::record::{Blocks, Recorder};
+use crate::tensor::{Real, Tensor, size32};
+
+use crate::ops::loss::row_loss::Inputs;
+use crate::ops::loss::targets::KernelTargets;
+
+params! {
+    struct Params {
+        columns: u32,
+        /// 0: one weight for all tokens.
+        position_weight_stride: u32,
+        ignore_index: i32,
+    }
+}
+
+pub(crate) static KERNEL: Kernel = kernel!(
+    "counted_rows",
+    Params::FIELDS,
+    &[read("x", "f32"), read("targets", "i32"), read("position_weight", "f32"), write("y", "f32")]
+);
+
+impl Inputs {
+    /// Whether tokens can be ignored: by their targets, or by a weight of 0.
+    pub(crate) fn may_ignore(&self) -> bool {
+        matches!(self.targets, KernelTargets::Index(..)) || !self.position_weight.shape().is_empty()
+    }
+}
+
+impl Recorder<'_> {
+    /// The rows `x` of some of a call's tokens, those of ignored tokens as 0. They are copied to the first rows of `to`.
+    pub(crate) fn counted_rows(
+        &mut self,
+        op: &'static str,
+        (x, inputs, tokens): (&Tensor<Real>, &Inputs, Range<usize>),
+        to: &Tensor<f32>,
+    ) -> Result<Tensor<Real>> {
+        let y = to.rows(0..tokens.len())?;
+        let columns = x.shape().get(1).copied().unwrap_or(0);
+        // Elements are counted in 32 bits.
+        let at_once = ((1 << 31) / columns.max(1)).max(1);
+        for start in (0..tokens.len()).step_by(at_once) {
+            let some = start..tokens.len().min(start + at_once);
+            let (from, to) = (x.rows(some.clone())?, y.rows(some.clone())?);
+            self.some_counted_rows(op, &from, inputs, tokens.start + some.start..tokens.start + some.end, &to)?;
+        }
+        Ok(y.real())
+    }
+
+    fn some_counted_rows(
+        &mut self,
+        op: &'static str,
+        x: &Tensor<Real>,
+        inputs: &Inputs,
+        tokens: Range<usize>,
+        y: &Tensor<f32>,
+    ) -> Result<()> {
+        let (targets, ignore_index) = match &inputs.targets {
+            KernelTargets::Index(targets, ignored) => {
+                (Some(targets.part(tokens.start, [tokens.len()].into())), *ignored)
+            }
+            KernelTargets::Probabilities(_) => (None, 0),
+        };
+        let weight = &inputs.position_weight;
+        let one_for_all = weight.shape().is_empty();
+        let weight = if one_for_all { weight.clone() } else { weight.part(tokens.start, [tokens.len()].into()) };
+        let params = Params {
+            columns: size32(x.shape().get(1).copied().unwrap_or(0)),
+            position_weight_stride: u32::from(!one_for_all),
+            ignore_index,
+        };
+        Blocks::new(op, &KERNEL, x.count(op)?)
+            .constant("TARGETS", targets.is_none())
+            .each("x", x)
+            .whole("targets", targets.as_ref())
+            .whole("position_weight", &weight)
+            .each("y", y)
+            .run(self, &params)
+    }
+}

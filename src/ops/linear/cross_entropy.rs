@@ -1,0 +1,184 @@
+//! Cross-entropy of a linear layer's outputs.
+
+use crate::error::Result;
+use crate::options::{CrossEntropy, LinearCrossEntropy};
+use crate::plan::linear::LinearPlan;
+use crate::record::Recorder;
+use crate::tensor::{Element, Float, Tensor};
+
+use crate::ops::linear::layer::{Layer, LinearBackward, LinearGrads};
+use crate::ops::loss::cross_entropy::KERNEL;
+use crate::ops::loss::row_loss::{RowLoss, RowStatistics, RowsEnded};
+use crate::ops::product::matmul::Zeros;
+use crate::ops::{Denominator, Grad, Statistics, Targets};
+
+/// What [`Recorder::linear_cross_entropy_with`] computes besides the loss. The default is nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LinearCrossEntropyRequest<'a> {
+    /// The gradients, if they are to be computed.
+    pub backward: Option<LinearBackward<'a>>,
+    /// Whether to compute the [`Statistics`].
+    pub statistics: bool,
+}
+
+/// What [`Recorder::linear_cross_entropy_with`] gives.
+#[derive(Clone, Debug)]
+pub struct LinearCrossEntropyResult<T: Element = f32> {
+    /// The loss, as [`Recorder::cross_entropy`] gives it.
+    pub loss: Tensor<f32>,
+    /// The gradients, if they were asked for.
+    pub grads: Option<LinearGrads<T>>,
+    /// The statistics, if they were asked for.
+    pub statistics: Option<Statistics>,
+    /// What the mean divides by, whatever the reduction.
+    pub denominator: Denominator,
+}
+
+/// Cross-entropy of a linear layer, without its logits.
+impl Recorder<'_> {
+    /// [`cross_entropy`](Self::cross_entropy) of the logits `hidden weight^T + bias`, of which only a few tokens' are ever stored.
+    ///
+    /// All options of cross-entropy have their meaning, and both its means their denominators. Each logit is a sum over `D` in its order, by runs of 64, as
+    /// [`matmul`](Self::matmul) forms it on software adapters up to 4096.
+    ///
+    /// # Shapes
+    /// `hidden` is `[N, D]`, `weight` `[V, D]`, `bias` `[V]`; class indices and `position_weight` are `[N]`, probabilities `[N, V]`,
+    /// class weights `[V]`. Hidden states, weight and bias are of one [`Float`] type. The loss is a scalar, or `[N]` with [`Reduction::None`](crate::Reduction::None).
+    ///
+    /// # Errors
+    /// Those of [`cross_entropy`](Self::cross_entropy) and of [`Gpu::plan_linear_cross_entropy`](crate::Gpu::plan_linear_cross_entropy);
+    /// shapes that do not fit. Nothing is recorded then.
+    ///
+    /// # Cost
+    /// `2 N D V` floating-point operations, and the scratch that the plan says.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{Gpu, LinearCrossEntropy, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let hidden = Tensor::from_slice(&gpu, [2, 2], &[1.0, 0.0, 0.0, 0.0f32])?;
+    /// let weight = Tensor::from_slice(&gpu, [3, 2], &[2.0, 0.0, 1.0, 0.0, 0.0, 0.0f32])?;
+    /// let targets = Tensor::targets(&gpu, [2], &[0, 2], 3, -100)?;
+    /// let mut batch = gpu.batch();
+    /// let loss = batch.linear_cross_entropy(&hidden, &weight, None, &targets, &LinearCrossEntropy::default())?;
+    /// let mut loss = batch.read(&loss)?;
+    /// batch.submit()?;
+    /// // The mean of log(1 + e^-1 + e^-2) and log 3.
+    /// assert!((loss.wait(Duration::from_secs(10))?[0] - 0.753109).abs() < 1e-6);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    ///
+    /// The definition is that of PyTorch's `torch.nn.functional.linear_cross_entropy`, with the options of
+    /// [`cross_entropy`](Self::cross_entropy).
+    pub fn linear_cross_entropy<'a, T: Float>(
+        &mut self,
+        hidden: &Tensor<T>,
+        weight: &Tensor<T>,
+        bias: Option<&Tensor<T>>,
+        targets: impl Into<Targets<'a>>,
+        options: &LinearCrossEntropy,
+    ) -> Result<Tensor<f32>> {
+        let request = LinearCrossEntropyRequest::default();
+        let layer = Layer::new(self, "linear_cross_entropy", hidden, weight, bias)?;
+        Ok(self.linear_loss::<T>("linear_cross_entropy", &layer, targets.into(), options, request)?.loss)
+    }
+
+    /// [`linear_cross_entropy`](Self::linear_cross_entropy), and what `request` asks for: the gradients of hidden states, weight and bias,
+    /// and the [`Statistics`].
+    ///
+    /// With the gradient `g` of the logits, as [`cross_entropy_backward`](Self::cross_entropy_backward) gives it, those are `g weight`,
+    /// `g^T hidden`, and the sums of the columns of `g`. They do not depend on how many tokens' logits are stored at a time, to
+    /// the bit: each element is a sum over the tokens or the classes in their order, by runs, and by sections of 8192 tokens or 4096 classes. More
+    /// tokens than that take memory for what the sums of sections round off ([`LinearPlan::sums_bytes`](crate::LinearPlan::sums_bytes)).
+    ///
+    /// # Edge cases
+    /// An ignored token adds nothing to the gradients of weight and bias, whatever its hidden states are. (In PyTorch, which multiplies 0 with those,
+    /// NaN and infinity in padding make the weight's gradient NaN.) A token that counts and whose loss is NaN makes all gradients of the weight NaN.
+    ///
+    /// # Errors
+    /// As [`linear_cross_entropy`](Self::linear_cross_entropy); [`Error::Aliasing`](crate::Error::Aliasing) if a gradient's tensor shares its buffer with an argument.
+    ///
+    /// # Cost
+    /// With gradients `6 N D V` floating-point operations.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{Gpu, LinearCrossEntropy, LinearCrossEntropyRequest, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let hidden = Tensor::from_slice(&gpu, [1, 2], &[1.0, 2.0f32])?;
+    /// let weight = Tensor::from_slice(&gpu, [2, 2], &[1.0, 0.0, 1.0, 0.0f32])?;
+    /// let targets = Tensor::targets(&gpu, [1], &[0], 2, -100)?;
+    /// let request = LinearCrossEntropyRequest { backward: Some(Default::default()), ..Default::default() };
+    /// let mut batch = gpu.batch();
+    /// let options = LinearCrossEntropy::default();
+    /// let out = batch.linear_cross_entropy_with(&hidden, &weight, None, &targets, &options, request)?;
+    /// let grads = out.grads.expect("they were asked for");
+    /// let mut weight_grad = batch.read(&grads.weight)?;
+    /// batch.submit()?;
+    /// assert_eq!(weight_grad.wait(Duration::from_secs(10))?, [-0.5, -1.0, 0.5, 1.0]);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    pub fn linear_cross_entropy_with<'a, T: Float>(
+        &mut self,
+        hidden: &Tensor<T>,
+        weight: &Tensor<T>,
+        bias: Option<&Tensor<T>>,
+        targets: impl Into<Targets<'a>>,
+        options: &LinearCrossEntropy,
+        request: LinearCrossEntropyRequest<'_>,
+    ) -> Result<LinearCrossEntropyResult<T>> {
+        let layer = Layer::new(self, "linear_cross_entropy", hidden, weight, bias)?;
+        self.linear_loss("linear_cross_entropy", &layer, targets.into(), options, request)
+    }
+
+    fn linear_loss<T: Float>(
+        &mut self,
+        op: &'static str,
+        layer: &Layer,
+        targets: Targets<'_>,
+        options: &LinearCrossEntropy,
+        request: LinearCrossEntropyRequest<'_>,
+    ) -> Result<LinearCrossEntropyResult<T>> {
+        let LinearCrossEntropyRequest { backward, statistics } = request;
+        options.validate(op)?;
+        let plan = LinearPlan::new(op, self.gpu().caps(), layer.sizes, (options.scratch, 1), backward.is_some())?;
+        if let Some(backward) = backward {
+            let CrossEntropy { weight, position_weight, .. } = &options.loss;
+            let weights = [("the loss's weight", weight.as_ref()), ("position_weight", position_weight.as_ref())];
+            match targets {
+                Targets::Index(targets) => layer.check(self, op, targets, &weights, backward)?,
+                Targets::IndexU32(targets) => layer.check(self, op, targets, &weights, backward)?,
+                Targets::Probabilities(targets) => layer.check(self, op, targets, &weights, backward)?,
+            }
+        }
+        let call = RowLoss {
+            op,
+            kernel: &KERNEL,
+            // Parts of the rows come with their own.
+            input: layer.hidden.clone(),
+            shape: [layer.sizes.tokens, layer.sizes.classes].into(),
+            targets,
+            options: options.loss.clone(),
+            divided: true,
+            upstream: backward.and_then(|backward| backward.upstream),
+            grad: if backward.is_some() { Grad::InPlace } else { Grad::No },
+            statistics: RowStatistics::wanted(statistics),
+            threshold: options.gradient_threshold,
+            rows_at_once: LinearPlan::usual_tokens(layer.sizes.classes),
+        };
+        let begun = self.rows_begin(&call)?;
+        let grads = backward.map(|backward| self.linear_grads(op, layer, backward)).transpose()?;
+        let backward = grads.as_ref().map(|grads| (grads, Zeros::below(options.gradient_threshold)));
+        let ignoring = Some(&begun.inputs).filter(|inputs| inputs.may_ignore());
+        self.linear_chunks(op, layer, &plan, (backward, ignoring), |rec, tokens, logits| {
+            rec.rows_of_tokens(&call, &begun, tokens.start as usize..tokens.end as usize, 0, logits)
+        })?;
+        let RowsEnded { loss, statistics, check, denominator } = self.rows_ended(&call, begun)?;
+        let grads = grads.map(|grads| grads.with_check(check.as_ref()));
+        Ok(LinearCrossEntropyResult { loss, grads, statistics, denominator })
+    }
+}

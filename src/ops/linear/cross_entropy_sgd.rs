@@ -1,0 +1,328 @@
+//! Cross-entropy of a linear layer's outputs and the update of the layer, at once.
+
+use std::ops::Range;
+
+use crate::error::Result;
+use crate::options::{CrossEntropy, LinearCrossEntropy, Sgd};
+use crate::plan::linear::{Blocks, LinearPlan, LinearSizes};
+use crate::plan::product::{Layout, Order};
+use crate::record::Recorder;
+use crate::tensor::{Tensor, size32};
+
+use crate::ops::linear::layer::Layer;
+use crate::ops::linear::running_product::RunningProduct;
+use crate::ops::loss::cross_entropy::KERNEL;
+use crate::ops::loss::row_loss::{RowLoss, RowStatistics, RowsBegun, RowsEnded};
+use crate::ops::product::matmul::{Sums, Zeros};
+use crate::ops::update::gradient::Gradient;
+use crate::ops::update::sgd::{Momentum, SgdStep};
+use crate::ops::{Grad, Statistics, Targets, no_alias};
+
+/// How [`Recorder::linear_cross_entropy_sgd`] updates the layer, and what else it computes.
+#[derive(Debug)]
+pub struct LinearSgd<'a> {
+    /// The step, as [`Recorder::sgd`] takes it.
+    pub sgd: &'a Sgd,
+    /// The weight's momentum, if the step has one.
+    pub weight_momentum: Option<&'a mut Momentum>,
+    /// The bias's momentum, if there is a bias and the step has one.
+    pub bias_momentum: Option<&'a mut Momentum>,
+    /// The upstream gradient: a scalar, or one for each loss; 1 if there is none.
+    pub upstream: Option<&'a Tensor<f32>>,
+    /// Whether to compute the [`Statistics`]. They take another pass over the logits of a few tokens at a time, no product.
+    pub statistics: bool,
+}
+
+impl<'a> LinearSgd<'a> {
+    /// A step without momentum.
+    #[must_use]
+    pub fn new(sgd: &'a Sgd) -> Self {
+        Self { sgd, weight_momentum: None, bias_momentum: None, upstream: None, statistics: false }
+    }
+}
+
+/// What [`Recorder::linear_cross_entropy_sgd`] gives.
+#[derive(Clone, Debug)]
+pub struct LinearSgdResult {
+    /// The loss before the update, as [`Recorder::cross_entropy`] gives it.
+    pub loss: Tensor<f32>,
+    /// The gradient with respect to the hidden states, `[N, D]`, of the layer before its update.
+    pub hidden_grad: Tensor<f32>,
+    /// The statistics, if they were asked for.
+    pub statistics: Option<Statistics>,
+}
+
+/// What a step works on and with.
+struct Step<'a> {
+    layer: Layer,
+    weight: &'a Tensor<f32>,
+    kept: RowLoss<'a>,
+    blocks: Blocks,
+    zeros: Zeros,
+    /// Room for some tokens' logits.
+    logits: Tensor<f32>,
+    hidden_grad: Tensor<f32>,
+    bias_grad: Option<Tensor<f32>>,
+    /// Room for the hidden states of some tokens that count, if there may be others.
+    counted: Option<Tensor<f32>>,
+}
+
+impl Step<'_> {
+    /// The tokens that are gone through for a block of classes; an empty chunk if there are none.
+    fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (tokens, at_once) = (self.layer.sizes.tokens, self.blocks.tokens_at_once);
+        (0..tokens.max(1)).step_by(at_once).map(move |start| start..tokens.min(start + at_once))
+    }
+}
+
+/// Cross-entropy of a linear layer that is updated at once.
+impl Recorder<'_> {
+    /// [`linear_cross_entropy`](Self::linear_cross_entropy) with its gradients, and a step of [`sgd`](Self::sgd) of weight and bias with
+    /// them. The weight's gradient, as large as the weight, is never there: that of a block of classes is used up before the next
+    /// block's is formed. For that the logits are computed twice.
+    ///
+    /// The loss and the gradient of the hidden states are those of the layer before the update. On software adapters all results are, to the bit, those of
+    /// [`linear_cross_entropy_with`](Self::linear_cross_entropy_with) and [`sgd`](Self::sgd); on GPUs rows may be held in
+    /// registers there and not here, and differ in the last bits.
+    /// They do not depend on how tokens and classes are cut.
+    ///
+    /// # Shapes
+    /// As [`linear_cross_entropy`](Self::linear_cross_entropy). Momenta have the shapes of weight and bias.
+    ///
+    /// # Edge cases
+    /// A target that is no class makes the loss, and with it the whole layer, NaN; reading the loss gives [`Error::Data`](crate::Error::Data). A step
+    /// with weight decay or momentum changes the weights of all classes, whatever their gradients are.
+    ///
+    /// # Errors
+    /// Those of [`linear_cross_entropy_with`](Self::linear_cross_entropy_with), of
+    /// [`Gpu::plan_linear_cross_entropy_sgd`](crate::Gpu::plan_linear_cross_entropy_sgd) and of [`sgd`](Self::sgd);
+    /// [`Error::Aliasing`](crate::Error::Aliasing) if weight or bias share their buffer with anything else that is read, or their memory with each other.
+    /// Nothing is recorded then.
+    ///
+    /// # Cost
+    /// `8 N D V` floating-point operations, where gradients alone take `6 N D V`; `4 V D` bytes less of memory.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{Gpu, LinearCrossEntropy, LinearSgd, Sgd, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let hidden = Tensor::from_slice(&gpu, [1, 2], &[1.0, 2.0f32])?;
+    /// let weight = Tensor::from_slice(&gpu, [2, 2], &[1.0, 0.0, 1.0, 0.0f32])?;
+    /// let targets = Tensor::targets(&gpu, [1], &[0], 2, -100)?;
+    /// let sgd = Sgd { lr: 0.5, ..Sgd::default() };
+    /// let (options, update) = (LinearCrossEntropy::default(), LinearSgd::new(&sgd));
+    /// let mut batch = gpu.batch();
+    /// batch.linear_cross_entropy_sgd(&hidden, &weight, None, &targets, &options, update)?;
+    /// let mut weight = batch.read(&weight)?;
+    /// batch.submit()?;
+    /// assert_eq!(weight.wait(Duration::from_secs(10))?, [1.25, 0.5, 0.75, -0.5]);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    ///
+    /// The definitions are those of the two operations.
+    pub fn linear_cross_entropy_sgd<'a>(
+        &mut self,
+        hidden: &'a Tensor<f32>,
+        weight: &'a Tensor<f32>,
+        bias: Option<&'a Tensor<f32>>,
+        targets: impl Into<Targets<'a>>,
+        options: &LinearCrossEntropy,
+        update: LinearSgd<'a>,
+    ) -> Result<LinearSgdResult> {
+        let (op, targets) = ("linear_cross_entropy_sgd", targets.into());
+        let layer = Layer::new(self, op, hidden, weight, bias)?;
+        options.validate(op)?;
+        let by_probabilities = matches!(targets, Targets::Probabilities(_));
+        let plan = LinearPlan::with_update(op, self.gpu().caps(), layer.sizes, options.scratch, by_probabilities)?;
+        let LinearSgd { sgd, weight_momentum, bias_momentum, upstream, statistics } = update;
+        for written in [Some(("weight", weight)), bias.map(|bias| ("bias", bias))].into_iter().flatten() {
+            self.check_written(op, &layer, written, targets, &options.loss, upstream)?;
+        }
+        // No dispatch writes one and has the other, so they may share a buffer, as those of `Parameters` do.
+        if let Some(bias) = bias.filter(|bias| weight.overlaps(bias)) {
+            no_alias(op, ("weight", weight), ("bias", bias))?;
+        }
+        let velocity = self.velocity_of("weight", weight, weight_momentum, sgd)?;
+        let bias_momentum = bias_momentum.filter(|_| bias.is_some());
+        let bias_velocity = bias.map(|bias| self.velocity_of("bias", bias, bias_momentum, sgd)).transpose()?.flatten();
+        for velocity in velocity.iter().chain(&bias_velocity) {
+            self.check_written(op, &layer, ("velocity", velocity), targets, &options.loss, upstream)?;
+            no_alias(op, ("velocity", velocity), ("weight", weight))?;
+            bias.map_or(Ok(()), |bias| no_alias(op, ("velocity", velocity), ("bias", bias)))?;
+        }
+        if let (Some(velocity), Some(other)) = (&velocity, &bias_velocity)
+            && velocity.overlaps(other)
+        {
+            no_alias(op, ("velocity", velocity), ("the bias's velocity", other))?;
+        }
+        let call = |grad, statistics| RowLoss {
+            op,
+            kernel: &KERNEL,
+            input: layer.hidden.clone(),
+            shape: [layer.sizes.tokens, layer.sizes.classes].into(),
+            targets,
+            options: options.loss.clone(),
+            divided: true,
+            upstream,
+            grad,
+            statistics,
+            threshold: options.gradient_threshold,
+            rows_at_once: u32::MAX,
+        };
+        let given = call(Grad::InPlace, RowStatistics::Given);
+        let begun = self.rows_begin(&given)?;
+        let wanted = call(Grad::No, RowStatistics::Wanted);
+        let also = statistics.then(|| self.rows_begin(&wanted)).transpose()?;
+        let (kept, blocks) = (call(Grad::No, RowStatistics::Kept), plan.update());
+        let LinearSizes { classes, inputs, .. } = layer.sizes;
+        let blocks = blocks.unwrap_or(Blocks { classes_at_once: 1, tokens_at_once: 1 });
+        let room = (plan.tokens_at_once() * classes).max(blocks.tokens_at_once * blocks.classes_at_once);
+        let logits = self.output(op, [room])?;
+        let step = Step {
+            weight,
+            kept,
+            blocks,
+            zeros: Zeros::below(options.gradient_threshold),
+            logits,
+            hidden_grad: self.output(op, hidden.shape().clone())?,
+            bias_grad: bias.map(|bias| self.output(op, bias.shape().clone())).transpose()?,
+            counted: begun.inputs.may_ignore().then(|| self.output(op, [blocks.tokens_at_once, inputs])).transpose()?,
+            layer,
+        };
+        self.keep_statistics(&step, &plan, &begun, also.as_ref().map(|also| (&wanted, also)))?;
+        let all: Tensor<f32> = self.output(op, [blocks.classes_at_once, inputs])?;
+        // One for each chunk of tokens.
+        let mut hidden_grads = Vec::new();
+        for chunk in step.chunks() {
+            let to = step.hidden_grad.rows(chunk)?;
+            hidden_grads.push(RunningProduct::new(self, op, (Layout::Nn, step.zeros), plan.over_classes(), &to)?);
+        }
+        for start in (0..classes).step_by(blocks.classes_at_once) {
+            let block = start..classes.min(start + blocks.classes_at_once);
+            let grads = all.rows(0..block.len())?;
+            self.gradients_of_block(
+                &step,
+                (&given, &begun),
+                block.clone(),
+                &grads,
+                (plan.over_tokens(), &mut hidden_grads),
+            )?;
+            let velocity = velocity.as_ref().map(|velocity| velocity.rows(block.clone())).transpose()?;
+            let (values, velocity) = (&weight.rows(block)?, velocity.as_ref());
+            let gradient = Gradient::AS_IT_IS;
+            self.sgd_step(&SgdStep {
+                values,
+                grads: &grads,
+                velocity,
+                options: sgd,
+                gradient,
+                factor: None,
+                base_lr: None,
+            })?;
+        }
+        if classes == 0 {
+            self.fill_zero(&step.hidden_grad)?;
+        }
+        if let (Some(values), Some(grads)) = (bias, &step.bias_grad) {
+            let (velocity, gradient) = (bias_velocity.as_ref(), Gradient::AS_IT_IS);
+            self.sgd_step(&SgdStep { values, grads, velocity, options: sgd, gradient, factor: None, base_lr: None })?;
+        }
+        let RowsEnded { loss, check, .. } = self.rows_ended(&given, begun)?;
+        let statistics = match also {
+            Some(also) => self.rows_ended(&wanted, also)?.statistics,
+            None => None,
+        };
+        Ok(LinearSgdResult { loss, hidden_grad: step.hidden_grad.with_check(check), statistics })
+    }
+
+    /// What is updated shares no buffer with what is read besides the layer.
+    fn check_written(
+        &self,
+        op: &'static str,
+        layer: &Layer,
+        written: (&'static str, &Tensor<f32>),
+        targets: Targets<'_>,
+        loss: &CrossEntropy,
+        upstream: Option<&Tensor<f32>>,
+    ) -> Result<()> {
+        no_alias(op, written, ("hidden", &layer.hidden))?;
+        upstream.map_or(Ok(()), |upstream| no_alias(op, written, ("upstream", upstream)))?;
+        match targets {
+            Targets::Index(targets) => no_alias(op, written, ("targets", targets))?,
+            Targets::IndexU32(targets) => no_alias(op, written, ("targets", targets))?,
+            Targets::Probabilities(targets) => no_alias(op, written, ("targets", targets))?,
+        }
+        let weights = [("the loss's weight", &loss.weight), ("position_weight", &loss.position_weight)];
+        for (what, weights) in weights {
+            weights.as_ref().map_or(Ok(()), |weights| no_alias(op, written, (what, &weights.on(self.gpu())?)))?;
+        }
+        Ok(())
+    }
+
+    /// The losses of all tokens, and what their gradients take from the whole softmax.
+    fn keep_statistics(
+        &mut self,
+        step: &Step<'_>,
+        plan: &LinearPlan,
+        begun: &RowsBegun,
+        also: Option<(&RowLoss<'_>, &RowsBegun)>,
+    ) -> Result<()> {
+        let classes = step.layer.sizes.classes;
+        for tokens in plan.chunks().filter(|tokens| !tokens.is_empty()) {
+            let logits = self.logits_of(step, tokens.clone(), 0..classes)?;
+            self.rows_of_tokens(&step.kept, begun, tokens.clone(), 0, &logits)?;
+            if let Some((wanted, also)) = also {
+                self.rows_of_tokens(wanted, also, tokens, 0, &logits)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The gradients of a block's weights and biases, and what they and its weights add to the hidden states'.
+    fn gradients_of_block(
+        &mut self,
+        step: &Step<'_>,
+        (given, begun): (&RowLoss<'_>, &RowsBegun),
+        block: Range<usize>,
+        grads: &Tensor<f32>,
+        (over_tokens, hidden_grads): (Order, &mut [RunningProduct]),
+    ) -> Result<()> {
+        let Step { layer, weight, zeros, bias_grad, counted, .. } = step;
+        let op = given.op;
+        let weight = weight.rows(block.clone())?.real();
+        let mut weight_grad = RunningProduct::new(self, op, (Layout::Tn, *zeros), over_tokens, grads)?;
+        let lows = self.output(op, [block.len()])?;
+        let classes = size32(block.start)..size32(block.end);
+        for (chunk, hidden_grad) in step.chunks().zip(hidden_grads) {
+            let logits = self.logits_of(step, chunk.clone(), block.clone())?;
+            if !chunk.is_empty() {
+                self.rows_of_tokens(given, begun, chunk.clone(), block.start, &logits)?;
+            }
+            hidden_grad.add(self, [&logits.real(), &weight], classes.clone())?;
+            let rows = size32(chunk.start)..size32(chunk.end);
+            let hidden = layer.hidden.rows(chunk.clone())?;
+            let hidden = match counted {
+                Some(to) => self.counted_rows(op, (&hidden, &begun.inputs, chunk), to)?,
+                None => hidden,
+            };
+            weight_grad.add(self, [&logits.real(), &hidden], rows.clone())?;
+            if let Some(bias_grad) = bias_grad {
+                let to = (&bias_grad.rows(block.clone())?, &lows);
+                self.column_sum_resumed(&logits, (rows, over_tokens.all), to)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The logits of some tokens and classes.
+    fn logits_of(&mut self, step: &Step<'_>, tokens: Range<usize>, classes: Range<usize>) -> Result<Tensor<f32>> {
+        let Layer { hidden, weight, bias, .. } = &step.layer;
+        let logits = step.logits.part(0, [tokens.len(), classes.len()].into());
+        let bias = bias.as_ref().map(|bias| bias.rows(classes.clone())).transpose()?;
+        let factors = [&hidden.rows(tokens)?, &weight.rows(classes)?];
+        self.matmul_sums(Layout::Nt, factors, bias.as_ref(), (Sums::OF_LOGITS, Zeros::Count), &logits)?;
+        Ok(logits)
+    }
+}

@@ -1,0 +1,9 @@
+//! Losses of linear layers, without their logits in memory as a whole.
+
+pub(crate) mod bce_with_logits;
+pub(crate) mod counted_rows;
+pub(crate) mod cross_entropy;
+pub(crate) mod cross_entropy_sgd;
+pub(crate) mod layer;
+pub(crate) mod plan;
+pub(crate) mod running_product;

@@ -1,0 +1,67 @@
+//! A product whose summands come a few at a time, such as a weight's gradient, a sum over tokens of which only some have their logits in memory.
+
+use std::ops::Range;
+
+use crate::error::Result;
+use crate::record::Recorder;
+use crate::tensor::{Real, Tensor};
+
+use crate::ops::product::matmul::Zeros;
+use crate::ops::product::sum_parts::SumOfParts;
+use crate::plan::product::{Layout, Order, Summands};
+
+/// The sums so far. How they are formed depends on the number of all summands, and not on how many come at a time.
+pub(crate) struct RunningProduct {
+    layout: Layout,
+    zeros: Zeros,
+    out: Tensor<f32>,
+    order: Order,
+    /// The section's sum; the output's own memory if there is one section.
+    section: Option<Tensor<f32>>,
+    sections: SumOfParts,
+    /// The sums of a run whose other summands are still to come.
+    runs: Option<Tensor<f32>>,
+}
+
+impl RunningProduct {
+    pub(crate) fn new(
+        rec: &mut Recorder<'_>,
+        op: &'static str,
+        (layout, zeros): (Layout, Zeros),
+        order: Order,
+        out: &Tensor<f32>,
+    ) -> Result<Self> {
+        let several = order.sections() > 1 && !out.is_empty();
+        let section = several.then(|| rec.output(op, out.shape().clone())).transpose()?;
+        let sections = SumOfParts::new(&out.reshape([out.len()])?, order.sections(), 1);
+        Ok(Self { layout, zeros, out: out.clone(), order, section, sections, runs: None })
+    }
+
+    /// Adds the products of factors whose summands are `counted` among all. They come in their order.
+    pub(crate) fn add(
+        &mut self,
+        rec: &mut Recorder<'_>,
+        factors: [&Tensor<Real>; 2],
+        counted: Range<u32>,
+    ) -> Result<()> {
+        let Order { all, run, section } = self.order;
+        let mut start = counted.start;
+        loop {
+            let index = start / section;
+            let first = index * section;
+            let last = all.min(first.saturating_add(section));
+            let end = counted.end.min(last);
+            let summands = Summands { before: start - first, all: last - first, run };
+            let to = self.section.as_ref().unwrap_or(&self.out).clone();
+            let k = start - counted.start..end - counted.start;
+            rec.matmul_summands(self.layout, factors, (k, summands, self.zeros), (&to, &mut self.runs))?;
+            if let Some(sum) = self.section.as_ref().filter(|_| end == last) {
+                rec.sum_parts(&mut self.sections, &sum.reshape([sum.len()])?, index..index + 1)?;
+            }
+            start = end;
+            if start >= counted.end {
+                return Ok(());
+            }
+        }
+    }
+}

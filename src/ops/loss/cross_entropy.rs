@@ -1,0 +1,255 @@
+//! Cross-entropy of logits and targets.
+
+use crate::engine::kernel::{Kernel, kernel, read, read4, update, write, write4_over};
+use crate::error::Result;
+use crate::options::CrossEntropy;
+use crate::record::Recorder;
+use crate::tensor::{Element, Float, Tensor};
+
+use crate::ops::loss::row_loss::{RowLoss, RowStatistics};
+use crate::ops::loss::row_steps::PARAMS;
+use crate::ops::{Denominator, Grad, LossGrad, Statistics, Targets};
+
+pub(crate) static KERNEL: Kernel = kernel!(
+    "cross_entropy",
+    PARAMS,
+    &[
+        read4("logits"),
+        read("targets", "i32"),
+        read("probabilities", "f32"),
+        read("weight", "f32"),
+        read("position_weight", "f32"),
+        read("factor", "f32"),
+        write("losses", "f32"),
+        write4_over("grad", "logits"),
+        write("statistics", "u32"),
+        read("parts", "f32"),
+        update("lanes", "u32"),
+    ]
+);
+
+/// What [`Recorder::cross_entropy_with`] computes besides the loss. The default is nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CrossEntropyRequest<'a> {
+    /// Where the gradient with respect to the logits goes.
+    pub grad: Grad,
+    /// The upstream gradient: a scalar, or one for each loss; 1 if there is none.
+    pub upstream: Option<&'a Tensor<f32>>,
+    /// Whether to compute the [`Statistics`].
+    pub statistics: bool,
+}
+
+/// What [`Recorder::cross_entropy_with`] gives.
+#[derive(Clone, Debug)]
+pub struct CrossEntropyResult<T: Element = f32> {
+    /// The loss, as [`Recorder::cross_entropy`] gives it.
+    pub loss: Tensor<f32>,
+    /// The gradient, if it was asked for; with [`Grad::InPlace`] the logits themselves.
+    pub grad: Option<Tensor<T>>,
+    /// The statistics, if they were asked for.
+    pub statistics: Option<Statistics>,
+    /// What the mean divides by, whatever the reduction.
+    pub denominator: Denominator,
+}
+
+fn call<'a, T: Float>(
+    op: &'static str,
+    logits: &Tensor<T>,
+    targets: Targets<'a>,
+    options: &CrossEntropy,
+    request: CrossEntropyRequest<'a>,
+) -> RowLoss<'a> {
+    let CrossEntropyRequest { grad, upstream, statistics } = request;
+    let (shape, options) = (logits.shape().clone(), options.clone());
+    RowLoss {
+        op,
+        kernel: &KERNEL,
+        input: logits.real(),
+        shape,
+        targets,
+        options,
+        divided: true,
+        upstream,
+        grad,
+        statistics: RowStatistics::wanted(statistics),
+        threshold: 0.0,
+        rows_at_once: u32::MAX,
+    }
+}
+
+/// Cross-entropy: log-softmax and negative log-likelihood in one pass.
+impl Recorder<'_> {
+    /// Cross-entropy of logits and targets:
+    ///
+    /// ```text
+    /// loss = v * (-(sum over c of a_c log softmax(z)_c) + z_loss * logsumexp(z)^2)
+    /// ```
+    ///
+    /// * The logits `z` are `logit_scale * x`, and with a `softcap` of `c` then `c tanh(logit_scale * x / c)`.
+    /// * The coefficients `a_c`, for class weights `w`, label smoothing `s` and `C` classes: of a class index `t`
+    ///   `(1 - s) w_t [c = t] + s / C w_c`; of class probabilities `q` `w_c ((1 - s) q_c + s / C)`.
+    /// * `v` is the position's weight.
+    ///
+    /// Without options that is `-log softmax(x)_t`. The log-probability is formed as `(z_t - m) - log(sum of exp(z - m))` with the
+    /// row's maximum `m`, so a common offset does no harm and a confident row's small loss keeps its relative precision.
+    ///
+    /// # Shapes
+    /// `logits` (of any [`Float`] type; all arithmetic is `f32`) is `[C]` or `[N, C, d1, .., dK]`; class indices (`Tensor<i32>` or `Tensor<u32>`) and `position_weight` the same
+    /// without `C`, probabilities (`Tensor<f32>`) the same with it; `weight` is `[C]`. The loss is a scalar, or has the logits' shape
+    /// without `C` with [`Reduction::None`](crate::Reduction::None).
+    ///
+    /// # Reduction
+    /// * [`Reduction::Mean`](crate::Reduction::Mean): for class indices it divides by the sum of `v w_t` over the rows that are not ignored (without
+    ///   weights: by their number); for probabilities by the sum of `v` (without: by the number of rows). If that is 0 the mean is NaN, or an
+    ///   infinity where weights of both signs cancel; if it is nearly 0, as that of advantages is, the mean and its gradients are huge.
+    /// * [`Reduction::MeanByCount`](crate::Reduction::MeanByCount), for such weights: it divides by the number of rows whose target is not the ignored
+    ///   index, whatever their weights, 0 among them; for probabilities by the number of rows. If that is 0 it is NaN.
+    ///
+    /// # Edge cases
+    /// * A row whose target is the ignored index, or whose position weight is 0, is ignored: it costs 0 whatever it holds.
+    /// * A coefficient `a_c` of exactly 0 times an infinite log-probability is 0 (PyTorch: NaN).
+    /// * A row with NaN, +infinity, or nothing but -infinity has the loss NaN. A target whose logit is -infinity costs +infinity.
+    ///   (A cap makes infinite logits finite, as its formula says: mask after it.)
+    /// * A target that is no class costs NaN, and reading the result gives [`Error::Data`](crate::Error::Data) with its position;
+    ///   [`Tensor::targets`] finds it on the host.
+    /// * Probabilities need not sum to 1.
+    ///
+    /// # Errors
+    /// Shapes that do not fit; a label smoothing outside 0 to 1 (PyTorch takes a negative one as 0), a `logit_scale` or `softcap` that
+    /// is not above 0, a negative `z_loss`; an `ignore_index` of 0 or more with probabilities; tensors of another
+    /// [`Gpu`](crate::Gpu); a row larger than a binding (for `[N, C, d1, .., dK]` of halves with an odd number of `d`s: one of the `N` parts). Nothing is recorded then.
+    ///
+    /// # Cost
+    /// One pass over the logits, which reads them once (4 bytes an element; twice with smoothing or probabilities, the second time
+    /// mostly from a cache, and 4 bytes an element of probabilities); and over the rows the sum of the weights, with class
+    /// indices, and a reduction.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{CrossEntropy, Gpu, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let logits = Tensor::from_slice(&gpu, [2, 3], &[2.0, 1.0, 0.0, 0.0, 0.0, 0.0f32])?;
+    /// let targets = Tensor::targets(&gpu, [2], &[0, 2], 3, -100)?;
+    /// let mut batch = gpu.batch();
+    /// let loss = batch.cross_entropy(&logits, &targets, &CrossEntropy::default())?;
+    /// let mut loss = batch.read(&loss)?;
+    /// batch.submit()?;
+    /// // The mean of log(1 + e^-1 + e^-2) and log 3.
+    /// assert!((loss.wait(Duration::from_secs(10))?[0] - 0.753109).abs() < 1e-6);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    ///
+    /// The definition is that of PyTorch's `torch.nn.functional.cross_entropy`, to which position weights, scale, cap and z-loss
+    /// are added.
+    pub fn cross_entropy<'a, T: Float>(
+        &mut self,
+        logits: &Tensor<T>,
+        targets: impl Into<Targets<'a>>,
+        options: &CrossEntropy,
+    ) -> Result<Tensor<f32>> {
+        let request = CrossEntropyRequest::default();
+        Ok(self.row_loss(&call("cross_entropy", logits, targets.into(), options, request))?.loss)
+    }
+
+    /// [`cross_entropy`](Self::cross_entropy) and its gradient with respect to the logits, from one pass over them:
+    ///
+    /// ```text
+    /// grad_c = g * v * (A p_c - a_c + 2 z_loss logsumexp(z) p_c) * dz_c/dx_c
+    /// ```
+    ///
+    /// with `p = softmax(z)`, the sum `A` of the coefficients `a_c`, and `g` the upstream gradient (1 if there is none), divided by
+    /// the mean's denominator. `upstream` is a scalar or has the loss's shape. `dz/dx` is 1, or `logit_scale`, times
+    /// `1 - tanh(logit_scale * x / c)^2` with a cap of `c`.
+    ///
+    /// # Edge cases
+    /// An ignored row has a gradient of exactly 0 whatever its logits hold (PyTorch: NaN where they hold NaN). A row whose
+    /// loss is NaN has a NaN gradient; one whose loss is +infinity has a finite one.
+    ///
+    /// # Errors
+    /// As [`cross_entropy`](Self::cross_entropy), and for an upstream gradient of another shape.
+    ///
+    /// # Cost
+    /// Two reads of a row (three with smoothing or probabilities), all but the first mostly from a cache, and one write: 8 bytes an
+    /// element to and from memory, 4 with halves. On a GPU, rows too few to keep it busy and too long for a workgroup to hold are read
+    /// by two dispatches, as are those of the loss alone. An upstream gradient is divided by a sum of weights in a dispatch of its own.
+    pub fn cross_entropy_backward<'a, T: Float>(
+        &mut self,
+        logits: &Tensor<T>,
+        targets: impl Into<Targets<'a>>,
+        options: &CrossEntropy,
+        upstream: Option<&'a Tensor<f32>>,
+    ) -> Result<LossGrad<T>> {
+        let request = CrossEntropyRequest { grad: Grad::New, upstream, ..CrossEntropyRequest::default() };
+        Ok(self.row_loss(&call("cross_entropy_backward", logits, targets.into(), options, request))?.into())
+    }
+
+    /// [`cross_entropy_backward`](Self::cross_entropy_backward), where a mean is still a sum.
+    pub(crate) fn cross_entropy_undivided(
+        &mut self,
+        logits: &Tensor<f32>,
+        targets: Targets<'_>,
+        options: &CrossEntropy,
+        upstream: Option<&Tensor<f32>>,
+    ) -> Result<LossGrad> {
+        let request = CrossEntropyRequest { grad: Grad::New, upstream, ..CrossEntropyRequest::default() };
+        let divided = call("cross_entropy_backward", logits, targets, options, request);
+        Ok(self.row_loss(&RowLoss { divided: false, ..divided })?.into())
+    }
+
+    /// [`cross_entropy_backward`](Self::cross_entropy_backward) with the gradient written over the logits. Returns the loss.
+    ///
+    /// # Errors
+    /// As [`cross_entropy_backward`](Self::cross_entropy_backward), and if the logits share their buffer with another argument.
+    pub fn cross_entropy_backward_in_place<'a, T: Float>(
+        &mut self,
+        logits: &Tensor<T>,
+        targets: impl Into<Targets<'a>>,
+        options: &CrossEntropy,
+        upstream: Option<&'a Tensor<f32>>,
+    ) -> Result<Tensor<f32>> {
+        let request = CrossEntropyRequest { grad: Grad::InPlace, upstream, ..CrossEntropyRequest::default() };
+        Ok(self.row_loss(&call("cross_entropy_backward_in_place", logits, targets.into(), options, request))?.loss)
+    }
+
+    /// [`cross_entropy`](Self::cross_entropy), and from the same pass what `request` asks for: the gradient, and the
+    /// [`Statistics`] (log-sum-exp, the target's log-probability, entropy, predicted class, number correct). Nothing of the size of
+    /// the logits is stored for them.
+    ///
+    /// # Errors
+    /// As [`cross_entropy_backward`](Self::cross_entropy_backward), in place if asked for.
+    ///
+    /// # Cost
+    /// Statistics are one more read of a row, mostly from a cache, and 56 bytes a row in a pass that takes them apart.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{CrossEntropy, CrossEntropyRequest, Gpu, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let logits = Tensor::from_slice(&gpu, [2, 3], &[2.0, 1.0, 0.0, 0.0, 0.0, 0.0f32])?;
+    /// let targets = Tensor::targets(&gpu, [2], &[0, 2], 3, -100)?;
+    /// let mut batch = gpu.batch();
+    /// let request = CrossEntropyRequest { statistics: true, ..CrossEntropyRequest::default() };
+    /// let out = batch.cross_entropy_with(&logits, &targets, &CrossEntropy::default(), request)?;
+    /// let statistics = out.statistics.expect("they were asked for");
+    /// let (mut predicted, mut correct) = (batch.read(&statistics.predicted)?, batch.read(&statistics.correct)?);
+    /// batch.submit()?;
+    /// assert_eq!(predicted.wait(Duration::from_secs(10))?, [0, 0]);
+    /// assert_eq!(correct.wait(Duration::from_secs(10))?, [1]);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    pub fn cross_entropy_with<'a, T: Float>(
+        &mut self,
+        logits: &Tensor<T>,
+        targets: impl Into<Targets<'a>>,
+        options: &CrossEntropy,
+        request: CrossEntropyRequest<'a>,
+    ) -> Result<CrossEntropyResult<T>> {
+        let out = self.row_loss(&call("cross_entropy_with", logits, targets.into(), options, request))?;
+        let grad = (request.grad != Grad::No).then(|| out.grad.typed());
+        Ok(CrossEntropyResult { loss: out.loss, grad, statistics: out.statistics, denominator: out.denominator })
+    }
+}

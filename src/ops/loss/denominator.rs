@@ -1,0 +1,71 @@
+//! What the mean of a loss divides by.
+
+use crate::record::Recorder;
+use crate::tensor::{Shape, Tensor};
+
+use crate::ops::reduce::blocks::Divisor;
+
+/// What the mean of a loss divides by: a number of rows or elements, or a sum of weights. With
+/// [`Reduction::MeanByCount`](crate::Reduction::MeanByCount) it is the number, with every other reduction what
+/// [`Reduction::Mean`](crate::Reduction::Mean) divides by: so the mean over several batches is the sum of their losses over that of their
+/// denominators ([`Optimizer::step_mean`](crate::Optimizer::step_mean)).
+///
+/// # Examples
+/// ```
+/// use xent::{CrossEntropy, Denominator, Gpu, Reduction, Tensor};
+/// # if let Ok(gpu) = Gpu::headless() {
+/// let logits = Tensor::from_slice(&gpu, [2, 3], &[2.0, 1.0, 0.0, 0.0, 0.0, 0.0f32])?;
+/// let targets = Tensor::targets(&gpu, [2], &[0, -100], 3, -100)?;
+/// let options = CrossEntropy { reduction: Reduction::Sum, ..CrossEntropy::default() };
+/// let mut batch = gpu.batch();
+/// let out = batch.cross_entropy_backward(&logits, &targets, &options, None)?;
+/// // How many targets are not ignored is only known on the GPU.
+/// let Denominator::Scalar(count) = out.denominator else { panic!("there are class indices") };
+/// let mut count = batch.read(&count)?;
+/// batch.submit()?;
+/// assert_eq!(count.wait(std::time::Duration::from_secs(10))?, [1.0]);
+/// # }
+/// # Ok::<(), xent::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub enum Denominator {
+    /// A number that the host knows.
+    Count(u32),
+    /// A scalar on the GPU.
+    Scalar(Tensor<f32>),
+}
+
+impl From<u32> for Denominator {
+    fn from(count: u32) -> Self {
+        Self::Count(count)
+    }
+}
+
+impl From<&Tensor<f32>> for Denominator {
+    fn from(scalar: &Tensor<f32>) -> Self {
+        Self::Scalar(scalar.clone())
+    }
+}
+
+impl From<&Self> for Denominator {
+    fn from(denominator: &Self) -> Self {
+        denominator.clone()
+    }
+}
+
+impl Denominator {
+    /// That of a loss's mean.
+    pub(crate) fn of(rec: &Recorder<'_>, mean: Divisor<'_>) -> Self {
+        match mean {
+            Divisor::One => Self::Count(1),
+            Divisor::Count(count) => Self::Count(count),
+            // Of no rows.
+            Divisor::Sum(sum) if sum.is_empty() => Self::Count(0),
+            // The first word of a partial result is its sum, rounded.
+            Divisor::Sum(sum) => {
+                let (storage, start) = (sum.storage().clone(), sum.bytes().start);
+                Self::Scalar(Tensor::over(rec.gpu(), storage, start, Shape::default()))
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! What the losses of two tensors of one shape share.
+
+use std::ops::Range;
+
+use crate::engine::kernel::{Field, Kernel, params};
+use crate::error::Result;
+use crate::options::{Reduction, narrow};
+use crate::plan::Cut;
+use crate::record::{Blocks, Recorder};
+use crate::tensor::{Shape, Tensor, Weights};
+
+use crate::ops::loss::row_loss::check_upstream;
+use crate::ops::reduce::blocks::{Divisor, check_of, partials, words};
+use crate::ops::reduce::broadcast::Broadcast;
+use crate::ops::{Denominator, Grad, LossGrad, shape_error};
+
+params! {
+    struct Params {
+        /// What the gradient is multiplied with: the loss's own factor, divided by n for a mean.
+        scale: f32,
+        weight_first: u32,
+        weight_inner: u32,
+        weight_size: u32,
+        pos_weight_first: u32,
+        pos_weight_inner: u32,
+        pos_weight_size: u32,
+        /// 1: the upstream gradient is the product of two numbers.
+        upstream_factors: u32,
+    }
+}
+
+pub(crate) const PARAMS: &[Field] = Params::FIELDS;
+
+/// An elementwise loss, as its operation was called.
+#[derive(Debug)]
+pub(crate) struct ElementwiseLoss<'a> {
+    pub(crate) op: &'static str,
+    pub(crate) kernel: &'static Kernel,
+    /// The first tensor and what it is called.
+    pub(crate) x: (&'static str, &'a Tensor<f32>),
+    pub(crate) targets: &'a Tensor<f32>,
+    pub(crate) reduction: Reduction,
+    /// Whether a mean is divided by its denominator, and not left a sum.
+    pub(crate) divided: bool,
+    pub(crate) upstream: Option<&'a Tensor<f32>>,
+    pub(crate) grad: Grad,
+    pub(crate) weight: Option<&'a Weights>,
+    /// The mean divides by the sum of the weights, not by the number of elements, unless it is `Reduction::MeanByCount`.
+    pub(crate) mean_by_weight: bool,
+    pub(crate) pos_weight: Option<&'a Weights>,
+    /// A constant factor of the gradient; part of the scale, so that it overflows no sooner than the result.
+    pub(crate) slope: f64,
+}
+
+/// A call on its way: what its dispatches share.
+pub(crate) struct ElementsBegun {
+    weight: Option<Broadcast>,
+    pos_weight: Option<Broadcast>,
+    total_weight: Option<Tensor<u32>>,
+    /// A scalar, one for each loss, or two factors of a scalar.
+    upstream: Tensor<f32>,
+    in_factors: bool,
+    scale: f64,
+    count: u32,
+}
+
+/// Elements of a call, and where they are.
+pub(crate) struct ElementsPart<'a> {
+    /// Counted in the whole tensors.
+    pub(crate) elements: Range<u32>,
+    /// The element that `x`, `losses` and `grad` begin with.
+    pub(crate) first: u32,
+    pub(crate) x: &'a Tensor<f32>,
+    pub(crate) losses: Option<&'a Tensor<f32>>,
+    /// Where the gradient goes, if it is not written over `x`.
+    pub(crate) grad: Option<&'a Tensor<f32>>,
+    /// A partial result for each block of the elements.
+    pub(crate) partials: &'a Tensor<u32>,
+}
+
+impl ElementwiseLoss<'_> {
+    fn divisor<'d>(&self, begun: &'d ElementsBegun) -> Divisor<'d> {
+        if self.divided { Divisor::of(self.reduction, begun.mean_divisor()) } else { Divisor::One }
+    }
+}
+
+impl ElementsBegun {
+    fn mean_divisor(&self) -> Divisor<'_> {
+        self.total_weight.as_ref().map_or(Divisor::Count(self.count), Divisor::Sum)
+    }
+
+    /// What the mean divides by.
+    pub(crate) fn denominator(&self, rec: &Recorder<'_>) -> Denominator {
+        Denominator::of(rec, self.mean_divisor())
+    }
+}
+
+impl Recorder<'_> {
+    /// Records an elementwise loss; the gradient is the first tensor itself unless one is wanted.
+    pub(crate) fn elementwise_loss(&mut self, call: &ElementwiseLoss<'_>) -> Result<LossGrad> {
+        let ElementwiseLoss { op, x: (what, x), .. } = *call;
+        self.check_device(op, what, x)?;
+        let count = x.count(op)?;
+        Cut::by_blocks(op, count, &[x.per_row(1)]).ranges(self.gpu().caps())?;
+        let begun = self.elements_begin(call, x.shape())?;
+        let unreduced = call.reduction == Reduction::None;
+        let losses = unreduced.then(|| self.output(op, x.shape().clone())).transpose()?;
+        let grad = (call.grad == Grad::New).then(|| self.output(op, x.shape().clone())).transpose()?;
+        let partials = partials(self, op, count, 1)?;
+        let (losses_to, grad_to) = (losses.as_ref(), grad.as_ref());
+        let all =
+            ElementsPart { elements: 0..count, first: 0, x, losses: losses_to, grad: grad_to, partials: &partials };
+        self.elements_part(call, &begun, &all)?;
+        let (loss, total) = match losses {
+            Some(losses) => (losses, self.sum_of_partials(op, partials, 1)?),
+            None => self.loss_of_partials(op, partials, call.divisor(&begun))?,
+        };
+        let check = check_of(op, "an input or a target", &total);
+        let grad = grad.unwrap_or_else(|| x.clone());
+        let denominator = begun.denominator(self);
+        Ok(LossGrad { loss: loss.with_check(check.clone()), grad: grad.with_check(check), denominator })
+    }
+
+    /// Begins a loss whose elements, of this shape in all, come in parts.
+    pub(crate) fn elements_begin(&mut self, call: &ElementwiseLoss<'_>, shape: &Shape) -> Result<ElementsBegun> {
+        let ElementwiseLoss { op, targets, .. } = *call;
+        self.check_device(op, "targets", targets)?;
+        if targets.shape() != shape {
+            return Err(shape_error(op, "targets", format!("shape {shape}"), targets.shape()));
+        }
+        if let Some(upstream) = call.upstream {
+            self.check_device(op, "upstream", upstream)?;
+            let scalar = Shape::default();
+            check_upstream(op, upstream, if call.reduction == Reduction::None { shape } else { &scalar })?;
+        }
+        let weight = call.weight.map(|w| self.plan_broadcast(op, "weight", w, shape)).transpose()?;
+        let pos_weight = call.pos_weight.map(|w| self.plan_broadcast(op, "pos_weight", w, shape)).transpose()?;
+        // Everything fits: from here on things are recorded.
+        let weight = weight.map(|plan| self.broadcast(plan)).transpose()?;
+        let pos_weight = pos_weight.map(|plan| self.broadcast(plan)).transpose()?;
+        let by_weight = call.mean_by_weight && call.reduction != Reduction::MeanByCount;
+        let total_weight = call.weight.filter(|_| by_weight).map(|w| self.total_weight(op, w)).transpose()?;
+        let upstream = call.upstream.cloned().unwrap_or_else(|| self.gpu().one());
+        let scale = call.slope;
+        let (in_factors, count) = (false, targets.count(op)?);
+        let mut begun = ElementsBegun { weight, pos_weight, total_weight, upstream, in_factors, scale, count };
+        match call.divisor(&begun) {
+            Divisor::One => {}
+            // Rounded once.
+            Divisor::Count(count) => begun.scale = call.slope / f64::from(count.max(1)),
+            Divisor::Sum(pair) => {
+                begun.upstream = self.row_factor(op, &begun.upstream, pair)?;
+                begun.in_factors = true;
+            }
+        }
+        Ok(begun)
+    }
+
+    /// The end of a loss of which the losses of rows are known.
+    pub(crate) fn loss_of_rows(
+        &mut self,
+        call: &ElementwiseLoss<'_>,
+        begun: &ElementsBegun,
+        rows: &Tensor<f32>,
+    ) -> Result<Tensor<f32>> {
+        self.loss_of_values(call.op, rows, call.divisor(begun))
+    }
+
+    /// The dispatches of some of the elements.
+    pub(crate) fn elements_part(
+        &mut self,
+        call: &ElementwiseLoss<'_>,
+        begun: &ElementsBegun,
+        part: &ElementsPart<'_>,
+    ) -> Result<()> {
+        let ElementsBegun { weight, pos_weight, upstream, in_factors, scale, .. } = begun;
+        let ElementsPart { elements, first: part_first, x, losses, grad, partials } = part;
+        let in_place = call.grad == Grad::InPlace;
+        let count = elements.end - elements.start;
+        let here = |tensor: &Tensor<f32>, first: u32| tensor.part(first as usize, [count as usize].into());
+        let within = elements.start - part_first;
+        // One upstream gradient for each element, or for all.
+        let each = !upstream.shape().is_empty() && !in_factors;
+        let blocks = Blocks::new(call.op, call.kernel, count)
+            .after(elements.start)
+            .constant("GRAD", in_place || grad.is_some())
+            .constant("LOSSES", losses.is_some())
+            .constant("UPSTREAM", each)
+            .constant("WEIGHTED", weight.is_some())
+            .in_place(in_place)
+            .each("x", &here(x, within))
+            .each("y", &here(call.targets, elements.start))
+            .each("losses", losses.map(|losses| here(losses, within)).as_ref())
+            .each("grad", grad.map(|grad| here(grad, within)).as_ref())
+            .per_block("partials", partials, words(1));
+        let blocks = if each {
+            blocks.each("upstream", &here(upstream, elements.start))
+        } else {
+            // A scalar is no quad.
+            blocks.whole("upstream", upstream).by_scalar("upstream")
+        };
+        let weigh = |blocks: Blocks, name: &'static str, weight: &Option<Broadcast>| match weight {
+            Some(Broadcast { tensor, each: true, .. }) => blocks.each(name, &here(tensor, elements.start)),
+            Some(Broadcast { tensor, .. }) => blocks.whole(name, tensor),
+            None => blocks.bind_nothing(name),
+        };
+        let blocks = weigh(blocks, "weight", weight);
+        let blocks = if call.kernel.has_constant("POS_WEIGHTED") {
+            weigh(blocks.constant("POS_WEIGHTED", pos_weight.is_some()), "pos_weight", pos_weight)
+        } else {
+            blocks
+        };
+        let index = |weight: &Option<Broadcast>, first| match weight {
+            Some(Broadcast { inner, size, each, .. }) => [if *each { 0 } else { first }, *inner, *size],
+            None => [0, 1, 1],
+        };
+        blocks.run_with(self, |first| {
+            let ([weight_first, weight_inner, weight_size], [pos_weight_first, pos_weight_inner, pos_weight_size]) =
+                (index(weight, first), index(pos_weight, first));
+            Params {
+                scale: narrow(*scale),
+                weight_first,
+                weight_inner,
+                weight_size,
+                pos_weight_first,
+                pos_weight_inner,
+                pos_weight_size,
+                upstream_factors: u32::from(*in_factors),
+            }
+        })
+    }
+
+    /// The sum of weights, as a partial result.
+    fn total_weight(&mut self, op: &'static str, weights: &Weights) -> Result<Tensor<u32>> {
+        let values = weights.on(self.gpu())?;
+        self.sum_of_values(op, &values)
+    }
+}

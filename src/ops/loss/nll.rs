@@ -1,0 +1,128 @@
+//! Negative log-likelihood of log-probabilities and class indices.
+
+use crate::engine::kernel::{Kernel, kernel, read, read4, write, write4_over};
+use crate::error::Result;
+use crate::options::{CrossEntropy, Nll};
+use crate::record::Recorder;
+use crate::tensor::{Float, Tensor};
+
+use crate::ops::loss::row_loss::{RowLoss, RowStatistics};
+use crate::ops::loss::row_steps::PARAMS;
+use crate::ops::{Grad, LossGrad, Targets};
+
+pub(crate) static KERNEL: Kernel = kernel!(
+    "nll",
+    PARAMS,
+    &[
+        read4("log_probs"),
+        read("targets", "i32"),
+        read("weight", "f32"),
+        read("position_weight", "f32"),
+        read("factor", "f32"),
+        write("losses", "f32"),
+        write4_over("grad", "log_probs"),
+    ]
+);
+
+fn call<'a, T: Float>(
+    op: &'static str,
+    grad: Grad,
+    log_probs: &Tensor<T>,
+    targets: Targets<'a>,
+    options: &'a Nll,
+    upstream: Option<&'a Tensor<f32>>,
+) -> RowLoss<'a> {
+    let Nll { weight, position_weight, reduction, ignore_index } = options.clone();
+    RowLoss {
+        op,
+        kernel: &KERNEL,
+        input: log_probs.real(),
+        shape: log_probs.shape().clone(),
+        targets,
+        options: CrossEntropy { weight, position_weight, reduction, ignore_index, ..CrossEntropy::DEFAULT },
+        divided: true,
+        upstream,
+        grad,
+        statistics: RowStatistics::No,
+        threshold: 0.0,
+        rows_at_once: u32::MAX,
+    }
+}
+
+/// Negative log-likelihood. For logits, [`cross_entropy`](Recorder::cross_entropy) is faster and more accurate.
+impl Recorder<'_> {
+    /// Negative log-likelihood of log-probabilities and class indices: `loss = -v w_t log_probs_t` for the target `t`, class
+    /// weights `w` and the position's weight `v` (each 1 if there is none).
+    ///
+    /// # Shapes
+    /// `log_probs` (of any [`Float`] type) is `[C]` or `[N, C, d1, .., dK]`; `targets` (`Tensor<i32>` or `Tensor<u32>`) and `position_weight` the same
+    /// without `C`; `weight` is `[C]`. The loss is a scalar, or has the targets' shape with
+    /// [`Reduction::None`](crate::Reduction::None).
+    ///
+    /// # Reduction
+    /// The means are those of [`cross_entropy`](Self::cross_entropy): [`Reduction::Mean`](crate::Reduction::Mean) divides by the sum of `v w_t`
+    /// over the rows that are not ignored, [`Reduction::MeanByCount`](crate::Reduction::MeanByCount) by the number of rows whose target is not the
+    /// ignored index.
+    ///
+    /// # Edge cases
+    /// A row whose target is the ignored index, or whose position weight is 0, is ignored: it costs 0 whatever it holds. A weight
+    /// `v w_t` of 0 wins over an infinite log-probability (PyTorch: NaN). A target that is no class costs NaN, and reading the
+    /// result gives [`Error::Data`](crate::Error::Data) with its position; [`Tensor::targets`] finds it on the host. The input is
+    /// not checked to be log-probabilities.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, probabilities as targets, tensors of another [`Gpu`](crate::Gpu), a row larger than a binding (for
+    /// `[N, C, d1, .., dK]` of halves with an odd number of `d`s: one of the `N` parts). Nothing is recorded then.
+    ///
+    /// # Cost
+    /// Passes over the rows, none over the classes: the sum of the weights, the losses (one element of each row is read), and their sum,
+    /// each 4 to 16 bytes a row; sums take one more small pass for each factor of 1024 rows.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{Gpu, Nll, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let log_probs = Tensor::from_slice(&gpu, [2, 2], &[-0.5, -0.9, -1.0, -0.25f32])?;
+    /// let targets = Tensor::targets(&gpu, [2], &[0, 1], 2, -100)?;
+    /// let mut batch = gpu.batch();
+    /// let loss = batch.nll(&log_probs, &targets, &Nll::default())?;
+    /// let mut loss = batch.read(&loss)?;
+    /// batch.submit()?;
+    /// assert_eq!(loss.wait(Duration::from_secs(10))?, [0.375]);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    ///
+    /// The definition is PyTorch's `torch.nn.functional.nll_loss`.
+    pub fn nll<'a, T: Float>(
+        &mut self,
+        log_probs: &Tensor<T>,
+        targets: impl Into<Targets<'a>>,
+        options: &'a Nll,
+    ) -> Result<Tensor<f32>> {
+        Ok(self.row_loss(&call("nll", Grad::No, log_probs, targets.into(), options, None))?.loss)
+    }
+
+    /// [`nll`](Self::nll) and its gradient with respect to the log-probabilities: `-g v w_t` at the target, 0 elsewhere, where `g`
+    /// is the upstream gradient (1 if there is none), divided by the mean's denominator. `upstream` is a scalar or has the loss's
+    /// shape.
+    ///
+    /// # Edge cases
+    /// An ignored row has a gradient of 0; a row whose target is no class a gradient of NaN.
+    ///
+    /// # Errors
+    /// As [`nll`](Self::nll), and for an upstream gradient of another shape.
+    ///
+    /// # Cost
+    /// One write of the gradient (4 bytes an element), and a division of the upstream gradient.
+    pub fn nll_backward<'a, T: Float>(
+        &mut self,
+        log_probs: &Tensor<T>,
+        targets: impl Into<Targets<'a>>,
+        options: &'a Nll,
+        upstream: Option<&'a Tensor<f32>>,
+    ) -> Result<LossGrad<T>> {
+        Ok(self.row_loss(&call("nll_backward", Grad::New, log_probs, targets.into(), options, upstream))?.into())
+    }
+}

@@ -1,0 +1,32 @@
+//! What the gradients of rows are multiplied with.
+
+use crate::engine::kernel::{Kernel, kernel, read, write};
+use crate::error::Result;
+use crate::plan::Work;
+use crate::record::{Launch, Recorder};
+use crate::tensor::Tensor;
+
+pub(crate) static KERNEL: Kernel =
+    kernel!("row_factor", &[], &[read("upstream", "f32"), read("denominator", "u32"), write("factor", "f32")]);
+
+impl Recorder<'_> {
+    /// An upstream gradient, which is a scalar as a mean is, over a sum, which is a partial result: two factors, whose product it is.
+    pub(crate) fn row_factor(
+        &mut self,
+        op: &'static str,
+        upstream: &Tensor<f32>,
+        denominator: &Tensor<u32>,
+    ) -> Result<Tensor<f32>> {
+        let factor = self.output(op, [2])?;
+        // There is no row to divide for.
+        if denominator.is_empty() {
+            return Ok(factor);
+        }
+        let launch = Launch::new(&KERNEL)
+            .bind("upstream", self.whole(upstream))
+            .bind("denominator", self.whole(denominator))
+            .bind("factor", self.whole(&factor));
+        self.launch(&launch, &(), Work::new(1, 0))?;
+        Ok(factor)
+    }
+}

@@ -1,0 +1,277 @@
+//! The dispatches of a loss of rows: one for short rows, several for those that are longer than a dispatch has turns for.
+
+use std::ops::Range;
+
+use crate::engine::Caps;
+use crate::engine::kernel::{Field, params};
+use crate::error::Result;
+use crate::options::narrow;
+use crate::plan::{RowPlan, Sweep, Work};
+use crate::record::{Launch, Recorder, Window};
+use crate::tensor::{Real, Tensor};
+
+use crate::ops::Grad;
+use crate::ops::loss::row_loss::{Coefficients, Inputs, RowLoss, RowStatistics, RowsBegun, RowsPart};
+use crate::ops::loss::row_parts::Rows;
+use crate::ops::loss::statistics::WORDS;
+use crate::ops::loss::targets::KernelTargets;
+
+params! {
+    struct Params {
+        /// 0: one weight for all classes; 1: one for each.
+        weight_stride: u32,
+        /// 0: one weight for all rows; 1: one for each.
+        position_weight_stride: u32,
+        /// 0: one factor for all rows; 1: one for each.
+        factor_stride: u32,
+        /// 0: the factor is what is bound over the divisor. 1: one over what is bound. 2: the product of two elements that are bound.
+        factor_form: u32,
+        ignore_index: i32,
+        /// How much of a target stays, and how much of it goes to each class.
+        kept: f32,
+        spread: f32,
+        logit_scale: f32,
+        softcap: f32,
+        z_loss: f32,
+        /// What the bound factor is divided by.
+        divisor: f32,
+        /// What elements of the gradient count as 0 below, before they are multiplied with the row's factor.
+        threshold: f32,
+        /// Where a row's elements are some of its classes: the first of those, and how many there are in all.
+        first_class: u32,
+        all_classes: u32,
+    }
+}
+
+pub(crate) const PARAMS: &[Field] = Params::FIELDS;
+
+/// Words of the sums that a lane hands on.
+const LANE_WORDS: usize = 11;
+
+/// What a dispatch does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Everything that is wanted, of all blocks or of some. The softmax may be known.
+    All,
+    /// The sums that every class is part of, with the softmax known.
+    Sums,
+    /// The losses and statistics that follow from sums and softmax.
+    Tell,
+    /// What the gradient takes of them, put together: it takes more bindings than there are, if it also takes them apart.
+    Keep,
+    /// The gradient of some blocks, from that.
+    Gradient,
+}
+
+#[derive(Clone, Debug)]
+struct Step {
+    kind: Kind,
+    blocks: Range<u32>,
+    work: Work,
+}
+
+/// The dispatches of some rows, and whether their softmax is found before.
+struct Steps {
+    found: bool,
+    steps: Vec<Step>,
+}
+
+impl RowLoss<'_> {
+    /// The sweep over sums that every class is part of (`shaders/lib/row_sums.wgsl`).
+    fn sums(&self, plan: RowPlan) -> Option<Sweep> {
+        let wanted = self.statistics == RowStatistics::Wanted;
+        let summed = self.coefficients() != Coefficients::OfTarget || wanted;
+        (self.takes_softmax() && self.statistics != RowStatistics::Given && summed)
+            .then(|| plan.sweep(0).and(Sweep::QUADS))
+    }
+
+    fn steps(&self, caps: &Caps, plan: RowPlan, (rows, classes): (u32, u32)) -> Result<Steps> {
+        let softmax = (self.takes_softmax() && self.statistics != RowStatistics::Given).then(|| plan.softmax_sweep());
+        let (sums, grad) = (self.sums(plan), (self.grad != Grad::No).then(|| plan.sweep(1)));
+        let sweeps: Vec<_> = [softmax, sums, grad].into_iter().flatten().collect();
+        let once = |kind, sweeps: &[Sweep]| Step { kind, blocks: plan.all_blocks(), work: plan.work(rows, sweeps) };
+        if plan.parts() == 1 && plan.fits(caps, &sweeps) {
+            return Ok(Steps { found: false, steps: vec![once(Kind::All, &sweeps)] });
+        }
+        let by_blocks = |kind, sweep| {
+            let dispatches = plan.dispatches(self.op, caps, (rows, classes), sweep)?;
+            Ok::<_, crate::Error>(dispatches.into_iter().map(move |(blocks, work)| Step { kind, blocks, work }))
+        };
+        let mut steps = Vec::new();
+        match (sums, grad) {
+            (None, None) => steps.push(once(Kind::All, &[])),
+            (None, Some(grad)) => steps.extend(by_blocks(Kind::All, grad)?),
+            (Some(sums), _) => {
+                steps.extend(by_blocks(Kind::Sums, sums)?);
+                steps.push(once(Kind::Tell, &[]));
+            }
+        }
+        if let (Some(_), Some(grad)) = (sums, grad) {
+            steps.push(once(Kind::Keep, &[]));
+            steps.extend(by_blocks(Kind::Gradient, grad)?);
+        }
+        Ok(Steps { found: softmax.is_some(), steps })
+    }
+
+    /// A launch with the constants that are not the plan's.
+    fn launch(&self, kind: Kind, found: bool) -> Launch {
+        let writes_grad = self.grad != Grad::No && matches!(kind, Kind::All | Kind::Gradient);
+        let grad = if writes_grad { 1 + u32::from(narrow(self.threshold) > 0.0) } else { 0 };
+        let launch = Launch::new(self.kernel).constant("GRAD", grad).constant("FACTORS", self.has_factors());
+        if !self.takes_softmax() {
+            return launch;
+        }
+        let sweep = match kind {
+            Kind::All | Kind::Gradient => 0u32,
+            Kind::Sums => 1,
+            Kind::Tell | Kind::Keep => 2,
+        };
+        launch
+            .constant("TARGETS", self.coefficients() as u32)
+            .constant("STATISTICS", self.statistics_of(kind) as u32)
+            .constant("LOGITS", self.logits())
+            .constant("FOUND", found && kind != Kind::Gradient)
+            .constant("SWEEP", sweep)
+    }
+
+    fn statistics_of(&self, kind: Kind) -> RowStatistics {
+        match kind {
+            Kind::All | Kind::Sums | Kind::Tell => self.statistics,
+            Kind::Keep => RowStatistics::Kept,
+            Kind::Gradient => RowStatistics::Given,
+        }
+    }
+}
+
+/// What the dispatches of some rows hand on.
+struct HandedOn {
+    /// The softmax of the rows' parts.
+    parts: Option<Window>,
+    /// The lanes' sums.
+    lanes: Option<Window>,
+    /// What the gradient takes of both.
+    kept: Option<Window>,
+}
+
+impl Recorder<'_> {
+    /// The dispatches of some of the rows.
+    pub(crate) fn rows_part(&mut self, call: &RowLoss<'_>, begun: &RowsBegun, part: &RowsPart<'_>) -> Result<()> {
+        let (op, dims) = (call.op, part.dims);
+        let plan = call.plan(self.gpu().caps(), begun.inputs.dims);
+        let (rows, classes) = (dims.rows(), dims.classes);
+        let Steps { found, steps } = call.steps(self.gpu().caps(), plan, (rows, classes))?;
+        let parts = match (found, part.input.is_empty()) {
+            (true, false) => {
+                let of_rows = Rows {
+                    window: &self.whole(part.input),
+                    rows,
+                    classes,
+                    inner: dims.inner,
+                    logits: call.logits(),
+                    logit_scale: narrow(call.options.logit_scale),
+                    softcap: narrow(call.options.softcap.unwrap_or(1.0)),
+                };
+                Some(self.row_parts(op, plan, &of_rows)?)
+            }
+            _ => None,
+        };
+        let any = |kind| steps.iter().any(|step| step.kind == kind);
+        let lanes = self.lanes(op, plan, rows as usize, (LANE_WORDS, if any(Kind::Sums) { usize::MAX } else { 0 }))?;
+        let kept = if any(Kind::Keep) { Some(self.output::<u32>(op, [rows as usize, WORDS as usize])?) } else { None };
+        let handed_on = HandedOn { parts, lanes, kept: kept.map(|kept| self.whole(&kept)) };
+        steps.iter().try_for_each(|step| self.rows_step(call, begun, part, &handed_on, (plan, step)))
+    }
+
+    /// One dispatch.
+    fn rows_step(
+        &mut self,
+        call: &RowLoss<'_>,
+        begun: &RowsBegun,
+        part: &RowsPart<'_>,
+        handed_on: &HandedOn,
+        (plan, step): (RowPlan, &Step),
+    ) -> Result<()> {
+        let Inputs { dims: whole, targets, weight, position_weight, .. } = &begun.inputs;
+        let RowsPart { first, dims, first_class, input, probabilities, grad } = *part;
+        let Step { kind, ref blocks, work } = *step;
+        let count = dims.rows();
+        let len = u64::from(count) * u64::from(dims.classes);
+        // A row of no classes has no element to bind, and a loss all the same: NaN, or 0 if it is ignored.
+        let elements = |tensor: &Tensor<Real>| (len > 0).then(|| self.window(tensor, 0, len));
+        let one_a_row = |tensor: &Tensor<f32>| {
+            if tensor.shape().is_empty() { self.whole(tensor) } else { self.window(tensor, first, count.into()) }
+        };
+        let stride = |tensor: &Tensor<f32>| u32::from(!tensor.shape().is_empty());
+        let input = elements(input);
+        let (targets, probabilities, ignore_index) = match targets {
+            KernelTargets::Index(targets, ignored) => (Some(self.window(targets, first, count.into())), None, *ignored),
+            KernelTargets::Probabilities(_) => {
+                // Of some classes, from the first row's to the last's.
+                let before = (u64::from(count).saturating_sub(1)) * u64::from(whole.classes - dims.classes);
+                let window = |q| self.window(q, first_class.into(), len + before);
+                (None, probabilities.filter(|_| len > 0).map(window), 0)
+            }
+        };
+        let weight_window = (!weight.is_empty()).then(|| self.whole(weight));
+        let position_weight_window = one_a_row(position_weight);
+        let writes_grad = call.grad != Grad::No && matches!(kind, Kind::All | Kind::Gradient);
+        let factor = writes_grad.then(|| {
+            if begun.factor.by_row() { one_a_row(&begun.factor.value) } else { self.whole(&begun.factor.value) }
+        });
+        let statistics = call.statistics_of(kind);
+        // Those that know all classes have told the losses.
+        let tells = matches!(kind, Kind::All | Kind::Tell) && statistics != RowStatistics::Given;
+        let losses = tells.then(|| self.window(&begun.losses, first, count.into()));
+        let words = u64::from(WORDS);
+        let of_call = || begun.statistics.as_ref().map(|t| self.window(t, first * words, u64::from(count) * words));
+        let (statistics_to, parts) = match (kind, statistics) {
+            (Kind::Gradient, _) => (None, handed_on.kept.clone()),
+            (_, RowStatistics::Given) => (None, of_call()),
+            (Kind::Keep, _) => (handed_on.kept.clone(), handed_on.parts.clone()),
+            (Kind::Sums, _) => (None, handed_on.parts.clone()),
+            (Kind::All | Kind::Tell, _) => (of_call(), handed_on.parts.clone()),
+        };
+        let lanes = handed_on.lanes.as_ref().filter(|_| matches!(kind, Kind::Sums | Kind::Tell | Kind::Keep));
+        let new_grad = grad.filter(|_| writes_grad).and_then(elements);
+        let in_place = writes_grad && call.grad == Grad::InPlace && len > 0;
+        let smoothing = call.options.label_smoothing;
+        let params = Params {
+            weight_stride: stride(weight),
+            position_weight_stride: stride(position_weight),
+            factor_stride: u32::from(begun.factor.by_row()),
+            factor_form: begun.factor.form as u32,
+            ignore_index,
+            kept: narrow(1.0 - smoothing),
+            spread: narrow(smoothing / f64::from(whole.classes)),
+            logit_scale: narrow(call.options.logit_scale),
+            softcap: narrow(call.options.softcap.unwrap_or(1.0)),
+            z_loss: narrow(call.options.z_loss),
+            divisor: begun.factor.divisor,
+            threshold: narrow(call.threshold),
+            first_class,
+            all_classes: whole.classes,
+        };
+        let launch = call
+            .launch(kind, handed_on.parts.is_some())
+            .rows(&plan, [count, dims.classes, dims.inner], blocks)
+            .by_quad(whole.inner == 1 && dims.classes.is_multiple_of(4))
+            .in_place(in_place)
+            .bind(call.input_name(), input)
+            .bind("targets", targets)
+            .bind("weight", weight_window)
+            .bind("position_weight", position_weight_window)
+            .bind("factor", factor)
+            .bind("losses", losses)
+            .bind("grad", new_grad);
+        let launch = if call.takes_softmax() {
+            launch
+                .bind("probabilities", probabilities)
+                .bind("statistics", statistics_to)
+                .bind("parts", parts)
+                .bind("lanes", lanes.cloned())
+        } else {
+            launch
+        };
+        self.launch(&launch, &params, work)
+    }
+}

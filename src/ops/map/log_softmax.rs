@@ -1,0 +1,67 @@
+//! Log-softmax over any dimension.
+
+use crate::engine::kernel::{Kernel, kernel};
+use crate::error::Result;
+use crate::record::Recorder;
+use crate::tensor::{Float, Tensor};
+
+use crate::ops::map::rows::{BACKWARD_BINDINGS, FORWARD_BINDINGS};
+
+pub(crate) static FORWARD: Kernel = kernel!("log_softmax", &[], FORWARD_BINDINGS);
+
+pub(crate) static BACKWARD: Kernel = kernel!("log_softmax_backward", &[], BACKWARD_BINDINGS);
+
+/// Log-softmax. For a loss of logits, [`cross_entropy`](Recorder::cross_entropy) needs no probabilities in memory.
+impl Recorder<'_> {
+    /// `y = (x - m) - log(sum of exp(x - m))` with the maximum `m` of a row.
+    ///
+    /// # Shapes
+    /// Any with at least one dimension; the result has the same, and the same type of elements. A row is what lies along dimension `dim`.
+    ///
+    /// # Edge cases
+    /// A row with NaN, +infinity, or nothing but -infinity becomes NaN.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if there is no dimension `dim`,
+    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor), a row larger than a binding (of halves that lie an odd number
+    /// of elements apart: all rows that share the indices before `dim`).
+    ///
+    /// # Cost
+    /// Two reads of a row, the second from a cache, and one write.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{Gpu, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let x = Tensor::from_slice(&gpu, [1, 2], &[5.0, 5.0f32])?;
+    /// let mut batch = gpu.batch();
+    /// let y = batch.log_softmax(&x, 1)?;
+    /// let mut y = batch.read(&y)?;
+    /// batch.submit()?;
+    /// assert_eq!(y.wait(Duration::from_secs(10))?, [-std::f32::consts::LN_2; 2]);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    ///
+    /// The definition is PyTorch's `torch.nn.functional.log_softmax`.
+    pub fn log_softmax<T: Float>(&mut self, logits: &Tensor<T>, dim: usize) -> Result<Tensor<T>> {
+        self.row_map("log_softmax", &FORWARD, logits, dim)
+    }
+
+    /// The gradient of [`log_softmax`](Self::log_softmax), from its output: `upstream - exp(y) * (sum of upstream over the row)`.
+    ///
+    /// # Errors
+    /// If `upstream` and `output` differ in shape; else as [`log_softmax`](Self::log_softmax).
+    ///
+    /// # Cost
+    /// Two reads of both, the second from a cache, and one write.
+    pub fn log_softmax_backward<T: Float>(
+        &mut self,
+        output: &Tensor<T>,
+        upstream: &Tensor<T>,
+        dim: usize,
+    ) -> Result<Tensor<T>> {
+        self.row_map_backward("log_softmax_backward", &BACKWARD, output, upstream, dim)
+    }
+}

@@ -1,0 +1,4 @@
+//! Matrix products.
+
+pub(crate) mod matmul;
+pub(crate) mod sum_parts;

@@ -1,0 +1,187 @@
+//! Sums in a fixed order: values into partial results, those into one, and the last of them into a loss.
+
+use crate::engine::kernel::{Kernel, kernel, params, read, write};
+use crate::error::Result;
+use crate::options::Reduction;
+use crate::plan::BLOCK;
+use crate::record::{Blocks, Recorder};
+use crate::tensor::{Check, Element, Shape, Tensor};
+
+params! {
+    struct Params {
+        /// What the loss is divided by if there is no denominator.
+        divisor: f32,
+    }
+}
+
+pub(crate) static SUMS: Kernel = kernel!(
+    "reduce",
+    Params::FIELDS,
+    &[read("input", "u32"), read("denominator", "u32"), write("partials", "u32"), write("loss", "f32")]
+);
+
+pub(crate) static COUNTS: Kernel = kernel!("reduce_counts", &[], &[read("input", "u32"), write("partials", "u32")]);
+
+/// What is summed.
+#[derive(Clone, Copy, Debug)]
+enum Input {
+    Values,
+    /// With so many sums each.
+    Partials(u32),
+}
+
+/// What a reduced loss is divided by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Divisor<'a> {
+    One,
+    /// The number of elements.
+    Count(u32),
+    /// A sum, as its partial result.
+    Sum(&'a Tensor<u32>),
+}
+
+impl<'a> Divisor<'a> {
+    pub(crate) fn of(reduction: Reduction, mean: Self) -> Self {
+        match reduction {
+            Reduction::Mean | Reduction::MeanByCount => mean,
+            Reduction::Sum | Reduction::None => Self::One,
+        }
+    }
+}
+
+/// Words of a partial result with one sum.
+pub(crate) const WORDS: u32 = words(1);
+
+/// Words of a partial result: those of its sums, and the first bad position.
+pub(crate) const fn words(sums: u32) -> u32 {
+    2 * sums + 1
+}
+
+/// Partial results that a workgroup combines: as many as the smallest binding holds.
+const fn block_of_partials(sums: u32) -> u32 {
+    if sums == 1 { BLOCK } else { BLOCK / 2 }
+}
+
+/// Room for a partial result with so many sums for each block of `count` values.
+pub(crate) fn partials(rec: &mut Recorder<'_>, op: &'static str, count: u32, sums: u32) -> Result<Tensor<u32>> {
+    rec.output(op, [count.div_ceil(BLOCK) as usize, words(sums) as usize])
+}
+
+impl Recorder<'_> {
+    /// Sums values by blocks until one partial result is left, or none if there was no value.
+    pub(crate) fn sum_of_values(&mut self, op: &'static str, values: &Tensor<f32>) -> Result<Tensor<u32>> {
+        let partials = self.sum_blocks(op, values, Input::Values, None)?;
+        self.sum_of_partials(op, partials, 1)
+    }
+
+    /// Combines partial results by blocks until one is left, or none if there was none.
+    pub(crate) fn sum_of_partials(
+        &mut self,
+        op: &'static str,
+        mut partials: Tensor<u32>,
+        sums: u32,
+    ) -> Result<Tensor<u32>> {
+        while partials.len() > words(sums) as usize {
+            partials = self.sum_blocks(op, &partials, Input::Partials(sums), None)?;
+        }
+        Ok(partials)
+    }
+
+    /// The scalar loss of values.
+    pub(crate) fn loss_of_values(
+        &mut self,
+        op: &'static str,
+        values: &Tensor<f32>,
+        divisor: Divisor<'_>,
+    ) -> Result<Tensor<f32>> {
+        if values.len() > BLOCK as usize {
+            let partials = self.sum_blocks(op, values, Input::Values, None)?;
+            return Ok(self.loss_of_partials(op, partials, divisor)?.0);
+        }
+        let loss = self.output(op, Shape::default())?;
+        self.sum_blocks(op, values, Input::Values, Some((&loss, divisor)))?;
+        Ok(loss)
+    }
+
+    /// The sum of losses that are not reduced.
+    pub(crate) fn total_of(&mut self, losses: &Tensor<f32>) -> Result<Tensor<f32>> {
+        self.loss_of_values("sum", losses, Divisor::One)
+    }
+
+    /// The scalar loss of partial results, and the last of them.
+    pub(crate) fn loss_of_partials(
+        &mut self,
+        op: &'static str,
+        mut partials: Tensor<u32>,
+        divisor: Divisor<'_>,
+    ) -> Result<(Tensor<f32>, Tensor<u32>)> {
+        while partials.len() > (WORDS * BLOCK) as usize {
+            partials = self.sum_blocks(op, &partials, Input::Partials(1), None)?;
+        }
+        let loss = self.output(op, Shape::default())?;
+        let total = self.sum_blocks(op, &partials, Input::Partials(1), Some((&loss, divisor)))?;
+        Ok((loss, total))
+    }
+
+    /// Sums values or partial results by blocks. A loss is made of a single block, or of nothing.
+    fn sum_blocks<T: Element>(
+        &mut self,
+        op: &'static str,
+        input: &Tensor<T>,
+        kind: Input,
+        loss: Option<(&Tensor<f32>, Divisor<'_>)>,
+    ) -> Result<Tensor<u32>> {
+        let (words, sums, inputs, block) = match kind {
+            Input::Values => (1, 1, 0, BLOCK),
+            Input::Partials(sums) => (words(sums), sums, sums, block_of_partials(sums)),
+        };
+        let all = input.count(op)? / words;
+        let partials: Tensor<u32> = self.output(op, [all.div_ceil(block) as usize, self::words(sums) as usize])?;
+        let (divisor, denominator) = match loss.map(|(_, divisor)| divisor) {
+            None | Some(Divisor::One) => (1.0, None),
+            Some(Divisor::Count(count)) => (as_f32(count), None),
+            Some(Divisor::Sum(pair)) => (1.0, Some(pair)),
+        };
+        let loss = loss.map(|(loss, _)| loss);
+        let of_nothing = denominator.is_some_and(Tensor::is_empty);
+        let denominator = denominator.filter(|_| !of_nothing);
+        let blocks = Blocks::new(op, &SUMS, all)
+            .of(block)
+            .constant("INPUTS", inputs)
+            .constant("SUMS", sums)
+            .constant("DENOMINATOR", denominator.is_some())
+            .several("input", input, words)
+            .whole("denominator", denominator)
+            .per_block("partials", &partials, self::words(sums))
+            .whole("loss", loss);
+        let blocks = if loss.is_some() { blocks.at_least_once() } else { blocks };
+        blocks.run(self, &Params { divisor: if of_nothing { 0.0 } else { divisor } })?;
+        Ok(partials)
+    }
+
+    /// Sums pairs of counts by blocks until one is left, or none if there was none.
+    pub(crate) fn sum_of_counts(&mut self, op: &'static str, mut counts: Tensor<u32>) -> Result<Tensor<u32>> {
+        while counts.len() > 2 {
+            let pairs_of_counts = counts.count(op)? / 2;
+            let sums: Tensor<u32> = self.output(op, [pairs_of_counts.div_ceil(BLOCK) as usize, 2])?;
+            Blocks::new(op, &COUNTS, pairs_of_counts)
+                .several("input", &counts, 2)
+                .per_block("partials", &sums, 2)
+                .run(self, &())?;
+            counts = sums;
+        }
+        Ok(counts)
+    }
+}
+
+/// The check of a partial result with one sum, by its first bad position.
+pub(crate) fn check_of(op: &'static str, what: &'static str, total: &Tensor<u32>) -> Option<Check> {
+    let check = || Check { op, what, storage: total.storage().clone(), offset: total.bytes().end - 4 };
+    (!total.is_empty()).then(check)
+}
+
+/// A count as a kernel's float, rounded to nearest.
+#[expect(clippy::cast_precision_loss, reason = "rounding is meant")]
+pub(crate) fn as_f32(count: u32) -> f32 {
+    count as f32
+}

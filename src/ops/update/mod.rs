@@ -1,0 +1,7 @@
+//! What happens to gradients, and updates.
+
+pub(crate) mod gradient;
+pub(crate) mod schedule;
+pub(crate) mod sgd;
+pub(crate) mod window_mean;
+pub(crate) mod window_sum;

@@ -1,0 +1,201 @@
+//! Stochastic gradient descent.
+
+use crate::engine::Gpu;
+use crate::engine::kernel::{Kernel, kernel, params, read, read4, update4};
+use crate::error::{Error, Result};
+use crate::options::{Sgd, narrow};
+use crate::record::{Blocks, Recorder};
+use crate::tensor::{Shape, Tensor};
+
+use crate::ops::update::gradient::Gradient;
+use crate::ops::{no_alias, same_shape};
+
+params! {
+    struct Params {
+        lr: f32,
+        base_lr: f32,
+        momentum: f32,
+        /// 1 - dampening
+        intake: f32,
+        weight_decay: f32,
+        /// 1, or -1 to maximise.
+        sign: f32,
+        inverse_loss_scale: f32,
+        clip_value: f32,
+        /// 1: a factor that is NaN skips the step.
+        guard: u32,
+    }
+}
+
+pub(crate) static KERNEL: Kernel =
+    kernel!("sgd", Params::FIELDS, &[update4("values"), read4("grads"), read("factor", "f32"), update4("velocity")]);
+
+/// The velocity of [`Recorder::sgd`] with momentum: PyTorch's `momentum_buffer`.
+#[derive(Debug)]
+pub struct Momentum {
+    velocity: Tensor<f32>,
+}
+
+/// A velocity that does not exist yet: its bits are a NaN that the kernel never writes.
+pub(crate) fn unstarted(gpu: &Gpu, shape: Shape) -> Result<Tensor<f32>> {
+    Tensor::filled(gpu, "Momentum::new", shape, f32::from_bits(u32::MAX))
+}
+
+impl Momentum {
+    /// A velocity that starts as the first gradient, as PyTorch's does; NaN until then.
+    ///
+    /// # Errors
+    /// Those of [`Tensor::from_slice`].
+    pub fn new(gpu: &Gpu, shape: impl Into<Shape>) -> Result<Self> {
+        Ok(Self { velocity: unstarted(gpu, shape.into())? })
+    }
+
+    /// A velocity that exists already, to resume a training.
+    #[must_use]
+    pub fn resume(velocity: Tensor<f32>) -> Self {
+        Self { velocity }
+    }
+
+    /// The velocity.
+    #[must_use]
+    pub fn velocity(&self) -> &Tensor<f32> {
+        &self.velocity
+    }
+}
+
+/// One update of some parameters.
+#[derive(Debug)]
+pub(crate) struct SgdStep<'a> {
+    pub(crate) values: &'a Tensor<f32>,
+    pub(crate) grads: &'a Tensor<f32>,
+    /// With momentum; a new one is [`unstarted`].
+    pub(crate) velocity: Option<&'a Tensor<f32>>,
+    pub(crate) options: &'a Sgd,
+    pub(crate) gradient: Gradient,
+    /// What gradients are multiplied with: that of [`Recorder::clip_factor`].
+    pub(crate) factor: Option<&'a Tensor<f32>>,
+    /// The learning rate that is multiplied with the number after the factor, if that is not below 0.
+    pub(crate) base_lr: Option<f64>,
+}
+
+/// The optimiser.
+impl Recorder<'_> {
+    /// One step of stochastic gradient descent, in one dispatch for all the parameters of a model
+    /// ([`Parameters`](crate::Parameters) keeps them in one tensor).
+    ///
+    /// ```text
+    /// g = -grad if maximize else grad;  g += weight_decay * value
+    /// v = g at the first step, else momentum * v + (1 - dampening) * g          with momentum only
+    /// value -= lr * (g + momentum * v with Nesterov's, v with momentum, else g)
+    /// ```
+    ///
+    /// `momentum` is needed when `options.momentum` is not 0, and not touched otherwise. The first step with a new [`Momentum`] starts
+    /// its velocity.
+    ///
+    /// # Errors
+    /// [`Error::Value`] as [`Sgd::validate`], or without the momentum that the options ask for; shapes that differ;
+    /// [`Error::Aliasing`]; [`Error::ForeignTensor`]. Nothing is recorded then.
+    ///
+    /// # Cost
+    /// 12 bytes an element, 20 with momentum.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{Gpu, Sgd, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let values = Tensor::from_slice(&gpu, [2], &[1.0, 2.0f32])?;
+    /// let grads = Tensor::from_slice(&gpu, [2], &[0.5, -1.0f32])?;
+    /// let mut batch = gpu.batch();
+    /// batch.sgd(&values, &grads, None, &Sgd { lr: 0.5, ..Sgd::default() })?;
+    /// let mut values = batch.read(&values)?;
+    /// batch.submit()?;
+    /// assert_eq!(values.wait(Duration::from_secs(10))?, [0.75, 2.5]);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    ///
+    /// The definition is PyTorch's `torch.optim.SGD`.
+    pub fn sgd(
+        &mut self,
+        values: &Tensor<f32>,
+        grads: &Tensor<f32>,
+        momentum: Option<&mut Momentum>,
+        options: &Sgd,
+    ) -> Result<()> {
+        let op = "sgd";
+        options.validate()?;
+        self.check_device(op, "values", values)?;
+        self.check_device(op, "grads", grads)?;
+        same_shape(op, "grads", grads, values)?;
+        no_alias(op, ("values", values), ("grads", grads))?;
+        let velocity = self.velocity_of("values", values, momentum, options)?;
+        let velocity = velocity.as_ref();
+        velocity.map_or(Ok(()), |velocity| no_alias(op, ("velocity", velocity), ("grads", grads)))?;
+        self.sgd_step(&SgdStep {
+            values,
+            grads,
+            velocity,
+            options,
+            gradient: Gradient::AS_IT_IS,
+            factor: None,
+            base_lr: None,
+        })
+    }
+
+    /// The velocity that a step with these options takes, if it takes one; it fits the values.
+    pub(crate) fn velocity_of(
+        &self,
+        what: &'static str,
+        values: &Tensor<f32>,
+        momentum: Option<&mut Momentum>,
+        options: &Sgd,
+    ) -> Result<Option<Tensor<f32>>> {
+        let op = "sgd";
+        options.validate()?;
+        match momentum {
+            _ if options.momentum == 0.0 => Ok(None),
+            Some(Momentum { velocity }) => {
+                self.check_device(op, "velocity", velocity)?;
+                same_shape(op, "velocity", velocity, values)?;
+                no_alias(op, ("velocity", velocity), (what, values))?;
+                Ok(Some(velocity.clone()))
+            }
+            None => {
+                let (expected, got) = ("0 without a Momentum".to_owned(), options.momentum.to_string());
+                Err(Error::Value { op, what: "momentum", expected, got })
+            }
+        }
+    }
+
+    /// Records a step whose tensors fit each other.
+    pub(crate) fn sgd_step(&mut self, step: &SgdStep<'_>) -> Result<()> {
+        let SgdStep { values, grads, velocity, options, gradient, factor, base_lr } = step;
+        let op = "sgd";
+        let kind = match (velocity, options.nesterov) {
+            (None, _) => 0u32,
+            (Some(_), false) => 1,
+            (Some(_), true) => 2,
+        };
+        let params = Params {
+            lr: narrow(options.lr),
+            base_lr: narrow(base_lr.unwrap_or(options.lr)),
+            momentum: narrow(options.momentum),
+            intake: narrow(1.0 - options.dampening),
+            weight_decay: narrow(options.weight_decay),
+            sign: if options.maximize { -1.0 } else { 1.0 },
+            inverse_loss_scale: gradient.inverse_loss_scale(),
+            clip_value: gradient.clip_value(),
+            guard: u32::from(gradient.guard),
+        };
+        Blocks::new(op, &KERNEL, values.count(op)?)
+            .constant("MOMENTUM", kind)
+            .constant("FACTOR", factor.is_some())
+            .constant("SCHEDULED", base_lr.is_some())
+            .each("values", *values)
+            .each("grads", *grads)
+            .whole("factor", *factor)
+            .each("velocity", *velocity)
+            .run(self, &params)
+    }
+}
