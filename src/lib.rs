@@ -18,6 +18,7 @@ pub mod cpu;
 pub mod data;
 mod engine;
 mod error;
+mod files;
 pub mod metrics;
 pub mod nn;
 mod ops;
@@ -28,6 +29,8 @@ mod plan;
 mod record;
 mod state;
 mod tensor;
+#[cfg(not(target_arch = "wasm32"))]
+mod tune;
 
 #[cfg(test)]
 extern crate self as xent;

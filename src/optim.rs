@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::ops::{ClipFactor, Denominator, Gradient, SgdStep, unstarted};
-use crate::options::{Sgd, narrow};
+use crate::options::Sgd;
 use crate::parameters::{Parameters, Part, Parts};
 use crate::record::Recorder;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Shape, Tensor, narrow};
 
 pub use options::{Group, Optimization, WindowMean};
 use schedule::GpuSchedule;

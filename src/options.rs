@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::plan::linear::LinearPlan;
-use crate::tensor::{Shape, Weights};
+use crate::tensor::{Shape, Weights, narrow};
 
 /// How the losses of rows, or of single elements, become the result.
 ///
@@ -350,10 +350,4 @@ impl Sgd {
 /// translated with it, and it takes the one place that no class can have.
 pub(crate) fn device_ignore_index(ignore_index: i64) -> i32 {
     i32::try_from(ignore_index).unwrap_or(i32::MIN)
-}
-
-/// A number as kernels take it, rounded to nearest.
-#[expect(clippy::cast_possible_truncation, reason = "rounding is meant")]
-pub(crate) fn narrow(value: f64) -> f32 {
-    value as f32
 }

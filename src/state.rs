@@ -13,11 +13,9 @@ use safetensors::Dtype;
 use crate::error::{Error, Result};
 use crate::tensor::{Float, Shape};
 
-pub(crate) use file::write_whole;
 pub(crate) use load::Wanted;
 pub use load::{LoadOptions, Unmatched};
 pub use readback::StateReadback;
-pub(crate) use stored::Saved;
 use stored::Stored;
 
 /// Named tensors on the host, and notes about them: what PyTorch calls a state dict.

@@ -3,10 +3,10 @@
 use crate::error::{Error, Result};
 use crate::ops::{Denominator, LossGrad, Targets};
 use crate::optim::{Optimization, Optimizer, UpdateReport, WindowMean};
-use crate::options::{Reduction, narrow};
+use crate::options::Reduction;
 use crate::record::Recorder;
 use crate::state::{LoadOptions, State, StateReadback};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Shape, Tensor, narrow};
 
 use super::loss::Loss;
 use super::model::Model;

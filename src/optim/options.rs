@@ -1,7 +1,8 @@
 //! What an optimiser can be told.
 
 use crate::error::{Error, Result};
-use crate::options::{Sgd, narrow};
+use crate::options::Sgd;
+use crate::tensor::narrow;
 
 use super::schedule::Schedule;
 

@@ -5,9 +5,8 @@ use std::f64::consts::FRAC_PI_2;
 use crate::engine::Gpu;
 use crate::error::{Error, Result};
 use crate::ops::{ScheduleKind, ScheduleStep};
-use crate::options::narrow;
 use crate::record::Recorder;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Shape, Tensor, narrow};
 
 /// What learning rates are multiplied with at update `n`, counted from 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

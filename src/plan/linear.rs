@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::product::Order;
+use super::summands::Order;
 use crate::engine::{Caps, size_class};
 use crate::error::{Error, Result};
 

@@ -13,6 +13,7 @@ mod product_properties;
 pub(crate) mod properties;
 mod rows;
 pub(crate) mod strips;
+pub(crate) mod summands;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tile;

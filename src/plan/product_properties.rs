@@ -6,9 +6,10 @@ use std::ops::Range;
 use super::properties::{LARGEST, MOST_RANGES, Numbers, check_error, check_grid};
 use crate::engine::{Caps, WORD_BYTES};
 
-use super::product::{Factors, Layout, Piece, Summands};
+use super::product::{Factors, Layout, Piece};
 use super::strips::Classes;
 use super::strips::Strip;
+use super::summands::Summands;
 use super::tile::{Sizes, Tile};
 use super::{Placed, most_groups, most_turns, turn_budget};
 

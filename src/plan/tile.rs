@@ -1,6 +1,6 @@
 //! The tiles of a product, and when its sums are cut.
 
-use super::product::Summands;
+use super::summands::Summands;
 use crate::engine::{Caps, Family};
 
 /// The kernels of products.

@@ -7,8 +7,6 @@ mod launch;
 mod profile;
 mod readback;
 mod recorder;
-#[cfg(not(target_arch = "wasm32"))]
-mod tune;
 mod warm_up;
 
 pub use batch::Batch;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::engine::{Gpu, guard};
 use crate::error::{Error, Result};
+use crate::files::write_whole;
 use crate::record::Recorder;
-use crate::state::write_whole;
 
 /// Compiling ahead.
 ///

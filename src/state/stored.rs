@@ -7,8 +7,7 @@ use bytemuck::Pod;
 use half::{bf16, f16};
 use safetensors::Dtype;
 
-use crate::options::narrow;
-use crate::tensor::Shape;
+use crate::tensor::{Saved, Shape};
 
 /// A tensor as a file has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +18,7 @@ pub(super) struct Stored {
 
 /// The elements of a tensor.
 #[derive(Clone, Debug)]
-pub enum Data {
+enum Data {
     /// What nearly all states consist of, ready to be handed out.
     F32(Vec<f32>),
     /// Every other type, in a file's bytes.
@@ -45,65 +44,16 @@ impl PartialEq for Data {
     }
 }
 
-/// What the elements of a state's tensors are converted to.
-pub trait Saved: Pod {
-    /// The name of the type in a file.
-    const DTYPE: Dtype;
-    /// The NaN with all bits set: what an optimiser has not started yet.
-    const ONES: Self;
-    /// The value that is nearest, and of two as near the even one.
-    fn nearest(value: f64) -> Self;
-    /// Elements as a state keeps them.
-    fn data(values: Vec<Self>) -> Data {
-        Data::Other { dtype: Self::DTYPE, bytes: bytemuck::cast_slice(&values).to_vec(), values: OnceLock::new() }
-    }
-}
-
-impl Saved for f32 {
-    const DTYPE: Dtype = Dtype::F32;
-    const ONES: Self = Self::from_bits(u32::MAX);
-
-    fn nearest(value: f64) -> Self {
-        narrow(value)
-    }
-
-    fn data(values: Vec<Self>) -> Data {
-        Data::F32(values)
-    }
-}
-
-impl Saved for f16 {
-    const DTYPE: Dtype = Dtype::F16;
-    const ONES: Self = Self::from_bits(u16::MAX);
-
-    fn nearest(value: f64) -> Self {
-        Self::from_f32(odd(value))
-    }
-}
-
-impl Saved for bf16 {
-    const DTYPE: Dtype = Dtype::BF16;
-    const ONES: Self = Self::from_bits(u16::MAX);
-
-    fn nearest(value: f64) -> Self {
-        Self::from_f32(odd(value))
-    }
-}
-
-/// An `f32` that rounds to the same half as the value itself. Rounding to nearest twice would not do: the first could end halfway between
-/// two halves, and the second go the wrong way. So what does not fit is cut off, and leaves its trace in the last bit.
-fn odd(value: f64) -> f32 {
-    let near = narrow(value);
-    if f64::from(near) == value || value.is_nan() {
-        return near;
-    }
-    let past = f64::from(near).abs() > value.abs();
-    f32::from_bits((near.to_bits() - u32::from(past)) | 1)
-}
-
 impl Stored {
     pub(super) fn new<T: Saved>(shape: Shape, values: Vec<T>) -> Self {
-        Self { shape, data: T::data(values) }
+        let data = match T::into_f32(values) {
+            Ok(values) => Data::F32(values),
+            Err(values) => {
+                let bytes = bytemuck::cast_slice(&values).to_vec();
+                Data::Other { dtype: T::DTYPE, bytes, values: OnceLock::new() }
+            }
+        };
+        Self { shape, data }
     }
 
     pub(super) fn from_bytes(shape: Shape, dtype: Dtype, bytes: &[u8]) -> Self {

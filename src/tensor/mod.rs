@@ -13,7 +13,7 @@ use crate::engine::{Gpu, Role, Storage, WORD_BYTES, guard};
 use crate::error::{Error, Result};
 use crate::plan::{PerRow, Placed};
 pub use element::{Element, Float};
-pub(crate) use element::{Format, Real};
+pub(crate) use element::{Format, Real, Saved, narrow};
 pub use shape::Shape;
 use shape::expect_len;
 pub(crate) use shape::{bytes_of, element_count, size32};

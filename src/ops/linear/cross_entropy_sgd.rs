@@ -5,7 +5,8 @@ use std::ops::Range;
 use crate::error::Result;
 use crate::options::{CrossEntropy, LinearCrossEntropy, Sgd};
 use crate::plan::linear::{Blocks, LinearPlan, LinearSizes};
-use crate::plan::product::{Layout, Order};
+use crate::plan::product::Layout;
+use crate::plan::summands::Order;
 use crate::record::Recorder;
 use crate::tensor::{Tensor, size32};
 

@@ -8,7 +8,8 @@ use crate::tensor::{Real, Tensor};
 
 use crate::ops::product::matmul::Zeros;
 use crate::ops::product::sum_parts::SumOfParts;
-use crate::plan::product::{Layout, Order, Summands};
+use crate::plan::product::Layout;
+use crate::plan::summands::{Order, Summands};
 
 /// The sums so far. How they are formed depends on the number of all summands, and not on how many come at a time.
 pub(crate) struct RunningProduct {

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use crate::engine::kernel::{Field, Kernel, params};
 use crate::error::Result;
-use crate::options::{Reduction, narrow};
+use crate::options::Reduction;
 use crate::plan::Cut;
 use crate::record::{Blocks, Recorder};
-use crate::tensor::{Shape, Tensor, Weights};
+use crate::tensor::{Shape, Tensor, Weights, narrow};
 
 use crate::ops::loss::row_loss::check_upstream;
 use crate::ops::reduce::blocks::{Divisor, check_of, partials, words};

@@ -5,10 +5,10 @@ use std::ops::Range;
 use crate::engine::Caps;
 use crate::engine::kernel::Kernel;
 use crate::error::{Error, Result};
-use crate::options::{CrossEntropy, Reduction, narrow};
+use crate::options::{CrossEntropy, Reduction};
 use crate::plan::{Cut, RowPlan};
 use crate::record::Recorder;
-use crate::tensor::{Check, Float, Format, Real, Shape, Tensor, Weights, size32};
+use crate::tensor::{Check, Float, Format, Real, Shape, Tensor, Weights, narrow, size32};
 
 use crate::ops::loss::statistics::{KERNEL as STATISTICS, Statistics, WORDS};
 use crate::ops::loss::targets::KernelTargets;

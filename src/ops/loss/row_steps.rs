@@ -5,10 +5,9 @@ use std::ops::Range;
 use crate::engine::Caps;
 use crate::engine::kernel::{Field, params};
 use crate::error::Result;
-use crate::options::narrow;
 use crate::plan::{RowPlan, Sweep, Work};
 use crate::record::{Launch, Recorder, Window};
-use crate::tensor::{Real, Tensor};
+use crate::tensor::{Real, Tensor, narrow};
 
 use crate::ops::Grad;
 use crate::ops::loss::row_loss::{Coefficients, Inputs, RowLoss, RowStatistics, RowsBegun, RowsPart};

@@ -5,7 +5,8 @@ use std::ops::Range;
 use crate::engine::WORD_BYTES;
 use crate::engine::kernel::{Binding, Kernel, kernel, params, read4, update4};
 use crate::error::Result;
-use crate::plan::product::{Factors, Layout, Piece, Summands};
+use crate::plan::product::{Factors, Layout, Piece};
+use crate::plan::summands::Summands;
 use crate::record::{Launch, Recorder, Window};
 use crate::tensor::{Element, Float, Format, Real, Tensor, size32};
 

@@ -2,10 +2,9 @@
 
 use crate::engine::kernel::{Kernel, kernel, params, read, read4, update4, write};
 use crate::error::Result;
-use crate::options::narrow;
 use crate::plan::Work;
 use crate::record::{Blocks, Launch, Recorder};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Shape, Tensor, narrow};
 
 use crate::ops::reduce::blocks::{partials, words};
 use crate::ops::{no_alias, same_shape};

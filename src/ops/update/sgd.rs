@@ -3,9 +3,9 @@
 use crate::engine::Gpu;
 use crate::engine::kernel::{Kernel, kernel, params, read, read4, update4};
 use crate::error::{Error, Result};
-use crate::options::{Sgd, narrow};
+use crate::options::Sgd;
 use crate::record::{Blocks, Recorder};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Shape, Tensor, narrow};
 
 use crate::ops::update::gradient::Gradient;
 use crate::ops::{no_alias, same_shape};

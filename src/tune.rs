@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::engine::{Caps, Family, Gpu};
 use crate::error::Result;
+use crate::files::write_whole;
 use crate::options::CrossEntropy;
 use crate::plan::product::Layout;
-use crate::state::write_whole;
 use crate::tensor::Tensor;
 
 /// Tuning.
