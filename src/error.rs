@@ -1,5 +1,6 @@
 //! The one error type of the crate.
 
+use std::fmt;
 use std::time::Duration;
 
 /// What a fallible function of this crate returns.
@@ -27,6 +28,27 @@ pub(crate) fn few<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 
 fn of(record: Option<u32>) -> String {
     record.map_or_else(String::new, |record| format!(" of record {record}"))
+}
+
+/// Where the names of a state and those that are asked for differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unmatched {
+    /// Names that are asked for and are not in the state.
+    pub missing: Vec<String>,
+    /// Names that are in the state and that nobody asks for, whatever their types.
+    pub superfluous: Vec<String>,
+}
+
+impl fmt::Display for Unmatched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lists = [("missing", &self.missing), ("superfluous", &self.superfluous)];
+        for (i, (what, names)) in lists.into_iter().filter(|(_, names)| !names.is_empty()).enumerate() {
+            let separator = if i == 0 { "" } else { "; " };
+            let names = (names.len(), few(names.iter().map(String::as_str)));
+            write!(f, "{separator}{} {what}: {}", names.0, names.1)?;
+        }
+        Ok(())
+    }
 }
 
 /// Everything that can go wrong. Every message names the operation, what was expected and what was given.
@@ -169,7 +191,7 @@ pub enum Error {
     },
     /// The names of a saved state are not those that are asked for.
     #[error("state: the names must be those that are asked for, got {0}")]
-    StateNames(crate::Unmatched),
+    StateNames(Unmatched),
     /// No adapter fits.
     #[error("no adapter {wanted}; available: {available}")]
     NoAdapter {

@@ -40,7 +40,7 @@ mod every_op;
 pub use wgpu;
 
 pub use engine::{Caps, Counters, Family, Gpu};
-pub use error::{Error, Result};
+pub use error::{Error, Result, Unmatched};
 pub use half::{bf16, f16};
 pub use ops::{
     CrossEntropyRequest, CrossEntropyResult, Denominator, Grad, LinearBackward, LinearCrossEntropyRequest,
@@ -56,7 +56,7 @@ pub use plan::linear::LinearPlan;
 pub use plan::product::Layout;
 pub use record::{Batch, DispatchTime, Readback, Recorder, Times};
 pub use safetensors::Dtype;
-pub use state::{LoadOptions, State, StateReadback, Unmatched};
+pub use state::{LoadOptions, State, StateReadback};
 pub use tensor::{Element, Float, Shape, Tensor, Weights};
 
 #[cfg(fuzzing)]

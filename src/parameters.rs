@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use crate::engine::Gpu;
 use crate::error::{Error, Result, few, try_with_capacity};
-use crate::state::check_name;
 use crate::tensor::{Shape, Tensor, element_count};
 
 /// Named parameters and their gradients. Each is a view into one flat tensor of values and one of gradients.
@@ -280,5 +279,17 @@ impl Parameters {
             expected: format!("one of {}", few(self.names())),
             got: format!("{name:?}"),
         })
+    }
+}
+
+/// A name that a file can hold.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    match name {
+        "__metadata__" => Err(Error::State {
+            tensor: name.to_owned(),
+            expected: "another name".to_owned(),
+            got: "one that the format keeps for itself".to_owned(),
+        }),
+        _ => Ok(()),
     }
 }

@@ -1,10 +1,9 @@
 //! What a load asks of a state, and parameters that take their values from one.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 
 use super::{State, fail, unreal};
-use crate::error::{Error, Result, few};
+use crate::error::{Error, Result, Unmatched};
 use crate::parameters::Parameters;
 use crate::tensor::{Shape, Tensor};
 
@@ -18,27 +17,6 @@ pub struct LoadOptions {
     pub allow_missing: bool,
     /// Tensors that belong to no parameter are passed over.
     pub allow_superfluous: bool,
-}
-
-/// Where the names of a state and those that are asked for differ.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unmatched {
-    /// Names that are asked for and are not in the state.
-    pub missing: Vec<String>,
-    /// Names that are in the state and that nobody asks for, whatever their types.
-    pub superfluous: Vec<String>,
-}
-
-impl fmt::Display for Unmatched {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lists = [("missing", &self.missing), ("superfluous", &self.superfluous)];
-        for (i, (what, names)) in lists.into_iter().filter(|(_, names)| !names.is_empty()).enumerate() {
-            let separator = if i == 0 { "" } else { "; " };
-            let names = (names.len(), few(names.iter().map(String::as_str)));
-            write!(f, "{separator}{} {what}: {}", names.0, names.1)?;
-        }
-        Ok(())
-    }
 }
 
 /// A tensor that a load asks for.

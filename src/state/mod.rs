@@ -10,11 +10,12 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use safetensors::Dtype;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Unmatched};
+use crate::parameters::check_name;
 use crate::tensor::{Float, Shape};
 
+pub use load::LoadOptions;
 pub(crate) use load::Wanted;
-pub use load::{LoadOptions, Unmatched};
 pub use readback::StateReadback;
 use stored::Stored;
 
@@ -214,14 +215,6 @@ impl State {
             Some(stored) => Err(fail(name, &format!("shape {shape}"), format!("shape {}", stored.shape))),
             None => Err(fail(name, &format!("a tensor of shape {shape}"), "none of this name".to_owned())),
         }
-    }
-}
-
-/// A name that a file can hold.
-pub(crate) fn check_name(name: &str) -> Result<()> {
-    match name {
-        "__metadata__" => Err(fail(name, "another name", "one that the format keeps for itself".to_owned())),
-        _ => Ok(()),
     }
 }
 
