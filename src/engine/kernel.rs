@@ -36,10 +36,10 @@ macro_rules! params {
         $(#[$meta])*
         #[repr(C)]
         #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
-        struct $name { $($(#[$doc])* $field: $ty),* }
+        pub(crate) struct $name { $($(#[$doc])* pub(crate) $field: $ty),* }
 
         impl $name {
-            const FIELDS: &'static [$crate::engine::kernel::Field] = &[$($crate::engine::kernel::Field {
+            pub(crate) const FIELDS: &'static [$crate::engine::kernel::Field] = &[$($crate::engine::kernel::Field {
                 name: stringify!($field),
                 ty: stringify!($ty),
             }),*];

@@ -1,13 +1,13 @@
 //! Updating a model: groups of parameters, schedules, clipping, accumulation, and a guard against numbers that are not finite.
 
 mod options;
+mod runs;
 mod schedule;
 mod state;
 #[cfg(test)]
 mod tests;
 mod window;
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -15,9 +15,10 @@ use crate::ops::{ClipFactor, Denominator, Gradient, SgdStep, unstarted};
 use crate::options::Sgd;
 use crate::parameters::{Parameters, Part, Parts};
 use crate::record::Recorder;
-use crate::tensor::{Shape, Tensor, narrow};
+use crate::tensor::{Shape, Tensor};
 
 pub use options::{Group, Optimization, WindowMean};
+use runs::{Run, check_lr, runs};
 use schedule::GpuSchedule;
 pub use schedule::Schedule;
 use window::Window;
@@ -30,14 +31,6 @@ pub struct UpdateReport {
     pub norm: Tensor<f32>,
     /// A scalar: 1 if the update was skipped, else 0.
     pub skipped: Tensor<u32>,
-}
-
-/// Parameters that lie side by side and are of the same group, or of none.
-#[derive(Debug)]
-struct Run {
-    range: Range<usize>,
-    group: Option<usize>,
-    sgd: Sgd,
 }
 
 /// Updates the parameters of a model, update after update.
@@ -394,40 +387,4 @@ impl Optimizer {
         let (expected, got) = (say(own.get(first)), say(given.get(first)));
         Err(Error::Shape { op: "Optimizer", what: "the parameters", expected, got })
     }
-}
-
-fn check_lr(op: &'static str, lr: f64) -> Result<()> {
-    if lr >= 0.0 && narrow(lr).is_finite() {
-        Ok(())
-    } else {
-        let (expected, got) = ("at least 0 and finite".to_owned(), lr.to_string());
-        Err(Error::Value { op, what: "lr", expected, got })
-    }
-}
-
-/// The options of each parameter; neighbours with the same share a run.
-fn runs(parameters: &Parameters, options: &Optimization) -> Result<Vec<Run>> {
-    options.sgd.validate()?;
-    let mut groups: Vec<Option<usize>> = vec![None; parameters.parts().list().len()];
-    let names = options.groups.iter().enumerate();
-    for (group, name) in names.flat_map(|(i, group)| group.names.iter().map(move |name| (i, name))) {
-        let (number, _) = parameters.part(name)?;
-        if groups.get_mut(number).and_then(|own| own.replace(group)).is_some() {
-            let (expected, got) = ("in one group, once".to_owned(), format!("{name:?} twice"));
-            return Err(Error::Value { op: "Optimizer::new", what: "a name", expected, got });
-        }
-    }
-    let mut runs: Vec<Run> = Vec::new();
-    for (range, group) in parameters.ranges().zip(groups) {
-        let mut sgd = options.sgd.clone();
-        let own = group.and_then(|group| options.groups.get(group));
-        sgd.lr = own.and_then(|group| group.lr).unwrap_or(sgd.lr);
-        sgd.weight_decay = own.and_then(|group| group.weight_decay).unwrap_or(sgd.weight_decay);
-        sgd.validate()?;
-        match runs.last_mut() {
-            Some(last) if last.group == group => last.range.end = range.end,
-            _ => runs.push(Run { range, group, sgd }),
-        }
-    }
-    Ok(runs)
 }

@@ -11,5 +11,6 @@ pub(crate) mod row_factor;
 pub(crate) mod row_loss;
 pub(crate) mod row_parts;
 pub(crate) mod row_steps;
+pub(crate) mod rows;
 pub(crate) mod statistics;
 pub(crate) mod targets;

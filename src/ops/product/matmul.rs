@@ -2,17 +2,15 @@
 
 use std::ops::Range;
 
-use crate::engine::WORD_BYTES;
 use crate::engine::kernel::{Binding, Kernel, kernel, params, read4, update4};
 use crate::error::Result;
-use crate::plan::product::{Factors, Layout, Piece};
+use crate::plan::product::{Factors, Layout};
 use crate::plan::summands::Summands;
-use crate::record::{Launch, Recorder, Window};
+use crate::record::Recorder;
 use crate::tensor::{Element, Float, Format, Real, Tensor, size32};
 
-use crate::ops::product::sum_parts::SumOfParts;
 use crate::ops::{no_alias, same_shape, shape_error};
-use crate::plan::tile::{ProductKernel, Sizes, Tile};
+use crate::plan::tile::{Sizes, Tile};
 
 params! {
     struct Params {
@@ -39,12 +37,9 @@ pub(crate) static SIMD: Kernel = kernel!("matmul_simd", Params::FIELDS, BINDINGS
 
 pub(crate) static SUBGROUP: Kernel = kernel!("matmul_subgroup", Params::FIELDS, BINDINGS);
 
-/// Bytes of the parts of sums that are in memory at a time.
-const PARTS_BYTES: u64 = 64 << 20;
-
 /// What the results of a product go through before they are stored.
 #[derive(Clone, Copy, Debug)]
-enum Rectifier<'a> {
+pub(crate) enum Rectifier<'a> {
     None,
     Forward,
     /// Back through a rectifier that gave this.
@@ -84,16 +79,16 @@ impl Zeros {
 
 /// A validated product.
 #[derive(Clone, Debug)]
-struct Product<'a> {
-    factors: Factors,
-    a: &'a Tensor<Real>,
-    b: &'a Tensor<Real>,
-    bias: Option<&'a Tensor<Real>>,
-    rectifier: Rectifier<'a>,
+pub(crate) struct Product<'a> {
+    pub(crate) factors: Factors,
+    pub(crate) a: &'a Tensor<Real>,
+    pub(crate) b: &'a Tensor<Real>,
+    pub(crate) bias: Option<&'a Tensor<Real>>,
+    pub(crate) rectifier: Rectifier<'a>,
     /// The summands that are formed, of those that the factors have.
-    k: Range<u32>,
-    summands: Summands,
-    out: &'a Tensor<f32>,
+    pub(crate) k: Range<u32>,
+    pub(crate) summands: Summands,
+    pub(crate) out: &'a Tensor<f32>,
 }
 
 impl<'a> Product<'a> {
@@ -135,18 +130,6 @@ impl Layout {
         }
         Ok(Sizes { m, n, k: a_k })
     }
-}
-
-/// Rows of a matrix from a column on, as a binding.
-fn rows_of<T: Element>(
-    rec: &Recorder<'_>,
-    tensor: &Tensor<T>,
-    rows: &Range<u32>,
-    (columns, first): (u32, u32),
-) -> Option<Window> {
-    let [start, end] = [rows.start, rows.end].map(|row| u64::from(row) * u64::from(columns));
-    let start = start + u64::from(first);
-    (end > start).then(|| rec.window(tensor, start, end - start))
 }
 
 /// The sizes of a product whose tensors fit each other.
@@ -321,130 +304,4 @@ impl Recorder<'_> {
         self.product(&Product { rectifier, ..product }, Sums::Auto)?;
         Ok(out)
     }
-
-    fn product(&mut self, product: &Product<'_>, sums: Sums) -> Result<()> {
-        let (caps, sizes, out) = (self.gpu().caps(), product.factors.sizes, product.out);
-        let (split, at_once) = match sums {
-            Sums::Auto => (Tile::new(caps, sizes).split(caps, sizes), PARTS_BYTES / bytes_at_least_one(out)),
-            Sums::Sections { at_once } => (Summands::SECTION.min(sizes.k.max(1)), at_once.into()),
-        };
-        let parts = sizes.k.div_ceil(split).max(1);
-        if parts == 1 {
-            return self.product_pieces(product, split, &mut None);
-        }
-        // The first part has the bias.
-        let mut summed = SumOfParts::new(out, parts, at_once);
-        for batch in summed.batches(self.gpu().caps()) {
-            let scratch = self.output("matmul", [batch.len(), out.len()])?;
-            let k = batch.start * split..sizes.k.min(batch.end.saturating_mul(split));
-            let bias = product.bias.filter(|_| batch.start == 0);
-            let rows = [batch.len() * sizes.m as usize, sizes.n as usize];
-            let of_parts = scratch.reshape(rows)?;
-            let summands = Summands::whole(k.end - k.start);
-            let batch_product = Product { k, summands, bias, out: &of_parts, ..product.clone() };
-            self.product_pieces(&batch_product, split, &mut None)?;
-            self.sum_parts(&mut summed, &scratch, batch)?;
-        }
-        Ok(())
-    }
-
-    fn product_pieces(&mut self, product: &Product<'_>, split: u32, runs: &mut Option<Tensor<f32>>) -> Result<()> {
-        let Product { factors, a, b, k, summands, out, .. } = product;
-        if out.is_empty() {
-            return Ok(());
-        }
-        let factors = Factors { placed: [*a, *b, &out.real()].map(Tensor::placed), ..*factors };
-        let pieces = factors.dispatches(self.gpu().caps(), k, split, *summands)?;
-        if runs.is_none() && pieces.iter().any(|piece| piece.unfinished) {
-            *runs = Some(self.output("matmul", [factors.sizes.m as usize, factors.sizes.n as usize])?);
-        }
-        pieces.iter().try_for_each(|piece| self.product_piece(product, piece, runs.as_ref()))
-    }
-
-    fn product_piece(&mut self, product: &Product<'_>, piece: &Piece, runs: Option<&Tensor<f32>>) -> Result<()> {
-        let Product { factors, a, b, bias, rectifier, summands, out, .. } = product;
-        let Factors { layout, sizes, sparse, .. } = *factors;
-        let Piece { m, n, k, part, split, begun, unfinished, resumed, last, work } = piece;
-        // A stored matrix's rows, its columns in all, and the first column that counts.
-        let (a_rows, a_columns, a_first) = match layout {
-            Layout::Tn => (k, sizes.m, m.start),
-            Layout::Nn | Layout::Nt => (m, sizes.k, k.start),
-        };
-        let (b_rows, b_columns, b_first) = match layout {
-            Layout::Nt => (n, sizes.k, k.start),
-            Layout::Nn | Layout::Tn => (k, sizes.n, n.start),
-        };
-        let a = rows_of(self, a, a_rows, (a_columns, a_first));
-        let b = rows_of(self, b, b_rows, (b_columns, b_first));
-        let c_first = part * sizes.m + m.start;
-        let c_rows = c_first..c_first + (m.end - m.start) * piece.parts();
-        let (out, first) = match runs.filter(|_| *unfinished) {
-            Some(runs) => (runs, m),
-            None => (*out, &c_rows),
-        };
-        let c = rows_of(self, out, first, (sizes.n, n.start));
-        let earlier =
-            runs.filter(|_| *begun && !unfinished).and_then(|runs| rows_of(self, runs, m, (sizes.n, n.start)));
-        // The bias belongs to the first part, and to its last summands.
-        let bias = bias
-            .filter(|_| *part == 0 && *last)
-            .map(|bias| self.window(bias, n.start.into(), (n.end - n.start).into()));
-        let gate = match rectifier {
-            Rectifier::Backward(y) if *last => rows_of(self, y, m, (sizes.n, n.start)),
-            _ => None,
-        };
-        let params = Params {
-            m: m.end - m.start,
-            n: n.end - n.start,
-            k: k.end - k.start,
-            a_stride: a_columns,
-            b_stride: b_columns,
-            c_stride: sizes.n,
-            split: *split,
-            run: summands.run,
-        };
-        // What a cut leaves of the rows or depths that quads of a factor go along.
-        let along = match layout {
-            Layout::Tn => params.m,
-            Layout::Nn | Layout::Nt => params.k,
-        };
-        let quads = [a_columns, b_columns, a_first, b_first, along].iter().all(|x| x.is_multiple_of(4));
-        let tile = Tile::new(self.gpu().caps(), sizes);
-        // The matrices are gone through by quad if all their quads lie in one row, and the result's on their own.
-        let whole_rows = [sizes.n, n.start].iter().all(|x| x.is_multiple_of(4));
-        let aligned = [&bias, &gate, &earlier, &c].into_iter().flatten().all(|window| window.quads);
-        let by_quad = whole_rows && aligned;
-        let kernel = match tile.kernel {
-            ProductKernel::Tiled => &TILED,
-            ProductKernel::Simd => &SIMD,
-            ProductKernel::Subgroup => &SUBGROUP,
-        };
-        let launch = Launch::new(kernel)
-            .by_quad(quads)
-            .constant("WORKGROUP", tile.workgroup)
-            .constant("A_TRANSPOSED", layout == Layout::Tn)
-            .constant("B_TRANSPOSED", layout == Layout::Nt)
-            .constant("BIASED", bias.is_some())
-            .constant("RUNS", params.k.min(*split) > summands.run)
-            .constant("RESUMED", *resumed)
-            .constant("BEGUN", if *begun { 1 + u32::from(*unfinished) } else { 0 })
-            .constant("RECTIFIED", *last && matches!(rectifier, Rectifier::Forward))
-            .constant("GATED", gate.is_some())
-            .constant("SPARSE", sparse)
-            .bind("a", a)
-            .bind("b", b)
-            .bind("bias", bias)
-            .bind("gate", gate)
-            .bind("runs", earlier)
-            .bind("c", c);
-        let launch = tile.constants.iter().fold(launch, |launch, &(name, value)| launch.constant(name, value));
-        let launch =
-            if by_quad { launch } else { ["bias", "gate", "runs", "c"].into_iter().fold(launch, Launch::by_scalar) };
-        self.launch(&launch, &params, *work)
-    }
-}
-
-/// The bytes of a result, of which there is at least one.
-fn bytes_at_least_one(out: &Tensor<f32>) -> u64 {
-    (out.len() as u64 * WORD_BYTES).max(1)
 }

@@ -1,0 +1,191 @@
+//! Recording losses of rows.
+
+use crate::engine::Caps;
+use crate::error::Result;
+use crate::ops::loss::row_loss::{
+    Coefficients, Factor, FactorForm, Inputs, RowLoss, RowLossOutputs, RowStatistics, RowsBegun, RowsEnded, RowsPart,
+    mean_divisor,
+};
+use crate::ops::loss::statistics::{KERNEL as STATISTICS, WORDS};
+use crate::ops::loss::targets::KernelTargets;
+use crate::ops::map::cast::KERNEL as CAST;
+use crate::ops::reduce::blocks::{Divisor, as_f32, check_of};
+use crate::ops::{Classes, Denominator, Grad, Targets};
+use crate::options::Reduction;
+use crate::plan::Cut;
+use crate::record::Recorder;
+use crate::tensor::{Format, Shape, Tensor, size32};
+use std::ops::Range;
+
+impl Recorder<'_> {
+    /// Records a loss of rows.
+    pub(crate) fn row_loss(&mut self, call: &RowLoss<'_>) -> Result<RowLossOutputs> {
+        let op = call.op;
+        if call.grad == Grad::New && self.gpu().caps().max_bindings < Caps::ENOUGH_BINDINGS {
+            // A copy that the gradient is written over has no binding of its own.
+            call.validate(self)?;
+            let input = self.output_of(op, call.shape.clone(), call.input.format())?;
+            match input.format() {
+                Format::Word => self.copy(&call.input, &input)?,
+                // They need not begin and end with words.
+                Format::F16 | Format::Bf16 => self.map_into(op, &CAST, &call.input, &input)?,
+            }
+            let (shape, options) = (call.shape.clone(), call.options.clone());
+            return self.row_loss(&RowLoss { input, shape, options, grad: Grad::InPlace, ..*call });
+        }
+        let inputs = call.validate(self)?;
+        if call.grad == Grad::InPlace {
+            call.check_in_place(&inputs)?;
+        }
+        let new_grad = match call.grad {
+            Grad::New => Some(self.output_of(op, call.shape.clone(), call.input.format())?),
+            Grad::No | Grad::InPlace => None,
+        };
+        let strips = call.strips(self.gpu().caps(), inputs.dims, new_grad.as_ref())?;
+        let begun = self.rows_begun(call, inputs)?;
+        for strip in strips {
+            let (first, dims) = (strip.first_row(), strip.dims());
+            let input = &self.strip_of(op, &call.input, &strip)?;
+            let probabilities = match call.targets {
+                Targets::Probabilities(targets) => Some(self.strip_of(op, targets, &strip)?),
+                Targets::Index(_) | Targets::IndexU32(_) => None,
+            };
+            let grad = new_grad.as_ref().map(|grad| self.room_for_strip(op, grad, &strip)).transpose()?;
+            let (probabilities, grad) = (probabilities.as_ref(), grad.as_ref());
+            self.rows_part(call, &begun, &RowsPart { first, dims, first_class: 0, input, probabilities, grad })?;
+            match (grad, &new_grad) {
+                (Some(grad), Some(new_grad)) => self.store_strip(grad, &strip, new_grad)?,
+                _ if call.grad == Grad::InPlace => self.store_strip(input, &strip, &call.input)?,
+                _ => {}
+            }
+        }
+        let RowsEnded { loss, statistics, check, denominator } = self.rows_ended(call, begun)?;
+        let grad = new_grad.unwrap_or_else(|| call.input.clone());
+        Ok(RowLossOutputs { loss, grad: grad.with_check(check), statistics, denominator })
+    }
+
+    /// Begins a loss whose rows come in parts.
+    pub(crate) fn rows_begin(&mut self, call: &RowLoss<'_>) -> Result<RowsBegun> {
+        let inputs = call.validate(self)?;
+        self.rows_begun(call, inputs)
+    }
+
+    fn rows_begun(&mut self, call: &RowLoss<'_>, inputs: Inputs) -> Result<RowsBegun> {
+        let op = call.op;
+        if call.statistics == RowStatistics::Wanted {
+            // What takes them apart comes last; if it does not fit, nothing is written over before.
+            self.check_bindings(op, STATISTICS.bindings.len())?;
+        }
+        let inputs = match call.coefficients() {
+            Coefficients::Smoothed if !inputs.weight.shape().is_empty() => {
+                Inputs { weight: self.with_sum(op, &inputs.weight)?, ..inputs }
+            }
+            _ => inputs,
+        };
+        let losses = self.output(op, inputs.rows.clone())?;
+        let rows = inputs.dims.rows() as usize;
+        let statistics = call.statistics != RowStatistics::No;
+        let statistics = statistics.then(|| self.output(op, [rows, WORDS as usize])).transpose()?;
+        let denominator = self.denominator(call, &inputs)?;
+        let factor = self.factor(call, &inputs, call.divisor(&inputs, denominator.as_ref()))?;
+        Ok(RowsBegun { inputs, losses, statistics, denominator, factor })
+    }
+
+    /// The end of a loss: what is computed of all rows.
+    pub(crate) fn rows_ended(&mut self, call: &RowLoss<'_>, begun: RowsBegun) -> Result<RowsEnded> {
+        let op = call.op;
+        let RowsBegun { inputs, losses, statistics, denominator, .. } = begun;
+        let divisor = call.divisor(&inputs, denominator.as_ref());
+        let check = match (&inputs.targets, &denominator) {
+            (KernelTargets::Index(..), Some(pair)) => check_of(op, "a target", pair),
+            _ => None,
+        };
+        let loss = match call.options.reduction {
+            Reduction::None => losses,
+            Reduction::Mean | Reduction::MeanByCount | Reduction::Sum => self.loss_of_values(op, &losses, divisor)?,
+        };
+        let wanted = statistics.filter(|_| call.statistics == RowStatistics::Wanted);
+        let statistics =
+            wanted.map(|words| self.row_statistics(op, &words, &inputs.rows, check.as_ref())).transpose()?;
+        let denominator = Denominator::of(self, mean_divisor(&inputs, denominator.as_ref()));
+        Ok(RowsEnded { loss: loss.with_check(check.clone()), statistics, check, denominator })
+    }
+
+    /// Weights, and after them their sum.
+    fn with_sum(&mut self, op: &'static str, weights: &Tensor<f32>) -> Result<Tensor<f32>> {
+        let (sum, count) = (self.loss_of_values(op, weights, Divisor::One)?, weights.len());
+        let both = self.output(op, [count + 1])?;
+        self.copy(weights, &both.rows(0..count)?)?;
+        self.copy(&sum.reshape([1])?, &both.rows(count..count + 1)?)?;
+        Ok(both)
+    }
+
+    fn denominator(&mut self, call: &RowLoss<'_>, inputs: &Inputs) -> Result<Option<Tensor<u32>>> {
+        let op = call.op;
+        let Inputs { dims, targets, weight, position_weight, .. } = inputs;
+        let by_count = call.options.reduction == Reduction::MeanByCount;
+        match targets {
+            KernelTargets::Index(targets, ignored) => {
+                let weights = [weight, position_weight];
+                Ok(Some(self.sum_target_weights(op, targets, weights, dims.classes, *ignored, by_count)?))
+            }
+            KernelTargets::Probabilities(_) if call.options.position_weight.is_none() || by_count => Ok(None),
+            KernelTargets::Probabilities(_) => Ok(Some(self.sum_of_values(op, position_weight)?)),
+        }
+    }
+
+    /// The upstream gradient over the mean's divisor. Rows divide by themselves, unless there are both an upstream gradient and a sum.
+    fn factor(&mut self, call: &RowLoss<'_>, inputs: &Inputs, divisor: Divisor<'_>) -> Result<Factor> {
+        let upstream = inputs.upstream.clone();
+        Ok(match divisor {
+            Divisor::Count(count) => Factor { value: upstream, form: FactorForm::Quotient, divisor: as_f32(count) },
+            Divisor::Sum(pair) if !pair.is_empty() && call.upstream.is_none() => {
+                let value = Tensor::over(self.gpu(), pair.storage().clone(), pair.bytes().start, Shape::default());
+                Factor { value, form: FactorForm::Inverse, divisor: 1.0 }
+            }
+            Divisor::Sum(pair) if call.grad != Grad::No => {
+                let value = self.row_factor(call.op, &upstream, pair)?;
+                Factor { value, form: FactorForm::Product, divisor: 1.0 }
+            }
+            Divisor::Sum(_) | Divisor::One => Factor { value: upstream, form: FactorForm::Quotient, divisor: 1.0 },
+        })
+    }
+
+    /// The dispatches of the rows of some tokens, of which the logits of some classes, from `first_class` on, are there: more than one
+    /// if they are more than a grid has room for, or the probabilities' memory is cut.
+    pub(crate) fn rows_of_tokens(
+        &mut self,
+        call: &RowLoss<'_>,
+        begun: &RowsBegun,
+        tokens: Range<usize>,
+        first_class: usize,
+        logits: &Tensor<f32>,
+    ) -> Result<()> {
+        let whole = begun.inputs.dims;
+        let probabilities = match &begun.inputs.targets {
+            KernelTargets::Probabilities(targets) => Some(targets.rows(tokens.clone())?),
+            KernelTargets::Index(..) => None,
+        };
+        let classes = size32(logits.shape().get(1).copied().unwrap_or(0));
+        let per_row: Vec<_> = probabilities.iter().map(|q| q.per_row(whole.classes.into())).collect();
+        let groups_per_granule = call.plan(self.gpu().caps(), whole).parts().into();
+        let cut = Cut {
+            op: call.op,
+            rows: size32(tokens.len()),
+            per_row: &per_row,
+            granule: 1,
+            groups_per_granule,
+            turns_per_granule: 0,
+        };
+        for rows in cut.ranges(self.gpu().caps())? {
+            let rows = rows.start as usize..rows.end as usize;
+            let dims = Classes { outer: size32(rows.len()), classes, inner: 1 };
+            let first = (tokens.start + rows.start) as u64;
+            let input = &logits.rows(rows.clone())?.real();
+            let probabilities = probabilities.as_ref().map(|q| q.rows(rows)).transpose()?;
+            let (first_class, probabilities) = (size32(first_class), probabilities.as_ref());
+            self.rows_part(call, begun, &RowsPart { first, dims, first_class, input, probabilities, grad: None })?;
+        }
+        Ok(())
+    }
+}
