@@ -1,4 +1,4 @@
-//! Rows of tensors cut into ranges, each of which is one dispatch.
+//! Splits rows into ranges, one dispatch each.
 
 use std::ops::Range;
 
@@ -6,53 +6,53 @@ use super::{BLOCK, TURNS, most_groups, most_turns};
 use crate::engine::Caps;
 use crate::error::{Error, Result};
 
-/// Dispatches that rows are cut into: far more than any that are of use, and few enough to list.
+/// The most ranges: far more than any useful plan has, and few enough to keep in a list.
 const MOST_RANGES: u64 = 1 << 22;
 
-/// How to cut `rows`.
+/// What limits the ranges that `rows` are split into.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cut<'a> {
     pub(crate) op: &'static str,
     pub(crate) rows: u32,
-    /// What moves with the rows.
+    /// The tensors of which a dispatch binds only its own rows.
     pub(crate) per_row: &'a [PerRow],
-    /// A cut falls on a multiple of this many rows.
+    /// Ranges start at multiples of this many rows.
     pub(crate) granule: u32,
-    /// Workgroups that a granule of rows takes.
+    /// The number of workgroups for a granule of rows.
     pub(crate) groups_per_granule: u64,
-    /// Turns of an invocation's loops for a granule of rows; 0 if other invocations have the other rows.
+    /// The turns of one invocation for a granule of rows; 0 if each row has its own invocation.
     pub(crate) turns_per_granule: u64,
 }
 
-/// Where a tensor lies.
+/// The position of a tensor in its memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Placed {
-    /// The bytes before it.
+    /// In bytes.
     pub(crate) offset: u64,
-    /// The bytes of an element.
+    /// Bytes per element.
     pub(crate) element: u64,
-    /// The bytes after which its memory is cut, again and again.
+    /// The size of the buffers that its memory consists of, if it is more than one.
     pub(crate) segment: Option<u64>,
 }
 
 impl Placed {
-    /// What moves with the rows of a [`Cut`], so many elements a row.
+    /// The tensor for a [`Cut`], with this many elements per row.
     pub(crate) fn per_row(self, elements: u64) -> PerRow {
         let cuts = self.segment.map(|segment| Cuts { first: segment - self.offset % segment, step: segment });
         PerRow { bytes: elements * self.element, cuts }
     }
 }
 
-/// A tensor that moves with the rows.
+/// A tensor of which a dispatch binds only its own rows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PerRow {
-    /// The bytes of a row.
+    /// Bytes per row.
     pub(crate) bytes: u64,
-    /// Where its memory is cut.
+    /// Where its buffers end.
     pub(crate) cuts: Option<Cuts>,
 }
 
-/// Memory that is cut: first so many bytes after the first row's start, and then every `step` bytes.
+/// The positions at which buffers end, in bytes from the start of the first row: `first`, and every `step` after it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cuts {
     pub(crate) first: u64,
@@ -60,13 +60,13 @@ pub(crate) struct Cuts {
 }
 
 impl PerRow {
-    /// So many bytes a row, in one piece.
+    /// A tensor in a single buffer, with this many bytes per row.
     pub(crate) fn of(bytes: u64) -> Self {
         Self { bytes, cuts: None }
     }
 
-    /// Where the next range should end that starts at `start`, a multiple of `granule` rows: before the granule whose memory is cut
-    /// in its midst, or after it if it is the first.
+    /// The end of a range that starts at row `start`, a multiple of `granule`: before the granule that straddles
+    /// two buffers, or after it if it is the first granule of the range.
     fn end(&self, start: u64, granule: u64) -> u64 {
         let (Some(Cuts { first, step }), 1..) = (self.cuts, self.bytes) else { return u64::MAX };
         let bytes = self.bytes * granule;
@@ -80,13 +80,16 @@ impl PerRow {
 }
 
 impl<'a> Cut<'a> {
-    /// Of elements that are gone through by blocks.
+    /// Elements in blocks of [`BLOCK`], one workgroup each.
     pub(crate) fn by_blocks(op: &'static str, count: u32, per_element: &'a [PerRow]) -> Self {
         Self { op, rows: count, per_row: per_element, granule: BLOCK, groups_per_granule: 1, turns_per_granule: 0 }
     }
 
-    /// Ranges of rows that fit the bindings and the grid, and lie in one piece of memory as far as possible; together they are
-    /// `0..rows`.
+    /// Consecutive ranges that make up `0..rows`. Each fits a binding, the grid and the loop budget, and lies in
+    /// a single buffer if possible.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if a single granule does not fit.
     pub(crate) fn ranges(&self, caps: &Caps) -> Result<Vec<Range<u32>>> {
         let granule = u64::from(self.granule);
         let usable = caps.usable_binding();

@@ -1,8 +1,26 @@
-//! Where work is cut: pure integers, no wgpu objects.
+//! The planner: splits work into dispatches. Pure integers, no wgpu objects.
 //!
-//! A tensor may be larger than a binding, a grid larger than a dispatch, and a loop longer than a driver lets it be. All are cut here, in
-//! a way that never shows in the result: the arithmetic of a row, a block of a reduction or an element of a product does not depend on the
-//! cut.
+//! A tensor can be larger than a binding, a dispatch larger than the largest grid, and a loop longer than
+//! a driver allows. The planner splits all three, and the split never changes a result: the arithmetic of
+//! a row, of a block of a reduction, and of an element of a product is the same for every split.
+//!
+//! # Glossary
+//! | word | meaning |
+//! |---|---|
+//! | row | the elements along the class dimension, with all other indices fixed |
+//! | quad | 4 neighbouring elements, loaded as one `vec4` |
+//! | block | of a reduction: the [`BLOCK`] elements that one workgroup sums; of a row: 4 quads |
+//! | lane | one of the threads that share a row |
+//! | run | consecutive blocks of a lane, or summands of a product, that are added up before the sum joins the total |
+//! | section | consecutive runs of a product whose sum is one number |
+//! | part | of a row: what one of several workgroups that share it works on; of a product: the summands of one partial result |
+//! | strip | rows that one dispatch works on |
+//! | range | consecutive rows or elements that one dispatch works on |
+//! | granule | the smallest number of rows or elements that a range may be a multiple of |
+//! | tile | the part of a product's result that one workgroup computes |
+//! | piece | the part of a product that one dispatch computes |
+//! | sweep | one pass of a kernel's loops over the blocks of a row |
+//! | turn | one iteration of a loop in a kernel; what drivers limit |
 
 mod cut;
 pub(crate) mod linear;
@@ -25,63 +43,64 @@ pub(crate) use cut::Cuts;
 pub(crate) use cut::{Cut, PerRow, Placed};
 pub(crate) use rows::{RowPlan, Sweep};
 
-/// Elements (or partial results) that one workgroup of a reduction sums.
+/// The number of elements, or of partial results, that one workgroup of a reduction sums.
 pub(crate) const BLOCK: u32 = 1024;
 
-/// Rows that one thread of a column sum adds up in order.
+/// The number of rows that one thread of a column sum adds in order.
 pub(crate) const COLUMN_BLOCK: u32 = 64;
 
 /// The constants WORKGROUP and QUADS of `shaders/lib/turns.wgsl`.
 pub(crate) fn turns(caps: &Caps) -> [u32; 2] {
     let workgroup = caps.workgroup_size();
-    // Turns are worth their code where there are several in a block.
+    // Unrolled code pays off only if a block has several steps of it.
     [workgroup, (BLOCK / (4 * workgroup)).clamp(1, caps.quads_per_turn)]
 }
 
-/// What an error calls the budget of loops.
+/// The name of the loop budget in errors.
 pub(crate) const TURNS: &str = "turns of an invocation's loops in a dispatch";
 
-/// Turns of a kernel's loops that do not grow with sizes: how threads combine what they have found, and the ends of the outer loops. The end
-/// of a loop counts as a turn of it: drivers that count compare once more than a loop goes around.
+/// The turns of loops whose length does not depend on sizes: reduction trees, and the last comparison of outer
+/// loops. Drivers that count turns also count the comparison that ends a loop.
 pub(crate) const FIXED_TURNS: u64 = 96;
 
-/// What a dispatch does.
+/// The size of a dispatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Work {
+    /// Workgroups.
     pub(crate) groups: u64,
-    /// Turns that one invocation's loops make in all, or more.
+    /// An upper bound of the turns that one invocation makes, over all its loops.
     pub(crate) turns: u64,
 }
 
 impl Work {
-    /// Workgroups whose loops make so many turns besides the fixed ones.
+    /// `turns` excludes the [`FIXED_TURNS`], which are added here.
     pub(crate) fn new(groups: u64, turns: u64) -> Self {
         Self { groups, turns: turns.saturating_add(FIXED_TURNS) }
     }
 
-    /// Workgroups that have a block of `BLOCK` elements each.
+    /// One workgroup for each block of [`BLOCK`] elements.
     pub(crate) fn by_blocks(caps: &Caps, groups: u64) -> Self {
         Self::new(groups, (BLOCK / caps.workgroup_size()).into())
     }
 }
 
-/// Turns that a dispatch may make. Drivers rewrite loops before they count: a fourth of the budget is left for that. (llvmpipe counts 27 for what is
-/// 26 in a kernel's text.)
+/// The most turns that a dispatch is planned with: three quarters of what the device allows. The rest is a
+/// margin, because drivers rewrite loops before they count. (llvmpipe counts 27 turns where the shader has 26.)
 pub(crate) fn turn_budget(caps: &Caps) -> u64 {
     u64::from(caps.max_turns) / 4 * 3
 }
 
-/// Those of them that are there for loops whose length depends on sizes.
+/// The part of [`turn_budget`] that is available to loops whose length depends on sizes.
 pub(crate) fn most_turns(caps: &Caps) -> u64 {
     turn_budget(caps).saturating_sub(FIXED_TURNS)
 }
 
-/// Workgroups of the largest grid.
+/// The number of workgroups of the largest grid.
 pub(crate) fn most_groups(caps: &Caps) -> u64 {
     u64::from(caps.max_groups).pow(2)
 }
 
-/// A grid of at least `groups` workgroups, folded into two dimensions. Kernels ignore the surplus.
+/// A two-dimensional grid of at least `groups` workgroups. Kernels ignore surplus workgroups.
 pub(crate) fn grid(groups: u64, caps: &Caps) -> [u32; 3] {
     let most = u64::from(caps.max_groups);
     let y = groups.div_ceil(most).max(1);

@@ -1,4 +1,4 @@
-//! The dispatches of a product: pure integers.
+//! Splits a matrix product into dispatches.
 
 use std::ops::Range;
 
@@ -19,48 +19,48 @@ pub enum Layout {
     Tn,
 }
 
-/// A part of a product that is one dispatch.
+/// The part of a product that one dispatch computes.
 #[derive(Clone, Debug)]
 pub(crate) struct Piece {
     pub(crate) m: Range<u32>,
     pub(crate) n: Range<u32>,
     pub(crate) k: Range<u32>,
-    /// The sums' part that it computes, or the first of several.
+    /// The first part whose partial result the piece computes.
     pub(crate) part: u32,
-    /// Summands of a part.
+    /// The number of summands of a part.
     pub(crate) split: u32,
-    /// Earlier dispatches summed whole runs.
+    /// Adds to sums that earlier dispatches have written.
     pub(crate) resumed: bool,
-    /// An earlier dispatch began the run.
+    /// Continues a run that an earlier dispatch has begun.
     pub(crate) begun: bool,
-    /// A later dispatch ends the run, the only one.
+    /// Leaves its only run to be continued by a later dispatch.
     pub(crate) unfinished: bool,
-    /// It has the last summands of its part.
+    /// Includes the last summands of its part.
     pub(crate) last: bool,
     pub(crate) work: Work,
 }
 
 impl Piece {
-    /// The parts that it computes.
+    /// The number of parts whose partial results the piece computes.
     pub(crate) fn parts(&self) -> u32 {
         (self.k.end - self.k.start).div_ceil(self.split).max(1)
     }
 }
 
-/// A product, as far as the planner goes.
+/// What the planner needs to know of a product.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Factors {
     pub(crate) layout: Layout,
     pub(crate) sizes: Sizes,
-    /// Where `a`, `b` and `c` are.
+    /// The positions of `a`, `b` and `c` in memory.
     pub(crate) placed: [Placed; 3],
-    /// Depths at which `a` is 0 are left out.
+    /// Skips depths at which a whole tile of `a` is 0.
     pub(crate) sparse: bool,
 }
 
 impl Factors {
-    /// The dispatches of the summands `k`, those that share a part of `c` in the order of `k`. If the sums are cut into parts of `split`
-    /// summands, each part has its own results, one after the other.
+    /// The dispatches for the summands `k`. Those that write the same elements come in the order of `k`. Each part
+    /// of `split` summands has partial results of its own, one after the other.
     pub(crate) fn dispatches(&self, caps: &Caps, k: &Range<u32>, split: u32, summands: Summands) -> Result<Vec<Piece>> {
         let Sizes { m, n, .. } = self.sizes;
         let tile = Tile::new(caps, self.sizes);
@@ -121,13 +121,13 @@ impl Factors {
         Ok(pieces)
     }
 
-    /// Where bindings, grids and turns end.
+    /// The ranges of `m`, `n` and `k` that fit bindings, grids and the loop budget.
     fn cuts(&self, caps: &Caps, k: &Range<u32>, run: u32) -> Result<Cuts> {
         let Self { layout, sizes, placed: [a, b, c], sparse } = *self;
         let Sizes { m, n, k: depth } = sizes;
         let tile = Tile::new(caps, sizes);
         let groups_in = |size: u32, tile: u32| u64::from(size.div_ceil(tile));
-        // The coarsest that fits; those on multiples of 4 leave quads whole.
+        // The coarsest granule that fits; multiples of 4 do not split quads.
         let coarsest = |cut: Cut<'_>, granules: &[u32]| {
             let mut ranges = cut.ranges(caps);
             for &granule in granules {
@@ -137,7 +137,7 @@ impl Factors {
             }
             ranges
         };
-        // What a binding holds whole rows of: c moves with m, a with m or k, b with k or n.
+        // Bindings hold whole stored rows: c is indexed by m, a by m or k, b by k or n.
         let (a_row, b_row) = (
             a.per_row(if layout == Layout::Tn { m } else { depth }.into()),
             b.per_row(if layout == Layout::Nt { depth } else { n }.into()),
@@ -154,7 +154,7 @@ impl Factors {
             Layout::Nn => &[b_row],
             Layout::Tn => &[a_row, b_row],
         };
-        // The rows of a factor are counted from its first, wherever the summands begin.
+        // Stored rows are numbered from the first row of the matrix, not from the first summand.
         let ranges = coarsest(cut(k.end, by_k, run, 0), &[4, 1])?;
         let within = |range: &Range<u32>| range.start.max(k.start)..range.end;
         let mut k_ranges: Vec<_> = ranges.iter().map(within).filter(|range| !range.is_empty()).collect();
@@ -180,6 +180,6 @@ struct Cuts {
     m: Vec<Range<u32>>,
     n: Vec<Range<u32>>,
     k: Vec<Range<u32>>,
-    /// Summands that a dispatch has turns for: whole runs.
+    /// The number of summands, in whole runs, that fit the loop budget of a dispatch.
     most_at_once: u32,
 }

@@ -1,4 +1,4 @@
-//! How threads share rows, and the turns that their loops make.
+//! How threads share the rows of a softmax, a loss or a row map.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use super::{Cut, Work, most_turns};
 use crate::engine::{Caps, Family};
 use crate::error::Result;
 
-/// How the threads of a workgroup share rows: the constants of `shaders/lib/rows.wgsl`, where they are explained.
+/// How threads share rows: the constants of `shaders/lib/rows.wgsl`, which documents them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RowPlan {
     workgroup: u32,
@@ -17,7 +17,7 @@ pub(crate) struct RowPlan {
     held: u32,
     classes: u32,
     whole: u32,
-    /// Blocks of a lane.
+    /// The number of blocks of the lane that has the most.
     blocks: u32,
 }
 
@@ -26,16 +26,16 @@ impl RowPlan {
     pub(crate) const CONSTANTS: [&str; 9] =
         ["WORKGROUP", "SUBGROUP", "LANES", "PARTS", "SPAN", "HELD", "CLASSES", "WHOLE", "RUNS"];
 
-    /// Blocks that are summed before they are added to the rest: `RUN` of `shaders/lib/rows.wgsl`.
+    /// The number of blocks in a run: `RUN` of `shaders/lib/rows.wgsl`.
     const RUN: u32 = 32;
 
-    /// For rows of `classes` elements that lie `inner` apart.
+    /// A plan for rows of `classes` elements with stride `inner`.
     ///
-    /// One thread has a row to itself where neighbouring rows interleave (their loads coalesce) or the row is short. Else, on a
-    /// GPU, a workgroup shares it, and holds it in registers if it fits there. On a CPU, registers that outlive a barrier are
-    /// memory, and a row in a cache is as near.
+    /// A single thread processes a row if rows interleave (then the loads of neighbouring threads coalesce) or if
+    /// rows are short. Otherwise threads share a row; on a GPU the row stays in registers if it fits. On a CPU,
+    /// registers that live across a barrier are spilled to memory, so reading the row again is as fast.
     pub(crate) fn new(caps: &Caps, classes: u32, inner: u32) -> Self {
-        // More than two blocks a thread leave too few registers for the rest, or take a compiler seconds.
+        // With more blocks per thread, registers spill and compilers take seconds.
         const MOST_HELD: u32 = 2;
         let [workgroup, subgroup] = caps.threads();
         let alone = inner > 1 || classes <= 32;
@@ -55,27 +55,28 @@ impl RowPlan {
         Self { blocks: self.blocks_of(classes), ..self }
     }
 
-    /// Blocks of a lane that has a part of so many classes.
+    /// The number of blocks of a lane if a row, or the part of it that a dispatch works on, has this many classes.
     #[expect(clippy::cast_possible_truncation, reason = "fewer than there are classes")]
     fn blocks_of(&self, classes: u32) -> u32 {
         u64::from(classes).div_ceil(16 * u64::from(self.lanes) * u64::from(self.parts)) as u32
     }
 
-    /// The same with as little code as possible: one compiled kernel for rows of all lengths that the same threads share.
+    /// The same plan without registers and unrolling: one pipeline serves rows of all lengths.
     pub(crate) fn streamed(caps: &Caps, classes: u32, inner: u32) -> Self {
         Self { held: 0, classes: 0, whole: 0, ..Self::new(caps, classes, inner) }
     }
 
-    /// The same with several workgroups a row, if so few rows as long as these would leave a GPU idle: each finds the statistics of a
-    /// part of a row, and then each merges those of all parts and goes through its own once more. Not if a workgroup holds the row.
+    /// The same plan with several workgroups per row, if there are too few rows to keep a GPU busy. One dispatch
+    /// computes the statistics of each part; in the next, every workgroup merges them and processes its part.
+    /// Rows that fit into the registers of one workgroup are never split.
     pub(crate) fn in_parts(self, caps: &Caps, classes: u32, rows: u32) -> Self {
         const MOST_PARTS: u32 = 64;
-        // A few for each of a large GPU's processors.
+        // A few for each multiprocessor of a large GPU.
         const ENOUGH_GROUPS: u32 = 512;
         let wanted = ENOUGH_GROUPS.checked_div(rows).unwrap_or(0);
-        // A block a thread at least.
+        // At least one block per thread.
         let parts = wanted.min(classes / (16 * self.workgroup)).min(MOST_PARTS).min(self.workgroup);
-        // The statistics of the parts take a binding.
+        // The statistics of the parts need a binding of their own.
         let short = caps.max_bindings < Caps::ENOUGH_BINDINGS;
         if short || caps.family != Family::Gpu || self.lanes < self.workgroup || self.held > 0 || parts < 2 {
             return self;
@@ -83,7 +84,7 @@ impl RowPlan {
         Self { parts: 1 << parts.ilog2(), ..self }.with_blocks(classes)
     }
 
-    /// Workgroups that share a row.
+    /// The number of workgroups that share a row.
     pub(crate) fn parts(&self) -> u32 {
         self.parts
     }
@@ -95,22 +96,22 @@ impl RowPlan {
         [workgroup, subgroup, lanes, parts, span, held, classes, whole, runs]
     }
 
-    /// Lanes of a row, in all its parts.
+    /// The number of lanes of a row, over all its parts.
     pub(crate) fn lanes(&self) -> usize {
         self.lanes as usize * self.parts as usize
     }
 
-    /// The turns of a sweep that goes through a block's quads in so many loops that are written out where blocks lie inside the row.
+    /// A sweep with this many loops over the quads of each block. Blocks that lie inside the row have them unrolled.
     pub(crate) fn sweep(&self, loops_over_quads: u64) -> Sweep {
         Sweep { turns_per_block: 1 + if self.whole == 1 { 0 } else { Sweep::QUADS * loops_over_quads } }
     }
 
-    /// The sweep that finds a row's softmax statistics.
+    /// The sweep that computes the softmax statistics of a row.
     pub(crate) fn softmax_sweep(&self) -> Sweep {
         self.sweep(2)
     }
 
-    /// Whether a dispatch has turns for all these sweeps over all blocks.
+    /// Whether one dispatch can make all these sweeps over all blocks within the loop budget.
     pub(crate) fn fits(&self, caps: &Caps, sweeps: &[Sweep]) -> bool {
         self.turns(sweeps, self.blocks) <= most_turns(caps)
     }
@@ -119,13 +120,13 @@ impl RowPlan {
         sweeps.iter().map(|sweep| sweep.turns(blocks)).sum()
     }
 
-    /// The work of all these sweeps over all blocks of rows.
+    /// The work of a dispatch that makes all these sweeps over all blocks.
     pub(crate) fn work(&self, rows: u32, sweeps: &[Sweep]) -> Work {
         Work::new(self.groups(rows), self.turns(sweeps, self.blocks))
     }
 
-    /// The dispatches of one sweep over rows of so many classes, or of rows that are some of them: which of a lane's blocks each goes
-    /// through, and its work.
+    /// The dispatches of one sweep: the blocks of each lane that a dispatch processes, and its work. `classes` is
+    /// the length of a row, or of the part of it that is in memory.
     pub(crate) fn dispatches(
         &self,
         op: &'static str,
@@ -149,36 +150,37 @@ impl RowPlan {
         Ok(ranges.into_iter().map(|range| (range.clone(), work(&range))).collect())
     }
 
-    /// All blocks, for a dispatch that goes through them in all its sweeps.
+    /// All blocks of a lane.
     pub(crate) fn all_blocks(&self) -> Range<u32> {
         0..self.blocks
     }
 
-    /// Workgroups for so many rows.
+    /// The number of workgroups for this many rows.
     pub(crate) fn groups(&self, rows: u32) -> u64 {
         u64::from(rows).div_ceil(u64::from(self.workgroup / self.lanes)) * u64::from(self.parts)
     }
 }
 
-/// A sweep over a row's blocks.
+/// One pass of a kernel's loops over the blocks of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sweep {
     turns_per_block: u64,
 }
 
 impl Sweep {
-    /// Turns of a loop over the four quads of a block.
+    /// The turns of a loop over the 4 quads of a block, with the comparison that ends it.
     pub(crate) const QUADS: u64 = 5;
 
-    /// Turns for a run, besides those for its blocks: one, and the ends of a loop over its whole blocks and one over the others.
+    /// The turns of a run besides those of its blocks: its own, and the comparisons that end the loop over blocks
+    /// inside the row and the loop over the others.
     const RUN: u64 = 3;
 
-    /// The same with another loop in each block, of so many turns.
+    /// The same sweep with one more loop in each block.
     pub(crate) fn and(self, turns: u64) -> Self {
         Self { turns_per_block: self.turns_per_block + turns }
     }
 
-    /// The turns for so many blocks, gone through by runs.
+    /// The turns for this many blocks, in runs.
     fn turns(self, blocks: u32) -> u64 {
         u64::from(blocks) * self.turns_per_block + u64::from(blocks.div_ceil(RowPlan::RUN)) * Self::RUN
     }

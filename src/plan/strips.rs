@@ -1,4 +1,4 @@
-//! Rows in strips that are one dispatch each.
+//! Splits the rows of a tensor into strips, one dispatch each.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use super::{Cut, PerRow, Placed};
 use crate::engine::{Caps, WORD_BYTES};
 use crate::error::Result;
 
-/// A tensor's dimensions around its class dimension, which is the first of one and the second of more.
+/// A tensor's dimensions before, at and after its class dimension: `[outer, classes, inner]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Classes {
     pub(crate) outer: u32,
@@ -19,14 +19,15 @@ impl Classes {
         self.outer.saturating_mul(self.inner)
     }
 
-    /// Elements of one of the `outer` parts.
+    /// The number of elements for each index of `outer`.
     pub(crate) fn part(self) -> u64 {
         u64::from(self.classes) * u64::from(self.inner)
     }
 }
 
-/// Some of the rows of a tensor `[outer, classes, inner]`: those of some outer parts, or, where one of them is larger than a binding, some
-/// within it. Those are gathered into memory of their own, and what is written there is brought back.
+/// Some rows of a tensor `[outer, classes, inner]`: all rows of some `outer` indices. If the rows of a single index
+/// exceed a binding, a strip is a range of `inner` instead; its elements are gathered into scratch memory, and
+/// results are scattered from there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Strip {
     whole: Classes,
@@ -35,7 +36,8 @@ pub(crate) struct Strip {
 }
 
 impl Strip {
-    /// All the rows of these tensors. `bytes` is what else a row has in a binding, `groups` the workgroups that it takes.
+    /// Strips that make up all rows. `bytes` is the size of a row's results that share a dispatch with it, `groups`
+    /// the number of workgroups per row.
     pub(crate) fn all(
         op: &'static str,
         caps: &Caps,
@@ -57,7 +59,7 @@ impl Strip {
             Ok(ranges) => return Ok(ranges.into_iter().map(|outer| Self { whole, outer, within: None }).collect()),
             Err(error) => error,
         };
-        // What is copied for a strip begins and ends with a word.
+        // Copies have to start and end at whole words.
         let words = |tensor: &Placed| {
             let apart = u64::from(inner) * tensor.element;
             [tensor.offset, apart].iter().all(|position| position.is_multiple_of(WORD_BYTES))
@@ -70,7 +72,7 @@ impl Strip {
             let groups_per_granule = groups * u64::from(granule);
             Cut { op, rows: inner, per_row: &per_row, granule, groups_per_granule, turns_per_granule: 0 }.ranges(caps)
         };
-        // Long copies where there is room for them, and a half is never alone.
+        // Long copies where they fit; halves are copied in pairs.
         let halves = tensors.iter().any(|tensor| tensor.element < WORD_BYTES);
         let strips = strips(64).or_else(|_| strips(if halves { 2 } else { 1 }))?;
         let strips_of =
@@ -78,29 +80,29 @@ impl Strip {
         Ok((0..rows).flat_map(strips_of).collect())
     }
 
-    /// Whether its rows are gathered into memory of their own.
+    /// Whether the elements are gathered into scratch memory.
     pub(crate) fn is_gathered(&self) -> bool {
         self.within.is_some()
     }
 
-    /// Its own dimensions.
+    /// The dimensions of the strip itself.
     pub(crate) fn dims(&self) -> Classes {
         let inner = self.within.as_ref().map_or(self.whole.inner, |rows| rows.end - rows.start);
         Classes { outer: self.outer.end - self.outer.start, inner, ..self.whole }
     }
 
-    /// The rows before it.
+    /// The number of rows before the strip.
     pub(crate) fn first_row(&self) -> u64 {
         let first = u64::from(self.outer.start) * u64::from(self.whole.inner);
         first + self.within.as_ref().map_or(0, |rows| u64::from(rows.start))
     }
 
-    /// The element that it starts with.
+    /// The index of the first element.
     pub(crate) fn start(&self) -> usize {
         usize::try_from(u64::from(self.outer.start) * self.whole.part()).unwrap_or(usize::MAX)
     }
 
-    /// Where its classes are in the tensor and in memory of its own, in bytes from their starts, and the bytes of each.
+    /// For each class: its byte offset in the tensor, its byte offset in scratch memory, and its size.
     pub(crate) fn copies(&self, bytes: u64) -> impl Iterator<Item = (u64, u64, u64)> + use<> {
         let Classes { classes, inner, .. } = self.whole;
         let (start, rows) = (self.start() as u64, self.within.clone().unwrap_or(0..0));

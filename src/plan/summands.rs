@@ -1,56 +1,56 @@
-//! The order in which sums of products are formed.
+//! The order of additions in matrix products.
 
 use std::ops::Range;
 
-/// How the summands of a product are added up: run by run, each from its first summand on. They may be some of the sums' summands, and
-/// other products have the others.
+/// Which summands a product adds, and how: each run in order, then run after run. Several products can add
+/// consecutive summands of the same sums.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Summands {
-    /// Summands of earlier products.
+    /// The number of summands of earlier products.
     pub(crate) before: u32,
-    /// Those of all products.
+    /// The number of summands of all products.
     pub(crate) all: u32,
-    /// Those of a run: a multiple of 16.
+    /// The number of summands in a run: a multiple of 16.
     pub(crate) run: u32,
 }
 
 impl Summands {
-    /// Of a run of a product by itself. Errors of a sum of `n` numbers that is a sum of runs grow with the square roots of a run's length and of
-    /// the number of runs.
+    /// The length of a run in a single product. The rounding error grows with the square root of the length of
+    /// a run plus the square root of the number of runs.
     pub(crate) const RUN: u32 = 64;
 
-    /// Of a section, whose sum of runs is in one number.
+    /// The length of a section, whose runs are added up in a single `f32`.
     pub(crate) const SECTION: u32 = 4096;
 
-    /// All summands of sums, in one product.
+    /// All summands, in one product.
     pub(crate) fn whole(all: u32) -> Self {
         Self { before: 0, all, run: Self::RUN }
     }
 
-    /// The summands of a product, at most so many whole runs at once, and cut where one dispatch cannot have parts of two runs. `k` is counted
-    /// like `before`.
+    /// Splits the summands `k`, numbered over all products, into dispatches of at most `most` summands. A dispatch
+    /// has either whole runs or a part of one run, never parts of two.
     pub(super) fn steps(self, k: Range<u32>, most: u32) -> impl Iterator<Item = Range<u32>> {
         let Range { start, end } = k;
         let next = move |start: u32| {
             let whole = end - end % self.run;
             match start % self.run {
                 _ if start >= end => None,
-                // The rest of a run that was begun.
+                // The rest of an unfinished run.
                 begun @ 1.. => Some(start..end.min(start.saturating_add(self.run - begun))),
                 0 if end - start > most => Some(start..start + most),
-                // Whole runs, and the last.
+                // Whole runs; the last one may be shorter.
                 0 if end == self.all || whole == start => Some(start..end),
                 0 => Some(start..whole),
             }
         };
         let first = next(start);
-        // No summands are a product as well: 0.
+        // A product without summands still has to write 0.
         let none = (start == end).then_some(start..end);
         std::iter::successors(first, move |step| next(step.end)).chain(none)
     }
 }
 
-/// In which order sums are formed: summands by runs, runs by sections, and sections with what additions round off.
+/// The order of additions: summands are added into runs, runs into sections, and sections with compensation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Order {
     pub(crate) all: u32,
@@ -61,7 +61,7 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    /// That of a product by itself, but for the number of summands.
+    /// The order in a single product; `all` remains to be set.
     pub(crate) const OF_A_PRODUCT: Self = Self { all: 0, run: Summands::RUN, section: Summands::SECTION };
 
     pub(crate) fn sections(self) -> u32 {

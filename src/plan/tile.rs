@@ -1,9 +1,9 @@
-//! The tiles of a product, and when its sums are cut.
+//! The tile of the result that a workgroup of a product computes.
 
 use super::summands::Summands;
 use crate::engine::{Caps, Family};
 
-/// The kernels of products.
+/// The kernels for products, in `ops::product`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProductKernel {
     Tiled,
@@ -11,29 +11,30 @@ pub(crate) enum ProductKernel {
     Subgroup,
 }
 
-/// A kernel and what it computes in a workgroup.
+/// A kernel, and the tile that one of its workgroups computes.
 pub(crate) struct Tile {
     pub(crate) kernel: ProductKernel,
     pub(crate) workgroup: u32,
     pub(crate) rows: u32,
     pub(crate) columns: u32,
-    /// Summands of a turn.
+    /// The number of summands per turn of the main loop.
     depth: u32,
-    /// Turns for so many summands, and those that look for ones that are not 0.
+    /// The turns for `depth` summands, and those that search a tile of `a` for nonzero elements.
     turns_per_depth: u64,
     search_per_depth: u64,
-    /// The constants that only this kernel has.
+    /// The constants that are particular to this kernel.
     pub(crate) constants: Vec<(&'static str, u32)>,
 }
 
 impl Tile {
-    /// The tile for a product. On a GPU the largest of which there are enough for its processors: larger ones read less.
+    /// The tile for a product. On a GPU: the largest of which there are enough to keep all multiprocessors busy,
+    /// because larger tiles read less.
     pub(crate) fn new(caps: &Caps, sizes: Sizes) -> Self {
         match caps.family {
             Family::Gpu => {
                 let tiles = |side| u64::from(sizes.m.div_ceil(side)) * u64::from(sizes.n.div_ceil(side));
                 let fits = |&(side, threads, [depth_quads, ..]): &(u32, u32, [u32; 3])| {
-                    // A tile of each factor.
+                    // One tile of each factor is in workgroup memory.
                     let memory = 2 * side * 4 * depth_quads * 4;
                     threads <= caps.max_invocations
                         && memory <= caps.workgroup_memory
@@ -49,9 +50,9 @@ impl Tile {
                     rows: side,
                     columns: side,
                     depth,
-                    // Each factor's tile is loaded in up to 2 turns.
+                    // Loading a tile of a factor takes up to 2 turns.
                     turns_per_depth: 1 + 2 * (2 + 1) + u64::from(depth) + 1,
-                    // One, 2 that look at a tile, and those that put together what threads have found.
+                    // The loop itself, 2 turns over the tile, and the reduction over threads.
                     search_per_depth: 1 + (2 + 1) + u64::from(workgroup / 16 + 1) + (16 + 1),
                     constants: [
                         ("QUADS", side / 4),
@@ -82,23 +83,23 @@ impl Tile {
         }
     }
 
-    /// Workgroups of a product.
+    /// The number of workgroups for a result of `m` x `n`.
     pub(crate) fn groups(&self, m: u32, n: u32) -> u64 {
         u64::from(m.div_ceil(self.rows)) * u64::from(n.div_ceil(self.columns))
     }
 
-    /// Turns of a thread's loops for so many summands, in runs of `run`.
+    /// The turns of an invocation for this many summands, in runs of `run`.
     pub(crate) fn turns(&self, summands: u32, run: u32, sparse: bool) -> u64 {
         let search = if sparse { self.search_per_depth } else { 0 };
-        // A run looks once more than it finds, and ends.
+        // Each run ends with one more search and two comparisons.
         let runs = u64::from(summands.div_ceil(run));
         u64::from(summands.div_ceil(self.depth)) * (self.turns_per_depth + search) + runs * (2 + search)
     }
 
-    /// Summands of each part of the sums: of a section; or fewer, where a product has too few tiles for a GPU.
+    /// The number of summands of a part: a section, or less if a product has too few tiles to keep a GPU busy.
     pub(crate) fn split(&self, caps: &Caps, Sizes { m, n, k }: Sizes) -> u32 {
         const FEW: u64 = 64;
-        // A part's sums are written, read and added: that must not cost more than its summands.
+        // Writing, reading and adding partial results must not cost more than the summands.
         const LEAST: u32 = 256;
         const MOST_PARTS: u64 = 64;
         let groups = self.groups(m, n);
@@ -109,7 +110,7 @@ impl Tile {
             }
             _ => k.max(1).into(),
         };
-        // A section's summands fit.
+        // A section fits u32.
         u32::try_from(split).map_or(Summands::SECTION, |split| split.min(Summands::SECTION))
     }
 }
