@@ -1,13 +1,13 @@
-//! Finding an adapter by its name, or the best there is.
+//! Chooses an adapter, by name or by device type.
 
 use crate::error::{Error, Result};
 
-/// The best adapter that fits `wanted`. OpenGL is looked at only if nothing else fits: starting it is slow, and on a machine
-/// without a display its libraries complain on the standard error.
+/// The best adapter that matches `wanted`. OpenGL is tried only if no other backend has a match: it is slow to
+/// initialise, and its libraries write warnings to standard error on machines without a display.
 pub(super) async fn find_adapter(wanted: &str) -> Result<wgpu::Adapter> {
     let wanted = wanted.trim().to_lowercase();
     let mut seen = Vec::new();
-    // An instance without any backend compiled in panics.
+    // wgpu panics if none of the requested backends is compiled in.
     let compiled = wgpu::Instance::enabled_backend_features();
     for backends in [wgpu::Backends::all() - wgpu::Backends::GL, wgpu::Backends::GL] {
         let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
@@ -15,12 +15,12 @@ pub(super) async fn find_adapter(wanted: &str) -> Result<wgpu::Adapter> {
         if descriptor.backends.is_empty() {
             continue;
         }
-        // Debug builds would otherwise ask the driver for validation layers; what reaches wgpu is already validated.
+        // Debug builds would otherwise enable the driver's validation layers, although wgpu validates everything itself.
         descriptor.flags = wgpu::InstanceFlags::empty().with_env();
         let instance = wgpu::Instance::new(descriptor);
         let adapters = instance.enumerate_adapters(backends).await;
         let infos: Vec<_> = adapters.iter().map(wgpu::Adapter::get_info).collect();
-        // The name of a backend means that backend even where some adapter's name contains the same letters.
+        // The name of a backend selects that backend, even if it also occurs in the name of an adapter.
         let is_backend = wgpu::Backend::ALL.iter().any(|backend| backend.to_str() == wanted);
         let fits = |info: &wgpu::AdapterInfo| {
             if is_backend {

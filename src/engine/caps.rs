@@ -1,6 +1,6 @@
-//! The few facts about a device that the planner works with.
+//! The properties of a device that the planner uses.
 
-/// A family of kernels. Both run on every adapter and compute the same thing; they differ in speed.
+/// A family of kernels. Both families run on every adapter and compute the same results; they differ in speed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Family {
@@ -25,69 +25,70 @@ pub struct Caps {
     /// or a sum hand each other values directly as far as a subgroup goes; in [`Family::CpuSimd`] if it is `simd_width`, and there
     /// those of a product too.
     pub subgroup_size: u32,
-    /// Quads of elements that a thread takes in one turn, in straight-line code: 1 to 4. llvmpipe likes 4; `SwiftShader` runs out of memory
-    /// while it compiles so much.
+    /// The number of quads that a thread processes per iteration, in straight-line code: 1 to 4. llvmpipe is fastest
+    /// with 4; `SwiftShader` runs out of memory when it compiles that much code.
     pub quads_per_turn: u32,
-    /// Tiles of a product from which on [`Family::Gpu`] takes the next larger ones.
+    /// The number of tiles above which products in [`Family::Gpu`] use the next larger tile size.
     pub enough_tiles: u32,
-    /// Bytes that one storage binding may cover.
+    /// The largest storage binding, in bytes.
     pub max_binding: u64,
-    /// Bytes that one buffer may have, a multiple of 4096. What is larger is made of several.
+    /// The largest buffer, in bytes, a multiple of 4096. Larger tensors consist of several buffers.
     pub max_buffer: u64,
-    /// Alignment of a storage binding's offset, in bytes.
+    /// The alignment of storage binding offsets, in bytes.
     pub storage_align: u32,
-    /// Alignment of a uniform binding's offset, in bytes.
+    /// The alignment of uniform binding offsets, in bytes.
     pub uniform_align: u32,
-    /// Workgroups in one dimension of a dispatch.
+    /// The most workgroups in one dimension of a dispatch.
     pub max_groups: u32,
-    /// Threads in a workgroup.
+    /// The most threads in a workgroup.
     pub max_invocations: u32,
-    /// Storage bindings of one shader. Where they are few, operations with many options in use do not fit.
+    /// The most storage bindings of a shader. With few of them, operations that use many options do not fit.
     pub max_bindings: u32,
-    /// Bytes of a workgroup's memory.
+    /// The size of workgroup memory, in bytes.
     pub workgroup_memory: u32,
-    /// Turns that one invocation's loops may make in a dispatch, all its loops together, the end of a loop counted as a turn. Longer work is
-    /// cut into several dispatches, with the same bits. llvmpipe and lavapipe end an invocation's loops after 65 535 turns without an error, and a GPU's watchdog
-    /// ends dispatches that take seconds.
+    /// The most loop iterations of one invocation in a dispatch, over all its loops; the comparison that ends a loop
+    /// counts as an iteration. Longer work is split into several dispatches, with bit-identical results. llvmpipe and
+    /// lavapipe silently end all loops of an invocation after 65 535 iterations, and the watchdog of a GPU ends
+    /// dispatches that take seconds.
     pub max_turns: u32,
 }
 
 impl Caps {
-    /// The smallest `max_binding` the kernels can work with: a block of a reduction and its alignment.
+    /// The smallest supported `max_binding`: a block of a reduction, and its alignment.
     pub const MIN_BINDING: u64 = 16384;
 
-    /// The smallest `max_buffer`: what parameters are collected in.
+    /// The smallest supported `max_buffer`: the size of a parameter arena.
     pub const MIN_BUFFER: u64 = 32768;
 
-    /// The smallest `max_bindings`: what every operation takes that has no other inputs than it must.
+    /// The smallest supported `max_bindings`: enough for every operation without optional inputs.
     pub const MIN_BINDINGS: u32 = 4;
 
-    /// The smallest `workgroup_memory`: what the threads of a workgroup of 64 hand each other.
+    /// The smallest supported `workgroup_memory`: what a workgroup of 64 threads exchanges.
     pub const MIN_WORKGROUP_MEMORY: u32 = 64 * Self::MEMORY_PER_THREAD;
 
-    /// What is in workgroup memory for each thread (`shaders/lib/lanes.wgsl`).
+    /// The bytes of workgroup memory per thread (`shaders/lib/lanes.wgsl`).
     const MEMORY_PER_THREAD: u32 = 32;
 
-    /// From this many bindings on every operation fits, with everything that can be asked for.
+    /// With this many bindings, every operation fits with all its options.
     pub(crate) const ENOUGH_BINDINGS: u32 = 8;
 
-    /// The smallest `max_turns`: a run of a sum, in the kernel with the most loops.
+    /// The smallest supported `max_turns`: one run of a sum in the kernel with the most loops.
     pub const MIN_TURNS: u32 = 1280;
 
-    /// What llvmpipe and lavapipe have. An adapter that is known to have more would gain nothing: a turn does far more work than the
-    /// share of a dispatch's cost that it bears, and a dispatch of so many is far from a watchdog.
+    /// The limit of llvmpipe and lavapipe, used for all adapters. A larger value would not be faster, because the cost of
+    /// a dispatch is small beside that of so many iterations; and it keeps dispatches far from any watchdog.
     const TURNS: u32 = 65535;
 
-    /// How errors name `max_bindings`.
+    /// The name of `max_bindings` in errors.
     pub(crate) const BINDINGS: &'static str = "storage bindings in a shader";
 
-    /// The largest alignment of a binding.
+    /// The largest supported alignment of bindings.
     pub(crate) const MOST_ALIGN: u32 = 4096;
 
-    /// What is larger than a buffer is cut at multiples of every alignment.
+    /// Segment sizes are multiples of every supported alignment.
     pub(crate) const SEGMENT_MASK: u64 = 4095;
 
-    /// Reads the facts from a device.
+    /// Reads the properties of a device.
     ///
     /// Software adapters (`DeviceType::Cpu`) get [`Family::CpuSimd`] with the adapter's subgroup size where it is fixed
     /// and a plausible width of a CPU's vector, and 8 lanes where it is not known; all others get [`Family::Gpu`].
@@ -106,7 +107,7 @@ impl Caps {
             _ => Family::Gpu,
         };
         let quads_per_turn = if info.name.contains("llvmpipe") { 4 } else { 1 };
-        // No tensor is larger, and sums of a few of these do not overflow.
+        // No tensor is larger, and sums of a few such sizes do not overflow.
         let max_buffer = limits.max_buffer_size.min(1 << 46) & !Self::SEGMENT_MASK;
         Self {
             family,
@@ -114,7 +115,7 @@ impl Caps {
             subgroup_size,
             quads_per_turn,
             enough_tiles: 128,
-            // Made of quads, and counted in 32 bits by kernels and drivers.
+            // A whole number of quads; kernels and drivers use 32-bit offsets.
             max_binding: limits.max_storage_buffer_binding_size.min(max_buffer).min(u32::MAX.into()) & !15,
             max_buffer,
             storage_align: limits.min_storage_buffer_offset_alignment,
@@ -127,15 +128,15 @@ impl Caps {
         }
     }
 
-    /// What a binding has room for: it starts at an aligned offset, so up to an alignment's bytes of it lie before.
+    /// The bytes of a binding that a tensor can use: a binding starts at an aligned offset, up to one alignment before it.
     pub(crate) fn usable_binding(&self) -> u64 {
         self.max_binding - u64::from(self.storage_align)
     }
 
-    /// The constants `WORKGROUP` and `SUBGROUP` of kernels whose threads hand each other values (`shaders/lib/lanes.wgsl`).
+    /// The constants `WORKGROUP` and `SUBGROUP` of kernels whose threads exchange values (`shaders/lib/lanes.wgsl`).
     pub(crate) fn threads(&self) -> [u32; 2] {
         let workgroup = self.workgroup_size();
-        // Whether a SIMD vector that is not a whole workgroup's is made of neighbours is not known.
+        // If a subgroup is smaller than the workgroup, the device decides which threads belong to it.
         let known = self.subgroup_size.is_power_of_two()
             && match self.family {
                 Family::Gpu => self.subgroup_size <= workgroup,
@@ -144,7 +145,7 @@ impl Caps {
         [workgroup, if known { self.subgroup_size } else { 0 }]
     }
 
-    /// Threads of a workgroup in this family.
+    /// The number of threads in a workgroup of this family.
     #[must_use]
     pub fn workgroup_size(&self) -> u32 {
         match self.family {

@@ -1,4 +1,4 @@
-//! The handle to a device: its queue, its facts, its compiled pipelines and its pool of buffers.
+//! The handle to a device, with its queue, properties, compiled pipelines and buffer pool.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,28 +27,28 @@ struct Shared {
     queue: wgpu::Queue,
     pipelines: Pipelines,
     pool: Arc<Pool>,
-    /// Holds 1.0: what kernels read where the caller gave no upstream gradient.
+    /// Holds 1.0, the default of upstream gradients and weights.
     one: Arc<Storage>,
     submissions: AtomicU64,
     dispatches: AtomicU64,
 }
 
-/// Counters of what a [`Gpu`] has done so far.
+/// What a [`Gpu`] has done so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
-    /// Queue submissions by this crate (submissions of the caller's own encoders are not counted).
+    /// Queue submissions by this crate. Submissions of the caller's own encoders are not counted.
     pub submissions: u64,
-    /// Dispatches recorded, whether or not they were submitted.
+    /// Recorded dispatches, submitted or not.
     pub dispatches: u64,
-    /// Kernels that were compiled, each form of a kernel for itself.
+    /// Compiled pipelines: one per variant of a kernel.
     pub kernels_compiled: u64,
-    /// Buffers that were created, as opposed to used again.
+    /// Created buffers; reused ones are not counted.
     pub buffers_created: u64,
-    /// Bytes of this crate's buffers that are in use: tensors, scratch, parameters and staging memory. Buffers of the caller's are not
-    /// counted, nor those that wait to be used again.
+    /// Bytes of this crate's buffers in use: tensors, scratch, parameters and staging memory. The caller's buffers and
+    /// free buffers in the pool are not counted.
     pub bytes_in_use: u64,
-    /// The most of them since the start, or since [`Gpu::reset_peak`].
+    /// The maximum of `bytes_in_use` since the start, or since [`Gpu::reset_peak`].
     pub peak_bytes: u64,
 }
 
@@ -56,18 +56,19 @@ impl Gpu {
     /// The name of the environment variable that picks an adapter for [`Gpu::headless`].
     pub const ADAPTER_VARIABLE: &str = "XENT_ADAPTER";
 
-    /// The features that the crate makes use of where a device has them: for profiles, for faster products on software adapters, and for
-    /// a cache of compiled kernels. It needs none of them.
+    /// The optional features that the crate uses: timestamp queries for profiles, subgroups for faster reductions, and a
+    /// pipeline cache. None is required.
     pub const USEFUL_FEATURES: wgpu::Features =
         wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::SUBGROUP).union(wgpu::Features::PIPELINE_CACHE);
 
     /// Uses the caller's device and its queue.
     ///
-    /// Threads may share the device. On OpenGL xent calls wgpu from one thread at a time, because wgpu panics in a thread that waits six seconds for
-    /// another; calls of your own may still wait that long while a large kernel is compiled ([`Gpu::warm_up`] does that ahead).
+    /// Threads may share the device. On OpenGL, xent calls wgpu from one thread at a time, because wgpu panics in a
+    /// thread that waits six seconds for another. Your own calls can still wait that long while a large kernel is
+    /// compiled; [`Gpu::warm_up`] compiles ahead of time.
     ///
     /// # Panics
-    /// Inside wgpu, if the queue is another device's: wgpu has no way to ask.
+    /// Inside wgpu, if the queue belongs to another device: wgpu offers no way to check.
     ///
     /// # Errors
     /// [`Error::Limit`] if the device's limits are below what every kernel needs. WebGPU's default limits are enough for everything, and those of
@@ -159,7 +160,7 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// The same device with other planning facts: force the other [`Family`], or lower limits.
+    /// The same device with other properties for the planner: the other [`Family`], or lower limits.
     ///
     /// # Errors
     /// [`Error::Value`] if a limit is above the device's or below what the kernels need.
@@ -217,7 +218,7 @@ impl Gpu {
         if !caps.simd_width.is_power_of_two() {
             within("simd_width", 0, 4, 64)?;
         }
-        // As `Caps::new` has them.
+        // Rounded as in `Caps::new`.
         let max_buffer = caps.max_buffer & !Caps::SEGMENT_MASK;
         let max_binding = (caps.max_binding & !15).min(max_buffer);
         Ok(Self { shared: self.shared.clone(), caps: Arc::new(Caps { max_binding, max_buffer, ..caps }) })
@@ -235,7 +236,7 @@ impl Gpu {
         &self.shared.queue
     }
 
-    /// The facts that the planner works with.
+    /// The properties that the planner uses.
     #[must_use]
     pub fn caps(&self) -> &Caps {
         &self.caps
@@ -255,12 +256,12 @@ impl Gpu {
         }
     }
 
-    /// Counts [`Counters::peak_bytes`] anew.
+    /// Restarts [`Counters::peak_bytes`] from the current value.
     pub fn reset_peak(&self) {
         self.shared.pool.reset_most();
     }
 
-    /// The adapter in words: name, backend, driver and its version, family of kernels.
+    /// A description of the adapter: name, backend, driver, driver version, kernel family.
     #[must_use]
     pub fn describe(&self) -> String {
         let info = self.device().adapter_info();
@@ -271,7 +272,7 @@ impl Gpu {
         format!("{} [{}; {} {}; {family}]", info.name, info.backend, info.driver, info.driver_info)
     }
 
-    /// Frees the buffers that are waiting to be used again.
+    /// Frees all unused buffers of the pool.
     pub fn trim(&self) {
         self.shared.pool.clear();
     }
@@ -284,12 +285,12 @@ impl Gpu {
         &self.shared.pipelines
     }
 
-    /// The memory of a scalar 1.
+    /// The memory that holds a scalar 1.
     pub(crate) fn memory_of_one(&self) -> &Arc<Storage> {
         &self.shared.one
     }
 
-    /// Whether this is the memory of a scalar 1.
+    /// Whether `storage` is [`memory_of_one`](Self::memory_of_one).
     pub(crate) fn is_one(&self, storage: &Arc<Storage>) -> bool {
         Arc::ptr_eq(storage, &self.shared.one)
     }
@@ -302,7 +303,7 @@ impl Gpu {
         self.shared.dispatches.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Makes memory zero, all of it: on the device, where it takes no copy.
+    /// Fills memory with zeros on the device, without an upload.
     pub(crate) fn clear(&self, op: &'static str, storage: &Storage) -> Result<()> {
         let label = wgpu::CommandEncoderDescriptor { label: Some("xent.clear") };
         let encoder = guard(self.device(), op, || {

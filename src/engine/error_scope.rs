@@ -1,11 +1,11 @@
-//! wgpu's errors as results: calls that create something run within error scopes.
+//! Turns wgpu's errors into results, with error scopes.
 
 use super::opengl;
 use crate::error::{Error, Result};
 
-/// Runs wgpu calls that create something and turns what wgpu would report elsewhere into an error.
+/// Runs wgpu calls in error scopes and returns what wgpu would otherwise report to the device's error handler.
 ///
-/// On the web, scopes resolve later than this function returns, so there such an error surfaces in the browser's console.
+/// On the web, error scopes resolve after this function has returned; such errors appear in the browser's console.
 pub(crate) fn guard<R>(device: &wgpu::Device, op: &'static str, create: impl FnOnce() -> R) -> Result<R> {
     match in_scopes(device, create) {
         (made, None) => Ok(made),
@@ -13,7 +13,7 @@ pub(crate) fn guard<R>(device: &wgpu::Device, op: &'static str, create: impl FnO
     }
 }
 
-/// What is created, and what wgpu says against it.
+/// The result of `create`, and the first error that wgpu reports.
 pub(crate) fn in_scopes<R>(device: &wgpu::Device, create: impl FnOnce() -> R) -> (R, Option<wgpu::Error>) {
     use wgpu::ErrorFilter as F;
     let _turn = opengl::turn(device);
@@ -27,7 +27,7 @@ pub(crate) fn in_scopes<R>(device: &wgpu::Device, create: impl FnOnce() -> R) ->
     (made, first)
 }
 
-/// The output of a future that needs no waiting.
+/// The output of a future that is ready at once.
 fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match std::pin::pin!(future).poll(&mut context) {

@@ -1,6 +1,6 @@
-//! What a kernel is: a shader, its bindings and its parameters, defined once; and the cache of compiled ones.
+//! Kernels: a shader with its bindings and parameters, declared once; and the cache of compiled pipelines.
 //!
-//! How a shader's text is made from the two is in [`compose`].
+//! [`compose`] generates the WGSL of a variant from the declaration.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ mod text;
 #[cfg(test)]
 pub(crate) mod turns;
 
-/// A kernel, from the stem of its shader's file, the fields of its parameters, and its bindings.
+/// Declares a kernel by the stem of its shader file, its parameters and its bindings.
 macro_rules! kernel {
     ($stem:literal, $params:expr, $bindings:expr) => {
         $crate::engine::kernel::Kernel {
@@ -30,7 +30,7 @@ macro_rules! kernel {
 }
 pub(crate) use kernel;
 
-/// Defines a kernel's parameters: a `#[repr(C)]` struct from which [`compose`] writes the shader's `Params`.
+/// Declares the parameters of kernels. [`compose`] generates the struct `Params` of the shader from it.
 macro_rules! params {
     ($(#[$meta:meta])* struct $name:ident { $($(#[$doc:meta])* $field:ident : $ty:ident),* $(,)? }) => {
         $(#[$meta])*
@@ -48,7 +48,7 @@ macro_rules! params {
 }
 pub(crate) use params;
 
-/// A field of a kernel's parameters: a word, of the type that Rust and WGSL both call `ty`.
+/// A field of a kernel's parameters, of a 4-byte type with the same name in Rust and WGSL.
 #[derive(Debug)]
 pub(crate) struct Field {
     pub(crate) name: &'static str,
@@ -60,7 +60,7 @@ pub(crate) struct Field {
 pub(crate) struct Binding {
     pub(crate) name: &'static str,
     pub(crate) element: &'static str,
-    /// Whether the shader goes through it by quad (`load4`, `store4`).
+    /// Whether the shader accesses it in quads (`load4`, `store4`).
     pub(crate) quads: bool,
     pub(crate) access: Access,
 }
@@ -72,9 +72,9 @@ pub(crate) enum Access {
     Write,
     /// Read and written.
     Update,
-    /// Added to, in whatever order: sums of whole numbers do not depend on it.
+    /// Integers that threads add to atomically; their sums do not depend on the order.
     Count,
-    /// Written; in place over another binding of the kernel if the caller wants that.
+    /// Written, or in place over the named binding if the caller requests it.
     WriteOver(&'static str),
 }
 
@@ -119,23 +119,23 @@ pub(crate) const fn write4_over(name: &'static str, over: &'static str) -> Bindi
 pub(crate) struct Kernel {
     /// `xent.<stem of the shader's file>`
     pub(crate) label: &'static str,
-    /// The shader's file, without those that it needs.
+    /// The text of the shader file, without the library files that it needs.
     pub(crate) shader: &'static str,
     pub(crate) bindings: &'static [Binding],
     pub(crate) params: &'static [Field],
     pub(crate) text: OnceLock<Text>,
 }
 
-/// What a shader says.
+/// The complete source of a kernel, and what follows from it.
 #[derive(Debug)]
 pub(crate) struct Text {
-    /// All of its files.
+    /// The shader file after all library files that it needs.
     source: String,
-    /// The `override` constants that it declares.
+    /// The names of its `override` constants.
     pub(crate) constants: Vec<&'static str>,
-    /// The parameters that it uses of those that many kernels have.
+    /// The common parameters that it uses (see [`text`]).
     pub(crate) common: Vec<&'static str>,
-    /// Those that it uses of its own, which it may share with kernels that use others, and their places.
+    /// The declared parameters that it uses, with their index in the declaration. Kernels can share a declaration.
     pub(crate) own: Vec<(usize, &'static Field)>,
 }
 
@@ -149,23 +149,23 @@ impl Kernel {
     }
 }
 
-/// One compiled form of a kernel.
+/// Everything that distinguishes compiled pipelines of the same kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Variant {
-    /// Values of the kernel's constants, in their order.
+    /// The values of the kernel's constants, in order.
     pub(crate) constants: Vec<u32>,
-    /// The bindings that the shader goes through by quad are declared as arrays of `vec4`.
+    /// Declares bindings that are accessed in quads as arrays of `vec4`.
     pub(crate) vec4: bool,
-    /// Bit `i`: binding `i` is declared by element all the same.
+    /// Bit `i`: declares binding `i` as scalars even though the shader accesses it in quads.
     pub(crate) by_element: u32,
-    /// The [`Access::WriteOver`] binding is written over its input.
+    /// The [`Access::WriteOver`] binding shares the memory of its input.
     pub(crate) in_place: bool,
-    /// Bit `i`: the elements of binding `i` are halves, two a word.
+    /// Bit `i`: binding `i` stores halves, two per word.
     pub(crate) f16: u32,
     pub(crate) bf16: u32,
-    /// Bit `i`: binding `i` is absent; loads give 0, stores do nothing.
+    /// Bit `i`: binding `i` is absent; loads return 0 and stores do nothing.
     pub(crate) absent: u32,
-    /// Bit `i`: binding `i` is absent, and loads give 1.
+    /// Bit `i`: binding `i` is absent, and loads return 1.
     pub(crate) ones: u32,
 }
 
@@ -175,13 +175,13 @@ impl Variant {
         Self { constants: constants.to_vec(), ..Self::default() }
     }
 
-    /// Whether binding `i`, if its shader goes through it by quad, is declared so.
+    /// Whether binding `i` is declared as quads, provided that the shader accesses it in quads.
     pub(crate) fn by_quad(&self, i: usize) -> bool {
         self.vec4 && self.by_element & (1 << i) == 0
     }
 }
 
-/// The bindings of a variant that need a buffer: index in `kernel.bindings`, the binding, and whether it is only read.
+/// The bindings of a variant that need a buffer: the index, the binding, and whether it is read-only.
 fn bound(kernel: &Kernel, variant: &Variant) -> Vec<(usize, &'static Binding, bool)> {
     let written_over = kernel.bindings.iter().find_map(|b| match b.access {
         Access::WriteOver(over) if variant.in_place => Some(over),
@@ -202,10 +202,11 @@ pub(crate) struct Compiled {
     pub(crate) layout: wgpu::BindGroupLayout,
 }
 
-/// A variant, once it is compiled. Its lock is held while that goes on, so that others can be compiled at the same time.
+/// The pipeline of a variant, once compiled. Its own lock is held during compilation, so that other variants can be
+/// compiled at the same time.
 type Slot = Arc<Mutex<Option<Arc<Compiled>>>>;
 
-/// Compiled variants, made on first use.
+/// Pipelines, compiled on first use.
 #[derive(Debug, Default)]
 pub(crate) struct Pipelines {
     compiled: Mutex<HashMap<(&'static str, Variant), Slot>>,
@@ -216,12 +217,12 @@ pub(crate) struct Pipelines {
     counter: Mutex<Option<Arc<turns::TurnCounter>>>,
 }
 
-/// What the driver's side adds to a shader.
+/// Safety checks that wgpu adds to shaders.
 #[derive(Clone, Copy, Debug)]
 struct Checks {
-    /// Accesses out of a binding's bounds are caught.
+    /// Bounds checks.
     bounds: bool,
-    /// Workgroup memory starts as zeros. No kernel needs that: each writes it before it reads it.
+    /// Zero-initialised workgroup memory. No kernel needs it: all write before they read.
     zeros: bool,
 }
 
@@ -266,18 +267,18 @@ impl Pipelines {
         Ok(made)
     }
 
-    /// What counts the turns of loops, if anything does.
+    /// The loop counter, in tests that use one.
     #[cfg(test)]
     pub(crate) fn counter(&self) -> Option<Arc<turns::TurnCounter>> {
         lock(&self.counter).clone()
     }
 
-    /// How many were compiled.
+    /// The number of pipelines compiled so far.
     pub(crate) fn compiled(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// The driver's cache, if one is used.
+    /// The driver's pipeline cache, if one is used.
     pub(crate) fn cache(&self) -> Option<wgpu::PipelineCache> {
         lock(&self.cache).clone()
     }

@@ -1,4 +1,4 @@
-//! The device and what is kept for it: its facts, its memory, its compiled kernels.
+//! The device, its buffer pool and its compiled kernels.
 
 mod adapter;
 mod caps;

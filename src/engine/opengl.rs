@@ -1,20 +1,20 @@
-//! One thread at a time calls an OpenGL device. wgpu lets a thread wait six seconds for the device's context, and then panics; but a driver may
-//! compile, or compute, for longer than that.
+//! Serialises calls to OpenGL devices. wgpu panics in a thread that waits more than six seconds for the OpenGL
+//! context, and drivers can compile or compute for longer than that.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Whether this process has an OpenGL device: only then devices are asked what they are.
+/// Whether this process uses an OpenGL device. If not, the backend of devices need not be queried.
 static IN_USE: AtomicBool = AtomicBool::new(false);
 static TURN: Mutex<()> = Mutex::new(());
 
 thread_local! {
-    /// Callbacks of the application's may run in a call of ours, and call us.
+    /// The application's callbacks can run inside one of our calls, and call us again.
     static HAS_TURN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A thread's turn, while this is there.
+/// Held while the thread may call OpenGL devices.
 #[derive(Debug)]
 pub(crate) struct Turn(#[expect(dead_code, reason = "held")] MutexGuard<'static, ()>);
 
@@ -24,14 +24,14 @@ impl Drop for Turn {
     }
 }
 
-/// A device that is going to be called.
+/// Registers a device.
 pub(crate) fn meet(device: &wgpu::Device) {
     if is_opengl(device) {
         IN_USE.store(true, Ordering::Relaxed);
     }
 }
 
-/// Waits for the calling thread's turn to call this device, if it needs one.
+/// Waits until the calling thread may call `device`; returns at once unless it is an OpenGL device.
 pub(crate) fn turn(device: &wgpu::Device) -> Option<Turn> {
     if !IN_USE.load(Ordering::Relaxed) || HAS_TURN.get() || !is_opengl(device) {
         return None;

@@ -1,4 +1,4 @@
-//! Buffers that are used again: a training loop allocates in its first step only.
+//! A pool of buffers, so that a training loop allocates only in its first step.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use crate::engine::guard;
 use crate::error::{Error, Result};
 
-/// What buffers are copied by, and the bytes of an element that is no half.
+/// The unit of buffer copies, and the size of all elements except halves.
 pub(crate) const WORD_BYTES: u64 = 4;
 
-/// What a buffer is used for; buffers of different roles never share memory.
+/// What a buffer is used for. Buffers are reused only within their role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Role {
     /// Tensors and scratch.
@@ -20,7 +20,7 @@ pub(crate) enum Role {
     Params,
     /// Memory that the host maps to read results.
     Staging,
-    /// Memory that the host writes and the device copies from. Mapped whenever it is in the pool.
+    /// Memory that the host writes and the device copies from. It is mapped while it is in the pool.
     Upload,
 }
 
@@ -52,22 +52,22 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// How many buffers were created, ever.
+    /// The number of buffers created so far.
     pub(crate) fn created(&self) -> u64 {
         self.created.load(Ordering::Relaxed)
     }
 
-    /// Bytes of the buffers that are in use, and the most that there were at a time.
+    /// The bytes in use, and their maximum so far.
     pub(crate) fn bytes(&self) -> (u64, u64) {
         (self.in_use.load(Ordering::Relaxed), self.most_in_use.load(Ordering::Relaxed))
     }
 
-    /// From here on the most is counted anew.
+    /// Restarts the maximum from the current value.
     pub(crate) fn reset_most(&self) {
         self.most_in_use.store(self.in_use.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// Memory of at least `bytes` (at least 16, in a size class), with undefined contents: a buffer, or as many as it takes.
+    /// Memory of at least `bytes` bytes with undefined contents: one buffer, or several if it exceeds the largest one.
     pub(crate) fn take(
         self: &Arc<Self>,
         device: &wgpu::Device,
@@ -79,7 +79,7 @@ impl Pool {
         let (full, last) = buffers(bytes, max_buffer);
         let full = usize::try_from(full).unwrap_or(usize::MAX);
         let mut sizes = std::iter::repeat_n(max_buffer, full).chain((last > 0).then_some(last));
-        // Where one more cannot be had, those that there are so far are dropped, not kept: others need their memory.
+        // If an allocation fails, the buffers allocated so far are freed rather than pooled: memory is short.
         let first = self.take_buffer(device, op, role, sizes.next().unwrap_or(last))?;
         let mut more = Vec::new();
         for size in sizes {
@@ -101,7 +101,7 @@ impl Pool {
         self.most_in_use.fetch_max(now, Ordering::Relaxed);
     }
 
-    /// A buffer. Where there is no memory for that, buffers that wait to be used again make room.
+    /// A single buffer. If memory is exhausted, frees the pool and tries again.
     fn take_buffer(&self, device: &wgpu::Device, op: &'static str, role: Role, size: u64) -> Result<wgpu::Buffer> {
         if let Some(buffer) = lock(&self.free).get_mut(&(role, size)).and_then(Vec::pop) {
             return Ok(buffer);
@@ -141,7 +141,7 @@ fn lock(free: &Mutex<Free>) -> std::sync::MutexGuard<'_, Free> {
     free.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The buffers that hold so many bytes: how many of the largest size, and the size of one more, if there is one more.
+/// The buffers that hold `bytes`: the number of full-size ones, and the size of one more, if any.
 fn buffers(bytes: u64, max_buffer: u64) -> (u64, u64) {
     let class = |bytes: u64| size_class(bytes.next_multiple_of(16)).min(max_buffer);
     match bytes.max(16) {
@@ -151,13 +151,14 @@ fn buffers(bytes: u64, max_buffer: u64) -> (u64, u64) {
     }
 }
 
-/// The size of the memory that holds so many bytes.
+/// The size of the memory that holds `bytes`.
 pub(crate) fn storage_size(bytes: u64, max_buffer: u64) -> u64 {
     let (full, last) = buffers(bytes, max_buffer);
     full * max_buffer + last
 }
 
-/// Four classes to each power of two: at most a quarter of a buffer is unused, and batches of similar size share.
+/// The size class of an allocation. There are four classes per power of two, so at most a fifth of a buffer is
+/// unused, and batches of similar size share buffers.
 pub(crate) fn size_class(bytes: u64) -> u64 {
     let step = bytes.checked_next_power_of_two().map_or(1 << 61, |power| power / 8).max(16);
     bytes.checked_next_multiple_of(step).unwrap_or(u64::MAX - 15)
@@ -165,16 +166,16 @@ pub(crate) fn size_class(bytes: u64) -> u64 {
 
 /// Memory, given back to its pool when dropped; the caller's own buffers have no pool.
 ///
-/// What is larger than a buffer is cut into segments, each a buffer; positions are counted from the first one's start.
+/// Memory larger than a buffer consists of segments, one buffer each; positions count from the start of the first.
 #[derive(Debug)]
 pub(crate) struct Storage {
     first: wgpu::Buffer,
-    /// Of the first one's size, but for the last.
+    /// All of the size of the first, except for the last.
     more: Vec<wgpu::Buffer>,
     home: Option<Home>,
     /// The pool that counts its bytes.
     counted: Weak<Pool>,
-    /// The recorder whose output it is; 0 if it is none's.
+    /// The recorder that allocated it as an output; 0 if none.
     recorder: u64,
 }
 
@@ -186,7 +187,7 @@ impl Storage {
         Self { first: buffer, more: Vec::new(), home: None, counted: Weak::new(), recorder: 0 }
     }
 
-    /// More memory than there is: one buffer, over and over.
+    /// The same buffer repeated, to simulate huge memory.
     #[cfg(test)]
     pub(crate) fn repeated(buffer: &wgpu::Buffer, times: usize) -> Self {
         let mut repeated = Self::callers(buffer.clone());
@@ -194,7 +195,7 @@ impl Storage {
         repeated
     }
 
-    /// The only buffer of what is no larger than a buffer.
+    /// The first buffer: the only one, unless the memory exceeds the largest buffer.
     pub(crate) fn buffer(&self) -> &wgpu::Buffer {
         &self.first
     }
@@ -207,12 +208,12 @@ impl Storage {
         self.buffers().map(wgpu::Buffer::size).sum()
     }
 
-    /// Bytes from one cut to the next, if there are any cuts.
+    /// The size of a segment, if there are several.
     pub(crate) fn segment(&self) -> Option<u64> {
         (!self.more.is_empty()).then(|| self.first.size())
     }
 
-    /// The buffers that hold a range of bytes, and what each holds of it.
+    /// The buffers that hold a range of bytes, each with the range inside it.
     pub(crate) fn pieces(&self, range: Range<u64>) -> impl Iterator<Item = (&wgpu::Buffer, Range<u64>)> {
         let starts = (0u64..).map(|i| i * self.first.size());
         self.buffers().zip(starts).filter_map(move |(buffer, start)| {
@@ -221,7 +222,7 @@ impl Storage {
         })
     }
 
-    /// The buffer of a position, and the position in it.
+    /// The buffer at a position, and the offset inside it.
     pub(crate) fn at(&self, position: u64) -> (&wgpu::Buffer, u64) {
         match self.segment() {
             Some(segment) => {
@@ -234,12 +235,12 @@ impl Storage {
         }
     }
 
-    /// Whether they have a buffer in common.
+    /// Whether the two share a buffer.
     pub(crate) fn shares_with(&self, other: &Self) -> bool {
         self.buffers().any(|buffer| other.buffers().any(|other| buffer == other))
     }
 
-    /// The same, as the output of a recorder.
+    /// Marks the memory as an output of a recorder.
     pub(crate) fn output_of(self, recorder: u64) -> Self {
         let mut output = self;
         output.recorder = recorder;
@@ -250,12 +251,13 @@ impl Storage {
         self.recorder == recorder
     }
 
-    /// Keeps the buffer out of the pool: it may still be mapped, or its device lost. Gives what [`Storage::reattach`] takes.
+    /// Keeps the buffer from returning to the pool, because it may still be mapped or its device be lost. Returns what
+    /// [`Storage::reattach`] needs to undo that.
     pub(crate) fn detach_from_pool(&mut self) -> Option<Home> {
         self.home.take()
     }
 
-    /// Lets the buffer go back to its pool after all.
+    /// Undoes [`Storage::detach_from_pool`].
     pub(crate) fn reattach(&mut self, home: Option<Home>) {
         self.home = home;
     }

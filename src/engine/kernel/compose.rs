@@ -1,9 +1,10 @@
-//! The WGSL text of a variant of a kernel.
+//! Generates the WGSL of a variant of a kernel.
 //!
-//! The shader's storage bindings and its `Params` are not written in WGSL. [`compose`] declares the bindings from the kernel's [`Binding`]
-//! list, together with accessors, so that one shader text serves tensors read by element or by quad (`vec4`), gradients written
-//! in place, and outputs that nobody asked for. A binding starts at a multiple of the device's alignment, and the tensor at element
-//! `params.x_base` of it, which the accessors add. For a binding `x` the shader calls
+//! Shader files do not declare their storage bindings or `Params`. [`compose`] declares them from the kernel's
+//! declaration in Rust, and generates accessors for each [`Binding`]. One shader therefore serves tensors of
+//! scalars and of quads (`vec4`), of `f32` and of halves, gradients in place, and absent outputs. A binding starts
+//! at an aligned offset, and the tensor at element `params.x_base` of the binding; the accessors add that base. For
+//! a binding `x` there are
 //!
 //! * `load_x(i)`, `store_x(i, v)`: element `i`;
 //! * `add_x(i, v)`: adds to element `i`, whatever other threads add, and gives what it was before;
