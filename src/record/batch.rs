@@ -1,4 +1,4 @@
-//! Work for one submission.
+//! A recording with an encoder of its own.
 
 use std::ops::{Deref, DerefMut};
 
@@ -8,13 +8,13 @@ use crate::error::{Error, Result};
 
 /// Recording.
 impl Gpu {
-    /// Starts a batch: work for one submission, in an encoder of its own.
+    /// Starts a batch: a recording with an encoder of its own, for one submission.
     pub fn batch(&self) -> Batch {
         Batch::new(self)
     }
 
-    /// Records into the caller's encoder, which stays the caller's to submit. It must be of the same device: where it is another
-    /// `wgpu::Instance`'s, wgpu panics as soon as something is recorded.
+    /// Records into the caller's encoder, which the caller submits. The encoder must belong to the same device; with one of
+    /// another `wgpu::Instance`, wgpu panics as soon as something is recorded.
     #[must_use]
     pub fn record<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> Recorder<'e> {
         Recorder::borrowing(self, encoder)
@@ -46,16 +46,16 @@ pub struct Batch {
 impl Batch {
     pub(crate) fn new(gpu: &Gpu) -> Self {
         let label = wgpu::CommandEncoderDescriptor { label: Some("xent") };
-        // What wgpu says against it, it says again when this is submitted.
+        // wgpu reports an error again at the submission.
         let (encoder, _) = in_scopes(gpu.device(), || gpu.device().create_command_encoder(&label));
         Self { recorder: Recorder::new(gpu, Encoder::Own(encoder)) }
     }
 
-    /// Submits everything recorded so far, in one queue submission. Returns at once. (In any submission wgpu calls back whoever waits for
-    /// work that is done: an error that such a callback makes counts as this submission's.)
+    /// Submits everything recorded so far in one queue submission, and returns at once. (During a submission, wgpu runs
+    /// callbacks of finished work; errors that they cause count as errors of this submission.)
     ///
     /// # Errors
-    /// [`Error::Gpu`] if the device is out of memory. A lost device may show only at a readback.
+    /// [`Error::Gpu`] if the device is out of memory. A lost device may be reported only by a readback.
     pub fn submit(mut self) -> Result<()> {
         self.recorder.upload_params()?;
         match std::mem::replace(&mut self.recorder.encoder, Encoder::Submitted) {

@@ -1,4 +1,4 @@
-//! Kernels that go through elements by blocks, a workgroup each.
+//! Launches kernels that process elements in blocks.
 
 use bytemuck::Pod;
 
@@ -9,7 +9,8 @@ use crate::error::Result;
 use crate::plan::{BLOCK, Cut, Work};
 use crate::tensor::{Element, Real, Tensor};
 
-/// Elements that a kernel goes through by blocks, a workgroup each: as many dispatches as the tensors' bindings and memory take.
+/// A launch over elements, in blocks of one workgroup each. It is split into several dispatches where tensors exceed
+/// a binding or the grid.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Blocks {
@@ -18,18 +19,18 @@ pub(crate) struct Blocks {
     count: u32,
     block: u32,
     tensors: Vec<(&'static str, Tensor<Real>, Span)>,
-    /// Elements before these, for `params.first`.
+    /// The index of the first element.
     before: u32,
-    /// There is a dispatch even if there are no elements.
+    /// Dispatches even if there are no elements.
     always: bool,
 }
 
-/// What of a tensor belongs to some of the elements.
+/// The part of a tensor that a dispatch binds.
 #[derive(Clone, Copy, Debug)]
 enum Span {
-    /// So many of its elements for each.
+    /// This many values for each element of the dispatch.
     PerElement(u32),
-    /// So many for each block.
+    /// This many values for each block of the dispatch.
     PerBlock(u32),
     Whole,
 }
@@ -40,17 +41,17 @@ impl Blocks {
         Self { op, launch, count, block: BLOCK, tensors: Vec::new(), before: 0, always: false }
     }
 
-    /// Blocks of so many elements.
+    /// Sets the number of elements in a block.
     pub(crate) fn of(self, block: u32) -> Self {
         Self { block, ..self }
     }
 
-    /// The elements after so many others.
+    /// Sets the index of the first element.
     pub(crate) fn after(self, before: u32) -> Self {
         Self { before, ..self }
     }
 
-    /// A dispatch even if there are no elements.
+    /// Dispatches even if there are no elements.
     pub(crate) fn at_least_once(self) -> Self {
         Self { always: true, ..self }
     }
@@ -59,12 +60,12 @@ impl Blocks {
         Self { launch: self.launch.constant(name, value), ..self }
     }
 
-    /// As [`Launch::by_scalar`].
+    /// See [`Launch::by_scalar`].
     pub(crate) fn by_scalar(self, name: &'static str) -> Self {
         Self { launch: self.launch.by_scalar(name), ..self }
     }
 
-    /// As [`Launch::in_place`].
+    /// See [`Launch::in_place`].
     pub(crate) fn in_place(self, in_place: bool) -> Self {
         Self { launch: self.launch.in_place(in_place), ..self }
     }
@@ -82,38 +83,38 @@ impl Blocks {
         self
     }
 
-    /// A binding that the kernel does without.
+    /// Leaves a binding absent.
     pub(crate) fn bind_nothing(self, name: &'static str) -> Self {
         Self { launch: self.launch.bind(name, None), ..self }
     }
 
-    /// A tensor with an element for each of those that are counted.
+    /// Binds a tensor with one value per element.
     pub(crate) fn each<'t, T: Element>(self, name: &'static str, tensor: impl Into<Option<&'t Tensor<T>>>) -> Self {
         self.with(name, tensor, Span::PerElement(1))
     }
 
-    /// A tensor with so many elements for each.
+    /// Binds a tensor with `each` values per element.
     pub(crate) fn several<T: Element>(self, name: &'static str, tensor: &Tensor<T>, each: u32) -> Self {
         self.with(name, tensor, Span::PerElement(each))
     }
 
-    /// A tensor with so many elements for each block.
+    /// Binds a tensor with `each` values per block.
     pub(crate) fn per_block<T: Element>(self, name: &'static str, tensor: &Tensor<T>, each: u32) -> Self {
         self.with(name, tensor, Span::PerBlock(each))
     }
 
-    /// A tensor that every dispatch sees as a whole.
+    /// Binds a whole tensor to every dispatch.
     pub(crate) fn whole<'t, T: Element>(self, name: &'static str, tensor: impl Into<Option<&'t Tensor<T>>>) -> Self {
         self.with(name, tensor, Span::Whole)
     }
 
-    /// Records the dispatches. Shaders find in `params.count` the elements of a dispatch, in `params.first` those before it, and in
-    /// `params.block` those of a block.
+    /// Records the dispatches. Shaders read the number of elements of a dispatch from `params.count`, the index of the first
+    /// from `params.first`, and the size of a block from `params.block`.
     pub(crate) fn run<P: Pod>(&self, rec: &mut Recorder<'_>, params: &P) -> Result<()> {
         self.run_with(rec, |_| *params)
     }
 
-    /// [`run`](Self::run) with parameters that depend on `params.first`.
+    /// Like [`run`](Self::run), with parameters that depend on the index of the first element.
     pub(crate) fn run_with<P: Pod>(&self, rec: &mut Recorder<'_>, params: impl Fn(u32) -> P) -> Result<()> {
         let Self { op, ref launch, count, block, ref tensors, always, .. } = *self;
         let per_row = tensors.iter().filter_map(|(_, tensor, span)| match *span {

@@ -1,4 +1,4 @@
-//! Memory that is kept until the work that uses it is submitted.
+//! Keeps memory alive until the work that uses it is submitted.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::engine::Storage;
 
-/// What a recorder keeps until its work is submitted.
+/// The memory that a recorder keeps alive until its work is submitted.
 #[derive(Debug)]
 pub(super) struct Held {
     recorder: u64,
     others: Vec<Arc<Storage>>,
-    /// Its own outputs by their buffers' sizes, each once: one that nobody else has any more can be written again by what is recorded
-    /// next.
+    /// The recorder's own outputs, each once, by size class. An output that nobody else holds any more can be reused by
+    /// later operations of the same recording.
     outputs: HashMap<u64, Vec<Arc<Storage>>>,
 }
 
@@ -33,16 +33,16 @@ impl Held {
         }
     }
 
-    /// A new output.
+    /// Registers a new output.
     pub(super) fn keep(&mut self, storage: Storage) -> Arc<Storage> {
         let output = Arc::new(storage.output_of(self.recorder));
         self.outputs.entry(output.size()).or_default().push(output.clone());
         output
     }
 
-    /// An output of this size class that only the recorder has.
+    /// An output of this size class that nobody but the recorder holds.
     pub(super) fn free_output(&self, size: u64) -> Option<Arc<Storage>> {
-        // The latest: those are scratch, and a search of thousands would take longer than it saves.
+        // Scratch is among the latest outputs; searching thousands would cost more than it saves.
         const MOST: usize = 32;
         let outputs = self.outputs.get(&size)?;
         outputs.iter().rev().take(MOST).find(|output| Arc::strong_count(output) == 1).cloned()

@@ -1,4 +1,4 @@
-//! Dispatches, put together by the names that a kernel gives to its bindings and constants.
+//! Launches kernels, with bindings and constants set by name.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use crate::error::{Error, Result};
 use crate::plan::{self, RowPlan, Work};
 use crate::tensor::Format;
 
-/// A dispatch of a kernel. Each of the kernel's bindings has to be named, also those that it does without this time, and each of its
-/// constants but those that follow from the device.
+/// A launch of a kernel under construction. Every binding has to be set, if only to `None`, and every constant except
+/// those that follow from the device: otherwise recording returns [`Error::Kernel`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub(crate) struct Launch {
     kernel: &'static Kernel,
-    /// By binding: unnamed, absent, or a window.
+    /// For each binding: not set, absent, or a window.
     windows: Vec<Option<Option<Window>>>,
     constants: Vec<Option<u32>>,
-    /// Values of parameters that many kernels have, see [`text`](crate::engine::kernel::text).
+    /// The values of common parameters (see [`text`](crate::engine::kernel::text)).
     common: Vec<(&'static str, u32)>,
     quads: bool,
     scalars: u32,
@@ -51,7 +51,7 @@ impl Launch {
         found
     }
 
-    /// What a binding is bound to; nothing if the kernel does without it.
+    /// Sets a binding; `None` leaves it absent.
     pub(crate) fn bind(mut self, name: &'static str, window: impl Into<Option<Window>>) -> Self {
         if let Some(slot) = self.binding(name).and_then(|i| self.windows.get_mut(i)) {
             *slot = Some(window.into());
@@ -59,7 +59,7 @@ impl Launch {
         self
     }
 
-    /// The value of a constant.
+    /// Sets a constant.
     pub(crate) fn constant(mut self, name: &'static str, value: impl Into<u32>) -> Self {
         let found = self.kernel.text().constants.iter().position(|&constant| constant == name);
         match found.and_then(|i| self.constants.get_mut(i)) {
@@ -69,18 +69,18 @@ impl Launch {
         self
     }
 
-    /// The value of a parameter that many kernels have.
+    /// Sets a common parameter.
     pub(crate) fn common(mut self, name: &'static str, value: u32) -> Self {
         self.common.push((name, value));
         self
     }
 
-    /// Whether bindings that are declared for it are read and written by quads.
+    /// Whether quad bindings are declared as quads, where alignment permits.
     pub(crate) fn by_quad(self, quads: bool) -> Self {
         Self { quads, ..self }
     }
 
-    /// Reads and writes this binding by scalars even where the others go by quads.
+    /// Declares this quad binding as scalars even if the others are declared as quads.
     pub(crate) fn by_scalar(mut self, name: &'static str) -> Self {
         if let Some(i) = self.binding(name) {
             self.scalars |= 1 << i;
@@ -88,12 +88,12 @@ impl Launch {
         self
     }
 
-    /// Whether the gradient is written over the binding that it is declared to go over.
+    /// Whether the gradient is written in place.
     pub(crate) fn in_place(self, in_place: bool) -> Self {
         Self { in_place, ..self }
     }
 
-    /// Rows of so many classes, of which each lane goes through these of its blocks.
+    /// Sets the constants and parameters of rows `[rows, classes, inner]`, of which each lane processes these blocks.
     pub(crate) fn rows(mut self, plan: &RowPlan, [rows, classes, inner]: [u32; 3], blocks: &Range<u32>) -> Self {
         for (name, value) in RowPlan::CONSTANTS.into_iter().zip(plan.constants()) {
             self = self.constant(name, value);
@@ -108,7 +108,7 @@ impl Launch {
         Error::Kernel { kernel: self.kernel.label, name }
     }
 
-    /// The form of the kernel and its windows.
+    /// The variant of the kernel, and the windows in the order of its bindings.
     fn form(&self, caps: &Caps) -> Result<(Variant, Vec<Option<Window>>)> {
         if let Some(name) = self.unknown {
             return Err(self.wrong(name));
@@ -142,7 +142,7 @@ impl Launch {
                     variant.f16 |= u32::from(window.format == Format::F16) << i;
                     variant.bf16 |= u32::from(window.format == Format::Bf16) << i;
                 }
-                // A gradient in place has no window of its own because it has its input's, not because it is absent.
+                // A gradient in place is not absent: it uses the window of its input.
                 None if variant.in_place && matches!(binding.access, Access::WriteOver(_)) => {}
                 None => variant.absent |= 1 << i,
             }
@@ -151,17 +151,17 @@ impl Launch {
     }
 }
 
-/// Where a window is.
+/// The buffer range of a window.
 #[derive(Debug)]
 struct Place {
     buffer: wgpu::Buffer,
     offset: u64,
-    /// What stands in for it.
+    /// The contiguous copy that is bound instead.
     copy: Option<Arc<Storage>>,
 }
 
 impl Recorder<'_> {
-    /// Records a dispatch, with the kernel's own parameters.
+    /// Records a launch. `params` has the kernel's own parameters.
     pub(crate) fn launch<P: Pod>(&mut self, launch: &Launch, params: &P, work: Work) -> Result<()> {
         let kernel = launch.kernel;
         let (mut variant, windows) = launch.form(self.gpu().caps())?;
@@ -240,7 +240,7 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// As many bindings as the device has: where those are too few, inputs that are 1 are written into the shader.
+    /// If there are more bindings than the device supports, replaces inputs that are a scalar 1 by a constant in the shader.
     fn within_bindings(
         &self,
         kernel: &'static Kernel,
@@ -260,13 +260,13 @@ impl Recorder<'_> {
         Ok(windows)
     }
 
-    /// Checks that a shader may have so many storage bindings.
+    /// Checks the number of storage bindings of a shader.
     pub(crate) fn check_bindings(&self, op: &'static str, needed: usize) -> Result<()> {
         let (needed, allowed) = (needed as u64, self.gpu().caps().max_bindings.into());
         if needed <= allowed { Ok(()) } else { Err(Error::Limit { op, what: Caps::BINDINGS, needed, allowed }) }
     }
 
-    /// Finds a window's memory. If that is cut within the window, a copy of it stands in.
+    /// Finds the buffer range of a window. A window that spans two buffers is copied into one.
     fn place(&mut self, op: &'static str, window: &Window) -> Result<Place> {
         let Window { storage, offset, size, .. } = window;
         let most = self.gpu().caps().max_binding;
@@ -283,7 +283,7 @@ impl Recorder<'_> {
         Ok(Place { buffer: copy.buffer().clone(), offset: 0, copy: Some(copy) })
     }
 
-    /// Puts parameters into an arena: its storage, their offset, and the bytes that a binding of them covers.
+    /// Appends parameters to an arena. Returns its storage, their offset and their size.
     fn push_params(&mut self, params: &[u8]) -> Result<(Arc<Storage>, u32, u64)> {
         let align = self.gpu().caps().uniform_align as usize;
         let size = params.len().next_multiple_of(16);

@@ -1,4 +1,4 @@
-//! Recording: dispatches, copies, and what comes back.
+//! Recording of dispatches and copies, and readback of results.
 
 mod batch;
 mod blocks;

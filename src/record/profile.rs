@@ -1,4 +1,4 @@
-//! Times of single dispatches, as the GPU measures them.
+//! Timestamps of single dispatches.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use crate::engine::{Role, guard};
 use crate::error::{Error, Result};
 use crate::record::{Readback, Recorder};
 
-/// The most dispatches that one recording can time: WebGPU's query sets have at most 4096 entries, two for each.
+/// The most dispatches that a recording can time: WebGPU query sets have at most 4096 entries, two per dispatch.
 const MOST: u32 = 2048;
 
-/// What a recorder that takes times has so far.
+/// The timestamps of a recording.
 #[derive(Debug)]
 pub(crate) struct Profile {
     queries: wgpu::QuerySet,
@@ -17,7 +17,7 @@ pub(crate) struct Profile {
 }
 
 impl Profile {
-    /// Where the next dispatch's times go; nothing once there is no more room.
+    /// The queries of the next dispatch, or `None` if the query set is full.
     pub(crate) fn next(&mut self, label: &'static str) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
         let index = u32::try_from(self.labels.len()).ok().filter(|&index| index < MOST)?;
         self.labels.push(label);
@@ -35,11 +35,11 @@ impl Profile {
 pub struct DispatchTime {
     /// The kernel: `xent.` and the name of its shader.
     pub label: &'static str,
-    /// The time between its begin and its end on the GPU.
+    /// The time from its start to its end on the GPU.
     pub time: Duration,
 }
 
-/// Times on their way back from the GPU.
+/// A ticket for the times of dispatches.
 #[derive(Debug)]
 #[must_use = "a ticket does nothing unless it is waited for"]
 pub struct Times {
@@ -50,11 +50,11 @@ pub struct Times {
 
 /// Profiling.
 impl Recorder<'_> {
-    /// From here on takes the time of every dispatch, up to 2048: each then has a pass of its own, which costs time by itself.
+    /// Measures the time of all further dispatches, up to 2048. Each gets a compute pass of its own, which costs some time.
     ///
     /// # Errors
     /// [`Error::NoTimestamps`] unless the device was made with [`wgpu::Features::TIMESTAMP_QUERY`]; [`Gpu::headless`](crate::Gpu::headless)
-    /// asks for it where there is it.
+    /// requests it if the adapter supports it.
     ///
     /// # Examples
     /// ```
@@ -87,8 +87,8 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// Stops taking times. The ticket gives those of the dispatches since [`profile`](Self::profile), in their order; of none if
-    /// there was no such call.
+    /// Stops measuring. The ticket returns the times of all dispatches since [`profile`](Self::profile), in order; none if
+    /// it was not called.
     ///
     /// # Errors
     /// [`Error::Gpu`] if there is no memory for them.
@@ -119,7 +119,7 @@ impl Recorder<'_> {
 }
 
 impl Times {
-    /// The times, once the recording is submitted and done.
+    /// Waits for the times, which arrive once the recording is submitted and finished.
     ///
     /// # Errors
     /// Those of [`Readback`].
@@ -127,7 +127,7 @@ impl Times {
         Ok(times(&self.labels, self.nanoseconds, &self.ticket.await?))
     }
 
-    /// Polls the device until the times are here. Not on the web.
+    /// Polls the device until the times arrive. Not available on the web.
     ///
     /// # Errors
     /// As [`Readback::wait`].
@@ -137,13 +137,13 @@ impl Times {
     }
 }
 
-/// Pairs of 64-bit ticks, each as two words, low before high.
+/// Decodes pairs of 64-bit ticks, each stored as two words, low word first.
 fn times(labels: &[&'static str], nanoseconds: f64, words: &[u32]) -> Vec<DispatchTime> {
     let tick = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
     let time = |(&label, &[begin, begin_high, end, end_high]): (&&'static str, &[u32; 4])| {
         #[expect(clippy::cast_precision_loss, reason = "a dispatch takes less than 2^53 ticks")]
         let nanoseconds = tick(end, end_high).saturating_sub(tick(begin, begin_high)) as f64 * nanoseconds;
-        // A driver's clock may say anything.
+        // Drivers can return arbitrary ticks.
         DispatchTime { label, time: Duration::try_from_secs_f64(nanoseconds * 1e-9).unwrap_or(Duration::MAX) }
     };
     labels.iter().zip(words.as_chunks().0).map(time).collect()

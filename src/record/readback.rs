@@ -1,4 +1,4 @@
-//! Results on their way back to the host.
+//! Readback of tensors to the host.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use crate::tensor::Element;
 type Mapped = Result<(), wgpu::BufferAsyncError>;
 type Arrival = Pin<Box<dyn Future<Output = Option<Mapped>> + Send>>;
 
-/// Tells a ticket when all its buffers are mapped, or that one will not be.
+/// Notifies a ticket once all its buffers are mapped, or one of them has failed.
 struct Arrivals {
     missing: AtomicUsize,
     sender: OneshotSender<Mapped>,
@@ -26,7 +26,7 @@ impl Arrivals {
     fn arrived(&self, mapped: Mapped) {
         let last = self.missing.fetch_sub(1, Ordering::AcqRel) == 1;
         if last || mapped.is_err() {
-            // The ticket may be gone, or may know already.
+            // The ticket may have been dropped, or notified before.
             let _ = self.sender.send(mapped);
         }
     }
@@ -34,18 +34,18 @@ impl Arrivals {
 
 /// A ticket for a tensor's values at one point of a recording.
 ///
-/// It is a future; the device has to be polled by somebody (a browser does it by itself, an application usually once a
-/// frame). [`Readback::wait`] polls and blocks. Dropping the ticket is fine at any time.
+/// It is a future. Somebody has to poll the device: browsers do, and applications usually do once per frame.
+/// [`Readback::wait`] polls and blocks. A ticket can be dropped at any time.
 #[must_use = "a ticket does nothing unless it is awaited or waited for"]
 pub struct Readback<T: Element> {
     device: wgpu::Device,
-    /// What tells that the copy is mapped; gone once it has told. The mutex is never contended: it makes the ticket `Sync`.
+    /// Resolves when the copy is mapped; taken afterwards. The mutex is never contended, it only makes the ticket `Sync`.
     arrival: Mutex<Option<Arrival>>,
     staging: Option<Storage>,
-    /// Bytes before the data: halves may begin within a word.
+    /// The bytes before the data: halves can start inside a word.
     skipped: u64,
     len: usize,
-    /// What the word after the data reports, if there is one.
+    /// The check whose word follows the data, if any.
     check: Option<(&'static str, &'static str)>,
     element: PhantomData<T>,
 }
@@ -56,17 +56,18 @@ impl<T: Element> std::fmt::Debug for Readback<T> {
     }
 }
 
-/// How long a thread waits for the device at a time: it may be other threads' turn meanwhile.
+/// The longest single wait for the device, so that other threads get their turn.
 #[cfg(not(target_arch = "wasm32"))]
 const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_millis(100);
 
 impl<T: Element> Readback<T> {
-    /// Bytes of staging memory for `bytes` of data: after them come the word that reports bad data and the word that the device clears.
+    /// The size of staging memory for `bytes` bytes of data, followed by the word that reports bad data and the word that the
+    /// device clears.
     pub(crate) fn staging_bytes(bytes: u64) -> u64 {
         bytes.next_multiple_of(WORD_BYTES) + 2 * WORD_BYTES
     }
 
-    /// A ticket for `len` elements in `staging` after `skipped` bytes, and for each buffer of that what to call when it is mapped.
+    /// A ticket for `len` elements in `staging` after `skipped` bytes, and for each of its buffers the callback of its mapping.
     pub(crate) fn new(
         device: wgpu::Device,
         staging: Storage,
@@ -82,21 +83,21 @@ impl<T: Element> Readback<T> {
         (ticket, std::iter::repeat_n(arrivals, missing).map(|arrivals| move |mapped| arrivals.arrived(mapped)))
     }
 
-    /// Polls the device until the values are here. Not on the web.
+    /// Polls the device until the values arrive. Not available on the web.
     ///
     /// # Errors
     /// [`Error::Timeout`] (the ticket stays valid), [`Error::NotSubmitted`], [`Error::Readback`], [`Error::Data`] if data on the
     /// GPU that the tensor depends on was out of range, [`Error::HostMemory`], and [`Error::Taken`] after any other outcome than a timeout.
     ///
     /// # Panics
-    /// Where a driver loses its device while it is polled, wgpu panics. That ends here, as [`Error::Readback`]; but panic hooks hear of it, and
-    /// a program built with `panic = "abort"` ends.
+    /// If a driver loses its device during a poll, wgpu panics. The panic is caught and becomes [`Error::Readback`], but panic
+    /// hooks run, and a program built with `panic = "abort"` aborts.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&mut self, timeout: std::time::Duration) -> Result<Vec<T>> {
         use std::time::{Duration, Instant};
         let start = Instant::now();
         let mut context = Context::from_waker(std::task::Waker::noop());
-        // What is here already does not take the device, which may be lost by now.
+        // Values that have arrived do not need the device, which may be lost by now.
         if let Poll::Ready(values) = self.poll_arrival(&mut context) {
             return values;
         }
@@ -117,7 +118,7 @@ impl<T: Element> Readback<T> {
                 return Err(Error::Timeout(timeout));
             }
             if idle {
-                // Not submitted yet; another thread may be about to.
+                // Not submitted yet; another thread may do so.
                 std::thread::sleep(Duration::from_micros(200));
             }
         }
@@ -135,7 +136,7 @@ impl<T: Element> Readback<T> {
         })
     }
 
-    /// Copies the values out of the mapped buffer, which goes back to its pool.
+    /// Copies the values out of the mapped buffer and returns it to the pool.
     fn take(&mut self) -> Result<Vec<T>> {
         let staging = self.staging.as_ref().ok_or(Error::Taken)?;
         let end = self.skipped + self.len as u64 * size_of::<T>() as u64;
@@ -164,8 +165,8 @@ impl<T: Element> Readback<T> {
     }
 }
 
-/// Polls the device; nothing if the driver has lost it, which wgpu panics about. All other panics are the application's: its callbacks
-/// run in here.
+/// Polls the device. Returns `None` if the driver has lost it, in which case wgpu panics. All other panics come from
+/// callbacks of the application, and are passed on.
 #[cfg(not(target_arch = "wasm32"))]
 fn poll(device: &wgpu::Device, how: wgpu::PollType) -> Option<Result<wgpu::PollStatus, wgpu::PollError>> {
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -179,7 +180,7 @@ fn poll(device: &wgpu::Device, how: wgpu::PollType) -> Option<Result<wgpu::PollS
     }
 }
 
-/// A word of mapped memory.
+/// Reads a word of mapped memory.
 fn word(staging: &Storage, at: u64) -> Result<u32> {
     let (buffer, at) = staging.at(at);
     let view = mapped(buffer)?;
@@ -207,7 +208,7 @@ impl<T: Element> Unpin for Readback<T> {}
 
 impl<T: Element> Drop for Readback<T> {
     fn drop(&mut self) {
-        // The buffer is mapped, or will be: it must not be used again.
+        // The buffer is or will be mapped, so it must not return to the pool.
         if let Some(staging) = &mut self.staging {
             staging.detach_from_pool();
         }

@@ -1,4 +1,4 @@
-//! Writing passes into an encoder: the caller's, or a batch's own.
+//! Records operations into an encoder.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,11 +12,10 @@ use crate::tensor::{Element, Format, Real, Shape, Tensor, bytes_of};
 
 /// Records operations into an encoder.
 ///
-/// The operations are methods of this type; each validates its arguments and plans before it records anything, so a wrong
-/// argument leaves the encoder as it was. (Running out of memory, losing the device, and a device with fewer storage bindings than one of the
-/// operation's kernels needs can stop an operation half-way; what it has recorded by then writes memory that nobody reads.) A
-/// recorder never submits: [`Gpu::record`] writes into the caller's encoder until it is dropped (an
-/// encoder cannot be finished while a recorder borrows it), and a [`Batch`] has an encoder of its own.
+/// The operations are methods of this type. Each validates its arguments and plans its dispatches before it records
+/// anything, so an invalid argument leaves the encoder unchanged. (Three errors can occur after the first dispatches of an
+/// operation: out of memory, a lost device, and too few storage bindings. Those dispatches write only memory that nobody
+/// reads.) A recorder never submits. [`Gpu::record`] borrows the caller's encoder; a [`Batch`] has an encoder of its own.
 #[derive(Debug)]
 pub struct Recorder<'e> {
     gpu: Gpu,
@@ -24,7 +23,7 @@ pub struct Recorder<'e> {
     pass: Option<wgpu::ComputePass<'static>>,
     pub(super) arenas: Vec<Arena>,
     profile: Option<Profile>,
-    /// Everything that was bound, kept until the work is submitted.
+    /// All bound memory, kept alive until the work is submitted.
     pub(super) held: Held,
 }
 
@@ -32,11 +31,11 @@ pub struct Recorder<'e> {
 pub(super) enum Encoder<'e> {
     Own(wgpu::CommandEncoder),
     Callers(&'e mut wgpu::CommandEncoder),
-    /// A batch's, once it is submitted.
+    /// The encoder of a batch that has been submitted.
     Submitted,
 }
 
-/// Parameters of many dispatches in one uniform buffer, addressed by dynamic offsets and uploaded once.
+/// A uniform buffer with the parameters of many dispatches, addressed by dynamic offsets and uploaded once.
 #[derive(Debug)]
 pub(super) struct Arena {
     pub(crate) storage: Arc<Storage>,
@@ -47,17 +46,17 @@ impl Arena {
     pub(super) const BYTES: u64 = Caps::MIN_BUFFER;
 }
 
-/// A part of a tensor as a kernel sees it: an aligned range of the memory, and where in it the part starts.
+/// A part of a tensor as a binding: an aligned range of memory, and the position of the part inside it.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     pub(crate) storage: Arc<Storage>,
     pub(crate) offset: u64,
     pub(crate) size: u64,
-    /// The part's first element, counted from the binding's start.
+    /// The index of the first element, counted from the start of the binding.
     pub(crate) base: u32,
-    /// Whether the part can be read by quad.
+    /// Whether position and length are multiples of a quad.
     pub(crate) quads: bool,
-    /// Whether it is a scalar 1, where nothing else was given.
+    /// Whether it is the default scalar 1.
     pub(crate) one: bool,
     pub(crate) format: Format,
 }
@@ -77,14 +76,13 @@ impl<'e> Recorder<'e> {
         &self.gpu
     }
 
-    /// Copies a tensor's values, as they are at this point of the recording, to where the host can read them.
+    /// Copies the values that a tensor has at this point of the recording to memory that the host can read.
     ///
     /// # Errors
-    /// [`Error::ForeignTensor`]; [`Error::Gpu`] if there is no memory for the copy. What goes wrong later is reported by the
-    /// ticket.
+    /// [`Error::ForeignTensor`]; [`Error::Gpu`] if there is no memory for the copy. The ticket reports later errors.
     pub fn read<T: Element>(&mut self, tensor: &Tensor<T>) -> Result<Readback<T>> {
         self.check_device("read", "the tensor", tensor)?;
-        // Copies are of whole words; halves may begin and end within one.
+        // Copies consist of whole words, but halves can start and end inside a word.
         let Range { start, end } = tensor.bytes();
         let (start, skipped) = (start / WORD_BYTES * WORD_BYTES, start % WORD_BYTES);
         let bytes = end.next_multiple_of(WORD_BYTES) - start;
@@ -109,7 +107,7 @@ impl<'e> Recorder<'e> {
         (skipped, len, bytes): (u64, usize, u64),
         check: Option<(&'static str, &'static str)>,
     ) -> Result<Readback<T>> {
-        // wgpu maps the memory even where it rejects the commands: what they have not cleared was not run.
+        // wgpu maps the memory even if it rejects the commands. A word that they clear shows whether they ran.
         let (buffer, at) = staging.at(bytes + WORD_BYTES);
         let buffer = buffer.clone();
         guard(self.gpu.device(), op, || self.gpu.queue().write_buffer(&buffer, at, &[0xff; 4]))?;
