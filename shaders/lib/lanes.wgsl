@@ -1,17 +1,18 @@
 // needs: grid
-// How threads combine what they have found: in pairs, at distances that halve, so that in the end each has the whole.
+// Exchange of values between threads, for butterfly reductions: pairs of threads exchange values at distances that halve, and
+// in the end each thread has the result of all.
 //
-// The threads of a subgroup hand each other values without memory and barriers: `handed_over(value, distance)`, which is declared
-// for them. Others go through workgroup memory. Where a workgroup has several subgroups, threads are numbered by them.
+// Threads of the same subgroup exchange values by `handed_over(value, distance)`, a shuffle that `compose` declares. Others use
+// workgroup memory and barriers. If a workgroup has several subgroups, threads are numbered subgroup by subgroup.
 
-// Neighbouring threads that are a subgroup: a power of two; 0 if that is not known.
+// The number of consecutive threads in a subgroup: a power of two; 0 if unknown.
 override SUBGROUP: u32;
 
-// Two of them, written by turns: one barrier a distance.
+// Two buffers, used alternately, so that one barrier per distance suffices.
 var<workgroup> shared_values: array<vec4<u32>, 2u * WORKGROUP>;
 
-// What the thread at this distance has: the one whose number differs in that bit. Every thread of the workgroup takes part, at
-// distances that halve down to 1.
+// The value of the thread whose index differs in the bit `distance`. All threads of the workgroup take part, at distances that
+// halve down to 1.
 fn across(thread: u32, value: vec4<u32>, distance: u32) -> vec4<u32> {
     if (SUBGROUP >= WORKGROUP || distance < SUBGROUP) {
         return handed_over(value, distance);
@@ -21,7 +22,7 @@ fn across(thread: u32, value: vec4<u32>, distance: u32) -> vec4<u32> {
     workgroupBarrier();
     let other = shared_values[side + (thread ^ distance)];
     if (distance == max(SUBGROUP, 1u)) {
-        // More values may follow.
+        // The next exchange reuses the buffer.
         workgroupBarrier();
     }
     return other;

@@ -1,5 +1,5 @@
 // needs: sum
-// Logits as they are.
+// Logits without scale or cap.
 
 fn admit4(x: vec4<f32>, room: u32) -> vec4<f32> {
     return x;
@@ -9,7 +9,7 @@ fn gap4(x: vec4<f32>, m: f32) -> vec4<f32> {
     return x - m;
 }
 
-// What `gap4` has rounded off for one element.
+// The rounding error of the difference in `gap4`.
 fn lost_gap(x: f32, m: f32) -> f32 {
     return plus(Sum(x, 0.0), -m).low;
 }

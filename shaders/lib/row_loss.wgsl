@@ -1,9 +1,9 @@
 // needs: wide
-// What the losses of rows share: their parameters, and the coefficient of a row's gradient.
+// Weights and gradient factors of losses of rows.
 
-// 1: write the gradient. 2: and 0 for what is below the threshold.
+// 1: write the gradient. 2: also replace elements below the threshold by 0.
 override GRAD: u32;
-// 1: besides the mean's divisor there are factors of any size: an upstream gradient, weights.
+// 1: the gradient has factors of arbitrary size besides the divisor of the mean: an upstream gradient, or weights.
 override FACTORS: u32;
 
 fn class_weight(class_index: u32) -> f32 {
@@ -14,13 +14,13 @@ fn position_weight(row: u32) -> f32 {
     return load_position_weight(row * params.position_weight_stride);
 }
 
-// What the gradient of a row's loss is multiplied with if there are no other factors.
+// The factor of a row's gradient without upstream gradient and weights.
 fn plain_factor(row: u32) -> f32 {
     let factor = load_factor(row * params.factor_stride);
     return select(factor / params.divisor, quotient(1.0, factor), params.factor_form == 1u);
 }
 
-// What it is multiplied with: the upstream gradient over the mean's divisor, times the row's weight.
+// The factor of a row's gradient: upstream gradient / divisor of the mean * weight of the row.
 fn wide_factor(row: u32, row_weight: f32) -> Wide {
     let at = row * params.factor_stride;
     let factor = load_factor(at);

@@ -1,11 +1,11 @@
 // needs: softmax
-// The softmax statistics of a row, which `row_parts` may have found.
-// Binding: parts (four words a part: its RowStats; absent unless they were found).
+// The softmax statistics of a row, computed here or merged from those that `row_parts` has computed.
+// Binding: parts [rows, parts, 4] (the RowStats of each part; absent if they are computed here).
 
-// 1: the statistics of the rows' parts were found before.
+// 1: `row_parts` has computed the statistics of the parts.
 override FOUND: u32;
 
-// The same for all threads of the row. Every thread of the workgroup takes part.
+// All lanes of the row get the result. All threads of the workgroup take part.
 fn row_stats(row: Row, thread: u32) -> RowStats {
     if (FOUND == 0u) {
         return part_stats(lane_stats(row), thread);

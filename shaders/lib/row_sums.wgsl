@@ -1,20 +1,20 @@
 // needs: row_loss softmax sum_across
-// Sums over the classes of a row that take its maximum: of coefficients and gaps, if every class has a coefficient, and what the softmax
-// says besides the loss. One sweep over the row, if any of them is wanted.
-// Binding: lanes (eleven words a lane: what a dispatch hands on to the next; absent if one goes through all blocks).
+// Sums over the classes of a row that depend on its maximum: the sums of coefficients and weighted gaps, if every class has a
+// coefficient, and the sums and predictions for statistics. They take one sweep over the row, if any is requested.
+// Binding: lanes [lanes, 11] (the state of each lane between dispatches; absent if one dispatch processes all blocks).
 
-// 0: one dispatch does everything. 1: this one sums some blocks, and keeps the lanes' sums. 2: it finds those of all blocks there.
+// 0: one dispatch computes everything. 1: this dispatch adds some blocks to the state of the lanes. 2: it reads the final state.
 override SWEEP: u32;
 
 struct RowSums {
-    // The sum of the coefficients; only with probabilities, else it is known. Without those that are tiny, whose sum is lifted.
+    // The sum of the coefficients, computed only for probabilities, and that of coefficients below 2^-80, which is lifted.
     coefficients: Sum,
     tiny_coefficients: Sum,
-    // With probabilities the sum of a_c (z_c - m), else of w_c (z_c - m).
+    // For probabilities the sum of a_c (z_c - m), else the sum of w_c (z_c - m).
     gaps: Sum,
-    // The sum of exp(z_c - m) (m - z_c), lifted: the entropy without the log of the sum, times that sum.
+    // The sum of exp(z_c - m) (m - z_c), lifted. The entropy is log(total) + spread / total, with the sum `total` of exp(z_c - m).
     spread: Sum,
-    // The first class with the largest logit before scale and cap, and the first with the largest of the target's probabilities; NONE if there is none.
+    // The first class with the largest logit before scale and cap, and the first with the largest probability; NONE if undefined.
     predicted: u32,
     likely: u32,
     likely_probability: f32,
@@ -22,7 +22,7 @@ struct RowSums {
 
 const NONE: u32 = 0xffffffffu;
 
-// Whether a row's sums are wanted.
+// Whether any of the sums is needed.
 const SUMMED: bool = STATISTICS != 3u && (TARGETS != 0u || STATISTICS == 1u);
 
 fn no_sums() -> RowSums {
@@ -34,17 +34,17 @@ fn sum4(x: vec4<f32>) -> f32 {
     return (x.x + x.y) + (x.z + x.w);
 }
 
-// A product in which a coefficient of 0 wins over an infinite value. (Rows with NaN are set apart.)
+// A product that is 0 if the coefficient is 0, even if the value is infinite. (Rows with NaN are handled separately.)
 fn weighted4(coefficient: vec4<f32>, value: vec4<f32>) -> vec4<f32> {
     return select(coefficient * value, vec4<f32>(), coefficient == vec4<f32>());
 }
 
-// The products e_c * (m - z_c), of which those with e_c = 0 are 0 even if z_c is -infinity.
+// The products e_c * (m - z_c), which are 0 if e_c is 0, even if z_c is -infinity.
 fn spread4(e: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
     return select(-e * d, vec4<f32>(), e == vec4<f32>());
 }
 
-// A class that may be the first with the largest probability so far.
+// Updates the first class with the largest probability.
 fn with_class(before: RowSums, c: u32, q: f32, counted: bool) -> RowSums {
     var s = before;
     let larger = s.likely == NONE || q > s.likely_probability;
@@ -55,17 +55,17 @@ fn with_class(before: RowSums, c: u32, q: f32, counted: bool) -> RowSums {
     return s;
 }
 
-// The first of as many classes, from c on, as there is room for, whose logit is the largest; else NONE.
+// The first of `room` classes from c on whose element equals the maximum m; NONE if none does.
 fn first_largest(x: vec4<f32>, m: f32, c: u32, room: u32) -> u32 {
     let classes = select(vec4<u32>(NONE), vec4<u32>(c) + vec4<u32>(0u, 1u, 2u, 3u), (x == vec4<f32>(m)) & within(room));
     return min(min(classes.x, classes.y), min(classes.z, classes.w));
 }
 
-// Adds a run of blocks, at least one, to the lane's sums.
+// Adds a nonempty run of blocks to the sums of the lane.
 fn run_sums(row: Row, begin: u32, end: u32, m: f32, at: u32, before: RowSums) -> RowSums {
     var s = before;
-    // Of the probabilities' coefficients, of the weighted gaps, of the spread and of tiny coefficients; and those of the last eight blocks: sums of
-    // equal numbers, such as the probabilities of a large vocabulary, are rounded the same way again and again.
+    // Coefficients, weighted gaps, spread and tiny coefficients. Every eight blocks are added up separately, because adding
+    // equal numbers, such as the probabilities of a large vocabulary, to one growing sum rounds the same way each time.
     var run = vec4<f32>();
     var eight = vec4<f32>();
     var i = begin;
@@ -124,7 +124,7 @@ fn run_sums(row: Row, begin: u32, end: u32, m: f32, at: u32, before: RowSums) ->
     return s;
 }
 
-// What a lane has kept.
+// Loads a sum from the state of a lane.
 fn kept_sum(at: u32) -> Sum {
     return Sum(bitcast<f32>(load_lanes(at)), bitcast<f32>(load_lanes(at + 1u)));
 }
@@ -159,7 +159,7 @@ fn keep_sums(row: Row, s: RowSums) {
     store_lanes(at + 10u, bitcast<u32>(s.likely_probability));
 }
 
-// The lane's sums, given the row's maximum; `at` is where the row's probabilities begin, if it has any.
+// The sums of the lane, given the row maximum m; `at` is the position of the row's probabilities, if any.
 fn lane_sums(row: Row, m: f32, at: u32) -> RowSums {
     var s = no_sums();
     if (SWEEP == 2u || (SWEEP == 1u && row.begin > 0u)) {
@@ -173,7 +173,7 @@ fn lane_sums(row: Row, m: f32, at: u32) -> RowSums {
     return s;
 }
 
-// The sums of the whole row from those of its lanes, the same for all its threads. Every thread of the workgroup takes part.
+// Merges the sums of the lanes; all lanes of the row get the result. All threads of the workgroup take part.
 fn all_sums(lane: RowSums, thread: u32) -> RowSums {
     var all = lane;
     if (TARGETS == 2u) {

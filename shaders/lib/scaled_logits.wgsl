@@ -1,10 +1,10 @@
 // needs: numerics sum
-// Logits that are scaled and soft-capped: z = cap * tanh(scale * x / cap). Both factors are positive, so z rises with x.
+// Scaled and soft-capped logits: z = cap * tanh(scale * x / cap). Both factors are positive, so z is monotonic in x.
 
 // 0: z = x; 1: z = scale * x; 2: capped too.
 override LOGITS: u32;
 
-// A cap makes infinite logits finite. What lies past a row's end stays -infinity.
+// A cap makes infinite logits finite, but padding stays -infinity.
 fn admit4(x: vec4<f32>, room: u32) -> vec4<f32> {
     if (LOGITS != 2u) {
         return x;
@@ -19,7 +19,7 @@ fn tanh4(x: vec4<f32>) -> vec4<f32> {
     return vec4<f32>(tanh_f32(x.x), tanh_f32(x.y), tanh_f32(x.z), tanh_f32(x.w));
 }
 
-// What the hyperbolic tangent of a capped logit is taken of.
+// The argument of tanh.
 fn over_cap(x: vec4<f32>) -> vec4<f32> {
     return params.logit_scale * x / params.softcap;
 }
@@ -36,7 +36,7 @@ fn scaled4(x: vec4<f32>) -> vec4<f32> {
 
 fn gap4(x: vec4<f32>, m: f32) -> vec4<f32> {
     if (LOGITS != 2u) {
-        // The difference comes first: it is exactly 0 where x is m. Unless only its scale keeps it from overflowing.
+        // The difference is taken before scaling, so that it is exactly 0 for x = m, unless it would overflow.
         let d = x - m;
         let overflow = bitcast<vec4<u32>>(d) == vec4<u32>(select(0u, 0xff800000u, params.logit_scale < 1.0));
         let scaled = select(params.logit_scale * d, params.logit_scale * x - params.logit_scale * m, overflow);
@@ -46,7 +46,7 @@ fn gap4(x: vec4<f32>, m: f32) -> vec4<f32> {
     return select(z, vec4<f32>(-infinity()), bitcast<vec4<u32>>(x) == vec4<u32>(0xff800000u));
 }
 
-// What the difference in `gap4` has rounded off for one element; not what scale and cap have.
+// The rounding error of the difference in `gap4`, without those of scale and cap.
 fn lost_gap(x: f32, m: f32) -> f32 {
     if (LOGITS == 2u) {
         return 0.0;
@@ -55,8 +55,8 @@ fn lost_gap(x: f32, m: f32) -> f32 {
     return select(lost, params.logit_scale * lost, LOGITS == 1u);
 }
 
-// Gradients g with respect to capped logits, times the slopes dz/dx: scale * (1 - tanh^2), formed without cancellation. Of logits far past the
-// cap the slopes are multiplied while they are lifted.
+// Multiplies gradients g with respect to z by dz/dx = scale * (1 - tanh^2), computed without cancellation. Far beyond the cap the
+// slopes are lifted before the multiplication.
 fn times_slope4(g: vec4<f32>, x: vec4<f32>) -> vec4<f32> {
     let distance = 2.0 * abs(over_cap(x));
     let lifted = lifted_exp4(-distance);

@@ -1,31 +1,31 @@
 // needs: lanes numerics rows sum
-// The softmax statistics of a row of `logits`, read once. The shader that uses this includes `plain_logits` or
-// `scaled_logits`, which say what a logit is:
-//   fn admit4(x: vec4<f32>, room: u32) -> vec4<f32>     what the rest of the shader sees of a quad with as many elements
-//   fn gap4(x: vec4<f32>, m: f32) -> vec4<f32>          how far above the logit of m the logits of x lie
-//   fn lost_gap(x: f32, m: f32) -> f32                  what that has rounded off
-// and defines
-//   const HOLD_EXP: bool                                whether it needs a row's exponentials in the end, or its logits
+// The online softmax of a row of `logits`: its statistics in one sweep. A shader that needs this also needs `plain_logits`
+// or `scaled_logits`, which define
+//   fn admit4(x: vec4<f32>, room: u32) -> vec4<f32>     a loaded quad with `room` elements, padded with -infinity
+//   fn gap4(x: vec4<f32>, m: f32) -> vec4<f32>          logit(x) - logit(m)
+//   fn lost_gap(x: f32, m: f32) -> f32                  the rounding error of that difference
+// and has to define
+//   const HOLD_EXP: bool                                whether the last sweep needs the exponentials of the row, or its logits
 //
-// Besides the maximum m they are: how many elements equal it, and the sum of exp(x - m) over the others. Keeping the two
-// apart gives the loss of a confident row, log1p(rest), its full relative precision. That sum and the exponentials in it are lifted
-// (`LIFT`): a gradient may be a huge number times one that would be subnormal.
+// The statistics are the row maximum m, the number of elements that equal it, and the sum of exp(x - m) over the others.
+// Keeping the last two apart preserves the relative precision of the loss of a confident row, log1p(rest). The sum and its
+// exponentials are lifted, that is multiplied by LIFT, because a gradient can multiply a subnormal one with a huge factor.
 
 struct RowStats {
-    // Of the elements as they are admitted.
+    // The maximum of the elements as `admit4` returns them.
     max: f32,
     ties: f32,
-    // Lifted.
+    // The sum over the elements below the maximum, lifted.
     rest: f32,
-    // 1 if the row holds NaN or +infinity.
+    // 1 if the row contains NaN or +infinity.
     poison: u32,
 }
 
 var<private> held: array<mat4x4<f32>, max(HELD, 1u)>;
-// The maximum that the lane's held exponentials are relative to.
+// The maximum that the exponentials in registers are relative to.
 var<private> held_max: f32;
 
-// Block i of a row; -infinity past the row's end.
+// Block i of a row, padded with -infinity.
 fn logits_block(row: Row, i: u32, inside: bool) -> mat4x4<f32> {
     return mat4x4<f32>(
         logits_quad(row, i, 0u, inside),
@@ -50,9 +50,9 @@ fn gap(x: f32, m: f32) -> f32 {
     return gap4(vec4<f32>(x), m).x;
 }
 
-// What tells the maximum of elements and whether NaN or +infinity is among them, from their bits. As signed integers the
-// positive ones are in their order and end in +infinity and NaN; as unsigned ones the negative ones are in reverse order, come
-// after all positive ones, and end in -infinity and NaN.
+// The maximum of elements, and whether they contain NaN or +infinity, by integer comparisons of their bits. Read as signed
+// integers, positive floats are ordered, with +infinity and NaN at the end. Read as unsigned integers, negative floats come
+// after all positive ones in reverse order, with -infinity and NaN at the end.
 struct Extremes {
     signed: vec4<i32>,
     unsigned: vec4<u32>,
@@ -74,7 +74,7 @@ fn with_block(e: Extremes, x: mat4x4<f32>) -> Extremes {
     return all;
 }
 
-// The statistics of elements that are not summed yet. A maximum of -infinity is the lowest number instead.
+// Statistics with a maximum and an empty sum. A maximum of -infinity is replaced by the lowest finite number.
 fn stats_of(e: Extremes) -> RowStats {
     let signed = max(max(e.signed.x, e.signed.y), max(e.signed.z, e.signed.w));
     let unsigned = max(max(e.unsigned.x, e.unsigned.y), max(e.unsigned.z, e.unsigned.w));
@@ -84,30 +84,31 @@ fn stats_of(e: Extremes) -> RowStats {
     return RowStats(bitcast<f32>(m), 0.0, 0.0, u32(poison));
 }
 
-// The sum of exp(x - m) over all elements.
+// The sum of exp(x - m) over all elements of the row.
 fn sum_of_exp(s: RowStats) -> f32 {
     return s.ties + s.rest * LOWER;
 }
 
-// exp(gap), lifted, of a rounded gap and what it lacks: many elements are multiplied with it, whose errors would all be the same.
+// exp(gap), lifted, of a rounded gap and its rounding error. Many elements are multiplied by the result, so its error would be
+// common to all of them.
 fn exp_of_gap(gap: f32, lost: f32) -> f32 {
     let e = lifted_exp(gap);
-    // Not where the gap is infinite.
+    // An infinite gap has no meaningful rounding error.
     let small = (bitcast<u32>(lost) & 0x7fffffffu) < 0x3f800000u;
     return e + e * select(0.0, lost, small);
 }
 
-// The same from x to m, with x no larger.
+// exp(logit(x) - logit(m)), lifted, for x <= m.
 fn exp_between(x: f32, m: f32) -> f32 {
     return exp_of_gap(gap(x, m), lost_gap(x, m));
 }
 
-// A lifted number times a lifted exponential of a number below 0, lifted once.
+// The product of a lifted number and a lifted exponential, lifted once.
 fn times_lifted(x: f32, e: f32) -> f32 {
     return select(x * e * LOWER, x * LOWER * e, x > 1.0);
 }
 
-// Brings statistics to a maximum at least as large.
+// Rescales statistics to a maximum that is at least as large.
 fn raise(s: RowStats, m: f32) -> RowStats {
     let higher = m > s.max;
     let rest = sum_of_exp(s) * exp_between(s.max, m);
@@ -123,7 +124,7 @@ fn exp_block(x: mat4x4<f32>, m: f32) -> mat4x4<f32> {
     );
 }
 
-// Adds the elements x of a block, none above the maximum m of s, and e = exp(x - m), lifted.
+// Adds the elements x of a block to s, whose maximum m is at least theirs; e is exp(x - m), lifted.
 fn add_block(s: RowStats, x: mat4x4<f32>, e: mat4x4<f32>) -> RowStats {
     var ties = vec4<f32>();
     var rest = vec4<f32>();
@@ -136,7 +137,7 @@ fn add_block(s: RowStats, x: mat4x4<f32>, e: mat4x4<f32>) -> RowStats {
     return RowStats(s.max, s.ties + more.x, s.rest + more.y, s.poison);
 }
 
-// Adds a block to statistics that have not seen it.
+// Merges a block into statistics.
 fn absorb(s: RowStats, x: mat4x4<f32>) -> RowStats {
     let block = stats_of(with_block(no_extremes(), x));
     var all = raise(s, max(s.max, block.max));
@@ -144,7 +145,7 @@ fn absorb(s: RowStats, x: mat4x4<f32>) -> RowStats {
     return add_block(all, x, exp_block(x, all.max));
 }
 
-// The statistics of blocks begin .. end, of which there may be none.
+// The statistics of the blocks begin..end; the range can be empty.
 fn few_stats(row: Row, begin: u32, end: u32) -> RowStats {
     let whole = clamp(row.whole, begin, end);
     var s = RowStats(LOWEST, 0.0, 0.0, 0u);
@@ -157,21 +158,21 @@ fn few_stats(row: Row, begin: u32, end: u32) -> RowStats {
     return s;
 }
 
-// The statistics of many blocks, whose sum is in two numbers. Exponentials are relative to the logit of `origin`, an element of the row that
-// the maximum is not far above. If they were relative to the maximum, a row whose elements rise slowly would have its sum scaled, and rounded,
-// with every block.
+// The statistics of many blocks, with a compensated sum. Exponentials are relative to `origin`, an element of the row that is
+// close to the maximum. If they were relative to the maximum itself, the sum would be rescaled, and rounded, with every block
+// of a row whose elements increase slowly.
 struct LaneStats {
     max: f32,
     ties: f32,
     origin: f32,
-    // That of the maximum, lifted.
+    // exp(logit(max) - logit(origin)), lifted.
     exp_max: f32,
     // The sum over the elements below the maximum, lifted.
     rest: Sum,
     poison: u32,
 }
 
-// How far the maximum may be above the origin.
+// The largest gap between the maximum and the origin.
 const FAR: f32 = 8.0;
 
 fn no_stats() -> LaneStats {
@@ -188,16 +189,16 @@ fn add_to_lane(s: LaneStats, x: mat4x4<f32>) -> LaneStats {
     let e = exp_of_gap(select(rise, -rise, far), select(lost, -lost, far));
     let origin = select(s.origin, m, far);
     let higher = m > s.max;
-    // Elements that were at the maximum, but are not any more, belong to the rest.
+    // Elements that equalled the previous maximum move to the rest.
     let before = select(0.0, s.ties * select(s.exp_max, times_lifted(s.exp_max, e), far), higher);
     let more = add_block(RowStats(m, select(s.ties, 0.0, higher), before, 0u), x, exp_block(x, origin));
     let kept_high = select(s.rest.high, times_lifted(s.rest.high, e), far);
-    // What the sum lacked before is nothing beside what multiplying it rounds off.
+    // The compensation is negligible beside the rounding error of this product.
     let rest = plus(Sum(kept_high, select(s.rest.low, 0.0, far)), more.rest);
     return LaneStats(m, more.ties, origin, select(e, LIFT, far), rest, s.poison | block.poison);
 }
 
-// Adds the lane's blocks in this dispatch.
+// Adds all blocks of the lane in this dispatch.
 fn add_blocks(row: Row, before: LaneStats) -> LaneStats {
     var s = before;
     for (var i = row.begin; i < row.whole; i++) {
@@ -256,8 +257,8 @@ fn with_other(s: RowStats, thread: u32, distance: u32) -> RowStats {
     return merge(s, RowStats(numbers.x, numbers.y, numbers.z, other.w));
 }
 
-// The statistics of the workgroup's part of the row, mostly all of it, from those of its lanes; the same for all threads that share it.
-// Every thread of the workgroup takes part.
+// Merges the statistics of the lanes into those of the workgroup's part of the row; all lanes get the result.
+// All threads of the workgroup take part.
 fn part_stats(lane: RowStats, thread: u32) -> RowStats {
     var all = lane;
     for (var distance = LANES / 2u; distance > 0u; distance /= 2u) {
@@ -266,7 +267,7 @@ fn part_stats(lane: RowStats, thread: u32) -> RowStats {
     return all;
 }
 
-// What turns the exponentials that `again` gives into lifted ones of x - m with the row's maximum m, lifted once more.
+// The lifted factor that turns the exponentials from `again` into exponentials relative to the row maximum m.
 fn lifted_exp_factor(m: f32) -> f32 {
     if (HELD > 0u && LANES > 1u) {
         return exp_between(held_max, m);
@@ -274,7 +275,7 @@ fn lifted_exp_factor(m: f32) -> f32 {
     return LIFT;
 }
 
-// A block once the row's statistics are known: its exponentials, lifted and up to `lifted_exp_factor`, or its logits, as HOLD_EXP says.
+// A block in the last sweep: its exponentials, lifted and up to `lifted_exp_factor`, if HOLD_EXP; else its logits.
 fn again(row: Row, i: u32, inside: bool, m: f32) -> mat4x4<f32> {
     if (HELD > 0u) {
         return held[i];
@@ -286,12 +287,12 @@ fn again(row: Row, i: u32, inside: bool, m: f32) -> mat4x4<f32> {
     return x;
 }
 
-// Whether the row has no softmax: it holds NaN or +infinity, or nothing but -infinity.
+// Whether the softmax of the row is undefined: it contains NaN or +infinity, or only -infinity.
 fn no_softmax(s: RowStats) -> bool {
     return s.poison != 0u || s.ties == 0.0;
 }
 
-// log of the sum of exp(x - m).
+// The logarithm of the sum of exp(x - m).
 fn log_sum(s: RowStats) -> f32 {
     if (s.ties == 1.0) {
         return log1p_f32(s.rest * LOWER);

@@ -1,20 +1,20 @@
-// Sums of many numbers: short runs are added up as they are, and the runs' sums go into two numbers, so that what an addition
-// rounds off is not lost. The error of such a sum does not grow with its length.
+// Compensated sums: short runs are added up in f32, and their sums are added to a pair of numbers that keeps the rounding
+// error. The error of such a sum does not grow with its length.
 
 struct Sum {
     high: f32,
-    // What `high` lacks.
+    // The rounding error of `high`.
     low: f32,
 }
 
-// The same number. `params.zero` is 0, which no compiler knows: it can not simplify differences of sums to what they would be
-// without rounding, as Mesa does.
+// Returns x. Compilers do not know that `params.zero` is 0, and so cannot simplify differences of sums algebraically, as Mesa
+// otherwise does.
 fn opaque(x: f32) -> f32 {
     return bitcast<f32>(bitcast<u32>(x) ^ params.zero);
 }
 
-// s + x. The difference between the rounded sum and the exact one is formed exactly, whichever of the two numbers is larger
-// (Knuth, The Art of Computer Programming 2, 4.2.2).
+// s + x. The rounding error is computed exactly, whichever of the two numbers is larger (Knuth, The Art of Computer
+// Programming 2, 4.2.2).
 fn plus(s: Sum, x: f32) -> Sum {
     let high = opaque(s.high + x);
     let arrived = opaque(high - s.high);
@@ -27,14 +27,14 @@ fn plus_sum(s: Sum, other: Sum) -> Sum {
     return Sum(sum.high, sum.low + other.low);
 }
 
-// Infinity and NaN are in the first number; the second is of no use then.
+// If the first number is infinite or NaN, the second is ignored.
 fn value_of(s: Sum) -> f32 {
     let finite = (bitcast<u32>(s.high) & 0x7f800000u) != 0x7f800000u;
     return select(s.high, s.high + s.low, finite);
 }
 
-// The same sum, of which the second number is as small as can be: it must not become a long sum itself, of what millions of additions have
-// rounded off.
+// Normalises a sum, so that the second number is below half an ulp of the first. Otherwise the errors of millions of additions
+// would make it a long f32 sum itself.
 fn settled_sum(s: Sum) -> Sum {
     let high = opaque(value_of(s));
     return Sum(high, s.low - opaque(high - s.high));

@@ -1,5 +1,5 @@
 // needs: lanes sum
-// The sum of the threads' sums over so many neighbours, a power of two. Every thread of the workgroup takes part.
+// Adds up the sums of `lanes` consecutive threads, a power of two. All threads of the workgroup take part.
 fn sum_across(thread: u32, mine: Sum, threads: u32) -> Sum {
     var sum = mine;
     for (var distance = threads / 2u; distance > 0u; distance /= 2u) {
