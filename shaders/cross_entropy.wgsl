@@ -1,9 +1,9 @@
 // needs: row_stats row_sums scaled_logits
-// Cross-entropy of logits and targets: the loss of every row and, if wanted, the gradient, which may overwrite the logits, and
-// what else the softmax says.
+// Cross-entropy of logits and targets: the losses of all rows and, if requested, their gradient (possibly in place of the
+// logits) and statistics.
 //
-// A row has a coefficient a_c for each class, their sum A, and a weight v. With the scaled and capped logits z (`scaled_logits`), their
-// maximum m, p = softmax(z) and L = m + log(sum of exp(z - m)):
+// A row has a weight v, and a coefficient a_c for each class, with sum A. With the scaled and capped logits z (`scaled_logits`),
+// their maximum m, p = softmax(z) and L = m + log(sum of exp(z - m)):
 //
 //   loss = v (A log(sum of exp(z - m)) - (sum of a_c (z_c - m)) + z_loss L^2)
 //   grad_c = factor v (A p_c - a_c + 2 z_loss L p_c) dz_c/dx_c
@@ -12,17 +12,18 @@
 // TARGETS 1, indices, smoothed:   a_c = (1 - s) w_t [c = t] + s / C w_c
 // TARGETS 2, probabilities q:     a_c = w_c ((1 - s) q_c + s / C)
 //
-// Bindings: logits [outer, classes, inner], targets [outer, inner] (absent with probabilities), probabilities like logits
-// (absent with indices), weight (one element, or one a class), position_weight and factor (one element, or one a row),
-// losses [outer, inner], grad like logits, statistics (five words a row: L, the target's log-probability, the entropy, the predicted
-// class or -1, and 0 if the row is not counted, 1 if the prediction is wrong, 2 if it is right).
+// Bindings: logits [outer, classes, inner]; targets [outer, inner] (absent for probabilities); probabilities, like logits (absent
+// for indices); weight (scalar, or [classes]); position_weight and factor (scalar, or [outer, inner]); losses [outer, inner];
+// grad, like logits; statistics [outer, inner, 5]: L, the log-probability of the target, the entropy, the predicted class or -1,
+// and the outcome (0: the row is ignored, 1: the prediction is wrong, 2: it is right); parts and lanes as in `row_stats` and
+// `row_sums`. All threads of a workgroup take part in the reductions; each lane writes the gradient of its own blocks.
 
-// The gradient of some of the classes, or of some blocks, takes from the others the row's statistics and A. They are kept by a dispatch that
-// knows them for all classes (STATISTICS 2) and given to those that write a gradient (3): the row's maximum, the number of its ties, the sum
-// of the other exponentials, 1 if the row has a NaN (plus 2 if A is lifted), and A.
+// A dispatch that writes the gradient of only some classes or blocks needs the statistics and A of the whole row. Another
+// dispatch (STATISTICS 2) stores them, five words per row, and the former (STATISTICS 3) loads them: the row maximum, the number of
+// elements that equal it, the lifted sum of the other exponentials, flags (1: the row is undefined, 2: A is lifted), and A.
 
 override TARGETS: u32;
-// 1: write the statistics. 2: write what is kept, five words a row. 3: read that, as `parts`.
+// 1: write the statistics. 2: store the row state for other dispatches. 3: load it, from `parts`.
 override STATISTICS: u32;
 
 const HOLD_EXP: bool = true;
@@ -48,14 +49,14 @@ fn kept_stats(row: Row) -> RowStats {
     return RowStats(load_parts(at), load_parts(at + 1u), load_parts(at + 2u), u32(load_parts(at + 3u)) & 1u);
 }
 
-// The sum of the coefficients that is kept with them.
+// The sum of the coefficients in the row state.
 fn kept_coefficients(row: Row) -> Wide {
     let at = 5u * row.index;
     let lifted = (u32(load_parts(at + 3u)) & 2u) != 0u;
     return Wide(load_parts(at + 4u), select(0, -LIFTED_BY, lifted));
 }
 
-// The sum of the weights of all classes, which follows them.
+// The sum of the weights of all classes, which is stored after them.
 fn total_class_weight() -> f32 {
     if (params.weight_stride == 0u) {
         return load_weight(0u) * f32(params.all_classes);
@@ -63,7 +64,7 @@ fn total_class_weight() -> f32 {
     return load_weight(params.all_classes);
 }
 
-// A product in which a coefficient of 0 wins over an infinite value. (Rows with NaN are set apart.)
+// A product that is 0 if the coefficient is 0, even if the value is infinite. (Rows with NaN are handled separately.)
 fn weighted(coefficient: f32, value: f32) -> f32 {
     return select(coefficient * value, 0.0, coefficient == 0.0);
 }
@@ -76,7 +77,7 @@ fn within(room: u32) -> vec4<bool> {
     return vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(room);
 }
 
-// The weights of as many classes, from c on, as there is room for, and 0 for the others.
+// The weights of `room` classes from c on, padded with 0.
 fn class_weights(c: u32, room: u32) -> vec4<f32> {
     let last = first_class() + last_class();
     let first = first_class() + c;
@@ -89,7 +90,7 @@ fn class_weights(c: u32, room: u32) -> vec4<f32> {
     return select(vec4<f32>(), weights, within(room));
 }
 
-// Four probabilities from class c on; past the last, that again.
+// The probabilities of 4 classes from c on; the last class is repeated beyond the end of the row.
 fn probabilities4(c: u32, at: u32) -> vec4<f32> {
     let last = last_class();
     return vec4<f32>(
@@ -100,7 +101,8 @@ fn probabilities4(c: u32, at: u32) -> vec4<f32> {
     );
 }
 
-// Their coefficients. `weight` is the target's, and `at` where a row's probabilities begin.
+// The coefficients of `room` classes from c on, padded with 0. `t` is the target, `weight` its class weight, and `at` the position
+// of the row's probabilities.
 fn coefficients(c: u32, room: u32, t: u32, weight: f32, at: u32) -> vec4<f32> {
     let weights = class_weights(c, room);
     if (TARGETS == 2u) {
@@ -111,14 +113,14 @@ fn coefficients(c: u32, room: u32, t: u32, weight: f32, at: u32) -> vec4<f32> {
     return weights * params.spread + select(vec4<f32>(), vec4<f32>(params.kept * weight), hit);
 }
 
-// Those of probabilities, lifted half by the one factor and half by the other.
+// The coefficients of probabilities, lifted: each factor contributes half of the lift.
 fn lifted_coefficients(c: u32, room: u32, at: u32) -> vec4<f32> {
     let shares = params.kept * probabilities4(c, at) + params.spread;
     let lifted = (class_weights(c, room) * 0x1p40f) * (shares * 0x1p40f);
     return select(vec4<f32>(), lifted, within(room));
 }
 
-// Their sum: what is tiny matters only where there is nothing else.
+// The sum of the coefficients. Tiny ones matter only if there are no others.
 fn sum_of_coefficients(sums: RowSums) -> Wide {
     let sum = value_of(sums.coefficients);
     let tiny = value_of(sums.tiny_coefficients);
@@ -126,8 +128,8 @@ fn sum_of_coefficients(sums: RowSums) -> Wide {
     return Wide(select(sum + tiny * LOWER, tiny, lifted), select(0, -LIFTED_BY, lifted));
 }
 
-// The same times both parts of a scale of any size. A small weight meets the scale first, and a large one its share of the target: what is
-// multiplied becomes neither subnormal nor infinite unless the result is.
+// The coefficients times a scale of any size, which is given as two factors. A small weight is multiplied by the scale first, a
+// large one by its share of the target, so that no intermediate product is subnormal or infinite unless the result is.
 fn scaled_coefficients(c: u32, room: u32, grad: RowGrad) -> vec4<f32> {
     if (FACTORS == 0u) {
         return grad.scale.x * coefficients(c, room, grad.t, grad.weight, grad.probabilities_start) * grad.scale.y;
@@ -146,7 +148,7 @@ fn scaled_coefficients(c: u32, room: u32, grad: RowGrad) -> vec4<f32> {
     return select(vec4<f32>(), scaled, within(room));
 }
 
-// The sum of a smoothed target's coefficients, which may be subnormal.
+// The sum of the coefficients of a smoothed target, which can be subnormal.
 fn wide_coefficients(weight: f32) -> Wide {
     let total = total_class_weight();
     let tiny = max(abs(weight), abs(total)) < 1.0;
@@ -159,8 +161,8 @@ fn lowered(w: Wide) -> f32 {
     return select(w.significand, w.significand * LOWER, w.exponent != 0);
 }
 
-// What the gradient of a row needs: of exp(z_c - m), lifted, a share, from which scale times the coefficient goes off. Both are factors to
-// multiply with one after the other (`multipliers`).
+// The gradient of a row is share * exp(z_c - m) - scale * a_c, with lifted exponentials. Share and scale are pairs of factors, to be
+// multiplied one after the other (`multipliers`).
 struct RowGrad {
     max: f32,
     share: vec2<f32>,
@@ -170,11 +172,11 @@ struct RowGrad {
     probabilities_start: u32,
     poison: bool,
     ignored: bool,
-    // The bits of what is the least that does not count as 0.
+    // The bits of the smallest magnitude that is not replaced by 0.
     least: u32,
 }
 
-// By bits: NaN is not small, and nothing is where the factor is NaN.
+// Compares bits, so that NaN is never small, and nothing is small if the factor is NaN.
 fn least_bits(scale: f32) -> u32 {
     let bits = bitcast<u32>(params.threshold * scale) & 0x7fffffffu;
     return select(bits, 0u, bits > 0x7f800000u);
@@ -227,10 +229,10 @@ fn main(
         ignored |= target_class == params.ignore_index;
         valid = target_class >= 0 && u32(target_class) < all_classes();
         if (valid) {
-            // Past the row's end if it is none of some classes.
+            // Beyond the end of the row if the target is not among the classes of this dispatch.
             t = u32(target_class) - first_class();
             weight = class_weight(u32(target_class));
-            // Only the thread that writes the gradient over it may read it.
+            // In place, only the thread that overwrites the logit may read it.
             if (goes_through(row, t) && (!SOME || t < classes())) {
                 target_logit = one_logit(row, t);
             }
@@ -270,9 +272,9 @@ fn main(
         terms = vec2<f32>(lowered(sum_of_all), value_of(sums.gaps));
     }
     let undefined = no_softmax(stats);
-    // Probabilities of no classes cost nothing; an index of no classes is not valid.
+    // Without classes, probabilities have loss 0, and no index is valid.
     let poison = !ignored && (!valid || (classes() > 0u && undefined));
-    // The thread that knows the target's logit, if there is one.
+    // The thread that has the logit of the target, if any.
     let first = row.part == 0u && row.lane == 0u && row.begin == 0u;
     let tells_loss = select(first, goes_through(row, t), valid && TARGETS != 2u);
     if (!row.surplus && tells_loss) {
@@ -309,7 +311,7 @@ fn main(
             store_statistics(at, bitcast<u32>(select(log_sum_exp, nan(), undefined)));
             store_statistics(at + 1u, bitcast<u32>(select(select(log_prob, nan(), undefined || !valid), 0.0, ignored)));
             let spread = value_of(s.spread) / sum_of_exp(stats);
-            // Where log(1 + rest) is the rest, both may be subnormal, and their sum is not.
+            // If log(1 + rest) equals the rest, both can be subnormal while their sum is not.
             let tiny = stats.ties == 1.0 && stats.rest * LOWER < 0x1p-24f;
             let entropy = select(log_total + spread * LOWER, (stats.rest + spread) * LOWER, tiny);
             store_statistics(at + 2u, bitcast<u32>(select(entropy, nan(), undefined)));
@@ -324,7 +326,7 @@ fn main(
 
     let total = sum_of_exp(stats);
     let pull = weighted(2.0 * params.z_loss, log_sum_exp);
-    // p - 1 cancels where p is near 1; the sum over the other classes, which is lifted, does not.
+    // p - 1 cancels if p is close to 1; the lifted sum over the other classes does not.
     let certain = stats.ties == 1.0 && target_logit == stats.max;
     let p = exp_nonpositive(target_gap) / total;
     let others = stats.rest / total;
@@ -333,14 +335,14 @@ fn main(
     var grad = RowGrad(stats.max, vec2<f32>(), vec2<f32>(), t, weight, probabilities_start, poison, ignored, 0u);
     var target_grad = 0.0;
     if (FACTORS == 0u) {
-        // Nothing makes an ordinary number of what would be subnormal.
+        // Without huge factors, a subnormal result may be flushed.
         let factor = plain_factor(row.index);
         target_grad = factor * pulled;
         grad.scale = vec2<f32>(factor, 1.0);
         grad.share = vec2<f32>(LOWER, factor * terms.x * (exp_factor * LOWER) / total);
         grad.least = least_bits(factor);
     } else {
-        // In this order the usual factors of 1 cost no rounding. (A sum with a pull of 0 might be flushed.)
+        // In this order, factors of 1 cause no rounding. (Adding a pull of 0 could flush a subnormal sum.)
         let factor = wide_factor(row.index, row_weight);
         let scale = times(factor, wide(select(1.0, params.logit_scale, LOGITS == 1u)));
         let free = is_zero(pull);
@@ -367,7 +369,7 @@ fn main(
     for (var i = row.whole; i < row.end; i++) {
         grad_block(row, i, false, grad);
     }
-    // In place of what the thread has just stored there.
+    // Overwrites what the thread has just stored for the target.
     if (TARGETS == 0u && !poison && !ignored && goes_through(row, t) && (!SOME || t < classes())) {
         var g = target_grad;
         if (LOGITS == 2u) {

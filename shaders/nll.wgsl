@@ -3,8 +3,8 @@
 //
 //   loss = -v w_t log_probs_t        grad_c = -factor v w_t [c = t]        with the row's weight v
 //
-// Bindings: log_probs [outer, classes, inner], targets [outer, inner], weight (one element, or one a class),
-// position_weight and factor (one element, or one a row), losses [outer, inner], grad like log_probs.
+// Bindings: log_probs [outer, classes, inner]; targets [outer, inner]; weight (scalar, or [classes]); position_weight and factor
+// (scalar, or [outer, inner]); losses [outer, inner]; grad, like log_probs. Each lane writes the gradient of its own blocks.
 
 fn fill_block(row: Row, i: u32, inside: bool, value: f32) {
     for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
@@ -36,7 +36,7 @@ fn main(
         } else if (valid) {
             let log_prob = load_log_probs(row.start + t * params.inner);
             let weight = row_weight * class_weight(t);
-            // A weight of 0 wins over an infinite log-probability, but not over NaN.
+            // A weight of 0 gives 0 even if the log-probability is infinite, but not if it is NaN.
             loss = select(-(weight * log_prob), 0.0, weight == 0.0 && !is_nan(log_prob));
         }
         store_losses(row.index, loss);
@@ -58,7 +58,7 @@ fn main(
     for (var i = row.whole; i < row.end; i++) {
         fill_block(row, i, false, special);
     }
-    // In place of what the thread has just stored there.
+    // Overwrites what the thread has just stored for the target.
     if (valid && !ignored && goes_through(row, t)) {
         store_grad(row.start + t * params.inner, -scale);
     }

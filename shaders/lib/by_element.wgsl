@@ -1,6 +1,7 @@
 // needs: grid
-// Goes through the elements of a tensor one by one. The shader that uses this defines
-//   fn element(i: u32)            what is done with element i
+// The main function of kernels that process single elements. A shader that needs this defines
+//   fn element(i: u32)            processes element i
+// Each thread processes elements of its workgroup's block.
 
 @compute @workgroup_size(WORKGROUP)
 fn main(

@@ -1,7 +1,8 @@
 // needs: turns
-// Goes through the elements of a tensor by quads. The shader that uses this defines
-//   fn begin() -> bool            what comes before; false: nothing is done
-//   fn quad(i: u32, n: u32)       elements i to i + n, of which there are 4, or fewer at the end
+// The main function of kernels that process elements in quads. A shader that needs this defines
+//   fn begin() -> bool            initialises private variables; false: the kernel does nothing
+//   fn quad(i: u32, n: u32)       processes the elements i..i + n: 4, or fewer at the end
+// Each thread processes quads of its workgroup's block.
 
 @compute @workgroup_size(WORKGROUP)
 fn main(

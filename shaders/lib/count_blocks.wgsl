@@ -1,9 +1,9 @@
 // needs: lanes
-// Two counts of each block of elements. The shader that uses this defines
-//   fn counts_of(i: u32) -> vec2<u32>        what element i counts
-// Binding: partials (two words a block).
+// The main function of kernels that sum two counts over blocks of elements. A shader that needs this defines
+//   fn counts_of(i: u32) -> vec2<u32>        the counts of element i
+// Binding: partials [blocks, 2]. All threads of a workgroup take part in the reduction.
 
-// Sums the threads' counts; every thread of the workgroup takes part, and gets the workgroup's.
+// Adds up the counts of all threads; all threads of the workgroup take part and get the result.
 fn combine_counts(thread: u32, counts: vec2<u32>) -> vec2<u32> {
     var all = counts;
     for (var distance = WORKGROUP / 2u; distance > 0u; distance /= 2u) {

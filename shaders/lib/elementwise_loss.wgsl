@@ -1,61 +1,61 @@
 // needs: element_weight partials turns wide
-// A loss of two tensors of one shape, element by element, with its gradient with respect to the first.
+// An elementwise loss of two tensors of the same shape, with its gradient with respect to the first.
 //
-// The shader that uses this defines, for quads of elements of which the first is element i of the dispatch,
+// A shader that needs this defines, for quads that start at element i of the dispatch,
 //   fn element_loss(x: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32>
-//   fn element_slope(x: vec4<f32>, y: vec4<f32>, i: u32, careful: bool) -> Slope     d loss / d x, but for the weight and `params.scale`;
-//                                                                if careful, also where it would be subnormal
-//   const SLOPE_LIFT: i32                                        what very small slopes are multiplied with: so many twos
-//   const SLOPE_WEIGHTED: bool                                   slopes have large factors, and need care whatever they are multiplied with
-//   fn in_range(x: vec4<f32>, y: vec4<f32>) -> vec4<bool>        false: loss and gradient are NaN, the position is reported
+//   fn element_slope(x: vec4<f32>, y: vec4<f32>, i: u32, careful: bool) -> Slope     d loss / d x, without the weight and
+//                                                                `params.scale`; if careful, lifted where it would be subnormal
+//   const SLOPE_LIFT: i32                                        lifted slopes are multiplied by 2^SLOPE_LIFT
+//   const SLOPE_WEIGHTED: bool                                   slopes can have large factors, and are always computed carefully
+//   fn in_range(x: vec4<f32>, y: vec4<f32>) -> vec4<bool>        false: loss and gradient are NaN, and the position is reported
 //
-// Bindings: x, y, upstream (one element, two factors of it, or one for each), losses (absent unless unreduced), grad (absent if not wanted),
-// partials (three words a block).
+// Bindings: x, y, upstream (a scalar, two factors, or one per element), losses (absent if reduced), grad (absent if not requested),
+// partials (a partial result per block). Each thread processes quads of its block; all threads take part in the reduction.
 
 const SUMS: u32 = 1u;
 
 // 1: write the gradient.
 override GRAD: u32;
-// 1: write every element's loss.
+// 1: write the losses of all elements.
 override LOSSES: u32;
-// 1: there is an upstream gradient for each element; 0: one for all.
+// 0: one upstream gradient for all elements; 1: one per element.
 override UPSTREAM: u32;
 
-// w * loss, where a weight of 0 wins over an infinite loss.
+// w * loss, which is 0 for a weight of 0 even if the loss is infinite.
 fn weigh(w: f32, loss: f32) -> f32 {
     return select(w * loss, 0.0, is_zero(w) && is_infinite(loss));
 }
 
 struct Slope {
     value: vec4<f32>,
-    // Where it is 2^SLOPE_LIFT times the slope.
+    // Whether `value` is 2^SLOPE_LIFT times the slope.
     lifted: vec4<bool>,
 }
 
-// Elements have factors of their own.
+// Whether elements have individual factors.
 const OWN_FACTORS: bool = UPSTREAM == 1u || WEIGHTED == 1u;
-// Their gradients are long code, which is there once.
+// Whether there is a fast path, unrolled, for factors that need no care.
 const BY_TURNS: bool = GRAD == 0u || !(OWN_FACTORS || SLOPE_WEIGHTED);
 
-// What the slopes of all elements are multiplied with: first the one, then the other; for slopes as they are (xy), and for lifted ones (zw).
+// The two factors common to all elements: for plain slopes (xy) and for lifted slopes (zw).
 fn shared_multipliers(of_all: Wide, upstream: f32) -> vec4<f32> {
     let factor = times(of_all, wide(upstream));
     return vec4<f32>(multipliers(factor), multipliers(Wide(factor.significand, factor.exponent - SLOPE_LIFT)));
 }
 
-// Whether that makes nothing larger than twice what it is, and is one number: then there is nothing to be careful about.
+// Whether the factor at most doubles a slope and is a single number. Then subnormal slopes may be flushed.
 fn is_plain(factors: vec4<f32>) -> bool {
     return abs(factors.x) <= 2.0 && factors.y == 1.0;
 }
 
-// Those of an element with a factor of its own.
+// The two factors of an element with an individual factor.
 fn own_multipliers(of_all: Wide, upstream: f32, weight: f32, lifted: bool) -> vec2<f32> {
     let factor = times(of_all, times(wide(upstream), wide(weight)));
     return multipliers(Wide(factor.significand, factor.exponent - select(0, SLOPE_LIFT, lifted)));
 }
 
 struct Factors {
-    // Of all elements. Where they have factors of their own, without the upstream gradient.
+    // The factor common to all elements; without the upstream gradient if elements have individual factors.
     of_all: Wide,
     upstream: f32,
     shared_ones: vec4<f32>,
@@ -71,7 +71,7 @@ fn grad_of(slope: Slope, upstream: vec4<f32>, i: u32, factors: Factors, careful:
         let second = select(vec4<f32>(ones.y), vec4<f32>(ones.w), slope.lifted);
         return slope.value * first * second;
     }
-    // Branches that are always taken: SwiftShader takes minutes to compile that much without one.
+    // These branches are always taken. Without them, SwiftShader compiles this for minutes.
     let weight = element_weights(i);
     var first = vec4<f32>();
     var second = vec4<f32>();
@@ -98,7 +98,7 @@ fn grad_of(slope: Slope, upstream: vec4<f32>, i: u32, factors: Factors, careful:
     return slope.value * first * second;
 }
 
-// Elements of a quad that has not all four are worked on like the others, as zeros, and left out of the sum.
+// Processes a quad. Padding is processed like other elements, but not added to the sum.
 fn losses_of_quad(i: u32, n: u32, factors: Factors, careful: bool) -> Found {
     let x = load_quad_x(i, 1u, n, 0.0);
     let y = load_quad_y(i, 1u, n, 0.0);
@@ -123,7 +123,7 @@ fn losses_of_quad(i: u32, n: u32, factors: Factors, careful: bool) -> Found {
     return Found(sum, min(min(bad.x, bad.y), min(bad.z, bad.w)));
 }
 
-// A sum of losses, and the first position out of range.
+// A sum of losses, and the first position that is out of range.
 struct Found {
     sum: f32,
     bad: u32,
@@ -162,7 +162,7 @@ fn main(
             sum += turn;
         }
     }
-    // What is left; or everything, with the sums of the turns.
+    // The rest of the block; or all of it, in the same order of additions as the fast path.
     var of_turn = 0.0;
     var quads = 0u;
     for (var i = select(part.turns, part.rest, plain); i < part.end; i += STRIDE) {

@@ -1,15 +1,15 @@
-// Elementary functions that do not depend on the driver's: at most 2 ulp each over the whole range (sigmoid, softplus and tanh 3).
+// Elementary functions with at most 2 ulp of error over the whole range (sigmoid, softplus and tanh: 3 ulp), on any driver.
 //
-// Drivers may fold NaN tests away, flush subnormals, and offer an `exp` that is 64 ulp off. So special values are recognised
-// and written as integers, scaling goes through exponent bits, and no step needs an operation to be fused or not fused.
+// Drivers may optimise NaN tests away, flush subnormals, and have an `exp` with errors of 64 ulp. Therefore special values are
+// tested and produced as integers, scaling manipulates exponent bits, and no result depends on whether operations are fused.
 
-// Runtime variables: a constant expression must not be NaN or infinite.
+// Runtime values, because WGSL constant expressions must not be NaN or infinite.
 var<private> infinity_bits: u32 = 0x7f800000u;
 var<private> nan_bits: u32 = 0x7fc00000u;
 
 const LOWEST: f32 = -3.4028234e38;
 const LOG2_E: f32 = 1.44269502;
-// ln 2 in two pieces: an integer below 2^14 times the first is exact.
+// ln 2 as the sum of two numbers. The product of the first and an integer below 2^14 is exact.
 const LN2_HIGH: f32 = 0.693359375;
 const LN2_LOW: f32 = -2.12194440e-4;
 
@@ -25,12 +25,12 @@ fn is_nan(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
 }
 
-// Of -0, too, and not of NaN, whatever the hardware makes of comparisons.
+// True for 0 and -0, false for NaN, independent of the hardware's comparisons.
 fn is_zero(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7fffffffu) == 0u;
 }
 
-// a / b, where a divisor of 0 gives NaN of 0 and NaN, and else the infinity of the signs.
+// a / b. Division by 0 returns NaN if a is 0 or NaN, else a signed infinity.
 fn quotient(a: f32, b: f32) -> f32 {
     let sign = (bitcast<u32>(a) ^ bitcast<u32>(b)) & 0x80000000u;
     let limit = select(bitcast<f32>(infinity_bits | sign), nan(), is_zero(a) || is_nan(a));
@@ -41,7 +41,7 @@ fn is_infinite(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7fffffffu) == 0x7f800000u;
 }
 
-// x - n * ln(2). The first difference is exact. With `fma` Mesa joins the two pieces of ln 2 into one product: 67 ulp.
+// x - n * ln(2). The first difference is exact. With `fma`, Mesa would merge the two parts of ln 2 into one product: 67 ulp.
 fn reduce_argument(x: f32, n: f32) -> f32 {
     return (x - n * LN2_HIGH) - n * LN2_LOW;
 }
@@ -57,7 +57,7 @@ fn exp_reduced(r: f32) -> f32 {
     return 1.0 + (r + r * r * p);
 }
 
-// exp(x) * 2^k, if that is no subnormal number, for whole k. NaN gives an unspecified number: callers set rows with NaN apart.
+// exp(x) * 2^k for integer k, unless the result is subnormal. Unspecified for NaN, which callers handle separately.
 fn scaled_exp4(x: vec4<f32>, k: vec4<f32>) -> vec4<f32> {
     let n = round(x * LOG2_E);
     let r = (x - n * LN2_HIGH) - n * LN2_LOW;
@@ -68,11 +68,11 @@ fn scaled_exp4(x: vec4<f32>, k: vec4<f32>) -> vec4<f32> {
     p = p * r + 1.6666666e-1;
     p = p * r + 5.0000001e-1;
     let y = 1.0 + (r + r * r * p);
-    // Added to 1.5 * 2^23, a small integer is the sum's last bits: here the exponent of 2^(n + k), shifted to its place.
+    // Adding 1.5 * 2^23 puts a small integer into the low bits of the sum: the exponent of 2^(n + k), which is shifted into place.
     return y * bitcast<vec4<f32>>(bitcast<vec4<u32>>(n + (k + 12583039.0)) << vec4<u32>(23u));
 }
 
-// exp(x) for x <= 0; below 2^-126 the result is 0.
+// exp(x) for x <= 0; 0 if the result is below 2^-126.
 fn exp4_nonpositive(x: vec4<f32>) -> vec4<f32> {
     return select(scaled_exp4(x, vec4<f32>()), vec4<f32>(), x < vec4<f32>(-87.33654));
 }
@@ -81,12 +81,12 @@ fn exp_nonpositive(x: f32) -> f32 {
     return exp4_nonpositive(vec4<f32>(x)).x;
 }
 
-// What very small numbers are multiplied with so that they are not subnormal. Sums of 2^32 numbers up to 1 have room above it.
+// The factor that lifts very small numbers out of the subnormal range. Sums of 2^32 lifted numbers up to 1 do not overflow.
 const LIFTED_BY: i32 = 80;
 const LIFT: f32 = 0x1p80f;
 const LOWER: f32 = 0x1p-80f;
 
-// LIFT * exp(x) for x up to 30; exp(x) may be as small as 2^-206, below that the result is 0.
+// LIFT * exp(x) for x <= 30; 0 if exp(x) is below 2^-206.
 fn lifted_exp4(x: vec4<f32>) -> vec4<f32> {
     return select(scaled_exp4(x, vec4<f32>(f32(LIFTED_BY))), vec4<f32>(), x < vec4<f32>(-142.7));
 }
@@ -95,7 +95,7 @@ fn lifted_exp(x: f32) -> f32 {
     return lifted_exp4(vec4<f32>(x)).x;
 }
 
-// exp(-|x|), subnormal results included: by integers, because hardware may flush those of a multiplication. NaN gives an unspecified number.
+// exp(-|x|), including subnormal results, which are composed as integers because hardware may flush products. Unspecified for NaN.
 fn exp_minus_abs(x: f32) -> f32 {
     let t = max(-abs(x), -174.0);
     let n = round(t * LOG2_E);
@@ -107,7 +107,7 @@ fn exp_minus_abs(x: f32) -> f32 {
     return bitcast<f32>(select(bits + (bitcast<u32>(k) << 23u), subnormal, exponent < 1));
 }
 
-// 2^126 * exp(-|x|) for |x| up to 174. Nearly all of it is also in `exp_minus_abs`, which compilers see.
+// 2^126 * exp(-|x|) for |x| <= 174. Compilers merge most of it with `exp_minus_abs`.
 fn lifted_exp_minus_abs(x: f32) -> f32 {
     let t = max(-abs(x), -174.0);
     let n = round(t * LOG2_E);
@@ -132,12 +132,12 @@ fn log_f32(x: f32) -> f32 {
     var bits = bitcast<u32>(x);
     var k = -127;
     if (bits < 0x00800000u && bits != 0u) {
-        // Subnormal: shift the leading bit to where a normal number has it.
+        // Subnormal: move the leading bit to the position of the implicit one.
         let shift = countLeadingZeros(bits) - 8u;
         bits = bits << shift;
         k = -127 - i32(shift);
     }
-    // Move the mantissa's range from [1, 2) to [sqrt(1/2), sqrt(2)).
+    // Move the range of the significand from [1, 2) to [sqrt(1/2), sqrt(2)).
     let moved = bits + (0x3f800000u - 0x3f3504f3u);
     let mantissa = bitcast<f32>((moved & 0x007fffffu) + 0x3f3504f3u);
     let y = log_reduced(mantissa - 1.0, f32(k + i32(moved >> 23u)));
@@ -150,16 +150,16 @@ fn log_f32(x: f32) -> f32 {
 
 // log(1 + x).
 fn log1p_f32(x: f32) -> f32 {
-    // The rounded sum u only chooses the scale 2^-k; f = (1 + x) * 2^-k - 1 is rounded once.
+    // The rounded sum u only selects the scale 2^-k; f = (1 + x) * 2^-k - 1 is rounded once.
     let moved = bitcast<u32>(1.0 + x) + (0x3f800000u - 0x3f3504f3u);
     let k = i32(moved >> 23u) - 127;
     let scale = bitcast<f32>(u32(127 - min(k, 64)) << 23u);
-    // From 2^25 on, 1 + x is x, and f follows from its bits as in `log_f32`.
+    // From 2^25 on, 1 + x rounds to x, and f follows from its bits as in `log_f32`.
     let mantissa = bitcast<f32>((moved & 0x007fffffu) + 0x3f3504f3u);
     let f = select(x * scale + (scale - 1.0), mantissa - 1.0, k > 25);
     let bits = bitcast<u32>(x);
     var special = log_reduced(f, f32(k));
-    // Below 2^-24 the result is x, whatever the hardware does to subnormals.
+    // Below 2^-24 the result is x, even if the hardware flushes subnormals.
     special = select(special, x, (bits & 0x7fffffffu) < 0x33800000u);
     special = select(special, -infinity(), bits == 0xbf800000u);
     special = select(special, infinity(), bits == 0x7f800000u);
@@ -170,24 +170,24 @@ fn log1p_f32(x: f32) -> f32 {
 fn sigmoid_f32(x: f32) -> f32 {
     let e = exp_minus_abs(x);
     let quotient = select(e, 1.0, x >= 0.0) / (1.0 + e);
-    // Far below 0 the result is e itself, which may be subnormal.
+    // Far below 0 the result is e itself, which can be subnormal.
     let y = select(quotient, e, x < -20.0);
     return select(y, nan(), is_nan(x));
 }
 
-// log(1 + exp(-|x|)): what softplus(x) and softplus(-x) have in common.
+// log(1 + exp(-|x|)), the common part of softplus(x) and softplus(-x).
 fn softplus_tail_f32(x: f32) -> f32 {
     let e = exp_minus_abs(x);
     let large = e > 0.41421356;
     let y = log_reduced(select(e, 0.5 * e - 0.5, large), select(0.0, 1.0, large));
-    // Below 2^-24 the result is e, which may be subnormal.
+    // Below 2^-24 the result is e, which can be subnormal.
     return select(y, e, e < 5.9604645e-8);
 }
 
 // log(1 + exp(x)).
 fn softplus_f32(x: f32) -> f32 {
     let tail = softplus_tail_f32(x);
-    // Without an addition where the tail is all: it may be subnormal.
+    // No addition if the tail is the result, which can be subnormal.
     let y = select(tail, x + tail, x > 0.0);
     return select(y, nan(), is_nan(x));
 }
@@ -203,7 +203,7 @@ fn tanh_f32(x: f32) -> f32 {
     p = p * z + 1.3331443e-1;
     p = p * z - 3.3333281e-1;
     let y = select(x + x * (z * p), select(far, -far, x < 0.0), abs(x) > 0.625);
-    // Below 2^-12 the result is x, which may be subnormal.
+    // Below 2^-12 the result is x, which can be subnormal.
     let tiny = (bitcast<u32>(x) & 0x7fffffffu) < 0x39800000u;
     return select(select(y, x, tiny), nan(), is_nan(x));
 }

@@ -1,5 +1,5 @@
 // needs: grid
-// One thread does everything. The shader that uses this defines
+// The main function of kernels with a single active thread. A shader that needs this defines
 //   fn once()
 
 @compute @workgroup_size(WORKGROUP)

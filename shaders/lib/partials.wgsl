@@ -1,11 +1,10 @@
 // needs: sum_across
-// Sums in a fixed order, and positions of bad data. A workgroup turns a block of values into a partial result: for each of SUMS sums the
-// bits of two numbers (`lib/sum.wgsl`; the first is the rounded sum), and then the first position at which data is out of range (NONE if
-// all of it is fine). The shader that uses this defines SUMS.
+// Partial results of reductions in a fixed order. A workgroup reduces a block of values to 2 * SUMS + 1 words: SUMS compensated sums
+// (`lib/sum.wgsl`), and the first position of data that is out of range (NONE if there is none). A shader that needs this defines SUMS.
 
 const NONE: u32 = 0xffffffffu;
 
-// The least of the threads' positions. Every thread of the workgroup takes part.
+// The minimum of the positions of all threads. All threads of the workgroup take part.
 fn first_across(thread: u32, position: u32) -> u32 {
     var first = position;
     for (var distance = WORKGROUP / 2u; distance > 0u; distance /= 2u) {
@@ -14,7 +13,7 @@ fn first_across(thread: u32, position: u32) -> u32 {
     return first;
 }
 
-// The sums of a block, SUMS of them, and the first bad position; first each thread's own, then the workgroup's.
+// The sums and the first bad position: of the thread, and after `combine_sums` of the workgroup.
 var<private> sums: array<Sum, SUMS>;
 var<private> bad: u32;
 
@@ -27,7 +26,7 @@ fn begin_sums() {
     bad = NONE;
 }
 
-// Combines the threads' results; every thread of the workgroup takes part, and gets the workgroup's.
+// Combines the results of all threads; all threads of the workgroup take part and get the result.
 fn combine_sums(thread: u32) {
     for (var k = 0u; k < SUMS; k++) { // unrolled
         sums[k] = normal(sum_across(thread, sums[k], WORKGROUP));
@@ -44,7 +43,7 @@ fn store_partial(block: u32) {
     store_partials(to + PARTIAL_WORDS - 1u, bad);
 }
 
-// The same sum, of which the first number is all that one number can hold.
+// Normalises a sum, so that its first number is the rounded sum.
 fn normal(s: Sum) -> Sum {
     let rounded = value_of(s);
     let finite = (bitcast<u32>(rounded) & 0x7f800000u) != 0x7f800000u;

@@ -1,10 +1,10 @@
 // needs: row_stats
-// Maps rows of logits by their softmax statistics; the shader that uses this defines
-//   const HOLD_EXP: bool                                  whether it maps exponentials rather than logits
-//   fn row_scalar(stats: RowStats) -> f32                 what all its elements need
-//   fn row_value(x: vec4<f32>, m: f32, scalar: f32) -> vec4<f32>     given the logits, or their exponentials, the maximum m
-//                                                         and that scalar
-// Bindings: logits [outer, classes, inner], output the same.
+// Maps rows of logits, given their softmax statistics. A shader that needs this defines
+//   const HOLD_EXP: bool                                  whether it maps exponentials or logits
+//   fn row_scalar(stats: RowStats) -> f32                 a scalar that all elements of the row need
+//   fn row_value(x: vec4<f32>, m: f32, scalar: f32) -> vec4<f32>     the result for the logits (or exponentials) x, the row
+//                                                         maximum m and that scalar
+// Bindings: logits and output [outer, classes, inner]; parts as in `row_stats`. All threads of a workgroup take part in the statistics.
 
 fn map_block(row: Row, i: u32, inside: bool, m: f32, scalar: f32, poison: bool) {
     var x = again(row, i, inside, m);

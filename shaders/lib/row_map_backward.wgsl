@@ -1,13 +1,13 @@
 // needs: rows sum_across
-// The gradient of a map of rows, from its output y and the upstream gradient g; the shader that uses this defines
-//   const REFINE: bool                                                 sum again, with g counted from the first sum
-//   fn row_term(y: vec4<f32>, g: vec4<f32>) -> vec4<f32>               what is summed over the row
+// The gradient of a row map, from its output y and the upstream gradient g. A shader that needs this defines
+//   const REFINE: bool                                                 whether to sum again, relative to the first sum
+//   fn row_term(y: vec4<f32>, g: vec4<f32>) -> vec4<f32>               the terms to sum over the row
 //   fn row_grad(y: vec4<f32>, g: vec4<f32>, sum: f32) -> vec4<f32>     the gradient, given that sum
-// Bindings: output, upstream, grad, all [outer, classes, inner]; lanes (four words a lane: what a dispatch hands on to the next; absent if one
-// does everything).
+// Bindings: output, upstream and grad [outer, classes, inner]; lanes [lanes, 4] (the state of each lane between dispatches; absent
+// if one dispatch computes everything).
 
-// 0: one dispatch does everything. 1, 2: this one sums some blocks, for the first or the second time, and keeps the lanes' sums. 3: it
-// finds them there, and writes some blocks of the gradient.
+// 0: one dispatch computes everything. 1, 2: this dispatch adds some blocks to the first or second sum of the lanes. 3: it reads the
+// final sums and writes some blocks of the gradient.
 override SWEEP: u32;
 
 fn upstream_quad(row: Row, i: u32, j: u32, inside: bool) -> vec4<f32> {
@@ -30,7 +30,7 @@ fn sum_block(row: Row, i: u32, inside: bool, origin: f32) -> f32 {
     return (sum.x + sum.y) + (sum.z + sum.w);
 }
 
-// The sum over all blocks, if they are one run.
+// The sum over all blocks, if they form a single run.
 fn few_sum(row: Row, origin: f32) -> f32 {
     var sum = 0.0;
     for (var i = row.begin; i < row.whole; i++) {
@@ -42,7 +42,7 @@ fn few_sum(row: Row, origin: f32) -> f32 {
     return sum;
 }
 
-// The sum over a run of blocks, at least one.
+// The sum over a nonempty run of blocks.
 fn run_sum(row: Row, begin: u32, end: u32, inside: bool, origin: f32) -> f32 {
     var sum = 0.0;
     var i = begin;
@@ -56,8 +56,8 @@ fn run_sum(row: Row, begin: u32, end: u32, inside: bool, origin: f32) -> f32 {
     return sum;
 }
 
-// The sum of the terms over the lane's blocks in this dispatch and before, with g counted from an origin; it is the lane's first or second
-// sum. Where only the sum before is wanted, it is that of all blocks.
+// The sum of the terms over the blocks of the lane so far, with g relative to an origin: its first or second sum (`number`). If
+// an earlier dispatch has completed the sum, that one.
 fn lane_sum(row: Row, origin: f32, number: u32) -> Sum {
     let at = 4u * lane_index(row) + 2u * (number - 1u);
     var sum = Sum(0.0, 0.0);
@@ -99,10 +99,10 @@ fn main(
 ) {
     let row = row_of(group_index(group, groups), thread);
     var origin = 0.0;
-    // Halves do not add up to 1 as closely as an origin needs.
+    // Rows of halves do not add up to 1 accurately enough for an origin.
     if (REFINE && !HALVES) {
         let sum = value_of(sum_across(thread, lane_sum(row, 0.0, 1u), LANES));
-        // Not one that takes g past the largest number.
+        // An origin must not make g overflow.
         origin = select(0.0, sum, (bitcast<u32>(sum) & 0x7fffffffu) < 0x71800000u);
     }
     if (SWEEP == 1u) {

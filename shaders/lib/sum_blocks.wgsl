@@ -1,9 +1,9 @@
 // needs: partials
-// Sums elements by blocks, in a fixed order. The shader that uses this defines
-//   const SUMS: u32                              how many sums there are
-//   fn add_element(i: u32)                       adds element i to `sums`, and its position to `bad` if it is out of range
-//   fn end_block(block: u32, thread: u32)        what else a block ends with, once its sums are known to every thread
-// Binding: partials (a partial result a block; absent if it is not wanted).
+// The main function of kernels that sum blocks of elements, in a fixed order. A shader that needs this defines
+//   const SUMS: u32                              the number of sums
+//   fn add_element(i: u32)                       adds element i to `sums`, or its position to `bad` if it is out of range
+//   fn end_block(block: u32, thread: u32)        runs in all threads once `sums` has the sums of the block
+// Binding: partials (a partial result per block; absent if not requested). All threads of a workgroup take part in the reduction.
 
 @compute @workgroup_size(WORKGROUP)
 fn main(

@@ -1,42 +1,42 @@
 // needs: numerics sum_blocks
-// Counts rows: their losses, the ranks of their targets, and what they were taken for.
+// Counts the rows of an evaluation by the rank of their target and by their prediction, and sums their losses.
 //
-// The shader that uses this defines
-//   fn outcome(i: u32) -> Outcome        of the dispatch's row i
-// Bindings: targets, predictions (of the shader's types), weights (one element, or one for each row), cells, partials (three words a block).
+// A shader that needs this defines
+//   fn outcome(i: u32) -> Outcome        the outcome of row i of the dispatch
+// Bindings: targets, predictions, weights (scalar, or one per row), cells [cells, 4], partials (a partial result per block).
 //
-// A cell is a sum of weights in four words, the lowest first: a whole number of 2^-64. Whole numbers have the same sum in any order, so the
-// threads' atomic additions always give the same bits. The cells, for C classes:
-//   C       rows that have so many outputs above their target's
-//   1       rows without an order of their outputs (NaN)
-//   1       rows that were taken for what they are
-//   1       the number of rows, whatever their weights
-// and then, with a confusion matrix,
-//   C       rows of weight 0 that have a class as their target, or were taken for it
-//   C (C + 1)       a row for each target; the last column is for rows that were taken for no class
+// A cell is a sum of weights: an integer multiple of 2^-64 in four words, low word first. Integer sums do not depend on the order,
+// so atomic additions are reproducible. For C classes, the cells are
+//   C       by rank: rows with this many outputs above that of their target
+//   1       rows without a rank, because of NaN
+//   1       rows with the right prediction
+//   1       the number of rows, regardless of weights
+// and, with a confusion matrix,
+//   C       rows of weight 0 that have this class as target or as prediction
+//   C (C + 1)       by target and prediction; the last column is for rows without a prediction
 
 struct Outcome {
     ignored: bool,
-    // Nothing else counts of a row that is not fine: its position is reported.
+    // A row that is not fine is not counted; its position is reported.
     fine: bool,
     actual: u32,
-    // The number of classes stands for none.
+    // C if there is no prediction.
     predicted: u32,
     rank: u32,
     loss: f32,
 }
 
-// The same for weights: from 0 to 2^31, so that no cell overflows before there are 2^33 rows.
+// Weights from 0 to 2^31 are valid, so that no cell overflows with fewer than 2^33 rows.
 fn is_weight(bits: u32) -> bool {
     return bits <= 0x4f000000u || bits == 0x80000000u;
 }
 
-// A weight as a whole number of 2^-64, rounded to nearest: exact from 2^-40 on.
+// A weight as an integer multiple of 2^-64, rounded to nearest; exact from 2^-40 on.
 fn cell_words(weight: f32) -> vec4<u32> {
     let bits = bitcast<u32>(weight) & 0x7fffffffu;
     let exponent = bits >> 23u;
     let digits = select(0u, (bits & 0x007fffffu) | 0x00800000u, exponent > 0u);
-    // The last digit stands for 2^(exponent - 150).
+    // The last bit of the significand is worth 2^(exponent - 150).
     let place = i32(exponent) - 86;
     let dropped = u32(clamp(-place, 0, 25));
     let rounded = (digits + ((1u << dropped) >> 1u)) >> dropped;
@@ -48,7 +48,7 @@ fn cell_words(weight: f32) -> vec4<u32> {
     return select(vec4<u32>(), vec4<u32>(low), words == word) + select(vec4<u32>(), vec4<u32>(high), words == word + 1u);
 }
 
-// Adds to a word, and gives what is carried to the next. The value has a weight's 24 digits: with a carry it does not wrap.
+// Adds to a word and returns the carry. The value has at most 24 significant bits, so adding a carry to it does not overflow.
 fn add_to_word(at: u32, value: u32, carry: u32) -> u32 {
     let addend = value + carry;
     if (addend == 0u) {
@@ -94,7 +94,7 @@ fn count_row(row: Outcome, weight: f32) {
 
 const SUMS: u32 = 1u;
 
-// The rows that the thread has counted.
+// The number of rows that this thread has counted.
 var<private> rows: u32 = 0u;
 
 fn add_element(i: u32) {

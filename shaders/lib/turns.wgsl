@@ -1,16 +1,16 @@
 // needs: grid
-// How a workgroup goes through its block of a tensor's elements: by turns, in each of which a thread has QUADS whole quads and
-// nothing is compared, and then by what is left.
+// Distributes a block of elements over the threads of a workgroup: first in steps of QUADS whole quads per thread, without bounds
+// checks, then the rest of the block.
 
-// Quads of a thread in one turn.
+// The number of quads of a thread in one step.
 override QUADS: u32;
 
-// From a thread's quad to its next.
+// The distance between consecutive quads of a thread.
 const STRIDE: u32 = 4u * WORKGROUP;
 const TURN: u32 = QUADS * STRIDE;
 
 struct Part {
-    // The thread's first elements in the turns and in what is left, and where the block has no more of each.
+    // The first element of the thread in the steps and in the rest, and the ends of both.
     turns: u32,
     turns_end: u32,
     rest: u32,

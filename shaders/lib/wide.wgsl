@@ -1,9 +1,9 @@
 // needs: numerics
-// Products of factors of any size. That of three may be an ordinary number where that of two of them is none: past the largest number there
-// is infinity, and hardware takes subnormal factors and products for 0. So factors are taken apart, and their exponents added up.
+// Products of factors of any size, as significand and exponent. The product of two factors can overflow, or be subnormal and
+// flushed by the hardware, although the product with a third factor is a normal number.
 
-// significand * 2^exponent. What `wide` gives has a significand from 1 to 2 in magnitude, unless it is 0, infinite or NaN; products of a few
-// need no more care.
+// significand * 2^exponent. `wide` returns a significand in [1, 2) in magnitude, unless it is 0, infinite or NaN, so that products of
+// a few significands need no normalisation.
 struct Wide {
     significand: f32,
     exponent: i32,
@@ -12,7 +12,7 @@ struct Wide {
 fn wide(x: f32) -> Wide {
     let bits = bitcast<u32>(x);
     let magnitude = bits & 0x7fffffffu;
-    // The bits of a subnormal number count units of 2^-149.
+    // The bits of a subnormal number are an integer multiple of 2^-149.
     let subnormal = magnitude < 0x00800000u;
     let normal = select(magnitude, bitcast<u32>(f32(bitcast<i32>(magnitude))), subnormal);
     let whole = magnitude == 0u || magnitude >= 0x7f800000u;
@@ -25,30 +25,31 @@ fn times(a: Wide, b: Wide) -> Wide {
     return Wide(a.significand * b.significand, a.exponent + b.exponent);
 }
 
-// a / b, by the rules of `quotient`.
+// a / b, with the special cases of `quotient`.
 fn over(a: Wide, b: Wide) -> Wide {
     return Wide(quotient(a.significand, b.significand), a.exponent - b.exponent);
 }
 
-// 2^k for k from -126 to 127.
+// 2^k for -126 <= k <= 127.
 fn power_of_two(k: i32) -> f32 {
     return bitcast<f32>(u32(k + 127) << 23u);
 }
 
-// Two factors whose product it is: both at least 1 in magnitude, or both at most. A number that is multiplied with the first and then with the
-// second is never further from 1 than it is itself or the result, so nothing is lost in between. The second is 1 where the first can be all.
+// Splits w into two factors, both at least 1 or both at most 1 in magnitude. If a number is multiplied by the first and then by the
+// second, the intermediate product overflows or underflows only if the number or the result does. The second factor is 1 if the
+// first can represent w.
 fn multipliers(w: Wide) -> vec2<f32> {
     let bits = bitcast<u32>(w.significand);
     let magnitude = bits & 0x7fffffffu;
     let whole = magnitude == 0u || magnitude >= 0x7f800000u;
     let k = w.exponent + i32(magnitude >> 23u) - 127;
-    // From 1 to 2, or of what is below 1 from 1/2 to 1.
+    // In [1, 2), or in [1/2, 1) if w is below 1.
     let below = k < 0;
     let significand = bitcast<f32>((bits & 0x80000000u) | (0x3f800000u - (u32(below) << 23u)) | (bits & 0x007fffffu));
     let exponent = k + i32(below);
     let first = clamp(exponent, -125, 126);
     let second = exponent - first;
-    // Nothing is large enough to make a normal number of what is smaller than that.
+    // No f32 is large enough to make the product with a smaller number normal.
     let factors = vec2<f32>(
         significand * power_of_two(first),
         select(power_of_two(clamp(second, -126, 127)), 0.0, second < -126),
