@@ -1,7 +1,7 @@
 // needs: by_quad sum
-// Adds a tensor to another. Bindings: values (what is added), total, lows (what `total` lacks; absent unless PRECISE).
+// Adds `values` to `total`. Bindings: values, total, lows (the rounding errors of `total`; absent unless PRECISE).
 
-// 1: what additions round off is kept.
+// 1: keeps the rounding errors.
 override PRECISE: u32;
 
 fn begin() -> bool {

@@ -16,18 +16,18 @@ fn element_loss(p: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32> {
     return element_weights(i) * vec4<f32>(bce_loss(p.x, y.x), bce_loss(p.y, y.y), bce_loss(p.z, y.z), bce_loss(p.w, y.w));
 }
 
-// The bits of a subnormal number count units of 2^-149; those of a larger one are no more than it has of them.
+// The bits of a subnormal number are its multiple of 2^-149; the bits of a larger number are at most that.
 fn lifted_probability(p: vec4<f32>) -> vec4<f32> {
     return max(p * 0x1p64f, vec4<f32>(bitcast<vec4<i32>>(p)) * 0x1p-85f);
 }
 
-// Always lifted: probabilities may be subnormal, and so may their differences be, and what they are divided by is as small as 1e-12.
+// Always lifted: probabilities and their differences can be subnormal, and the divisor can be as small as 1e-12.
 fn element_slope(p: vec4<f32>, y: vec4<f32>, i: u32, careful: bool) -> Slope {
     let slope = (lifted_probability(p) - lifted_probability(y)) / max((1.0 - p) * p, vec4<f32>(1e-12));
     return Slope(slope, vec4<bool>(true));
 }
 
-// Of the bits of floats, those of [0, 1] and of -0 are the ones in these ranges; NaN and all else are outside.
+// Tests the bits: these ranges are exactly the bits of [0, 1] and -0.
 fn in_unit(x: vec4<f32>) -> vec4<bool> {
     let bits = bitcast<vec4<u32>>(x);
     return (bits <= vec4<u32>(0x3f800000u)) | (bits == vec4<u32>(0x80000000u));

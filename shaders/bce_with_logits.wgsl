@@ -1,16 +1,16 @@
 // needs: elementwise_loss
-// Binary cross-entropy of logits x and targets y, with weights w and weights v of the positive targets.
+// Binary cross-entropy of logits x and targets y, with weights w and positive weights v.
 //
 //   loss = w (v y softplus(-x) + (1 - y) softplus(x))        slope = (v y + 1 - y) sigmoid(x) - v y
 //
-// A term with the factor 0 is 0 even where softplus is infinite: at x = +-infinity the loss takes its limit.
-// Further bindings: pos_weight (absent if there is none).
+// A term with factor 0 is 0 even if softplus is infinite, so that the loss is the limit at x = +-infinity.
+// Further binding: pos_weight (absent if there are none).
 
 const SLOPE_LIFT: i32 = 126;
-// Weights of the positive targets may make an ordinary number of a slope that would be subnormal.
+// A positive weight can make a subnormal slope normal.
 const SLOPE_WEIGHTED: bool = POS_WEIGHTED == 1u;
 
-// 1: there are weights of the positive targets.
+// 1: there are positive weights.
 override POS_WEIGHTED: u32;
 
 fn element_pos_weight(i: u32) -> f32 {
@@ -26,7 +26,7 @@ fn term(factor: f32, value: f32) -> f32 {
 }
 
 fn bce_with_logits_loss(x: f32, y: f32, i: u32) -> f32 {
-    // softplus(u) = max(u, 0) + log(1 + exp(-|u|)), the last part the same for x and -x.
+    // softplus(u) = max(u, 0) + log(1 + exp(-|u|)); the second term is the same for x and -x.
     let tail = softplus_tail_f32(x);
     let positive = element_pos_weight(i) * y;
     let negative = 1.0 - y;
@@ -48,14 +48,14 @@ struct ElementSlope {
     lifted: bool,
 }
 
-// From 44 to 174 in magnitude, by bits.
+// Whether 44 <= |x| <= 174, by bits.
 fn far_from_0(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7fffffffu) - 0x42300000u <= 0x432e0000u - 0x42300000u;
 }
 
 fn bce_with_logits_slope(x: f32, y: f32, i: u32, careful: bool) -> ElementSlope {
-    // (v y + 1 - y) sigmoid(x) - v y cancels where a confident x is right; with exp(-|x|) each term keeps its digits. Far from 0 that is
-    // lifted, because it may be subnormal, if it is not added to a number that is not.
+    // (v y + 1 - y) sigmoid(x) - v y cancels for confident, correct x; in terms of exp(-|x|) it does not. Far from 0 the exponential
+    // can be subnormal, and is lifted if it is the only term.
     let e = exp_minus_abs(x);
     let positive = element_pos_weight(i) * y;
     let negative = 1.0 - y;
@@ -63,7 +63,7 @@ fn bce_with_logits_slope(x: f32, y: f32, i: u32, careful: bool) -> ElementSlope 
     let far = careful && far_from_0(x) && select(positive, negative, right) == 0.0;
     let factor = select(negative, positive, right);
     let lifted_e = lifted_exp_minus_abs(x);
-    // A large factor needs no lift, and might overflow with it.
+    // A large factor makes the product normal without a lift, and could overflow with it.
     let lifted = far && !is_infinite(factor * lifted_e);
     let scale = select(factor * 0x1p-126f, factor, lifted);
     let falling = select(factor * e, scale * lifted_e, far);
@@ -76,7 +76,7 @@ fn element_slope(x: vec4<f32>, y: vec4<f32>, i: u32, careful: bool) -> Slope {
     var b: ElementSlope;
     var c: ElementSlope;
     var d: ElementSlope;
-    // Branches that are always taken: SwiftShader takes minutes to compile as much without them.
+    // These branches are always taken. Without them, SwiftShader compiles this for minutes.
     if (!careful || i < params.count) {
         a = bce_with_logits_slope(x.x, y.x, i, careful);
     }

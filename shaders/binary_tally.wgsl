@@ -1,6 +1,6 @@
 // needs: tally
-// The outcomes of a binary classifier's outputs, logits or probabilities. The target is 0 or 1. The loss is not clipped: it is infinite for what is
-// certain and wrong. An output that is NaN is taken for no class, and its loss is NaN.
+// The outcomes of a binary classifier, whose outputs are logits or probabilities. Targets are 0 or 1. The loss is not clipped: it is
+// infinite if the classifier is certain and wrong. For an output of NaN there is no prediction, and the loss is NaN.
 
 // 1: outputs are probabilities.
 override PROBABILITIES: u32;
@@ -13,7 +13,7 @@ fn outcome(i: u32) -> Outcome {
     var loss: f32;
     var threshold = 0.0;
     if (PROBABILITIES == 1u) {
-        // Of the bits of floats, those of [0, 1] and of -0.
+        // The bits of [0, 1] and -0.
         let bits = bitcast<u32>(x);
         fine = fine && (bits <= 0x3f800000u || bits == 0x80000000u || is_nan(x));
         loss = -select(log1p_f32(-x), log_f32(x), positive);

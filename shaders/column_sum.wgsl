@@ -1,12 +1,12 @@
 // needs: grid sum
-// Sums of columns, by blocks of rows: one thread adds up one column of one block, in the order of the rows, by runs of RUN rows. A dispatch begins and
-// ends between runs.
-// Bindings: input [rows, columns], sums [blocks, columns], lows like sums (what the sums lack, where a block is summed by several dispatches;
-// absent if none is).
+// Sums columns over blocks of rows. A thread adds one column of one block, in the order of the rows, in runs of RUN rows. Dispatches
+// start and end between runs.
+// Bindings: input [rows, columns], sums [blocks, columns], lows, like sums (the rounding errors of blocks that several dispatches sum;
+// absent if there are none).
 
-// Rows of a run; 1 where rows come few at a time.
+// The number of rows in a run; 1 if rows arrive a few at a time.
 override RUN: u32;
-// 1: a block may have millions of rows.
+// 1: a block can have millions of rows.
 override LONG: u32;
 
 @compute @workgroup_size(WORKGROUP)
@@ -27,7 +27,7 @@ fn main(
     let at = block * params.columns + column;
     var sum = Sum(0.0, 0.0);
     if (start > block * params.block) {
-        // An earlier dispatch summed the block's first rows.
+        // An earlier dispatch has summed the first rows of the block.
         sum = Sum(load_sums(at), load_lows(at));
     }
     var i = (start - params.first) * params.columns + column;

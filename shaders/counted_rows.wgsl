@@ -1,6 +1,6 @@
 // needs: by_element numerics
-// Copies rows, those of ignored tokens as 0: whatever such a row holds, it must not meet the 0 that is its token's gradient.
-// Bindings: x [tokens, columns], targets (absent without class indices), position_weight (one element, or one a token), y like x.
+// Copies rows, replacing those of ignored tokens by 0: NaN or infinity in such a row must not be multiplied by the token's gradient of 0.
+// Bindings: x and y [tokens, columns], targets [tokens] (absent for probabilities), position_weight (scalar, or [tokens]).
 
 // 0: class indices; 1: probabilities.
 override TARGETS: u32;

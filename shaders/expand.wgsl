@@ -1,6 +1,5 @@
 // needs: by_element
-// Repeats a dimension: output[outer, size, inner] = input[outer, inner]. A row has `inner` elements; the output has each of the
-// input's `size` times. Bindings: input, output.
+// Repeats a dimension: output[outer, size, inner] = input[outer, inner]. Bindings: input, output.
 
 fn element(i: u32) {
     let row = (params.first + i / params.inner) / params.size;

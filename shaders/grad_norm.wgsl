@@ -1,20 +1,20 @@
 // needs: gradient norm_scales sum_blocks
-// Sums the squares of gradients by blocks, and finds the first gradient that is NaN or infinite. Bindings: grads, partials (seven words
-// a block).
+// Sums the squares of gradients by blocks, and finds the first gradient that is NaN or infinite. Bindings: grads, partials (a partial
+// result with 3 sums per block).
 //
-// Squares of large numbers overflow, and those of tiny ones vanish. So large, usual and tiny gradients have a sum each, the first and the last of them
-// scaled (Blue, A portable Fortran program to find the Euclidean norm of a vector, 1978).
+// Squares of large numbers overflow, and those of tiny ones underflow. Therefore large, normal and tiny gradients have separate sums,
+// with scaled gradients in the first and the last (Blue, A portable Fortran program to find the Euclidean norm of a vector, 1978).
 
 const SUMS: u32 = 3u;
 
 fn add_element(i: u32) {
     let grad = load_grads(i);
-    // Without the loss's scale: a scale below 1 may hide that a gradient is too large for a number.
+    // A loss scale below 1 can hide that a gradient overflows.
     if ((bitcast<u32>(params.inverse_loss_scale * grad) & 0x7fffffffu) >= 0x7f800000u) {
         bad = min(bad, params.first + i);
     }
     let size = abs(settled(vec4<f32>(grad)).x);
-    // NaN is as large as it gets.
+    // NaN counts as large.
     let large = bitcast<u32>(size) >= bitcast<u32>(LARGE);
     let tiny = bitcast<u32>(size) < bitcast<u32>(TINY);
     let scaled = size * select(select(1.0, UP, tiny), DOWN, large);

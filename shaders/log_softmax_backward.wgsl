@@ -8,7 +8,7 @@ fn row_term(y: vec4<f32>, g: vec4<f32>) -> vec4<f32> {
 }
 
 fn row_grad(y: vec4<f32>, g: vec4<f32>, sum: f32) -> vec4<f32> {
-    // exp(y) may be subnormal while the product is not: far below 0 it is multiplied while it is lifted.
+    // exp(y) can be subnormal while the product is not; far below 0 it is lifted before the multiplication.
     let low = y < vec4<f32>(-56.0);
     let high = y > vec4<f32>(56.0);
     let lift = f32(LIFTED_BY);

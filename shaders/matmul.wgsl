@@ -1,46 +1,47 @@
 // needs: grid product product_loads
 // c = op(a) op(b) + bias, by tiles in workgroup memory.
 //
-// op(a) is [m, k], op(b) is [k, n]; A_TRANSPOSED and B_TRANSPOSED say that the stored matrix is the transpose. A workgroup computes SIDE
-// rows and columns of c, a thread ROW_QUADS times COLUMN_QUADS squares of 4 x 4, spread over the tile so that neighbouring threads
-// read neighbouring quads. Every element of c is a sum of runs in their order, and those are sums over k in its order, so cutting k into
-// dispatches does not change it.
+// op(a) is [m, k] and op(b) is [k, n]; A_TRANSPOSED and B_TRANSPOSED say that the stored matrix is the transpose. A workgroup
+// computes a tile of SIDE x SIDE elements of c. A thread computes ROW_QUADS x COLUMN_QUADS squares of 4 x 4, spread over the tile
+// so that neighbouring threads load neighbouring quads. Each element of c adds its runs in order, and each run adds its summands
+// in the order of k, so splitting k into dispatches does not change the result.
 //
-// The parts of k are `params.split` depths each; with more than one, each goes to rows of c of its own, and the caller adds them.
-// Bindings: a, b, bias [n], gate like c, runs like c (each absent if there is none), c [m, n], or [parts * m, n].
+// Parts of `params.split` depths have partial results in rows of c of their own, which the caller adds.
+// Bindings: a, b, bias [n], gate and runs like c (each absent if unused), c [m, n] or [parts * m, n]. All threads of a workgroup take
+// part in loading tiles.
 
 // params stay uniform
 
-// Quads in a side of the tile, and in its depth.
+// The number of quads along a side of the tile, and along its depth.
 override QUADS: u32;
 override DEPTH_QUADS: u32;
 override ROW_QUADS: u32;
 override COLUMN_QUADS: u32;
 
-// The last tile of depths may reach past the last.
+// The last tile can extend beyond the last depth.
 const PAST_THE_LAST: bool = true;
 
 const SIDE: u32 = 4u * QUADS;
 const DEPTH: u32 = 4u * DEPTH_QUADS;
-// Threads along the sides.
+// The number of threads along each side.
 const ROW_THREADS: u32 = QUADS / ROW_QUADS;
 const COLUMN_THREADS: u32 = QUADS / COLUMN_QUADS;
 const SUMS: u32 = 4u * ROW_QUADS * COLUMN_QUADS;
-// Threads that share what all have found.
+// The number of threads that combine the results of the search.
 const FINDERS: u32 = 16u;
 
-// Quad q of depth d, of four rows of op(a) or four columns of op(b), lies at `place(d, q)`.
+// Tiles in workgroup memory: quad q of depth d, with 4 rows of op(a) or 4 columns of op(b), is at `place(d, q)`.
 var<workgroup> a_tile: array<vec4<f32>, DEPTH * QUADS>;
 var<workgroup> b_tile: array<vec4<f32>, DEPTH * QUADS>;
 
-// Of the current run, and of those before.
+// The sums of the current run, and of earlier runs.
 var<private> sums: array<vec4<f32>, SUMS>;
 var<private> totals: array<vec4<f32>, SUMS>;
 var<private> a_quads: array<vec4<f32>, ROW_QUADS>;
 var<private> b_quads: array<vec4<f32>, COLUMN_QUADS>;
 
-// Threads that transpose as they load write four depths apart: the quads of neighbouring depths are shifted against each other, so
-// that they meet different banks.
+// Threads that transpose while loading write at a stride of 4 depths. The quads of neighbouring depths are shifted relative to each
+// other, which avoids bank conflicts.
 fn place(d: u32, q: u32) -> u32 {
     return d * QUADS + (q ^ ((d / 4u * 2u) % QUADS));
 }
@@ -88,7 +89,7 @@ fn load_tiles(thread: u32, row: u32, column: u32, depth: u32) {
     }
 }
 
-// Whether the thread's share of a tile of op(a) is not all 0.
+// Whether the thread's share of a tile of op(a) has a nonzero element.
 fn holds_something(thread: u32, row: u32, depth: u32) -> bool {
     var bits = vec4<u32>();
     if (A_TRANSPOSED == 1u) {
@@ -100,12 +101,12 @@ fn holds_something(thread: u32, row: u32, depth: u32) -> bool {
             bits |= bitcast<vec4<u32>>(a_row(row + i / DEPTH_QUADS, depth + i % DEPTH_QUADS * 4u));
         }
     }
-    // Zeros have a sign at most.
+    // The shift drops the sign bit of zeros.
     return any((bits << vec4<u32>(1u)) != vec4<u32>());
 }
 
-// The next tile of depths from this one on at which op(a) is not 0, the same for the workgroup. The tiles' memory is all there is; between
-// two products it is free.
+// The next tile of depths at which op(a) has a nonzero element; uniform over the workgroup. Uses the memory of the tiles, which is
+// free between two products.
 fn next_depth(thread: u32, row: u32, first: u32, end: u32) -> u32 {
     if (SPARSE == 0u) {
         return first;
@@ -138,7 +139,7 @@ fn next_depth(thread: u32, row: u32, first: u32, end: u32) -> u32 {
     return depth;
 }
 
-// Adds the summands start .. end to the sums. Every thread of the workgroup takes part.
+// Adds the summands start..end to the sums. All threads of the workgroup take part.
 fn add_summands(thread: u32, row: u32, column: u32, start: u32, end: u32) {
     let first_row = thread / COLUMN_THREADS;
     let first_column = thread % COLUMN_THREADS;
@@ -177,7 +178,7 @@ fn main(
     let tile = index % (rows * columns);
     let row = tile / columns * SIDE;
     let column = tile % columns * SIDE;
-    // The quads of the tile that are the thread's first.
+    // The first quads of the thread in the tile.
     let first_row = thread / COLUMN_THREADS;
     let first_column = thread % COLUMN_THREADS;
     for (var x = 0u; x < ROW_QUADS; x++) { // unrolled
@@ -206,7 +207,7 @@ fn main(
             }
         }
     }
-    // Surplus groups of the grid have done a part that does not exist.
+    // Surplus workgroups of the grid have computed a part that does not exist.
     if (start >= max(params.k, 1u)) {
         return;
     }

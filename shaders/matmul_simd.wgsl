@@ -1,5 +1,5 @@
 // needs: simd_product
-// c = op(a) op(b) + bias for software adapters without subgroups: every thread reads every row of op(a).
+// c = op(a) op(b) + bias for software adapters without subgroups: every thread loads every row of op(a).
 
 const BROUGHT: u32 = select(1u, 4u, A_TRANSPOSED == 1u);
 

@@ -10,7 +10,7 @@ fn element_loss(x: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32> {
     return element_weights(i) * ((x - y) * (x - y));
 }
 
-// x * 2^126, x subnormal or not: the bits of a subnormal number count units of 2^-149.
+// x * 2^126, also for subnormal x, whose bits are an integer multiple of 2^-149.
 fn lifted4(x: vec4<f32>) -> vec4<f32> {
     let bits = bitcast<vec4<u32>>(x);
     let magnitude = bits & vec4<u32>(0x7fffffffu);
@@ -22,7 +22,7 @@ fn element_slope(x: vec4<f32>, y: vec4<f32>, i: u32, careful: bool) -> Slope {
     if (!careful) {
         return Slope(x - y, vec4<bool>());
     }
-    // Of numbers below 2^-63 in magnitude: their difference may be subnormal, as they may be.
+    // Lifted below 2^-63, because the numbers or their difference can be subnormal.
     let magnitude = max(bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu), bitcast<vec4<u32>>(y) & vec4<u32>(0x7fffffffu));
     let small = magnitude < vec4<u32>(0x20000000u);
     let lifted = lifted4(x) - lifted4(y);

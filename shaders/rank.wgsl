@@ -1,7 +1,7 @@
 // needs: lanes rows
-// How many logits of a row lie above its target's; of equal logits the later class comes first. Of a row whose target is no class the
-// rank is unspecified. Bindings: logits [outer, classes, inner], targets [outer, inner], ranks like targets, lanes (a word a lane: what a
-// dispatch hands on to the next; absent if one goes through all blocks).
+// The rank of each target: the number of logits of its row above that of the target, where equal logits of later classes count as
+// above. Unspecified if the target is not a class. Bindings: logits [outer, classes, inner], targets and ranks [outer, inner], lanes
+// [lanes] (the state of each lane between dispatches; absent if one dispatch processes all blocks).
 
 fn above(row: Row, i: u32, j: u32, t: u32, logit: f32) -> u32 {
     let c = quad_start(row, i, j);

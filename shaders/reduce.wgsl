@@ -1,14 +1,12 @@
 // needs: numerics sum_blocks
-// Sums values, or partial results, by blocks; where a single block is left, turns it into a loss as well.
-// Bindings: input, denominator (a partial result; absent if there is none), partials (absent if there is no input), loss (one element; absent
-// before the last block).
-//
-// A partial result is SUMS sums of two words each, and a position.
+// Sums values or partial results by blocks. The last block also computes a loss: its sum over a divisor.
+// Bindings: input, denominator (a partial result; absent if there is none), partials (absent without input), loss (scalar; absent except
+// for the last block).
 
-// 0: the input is values; else that of partial results with so many sums.
+// 0: the input consists of values; else of partial results with this many sums.
 override INPUTS: u32;
 override SUMS: u32;
-// 1: the loss is divided by the denominator.
+// 1: divides the loss by the denominator.
 override DENOMINATOR: u32;
 
 fn add_element(i: u32) {
@@ -30,7 +28,7 @@ fn end_block(block: u32, thread: u32) {
         if (DENOMINATOR == 1u) {
             divisor = bitcast<f32>(load_denominator(0u));
         }
-        // A mean over nothing is 0 / 0.
+        // A mean over no elements is 0 / 0.
         store_loss(0u, quotient(sums[0].high, divisor));
     }
 }

@@ -1,6 +1,6 @@
 // needs: once wide
-// What the gradients of rows are multiplied with, one upstream gradient over the mean's divisor, as two factors: their product need not be an
-// ordinary number. Bindings: upstream, denominator (a partial result), factor (two elements).
+// upstream / denominator as two factors, because the quotient can overflow or be subnormal. Bindings: upstream (scalar), denominator (a
+// partial result), factor (2 elements).
 
 fn once() {
     let divisor = wide(bitcast<f32>(load_denominator(0u)));

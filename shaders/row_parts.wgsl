@@ -1,6 +1,6 @@
 // needs: scaled_logits softmax
-// The softmax statistics of the parts of rows. Bindings: logits [outer, classes, inner], parts (four words a part: its RowStats), lanes (seven
-// words a lane: what a dispatch hands on to the next; absent if one goes through all blocks).
+// The softmax statistics of parts of rows. Bindings: logits [outer, classes, inner], parts [rows, PARTS, 4] (RowStats), lanes [lanes, 7]
+// (the state of each lane between dispatches; absent if one dispatch processes all blocks). All threads of a workgroup take part.
 
 const HOLD_EXP: bool = true;
 

@@ -1,7 +1,6 @@
 // needs: count_blocks
-// Takes the rows' statistics, as `cross_entropy` writes them, apart, and counts by blocks the right predictions and the counted rows.
-// Bindings: statistics (five words a row), log_sum_exp, target_log_prob, entropy, predicted (one element a row), partials (two
-// words a block).
+// Splits the statistics that `cross_entropy` writes into one tensor each, and counts right predictions and counted rows by blocks.
+// Bindings: statistics [rows, 5]; log_sum_exp, target_log_prob, entropy and predicted [rows].
 
 fn counts_of(i: u32) -> vec2<u32> {
     let at = 5u * i;

@@ -1,6 +1,6 @@
 // needs: tally
-// The outcomes of rows of logits. The target is a class, as is the prediction, or -1 of a row without a softmax.
-// Further bindings: row_ranks (how many logits lie above the target's), losses.
+// The outcomes of rows of logits. The prediction is -1 if the softmax is undefined.
+// Further bindings: row_ranks (the number of logits above that of the target), losses.
 
 fn outcome(i: u32) -> Outcome {
     let t = load_targets(i);

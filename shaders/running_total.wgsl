@@ -1,7 +1,6 @@
 // needs: once sum
-// Adds a record's loss to those before it, in two numbers, and keeps where the first bad data was.
-// Bindings: partial (a partial result), totals (five words: the two numbers' bits; the record of the first bad data, from 1; its position; its
-// kind).
+// Adds the loss of a record to a compensated total, and stores the position of the first bad data. Bindings: partial (a partial
+// result), totals (5 words: the compensated sum, and the record (from 1), position and kind of the first bad data).
 
 fn once() {
     let before = Sum(bitcast<f32>(load_totals(0u)), bitcast<f32>(load_totals(1u)));

@@ -1,17 +1,18 @@
 // needs: once
-// What the learning rates of an update are multiplied with, where updates that were skipped do not count; and whether this one is another of them.
-// Bindings: skipped (one element: 1 if this update is skipped), skips (one element: how many were), table, factor (its third element is what comes out).
+// The factor of the learning rate in an update, if skipped updates do not advance the schedule. Counts skipped updates.
+// Bindings: skipped (scalar: 1 if this update is skipped), skips (scalar: the number of skipped updates), table, factor (the result is
+// its third element).
 //
-// The table has an entry for every value of each byte of a number of steps, from the lowest byte on: the power of so many steps; or the sine, and 1
-// less the cosine, of the angle that they are.
+// The table has an entry for every value of each byte of the number of steps, low byte first: for powers, the power; for cosines, the
+// sine and 1 - cosine of the angle.
 
-// 0: powers; 1: linear up, then half a cosine down.
+// 0: powers; 1: linear warm-up, then half a cosine.
 override COSINE: u32;
 
-// For `updates`, whose rate the host knows.
+// Stands for the rate of `updates` steps, which the host knows.
 const KNOWN: f32 = -1.0;
 
-// The entry of byte `b` of k.
+// The index of the entry for byte `b` of k.
 fn entry(k: u32, b: u32) -> u32 {
     return (256u * b) | ((k >> (8u * b)) & 0xffu);
 }
@@ -24,10 +25,10 @@ fn power(k: u32) -> f32 {
     return all;
 }
 
-// The sine of so many steps, at most a right angle: from the largest part of the angle on, so that what is added to it is small.
+// The sine of an angle of up to 90 degrees. The angles of the bytes are added from the largest on, so that the terms are small.
 fn sine(k: u32) -> f32 {
     var s = 0.0;
-    // 1 less the cosine.
+    // 1 - cosine.
     var v = 0.0;
     for (var i = 0u; i < 4u; i++) { // unrolled
         let at = 2u * entry(k, 3u - i);

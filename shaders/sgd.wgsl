@@ -1,25 +1,25 @@
 // needs: by_quad gradient numerics
 // One step of stochastic gradient descent.
 //
-//   g = +-(grad without the loss's scale, clipped by value) * factor + weight_decay * value
-//   v = g at the first step, else momentum * v + (1 - dampening) * g        (with momentum only)
-//   value -= lr * (g without momentum, g + momentum * v with Nesterov's, else v)
+//   g = +-clip(grad / loss_scale) * factor + weight_decay * value
+//   v = g in the first step, else momentum * v + (1 - dampening) * g        (only with momentum)
+//   value -= lr * (g without momentum, g + momentum * v with Nesterov momentum, else v)
 //
-// A factor that is NaN leaves everything as it is, with the guard on. Bindings: values, grads, factor (absent if it is 1; else three elements: two
-// factors, multiplied with one after the other, and with SCHEDULED what `base_lr` is multiplied with to be the learning rate, unless that is below 0),
+// With the guard on, a factor of NaN skips the update. Bindings: values, grads; factor (absent if it is 1; else three elements: two
+// factors, to be multiplied one after the other, and with SCHEDULED the ratio of the learning rate to `base_lr`, unless negative);
 // velocity (absent without momentum).
 
-// 0: no momentum; 1: momentum; 2: Nesterov's.
+// 0: no momentum; 1: momentum; 2: Nesterov momentum.
 override MOMENTUM: u32;
-// 1: gradients are multiplied with the factor.
+// 1: multiplies gradients by the factor.
 override FACTOR: u32;
-// 1: the learning rate may depend on what was skipped.
+// 1: the learning rate can depend on skipped updates.
 override SCHEDULED: u32;
 
-// The bits of a velocity that does not exist yet: a NaN that is never written here.
+// The bits of a velocity before the first step: a NaN that this kernel never writes.
 const UNSTARTED: u32 = 0xffffffffu;
 
-// What the gradients are multiplied with, one after the other, and the learning rate.
+// The two factors of the gradients, and the learning rate.
 var<private> factor: vec2<f32>;
 var<private> lr: f32;
 
@@ -41,7 +41,7 @@ fn step_of(value: vec4<f32>, grad: vec4<f32>, velocity: vec4<f32>) -> Step {
     if (MOMENTUM != 0u) {
         let unstarted = bitcast<vec4<u32>>(velocity) == vec4<u32>(UNSTARTED);
         v = select(params.momentum * velocity + params.intake * g, g, unstarted);
-        // A NaN that was handed on must not look like it.
+        // Other NaNs must not be mistaken for it.
         v = select(v, vec4<f32>(nan()), bitcast<vec4<u32>>(v) == vec4<u32>(UNSTARTED));
         direction = v;
         if (MOMENTUM == 2u) {
@@ -51,7 +51,7 @@ fn step_of(value: vec4<f32>, grad: vec4<f32>, velocity: vec4<f32>) -> Step {
     return Step(value - lr * direction, v);
 }
 
-// False if the guard leaves everything as it is.
+// False if the guard skips the update.
 fn begin() -> bool {
     factor = vec2<f32>(1.0);
     if (FACTOR == 1u) {

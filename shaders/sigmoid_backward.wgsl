@@ -2,7 +2,7 @@
 // upstream * y * (1 - y)
 
 fn map_backward(y: f32, upstream: f32) -> f32 {
-    // The bits of a subnormal y, which hardware takes for 0, count units of 2^-149: 100 of the twos go to the upstream gradient.
+    // Hardware can flush a subnormal y, but its bits are an integer multiple of 2^-149. 2^-100 of that scales the upstream gradient.
     let bits = bitcast<u32>(y);
     let subnormal = bits < 0x00800000u;
     let factor = select(y, f32(bitcast<i32>(y)) * 0x1p-49f, subnormal);

@@ -1,12 +1,12 @@
 // needs: numerics row_map_backward
 // y * (g - (sum of y g))
 //
-// The y sum to 1, so g may be counted from anywhere. Counted from a first approximation of the sum, the sum is nearly 0, its rounding
-// hardly shows, and neither does what the y lack of 1.
+// y sums to 1, so subtracting a constant from g does not change the result. Relative to a first approximation of the sum, the sum is
+// nearly 0, and so are the effects of its rounding and of the deviation of sum(y) from 1.
 
 const REFINE: bool = true;
 
-// y * g. The bits of a subnormal y, which hardware takes for 0, count units of 2^-149: 100 of the twos go to g.
+// y * g. Hardware can flush a subnormal y, but its bits are an integer multiple of 2^-149; 2^-100 of that scales g.
 fn product(y: vec4<f32>, g: vec4<f32>) -> vec4<f32> {
     let bits = bitcast<vec4<u32>>(y);
     let subnormal = bits < vec4<u32>(0x00800000u);

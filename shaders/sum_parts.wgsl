@@ -1,6 +1,6 @@
 // needs: grid sum
-// Sums tensors of one size, element by element, in their order.
-// Bindings: parts [parts, count], sums [count], lows [count] (what the sums lack; absent if one dispatch has all parts).
+// Adds tensors of equal size, element by element, in order. Bindings: parts [parts, count], sums [count], lows [count] (the rounding
+// errors of the sums; absent if one dispatch adds all parts).
 
 @compute @workgroup_size(WORKGROUP)
 fn main(

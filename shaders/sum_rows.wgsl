@@ -1,8 +1,8 @@
 // needs: rows sum_across
-// Sums rows: output[outer, inner] = the sum of input[outer, classes, inner] over the classes. Bindings: input, output, lanes (two words a lane:
-// what a dispatch hands on to the next; absent if one goes through all blocks).
+// Sums rows: output[outer, inner] = sum of input[outer, classes, inner] over the classes. Bindings: input, output, lanes [lanes, 2] (the
+// state of each lane between dispatches; absent if one dispatch processes all blocks). All threads of a workgroup take part.
 
-// The sum of a run of blocks, at least one. Its elements past the row's end are 0.
+// The sum of a nonempty run of blocks. Padding is 0.
 fn run_sum(row: Row, begin: u32, end: u32) -> f32 {
     var sum = vec4<f32>();
     var i = begin;

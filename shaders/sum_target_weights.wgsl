@@ -1,8 +1,7 @@
 // needs: numerics sum_blocks
-// Sums, by blocks, the weights of the targets that are not ignored, and finds the first target that is no class. A target's weight
-// is its position's times its class's; at a position of weight 0 it may be anything. Or it is 1 for all that are not the ignored index.
-// Bindings: targets, weight (one element, or one a class), position_weight (one element, or one a target), partials (three words a
-// block).
+// Sums the weights of the targets that are not ignored, and finds the first target that is not a class. The weight of a target is the
+// product of its position weight and its class weight, or 1 if targets are counted. Positions of weight 0 are ignored.
+// Bindings: targets, weight (scalar, or one per class), position_weight (scalar, or one per target).
 
 const SUMS: u32 = 1u;
 

@@ -1,8 +1,8 @@
 // needs: by_quad numerics sum
-// Divides sums of gradients by the denominator of their passes; what is 0 stays 0, whatever the denominator.
-// Bindings: values (absent if `total` is divided itself), total (gets what is divided added), sums (as `window_sum` leaves them).
+// Divides sums of gradients by the denominator of their passes. A gradient of 0 stays 0 for every denominator.
+// Bindings: values (absent if `total` itself is divided), total (to which the quotients are added), sums (from `window_sum`).
 
-// 1: `total` gets the mean of `values` added; 0: it becomes its own.
+// 0: divides `total`; 1: adds `values` / denominator to `total`.
 override ADDED: u32;
 
 fn mean(sum: f32) -> f32 {

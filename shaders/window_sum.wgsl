@@ -1,9 +1,9 @@
 // needs: numerics once sum
-// Adds a pass's loss and its denominator to those of the passes before it, and divides: the loss of the pass, and that of all passes so far.
-// Bindings: loss (one element; absent if there is none), denominator (one element; absent if it is `count`), sums (the loss and the denominator, in
-// two numbers each), means (two elements).
+// Adds the loss and the denominator of a pass to those of earlier passes, and computes the mean loss of the pass and of all passes.
+// Bindings: loss (scalar; absent if there is none), denominator (scalar; absent if it is `count`), sums (compensated sums of losses and
+// denominators: 4 elements), means (2 elements).
 
-// 0: nothing is divided; 1: the denominator is `count`; 2: there is a tensor with it.
+// 0: no division; 1: the denominator is `count`; 2: the denominator is a tensor.
 override DENOMINATOR: u32;
 
 fn once() {
@@ -15,7 +15,7 @@ fn once() {
     }
     let own_loss = load_loss(0u);
     loss = plus(loss, own_loss);
-    // A count has more bits than a number: each of its halves is one.
+    // f32 cannot represent every count, but both of its 16-bit halves.
     var own = plus(Sum(f32(params.count >> 16u) * 65536.0, 0.0), f32(params.count & 0xffffu));
     if (DENOMINATOR == 2u) {
         own = Sum(load_denominator(0u), 0.0);

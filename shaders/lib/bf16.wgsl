@@ -1,4 +1,4 @@
-// Brain floating point: the upper halves of f32, two to a word. Loads are exact; stores round to nearest even and turn NaN into a quiet
+// bfloat16: the upper halves of f32, two per word. Loads are exact; stores round to nearest even and turn NaN into a quiet
 // one.
 
 fn bf16_of(words: vec2<u32>) -> vec4<f32> {

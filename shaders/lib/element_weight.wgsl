@@ -1,4 +1,4 @@
-// The weight of an element, broadcast over the tensor. Bindings: weight (absent if there is none).
+// Weights of elements, broadcast over the tensor. Binding: weight (absent if there are none).
 
 // 1: there are weights.
 override WEIGHTED: u32;

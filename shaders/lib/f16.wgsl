@@ -1,5 +1,6 @@
-// Half precision: binary16, two to a word. Loads are exact; stores round to nearest even, keep subnormal numbers and turn NaN into a
-// quiet one. By integers: what `pack2x16float` does with ties and overflow is the driver's choice.
+// IEEE binary16, two per word. Loads are exact; stores round to nearest even, keep subnormal numbers and turn NaN into a
+// quiet one. Uses integers, because the results of `pack2x16float` for ties and
+// overflow depend on the driver.
 
 fn f16_of(words: vec2<u32>) -> vec4<f32> {
     let halves = vec4<u32>(words.x & 0xffffu, words.x >> 16u, words.y & 0xffffu, words.y >> 16u);

@@ -1,6 +1,6 @@
-// Workgroups and their threads. Grids are folded into two dimensions; a kernel ignores the surplus.
+// The index of a workgroup in a two-dimensional grid. Kernels ignore surplus workgroups.
 
-// Threads in a workgroup.
+// The number of threads in a workgroup.
 override WORKGROUP: u32;
 
 fn group_index(id: vec3<u32>, count: vec3<u32>) -> u32 {

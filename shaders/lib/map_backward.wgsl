@@ -1,6 +1,6 @@
 // needs: by_quad
-// grad = map_backward(y, upstream), element by element, where y is what the forward map gave; the shader that uses this
-// defines fn map_backward(y: f32, upstream: f32) -> f32. Bindings: y, upstream, grad.
+// grad = map_backward(y, upstream), element by element, from the output y of the map. A shader that needs this defines
+// fn map_backward(y: f32, upstream: f32) -> f32. Bindings: y, upstream, grad.
 
 fn begin() -> bool {
     return true;

@@ -1,24 +1,25 @@
 // needs: rectifier
-// What the kernels of matrix products share: their parameters, and the beginning and end of a row of the result.
+// The beginning and the end of a matrix product, common to all its kernels.
 
 override A_TRANSPOSED: u32;
 override B_TRANSPOSED: u32;
-// 1: c goes through the rectifier. All summands are in one dispatch.
+// 1: applies the rectifier to c. All summands are in one dispatch.
 override RECTIFIED: u32;
-// 1: c is the gradient of what a rectifier gave, the gate, and goes back through it.
+// 1: c is the gradient of the output of a rectifier, the gate, and is multiplied by the rectifier's derivative.
 override GATED: u32;
-// 1: there is a bias.
+// 1: adds a bias.
 override BIASED: u32;
-// 1: depths at which op(a) is 0 are left out.
+// 1: skips depths at which a tile of op(a) is 0.
 override SPARSE: u32;
-// 1: the dispatch has summands of several runs.
+// 1: the dispatch adds several runs.
 override RUNS: u32;
-// 1: c holds the sum of earlier runs.
+// 1: c contains the sum of earlier runs.
 override RESUMED: u32;
-// An earlier dispatch began the first run, or the only one. 1: `runs`, like c, holds its sum. 2: c does, and the run does not end here.
+// Whether an earlier dispatch has begun the first run. 1: its sum is in `runs`. 2: its sum is in c, and this dispatch does not finish
+// the run either.
 override BEGUN: u32;
 
-// Four elements of a row of earlier runs' sums, as far as it reaches.
+// A quad of the sums of earlier runs.
 fn resume_row(row: u32, column: u32) -> vec4<f32> {
     if (RESUMED == 1u && row < params.m) {
         let first = row * params.c_stride + column;
@@ -27,7 +28,7 @@ fn resume_row(row: u32, column: u32) -> vec4<f32> {
     return vec4<f32>();
 }
 
-// The same of the sums that a run begins with.
+// A quad of the sum of an unfinished run.
 fn begin_row(row: u32, column: u32) -> vec4<f32> {
     let room = params.n - min(column, params.n);
     if (BEGUN == 1u && row < params.m) {
@@ -39,7 +40,7 @@ fn begin_row(row: u32, column: u32) -> vec4<f32> {
     return vec4<f32>();
 }
 
-// The sum of the runs from `start` on and before, the latest of which has the sum `run`.
+// The sum of all runs, given the sum `run` of the latest, which begins at `start`.
 fn add_run(total: vec4<f32>, run: vec4<f32>, start: u32) -> vec4<f32> {
     if (RUNS == 0u && RESUMED == 0u) {
         return run;
@@ -47,7 +48,7 @@ fn add_run(total: vec4<f32>, run: vec4<f32>, start: u32) -> vec4<f32> {
     return select(run, total + run, RESUMED == 1u || start > 0u);
 }
 
-// What is added to four columns of the first part of c, at the last summands.
+// The bias of 4 columns; 0 except in the first part, after its last summands.
 fn bias_of(part: u32, column: u32) -> vec4<f32> {
     if (BIASED == 1u && part == 0u) {
         return load_quad_bias(column, 1u, params.n - min(column, params.n), 0.0);
@@ -59,7 +60,7 @@ fn all_pass(x: vec4<f32>) -> vec4<bool> {
     return vec4<bool>(passes(x.x), passes(x.y), passes(x.z), passes(x.w));
 }
 
-// Stores four elements of a row of a part of c, as far as it reaches.
+// Stores a quad of a part of c, after bias, rectifier and gate.
 fn finish_row(part: u32, row: u32, column: u32, sum: vec4<f32>, bias: vec4<f32>) {
     if (row >= params.m) {
         return;

@@ -1,8 +1,8 @@
-// Quads of the factors of a product. Rows and columns past the last repeat it: their results are not stored. Depths past the last
-// are 0. The shader that uses this defines
-//   const PAST_THE_LAST: bool                  whether it asks for quads of depths that lie past the last altogether
+// Loads quads of the factors of a product. Beyond the last row or column, the last one is repeated, because those results are not
+// stored. Beyond the last depth, elements are 0. A shader that needs this defines
+//   const PAST_THE_LAST: bool                  whether it loads quads that are entirely beyond the last depth
 
-// How many of the depths depth .. depth + 4 there are.
+// The number of depths from `depth` on, at most 4.
 fn depths_from(depth: u32) -> u32 {
     if (BY_QUAD && !PAST_THE_LAST) {
         return 4u;
@@ -10,18 +10,18 @@ fn depths_from(depth: u32) -> u32 {
     return params.k - min(depth, params.k);
 }
 
-// op(a) at one row and four depths.
+// op(a) at 1 row and 4 depths.
 fn a_row(row: u32, depth: u32) -> vec4<f32> {
     let first = min(row, params.m - 1u) * params.a_stride + depth;
     return load_quad_a(first, 1u, depths_from(depth), 0.0);
 }
 
-// A depth that there is, and whether the one that was asked for is that. Chosen afterwards: both sides of an `if` would run anyway.
+// The nearest valid depth. Invalid elements are replaced after loading, because drivers for CPUs execute both sides of an `if`.
 fn depth_inside(depth: u32) -> u32 {
     return min(depth, params.k - 1u);
 }
 
-// op(a) at four rows and one depth, for the stored transpose.
+// op(a) at 4 rows and 1 depth, if the transpose is stored.
 fn a_column(row: u32, depth: u32) -> vec4<f32> {
     let first = depth_inside(depth) * params.a_stride;
     var column: vec4<f32>;
@@ -39,7 +39,7 @@ fn a_column(row: u32, depth: u32) -> vec4<f32> {
     return select(vec4<f32>(), column, depth < params.k);
 }
 
-// op(b) at one depth and four columns.
+// op(b) at 1 depth and 4 columns.
 fn b_row(column: u32, depth: u32) -> vec4<f32> {
     let first = depth_inside(depth) * params.b_stride;
     var row: vec4<f32>;
@@ -57,7 +57,7 @@ fn b_row(column: u32, depth: u32) -> vec4<f32> {
     return select(vec4<f32>(), row, depth < params.k);
 }
 
-// op(b) at one column and four depths, for the stored transpose.
+// op(b) at 1 column and 4 depths, if the transpose is stored.
 fn b_column(column: u32, depth: u32) -> vec4<f32> {
     let first = min(column, params.n - 1u) * params.b_stride + depth;
     return load_quad_b(first, 1u, depths_from(depth), 0.0);

@@ -1,7 +1,7 @@
 // needs: numerics
 // max(x, 0); NaN stays NaN.
 
-// Whether the rectifier gives x itself, and its gradient passes. By bits: hardware may flush subnormals when it compares.
+// Whether the rectifier returns x, and its derivative is 1. Compares bits, because hardware can flush subnormals in comparisons.
 fn passes(x: f32) -> bool {
     return bitcast<i32>(x) > 0 || is_nan(x);
 }

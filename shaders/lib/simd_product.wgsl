@@ -1,23 +1,23 @@
 // needs: grid product product_loads
-// Products by SIMD vectors: a workgroup is one, and computes ROWS rows of c in registers, each thread 4 columns. No workgroup
-// memory, no barriers. The shader that uses this says how rows of op(a) reach the threads:
-//   const BROUGHT: u32                                                           rows that one load brings, a divisor of ROWS
-//   fn a_part(row: u32, depth: u32, thread: u32) -> mat4x4<f32>                  that load, for four depths
-//   fn row_of_part(part: mat4x4<f32>, r: u32) -> vec4<f32>                       row r of those, at the four depths
-//   fn any_thread(x: bool) -> bool                                               whether it is so for a thread of the workgroup
+// Matrix products on SIMD vectors: a workgroup is one vector and computes ROWS rows of c in registers, each thread 4 columns,
+// without workgroup memory and barriers. A shader that needs this defines how rows of op(a) reach the threads:
+//   const BROUGHT: u32                                                           the number of rows per load, a divisor of ROWS
+//   fn a_part(row: u32, depth: u32, thread: u32) -> mat4x4<f32>                  loads these rows at 4 depths
+//   fn row_of_part(part: mat4x4<f32>, r: u32) -> vec4<f32>                       row r of a load, at the 4 depths
+//   fn any_thread(x: bool) -> bool                                               whether x is true in any thread of the workgroup
 //
-// Bindings: a, b, bias [n], gate like c, runs like c (each absent if there is none), c [m, n].
+// Bindings: a, b, bias [n], gate and runs like c (each absent if unused), c [m, n].
 
 override ROWS: u32;
 
-// Depths are gone through by four.
+// The number of depths per iteration.
 const PAST_THE_LAST: bool = false;
 
-// Of the current run, and of those before.
+// The sums of the current run, and of earlier runs.
 var<private> sums: array<vec4<f32>, ROWS>;
 var<private> totals: array<vec4<f32>, ROWS>;
 
-// op(b) at four columns, one vector of them for each of four depths.
+// op(b) at 4 columns, a vector for each of 4 depths.
 fn b_block(column: u32, depth: u32) -> mat4x4<f32> {
     if (B_TRANSPOSED == 1u) {
         return transpose(mat4x4<f32>(
@@ -35,13 +35,13 @@ fn b_block(column: u32, depth: u32) -> mat4x4<f32> {
     );
 }
 
-// c + a * b over four depths, in their order.
+// c + a * b over 4 depths, in order.
 fn multiply_add(c: vec4<f32>, a: vec4<f32>, b: mat4x4<f32>) -> vec4<f32> {
     return (((c + a.x * b[0]) + a.y * b[1]) + a.z * b[2]) + a.w * b[3];
 }
 
-// The next four depths from these on at which a row of op(a) is not 0. Left out here, in a loop of their own, because drivers for CPUs
-// run what is inside an `if` anyway.
+// The next 4 depths at which a row of op(a) has a nonzero element. Zeros are skipped by this separate loop, because drivers for CPUs
+// execute the body of an `if` anyway.
 fn next_depth(row: u32, first: u32, end: u32, thread: u32) -> u32 {
     var depth = first;
     var zero = true;
@@ -54,7 +54,7 @@ fn next_depth(row: u32, first: u32, end: u32, thread: u32) -> u32 {
                 bits |= bitcast<vec4<u32>>(part[2]) | bitcast<vec4<u32>>(part[3]);
             }
         }
-        // Zeros have a sign at most.
+        // The shift drops the sign bit of zeros.
         zero = !any_thread(any((bits << vec4<u32>(1u)) != vec4<u32>()));
         depth += select(0u, 4u, zero);
     }
@@ -72,8 +72,8 @@ fn add_depths(row: u32, column: u32, depth: u32, thread: u32) {
     }
 }
 
-// Adds the summands start .. end, at least one, to the sums. The usual loop ends after its body: llvmpipe goes through the body of one that ends
-// before it once more, with no thread active.
+// Adds the nonempty summands start..end to the sums. The main loop tests its condition after the body: llvmpipe executes the body of
+// other loops once more, with all threads inactive.
 fn add_summands(row: u32, column: u32, start: u32, end: u32, thread: u32) {
     if (SPARSE == 0u) {
         var depth = start;
@@ -106,7 +106,7 @@ fn main(
     let column = ((tile % columns) * WORKGROUP + thread) * 4u;
     let start = part * params.split;
     let end = min(start + params.split, params.k);
-    // Surplus groups of the grid have a part that does not exist.
+    // Surplus workgroups of the grid have a part that does not exist.
     if (start >= max(params.k, 1u)) {
         return;
     }
