@@ -1,4 +1,4 @@
-//! The operations: validation, planning and recording, one file each. The methods are on [`Recorder`](crate::Recorder).
+//! The operations, as methods of [`Recorder`](crate::Recorder): each validates, plans and records.
 
 mod count;
 mod linear;
@@ -31,31 +31,31 @@ use crate::error::{Error, Result};
 use crate::plan::strips::Classes;
 use crate::tensor::{Element, Shape, Tensor};
 
-/// A loss and its gradient with respect to the loss's input.
+/// A loss and its gradient with respect to the input.
 #[derive(Clone, Debug)]
 pub struct LossGrad<T: Element = f32> {
-    /// The loss: a scalar, or one for each element or row with [`Reduction::None`](crate::Reduction::None).
+    /// The loss: a scalar, or one loss per element or row with [`Reduction::None`](crate::Reduction::None).
     pub loss: Tensor<f32>,
-    /// The gradient, of the input's shape and type.
+    /// The gradient, with the shape and type of the input.
     pub grad: Tensor<T>,
-    /// What the mean divides by, whatever the reduction.
+    /// The denominator of the mean, whatever the reduction.
     pub denominator: Denominator,
 }
 
-/// Where a gradient goes.
+/// The destination of a gradient.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Grad {
-    /// Nowhere: it is not computed.
+    /// The gradient is not computed.
     #[default]
     No,
-    /// Into a tensor of its own.
+    /// A new tensor.
     New,
-    /// Over the operation's input.
+    /// The input of the operation, which is overwritten.
     InPlace,
 }
 
 impl Classes {
-    /// Reads `[C]` or `[N, C, d1, .., dK]`.
+    /// The dimensions of a shape `[C]` or `[N, C, d1, .., dK]`.
     fn of(op: &'static str, what: &'static str, shape: &Shape) -> Result<Self> {
         if shape.is_empty() {
             return Err(shape_error(op, what, "1 or more dimensions", shape));
@@ -63,9 +63,9 @@ impl Classes {
         Self::along(op, what, shape, usize::from(shape.len() > 1))
     }
 
-    /// The dimensions around dimension `split`.
+    /// The dimensions before, at and after dimension `split`.
     fn along(op: &'static str, what: &'static str, shape: &Shape, split: usize) -> Result<Self> {
-        // PyTorch lets a scalar have a dimension 0.
+        // As in PyTorch, a scalar has a dimension 0.
         if shape.is_empty() && split == 0 {
             return Ok(Self { outer: 1, classes: 1, inner: 1 });
         }
@@ -78,7 +78,7 @@ impl Classes {
         };
         let rows = before.iter().chain(after).product();
         let classes = narrow("the number of classes", *classes)?;
-        // Without rows it does not matter how many there would be of what is not 0.
+        // If there are no rows, the other dimensions may exceed u32.
         let none = narrow("the number of rows", rows)? == 0;
         let size = |dims: &[usize]| match narrow("the number of rows", dims.iter().product()) {
             Err(_) if none => Ok(u32::MAX),
@@ -105,7 +105,7 @@ pub(crate) fn same_shape<A: Element, B: Element>(
     }
 }
 
-/// Checks that a tensor that is written shares no buffer with another tensor of the operation.
+/// Checks that an output shares no buffer with another tensor of the operation.
 pub(crate) fn no_alias<A: Element, B: Element>(
     op: &'static str,
     (output, written): (&'static str, &Tensor<A>),
@@ -118,7 +118,7 @@ pub(crate) fn no_alias<A: Element, B: Element>(
     }
 }
 
-/// Every kernel of the crate, for the tests that look at all of them.
+/// All kernels, for tests.
 #[cfg(test)]
 pub(crate) const KERNELS: &[&Kernel] = &[
     &loss::bce::KERNEL,

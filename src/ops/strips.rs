@@ -1,4 +1,4 @@
-//! The elements of a strip of rows: where they are, or gathered.
+//! Gathers and scatters the elements of strips of rows.
 
 use crate::error::Result;
 use crate::plan::strips::{Classes, Strip};
@@ -11,7 +11,7 @@ fn shape_of(strip: &Strip) -> Shape {
 }
 
 impl Recorder<'_> {
-    /// The strip's elements of a tensor.
+    /// The elements of a strip: a view of the tensor, or a gathered copy.
     pub(super) fn strip_of<T: Element>(
         &mut self,
         op: &'static str,
@@ -28,7 +28,8 @@ impl Recorder<'_> {
         Ok(copy)
     }
 
-    /// Where the strip's elements of a tensor are written; [`store_strip`](Self::store_strip) takes them there.
+    /// A destination for the elements of a strip: a view of the tensor, or scratch memory that [`store_strip`](Self::store_strip)
+    /// scatters.
     pub(super) fn room_for_strip<T: Element>(
         &mut self,
         op: &'static str,
@@ -42,7 +43,7 @@ impl Recorder<'_> {
         }
     }
 
-    /// Brings the strip's elements to where they belong, if they are not there.
+    /// Scatters the elements of a strip into the tensor, unless they are a view of it.
     pub(super) fn store_strip<T: Element>(
         &mut self,
         from: &Tensor<T>,

@@ -1,4 +1,4 @@
-//! What the losses of two tensors of one shape share.
+//! Elementwise losses of two tensors of the same shape.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ use crate::ops::{Denominator, Grad, LossGrad, shape_error};
 
 params! {
     struct Params {
-        /// What the gradient is multiplied with: the loss's own factor, divided by n for a mean.
+        /// The constant factor of the gradient: that of the loss, divided by n for a mean.
         scale: f32,
         weight_first: u32,
         weight_inner: u32,
@@ -24,57 +24,57 @@ params! {
         pos_weight_first: u32,
         pos_weight_inner: u32,
         pos_weight_size: u32,
-        /// 1: the upstream gradient is the product of two numbers.
+        /// 1: the upstream gradient is the product of two elements.
         upstream_factors: u32,
     }
 }
 
 pub(crate) const PARAMS: &[Field] = Params::FIELDS;
 
-/// An elementwise loss, as its operation was called.
+/// A call of an elementwise loss.
 #[derive(Debug)]
 pub(crate) struct ElementwiseLoss<'a> {
     pub(crate) op: &'static str,
     pub(crate) kernel: &'static Kernel,
-    /// The first tensor and what it is called.
+    /// The name of the first tensor, and the tensor.
     pub(crate) x: (&'static str, &'a Tensor<f32>),
     pub(crate) targets: &'a Tensor<f32>,
     pub(crate) reduction: Reduction,
-    /// Whether a mean is divided by its denominator, and not left a sum.
+    /// Whether a mean is divided by its denominator, or left as a sum.
     pub(crate) divided: bool,
     pub(crate) upstream: Option<&'a Tensor<f32>>,
     pub(crate) grad: Grad,
     pub(crate) weight: Option<&'a Weights>,
-    /// The mean divides by the sum of the weights, not by the number of elements, unless it is `Reduction::MeanByCount`.
+    /// Whether `Reduction::Mean` divides by the sum of the weights rather than by the number of elements.
     pub(crate) mean_by_weight: bool,
     pub(crate) pos_weight: Option<&'a Weights>,
-    /// A constant factor of the gradient; part of the scale, so that it overflows no sooner than the result.
+    /// A constant factor of the gradient. It is part of the scale, so that it does not overflow before the result does.
     pub(crate) slope: f64,
 }
 
-/// A call on its way: what its dispatches share.
+/// A call in progress: what its dispatches share.
 pub(crate) struct ElementsBegun {
     weight: Option<Broadcast>,
     pos_weight: Option<Broadcast>,
     total_weight: Option<Tensor<u32>>,
-    /// A scalar, one for each loss, or two factors of a scalar.
+    /// A scalar, one value per loss, or the two factors of a scalar.
     upstream: Tensor<f32>,
     in_factors: bool,
     scale: f64,
     count: u32,
 }
 
-/// Elements of a call, and where they are.
+/// Some elements of a call, and their tensors.
 pub(crate) struct ElementsPart<'a> {
-    /// Counted in the whole tensors.
+    /// Indices in the whole tensors.
     pub(crate) elements: Range<u32>,
-    /// The element that `x`, `losses` and `grad` begin with.
+    /// The index of the first element of `x`, `losses` and `grad`.
     pub(crate) first: u32,
     pub(crate) x: &'a Tensor<f32>,
     pub(crate) losses: Option<&'a Tensor<f32>>,
-    /// Where the gradient goes, if it is not written over `x`.
+    /// The gradient, unless it is in place.
     pub(crate) grad: Option<&'a Tensor<f32>>,
-    /// A partial result for each block of the elements.
+    /// One partial result per block.
     pub(crate) partials: &'a Tensor<u32>,
 }
 
@@ -89,14 +89,14 @@ impl ElementsBegun {
         self.total_weight.as_ref().map_or(Divisor::Count(self.count), Divisor::Sum)
     }
 
-    /// What the mean divides by.
+    /// The denominator of the mean.
     pub(crate) fn denominator(&self, rec: &Recorder<'_>) -> Denominator {
         Denominator::of(rec, self.mean_divisor())
     }
 }
 
 impl Recorder<'_> {
-    /// Records an elementwise loss; the gradient is the first tensor itself unless one is wanted.
+    /// Records an elementwise loss. The returned gradient is the first tensor itself, unless a new one is requested.
     pub(crate) fn elementwise_loss(&mut self, call: &ElementwiseLoss<'_>) -> Result<LossGrad> {
         let ElementwiseLoss { op, x: (what, x), .. } = *call;
         self.check_device(op, what, x)?;
@@ -121,7 +121,7 @@ impl Recorder<'_> {
         Ok(LossGrad { loss: loss.with_check(check.clone()), grad: grad.with_check(check), denominator })
     }
 
-    /// Begins a loss whose elements, of this shape in all, come in parts.
+    /// Begins a loss of tensors of this shape, whose elements are recorded in several parts.
     pub(crate) fn elements_begin(&mut self, call: &ElementwiseLoss<'_>, shape: &Shape) -> Result<ElementsBegun> {
         let ElementwiseLoss { op, targets, .. } = *call;
         self.check_device(op, "targets", targets)?;
@@ -135,7 +135,7 @@ impl Recorder<'_> {
         }
         let weight = call.weight.map(|w| self.plan_broadcast(op, "weight", w, shape)).transpose()?;
         let pos_weight = call.pos_weight.map(|w| self.plan_broadcast(op, "pos_weight", w, shape)).transpose()?;
-        // Everything fits: from here on things are recorded.
+        // All arguments are valid; recording starts here.
         let weight = weight.map(|plan| self.broadcast(plan)).transpose()?;
         let pos_weight = pos_weight.map(|plan| self.broadcast(plan)).transpose()?;
         let by_weight = call.mean_by_weight && call.reduction != Reduction::MeanByCount;
@@ -146,7 +146,7 @@ impl Recorder<'_> {
         let mut begun = ElementsBegun { weight, pos_weight, total_weight, upstream, in_factors, scale, count };
         match call.divisor(&begun) {
             Divisor::One => {}
-            // Rounded once.
+            // In f64, so that the scale is rounded once.
             Divisor::Count(count) => begun.scale = call.slope / f64::from(count.max(1)),
             Divisor::Sum(pair) => {
                 begun.upstream = self.row_factor(op, &begun.upstream, pair)?;
@@ -156,7 +156,7 @@ impl Recorder<'_> {
         Ok(begun)
     }
 
-    /// The end of a loss of which the losses of rows are known.
+    /// Ends a loss, given the sums of its rows.
     pub(crate) fn loss_of_rows(
         &mut self,
         call: &ElementwiseLoss<'_>,
@@ -166,7 +166,7 @@ impl Recorder<'_> {
         self.loss_of_values(call.op, rows, call.divisor(begun))
     }
 
-    /// The dispatches of some of the elements.
+    /// Records some of the elements.
     pub(crate) fn elements_part(
         &mut self,
         call: &ElementwiseLoss<'_>,
@@ -179,7 +179,7 @@ impl Recorder<'_> {
         let count = elements.end - elements.start;
         let here = |tensor: &Tensor<f32>, first: u32| tensor.part(first as usize, [count as usize].into());
         let within = elements.start - part_first;
-        // One upstream gradient for each element, or for all.
+        // Whether there is one upstream gradient per element.
         let each = !upstream.shape().is_empty() && !in_factors;
         let blocks = Blocks::new(call.op, call.kernel, count)
             .after(elements.start)
@@ -196,7 +196,7 @@ impl Recorder<'_> {
         let blocks = if each {
             blocks.each("upstream", &here(upstream, elements.start))
         } else {
-            // A scalar is no quad.
+            // A scalar is too small for a quad binding.
             blocks.whole("upstream", upstream).by_scalar("upstream")
         };
         let weigh = |blocks: Blocks, name: &'static str, weight: &Option<Broadcast>| match weight {
@@ -230,7 +230,7 @@ impl Recorder<'_> {
         })
     }
 
-    /// The sum of weights, as a partial result.
+    /// The sum of weights as a partial result.
     fn total_weight(&mut self, op: &'static str, weights: &Weights) -> Result<Tensor<u32>> {
         let values = weights.on(self.gpu())?;
         self.sum_of_values(op, &values)

@@ -1,4 +1,4 @@
-//! What the gradients of rows are multiplied with.
+//! The factor of gradients, from an upstream gradient and a sum of weights.
 
 use crate::engine::kernel::{Kernel, kernel, read, write};
 use crate::error::Result;
@@ -10,7 +10,7 @@ pub(crate) static KERNEL: Kernel =
     kernel!("row_factor", &[], &[read("upstream", "f32"), read("denominator", "u32"), write("factor", "f32")]);
 
 impl Recorder<'_> {
-    /// An upstream gradient, which is a scalar as a mean is, over a sum, which is a partial result: two factors, whose product it is.
+    /// The quotient of a scalar upstream gradient and a sum (a partial result), as two factors.
     pub(crate) fn row_factor(
         &mut self,
         op: &'static str,
@@ -18,7 +18,7 @@ impl Recorder<'_> {
         denominator: &Tensor<u32>,
     ) -> Result<Tensor<f32>> {
         let factor = self.output(op, [2])?;
-        // There is no row to divide for.
+        // Without rows, nobody reads the factor.
         if denominator.is_empty() {
             return Ok(factor);
         }

@@ -1,4 +1,4 @@
-//! What cross-entropy and the negative log-likelihood share: a loss for every row of classes.
+//! Losses of rows: what cross-entropy and the negative log-likelihood have in common.
 
 use crate::engine::Caps;
 use crate::engine::kernel::Kernel;
@@ -14,16 +14,16 @@ use crate::ops::reduce::blocks::Divisor;
 use crate::ops::{Classes, Denominator, Grad, LossGrad, Targets, no_alias, shape_error};
 use crate::plan::strips::Strip;
 
-/// What a loss of rows does about statistics: the constant `STATISTICS`.
+/// What a dispatch does with row statistics: the constant `STATISTICS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RowStatistics {
-    /// Nothing.
+    /// Ignores them.
     No,
-    /// The caller wants them.
+    /// Writes those that the caller requests.
     Wanted,
-    /// Those that the gradient takes are kept for later.
+    /// Stores the row state that the gradient needs, for later dispatches.
     Kept,
-    /// Those were kept before, and the rows are only some of their classes.
+    /// Loads the row state, because the dispatch has only some classes of the rows.
     Given,
 }
 
@@ -33,45 +33,45 @@ impl RowStatistics {
     }
 }
 
-/// The classes of a row that have a coefficient: the constant `TARGETS`.
+/// Which classes of a row have a coefficient: the constant `TARGETS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coefficients {
-    /// The target alone.
+    /// Only the target.
     OfTarget,
-    /// All, by label smoothing.
+    /// All classes, because of label smoothing.
     Smoothed,
-    /// All, by their probabilities.
+    /// All classes, because targets are probabilities.
     OfProbabilities,
 }
 
-/// A loss of rows, as its operation was called.
+/// A call of a loss of rows.
 #[derive(Debug)]
 pub(crate) struct RowLoss<'a> {
     pub(crate) op: &'static str,
     pub(crate) kernel: &'static Kernel,
-    /// The rows, or memory for some of them.
+    /// The rows, or scratch memory for some of them.
     pub(crate) input: Tensor<Real>,
     /// The shape of all rows.
     pub(crate) shape: Shape,
     pub(crate) targets: Targets<'a>,
-    /// The negative log-likelihood has some of them.
+    /// The negative log-likelihood uses a subset.
     pub(crate) options: CrossEntropy,
-    /// Whether a mean is divided by its denominator, and not left a sum.
+    /// Whether a mean is divided by its denominator, or left as a sum.
     pub(crate) divided: bool,
     pub(crate) upstream: Option<&'a Tensor<f32>>,
     pub(crate) grad: Grad,
     pub(crate) statistics: RowStatistics,
-    /// What elements of the gradient count as 0 below.
+    /// Elements of the gradient below this magnitude are replaced by 0.
     pub(crate) threshold: f64,
-    /// Rows that are there at a time, as far as the plan goes: it must not depend on how they are cut.
+    /// The number of rows that the plan assumes per dispatch; it must not depend on how rows are split.
     pub(crate) rows_at_once: u32,
 }
 
-/// What a loss of rows gives.
+/// The results of a loss of rows.
 #[derive(Debug)]
 pub(crate) struct RowLossOutputs {
     pub(crate) loss: Tensor<f32>,
-    /// The gradient; the input itself if it is written there, or not at all.
+    /// The gradient; the input itself if it is in place or not requested.
     pub(crate) grad: Tensor<Real>,
     pub(crate) statistics: Option<Statistics>,
     pub(crate) denominator: Denominator,
@@ -83,65 +83,65 @@ impl<T: Float> From<RowLossOutputs> for LossGrad<T> {
     }
 }
 
-/// What a validated call works on.
+/// The inputs of a validated call.
 pub(crate) struct Inputs {
     pub(crate) dims: Classes,
-    /// The input's shape without its classes.
+    /// The shape of the input without its class dimension.
     pub(crate) rows: Shape,
     pub(crate) targets: KernelTargets,
-    /// A scalar 1, or one for each class and, with label smoothing, their sum.
+    /// A scalar 1, or one weight per class; with label smoothing followed by their sum.
     pub(crate) weight: Tensor<f32>,
-    /// A scalar 1, or one for each row.
+    /// A scalar 1, or one weight per row.
     pub(crate) position_weight: Tensor<f32>,
-    /// A scalar 1, the caller's scalar, or one for each loss.
+    /// A scalar 1, the caller's scalar, or one value per loss.
     pub(crate) upstream: Tensor<f32>,
 }
 
-/// A call on its way: what its dispatches write, or find ready.
+/// A call in progress: the tensors that its dispatches read and write.
 pub(crate) struct RowsBegun {
     pub(crate) inputs: Inputs,
     pub(crate) losses: Tensor<f32>,
     pub(crate) statistics: Option<Tensor<u32>>,
-    /// The sum of the weights of the rows, or their number where the reduction is by that, as a partial result, if it is not simply the number
-    /// of all rows; for class indices also the first that is no class.
+    /// The denominator of the mean as a partial result: the sum of the weights of the rows, or their number. `None` if it is
+    /// the number of all rows. For class indices it also has the position of the first invalid target.
     pub(crate) denominator: Option<Tensor<u32>>,
     pub(crate) factor: Factor,
 }
 
-/// What a call gives besides the gradient.
+/// The results of a call except for the gradient.
 pub(crate) struct RowsEnded {
     pub(crate) loss: Tensor<f32>,
     pub(crate) statistics: Option<Statistics>,
-    /// That of the targets.
+    /// The check of the targets.
     pub(crate) check: Option<Check>,
     pub(crate) denominator: Denominator,
 }
 
-/// Some of a call's rows, and where they are.
+/// Some rows of a call, and their tensors.
 pub(crate) struct RowsPart<'a> {
-    /// The rows before them.
+    /// The index of the first row.
     pub(crate) first: u64,
     pub(crate) dims: Classes,
-    /// The classes before theirs.
+    /// The index of the first class.
     pub(crate) first_class: u32,
     pub(crate) input: &'a Tensor<Real>,
     pub(crate) probabilities: Option<&'a Tensor<f32>>,
-    /// Where the gradient goes, if it is not written in place.
+    /// The gradient, unless it is in place.
     pub(crate) grad: Option<&'a Tensor<Real>>,
 }
 
-/// How the factor of gradients is given: the parameter `factor_form`.
+/// How `value` and `divisor` define the factor of gradients: the parameter `factor_form`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FactorForm {
-    /// It is `value / divisor`, of a scalar or one for each row.
+    /// `value / divisor`, with a scalar value or one value per row.
     Quotient,
-    /// It is `1 / value`.
+    /// `1 / value`.
     Inverse,
-    /// It is the product of the two values.
+    /// The product of the two elements of `value`.
     Product,
 }
 
-/// What gradients are multiplied with.
+/// The factor of gradients.
 pub(crate) struct Factor {
     pub(crate) value: Tensor<f32>,
     pub(crate) form: FactorForm,
@@ -149,7 +149,7 @@ pub(crate) struct Factor {
 }
 
 impl Factor {
-    /// Whether each row has its own.
+    /// Whether there is one factor per row.
     pub(crate) fn by_row(&self) -> bool {
         self.form == FactorForm::Quotient && !self.value.shape().is_empty()
     }
@@ -183,7 +183,7 @@ impl RowLoss<'_> {
         Ok(Inputs { dims, rows, targets, weight, position_weight, upstream })
     }
 
-    /// What is written over shares no memory with what is read.
+    /// Checks that the input, if overwritten, shares no memory with other inputs.
     pub(crate) fn check_in_place(&self, inputs: &Inputs) -> Result<()> {
         let (op, written) = (self.op, (self.input_name(), &self.input));
         match &inputs.targets {
@@ -230,7 +230,7 @@ impl RowLoss<'_> {
         Ok(())
     }
 
-    /// Weights of exactly this shape, or a scalar 1.
+    /// Weights, which must have exactly this shape; a scalar 1 if there are none.
     fn weights(
         &self,
         rec: &Recorder<'_>,
@@ -247,7 +247,7 @@ impl RowLoss<'_> {
         Ok(tensor)
     }
 
-    /// Which classes have a coefficient.
+    /// The classes that have a coefficient.
     pub(crate) fn coefficients(&self) -> Coefficients {
         match self.targets {
             Targets::Probabilities(_) => Coefficients::OfProbabilities,
@@ -256,13 +256,13 @@ impl RowLoss<'_> {
         }
     }
 
-    /// Whether the kernel finds the rows' softmax.
+    /// Whether the kernel computes the softmax of rows.
     pub(crate) fn takes_softmax(&self) -> bool {
         self.kernel.bindings.iter().any(|binding| binding.name == "parts")
     }
 
-    /// Rows are held, or cut into parts, if what is asked for needs no more of them than their exponentials: not the logits again, for the gradient of a
-    /// cap, and not a coefficient for every class.
+    /// Rows may stay in registers, or be split across workgroups, only if the last sweep needs nothing but their
+    /// exponentials: neither the logits, which the gradient of a cap needs, nor a coefficient per class.
     pub(crate) fn plan(&self, caps: &Caps, dims: Classes) -> RowPlan {
         let Classes { classes, inner, .. } = dims;
         if self.statistics == RowStatistics::Given {
@@ -281,7 +281,7 @@ impl RowLoss<'_> {
         }
     }
 
-    /// Strips of rows that fit the bindings and the grid.
+    /// Splits the rows into strips that fit bindings and the grid.
     pub(crate) fn strips(&self, caps: &Caps, dims: Classes, grad: Option<&Tensor<Real>>) -> Result<Vec<Strip>> {
         let words = if self.statistics == RowStatistics::No { 1 } else { u64::from(WORDS) };
         let probabilities = match self.targets {
@@ -293,12 +293,12 @@ impl RowLoss<'_> {
         Strip::all(self.op, caps, dims, &tensors, 4 * words, self.plan(caps, dims).parts().into())
     }
 
-    /// What the loss is divided by.
+    /// The divisor of the loss.
     pub(crate) fn divisor<'d>(&self, inputs: &Inputs, denominator: Option<&'d Tensor<u32>>) -> Divisor<'d> {
         if self.divided { Divisor::of(self.options.reduction, mean_divisor(inputs, denominator)) } else { Divisor::One }
     }
 
-    /// Whether gradients have factors that may be large or small, besides the mean's denominator: the constant `FACTORS`.
+    /// Whether gradients have factors of arbitrary size besides the denominator of the mean: the constant `FACTORS`.
     pub(crate) fn has_factors(&self) -> bool {
         let CrossEntropy { weight, position_weight, z_loss, logit_scale, .. } = &self.options;
         let weighted = weight.is_some() || position_weight.is_some();
@@ -314,12 +314,12 @@ impl RowLoss<'_> {
     }
 }
 
-/// What the mean is divided by.
+/// The divisor of the mean.
 pub(crate) fn mean_divisor<'d>(inputs: &Inputs, denominator: Option<&'d Tensor<u32>>) -> Divisor<'d> {
     denominator.map_or(Divisor::Count(inputs.dims.rows()), Divisor::Sum)
 }
 
-/// An upstream gradient is a scalar or has the loss's shape.
+/// Checks that an upstream gradient is a scalar or has the shape of the loss.
 pub(crate) fn check_upstream(op: &'static str, upstream: &Tensor<f32>, loss: &Shape) -> Result<()> {
     if upstream.shape().is_empty() || upstream.shape() == loss {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The softmax statistics of rows that several workgroups share.
+//! Softmax statistics of rows that are computed in dispatches of their own.
 
 use crate::engine::kernel::{Kernel, kernel, params, read4, update, write};
 use crate::error::Result;
@@ -16,10 +16,10 @@ params! {
 pub(crate) static KERNEL: Kernel =
     kernel!("row_parts", Params::FIELDS, &[read4("logits"), write("parts", "f32"), update("lanes", "f32")]);
 
-/// Words of a part's statistics.
+/// The number of words of the statistics of a part.
 const WORDS: usize = 4;
 
-/// Words that a lane hands on.
+/// The number of words of a lane's state between dispatches.
 const LANE_WORDS: usize = 7;
 
 /// Rows of logits.
@@ -28,14 +28,14 @@ pub(crate) struct Rows<'a> {
     pub(crate) rows: u32,
     pub(crate) classes: u32,
     pub(crate) inner: u32,
-    /// The constant `LOGITS`, and what it goes with.
+    /// The constant `LOGITS`, and its parameters.
     pub(crate) logits: u32,
     pub(crate) logit_scale: f32,
     pub(crate) softcap: f32,
 }
 
 impl Recorder<'_> {
-    /// The softmax statistics of all parts of rows.
+    /// Computes the softmax statistics of all parts of rows.
     pub(crate) fn row_parts(&mut self, op: &'static str, plan: RowPlan, rows: &Rows<'_>) -> Result<Window> {
         let count = rows.rows as usize;
         let parts = self.output::<f32>(op, [count, plan.parts() as usize, WORDS])?;
@@ -54,7 +54,7 @@ impl Recorder<'_> {
         Ok(to)
     }
 
-    /// Room for what the lanes of rows hand on from dispatch to dispatch, so many words each, if there are several.
+    /// Scratch for the state of lanes between dispatches, `words` per lane; `None` if there is only one dispatch.
     pub(crate) fn lanes(
         &mut self,
         op: &'static str,

@@ -1,4 +1,4 @@
-//! The dispatches of a loss of rows: one for short rows, several for those that are longer than a dispatch has turns for.
+//! The dispatches of a loss of rows: one for short rows, several for rows that exceed the loop budget.
 
 use std::ops::Range;
 
@@ -17,26 +17,26 @@ use crate::ops::loss::targets::KernelTargets;
 
 params! {
     struct Params {
-        /// 0: one weight for all classes; 1: one for each.
+        /// 0: one weight for all classes; 1: one per class.
         weight_stride: u32,
-        /// 0: one weight for all rows; 1: one for each.
+        /// 0: one weight for all rows; 1: one per row.
         position_weight_stride: u32,
-        /// 0: one factor for all rows; 1: one for each.
+        /// 0: one factor for all rows; 1: one per row.
         factor_stride: u32,
-        /// 0: the factor is what is bound over the divisor. 1: one over what is bound. 2: the product of two elements that are bound.
+        /// The factor. 0: `factor / divisor`. 1: `1 / factor`. 2: the product of two elements of `factor`.
         factor_form: u32,
         ignore_index: i32,
-        /// How much of a target stays, and how much of it goes to each class.
+        /// The share of the target, and that of each class, under label smoothing.
         kept: f32,
         spread: f32,
         logit_scale: f32,
         softcap: f32,
         z_loss: f32,
-        /// What the bound factor is divided by.
+        /// The divisor of the factor.
         divisor: f32,
-        /// What elements of the gradient count as 0 below, before they are multiplied with the row's factor.
+        /// The threshold below which elements of the gradient are replaced by 0, without the factor of the row.
         threshold: f32,
-        /// Where a row's elements are some of its classes: the first of those, and how many there are in all.
+        /// The first class of this dispatch, and the number of all classes.
         first_class: u32,
         all_classes: u32,
     }
@@ -44,21 +44,22 @@ params! {
 
 pub(crate) const PARAMS: &[Field] = Params::FIELDS;
 
-/// Words of the sums that a lane hands on.
+/// The number of words of a lane's sums between dispatches.
 const LANE_WORDS: usize = 11;
 
-/// What a dispatch does.
+/// The purpose of a dispatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Everything that is wanted, of all blocks or of some. The softmax may be known.
+    /// Computes everything that is requested, for all blocks or some. The softmax may have been computed before.
     All,
-    /// The sums that every class is part of, with the softmax known.
+    /// Adds up the sums over classes, given the softmax.
     Sums,
-    /// The losses and statistics that follow from sums and softmax.
+    /// Writes losses and statistics, given sums and softmax.
     Tell,
-    /// What the gradient takes of them, put together: it takes more bindings than there are, if it also takes them apart.
+    /// Stores the row state that the gradient needs. The gradient does not read sums and softmax itself, because it would need
+    /// too many bindings.
     Keep,
-    /// The gradient of some blocks, from that.
+    /// Writes the gradient of some blocks, given the row state.
     Gradient,
 }
 
@@ -69,14 +70,14 @@ struct Step {
     work: Work,
 }
 
-/// The dispatches of some rows, and whether their softmax is found before.
+/// The dispatches of some rows, and whether their softmax is computed before.
 struct Steps {
     found: bool,
     steps: Vec<Step>,
 }
 
 impl RowLoss<'_> {
-    /// The sweep over sums that every class is part of (`shaders/lib/row_sums.wgsl`).
+    /// The sweep that adds up the sums over classes (`shaders/lib/row_sums.wgsl`).
     fn sums(&self, plan: RowPlan) -> Option<Sweep> {
         let wanted = self.statistics == RowStatistics::Wanted;
         let summed = self.coefficients() != Coefficients::OfTarget || wanted;
@@ -112,7 +113,7 @@ impl RowLoss<'_> {
         Ok(Steps { found: softmax.is_some(), steps })
     }
 
-    /// A launch with the constants that are not the plan's.
+    /// A launch with all constants except those of the row plan.
     fn launch(&self, kind: Kind, found: bool) -> Launch {
         let writes_grad = self.grad != Grad::No && matches!(kind, Kind::All | Kind::Gradient);
         let grad = if writes_grad { 1 + u32::from(narrow(self.threshold) > 0.0) } else { 0 };
@@ -142,18 +143,18 @@ impl RowLoss<'_> {
     }
 }
 
-/// What the dispatches of some rows hand on.
+/// The state that dispatches of the same rows share.
 struct HandedOn {
-    /// The softmax of the rows' parts.
+    /// The softmax statistics of the parts of rows.
     parts: Option<Window>,
-    /// The lanes' sums.
+    /// The sums of lanes.
     lanes: Option<Window>,
-    /// What the gradient takes of both.
+    /// The row state for the gradient.
     kept: Option<Window>,
 }
 
 impl Recorder<'_> {
-    /// The dispatches of some of the rows.
+    /// Records all dispatches of some rows.
     pub(crate) fn rows_part(&mut self, call: &RowLoss<'_>, begun: &RowsBegun, part: &RowsPart<'_>) -> Result<()> {
         let (op, dims) = (call.op, part.dims);
         let plan = call.plan(self.gpu().caps(), begun.inputs.dims);
@@ -181,7 +182,7 @@ impl Recorder<'_> {
         steps.iter().try_for_each(|step| self.rows_step(call, begun, part, &handed_on, (plan, step)))
     }
 
-    /// One dispatch.
+    /// Records one dispatch.
     fn rows_step(
         &mut self,
         call: &RowLoss<'_>,
@@ -195,7 +196,7 @@ impl Recorder<'_> {
         let Step { kind, ref blocks, work } = *step;
         let count = dims.rows();
         let len = u64::from(count) * u64::from(dims.classes);
-        // A row of no classes has no element to bind, and a loss all the same: NaN, or 0 if it is ignored.
+        // A row without classes has no elements to bind, but still a loss: NaN, or 0 if it is ignored.
         let elements = |tensor: &Tensor<Real>| (len > 0).then(|| self.window(tensor, 0, len));
         let one_a_row = |tensor: &Tensor<f32>| {
             if tensor.shape().is_empty() { self.whole(tensor) } else { self.window(tensor, first, count.into()) }
@@ -205,7 +206,7 @@ impl Recorder<'_> {
         let (targets, probabilities, ignore_index) = match targets {
             KernelTargets::Index(targets, ignored) => (Some(self.window(targets, first, count.into())), None, *ignored),
             KernelTargets::Probabilities(_) => {
-                // Of some classes, from the first row's to the last's.
+                // From the first class of the first row to the last class of the last row.
                 let before = (u64::from(count).saturating_sub(1)) * u64::from(whole.classes - dims.classes);
                 let window = |q| self.window(q, first_class.into(), len + before);
                 (None, probabilities.filter(|_| len > 0).map(window), 0)
@@ -218,7 +219,7 @@ impl Recorder<'_> {
             if begun.factor.by_row() { one_a_row(&begun.factor.value) } else { self.whole(&begun.factor.value) }
         });
         let statistics = call.statistics_of(kind);
-        // Those that know all classes have told the losses.
+        // The pass that saw every class has already written the losses.
         let tells = matches!(kind, Kind::All | Kind::Tell) && statistics != RowStatistics::Given;
         let losses = tells.then(|| self.window(&begun.losses, first, count.into()));
         let words = u64::from(WORDS);

@@ -1,4 +1,4 @@
-//! Recording losses of rows.
+//! Records losses of rows.
 
 use crate::engine::Caps;
 use crate::error::Result;
@@ -18,16 +18,16 @@ use crate::tensor::{Format, Shape, Tensor, size32};
 use std::ops::Range;
 
 impl Recorder<'_> {
-    /// Records a loss of rows.
+    /// Records a loss of all rows.
     pub(crate) fn row_loss(&mut self, call: &RowLoss<'_>) -> Result<RowLossOutputs> {
         let op = call.op;
         if call.grad == Grad::New && self.gpu().caps().max_bindings < Caps::ENOUGH_BINDINGS {
-            // A copy that the gradient is written over has no binding of its own.
+            // Saves a binding: the gradient is written in place over a copy of the input.
             call.validate(self)?;
             let input = self.output_of(op, call.shape.clone(), call.input.format())?;
             match input.format() {
                 Format::Word => self.copy(&call.input, &input)?,
-                // They need not begin and end with words.
+                // Halves can start and end inside a word, so they cannot be copied as words.
                 Format::F16 | Format::Bf16 => self.map_into(op, &CAST, &call.input, &input)?,
             }
             let (shape, options) = (call.shape.clone(), call.options.clone());
@@ -64,7 +64,7 @@ impl Recorder<'_> {
         Ok(RowLossOutputs { loss, grad: grad.with_check(check), statistics, denominator })
     }
 
-    /// Begins a loss whose rows come in parts.
+    /// Begins a loss whose rows are recorded in several parts.
     pub(crate) fn rows_begin(&mut self, call: &RowLoss<'_>) -> Result<RowsBegun> {
         let inputs = call.validate(self)?;
         self.rows_begun(call, inputs)
@@ -73,7 +73,7 @@ impl Recorder<'_> {
     fn rows_begun(&mut self, call: &RowLoss<'_>, inputs: Inputs) -> Result<RowsBegun> {
         let op = call.op;
         if call.statistics == RowStatistics::Wanted {
-            // What takes them apart comes last; if it does not fit, nothing is written over before.
+            // Statistics are split at the end. If that kernel has too many bindings, fail before anything is overwritten.
             self.check_bindings(op, STATISTICS.bindings.len())?;
         }
         let inputs = match call.coefficients() {
@@ -91,7 +91,7 @@ impl Recorder<'_> {
         Ok(RowsBegun { inputs, losses, statistics, denominator, factor })
     }
 
-    /// The end of a loss: what is computed of all rows.
+    /// Ends a loss: computes what depends on all rows.
     pub(crate) fn rows_ended(&mut self, call: &RowLoss<'_>, begun: RowsBegun) -> Result<RowsEnded> {
         let op = call.op;
         let RowsBegun { inputs, losses, statistics, denominator, .. } = begun;
@@ -111,7 +111,7 @@ impl Recorder<'_> {
         Ok(RowsEnded { loss: loss.with_check(check.clone()), statistics, check, denominator })
     }
 
-    /// Weights, and after them their sum.
+    /// Weights followed by their sum.
     fn with_sum(&mut self, op: &'static str, weights: &Tensor<f32>) -> Result<Tensor<f32>> {
         let (sum, count) = (self.loss_of_values(op, weights, Divisor::One)?, weights.len());
         let both = self.output(op, [count + 1])?;
@@ -134,7 +134,8 @@ impl Recorder<'_> {
         }
     }
 
-    /// The upstream gradient over the mean's divisor. Rows divide by themselves, unless there are both an upstream gradient and a sum.
+    /// The upstream gradient divided by the divisor of the mean. Kernels divide, except if there is an upstream gradient as
+    /// well as a sum of weights.
     fn factor(&mut self, call: &RowLoss<'_>, inputs: &Inputs, divisor: Divisor<'_>) -> Result<Factor> {
         let upstream = inputs.upstream.clone();
         Ok(match divisor {
@@ -151,8 +152,8 @@ impl Recorder<'_> {
         })
     }
 
-    /// The dispatches of the rows of some tokens, of which the logits of some classes, from `first_class` on, are there: more than one
-    /// if they are more than a grid has room for, or the probabilities' memory is cut.
+    /// Records the rows of some tokens, given their logits of some classes from `first_class` on. Takes several dispatches if
+    /// they exceed the grid, or if the probabilities span several buffers.
     pub(crate) fn rows_of_tokens(
         &mut self,
         call: &RowLoss<'_>,

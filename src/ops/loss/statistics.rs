@@ -1,32 +1,31 @@
-//! What rows' softmax says besides the loss.
+//! Statistics of the softmax of rows.
 
 use crate::engine::kernel::{Kernel, kernel, read, write};
 use crate::error::Result;
 use crate::record::{Blocks, Recorder};
 use crate::tensor::{Check, Shape, Tensor, size32};
 
-/// What the softmax of each row says besides its loss. All of it is of the logits as they are scaled and capped, and without class
-/// weights, smoothing and position weights. The tensors have one element for each row: the logits' shape without its classes.
+/// Statistics of the softmax of each row, of the scaled and capped logits, without class weights, smoothing and position weights.
+/// The tensors have one element per row: the shape of the logits without the class dimension.
 ///
-/// A row without a softmax (it holds NaN or +infinity, or nothing but -infinity) has NaN, and the class -1.
+/// For a row with an undefined softmax (it contains NaN or +infinity, or only -infinity) they are NaN, and the class is -1.
 #[derive(Clone, Debug)]
 pub struct Statistics {
-    /// The log of the sum of `exp(z_c)`.
+    /// The logarithm of the sum of `exp(z_c)`.
     pub log_sum_exp: Tensor<f32>,
-    /// The log-probability of the target; with probabilities that of the class with the largest (the first of equals). 0 where the
-    /// row is ignored.
+    /// The log-probability of the target. For probabilities: of the first class with the largest probability. 0 for ignored rows.
     pub target_log_prob: Tensor<f32>,
     /// The entropy of the softmax: minus the sum of `p_c log p_c`, in nats.
     pub entropy: Tensor<f32>,
-    /// The class with the largest logit, the first of equals; a cap that makes logits equal does not count.
+    /// The first class with the largest logit, before scale and cap.
     pub predicted: Tensor<i32>,
-    /// A scalar: in how many rows the target (as for `target_log_prob`) is predicted. Ignored rows do not count.
+    /// A scalar: the number of rows whose target (as for `target_log_prob`) is predicted. Ignored rows do not count.
     pub correct: Tensor<u32>,
-    /// A scalar: the rows that are not ignored. `correct / counted` is the accuracy.
+    /// A scalar: the number of rows that are not ignored. The accuracy is `correct / counted`.
     pub counted: Tensor<u32>,
 }
 
-/// Words that a row's statistics have in the kernel's output.
+/// The number of words of a row's statistics in the output of the kernel.
 pub(crate) const WORDS: u32 = 5;
 
 /// Rows that a workgroup counts: their words fit the smallest binding.
@@ -46,7 +45,7 @@ pub(crate) static KERNEL: Kernel = kernel!(
 );
 
 impl Recorder<'_> {
-    /// Takes the rows' statistics, `WORDS` for each, apart. `check` is that of the targets.
+    /// Splits the statistics of rows, `WORDS` per row, into tensors. `check` is the check of the targets.
     pub(crate) fn row_statistics(
         &mut self,
         op: &'static str,

@@ -1,4 +1,4 @@
-//! Targets of row losses: checking class indices on the host, summing their weights on the GPU.
+//! Targets of losses of rows: validation on the host, and sums of their weights on the GPU.
 
 use crate::engine::Gpu;
 use crate::engine::kernel::{Kernel, kernel, params, read, write};
@@ -9,14 +9,14 @@ use crate::tensor::{Shape, Tensor};
 
 use crate::ops::reduce::blocks::{partials, words};
 
-/// What a row of logits should have been.
+/// The targets of rows of logits.
 #[derive(Clone, Copy, Debug)]
 pub enum Targets<'a> {
-    /// A class for each row.
+    /// One class per row.
     Index(&'a Tensor<i32>),
-    /// A class for each row. An ignored index that no `u32` can be, such as the default, is `u32::MAX` here.
+    /// One class per row. An ignored index that `u32` cannot represent, such as the default, is `u32::MAX` here.
     IndexU32(&'a Tensor<u32>),
-    /// A probability for each class of each row, of the logits' shape. They need not sum to 1.
+    /// One probability per class and row, with the shape of the logits. They need not sum to 1.
     Probabilities(&'a Tensor<f32>),
 }
 
@@ -38,7 +38,7 @@ impl<'a> From<&'a Tensor<f32>> for Targets<'a> {
     }
 }
 
-/// Targets as kernels take them.
+/// Targets in the form that kernels read.
 #[derive(Debug)]
 pub(crate) enum KernelTargets {
     /// Class indices, as `i32` bits, and the ignored one.
@@ -61,7 +61,7 @@ impl Targets<'_> {
     pub(crate) fn for_kernels(self, ignore_index: i64) -> KernelTargets {
         match self {
             Self::Index(index) => KernelTargets::Index(index.clone(), device_ignore_index(ignore_index)),
-            // Classes are below 2^31 in both, and every other number is equally wrong.
+            // Valid classes are below 2^31, so they are the same in both types; all other numbers are invalid in both.
             Self::IndexU32(index) => {
                 let ignored = u32::try_from(ignore_index).unwrap_or(u32::MAX).cast_signed();
                 KernelTargets::Index(index.retyped(), ignored)
@@ -73,13 +73,13 @@ impl Targets<'_> {
 
 params! {
     struct Params {
-        /// 0: one weight for all classes; 1: one for each.
+        /// 0: one weight for all classes; 1: one per class.
         weight_stride: u32,
-        /// 0: one weight for all targets; 1: one for each.
+        /// 0: one weight for all targets; 1: one per target.
         position_weight_stride: u32,
         classes: u32,
         ignore_index: i32,
-        /// 1: targets weigh 1. Sums of ones are exact: what the first number cannot hold is in the second.
+        /// 1: counts targets. The compensated sum of ones is exact.
         by_count: u32,
     }
 }
@@ -91,8 +91,8 @@ pub(crate) static KERNEL: Kernel = kernel!(
 );
 
 impl Recorder<'_> {
-    /// Sums the weights of the targets that are not ignored, or counts those targets, and finds the first that is no class: a partial result.
-    /// `weight` is a scalar, or has one element for each class; `position_weight` is a scalar, or has one for each target.
+    /// Sums the weights of the targets that are not ignored, or counts them, and finds the first invalid target. Returns a partial
+    /// result. `weight` is a scalar, or has one element per class; `position_weight` is a scalar, or has one element per target.
     pub(crate) fn sum_target_weights(
         &mut self,
         op: &'static str,
