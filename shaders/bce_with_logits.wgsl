@@ -6,8 +6,6 @@
 // Further bindings: pos_weight (absent if there is none).
 
 const SLOPE_LIFT: i32 = 126;
-// Weights of the positive targets may make an ordinary number of a slope that would be subnormal.
-const SLOPE_WEIGHTED: bool = POS_WEIGHTED == 1u;
 
 // 1: there are weights of the positive targets.
 override POS_WEIGHTED: u32;
@@ -59,35 +57,17 @@ fn bce_with_logits_slope(x: f32, y: f32, i: u32, careful: bool) -> ElementSlope 
     let positive = element_pos_weight(i) * y;
     let negative = 1.0 - y;
     let right = x >= 0.0;
-    let far = careful && far_from_0(x) && select(positive, negative, right) == 0.0;
-    let factor = select(negative, positive, right);
-    let lifted_e = lifted_exp_minus_abs(x);
-    // A large factor needs no lift, and might overflow with it.
-    let lifted = far && !is_infinite(factor * lifted_e);
-    let scale = select(factor * 0x1p-126f, factor, lifted);
-    let falling = select(factor * e, scale * lifted_e, far);
-    let slope = select(falling - positive, negative - falling, right) / (1.0 + e);
+    let lifted = careful && far_from_0(x) && select(positive, negative, right) == 0.0;
+    let falling = select(e, lifted_exp_minus_abs(x), lifted);
+    let slope = select(negative * falling - positive, negative - positive * falling, right) / (1.0 + e);
     return ElementSlope(select(slope, nan(), is_nan(x) || is_nan(y)), lifted);
 }
 
 fn element_slope(x: vec4<f32>, y: vec4<f32>, i: u32, careful: bool) -> Slope {
-    var a: ElementSlope;
-    var b: ElementSlope;
-    var c: ElementSlope;
-    var d: ElementSlope;
-    // Branches that are always taken: SwiftShader takes minutes to compile as much without them.
-    if (!careful || i < params.count) {
-        a = bce_with_logits_slope(x.x, y.x, i, careful);
-    }
-    if (!careful || i < params.count) {
-        b = bce_with_logits_slope(x.y, y.y, i + 1u, careful);
-    }
-    if (!careful || i < params.count) {
-        c = bce_with_logits_slope(x.z, y.z, i + 2u, careful);
-    }
-    if (!careful || i < params.count) {
-        d = bce_with_logits_slope(x.w, y.w, i + 3u, careful);
-    }
+    let a = bce_with_logits_slope(x.x, y.x, i, careful);
+    let b = bce_with_logits_slope(x.y, y.y, i + 1u, careful);
+    let c = bce_with_logits_slope(x.z, y.z, i + 2u, careful);
+    let d = bce_with_logits_slope(x.w, y.w, i + 3u, careful);
     return Slope(vec4<f32>(a.value, b.value, c.value, d.value), vec4<bool>(a.lifted, b.lifted, c.lifted, d.lifted));
 }
 

@@ -5,7 +5,6 @@
 //   fn element_slope(x: vec4<f32>, y: vec4<f32>, i: u32, careful: bool) -> Slope     d loss / d x, but for the weight and `params.scale`;
 //                                                                if careful, also where it would be subnormal
 //   const SLOPE_LIFT: i32                                        what very small slopes are multiplied with: so many twos
-//   const SLOPE_WEIGHTED: bool                                   slopes have large factors, and need care whatever they are multiplied with
 //   fn in_range(x: vec4<f32>, y: vec4<f32>) -> vec4<bool>        false: loss and gradient are NaN, the position is reported
 //
 // Bindings: x, y, upstream (one element, two factors of it, or one for each), losses (absent unless unreduced), grad (absent if not wanted),
@@ -60,7 +59,7 @@ struct Slope {
 // Elements have factors of their own.
 const OWN_FACTORS: bool = UPSTREAM == 1u || WEIGHTED == 1u;
 // Their gradients are long code, which is there once.
-const BY_TURNS: bool = GRAD == 0u || !(OWN_FACTORS || SLOPE_WEIGHTED);
+const BY_TURNS: bool = GRAD == 0u || !OWN_FACTORS;
 
 // What the slopes of all elements are multiplied with: first the one, then the other; for slopes as they are (xy), and for lifted ones (zw).
 fn shared_multipliers(of_all: Wide, upstream: f32) -> vec4<f32> {
@@ -171,7 +170,7 @@ fn main(
         }
         if (!OWN_FACTORS) {
             factors.shared_ones = shared_multipliers(factors.of_all, upstream);
-            plain = BY_TURNS && is_plain(factors.shared_ones);
+            plain = is_plain(factors.shared_ones);
         }
     }
     var sum = 0.0;
