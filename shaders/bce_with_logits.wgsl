@@ -51,15 +51,22 @@ fn far_from_0(x: f32) -> bool {
 }
 
 fn bce_with_logits_slope(x: f32, y: f32, i: u32, careful: bool) -> ElementSlope {
-    // (v y + 1 - y) sigmoid(x) - v y cancels where a confident x is right; with exp(-|x|) each term keeps its digits. Far from 0 that is
-    // lifted, because it may be subnormal, if it is not added to a number that is not.
+    // (v y + 1 - y) sigmoid(x) - v y cancels where a confident x is right; with exp(-|x|) each term keeps its digits. Far from 0 one term is
+    // small. It is lifted, because it may be subnormal, if it is not added to a number that is not, and does not overflow by that.
     let e = exp_minus_abs(x);
+    let lifted_e = lifted_exp_minus_abs(x);
     let positive = element_pos_weight(i) * y;
     let negative = 1.0 - y;
     let right = x >= 0.0;
-    let lifted = careful && far_from_0(x) && select(positive, negative, right) == 0.0;
-    let falling = select(e, lifted_exp_minus_abs(x), lifted);
-    let slope = select(negative * falling - positive, negative - positive * falling, right) / (1.0 + e);
+    let factor = select(negative, positive, right);
+    let far = far_from_0(x);
+    let alone = select(positive, negative, right) == 0.0;
+    let lifted = careful && far && alone && (POS_WEIGHTED == 0u || abs(factor * lifted_e) < 0x1p126f);
+    // A large weight may make an ordinary number of a subnormal e. (Without one the other term is as large.)
+    let large = POS_WEIGHTED == 1u && far && abs(factor) >= 1.0;
+    let small = select(factor * e, (factor * 0x1p-126f) * lifted_e, large);
+    let falling = select(small, factor * lifted_e, lifted);
+    let slope = select(falling - positive, negative - falling, right) / (1.0 + e);
     return ElementSlope(select(slope, nan(), is_nan(x) || is_nan(y)), lifted);
 }
 

@@ -79,7 +79,6 @@ impl Recorder<'_> {
     /// # Edge cases
     /// At x = +-infinity the loss takes its limit: right and certain costs 0, wrong and certain costs +infinity (PyTorch: NaN in
     /// most of these cases). A weight of exactly 0 times an infinite loss is 0 (PyTorch: NaN). NaN gives NaN. Targets are not restricted to [0, 1].
-    /// The gradient becomes infinite where a `pos_weight` above 1e19 meets a logit of more than 44, although the formula's is not.
     ///
     /// # Errors
     /// Shapes that differ or weights that do not broadcast, tensors of another [`Gpu`](crate::Gpu). Nothing is recorded then.

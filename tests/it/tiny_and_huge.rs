@@ -286,6 +286,28 @@ fn elementwise_losses(which: usize) {
     }
 }
 
+/// Weights of positive targets that are huge where exp(-|x|) is tiny, with upstream gradients that make up for what is left, or not.
+#[test]
+fn huge_weights_of_positive_targets() {
+    let Some(gpu) = gpu() else { return };
+    let x: Vec<f32> = (0..60).map(|i| 30.0 + 2.4 * i as f32).flat_map(|x| [x, -x]).collect();
+    for gpu in families(&gpu) {
+        for (weight, upstream) in [(1e21f32, 1.0f32), (1e27, 1e10), (1e36, 1.0), (3e38, 1e-20), (3e38, 1e38)] {
+            let y = vec![1.0f32; x.len()];
+            let pos_weight = Some(Weights::new([1], &[weight]).unwrap());
+            let options = BceWithLogits { pos_weight, reduction: Reduction::Sum, ..BceWithLogits::default() };
+            let [grad] = eval(&gpu, |b| {
+                let upstream = Tensor::from_slice(&gpu, [], &[upstream])?;
+                let out = b.bce_with_logits_backward(&on(&gpu, &x), &on(&gpu, &y), &options, Some(&upstream))?;
+                Ok([out.grad])
+            });
+            let g = [f64::from(upstream)];
+            let want = cpu::bce_with_logits_backward(&x, &[x.len()], &y, &options, Some(&g)).unwrap();
+            agree(&format!("{weight:e}, {upstream:e}, {:?}", gpu.caps().family), &grad, &want.grad, 2e-6);
+        }
+    }
+}
+
 /// The factors of a case, and what makes up for them.
 const FACTORS: [(f32, f32, f32); 6] = [
     // The upstream gradient, the row's weight, the class's.
