@@ -4,7 +4,6 @@
 //   loss = -w (y max(log p, -100) + (1 - y) max(log(1 - p), -100))        slope = (p - y) / max(p (1 - p), 1e-12)
 
 const SLOPE_LIFT: i32 = 64;
-const SLOPE_WEIGHTED: bool = false;
 
 fn bce_loss(p: f32, y: f32) -> f32 {
     let log_p = max(log_f32(p), -100.0);

@@ -7,8 +7,6 @@
 // Further binding: pos_weight (absent if there are none).
 
 const SLOPE_LIFT: i32 = 126;
-// A positive weight can make a subnormal slope normal.
-const SLOPE_WEIGHTED: bool = POS_WEIGHTED == 1u;
 
 // 1: there are positive weights.
 override POS_WEIGHTED: u32;
@@ -54,41 +52,30 @@ fn far_from_0(x: f32) -> bool {
 }
 
 fn bce_with_logits_slope(x: f32, y: f32, i: u32, careful: bool) -> ElementSlope {
-    // (v y + 1 - y) sigmoid(x) - v y cancels for confident, correct x; in terms of exp(-|x|) it does not. Far from 0 the exponential
-    // can be subnormal, and is lifted if it is the only term.
+    // (v y + 1 - y) sigmoid(x) - v y cancels for confident, correct x; in terms of exp(-|x|) it does not. Far from 0 one term is small.
+    // It can be subnormal, and is lifted if it is the only term and does not overflow.
     let e = exp_minus_abs(x);
+    let lifted_e = lifted_exp_minus_abs(x);
     let positive = element_pos_weight(i) * y;
     let negative = 1.0 - y;
     let right = x >= 0.0;
-    let far = careful && far_from_0(x) && select(positive, negative, right) == 0.0;
     let factor = select(negative, positive, right);
-    let lifted_e = lifted_exp_minus_abs(x);
-    // A large factor makes the product normal without a lift, and could overflow with it.
-    let lifted = far && !is_infinite(factor * lifted_e);
-    let scale = select(factor * 0x1p-126f, factor, lifted);
-    let falling = select(factor * e, scale * lifted_e, far);
+    let far = far_from_0(x);
+    let alone = select(positive, negative, right) == 0.0;
+    let lifted = careful && far && alone && (POS_WEIGHTED == 0u || abs(factor * lifted_e) < 0x1p126f);
+    // A large weight can make the product normal although e is subnormal. (Without weights the other term is as large.)
+    let large = POS_WEIGHTED == 1u && far && abs(factor) >= 1.0;
+    let small = select(factor * e, (factor * 0x1p-126f) * lifted_e, large);
+    let falling = select(small, factor * lifted_e, lifted);
     let slope = select(falling - positive, negative - falling, right) / (1.0 + e);
     return ElementSlope(select(slope, nan(), is_nan(x) || is_nan(y)), lifted);
 }
 
 fn element_slope(x: vec4<f32>, y: vec4<f32>, i: u32, careful: bool) -> Slope {
-    var a: ElementSlope;
-    var b: ElementSlope;
-    var c: ElementSlope;
-    var d: ElementSlope;
-    // These branches are always taken. Without them, SwiftShader compiles this for minutes.
-    if (!careful || i < params.count) {
-        a = bce_with_logits_slope(x.x, y.x, i, careful);
-    }
-    if (!careful || i < params.count) {
-        b = bce_with_logits_slope(x.y, y.y, i + 1u, careful);
-    }
-    if (!careful || i < params.count) {
-        c = bce_with_logits_slope(x.z, y.z, i + 2u, careful);
-    }
-    if (!careful || i < params.count) {
-        d = bce_with_logits_slope(x.w, y.w, i + 3u, careful);
-    }
+    let a = bce_with_logits_slope(x.x, y.x, i, careful);
+    let b = bce_with_logits_slope(x.y, y.y, i + 1u, careful);
+    let c = bce_with_logits_slope(x.z, y.z, i + 2u, careful);
+    let d = bce_with_logits_slope(x.w, y.w, i + 3u, careful);
     return Slope(vec4<f32>(a.value, b.value, c.value, d.value), vec4<bool>(a.lifted, b.lifted, c.lifted, d.lifted));
 }
 

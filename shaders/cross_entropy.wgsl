@@ -157,6 +157,7 @@ fn wide_coefficients(weight: f32) -> Wide {
     return Wide(sum.significand, sum.exponent - select(0, LIFTED_BY, tiny));
 }
 
+// A sum of coefficients as one number, which may be subnormal.
 fn lowered(w: Wide) -> f32 {
     return select(w.significand, w.significand * LOWER, w.exponent != 0);
 }

@@ -4,7 +4,6 @@
 //   loss = w (x - y)^2        slope = x - y, the 2 in `params.scale`
 
 const SLOPE_LIFT: i32 = 126;
-const SLOPE_WEIGHTED: bool = false;
 
 fn element_loss(x: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32> {
     return element_weights(i) * ((x - y) * (x - y));

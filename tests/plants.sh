@@ -21,7 +21,7 @@ lib/numerics: exp|1.6666666e-1|1.6766666e-1|corpus logsoftmax
 lib/numerics: log|0.66666663|0.66766663|corpus bce_7x13
 nll|            loss = 0.0;|            loss = 0.1;|corpus nll
 bce|max(log_f32(p), -100.0)|max(log_f32(p), -101.0)|corpus bce_clamp
-bce_with_logits|falling, right) / (1.0 + e)|falling, right) / (1.1 + e)|corpus bcel_7x13
+bce_with_logits|falling, right) / (1.0 + e);|falling, right) / (1.1 + e);|corpus bcel_7x13
 column_sum|    var sum = Sum(0.0, 0.0);\n    if (start|    var sum = Sum(0.1, 0.0);\n    if (start|it parity::matmul_and_column_sum
 lib/simd_product|a.w * b[3]|a.w * b[2]|it parity::matmul_and_column_sum
 sigmoid_backward|(factor * (1.0 - factor))|(factor * (1.1 - factor))|it parity::maps

@@ -6,7 +6,6 @@
 //   fn element_slope(x: vec4<f32>, y: vec4<f32>, i: u32, careful: bool) -> Slope     d loss / d x, without the weight and
 //                                                                `params.scale`; if careful, lifted where it would be subnormal
 //   const SLOPE_LIFT: i32                                        lifted slopes are multiplied by 2^SLOPE_LIFT
-//   const SLOPE_WEIGHTED: bool                                   slopes can have large factors, and are always computed carefully
 //   fn in_range(x: vec4<f32>, y: vec4<f32>) -> vec4<bool>        false: loss and gradient are NaN, and the position is reported
 //
 // Bindings: x, y, upstream (a scalar, two factors, or one per element), losses (absent if reduced), grad (absent if not requested),
@@ -35,7 +34,7 @@ struct Slope {
 // Whether elements have individual factors.
 const OWN_FACTORS: bool = UPSTREAM == 1u || WEIGHTED == 1u;
 // Whether there is a fast path, unrolled, for factors that need no care.
-const BY_TURNS: bool = GRAD == 0u || !(OWN_FACTORS || SLOPE_WEIGHTED);
+const BY_TURNS: bool = GRAD == 0u || !OWN_FACTORS;
 
 // The two factors common to all elements: for plain slopes (xy) and for lifted slopes (zw).
 fn shared_multipliers(of_all: Wide, upstream: f32) -> vec4<f32> {
@@ -146,7 +145,7 @@ fn main(
         }
         if (!OWN_FACTORS) {
             factors.shared_ones = shared_multipliers(factors.of_all, upstream);
-            plain = BY_TURNS && is_plain(factors.shared_ones);
+            plain = is_plain(factors.shared_ones);
         }
     }
     var sum = 0.0;

@@ -105,6 +105,16 @@ fn bindings_are_used_as_declared() {
     }
 }
 
+/// A loop that is marked and not written out would cost speed, and nothing else would tell: its arrays leave the registers.
+#[test]
+fn every_loop_that_is_marked_so_is_unrolled() {
+    for kernel in KERNELS {
+        let text = compose(kernel, &Variant::new(&vec![1; kernel.constants.len()]));
+        let left = text.lines().find(|line| line.contains("// unrolled"));
+        assert_eq!(left, None, "{}", kernel.label);
+    }
+}
+
 #[test]
 fn constants_and_the_entry_point_are_the_shaders() {
     for kernel in KERNELS {
