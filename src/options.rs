@@ -1,67 +1,64 @@
-//! What the losses and the optimiser can be told; the same for the GPU and the CPU reference.
+//! Options: structs with public fields, defaults and setters.
+//!
+//! Options are `#[non_exhaustive]`: callers start from `new()` and set what they need, so that a field
+//! can be added without breaking them. A builder type would say the same twice, and could not be read back.
+
+/// Declares a struct of options. For each field: its documentation, name, type and default. A field
+/// written `name? Type` is an `Option<Type>`, `None` by default, whose setter takes a `Type`.
+macro_rules! options {
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident { $($(#[$doc:meta])* $field:ident $kind:tt $ty:ty $(= $default:expr)?),* $(,)? }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug)]
+        #[non_exhaustive]
+        pub struct $name { $($(#[$doc])* pub $field: $crate::options::options!(@type $kind $ty)),* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $crate::options::options!(@default $($default)?)),* }
+            }
+        }
+
+        impl $name {
+            /// The defaults.
+            #[must_use]
+            pub fn new() -> Self {
+                Self::default()
+            }
+
+            $($crate::options::options!(@setter $(#[$doc])* $field $kind $ty);)*
+        }
+    };
+    (@type : $ty:ty) => { $ty };
+    (@type ? $ty:ty) => { Option<$ty> };
+    (@default) => { None };
+    (@default $default:expr) => { $default };
+    (@setter $(#[$doc:meta])* $field:ident : $ty:ty) => {
+        $(#[$doc])*
+        #[must_use]
+        pub fn $field(mut self, $field: $ty) -> Self {
+            self.$field = $field;
+            self
+        }
+    };
+    (@setter $(#[$doc:meta])* $field:ident ? $ty:ty) => {
+        $(#[$doc])*
+        #[must_use]
+        pub fn $field(mut self, $field: impl Into<Option<$ty>>) -> Self {
+            self.$field = $field.into();
+            self
+        }
+    };
+}
+pub(crate) use options;
 
 use crate::error::{Error, Result};
 use crate::plan::linear::LinearPlan;
-use crate::tensor::{Shape, Weights, narrow};
+use crate::ops::loss::{BceWithLogits, Reduction};
+use crate::tensor::{Weights, narrow};
 
-/// How the losses of rows, or of single elements, become the result.
-///
-/// Keras calls the two means `mean_with_sample_weight` and `sum_over_batch_size`. The losses `bce` and `bce_with_logits` divide by the number of
-/// elements in both, whatever the weights, as PyTorch's do.
-///
-/// # Examples
-/// ```
-/// use xent::{CrossEntropy, Reduction, cpu};
-/// // Advantages of both signs: their sum, 0, is no denominator.
-/// let position_weight = Some([1.5, -1.5].into());
-/// let options = CrossEntropy { position_weight, reduction: Reduction::MeanByCount, ..CrossEntropy::default() };
-/// let loss = cpu::cross_entropy(&[0.0, 0.0, 0.0, 2.0], &[2, 2], &[0, 1], &options)?;
-/// assert!((loss[0] - 1.5 * (2f64.ln() - (-2f64).exp().ln_1p()) / 2.0).abs() < 1e-15);
-/// # Ok::<(), xent::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Reduction {
-    /// Every loss.
-    None,
-    /// Their mean, as PyTorch defines it. Each loss says what it divides by. Where that is the sum of the weights (`cross_entropy` and its
-    /// like, `nll`, `mse`) it is a weighted mean, and weights of both signs, such as advantages, make it useless: they sum to about 0, and
-    /// the mean is huge, infinite or NaN. Use [`MeanByCount`](Self::MeanByCount) then. Over nothing it is NaN.
-    #[default]
-    Mean,
-    /// Their sum over their number, whatever the weights. For losses of rows that is the number of rows whose target is not the ignored
-    /// index: one of position weight 0 costs nothing, but counts, as one of any other small weight does. (To leave a row out, give it the ignored
-    /// index.) With probabilities it is the number of all rows, and for elementwise losses that of the elements. Over nothing it is NaN.
-    MeanByCount,
-    /// Their sum.
-    Sum,
-}
-
-impl Reduction {
-    /// Whether there is something to divide by.
-    pub(crate) fn is_mean(self) -> bool {
-        matches!(self, Self::Mean | Self::MeanByCount)
-    }
-}
-
-impl Reduction {
-    /// The reduction that PyTorch's two deprecated arguments mean; `None` is an argument that was not given.
-    ///
-    /// # Examples
-    /// ```
-    /// use xent::Reduction;
-    /// assert_eq!(Reduction::from_legacy(None, None), Reduction::Mean);
-    /// assert_eq!(Reduction::from_legacy(Some(false), None), Reduction::Sum);
-    /// assert_eq!(Reduction::from_legacy(Some(true), Some(false)), Reduction::None);
-    /// ```
-    #[must_use]
-    pub fn from_legacy(size_average: Option<bool>, reduce: Option<bool>) -> Self {
-        match (size_average.unwrap_or(true), reduce.unwrap_or(true)) {
-            (true, true) => Self::Mean,
-            (false, true) => Self::Sum,
-            (_, false) => Self::None,
-        }
-    }
-}
 
 /// Options of cross-entropy (`cross_entropy`, `cross_entropy_backward` and their like).
 ///
@@ -251,50 +248,6 @@ impl Default for Nll {
     fn default() -> Self {
         let CrossEntropy { weight, position_weight, reduction, ignore_index, .. } = CrossEntropy::DEFAULT;
         Self { weight, position_weight, reduction, ignore_index }
-    }
-}
-
-/// Options of binary cross-entropy on probabilities (`bce`, `bce_backward`).
-#[derive(Clone, Debug, Default)]
-pub struct Bce {
-    /// Factors of the elements' losses, of any shape that broadcasts to theirs. They do not enter the mean's denominator.
-    pub weight: Option<Weights>,
-    /// How the elements' losses become the result. Both means divide by the number of elements.
-    pub reduction: Reduction,
-}
-
-/// Options of binary cross-entropy on logits (`bce_with_logits`, `bce_with_logits_backward`).
-#[derive(Clone, Debug, Default)]
-pub struct BceWithLogits {
-    /// Factors of the elements' losses, of any shape that broadcasts to theirs. They do not enter the mean's denominator.
-    pub weight: Option<Weights>,
-    /// Factors of the positive targets' part of the loss, of any shape that broadcasts to the logits'.
-    pub pos_weight: Option<Weights>,
-    /// How the elements' losses become the result. Both means divide by the number of elements.
-    pub reduction: Reduction,
-}
-
-/// Options of the squared error (`mse`, `mse_backward`).
-#[derive(Clone, Debug, Default)]
-pub struct Mse {
-    /// A factor for each element's loss, of the input's shape; 1 if there is none.
-    pub weight: Option<Weights>,
-    /// Whether an input and targets of different shapes are broadcast to a common one, by NumPy's rules. If not, which is the default, they
-    /// have to have one shape: `[N, 1]` and `[N]` would give `N x N` losses, and a model that is trained with them is wrong.
-    pub broadcast: bool,
-    /// How the elements' losses become the result. [`Reduction::Mean`] divides by the sum of the weights (without: by the number of
-    /// losses), [`Reduction::MeanByCount`] by the number of losses.
-    pub reduction: Reduction,
-}
-
-impl Mse {
-    /// What targets have to be like, given the input's shape.
-    pub(crate) fn expected_targets(&self, input: &Shape) -> String {
-        if self.broadcast {
-            format!("a shape that broadcasts with the input's {input}")
-        } else {
-            format!("the input's shape {input} (with Mse::broadcast one that broadcasts with it)")
-        }
     }
 }
 

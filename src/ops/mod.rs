@@ -2,7 +2,7 @@
 
 mod count;
 mod linear;
-mod loss;
+pub(crate) mod loss;
 mod map;
 mod product;
 mod reduce;
@@ -16,10 +16,7 @@ pub use linear::bce_with_logits::LinearLossGrads;
 pub use linear::cross_entropy::{LinearCrossEntropyRequest, LinearCrossEntropyResult};
 pub use linear::cross_entropy_sgd::{LinearSgd, LinearSgdResult};
 pub use linear::layer::{LinearBackward, LinearGrads};
-pub use loss::cross_entropy::{CrossEntropyRequest, CrossEntropyResult};
-pub use loss::denominator::Denominator;
-pub use loss::statistics::Statistics;
-pub use loss::targets::Targets;
+pub(crate) use loss::elementwise::ElementwiseLoss;
 pub(crate) use update::gradient::{ClipFactor, Gradient};
 pub(crate) use update::schedule::{ScheduleKind, ScheduleStep};
 pub use update::sgd::Momentum;
@@ -30,29 +27,6 @@ use crate::engine::kernel::Kernel;
 use crate::error::{Error, Result};
 use crate::plan::strips::Classes;
 use crate::tensor::{Element, Shape, Tensor};
-
-/// A loss and its gradient with respect to the input.
-#[derive(Clone, Debug)]
-pub struct LossGrad<T: Element = f32> {
-    /// The loss: a scalar, or one loss per element or row with [`Reduction::None`](crate::Reduction::None).
-    pub loss: Tensor<f32>,
-    /// The gradient, with the shape and type of the input.
-    pub grad: Tensor<T>,
-    /// The denominator of the mean, whatever the reduction.
-    pub denominator: Denominator,
-}
-
-/// The destination of a gradient.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Grad {
-    /// The gradient is not computed.
-    #[default]
-    No,
-    /// A new tensor.
-    New,
-    /// The input of the operation, which is overwritten.
-    InPlace,
-}
 
 impl Classes {
     /// The dimensions of a shape `[C]` or `[N, C, d1, .., dK]`.
@@ -118,11 +92,14 @@ pub(crate) fn no_alias<A: Element, B: Element>(
     }
 }
 
-/// All kernels, for tests.
+/// All kernels.
 #[cfg(test)]
-pub(crate) const KERNELS: &[&Kernel] = &[
-    &loss::bce::KERNEL,
-    &loss::bce_with_logits::KERNEL,
+pub(crate) fn kernels() -> Vec<&'static Kernel> {
+    [OTHER_KERNELS, loss::elementwise::KERNELS].concat()
+}
+
+#[cfg(test)]
+const OTHER_KERNELS: &[&Kernel] = &[
     &reduce::broadcast::EXPAND,
     &reduce::broadcast::SUM,
     &map::cast::KERNEL,
@@ -136,7 +113,6 @@ pub(crate) const KERNELS: &[&Kernel] = &[
     &product::matmul::SIMD,
     &product::matmul::SUBGROUP,
     &product::matmul::TILED,
-    &loss::mse::KERNEL,
     &loss::nll::KERNEL,
     &count::rank::KERNEL,
     &reduce::blocks::COUNTS,

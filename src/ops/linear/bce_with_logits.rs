@@ -1,17 +1,19 @@
 //! Binary cross-entropy of a linear layer's outputs.
 
 use crate::error::Result;
-use crate::options::{BceWithLogits, LinearBceWithLogits, Reduction};
+use crate::options::LinearBceWithLogits;
 use crate::plan::linear::LinearPlan;
 use crate::record::Recorder;
 use crate::tensor::{Element, Float, Shape, Tensor, size32};
 
 use crate::ops::linear::layer::{Layer, LinearBackward, LinearGrads};
-use crate::ops::loss::bce_with_logits::call;
-use crate::ops::loss::elementwise::ElementsPart;
+use crate::ops::loss::elementwise::{Elementwise, ElementwiseLoss};
+use crate::ops::loss::elements::{ElementsCall, ElementsPart};
+use crate::ops::loss::request::GradientPlace;
+use crate::ops::loss::{BceWithLogits, Denominator, Reduction};
 use crate::ops::product::matmul::Zeros;
 use crate::ops::reduce::blocks::partials;
-use crate::ops::{Classes, Denominator, Grad};
+use crate::ops::Classes;
 
 /// A loss and the gradients of a linear layer.
 #[derive(Clone, Debug)]
@@ -121,10 +123,10 @@ impl Recorder<'_> {
             let weights = [("the loss's weight", weight.as_ref()), ("pos_weight", pos_weight.as_ref())];
             layer.check(self, op, targets, &weights, backward)?;
         }
-        let grad = if backward.is_some() { Grad::InPlace } else { Grad::No };
+        let gradient = if backward.is_some() { GradientPlace::InPlace } else { GradientPlace::None };
         let upstream = backward.and_then(|(backward, _)| backward.upstream);
-        // Parts of the logits come with their own tensors.
-        let call = call(op, grad, targets, targets, &options.loss, upstream);
+        let loss = Elementwise { op, ..options.loss.describe() };
+        let call = ElementsCall { loss, targets, upstream, gradient, divided: true };
         let [tokens, classes] = [layer.sizes.tokens, layer.sizes.classes];
         let shape = Shape::from([tokens, classes]);
         let begun = self.elements_begin(&call, &shape)?;

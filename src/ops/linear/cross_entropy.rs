@@ -10,7 +10,8 @@ use crate::ops::linear::layer::{Layer, LinearBackward, LinearGrads};
 use crate::ops::loss::cross_entropy::KERNEL;
 use crate::ops::loss::row_loss::{RowLoss, RowStatistics, RowsEnded};
 use crate::ops::product::matmul::Zeros;
-use crate::ops::{Denominator, Grad, Statistics, Targets};
+use crate::ops::loss::request::GradientPlace;
+use crate::ops::loss::{Denominator, Statistics, Targets};
 
 /// What [`Recorder::linear_cross_entropy_with`] computes besides the loss. The default is nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -158,14 +159,12 @@ impl Recorder<'_> {
         let call = RowLoss {
             op,
             kernel: &KERNEL,
-            // Parts of the rows come with their own.
-            input: layer.hidden.clone(),
             shape: [layer.sizes.tokens, layer.sizes.classes].into(),
             targets,
             options: options.loss.clone(),
             divided: true,
             upstream: backward.and_then(|backward| backward.upstream),
-            grad: if backward.is_some() { Grad::InPlace } else { Grad::No },
+            gradient: if backward.is_some() { GradientPlace::InPlace } else { GradientPlace::None },
             statistics: RowStatistics::wanted(statistics),
             threshold: options.gradient_threshold,
             rows_at_once: LinearPlan::usual_tokens(layer.sizes.classes),

@@ -17,7 +17,9 @@ use crate::ops::loss::row_loss::{RowLoss, RowStatistics, RowsBegun, RowsEnded};
 use crate::ops::product::matmul::{Sums, Zeros};
 use crate::ops::update::gradient::Gradient;
 use crate::ops::update::sgd::{Momentum, SgdStep};
-use crate::ops::{Grad, Statistics, Targets, no_alias};
+use crate::ops::loss::request::GradientPlace;
+use crate::ops::loss::{Statistics, Targets};
+use crate::ops::no_alias;
 
 /// How [`Recorder::linear_cross_entropy_sgd`] updates the layer, and what else it computes.
 #[derive(Debug)]
@@ -158,25 +160,24 @@ impl Recorder<'_> {
         {
             no_alias(op, ("velocity", velocity), ("the bias's velocity", other))?;
         }
-        let call = |grad, statistics| RowLoss {
+        let call = |gradient, statistics| RowLoss {
             op,
             kernel: &KERNEL,
-            input: layer.hidden.clone(),
             shape: [layer.sizes.tokens, layer.sizes.classes].into(),
             targets,
             options: options.loss.clone(),
             divided: true,
             upstream,
-            grad,
+            gradient,
             statistics,
             threshold: options.gradient_threshold,
             rows_at_once: u32::MAX,
         };
-        let given = call(Grad::InPlace, RowStatistics::Given);
+        let given = call(GradientPlace::InPlace, RowStatistics::Given);
         let begun = self.rows_begin(&given)?;
-        let wanted = call(Grad::No, RowStatistics::Wanted);
+        let wanted = call(GradientPlace::None, RowStatistics::Wanted);
         let also = statistics.then(|| self.rows_begin(&wanted)).transpose()?;
-        let (kept, blocks) = (call(Grad::No, RowStatistics::Kept), plan.update());
+        let (kept, blocks) = (call(GradientPlace::None, RowStatistics::Kept), plan.update());
         let LinearSizes { classes, inputs, .. } = layer.sizes;
         let blocks = blocks.unwrap_or(Blocks { classes_at_once: 1, tokens_at_once: 1 });
         let room = (plan.tokens_at_once() * classes).max(blocks.tokens_at_once * blocks.classes_at_once);

@@ -1,13 +1,11 @@
 //! Binary cross-entropy of logits.
 
 use crate::engine::kernel::{Kernel, kernel, read, read4, write, write4, write4_over};
-use crate::error::Result;
-use crate::options::BceWithLogits;
-use crate::record::Recorder;
-use crate::tensor::Tensor;
-
-use crate::ops::loss::elementwise::{ElementwiseLoss, PARAMS};
-use crate::ops::{Grad, LossGrad};
+use crate::ops::loss::Reduction;
+use crate::ops::loss::elementwise::{Elementwise, ElementwiseLoss};
+use crate::ops::loss::elements::PARAMS;
+use crate::options::options;
+use crate::tensor::Weights;
 
 pub(crate) static KERNEL: Kernel = kernel!(
     "bce_with_logits",
@@ -24,55 +22,26 @@ pub(crate) static KERNEL: Kernel = kernel!(
     ]
 );
 
-pub(crate) fn call<'a>(
-    op: &'static str,
-    grad: Grad,
-    logits: &'a Tensor<f32>,
-    targets: &'a Tensor<f32>,
-    options: &'a BceWithLogits,
-    upstream: Option<&'a Tensor<f32>>,
-) -> ElementwiseLoss<'a> {
-    let BceWithLogits { weight, pos_weight, reduction } = options;
-    ElementwiseLoss {
-        op,
-        kernel: &KERNEL,
-        x: ("logits", logits),
-        targets,
-        reduction: *reduction,
-        divided: true,
-        upstream,
-        grad,
-        weight: weight.as_ref(),
-        mean_by_weight: false,
-        pos_weight: pos_weight.as_ref(),
-        slope: 1.0,
-    }
-}
-
-/// Binary cross-entropy of logits.
-impl Recorder<'_> {
+options! {
     /// Binary cross-entropy of logits `x` and targets `y`:
-    /// `loss = w * (v * y * softplus(-x) + (1 - y) * softplus(x))` with `softplus(u) = log(1 + exp(u))`, without overflow, where
-    /// `w` is the weight and `v` the positive targets' weight (1 if there is none).
+    /// [`Recorder::bce_with_logits`](crate::Recorder::bce_with_logits).
     ///
-    /// # Shapes
-    /// `logits` and `targets` have the same shape, to which those of `weight` and `pos_weight` broadcast by NumPy's rules. The loss is
-    /// a scalar, or has that shape with [`Reduction::None`](crate::Reduction::None).
+    /// ```text
+    /// loss = w * (v * y * softplus(-x) + (1 - y) * softplus(x))
+    /// grad = g * w * ((v * y + 1 - y) * sigmoid(x) - v * y)
+    /// ```
+    ///
+    /// with `softplus(u) = log(1 + exp(u))`, without overflow, the weight `w` and the positive weight `v`
+    /// (1 if there are none), and the upstream gradient `g` (1 if there is none), which a mean divides by
+    /// its denominator.
     ///
     /// # Reduction
-    /// Both means divide by the number of elements, whatever the weights; over nothing they are NaN.
+    /// Both means divide by the number of losses, whatever the weights; over nothing they are NaN.
     ///
     /// # Edge cases
-    /// At x = +-infinity the loss takes its limit: right and certain costs 0, wrong and certain costs +infinity (PyTorch: NaN in
-    /// most of these cases). A weight of exactly 0 times an infinite loss is 0 (PyTorch: NaN). NaN gives NaN. Targets are not restricted to [0, 1].
-    ///
-    /// # Errors
-    /// Shapes that differ or weights that do not broadcast, tensors of another [`Gpu`](crate::Gpu). Nothing is recorded then.
-    ///
-    /// # Cost
-    /// One pass, which reads both tensors (8 bytes an element, and 4 for each tensor of weights with one for each element); the sum
-    /// of its blocks takes one more small pass for each factor of 1024 elements. Weights that vary along neighbouring dimensions are read where they are;
-    /// others, such as `[2, 1, 4]` for `[2, 3, 4]`, are expanded first.
+    /// At x = +-infinity the loss is its limit: 0 if the sign of x is right, +infinity if it is wrong
+    /// (PyTorch: NaN in most of these cases). A weight of exactly 0 times an infinite loss is 0 (PyTorch:
+    /// NaN). NaN gives NaN. Targets are not restricted to [0, 1].
     ///
     /// # Examples
     /// ```
@@ -82,7 +51,7 @@ impl Recorder<'_> {
     /// let logits = Tensor::from_slice(&gpu, [2], &[2.0, -1.0f32])?;
     /// let targets = Tensor::from_slice(&gpu, [2], &[1.0, 0.0f32])?;
     /// let mut batch = gpu.batch();
-    /// let loss = batch.bce_with_logits(&logits, &targets, &BceWithLogits::default())?;
+    /// let loss = batch.bce_with_logits(&logits, &targets, &BceWithLogits::new())?;
     /// let mut loss = batch.read(&loss)?;
     /// batch.submit()?;
     /// assert!((loss.wait(Duration::from_secs(10))?[0] - 0.220095).abs() < 1e-6);
@@ -91,31 +60,21 @@ impl Recorder<'_> {
     /// ```
     ///
     /// The definition is PyTorch's `torch.nn.functional.binary_cross_entropy_with_logits`.
-    pub fn bce_with_logits(
-        &mut self,
-        logits: &Tensor<f32>,
-        targets: &Tensor<f32>,
-        options: &BceWithLogits,
-    ) -> Result<Tensor<f32>> {
-        Ok(self.elementwise_loss(&call("bce_with_logits", Grad::No, logits, targets, options, None))?.loss)
+    pub struct BceWithLogits {
+        /// Factors of the losses, of any shape that broadcasts to theirs. They do not enter the mean.
+        weight? Weights,
+        /// Factors of the positive part of the loss, of any shape that broadcasts to the losses'.
+        pos_weight? Weights,
+        /// The reduction.
+        reduction: Reduction = Reduction::Mean,
+        /// Whether inputs and targets of different shapes are broadcast to a common one.
+        broadcast: bool = false,
     }
+}
 
-    /// [`bce_with_logits`](Self::bce_with_logits) and its gradient with respect to `logits`, in one dispatch:
-    /// `g * w * ((v * y + 1 - y) * sigmoid(x) - v * y)`, where `g` is the upstream gradient (1 if there is none), divided by the
-    /// number of elements for the mean. `upstream` is a scalar or has the loss's shape.
-    ///
-    /// # Errors
-    /// As [`bce_with_logits`](Self::bce_with_logits), and for an upstream gradient of another shape.
-    ///
-    /// # Cost
-    /// One read of both tensors and one write (12 bytes an element).
-    pub fn bce_with_logits_backward(
-        &mut self,
-        logits: &Tensor<f32>,
-        targets: &Tensor<f32>,
-        options: &BceWithLogits,
-        upstream: Option<&Tensor<f32>>,
-    ) -> Result<LossGrad> {
-        self.elementwise_loss(&call("bce_with_logits_backward", Grad::New, logits, targets, options, upstream))
+impl ElementwiseLoss for BceWithLogits {
+    fn describe(&self) -> Elementwise<'_> {
+        let loss = Elementwise::new("bce_with_logits", &KERNEL, self.weight.as_ref(), self.reduction);
+        Elementwise { input: "logits", broadcast: self.broadcast, pos_weight: self.pos_weight.as_ref(), ..loss }
     }
 }

@@ -4,11 +4,11 @@ use crate::engine::kernel::{Kernel, kernel, read, read4, update, write, write4_o
 use crate::error::Result;
 use crate::options::CrossEntropy;
 use crate::record::Recorder;
-use crate::tensor::{Element, Float, Tensor};
+use crate::tensor::{Float, Tensor};
 
 use crate::ops::loss::row_loss::{RowLoss, RowStatistics};
 use crate::ops::loss::row_steps::PARAMS;
-use crate::ops::{Denominator, Grad, LossGrad, Statistics, Targets};
+use crate::ops::loss::{LossOutput, LossRequest, Targets};
 
 pub(crate) static KERNEL: Kernel = kernel!(
     "cross_entropy",
@@ -28,50 +28,23 @@ pub(crate) static KERNEL: Kernel = kernel!(
     ]
 );
 
-/// What [`Recorder::cross_entropy_with`] computes besides the loss. The default is nothing.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CrossEntropyRequest<'a> {
-    /// Where the gradient with respect to the logits goes.
-    pub grad: Grad,
-    /// The upstream gradient: a scalar, or one for each loss; 1 if there is none.
-    pub upstream: Option<&'a Tensor<f32>>,
-    /// Whether to compute the [`Statistics`].
-    pub statistics: bool,
-}
-
-/// What [`Recorder::cross_entropy_with`] gives.
-#[derive(Clone, Debug)]
-pub struct CrossEntropyResult<T: Element = f32> {
-    /// The loss, as [`Recorder::cross_entropy`] gives it.
-    pub loss: Tensor<f32>,
-    /// The gradient, if it was asked for; with [`Grad::InPlace`] the logits themselves.
-    pub grad: Option<Tensor<T>>,
-    /// The statistics, if they were asked for.
-    pub statistics: Option<Statistics>,
-    /// What the mean divides by, whatever the reduction.
-    pub denominator: Denominator,
-}
-
 fn call<'a, T: Float>(
-    op: &'static str,
     logits: &Tensor<T>,
     targets: Targets<'a>,
     options: &CrossEntropy,
-    request: CrossEntropyRequest<'a>,
+    request: &LossRequest<'a, T>,
 ) -> RowLoss<'a> {
-    let CrossEntropyRequest { grad, upstream, statistics } = request;
     let (shape, options) = (logits.shape().clone(), options.clone());
     RowLoss {
-        op,
+        op: "cross_entropy",
         kernel: &KERNEL,
-        input: logits.real(),
         shape,
         targets,
         options,
         divided: true,
-        upstream,
-        grad,
-        statistics: RowStatistics::wanted(statistics),
+        upstream: request.upstream,
+        gradient: request.grad.place(),
+        statistics: RowStatistics::wanted(request.statistics),
         threshold: 0.0,
         rows_at_once: u32::MAX,
     }
@@ -149,91 +122,46 @@ impl Recorder<'_> {
         targets: impl Into<Targets<'a>>,
         options: &CrossEntropy,
     ) -> Result<Tensor<f32>> {
-        let request = CrossEntropyRequest::default();
-        Ok(self.row_loss(&call("cross_entropy", logits, targets.into(), options, request))?.loss)
+        Ok(self.cross_entropy_with(logits, targets, options, LossRequest::new())?.loss)
     }
 
-    /// [`cross_entropy`](Self::cross_entropy) and its gradient with respect to the logits, from one pass over them:
+    /// [`cross_entropy`](Self::cross_entropy), and from the same pass what `request` asks for: the gradient with respect to
+    /// the logits,
     ///
     /// ```text
     /// grad_c = g * v * (A p_c - a_c + 2 z_loss logsumexp(z) p_c) * dz_c/dx_c
     /// ```
     ///
     /// with `p = softmax(z)`, the sum `A` of the coefficients `a_c`, and `g` the upstream gradient (1 if there is none), divided by
-    /// the mean's denominator. `upstream` is a scalar or has the loss's shape. `dz/dx` is 1, or `logit_scale`, times
-    /// `1 - tanh(logit_scale * x / c)^2` with a cap of `c`.
+    /// the denominator of the mean; and the [`Statistics`](crate::Statistics). `dz/dx` is 1, or `logit_scale`, times
+    /// `1 - tanh(logit_scale * x / c)^2` with a cap of `c`. The upstream gradient is a scalar, or has the loss's shape.
     ///
     /// # Edge cases
-    /// An ignored row has a gradient of exactly 0 whatever its logits hold (PyTorch: NaN where they hold NaN). A row whose
-    /// loss is NaN has a NaN gradient; one whose loss is +infinity has a finite one.
+    /// The gradient of an ignored row is exactly 0, whatever its logits are (PyTorch: NaN if they are NaN). A row whose
+    /// loss is NaN has a NaN gradient; one whose loss is +infinity has a finite gradient.
     ///
     /// # Errors
-    /// As [`cross_entropy`](Self::cross_entropy), and for an upstream gradient of another shape.
+    /// As [`cross_entropy`](Self::cross_entropy); an upstream gradient or a destination of another shape;
+    /// [`Error::Aliasing`](crate::Error::Aliasing) if the destination of the gradient shares its buffer with another argument.
     ///
     /// # Cost
-    /// Two reads of a row (three with smoothing or probabilities), all but the first mostly from a cache, and one write: 8 bytes an
-    /// element to and from memory, 4 with halves. On a GPU, rows too few to keep it busy and too long for a workgroup to hold are read
-    /// by two dispatches, as are those of the loss alone. An upstream gradient is divided by a sum of weights in a dispatch of its own.
-    pub fn cross_entropy_backward<'a, T: Float>(
-        &mut self,
-        logits: &Tensor<T>,
-        targets: impl Into<Targets<'a>>,
-        options: &CrossEntropy,
-        upstream: Option<&'a Tensor<f32>>,
-    ) -> Result<LossGrad<T>> {
-        let request = CrossEntropyRequest { grad: Grad::New, upstream, ..CrossEntropyRequest::default() };
-        Ok(self.row_loss(&call("cross_entropy_backward", logits, targets.into(), options, request))?.into())
-    }
-
-    /// [`cross_entropy_backward`](Self::cross_entropy_backward), where a mean is still a sum.
-    pub(crate) fn cross_entropy_undivided(
-        &mut self,
-        logits: &Tensor<f32>,
-        targets: Targets<'_>,
-        options: &CrossEntropy,
-        upstream: Option<&Tensor<f32>>,
-    ) -> Result<LossGrad> {
-        let request = CrossEntropyRequest { grad: Grad::New, upstream, ..CrossEntropyRequest::default() };
-        let divided = call("cross_entropy_backward", logits, targets, options, request);
-        Ok(self.row_loss(&RowLoss { divided: false, ..divided })?.into())
-    }
-
-    /// [`cross_entropy_backward`](Self::cross_entropy_backward) with the gradient written over the logits. Returns the loss.
-    ///
-    /// # Errors
-    /// As [`cross_entropy_backward`](Self::cross_entropy_backward), and if the logits share their buffer with another argument.
-    pub fn cross_entropy_backward_in_place<'a, T: Float>(
-        &mut self,
-        logits: &Tensor<T>,
-        targets: impl Into<Targets<'a>>,
-        options: &CrossEntropy,
-        upstream: Option<&'a Tensor<f32>>,
-    ) -> Result<Tensor<f32>> {
-        let request = CrossEntropyRequest { grad: Grad::InPlace, upstream, ..CrossEntropyRequest::default() };
-        Ok(self.row_loss(&call("cross_entropy_backward_in_place", logits, targets.into(), options, request))?.loss)
-    }
-
-    /// [`cross_entropy`](Self::cross_entropy), and from the same pass what `request` asks for: the gradient, and the
-    /// [`Statistics`] (log-sum-exp, the target's log-probability, entropy, predicted class, number correct). Nothing of the size of
-    /// the logits is stored for them.
-    ///
-    /// # Errors
-    /// As [`cross_entropy_backward`](Self::cross_entropy_backward), in place if asked for.
-    ///
-    /// # Cost
-    /// Statistics are one more read of a row, mostly from a cache, and 56 bytes a row in a pass that takes them apart.
+    /// With a gradient two reads of a row (three with smoothing or probabilities), all but the first mostly from a cache, and one
+    /// write: 8 bytes an element to and from memory, 4 with halves. On a GPU, rows too few to keep it busy and too long for a
+    /// workgroup to hold take two dispatches, as do those of the loss alone. An upstream gradient is divided by a sum of weights in
+    /// a dispatch of its own. Statistics take one more read of a row, mostly from a cache, and 56 bytes a row in a pass that splits
+    /// them; nothing of the size of the logits is stored.
     ///
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use xent::{CrossEntropy, CrossEntropyRequest, Gpu, Tensor};
+    /// use xent::{CrossEntropy, Gpu, LossRequest, Tensor};
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let logits = Tensor::from_slice(&gpu, [2, 3], &[2.0, 1.0, 0.0, 0.0, 0.0, 0.0f32])?;
     /// let targets = Tensor::targets(&gpu, [2], &[0, 2], 3, -100)?;
     /// let mut batch = gpu.batch();
-    /// let request = CrossEntropyRequest { statistics: true, ..CrossEntropyRequest::default() };
+    /// let request = LossRequest::new().statistics();
     /// let out = batch.cross_entropy_with(&logits, &targets, &CrossEntropy::default(), request)?;
-    /// let statistics = out.statistics.expect("they were asked for");
+    /// let statistics = out.row_statistics()?;
     /// let (mut predicted, mut correct) = (batch.read(&statistics.predicted)?, batch.read(&statistics.correct)?);
     /// batch.submit()?;
     /// assert_eq!(predicted.wait(Duration::from_secs(10))?, [0, 0]);
@@ -246,10 +174,21 @@ impl Recorder<'_> {
         logits: &Tensor<T>,
         targets: impl Into<Targets<'a>>,
         options: &CrossEntropy,
-        request: CrossEntropyRequest<'a>,
-    ) -> Result<CrossEntropyResult<T>> {
-        let out = self.row_loss(&call("cross_entropy_with", logits, targets.into(), options, request))?;
-        let grad = (request.grad != Grad::No).then(|| out.grad.typed());
-        Ok(CrossEntropyResult { loss: out.loss, grad, statistics: out.statistics, denominator: out.denominator })
+        request: impl Into<LossRequest<'a, T>>,
+    ) -> Result<LossOutput<T>> {
+        let request = request.into();
+        self.row_loss(&call(logits, targets.into(), options, &request), logits, request.grad)
+    }
+
+    /// [`cross_entropy_with`](Self::cross_entropy_with), with a mean left as a sum.
+    pub(crate) fn cross_entropy_undivided(
+        &mut self,
+        logits: &Tensor<f32>,
+        targets: Targets<'_>,
+        options: &CrossEntropy,
+        request: &LossRequest<'_>,
+    ) -> Result<LossOutput> {
+        let call = RowLoss { divided: false, ..call(logits, targets, options, request) };
+        self.row_loss(&call, logits, request.grad)
     }
 }

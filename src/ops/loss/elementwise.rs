@@ -1,238 +1,259 @@
-//! Elementwise losses of two tensors of the same shape.
+//! Elementwise losses: what the common code needs to know of each, and the operations.
 
-use std::ops::Range;
+use std::fmt::Debug;
 
-use crate::engine::kernel::{Field, Kernel, params};
-use crate::error::Result;
-use crate::options::Reduction;
-use crate::plan::Cut;
-use crate::record::{Blocks, Recorder};
-use crate::tensor::{Shape, Tensor, Weights, narrow};
-
+use crate::engine::kernel::{Binding, Kernel, read, read4, write, write4, write4_over};
+use crate::error::{Error, Result};
+use crate::ops::loss::elements::{ElementsCall, ElementsPart};
 use crate::ops::loss::row_loss::check_upstream;
-use crate::ops::reduce::blocks::{Divisor, check_of, partials, words};
-use crate::ops::reduce::broadcast::Broadcast;
-use crate::ops::{Denominator, Grad, LossGrad, shape_error};
+use crate::ops::loss::{Bce, BceWithLogits, Grad, Huber, LossOutput, LossRequest, Mse, Reduction};
+use crate::ops::reduce::blocks::{check_of, partials};
+use crate::ops::reduce::broadcast::broadcast_shape;
+use crate::ops::{no_alias, shape_error};
+use crate::plan::Cut;
+use crate::record::Recorder;
+use crate::tensor::{Shape, Tensor, Weights};
 
-params! {
-    struct Params {
-        /// The constant factor of the gradient: that of the loss, divided by n for a mean.
-        scale: f32,
-        weight_first: u32,
-        weight_inner: u32,
-        weight_size: u32,
-        pos_weight_first: u32,
-        pos_weight_inner: u32,
-        pos_weight_size: u32,
-        /// 1: the upstream gradient is the product of two elements.
-        upstream_factors: u32,
+/// The options of an elementwise loss.
+pub(crate) trait ElementwiseLoss: Debug + Send + Sync {
+    fn describe(&self) -> Elementwise<'_>;
+
+    /// Checks the numbers.
+    fn validate(&self) -> Result<()> {
+        Ok(())
     }
 }
 
-pub(crate) const PARAMS: &[Field] = Params::FIELDS;
-
-/// A call of an elementwise loss.
-#[derive(Debug)]
-pub(crate) struct ElementwiseLoss<'a> {
+/// An elementwise loss as the common code sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Elementwise<'a> {
     pub(crate) op: &'static str,
     pub(crate) kernel: &'static Kernel,
-    /// The name of the first tensor, and the tensor.
-    pub(crate) x: (&'static str, &'a Tensor<f32>),
-    pub(crate) targets: &'a Tensor<f32>,
+    /// The name of the first tensor in errors.
+    pub(crate) input: &'static str,
     pub(crate) reduction: Reduction,
-    /// Whether a mean is divided by its denominator, or left as a sum.
-    pub(crate) divided: bool,
-    pub(crate) upstream: Option<&'a Tensor<f32>>,
-    pub(crate) grad: Grad,
+    /// Whether inputs and targets of different shapes are broadcast.
+    pub(crate) broadcast: bool,
     pub(crate) weight: Option<&'a Weights>,
-    /// Whether `Reduction::Mean` divides by the sum of the weights rather than by the number of elements.
+    /// Whether weights have the input's shape, or any shape that broadcasts to it.
+    pub(crate) weight_like_input: bool,
+    /// Whether [`Reduction::Mean`] divides by the sum of the weights, or by the number of losses.
     pub(crate) mean_by_weight: bool,
     pub(crate) pos_weight: Option<&'a Weights>,
     /// A constant factor of the gradient. It is part of the scale, so that it does not overflow before the result does.
     pub(crate) slope: f64,
+    /// The numbers that the shader reads as `params.option_0` and `params.option_1`.
+    pub(crate) options: [f64; 2],
 }
 
-/// A call in progress: what its dispatches share.
-pub(crate) struct ElementsBegun {
-    weight: Option<Broadcast>,
-    pos_weight: Option<Broadcast>,
-    total_weight: Option<Tensor<u32>>,
-    /// A scalar, one value per loss, or the two factors of a scalar.
-    upstream: Tensor<f32>,
-    in_factors: bool,
-    scale: f64,
-    count: u32,
-}
+impl<'a> Elementwise<'a> {
+    /// A loss whose weights broadcast and do not enter the mean.
+    pub(crate) fn new(op: &'static str, kernel: &'static Kernel, weight: Option<&'a Weights>, reduction: Reduction) -> Self {
+        Self {
+            op,
+            kernel,
+            input: "input",
+            reduction,
+            broadcast: false,
+            weight,
+            weight_like_input: false,
+            mean_by_weight: false,
+            pos_weight: None,
+            slope: 1.0,
+            options: [0.0; 2],
+        }
+    }
 
-/// Some elements of a call, and their tensors.
-pub(crate) struct ElementsPart<'a> {
-    /// Indices in the whole tensors.
-    pub(crate) elements: Range<u32>,
-    /// The index of the first element of `x`, `losses` and `grad`.
-    pub(crate) first: u32,
-    pub(crate) x: &'a Tensor<f32>,
-    pub(crate) losses: Option<&'a Tensor<f32>>,
-    /// The gradient, unless it is in place.
-    pub(crate) grad: Option<&'a Tensor<f32>>,
-    /// One partial result per block.
-    pub(crate) partials: &'a Tensor<u32>,
-}
-
-impl ElementwiseLoss<'_> {
-    fn divisor<'d>(&self, begun: &'d ElementsBegun) -> Divisor<'d> {
-        if self.divided { Divisor::of(self.reduction, begun.mean_divisor()) } else { Divisor::One }
+    /// The shape of the losses of an input and targets.
+    pub(crate) fn common_shape(&self, input: &Shape, targets: &Shape) -> Result<Shape> {
+        let op = self.op;
+        let common = if self.broadcast {
+            broadcast_shape(input, targets)
+        } else {
+            (input == targets).then(|| input.clone())
+        };
+        let shape = common.ok_or_else(|| {
+            let expected = if self.broadcast {
+                format!("a shape that broadcasts with the input's {input}")
+            } else {
+                format!("the input's shape {input} (or, with the option `broadcast`, one that broadcasts with it)")
+            };
+            shape_error(op, "targets", expected, targets)
+        })?;
+        match self.weight {
+            Some(weight) if self.weight_like_input && weight.shape() != input => {
+                Err(shape_error(op, "weight", format!("shape {input}"), weight.shape()))
+            }
+            _ => Ok(shape),
+        }
     }
 }
 
-impl ElementsBegun {
-    fn mean_divisor(&self) -> Divisor<'_> {
-        self.total_weight.as_ref().map_or(Divisor::Count(self.count), Divisor::Sum)
-    }
-
-    /// The denominator of the mean.
-    pub(crate) fn denominator(&self, rec: &Recorder<'_>) -> Denominator {
-        Denominator::of(rec, self.mean_divisor())
-    }
-}
+/// The bindings of an elementwise loss without further inputs.
+pub(crate) const BINDINGS: &[Binding] = &[
+    read4("x"),
+    read4("y"),
+    read4("upstream"),
+    read("weight", "f32"),
+    write4("losses"),
+    write4_over("grad", "x"),
+    write("partials", "u32"),
+];
 
 impl Recorder<'_> {
-    /// Records an elementwise loss. The returned gradient is the first tensor itself, unless a new one is requested.
-    pub(crate) fn elementwise_loss(&mut self, call: &ElementwiseLoss<'_>) -> Result<LossGrad> {
-        let ElementwiseLoss { op, x: (what, x), .. } = *call;
-        self.check_device(op, what, x)?;
+    /// Records an elementwise loss; `divided` says whether a mean is divided by its denominator, or left as a sum.
+    pub(crate) fn elementwise_loss(
+        &mut self,
+        options: &dyn ElementwiseLoss,
+        input: &Tensor<f32>,
+        targets: &Tensor<f32>,
+        request: &LossRequest<'_>,
+        divided: bool,
+    ) -> Result<LossOutput> {
+        options.validate()?;
+        let loss = options.describe();
+        let op = loss.op;
+        request.without_statistics(op)?;
+        self.check_device(op, loss.input, input)?;
+        self.check_device(op, "targets", targets)?;
+        let shape = loss.common_shape(input.shape(), targets.shape())?;
+        if let Some(weight) = loss.weight {
+            self.check_device(op, "weight", &weight.on(self.gpu())?)?;
+        }
+        let unreduced = loss.reduction == Reduction::None;
+        if let Some(upstream) = request.upstream {
+            self.check_device(op, "upstream", upstream)?;
+            let scalar = Shape::default();
+            check_upstream(op, upstream, if unreduced { &shape } else { &scalar })?;
+        }
+        self.check_gradient(&loss, input, targets, &shape, request)?;
+        let (x, y) = (self.broadcast_to(op, input, &shape)?, self.broadcast_to(op, targets, &shape)?);
         let count = x.count(op)?;
         Cut::by_blocks(op, count, &[x.per_row(1)]).ranges(self.gpu().caps())?;
-        let begun = self.elements_begin(call, x.shape())?;
-        let unreduced = call.reduction == Reduction::None;
-        let losses = unreduced.then(|| self.output(op, x.shape().clone())).transpose()?;
-        let grad = (call.grad == Grad::New).then(|| self.output(op, x.shape().clone())).transpose()?;
+        let repeated = x.shape() != input.shape();
+        let grad = match request.grad {
+            Grad::No | Grad::InPlace => None,
+            Grad::Into(to) if !repeated => Some(to.clone()),
+            Grad::New | Grad::Into(_) => Some(self.output(op, shape.clone())?),
+        };
+        let gradient = request.grad.place();
+        let call = ElementsCall { loss, targets: &y, upstream: request.upstream, gradient, divided };
+        let begun = self.elements_begin(&call, &shape)?;
+        let losses = unreduced.then(|| self.output(op, shape)).transpose()?;
         let partials = partials(self, op, count, 1)?;
         let (losses_to, grad_to) = (losses.as_ref(), grad.as_ref());
-        let all =
-            ElementsPart { elements: 0..count, first: 0, x, losses: losses_to, grad: grad_to, partials: &partials };
-        self.elements_part(call, &begun, &all)?;
+        let all = ElementsPart { elements: 0..count, first: 0, x: &x, losses: losses_to, grad: grad_to, partials: &partials };
+        self.elements_part(&call, &begun, &all)?;
         let (loss, total) = match losses {
             Some(losses) => (losses, self.sum_of_partials(op, partials, 1)?),
             None => self.loss_of_partials(op, partials, call.divisor(&begun))?,
         };
+        let grad = match (grad, request.grad) {
+            (Some(grad), _) if repeated => {
+                let sum = self.sum_to(op, grad, input.shape())?;
+                if let Grad::Into(to) = request.grad {
+                    self.copy(&sum, to)?;
+                    Some(to.clone())
+                } else {
+                    Some(sum)
+                }
+            }
+            (None, Grad::InPlace) => Some(input.clone()),
+            (grad, _) => grad,
+        };
         let check = check_of(op, "an input or a target", &total);
-        let grad = grad.unwrap_or_else(|| x.clone());
-        let denominator = begun.denominator(self);
-        Ok(LossGrad { loss: loss.with_check(check.clone()), grad: grad.with_check(check), denominator })
+        let output = LossOutput { loss, grad, statistics: None, denominator: begun.denominator(self) };
+        Ok(output.with_check(check.as_ref()))
     }
 
-    /// Begins a loss of tensors of this shape, whose elements are recorded in several parts.
-    pub(crate) fn elements_begin(&mut self, call: &ElementwiseLoss<'_>, shape: &Shape) -> Result<ElementsBegun> {
-        let ElementwiseLoss { op, targets, .. } = *call;
-        self.check_device(op, "targets", targets)?;
-        if targets.shape() != shape {
-            return Err(shape_error(op, "targets", format!("shape {shape}"), targets.shape()));
-        }
-        if let Some(upstream) = call.upstream {
-            self.check_device(op, "upstream", upstream)?;
-            let scalar = Shape::default();
-            check_upstream(op, upstream, if call.reduction == Reduction::None { shape } else { &scalar })?;
-        }
-        let weight = call.weight.map(|w| self.plan_broadcast(op, "weight", w, shape)).transpose()?;
-        let pos_weight = call.pos_weight.map(|w| self.plan_broadcast(op, "pos_weight", w, shape)).transpose()?;
-        // All arguments are valid; recording starts here.
-        let weight = weight.map(|plan| self.broadcast(plan)).transpose()?;
-        let pos_weight = pos_weight.map(|plan| self.broadcast(plan)).transpose()?;
-        let by_weight = call.mean_by_weight && call.reduction != Reduction::MeanByCount;
-        let total_weight = call.weight.filter(|_| by_weight).map(|w| self.total_weight(op, w)).transpose()?;
-        let upstream = call.upstream.cloned().unwrap_or_else(|| self.gpu().one());
-        let scale = call.slope;
-        let (in_factors, count) = (false, targets.count(op)?);
-        let mut begun = ElementsBegun { weight, pos_weight, total_weight, upstream, in_factors, scale, count };
-        match call.divisor(&begun) {
-            Divisor::One => {}
-            // In f64, so that the scale is rounded once.
-            Divisor::Count(count) => begun.scale = call.slope / f64::from(count.max(1)),
-            Divisor::Sum(pair) => {
-                begun.upstream = self.row_factor(op, &begun.upstream, pair)?;
-                begun.in_factors = true;
-            }
-        }
-        Ok(begun)
-    }
-
-    /// Ends a loss, given the sums of its rows.
-    pub(crate) fn loss_of_rows(
-        &mut self,
-        call: &ElementwiseLoss<'_>,
-        begun: &ElementsBegun,
-        rows: &Tensor<f32>,
-    ) -> Result<Tensor<f32>> {
-        self.loss_of_values(call.op, rows, call.divisor(begun))
-    }
-
-    /// Records some of the elements.
-    pub(crate) fn elements_part(
-        &mut self,
-        call: &ElementwiseLoss<'_>,
-        begun: &ElementsBegun,
-        part: &ElementsPart<'_>,
+    /// Checks the tensor that the gradient is written to.
+    fn check_gradient(
+        &self,
+        loss: &Elementwise<'_>,
+        input: &Tensor<f32>,
+        targets: &Tensor<f32>,
+        shape: &Shape,
+        request: &LossRequest<'_>,
     ) -> Result<()> {
-        let ElementsBegun { weight, pos_weight, upstream, in_factors, scale, .. } = begun;
-        let ElementsPart { elements, first: part_first, x, losses, grad, partials } = part;
-        let in_place = call.grad == Grad::InPlace;
-        let count = elements.end - elements.start;
-        let here = |tensor: &Tensor<f32>, first: u32| tensor.part(first as usize, [count as usize].into());
-        let within = elements.start - part_first;
-        // Whether there is one upstream gradient per element.
-        let each = !upstream.shape().is_empty() && !in_factors;
-        let blocks = Blocks::new(call.op, call.kernel, count)
-            .after(elements.start)
-            .constant("GRAD", in_place || grad.is_some())
-            .constant("LOSSES", losses.is_some())
-            .constant("UPSTREAM", each)
-            .constant("WEIGHTED", weight.is_some())
-            .in_place(in_place)
-            .each("x", &here(x, within))
-            .each("y", &here(call.targets, elements.start))
-            .each("losses", losses.map(|losses| here(losses, within)).as_ref())
-            .each("grad", grad.map(|grad| here(grad, within)).as_ref())
-            .per_block("partials", partials, words(1));
-        let blocks = if each {
-            blocks.each("upstream", &here(upstream, elements.start))
-        } else {
-            // A scalar is too small for a quad binding.
-            blocks.whole("upstream", upstream).by_scalar("upstream")
-        };
-        let weigh = |blocks: Blocks, name: &'static str, weight: &Option<Broadcast>| match weight {
-            Some(Broadcast { tensor, each: true, .. }) => blocks.each(name, &here(tensor, elements.start)),
-            Some(Broadcast { tensor, .. }) => blocks.whole(name, tensor),
-            None => blocks.bind_nothing(name),
-        };
-        let blocks = weigh(blocks, "weight", weight);
-        let blocks = if call.kernel.has_constant("POS_WEIGHTED") {
-            weigh(blocks.constant("POS_WEIGHTED", pos_weight.is_some()), "pos_weight", pos_weight)
-        } else {
-            blocks
-        };
-        let index = |weight: &Option<Broadcast>, first| match weight {
-            Some(Broadcast { inner, size, each, .. }) => [if *each { 0 } else { first }, *inner, *size],
-            None => [0, 1, 1],
-        };
-        blocks.run_with(self, |first| {
-            let ([weight_first, weight_inner, weight_size], [pos_weight_first, pos_weight_inner, pos_weight_size]) =
-                (index(weight, first), index(pos_weight, first));
-            Params {
-                scale: narrow(*scale),
-                weight_first,
-                weight_inner,
-                weight_size,
-                pos_weight_first,
-                pos_weight_inner,
-                pos_weight_size,
-                upstream_factors: u32::from(*in_factors),
+        let op = loss.op;
+        let written = match request.grad {
+            Grad::No | Grad::New => return Ok(()),
+            Grad::InPlace if input.shape() == shape => (loss.input, input),
+            Grad::InPlace => {
+                let expected = format!("the losses' shape {shape}, to be overwritten");
+                return Err(shape_error(op, loss.input, expected, input.shape()));
             }
-        })
-    }
-
-    /// The sum of weights as a partial result.
-    fn total_weight(&mut self, op: &'static str, weights: &Weights) -> Result<Tensor<u32>> {
-        let values = weights.on(self.gpu())?;
-        self.sum_of_values(op, &values)
+            Grad::Into(to) => {
+                self.check_device(op, "grad", to)?;
+                if to.shape() != input.shape() {
+                    return Err(shape_error(op, "grad", format!("shape {}", input.shape()), to.shape()));
+                }
+                no_alias(op, ("grad", to), (loss.input, input))?;
+                ("grad", to)
+            }
+        };
+        no_alias(op, written, ("targets", targets))?;
+        request.upstream.map_or(Ok(()), |upstream| no_alias(op, written, ("upstream", upstream)))?;
+        for (what, weights) in [("weight", loss.weight), ("pos_weight", loss.pos_weight)] {
+            weights.map_or(Ok(()), |weights| no_alias(op, written, (what, &weights.on(self.gpu())?)))?;
+        }
+        Ok(())
     }
 }
+
+/// Declares the operations of the elementwise losses.
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident, $with:ident: $Options:ident, $inputs:expr, $targets:expr;)*) => {
+        /// Elementwise losses. Each page of options has the formulas, an example, and the source of the definition.
+        impl Recorder<'_> {
+            $(
+                $(#[$doc])*
+                #[doc = concat!("See [`", stringify!($Options), "`].")]
+                ///
+                /// # Errors
+                #[doc = concat!("Those of [`", stringify!($with), "`](Self::", stringify!($with), ").")]
+                pub fn $name(
+                    &mut self,
+                    input: &Tensor<f32>,
+                    targets: &Tensor<f32>,
+                    options: &$Options,
+                ) -> Result<Tensor<f32>> {
+                    Ok(self.elementwise_loss(options, input, targets, &LossRequest::new(), true)?.loss)
+                }
+
+                #[doc = concat!("[`", stringify!($name), "`](Self::", stringify!($name), ") with its gradient, in one")]
+                /// dispatch.
+                ///
+                /// # Shapes
+                /// `input` and `targets` have the same shape, or, with the option `broadcast`, shapes that broadcast to a
+                /// common one by NumPy's rules. The loss is a scalar, or has that shape with [`Reduction::None`]. The
+                /// gradient has the input's shape, and is summed over the dimensions along which the input was broadcast.
+                /// The upstream gradient is a scalar, or has the loss's shape.
+                ///
+                /// # Errors
+                /// Shapes that differ, or do not broadcast; weights of a wrong shape; numbers outside their range; tensors
+                /// of another [`Gpu`](crate::Gpu); statistics; [`Error::Aliasing`] if the destination of the gradient shares
+                /// its buffer with another argument. Nothing is recorded then.
+                ///
+                /// # Cost
+                /// One pass: 8 bytes an element, 4 more for a gradient, and 4 for weights of which there is one per element.
+                /// The partial sums of blocks take another small pass for each factor of 1024 elements. Tensors that are
+                /// broadcast are repeated in memory first, except for weights that vary along neighbouring dimensions.
+                pub fn $with<'a>(
+                    &mut self,
+                    input: &Tensor<f32>,
+                    targets: &Tensor<f32>,
+                    options: &$Options,
+                    request: impl Into<LossRequest<'a>>,
+                ) -> Result<LossOutput> {
+                    self.elementwise_loss(options, input, targets, &request.into(), true)
+                }
+            )*
+        }
+
+        /// The kernels of the elementwise losses, for tests.
+        #[cfg(test)]
+        pub(crate) const KERNELS: &[&Kernel] = &[$(&crate::ops::loss::$name::KERNEL),*];
+    };
+}
+crate::elementwise_losses!(operations);

@@ -1,12 +1,23 @@
 //! Losses of elements and of rows.
 
-pub(crate) mod bce;
-pub(crate) mod bce_with_logits;
+macro_rules! modules {
+    ($($(#[$doc:meta])* $name:ident, $with:ident: $Options:ident, $inputs:expr, $targets:expr;)*) => {
+        $(
+            pub(crate) mod $name;
+            pub use $name::$Options;
+        )*
+    };
+}
+mod table;
+crate::elementwise_losses!(modules);
+
 pub(crate) mod cross_entropy;
 pub(crate) mod denominator;
+pub(crate) mod elements;
 pub(crate) mod elementwise;
-pub(crate) mod mse;
 pub(crate) mod nll;
+pub(crate) mod reduction;
+pub(crate) mod request;
 pub(crate) mod row_factor;
 pub(crate) mod row_loss;
 pub(crate) mod row_parts;
@@ -14,3 +25,9 @@ pub(crate) mod row_steps;
 pub(crate) mod rows;
 pub(crate) mod statistics;
 pub(crate) mod targets;
+
+pub use denominator::Denominator;
+pub use reduction::Reduction;
+pub use request::{Grad, LossOutput, LossRequest};
+pub use statistics::Statistics;
+pub use targets::Targets;

@@ -8,7 +8,7 @@ use crate::tensor::{Float, Tensor};
 
 use crate::ops::loss::row_loss::{RowLoss, RowStatistics};
 use crate::ops::loss::row_steps::PARAMS;
-use crate::ops::{Grad, LossGrad, Targets};
+use crate::ops::loss::{LossOutput, LossRequest, Targets};
 
 pub(crate) static KERNEL: Kernel = kernel!(
     "nll",
@@ -25,24 +25,21 @@ pub(crate) static KERNEL: Kernel = kernel!(
 );
 
 fn call<'a, T: Float>(
-    op: &'static str,
-    grad: Grad,
     log_probs: &Tensor<T>,
     targets: Targets<'a>,
-    options: &'a Nll,
-    upstream: Option<&'a Tensor<f32>>,
+    options: &Nll,
+    request: &LossRequest<'a, T>,
 ) -> RowLoss<'a> {
     let Nll { weight, position_weight, reduction, ignore_index } = options.clone();
     RowLoss {
-        op,
+        op: "nll",
         kernel: &KERNEL,
-        input: log_probs.real(),
         shape: log_probs.shape().clone(),
         targets,
         options: CrossEntropy { weight, position_weight, reduction, ignore_index, ..CrossEntropy::DEFAULT },
         divided: true,
-        upstream,
-        grad,
+        upstream: request.upstream,
+        gradient: request.grad.place(),
         statistics: RowStatistics::No,
         threshold: 0.0,
         rows_at_once: u32::MAX,
@@ -99,30 +96,33 @@ impl Recorder<'_> {
         &mut self,
         log_probs: &Tensor<T>,
         targets: impl Into<Targets<'a>>,
-        options: &'a Nll,
+        options: &Nll,
     ) -> Result<Tensor<f32>> {
-        Ok(self.row_loss(&call("nll", Grad::No, log_probs, targets.into(), options, None))?.loss)
+        Ok(self.nll_with(log_probs, targets, options, LossRequest::new())?.loss)
     }
 
-    /// [`nll`](Self::nll) and its gradient with respect to the log-probabilities: `-g v w_t` at the target, 0 elsewhere, where `g`
-    /// is the upstream gradient (1 if there is none), divided by the mean's denominator. `upstream` is a scalar or has the loss's
-    /// shape.
+    /// [`nll`](Self::nll) with its gradient with respect to the log-probabilities: `-g v w_t` at the target, 0 elsewhere, where `g`
+    /// is the upstream gradient (1 if there is none), divided by the denominator of the mean. The upstream gradient is a scalar, or
+    /// has the loss's shape.
     ///
     /// # Edge cases
     /// An ignored row has a gradient of 0; a row whose target is no class a gradient of NaN.
     ///
     /// # Errors
-    /// As [`nll`](Self::nll), and for an upstream gradient of another shape.
+    /// As [`nll`](Self::nll); an upstream gradient or a destination of another shape; statistics;
+    /// [`Error::Aliasing`](crate::Error::Aliasing) if the destination of the gradient shares its buffer with another argument.
     ///
     /// # Cost
     /// One write of the gradient (4 bytes an element), and a division of the upstream gradient.
-    pub fn nll_backward<'a, T: Float>(
+    pub fn nll_with<'a, T: Float>(
         &mut self,
         log_probs: &Tensor<T>,
         targets: impl Into<Targets<'a>>,
-        options: &'a Nll,
-        upstream: Option<&'a Tensor<f32>>,
-    ) -> Result<LossGrad<T>> {
-        Ok(self.row_loss(&call("nll_backward", Grad::New, log_probs, targets.into(), options, upstream))?.into())
+        options: &Nll,
+        request: impl Into<LossRequest<'a, T>>,
+    ) -> Result<LossOutput<T>> {
+        let request = request.into();
+        request.without_statistics("nll")?;
+        self.row_loss(&call(log_probs, targets.into(), options, &request), log_probs, request.grad)
     }
 }

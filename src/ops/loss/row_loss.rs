@@ -3,15 +3,17 @@
 use crate::engine::Caps;
 use crate::engine::kernel::Kernel;
 use crate::error::{Error, Result};
-use crate::options::{CrossEntropy, Reduction};
+use crate::ops::loss::request::GradientPlace;
+use crate::options::CrossEntropy;
 use crate::plan::RowPlan;
 use crate::record::Recorder;
-use crate::tensor::{Check, Float, Real, Shape, Tensor, Weights, narrow};
+use crate::tensor::{Check, Real, Shape, Tensor, Weights, narrow};
 
 use crate::ops::loss::statistics::{Statistics, WORDS};
 use crate::ops::loss::targets::KernelTargets;
 use crate::ops::reduce::blocks::Divisor;
-use crate::ops::{Classes, Denominator, Grad, LossGrad, Targets, no_alias, shape_error};
+use crate::ops::loss::{Denominator, Reduction, Targets};
+use crate::ops::{Classes, no_alias, shape_error};
 use crate::plan::strips::Strip;
 
 /// What a dispatch does with row statistics: the constant `STATISTICS`.
@@ -49,8 +51,6 @@ pub(crate) enum Coefficients {
 pub(crate) struct RowLoss<'a> {
     pub(crate) op: &'static str,
     pub(crate) kernel: &'static Kernel,
-    /// The rows, or scratch memory for some of them.
-    pub(crate) input: Tensor<Real>,
     /// The shape of all rows.
     pub(crate) shape: Shape,
     pub(crate) targets: Targets<'a>,
@@ -59,28 +59,12 @@ pub(crate) struct RowLoss<'a> {
     /// Whether a mean is divided by its denominator, or left as a sum.
     pub(crate) divided: bool,
     pub(crate) upstream: Option<&'a Tensor<f32>>,
-    pub(crate) grad: Grad,
+    pub(crate) gradient: GradientPlace,
     pub(crate) statistics: RowStatistics,
     /// Elements of the gradient below this magnitude are replaced by 0.
     pub(crate) threshold: f64,
     /// The number of rows that the plan assumes per dispatch; it must not depend on how rows are split.
     pub(crate) rows_at_once: u32,
-}
-
-/// The results of a loss of rows.
-#[derive(Debug)]
-pub(crate) struct RowLossOutputs {
-    pub(crate) loss: Tensor<f32>,
-    /// The gradient; the input itself if it is in place or not requested.
-    pub(crate) grad: Tensor<Real>,
-    pub(crate) statistics: Option<Statistics>,
-    pub(crate) denominator: Denominator,
-}
-
-impl<T: Float> From<RowLossOutputs> for LossGrad<T> {
-    fn from(RowLossOutputs { loss, grad, denominator, .. }: RowLossOutputs) -> Self {
-        Self { loss, grad: grad.typed(), denominator }
-    }
 }
 
 /// The inputs of a validated call.
@@ -162,7 +146,6 @@ impl RowLoss<'_> {
 
     pub(crate) fn validate(&self, rec: &Recorder<'_>) -> Result<Inputs> {
         let (op, what) = (self.op, self.input_name());
-        rec.check_device(op, what, &self.input)?;
         let dims = Classes::of(op, what, &self.shape)?;
         let mut rows = self.shape.to_vec();
         rows.remove(usize::from(rows.len() > 1));
@@ -183,9 +166,9 @@ impl RowLoss<'_> {
         Ok(Inputs { dims, rows, targets, weight, position_weight, upstream })
     }
 
-    /// Checks that the input, if overwritten, shares no memory with other inputs.
-    pub(crate) fn check_in_place(&self, inputs: &Inputs) -> Result<()> {
-        let (op, written) = (self.op, (self.input_name(), &self.input));
+    /// Checks that a tensor that is written shares no memory with the other inputs.
+    pub(crate) fn check_written(&self, inputs: &Inputs, written: (&'static str, &Tensor<Real>)) -> Result<()> {
+        let op = self.op;
         match &inputs.targets {
             KernelTargets::Index(targets, _) => no_alias(op, written, ("targets", targets))?,
             KernelTargets::Probabilities(targets) => no_alias(op, written, ("targets", targets))?,
@@ -282,14 +265,20 @@ impl RowLoss<'_> {
     }
 
     /// Splits the rows into strips that fit bindings and the grid.
-    pub(crate) fn strips(&self, caps: &Caps, dims: Classes, grad: Option<&Tensor<Real>>) -> Result<Vec<Strip>> {
+    pub(crate) fn strips(
+        &self,
+        caps: &Caps,
+        dims: Classes,
+        input: &Tensor<Real>,
+        grad: Option<&Tensor<Real>>,
+    ) -> Result<Vec<Strip>> {
         let words = if self.statistics == RowStatistics::No { 1 } else { u64::from(WORDS) };
         let probabilities = match self.targets {
             Targets::Probabilities(targets) => Some(targets.placed()),
             Targets::Index(_) | Targets::IndexU32(_) => None,
         };
         let others = [grad.map(Tensor::placed), probabilities].into_iter().flatten();
-        let tensors: Vec<_> = std::iter::once(self.input.placed()).chain(others).collect();
+        let tensors: Vec<_> = std::iter::once(input.placed()).chain(others).collect();
         Strip::all(self.op, caps, dims, &tensors, 4 * words, self.plan(caps, dims).parts().into())
     }
 

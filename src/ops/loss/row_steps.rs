@@ -9,7 +9,7 @@ use crate::plan::{RowPlan, Sweep, Work};
 use crate::record::{Launch, Recorder, Window};
 use crate::tensor::{Real, Tensor, narrow};
 
-use crate::ops::Grad;
+use crate::ops::loss::request::GradientPlace;
 use crate::ops::loss::row_loss::{Coefficients, Inputs, RowLoss, RowStatistics, RowsBegun, RowsPart};
 use crate::ops::loss::row_parts::Rows;
 use crate::ops::loss::statistics::WORDS;
@@ -87,7 +87,7 @@ impl RowLoss<'_> {
 
     fn steps(&self, caps: &Caps, plan: RowPlan, (rows, classes): (u32, u32)) -> Result<Steps> {
         let softmax = (self.takes_softmax() && self.statistics != RowStatistics::Given).then(|| plan.softmax_sweep());
-        let (sums, grad) = (self.sums(plan), (self.grad != Grad::No).then(|| plan.sweep(1)));
+        let (sums, grad) = (self.sums(plan), (self.gradient != GradientPlace::None).then(|| plan.sweep(1)));
         let sweeps: Vec<_> = [softmax, sums, grad].into_iter().flatten().collect();
         let once = |kind, sweeps: &[Sweep]| Step { kind, blocks: plan.all_blocks(), work: plan.work(rows, sweeps) };
         if plan.parts() == 1 && plan.fits(caps, &sweeps) {
@@ -115,7 +115,7 @@ impl RowLoss<'_> {
 
     /// A launch with all constants except those of the row plan.
     fn launch(&self, kind: Kind, found: bool) -> Launch {
-        let writes_grad = self.grad != Grad::No && matches!(kind, Kind::All | Kind::Gradient);
+        let writes_grad = self.gradient != GradientPlace::None && matches!(kind, Kind::All | Kind::Gradient);
         let grad = if writes_grad { 1 + u32::from(narrow(self.threshold) > 0.0) } else { 0 };
         let launch = Launch::new(self.kernel).constant("GRAD", grad).constant("FACTORS", self.has_factors());
         if !self.takes_softmax() {
@@ -214,7 +214,7 @@ impl Recorder<'_> {
         };
         let weight_window = (!weight.is_empty()).then(|| self.whole(weight));
         let position_weight_window = one_a_row(position_weight);
-        let writes_grad = call.grad != Grad::No && matches!(kind, Kind::All | Kind::Gradient);
+        let writes_grad = call.gradient != GradientPlace::None && matches!(kind, Kind::All | Kind::Gradient);
         let factor = writes_grad.then(|| {
             if begun.factor.by_row() { one_a_row(&begun.factor.value) } else { self.whole(&begun.factor.value) }
         });
@@ -233,7 +233,7 @@ impl Recorder<'_> {
         };
         let lanes = handed_on.lanes.as_ref().filter(|_| matches!(kind, Kind::Sums | Kind::Tell | Kind::Keep));
         let new_grad = grad.filter(|_| writes_grad).and_then(elements);
-        let in_place = writes_grad && call.grad == Grad::InPlace && len > 0;
+        let in_place = writes_grad && call.gradient == GradientPlace::InPlace && len > 0;
         let smoothing = call.options.label_smoothing;
         let params = Params {
             weight_stride: stride(weight),

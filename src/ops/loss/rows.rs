@@ -3,49 +3,63 @@
 use crate::engine::Caps;
 use crate::error::Result;
 use crate::ops::loss::row_loss::{
-    Coefficients, Factor, FactorForm, Inputs, RowLoss, RowLossOutputs, RowStatistics, RowsBegun, RowsEnded, RowsPart,
-    mean_divisor,
+    Coefficients, Factor, FactorForm, Inputs, RowLoss, RowStatistics, RowsBegun, RowsEnded, RowsPart, mean_divisor,
 };
 use crate::ops::loss::statistics::{KERNEL as STATISTICS, WORDS};
 use crate::ops::loss::targets::KernelTargets;
 use crate::ops::map::cast::KERNEL as CAST;
 use crate::ops::reduce::blocks::{Divisor, as_f32, check_of};
-use crate::ops::{Classes, Denominator, Grad, Targets};
-use crate::options::Reduction;
+use crate::ops::loss::request::GradientPlace;
+use crate::ops::loss::{Denominator, Grad, LossOutput, Reduction, Targets};
+use crate::ops::{Classes, no_alias, same_shape};
 use crate::plan::Cut;
 use crate::record::Recorder;
-use crate::tensor::{Format, Shape, Tensor, size32};
+use crate::tensor::{Float, Format, Shape, Tensor, size32};
 use std::ops::Range;
 
 impl Recorder<'_> {
     /// Records a loss of all rows.
-    pub(crate) fn row_loss(&mut self, call: &RowLoss<'_>) -> Result<RowLossOutputs> {
+    pub(crate) fn row_loss<T: Float>(
+        &mut self,
+        call: &RowLoss<'_>,
+        input: &Tensor<T>,
+        grad: Grad<'_, T>,
+    ) -> Result<LossOutput<T>> {
         let op = call.op;
-        if call.grad == Grad::New && self.gpu().caps().max_bindings < Caps::ENOUGH_BINDINGS {
-            // Saves a binding: the gradient is written in place over a copy of the input.
-            call.validate(self)?;
-            let input = self.output_of(op, call.shape.clone(), call.input.format())?;
-            match input.format() {
-                Format::Word => self.copy(&call.input, &input)?,
-                // Halves can start and end inside a word, so they cannot be copied as words.
-                Format::F16 | Format::Bf16 => self.map_into(op, &CAST, &call.input, &input)?,
-            }
-            let (shape, options) = (call.shape.clone(), call.options.clone());
-            return self.row_loss(&RowLoss { input, shape, options, grad: Grad::InPlace, ..*call });
-        }
+        self.check_device(op, call.input_name(), input)?;
         let inputs = call.validate(self)?;
-        if call.grad == Grad::InPlace {
-            call.check_in_place(&inputs)?;
+        match grad {
+            Grad::No | Grad::New => {}
+            Grad::InPlace => call.check_written(&inputs, (call.input_name(), &input.real()))?,
+            Grad::Into(to) => {
+                self.check_device(op, "grad", to)?;
+                same_shape(op, "grad", to, input)?;
+                no_alias(op, ("grad", to), (call.input_name(), input))?;
+                call.check_written(&inputs, ("grad", &to.real()))?;
+            }
         }
-        let new_grad = match call.grad {
-            Grad::New => Some(self.output_of(op, call.shape.clone(), call.input.format())?),
+        let to = match grad {
             Grad::No | Grad::InPlace => None,
+            Grad::New => Some(self.output(op, call.shape.clone())?),
+            Grad::Into(to) => Some(to.clone()),
         };
-        let strips = call.strips(self.gpu().caps(), inputs.dims, new_grad.as_ref())?;
+        if let Some(to) = to.as_ref().filter(|_| self.gpu().caps().max_bindings < Caps::ENOUGH_BINDINGS) {
+            // Saves a binding: the gradient is written in place over a copy of the input.
+            match T::FORMAT {
+                Format::Word => self.copy(input, to)?,
+                // Halves can start and end inside a word, so they cannot be copied as words.
+                Format::F16 | Format::Bf16 => self.map_into(op, &CAST, &input.real(), &to.real())?,
+            }
+            let options = call.options.clone();
+            let call = RowLoss { shape: call.shape.clone(), options, gradient: GradientPlace::InPlace, ..*call };
+            return self.row_loss(&call, to, Grad::InPlace);
+        }
+        let (whole, new_grad) = (input.real(), to.as_ref().map(Tensor::real));
+        let strips = call.strips(self.gpu().caps(), inputs.dims, &whole, new_grad.as_ref())?;
         let begun = self.rows_begun(call, inputs)?;
         for strip in strips {
             let (first, dims) = (strip.first_row(), strip.dims());
-            let input = &self.strip_of(op, &call.input, &strip)?;
+            let input = &self.strip_of(op, &whole, &strip)?;
             let probabilities = match call.targets {
                 Targets::Probabilities(targets) => Some(self.strip_of(op, targets, &strip)?),
                 Targets::Index(_) | Targets::IndexU32(_) => None,
@@ -55,13 +69,17 @@ impl Recorder<'_> {
             self.rows_part(call, &begun, &RowsPart { first, dims, first_class: 0, input, probabilities, grad })?;
             match (grad, &new_grad) {
                 (Some(grad), Some(new_grad)) => self.store_strip(grad, &strip, new_grad)?,
-                _ if call.grad == Grad::InPlace => self.store_strip(input, &strip, &call.input)?,
+                _ if call.gradient == GradientPlace::InPlace => self.store_strip(input, &strip, &whole)?,
                 _ => {}
             }
         }
         let RowsEnded { loss, statistics, check, denominator } = self.rows_ended(call, begun)?;
-        let grad = new_grad.unwrap_or_else(|| call.input.clone());
-        Ok(RowLossOutputs { loss, grad: grad.with_check(check), statistics, denominator })
+        let grad = match grad {
+            Grad::InPlace => Some(input.clone()),
+            Grad::No | Grad::New | Grad::Into(_) => to,
+        };
+        let grad = grad.map(|grad| grad.with_check(check));
+        Ok(LossOutput { loss, grad, statistics, denominator })
     }
 
     /// Begins a loss whose rows are recorded in several parts.
@@ -144,7 +162,7 @@ impl Recorder<'_> {
                 let value = Tensor::over(self.gpu(), pair.storage().clone(), pair.bytes().start, Shape::default());
                 Factor { value, form: FactorForm::Inverse, divisor: 1.0 }
             }
-            Divisor::Sum(pair) if call.grad != Grad::No => {
+            Divisor::Sum(pair) if call.gradient != GradientPlace::None => {
                 let value = self.row_factor(call.op, &upstream, pair)?;
                 Factor { value, form: FactorForm::Product, divisor: 1.0 }
             }

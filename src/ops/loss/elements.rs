@@ -1,0 +1,210 @@
+//! The dispatches of an elementwise loss.
+
+use std::ops::Range;
+
+use crate::engine::kernel::{Field, params};
+use crate::error::Result;
+use crate::ops::loss::elementwise::Elementwise;
+use crate::ops::loss::request::GradientPlace;
+use crate::ops::loss::row_loss::check_upstream;
+use crate::ops::loss::{Denominator, Reduction};
+use crate::ops::reduce::blocks::{Divisor, words};
+use crate::ops::reduce::broadcast::Broadcast;
+use crate::ops::shape_error;
+use crate::record::{Blocks, Recorder};
+use crate::tensor::{Shape, Tensor, Weights, narrow};
+
+params! {
+    struct Params {
+        /// The constant factor of the gradient: that of the loss, divided by n for a mean.
+        scale: f32,
+        weight_first: u32,
+        weight_inner: u32,
+        weight_size: u32,
+        pos_weight_first: u32,
+        pos_weight_inner: u32,
+        pos_weight_size: u32,
+        /// 1: the upstream gradient is the product of two elements.
+        upstream_factors: u32,
+        /// The numbers of the loss.
+        option_0: f32,
+        option_1: f32,
+    }
+}
+
+pub(crate) const PARAMS: &[Field] = Params::FIELDS;
+
+/// A call of an elementwise loss, without its input, which may come in parts.
+#[derive(Debug)]
+pub(crate) struct ElementsCall<'a> {
+    pub(crate) loss: Elementwise<'a>,
+    pub(crate) targets: &'a Tensor<f32>,
+    pub(crate) upstream: Option<&'a Tensor<f32>>,
+    pub(crate) gradient: GradientPlace,
+    /// Whether a mean is divided by its denominator, or left as a sum.
+    pub(crate) divided: bool,
+}
+
+/// A call in progress: what its dispatches share.
+pub(crate) struct ElementsBegun {
+    weight: Option<Broadcast>,
+    pos_weight: Option<Broadcast>,
+    total_weight: Option<Tensor<u32>>,
+    /// A scalar, one value per loss, or the two factors of a scalar.
+    upstream: Tensor<f32>,
+    in_factors: bool,
+    scale: f64,
+    count: u32,
+}
+
+/// Some elements of a call, and their tensors.
+pub(crate) struct ElementsPart<'a> {
+    /// Indices in the whole tensors.
+    pub(crate) elements: Range<u32>,
+    /// The index of the first element of `x`, `losses` and `grad`.
+    pub(crate) first: u32,
+    pub(crate) x: &'a Tensor<f32>,
+    pub(crate) losses: Option<&'a Tensor<f32>>,
+    /// The gradient, unless it is in place.
+    pub(crate) grad: Option<&'a Tensor<f32>>,
+    /// One partial result per block.
+    pub(crate) partials: &'a Tensor<u32>,
+}
+
+impl ElementsCall<'_> {
+    pub(crate) fn divisor<'d>(&self, begun: &'d ElementsBegun) -> Divisor<'d> {
+        if self.divided { Divisor::of(self.loss.reduction, begun.mean_divisor()) } else { Divisor::One }
+    }
+}
+
+impl ElementsBegun {
+    fn mean_divisor(&self) -> Divisor<'_> {
+        self.total_weight.as_ref().map_or(Divisor::Count(self.count), Divisor::Sum)
+    }
+
+    /// The denominator of the mean.
+    pub(crate) fn denominator(&self, rec: &Recorder<'_>) -> Denominator {
+        Denominator::of(rec, self.mean_divisor())
+    }
+}
+
+impl Recorder<'_> {
+    /// Begins a loss of tensors of this shape, whose elements are recorded in several parts.
+    pub(crate) fn elements_begin(&mut self, call: &ElementsCall<'_>, shape: &Shape) -> Result<ElementsBegun> {
+        let ElementsCall { loss, targets, upstream, .. } = call;
+        let op = loss.op;
+        self.check_device(op, "targets", targets)?;
+        if targets.shape() != shape {
+            return Err(shape_error(op, "targets", format!("shape {shape}"), targets.shape()));
+        }
+        if let Some(upstream) = upstream {
+            self.check_device(op, "upstream", upstream)?;
+            let scalar = Shape::default();
+            check_upstream(op, upstream, if loss.reduction == Reduction::None { shape } else { &scalar })?;
+        }
+        let weight = loss.weight.map(|w| self.plan_broadcast(op, "weight", w, shape)).transpose()?;
+        let pos_weight = loss.pos_weight.map(|w| self.plan_broadcast(op, "pos_weight", w, shape)).transpose()?;
+        // All arguments are valid; recording starts here.
+        let weight = weight.map(|plan| self.broadcast(plan)).transpose()?;
+        let pos_weight = pos_weight.map(|plan| self.broadcast(plan)).transpose()?;
+        let by_weight = loss.mean_by_weight && loss.reduction != Reduction::MeanByCount;
+        let total_weight = loss.weight.filter(|_| by_weight).map(|w| self.total_weight(op, w)).transpose()?;
+        let upstream = upstream.cloned().unwrap_or_else(|| self.gpu().one());
+        let scale = loss.slope;
+        let (in_factors, count) = (false, targets.count(op)?);
+        let mut begun = ElementsBegun { weight, pos_weight, total_weight, upstream, in_factors, scale, count };
+        match call.divisor(&begun) {
+            Divisor::One => {}
+            // In f64, so that the scale is rounded once.
+            Divisor::Count(count) => begun.scale = loss.slope / f64::from(count.max(1)),
+            Divisor::Sum(pair) => {
+                begun.upstream = self.row_factor(op, &begun.upstream, pair)?;
+                begun.in_factors = true;
+            }
+        }
+        Ok(begun)
+    }
+
+    /// Ends a loss, given the sums of its rows.
+    pub(crate) fn loss_of_rows(
+        &mut self,
+        call: &ElementsCall<'_>,
+        begun: &ElementsBegun,
+        rows: &Tensor<f32>,
+    ) -> Result<Tensor<f32>> {
+        self.loss_of_values(call.loss.op, rows, call.divisor(begun))
+    }
+
+    /// Records some of the elements.
+    pub(crate) fn elements_part(
+        &mut self,
+        call: &ElementsCall<'_>,
+        begun: &ElementsBegun,
+        part: &ElementsPart<'_>,
+    ) -> Result<()> {
+        let ElementsBegun { weight, pos_weight, upstream, in_factors, scale, .. } = begun;
+        let ElementsPart { elements, first: part_first, x, losses, grad, partials } = part;
+        let in_place = call.gradient == GradientPlace::InPlace;
+        let [option_0, option_1] = call.loss.options.map(narrow);
+        let count = elements.end - elements.start;
+        let here = |tensor: &Tensor<f32>, first: u32| tensor.part(first as usize, [count as usize].into());
+        let within = elements.start - part_first;
+        // Whether there is one upstream gradient per element.
+        let each = !upstream.shape().is_empty() && !in_factors;
+        let blocks = Blocks::new(call.loss.op, call.loss.kernel, count)
+            .after(elements.start)
+            .constant("GRAD", in_place || grad.is_some())
+            .constant("LOSSES", losses.is_some())
+            .constant("UPSTREAM", each)
+            .constant("WEIGHTED", weight.is_some())
+            .in_place(in_place)
+            .each("x", &here(x, within))
+            .each("y", &here(call.targets, elements.start))
+            .each("losses", losses.map(|losses| here(losses, within)).as_ref())
+            .each("grad", grad.map(|grad| here(grad, within)).as_ref())
+            .per_block("partials", partials, words(1));
+        let blocks = if each {
+            blocks.each("upstream", &here(upstream, elements.start))
+        } else {
+            // A scalar is too small for a quad binding.
+            blocks.whole("upstream", upstream).by_scalar("upstream")
+        };
+        let weigh = |blocks: Blocks, name: &'static str, weight: &Option<Broadcast>| match weight {
+            Some(Broadcast { tensor, each: true, .. }) => blocks.each(name, &here(tensor, elements.start)),
+            Some(Broadcast { tensor, .. }) => blocks.whole(name, tensor),
+            None => blocks.bind_nothing(name),
+        };
+        let blocks = weigh(blocks, "weight", weight);
+        let blocks = if call.loss.kernel.has_constant("POS_WEIGHTED") {
+            weigh(blocks.constant("POS_WEIGHTED", pos_weight.is_some()), "pos_weight", pos_weight)
+        } else {
+            blocks
+        };
+        let index = |weight: &Option<Broadcast>, first| match weight {
+            Some(Broadcast { inner, size, each, .. }) => [if *each { 0 } else { first }, *inner, *size],
+            None => [0, 1, 1],
+        };
+        blocks.run_with(self, |first| {
+            let ([weight_first, weight_inner, weight_size], [pos_weight_first, pos_weight_inner, pos_weight_size]) =
+                (index(weight, first), index(pos_weight, first));
+            Params {
+                scale: narrow(*scale),
+                weight_first,
+                weight_inner,
+                weight_size,
+                pos_weight_first,
+                pos_weight_inner,
+                pos_weight_size,
+                upstream_factors: u32::from(*in_factors),
+                option_0,
+                option_1,
+            }
+        })
+    }
+
+    /// The sum of weights as a partial result.
+    fn total_weight(&mut self, op: &'static str, weights: &Weights) -> Result<Tensor<u32>> {
+        let values = weights.on(self.gpu())?;
+        self.sum_of_values(op, &values)
+    }
+}

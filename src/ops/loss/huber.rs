@@ -1,0 +1,77 @@
+//! Huber's loss.
+
+use crate::engine::kernel::{Kernel, kernel};
+use crate::error::{Error, Result};
+use crate::ops::loss::Reduction;
+use crate::ops::loss::elementwise::{BINDINGS, Elementwise, ElementwiseLoss};
+use crate::ops::loss::elements::PARAMS;
+use crate::options::options;
+use crate::tensor::{Weights, narrow};
+
+pub(crate) static KERNEL: Kernel = kernel!("huber", PARAMS, BINDINGS);
+
+options! {
+    /// Huber's loss of an input `x` and targets `y`: [`Recorder::huber`](crate::Recorder::huber). Squared
+    /// error up to a distance of `delta`, absolute error beyond, so that outliers pull less.
+    ///
+    /// ```text
+    /// loss = w * (x - y)^2 / 2                       if |x - y| <= delta
+    ///        w * delta * (|x - y| - delta / 2)       otherwise
+    /// grad = g * w * clamp(x - y, -delta, delta)
+    /// ```
+    ///
+    /// with the weight `w` (1 if there are none) and the upstream gradient `g` (1 if there is none), which
+    /// a mean divides by its denominator.
+    ///
+    /// # Reduction
+    /// Both means divide by the number of losses, whatever the weights; over nothing they are NaN.
+    ///
+    /// # Edge cases
+    /// NaN and infinities follow IEEE arithmetic: as in PyTorch, a weight of 0 times an infinite loss is NaN.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{Gpu, Huber, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let input = Tensor::from_slice(&gpu, [2], &[1.0, 9.0f32])?;
+    /// let targets = Tensor::from_slice(&gpu, [2], &[0.0, 1.0f32])?;
+    /// let mut batch = gpu.batch();
+    /// let loss = batch.huber(&input, &targets, &Huber::new().delta(2.0))?;
+    /// let mut loss = batch.read(&loss)?;
+    /// batch.submit()?;
+    /// // The mean of 0.5 and 2 * (8 - 1).
+    /// assert_eq!(loss.wait(Duration::from_secs(10))?, [7.25]);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    ///
+    /// The definition is PyTorch's `torch.nn.functional.huber_loss`.
+    pub struct Huber {
+        /// The distance from which on the loss is linear: above 0, and finite.
+        delta: f64 = 1.0,
+        /// Factors of the losses, of the input's shape. They do not enter the mean.
+        weight? Weights,
+        /// The reduction.
+        reduction: Reduction = Reduction::Mean,
+        /// Whether inputs and targets of different shapes are broadcast to a common one.
+        broadcast: bool = false,
+    }
+}
+
+impl ElementwiseLoss for Huber {
+    fn describe(&self) -> Elementwise<'_> {
+        let loss = Elementwise::new("huber", &KERNEL, self.weight.as_ref(), self.reduction);
+        Elementwise { broadcast: self.broadcast, weight_like_input: true, options: [self.delta, 0.0], ..loss }
+    }
+
+    fn validate(&self) -> Result<()> {
+        let delta = narrow(self.delta);
+        if delta.is_normal() && delta > 0.0 {
+            Ok(())
+        } else {
+            let (expected, got) = ("at least 1.2e-38 and finite".to_owned(), self.delta.to_string());
+            Err(Error::Value { op: "huber", what: "delta", expected, got })
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Reductions of losses.
+
+/// How the losses of rows, or of single elements, become the result.
+///
+/// Keras calls the two means `mean_with_sample_weight` and `sum_over_batch_size`. The losses `bce` and `bce_with_logits` divide by the number of
+/// elements in both, whatever the weights, as PyTorch's do.
+///
+/// # Examples
+/// ```
+/// use xent::{CrossEntropy, Reduction, cpu};
+/// // Advantages of both signs: their sum, 0, is no denominator.
+/// let position_weight = Some([1.5, -1.5].into());
+/// let options = CrossEntropy { position_weight, reduction: Reduction::MeanByCount, ..CrossEntropy::default() };
+/// let loss = cpu::cross_entropy(&[0.0, 0.0, 0.0, 2.0], &[2, 2], &[0, 1], &options)?;
+/// assert!((loss[0] - 1.5 * (2f64.ln() - (-2f64).exp().ln_1p()) / 2.0).abs() < 1e-15);
+/// # Ok::<(), xent::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Reduction {
+    /// Every loss.
+    None,
+    /// Their mean, as PyTorch defines it. Each loss says what it divides by. Where that is the sum of the weights (`cross_entropy` and its
+    /// like, `nll`, `mse`) it is a weighted mean, and weights of both signs, such as advantages, make it useless: they sum to about 0, and
+    /// the mean is huge, infinite or NaN. Use [`MeanByCount`](Self::MeanByCount) then. Over nothing it is NaN.
+    #[default]
+    Mean,
+    /// Their sum over their number, whatever the weights. For losses of rows that is the number of rows whose target is not the ignored
+    /// index: one of position weight 0 costs nothing, but counts, as one of any other small weight does. (To leave a row out, give it the ignored
+    /// index.) With probabilities it is the number of all rows, and for elementwise losses that of the elements. Over nothing it is NaN.
+    MeanByCount,
+    /// Their sum.
+    Sum,
+}
+
+impl Reduction {
+    /// Whether there is something to divide by.
+    pub(crate) fn is_mean(self) -> bool {
+        matches!(self, Self::Mean | Self::MeanByCount)
+    }
+}
+
+impl Reduction {
+    /// The reduction that PyTorch's two deprecated arguments mean; `None` is an argument that was not given.
+    ///
+    /// # Examples
+    /// ```
+    /// use xent::Reduction;
+    /// assert_eq!(Reduction::from_legacy(None, None), Reduction::Mean);
+    /// assert_eq!(Reduction::from_legacy(Some(false), None), Reduction::Sum);
+    /// assert_eq!(Reduction::from_legacy(Some(true), Some(false)), Reduction::None);
+    /// ```
+    #[must_use]
+    pub fn from_legacy(size_average: Option<bool>, reduce: Option<bool>) -> Self {
+        match (size_average.unwrap_or(true), reduce.unwrap_or(true)) {
+            (true, true) => Self::Mean,
+            (false, true) => Self::Sum,
+            (_, false) => Self::None,
+        }
+    }
+}
