@@ -34,7 +34,8 @@ use crate::tensor::{Element, Shape, Tensor};
 /// A loss and its gradient with respect to the input.
 #[derive(Clone, Debug)]
 pub struct LossGrad<T: Element = f32> {
-    /// The loss: a scalar, or one loss per element or row with [`Reduction::None`](crate::Reduction::None).
+    /// The loss: a scalar, or one loss per element or row with
+    /// [`Reduction::None`](crate::Reduction::None).
     pub loss: Tensor<f32>,
     /// The gradient, with the shape and type of the input.
     pub grad: Tensor<T>,
