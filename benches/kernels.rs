@@ -1,7 +1,9 @@
-//! Wall time of one operation: recorded, submitted and waited for. `XENT_ADAPTER` picks the adapter.
+//! Wall time of one operation: record, submit and wait. `XENT_ADAPTER` selects the adapter.
 //!
-//! `copy/{bytes}` is the yardstick: a kernel that only copies, with the bytes read and written counted. After each bench that counts bytes
-//! a line says what fraction of the copy's bytes a second it reached, and on adapters with timestamps the time of its kernels alone.
+//! `copy/{bytes}` is the yardstick: a kernel that only copies, with the bytes read and written
+//! counted. After each bench a line reports its time and, on adapters with timestamps, that of its
+//! kernels alone; for benches that count bytes, also the fraction of the copy's rate that they
+//! reach.
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -22,17 +24,18 @@ fn values(gpu: &Gpu, shape: &[usize]) -> Tensor<f32> {
 }
 
 thread_local! {
-    /// What the copy reached, in bytes a second: by the clock, and in its kernel alone.
+    /// The copy's rate in bytes per second: by wall time, and by its kernel alone.
     static COPY: Cell<[f64; 2]> = const { Cell::new([f64::NAN; 2]) };
 }
 
-/// The median time of a repeated measurement, criterion's or one of ours.
+/// The median of repeated measurements.
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-/// Says how the bench that has just run compares with the copy. Its times are taken again: criterion keeps its own to itself.
+/// Prints how the bench that has just run compares with the copy. Measures its times again, because
+/// criterion does not expose its own.
 fn compare(gpu: &Gpu, id: &str, throughput: &Throughput, record: &mut impl FnMut(&mut Batch) -> Result<()>) {
     const RUNS: usize = 5;
     let mut run = || {
@@ -46,7 +49,7 @@ fn compare(gpu: &Gpu, id: &str, throughput: &Throughput, record: &mut impl FnMut
     let clock = median((0..RUNS).map(|_| run()).collect());
     let kernels = has_timestamps(gpu).then(|| median((0..RUNS).map(|_| kernels_alone(gpu, record)).collect()));
     let fraction = |time: Duration, copy: f64| match *throughput {
-        #[expect(clippy::cast_precision_loss, reason = "a rate")]
+        #[expect(clippy::cast_precision_loss, reason = "a rate is approximate")]
         Throughput::Bytes(bytes) => format!(", {:.2} of the copy", bytes as f64 / time.as_secs_f64().max(1e-12) / copy),
         _ => String::new(),
     };
@@ -147,7 +150,7 @@ fn rows(c: &mut Criterion, gpu: &Gpu) {
     }
 }
 
-/// The same rows stored as halves: half the bytes.
+/// Rows stored in 16 bits per element: half the bytes.
 fn halves<T: Float>(c: &mut Criterion, gpu: &Gpu, name: &str) {
     for (n, classes) in [(1024, 4096), (128, 32768)] {
         let mut batch = gpu.batch();
@@ -164,7 +167,7 @@ fn halves<T: Float>(c: &mut Criterion, gpu: &Gpu, name: &str) {
 }
 
 fn elementwise(c: &mut Criterion, gpu: &Gpu) {
-    // Past the caches of a discrete GPU too.
+    // Larger than the caches of a discrete GPU.
     let large = is_discrete(gpu).then_some(1 << 26);
     for n in [1 << 20, 1 << 22].into_iter().chain(large) {
         updates(c, gpu, n);
@@ -213,7 +216,7 @@ fn updates(c: &mut Criterion, gpu: &Gpu, n: usize) {
 }
 
 fn matmul(c: &mut Criterion, gpu: &Gpu) {
-    // Square ones, and those of a layer of 512 outputs on a batch of 64.
+    // Square products, and those of a layer of 512 outputs on a batch of 64.
     let large = is_discrete(gpu).then_some([4096, 4096, 4096]);
     for [m, n, k] in [[512, 512, 512], [1024, 1024, 1024], [64, 512, 1024]].into_iter().chain(large) {
         for (name, layout) in [("nn", Layout::Nn), ("nt", Layout::Nt), ("tn", Layout::Tn)] {
@@ -232,7 +235,8 @@ fn matmul(c: &mut Criterion, gpu: &Gpu) {
     }
 }
 
-/// A linear layer and cross-entropy, forward and backward: without logits in memory, with them, and the three products alone.
+/// A linear layer and cross-entropy, forward and backward: fused, without logits in memory; with
+/// them; and the three products alone.
 fn linear_cross_entropy(c: &mut Criterion, gpu: &Gpu) {
     let large = is_discrete(gpu).then_some([8192, 512, 128_256]);
     for [n, d, v] in [[256, 64, 4096], [1024, 256, 16384]].into_iter().chain(large) {
@@ -273,7 +277,8 @@ fn linear_cross_entropy(c: &mut Criterion, gpu: &Gpu) {
     }
 }
 
-/// The same without what is below a threshold, and with an update of the layer at once; beside the plain loss.
+/// The fused loss with a gradient threshold, and with an immediate update of the layer; except
+/// on a discrete GPU, also the plain loss.
 fn linear_cross_entropy_variants(c: &mut Criterion, gpu: &Gpu) {
     let [n, d, v] = if is_discrete(gpu) { [8192, 512, 128_256] } else { [512, 128, 8192] };
     let (hidden, weight) = (values(gpu, &[n, d]), values(gpu, &[v, d]));
@@ -297,7 +302,7 @@ fn linear_cross_entropy_variants(c: &mut Criterion, gpu: &Gpu) {
     });
 }
 
-/// Says how much memory was in use at most since the last time.
+/// Prints the peak memory since the last reset, and resets it.
 fn peak(gpu: &Gpu, id: &str) {
     eprintln!("{id}: {} MiB at most, inputs and outputs included", gpu.counters().peak_bytes.div_ceil(1 << 20));
     gpu.trim();
@@ -319,7 +324,7 @@ fn step(c: &mut Criterion, gpu: &Gpu) {
     many_parameters(c, gpu);
 }
 
-/// The host's part of a step: recording and submitting. The device is waited for outside the measurement.
+/// Measures the host's part of a step: recording and submitting, without the wait for the device.
 fn host(c: &mut Criterion, gpu: &Gpu, id: &str, mut record: impl FnMut(&mut Batch) -> Result<()>) {
     let mut group = c.benchmark_group("step");
     group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
@@ -339,7 +344,7 @@ fn host(c: &mut Criterion, gpu: &Gpu, id: &str, mut record: impl FnMut(&mut Batc
     });
 }
 
-/// The update of many small parameters, and their way from a state to the device: both on the host.
+/// The host's time to update many small parameters, and to load them from a state.
 fn many_parameters(c: &mut Criterion, gpu: &Gpu) {
     let names: Vec<String> = (0..8000).map(|i| format!("layers.{i}.scale")).collect();
     let values = names.iter().zip((1..=4).cycle()).map(|(name, len)| (&name[..], [len].into(), &[0.5; 4][..len]));
@@ -354,14 +359,14 @@ fn many_parameters(c: &mut Criterion, gpu: &Gpu) {
     host(c, gpu, "8000_parameters_load", |_| parameters.load(&state));
 }
 
-/// Large rows, where there is memory for them: on a discrete GPU.
+/// Whether the adapter is a discrete GPU, which has memory for large rows.
 fn is_discrete(gpu: &Gpu) -> bool {
     gpu.device().adapter_info().device_type == wgpu::DeviceType::DiscreteGpu
 }
 
-/// Copies `n` elements, by quads, 1024 elements a workgroup.
+/// Benches a copy in quads, 1024 elements per workgroup, and sets `COPY`.
 fn copy(c: &mut Criterion, gpu: &Gpu) {
-    // Past the caches of a discrete GPU.
+    // Larger than the caches of a discrete GPU.
     let n: usize = if is_discrete(gpu) { 1 << 26 } else { 1 << 22 };
     let workgroup = gpu.caps().workgroup_size();
     let source = format!(
@@ -451,10 +456,10 @@ fn copy(c: &mut Criterion, gpu: &Gpu) {
         let words = words.wait(Duration::from_secs(60)).expect("a device that works");
         let tick = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
         let ticks = tick(words[2], words[3]).saturating_sub(tick(words[0], words[1]));
-        #[expect(clippy::cast_precision_loss, reason = "a time")]
+        #[expect(clippy::cast_precision_loss, reason = "a time is approximate")]
         Duration::from_secs_f64(ticks as f64 * f64::from(gpu.queue().get_timestamp_period()) * 1e-9)
     };
-    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    #[expect(clippy::cast_precision_loss, reason = "a rate is approximate")]
     let rate = |times: Vec<Duration>| (n * 8) as f64 / median(times).as_secs_f64();
     COPY.set([rate((0..10).map(|_| once()).collect()), rate((0..10).map(|_| kernel()).collect())]);
 }

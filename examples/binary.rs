@@ -1,4 +1,4 @@
-//! Binary cross-entropy: what it is on four probabilities, and a logistic regression on 100 points.
+//! Binary cross-entropy: the loss of four probabilities, and a logistic regression on 100 points.
 
 use std::process::ExitCode;
 
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     common::run(&PROGRAM, example)
 }
 
-/// Points, and which are positive: those that lie above 0, but for some noise.
+/// Points, and their labels: 1 if the point lies above 0, apart from some noise.
 #[derive(Clone)]
 struct Points {
     x: Vec<f32>,
@@ -53,7 +53,7 @@ fn example(options: &Options) -> Result<()> {
         if let (Some(x), Some(y)) = (init.find(&["X"])?, init.find(&["y"])?) {
             ensure!(x.len() == y.len(), "the file has {} points and {} targets", x.len(), y.len());
             train = Points { x, y };
-            // Points of another kind would say nothing about it.
+            // Random points say nothing about a model of the file's points.
             validation = train.clone();
         }
     }
@@ -112,7 +112,7 @@ fn evaluate(gpu: &Gpu, model: &Model, x: &Tensor<f32>, y: &Tensor<f32>) -> Resul
     Ok((loss.wait(TIMEOUT)?[0], probabilities.wait(TIMEOUT)?))
 }
 
-/// The loss of four probabilities in every reduction.
+/// Prints the loss of four probabilities with every reduction.
 fn four_probabilities(gpu: &Gpu) -> Result<()> {
     let p = Tensor::probabilities(gpu, [4], &[0.9, 0.1, 0.8, 0.2])?;
     let y = Tensor::probabilities(gpu, [4], &[1.0, 0.0, 1.0, 0.0])?;

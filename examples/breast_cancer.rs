@@ -1,4 +1,5 @@
-//! Logistic regression on real data: is a tumour malignant? Five random splits, the ROC curve, and what a threshold costs.
+//! Logistic regression on real data: is a tumour malignant? Five random splits, the ROC curve, and
+//! what each threshold costs.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -33,7 +34,7 @@ struct Samples {
 }
 
 fn read(path: &Path) -> Result<Samples> {
-    // The first line describes the file.
+    // Skip the first line, which describes the file.
     let table = Table::read_csv(path, 1)?;
     ensure!(table.columns() > 1, "{}: one column is too few", path.display());
     let (x, benign) = table.split_columns(table.columns() - 1)?;
@@ -116,7 +117,7 @@ fn fit(
     let (mut x, y) = (samples.x.select(train)?, samples.malignant.select(train)?);
     let standardisation = x.standardisation();
     standardisation.apply(&mut x)?;
-    // There are fewer malignant samples than benign ones: each counts as many times more.
+    // Malignant samples are rarer than benign ones: weight them by the ratio.
     let malignant = y.values().iter().sum::<f32>();
     ensure!(malignant > 0.0, "no malignant sample to train on");
     let pos_weight = (y.rows() as f32 - malignant) / malignant;

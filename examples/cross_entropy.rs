@@ -1,4 +1,5 @@
-//! What cross-entropy is: three rows of logits, their loss, and what weights and smoothing do to it.
+//! What cross-entropy is: three rows of logits, their loss, and the effect of class weights and
+//! label smoothing.
 
 use std::process::ExitCode;
 
@@ -30,7 +31,7 @@ fn example(options: &Options) -> Result<()> {
 
     let mean = CrossEntropy::default();
     let rows = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
-    // A rare class: its mistakes count four times.
+    // Class 2 is rare: its rows count four times.
     let weighted = CrossEntropy { weight: Some([1.0, 1.0, 4.0, 1.0].into()), ..CrossEntropy::default() };
     let smoothed = CrossEntropy { label_smoothing: 0.1, ..CrossEntropy::default() };
 

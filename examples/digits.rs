@@ -1,7 +1,7 @@
 //! Trains a network on handwritten digits, saves it, loads it again and tests it.
 //!
-//! 64 pixels -> 128 hidden units with ReLU -> 10 digits, softmax cross-entropy, stochastic gradient descent with momentum.
-//! Everything happens on the GPU; a training step is one queue submission.
+//! 64 pixels -> 128 hidden units with ReLU -> 10 digits, softmax cross-entropy, stochastic gradient
+//! descent with momentum. Everything happens on the GPU; a training step is one queue submission.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -45,7 +45,7 @@ fn example(options: &Options) -> Result<()> {
     let path = options.file("--data").unwrap_or(&default);
     let digits = read(path)?;
     let mut order = shuffled(digits.rows(), options.seed)?;
-    // A fifth is for the test, a tenth of the rest for the validation.
+    // A fifth is for testing, a tenth of the rest for validation.
     let test = order.split_off(order.len() - order.len() / 5);
     let validation = order.split_off(order.len() - order.len() / 10);
     let train = order;
@@ -63,7 +63,7 @@ fn example(options: &Options) -> Result<()> {
             let (model, [training, validation]) = fit(&gpu, &digits, &train, &validation, options)?;
             let guessing = training.iter().map(|point| (point.0, (DIGITS as f64).ln())).collect();
             let lines = [("training", training), ("validation", validation), ("guessing, ln 10", guessing)];
-            // A run that was over already has nothing to draw.
+            // A run that had already finished has nothing to draw.
             if !lines[0].1.is_empty() {
                 common::chart(&picture, "cross-entropy of handwritten digits", ["epoch", "mean loss"], &lines)?;
             }
@@ -79,7 +79,7 @@ fn example(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Pixels from 0 to 1, then the digit.
+/// Reads rows of pixels, scaled to 0..1, then the digit.
 fn read(path: &Path) -> Result<Table> {
     let table = Table::read_csv(path, 0)?;
     let file = path.display();
@@ -118,7 +118,8 @@ impl Set {
 
 type Curve = Vec<(f64, f64)>;
 
-/// Trains a network from scratch. Gives it with the losses after each epoch, on the training data and on the validation data.
+/// Trains a network, from the checkpoint if there is one. Returns it with the losses after each
+/// epoch, on the training data and on the validation data.
 fn fit(gpu: &Gpu, digits: &Table, train: &[usize], validation: &Set, options: &Options) -> Result<(Model, [Curve; 2])> {
     let (epochs, seed, checkpoint) = (options.epochs, options.seed, options.file("--checkpoint"));
     let sgd = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 1e-3, ..Sgd::default() };
@@ -139,7 +140,7 @@ fn fit(gpu: &Gpu, digits: &Table, train: &[usize], validation: &Set, options: &O
     };
     bar.inc((done * steps) as u64);
     for epoch in done + 1..=epochs {
-        // One upload an epoch; the mini-batches are views of it.
+        // One upload per epoch; the mini-batches are views of it.
         let order = batches(train, train.len(), seed, epoch as u64).next().unwrap_or_default();
         let set = Set::upload(gpu, digits, &order)?;
         let before = gpu.counters().submissions;
@@ -189,7 +190,7 @@ fn save_checkpoint(gpu: &Gpu, training: &Training, epoch: usize, run: &str, path
     Ok(state.save(path)?)
 }
 
-/// Goes on from a checkpoint of the same run. Gives the epochs that it has behind it.
+/// Resumes from a checkpoint of the same run. Returns the number of epochs that are done.
 fn resume(training: &mut Training, path: &Path, run: &str) -> Result<usize> {
     let state = State::load(path)?;
     let own = state.note("run").unwrap_or("nothing");

@@ -1,6 +1,8 @@
-//! Even or odd: `Linear(1, 2)` and cross-entropy on six numbers; saved, loaded, and evaluated on seven others.
+//! Even or odd: trains `Linear(1, 2)` with cross-entropy on six numbers, saves and loads it, and
+//! evaluates it on seven others.
 //!
-//! A line cannot tell even from odd, so it does not do well. It shows the whole way, with the numbers that PyTorch gives.
+//! A line cannot tell even from odd, so the accuracy is poor. The example shows every step, with
+//! the numbers that PyTorch gives.
 
 use std::process::ExitCode;
 

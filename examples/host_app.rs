@@ -1,7 +1,9 @@
-//! A `wgpu` program with passes of its own around xent's: its pipeline makes the logits, xent makes the loss and the gradient, its
-//! pipeline updates its parameters with that. One encoder, one submission a step, on the program's own device and buffers.
+//! A `wgpu` program with its own passes around xent's: one pipeline computes the logits, xent
+//! computes the loss and the gradient, another pipeline updates the parameters with it. One encoder
+//! and one submission per step, on the program's own device and buffers.
 //!
-//! It tells three arms of a spiral apart by polynomials of a point's coordinates: a softmax regression of 15 features.
+//! It tells three arms of a spiral apart by softmax regression on 15 features, polynomials of a
+//! point's coordinates.
 
 use std::num::NonZero;
 use std::process::ExitCode;
@@ -24,8 +26,8 @@ const POINTS: usize = 300;
 const FEATURES: usize = 15;
 const CLASSES: usize = 3;
 
-/// `logits` multiplies features and parameters, a thread for each logit; `update` goes down the slope, a thread for each parameter.
-/// The matrices are parts of one buffer, as programs of this kind like to have it.
+/// `logits` multiplies features by parameters, one thread per logit; `update` is a gradient descent
+/// step, one thread per parameter. Each matrix has a buffer of its own.
 const SHADER: &str = "
 const POINTS = 300u;
 const FEATURES = 15u;
@@ -64,7 +66,8 @@ fn main() -> ExitCode {
     common::run(&PROGRAM, example)
 }
 
-/// The program's own device: nothing that xent needs is asked for, WebGPU's default limits are enough.
+/// Opens the program's own device. It requests nothing for xent: WebGPU's default limits are
+/// enough.
 fn device(wanted: &str) -> Result<(wgpu::Device, wgpu::Queue)> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
     let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
@@ -73,7 +76,8 @@ fn device(wanted: &str) -> Result<(wgpu::Device, wgpu::Queue)> {
     Ok(pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default()))?)
 }
 
-/// Points of three arms: the fifteen products `x^i y^j` with `i + j < 5` of a point's coordinates, and its arm.
+/// Points of three arms: the fifteen products `x^i y^j` with `i + j < 5` of a point's coordinates
+/// (scaled by `2^(i + j)`), and its arm.
 fn spiral(seed: u64) -> (Vec<f32>, Vec<i64>) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let (mut features, mut labels) = (Vec::new(), Vec::new());
@@ -92,7 +96,7 @@ fn example(options: &Options) -> Result<()> {
     let (device, queue) = device(&options.adapter.to_lowercase())?;
     println!("adapter: {}", device.adapter_info().name);
 
-    // The program's own things.
+    // The program's own buffers and pipelines.
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
     let buffer = |floats: usize| {
         let size = (floats * size_of::<f32>()) as u64;
@@ -154,7 +158,7 @@ fn example(options: &Options) -> Result<()> {
     for epoch in 1..=options.epochs {
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         pass(&mut encoder, &logits, logit_threads);
-        // The gradient takes the place of the logits.
+        // The gradient overwrites the logits.
         let mut recorder = gpu.record(&mut encoder);
         let loss = recorder.cross_entropy_backward_in_place(&x, &y, &CrossEntropy::default(), None)?;
         let shown = epoch == 1 || epoch % 100 == 0;

@@ -1,4 +1,5 @@
-//! Where the time of a training step goes, as the GPU measures it: the digits network, kernel by kernel.
+//! Where the time of a training step goes, as the GPU measures it: the digits network, kernel by
+//! kernel.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -35,12 +36,13 @@ fn example(options: &Options) -> Result<()> {
     let sgd = Sgd { lr: 0.01, momentum: 0.9, ..Sgd::default() };
     let mut training = Training::new(model, vec![Loss::cross_entropy()], Optimization { sgd, ..Default::default() })?;
 
-    // The first step compiles, unless the driver remembers what another process compiled.
+    // The first step compiles the kernels, unless another process left them in the driver's cache.
     let steps = options.epochs;
     let first = plain(&gpu, &mut training, &x, &y, 1)?;
     println!("first step               {:7.1} ms, {} kernels", micros(first) / 1e3, gpu.counters().kernels_compiled);
     plain(&gpu, &mut training, &x, &y, 20)?;
-    // In turns, so that both see the machine in the same state; the median of each is what counts.
+    // Both measurements alternate, so that they see the machine in the same state; medians are
+    // reported.
     let (mut walls, mut kernels): (Vec<Duration>, Vec<Vec<_>>) = (Vec::new(), Vec::new());
     for _ in 0..steps.min(50) {
         walls.push(plain(&gpu, &mut training, &x, &y, steps.div_ceil(50))?);

@@ -1,4 +1,4 @@
-//! Two heads on the same input, one that classifies and one that measures, trained together: BCE + MSE.
+//! Two heads on the same input, a classifier and a regression, trained together: BCE + MSE.
 
 use std::process::ExitCode;
 
@@ -27,7 +27,7 @@ fn example(options: &Options) -> Result<()> {
     let init = options.file("--init").map(Initial::read).transpose()?;
     let mut rng = fastrand::Rng::with_seed(options.seed);
     let mut noise = || (0..3).map(|_| rng.f32() - 0.5).sum::<f32>();
-    // Positive above 0, and about 2 x + 1.
+    // Labels: 1 above 0, apart from some noise. Regression targets: about 2 x + 1.
     let mut x: Vec<f32> = (0..100).map(|_| noise() * 3.0).collect();
     let mut y: Vec<f32> = x.iter().map(|x| f32::from(u8::from(x + 0.5 * noise() > 0.0))).collect();
     let mut y_reg: Vec<f32> = x.iter().map(|x| 2.0 * x + 1.0 + 0.2 * noise()).collect();

@@ -1,7 +1,7 @@
 //! A next-token head over a vocabulary of 16 384, trained without ever storing its logits.
 //!
-//! The text is the source code of the crates that xent was built with (wgpu and naga; MIT or Apache 2.0), which every machine has that has
-//! built xent. The last tenth of it is held out.
+//! The text is the source code of crates that xent was built with (wgpu and naga; MIT or Apache
+//! 2.0), which every machine that has built xent has. A tenth of it, in stretches, is held out.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -26,15 +26,15 @@ const PROGRAM: Program = Program {
     files: &[("--text", "a text to use instead; it needs 16384 different words")],
 };
 
-/// Tokens of the vocabulary: the most frequent ones, the first standing for all others.
+/// The size of the vocabulary: the most frequent words, and token 0 for all others.
 const VOCABULARY: usize = 16384;
-/// What is known of a token: a fixed random vector.
+/// The length of the fixed random vector that represents a token.
 const CODE: usize = 48;
-/// Tokens that the next one is guessed from.
+/// The number of tokens that predict the next one.
 const CONTEXT: usize = 2;
 const HIDDEN: usize = 64;
 const BATCH: usize = 512;
-/// Tokens to train on.
+/// The number of tokens to train on.
 const TOKENS: usize = 128 * BATCH;
 
 fn main() -> ExitCode {
@@ -88,11 +88,11 @@ fn perplexity(negative_log_likelihood: f64, tokens: usize) -> f64 {
     (negative_log_likelihood / tokens as f64).exp()
 }
 
-/// A text as numbers.
+/// A text as token numbers.
 struct Text {
     ids: Vec<u16>,
     codes: Vec<f32>,
-    /// Positions of tokens to guess.
+    /// Positions of tokens to predict.
     train: Vec<usize>,
     held_out: Vec<usize>,
 }
@@ -114,7 +114,7 @@ impl Text {
         let ids: Vec<u16> = words.iter().map(|word| known.get(word).copied().unwrap_or(0)).collect();
         let mut rng = fastrand::Rng::with_seed(0);
         let codes = (0..VOCABULARY * CODE).map(|_| if rng.bool() { 1.0 } else { -1.0 }).collect();
-        // Spread over the whole text: every tenth stretch is held out.
+        // Every tenth stretch of 1000 tokens is held out, so that both sets span the whole text.
         let stretch = |i: &usize| (i / 1000) % 10 == 9;
         let (held_out, train): (Vec<_>, Vec<_>) = (CONTEXT..ids.len()).partition(stretch);
         let every = |positions: Vec<usize>, count: usize| {
@@ -126,17 +126,17 @@ impl Text {
         Ok(Self { ids, codes, train, held_out })
     }
 
-    /// The log-probability of each word, where each is seen once more than it was.
+    /// The log-probability of each word, with 1 added to every count.
     fn unigram(&self) -> Vec<f32> {
         let mut counts = vec![1.0; VOCABULARY];
         self.train.iter().for_each(|&i| counts[usize::from(self.ids[i])] += 1.0);
         let all: f64 = counts.iter().sum();
-        #[expect(clippy::cast_possible_truncation, reason = "rounding is meant")]
+        #[expect(clippy::cast_possible_truncation, reason = "rounding is intended")]
         let log = |count: &f64| (count / all).ln() as f32;
         counts.iter().map(log).collect()
     }
 
-    /// The codes of the words before each position, and the words there.
+    /// The codes of the words before each position, and the word there.
     fn batch(&self, positions: &[usize]) -> (Vec<f32>, Vec<i32>) {
         let code = |i: usize| self.codes[usize::from(self.ids[i]) * CODE..][..CODE].iter().copied();
         let inputs = positions.iter().flat_map(|&i| (1..=CONTEXT).flat_map(move |back| code(i - back))).collect();
@@ -145,7 +145,7 @@ impl Text {
     }
 }
 
-/// The sources of wgpu and naga, from where cargo has them.
+/// Reads the sources of wgpu and naga from where cargo keeps them.
 fn sources() -> Result<String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
@@ -179,7 +179,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Words, and what is between them, character by character without spaces.
+/// Splits a text into words and single other characters, without white space.
 fn words(text: &str) -> Vec<&str> {
     let (mut words, mut start) = (Vec::new(), None);
     for (i, c) in text.char_indices() {
@@ -199,7 +199,7 @@ fn words(text: &str) -> Vec<&str> {
     words
 }
 
-/// A trunk that gives hidden states, and the head over the vocabulary.
+/// A trunk that computes hidden states, and the head over the vocabulary.
 struct Network {
     trunk: Model,
     head: Parameters,
@@ -213,7 +213,7 @@ impl Network {
         let trunk = Model::new(gpu, &trunk, seed)?;
         let mut rng = fastrand::Rng::with_seed(seed + 1);
         let weight: Vec<f32> = (0..VOCABULARY * HIDDEN).map(|_| 0.1 * (rng.f32() - 0.5)).collect();
-        // It begins at what the frequencies say.
+        // The bias starts at the log-probabilities of the words.
         let parameters: [(&str, xent::Shape, &[f32]); 2] =
             [("weight", [VOCABULARY, HIDDEN].into(), &weight), ("bias", [VOCABULARY].into(), unigram)];
         let head = Parameters::new(gpu, &parameters)?;
@@ -246,7 +246,7 @@ impl Network {
         Ok(loss.wait(TIMEOUT)?[0])
     }
 
-    /// Of the tokens that are held out.
+    /// The perplexity of the held-out tokens.
     fn perplexity(&self, gpu: &Gpu, text: &Text) -> Result<f64> {
         let mut sum = 0.0;
         for positions in text.held_out.chunks(BATCH) {
@@ -266,7 +266,7 @@ impl Network {
     }
 }
 
-/// Memory and time of a loss with its gradients, without and with the logits in memory.
+/// Compares memory and time of a loss with its gradients, without and with the logits in memory.
 fn compare(gpu: &Gpu) -> Result<()> {
     const TOKENS: usize = 2048;
     let mut rng = fastrand::Rng::with_seed(0);

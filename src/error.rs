@@ -1,12 +1,13 @@
-//! The one error type of the crate.
+//! The error type of the crate.
 
 use std::fmt;
 use std::time::Duration;
 
-/// What a fallible function of this crate returns.
+/// The result of a fallible function of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Memory for a result whose size no slice of the caller's vouches for: `Vec` itself would panic, or end the process.
+/// Allocates a vector whose size no slice of the caller bounds. `Vec` itself would panic, or abort
+/// the process.
 pub(crate) fn try_with_capacity<T>(op: &'static str, elements: usize) -> Result<Vec<T>> {
     let mut room = Vec::new();
     match room.try_reserve_exact(elements) {
@@ -15,7 +16,7 @@ pub(crate) fn try_with_capacity<T>(op: &'static str, elements: usize) -> Result<
     }
 }
 
-/// Names for a message: all of a few, of many their number and the first.
+/// Formats names for a message: the first few, and the number of the others.
 pub(crate) fn few<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     const FEW: usize = 8;
     let mut names = names.into_iter();
@@ -30,12 +31,12 @@ fn of(record: Option<u32>) -> String {
     record.map_or_else(String::new, |record| format!(" of record {record}"))
 }
 
-/// Where the names of a state and those that are asked for differ.
+/// How the names in a state differ from the requested names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unmatched {
-    /// Names that are asked for and are not in the state.
+    /// Requested names that the state does not have.
     pub missing: Vec<String>,
-    /// Names that are in the state and that nobody asks for, whatever their types.
+    /// Names in the state that are not requested, whatever the types of their tensors.
     pub superfluous: Vec<String>,
 }
 
@@ -51,18 +52,19 @@ impl fmt::Display for Unmatched {
     }
 }
 
-/// Everything that can go wrong. Every message names the operation, what was expected and what was given.
+/// All errors of this crate. Every message names the operation, what was expected and what was
+/// given.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A tensor has a shape that the operation cannot take.
+    /// A tensor has a shape that the operation does not accept.
     #[error("{op}: {what} must have {expected}, got {got}")]
     Shape {
         /// The operation.
         op: &'static str,
-        /// The tensor, or the number, that does not fit.
+        /// The tensor or number that does not fit.
         what: &'static str,
-        /// What would have fitted.
+        /// What the operation expects.
         expected: String,
         /// What was given.
         got: String,
@@ -74,7 +76,7 @@ pub enum Error {
         op: &'static str,
         /// The number's name.
         what: &'static str,
-        /// Its range.
+        /// Its valid range.
         expected: String,
         /// What was given.
         got: String,
@@ -91,7 +93,8 @@ pub enum Error {
         /// What the device, or an option, allows.
         allowed: u64,
     },
-    /// A kernel is launched with a name that it does not have, or without one that it has: a bug of this crate.
+    /// A kernel was launched with a name that it does not have, or without one that it has: a bug
+    /// in this crate.
     #[error("{kernel}: the launch and the kernel do not agree about {name:?}")]
     Kernel {
         /// The kernel.
@@ -99,12 +102,12 @@ pub enum Error {
         /// A binding, a constant or a parameter.
         name: &'static str,
     },
-    /// The host has no memory for a result.
+    /// The host does not have enough memory for a result.
     #[error("{op}: the host has no memory for {elements} elements")]
     HostMemory {
         /// The operation.
         op: &'static str,
-        /// How many elements there would be.
+        /// The number of elements of the result.
         elements: u64,
     },
     /// An output shares its buffer with another tensor of the same operation, which WebGPU forbids.
@@ -114,7 +117,7 @@ pub enum Error {
         op: &'static str,
         /// The tensor that is written.
         output: &'static str,
-        /// The tensor it shares its buffer with.
+        /// The tensor with which it shares its buffer.
         other: &'static str,
     },
     /// A tensor was made for another [`Gpu`](crate::Gpu).
@@ -132,19 +135,21 @@ pub enum Error {
         op: &'static str,
         /// What the buffer must have.
         expected: String,
-        /// What it has.
+        /// What the buffer has.
         got: String,
     },
-    /// Data that was already on the GPU holds a value outside its range. The results that depend on it are NaN.
+    /// Data that was already on the GPU holds a value outside its range. Results that depend on it
+    /// are NaN.
     #[error("{op}: {what} at flat position {position}{} is out of range; the results that depend on it are NaN", of(*record))]
     Data {
-        /// The operation that met the value.
+        /// The operation that found the value.
         op: &'static str,
         /// What the value is.
         what: &'static str,
         /// The flat (row-major) position of the first such value.
         position: u32,
-        /// Of an [`Evaluation`](crate::metrics::Evaluation) the record, from 0, that it is in: which call since the last reset.
+        /// For an [`Evaluation`](crate::metrics::Evaluation), the record that holds the value: the
+        /// index of the call since the last reset, from 0.
         record: Option<u32>,
     },
     /// A file could not be read or written.
@@ -152,11 +157,11 @@ pub enum Error {
     File {
         /// The file.
         path: std::path::PathBuf,
-        /// The system's reason.
+        /// The reason given by the system.
         #[source]
         source: std::io::Error,
     },
-    /// A file is no safetensors file, or not a whole one.
+    /// A file is not a complete safetensors file.
     #[error("{}: not a whole safetensors file", path.display())]
     Format {
         /// The file.
@@ -165,7 +170,7 @@ pub enum Error {
         #[source]
         source: safetensors::SafeTensorError,
     },
-    /// A CSV file holds something else than a table of numbers.
+    /// A CSV file contains something other than a table of numbers.
     #[error("{}, line {line}, column {column}: expected {expected}, got {got}", path.display())]
     Csv {
         /// The file.
@@ -174,9 +179,9 @@ pub enum Error {
         line: u64,
         /// The column, from 1.
         column: usize,
-        /// What should be there.
+        /// What is expected there.
         expected: String,
-        /// What is there.
+        /// What the file has there.
         got: String,
     },
     /// A saved state does not fit.
@@ -184,23 +189,23 @@ pub enum Error {
     State {
         /// The tensor's name.
         tensor: String,
-        /// What would have fitted.
+        /// What was expected.
         expected: String,
-        /// What there is.
+        /// What the state has.
         got: String,
     },
-    /// The names of a saved state are not those that are asked for.
+    /// The names in a saved state differ from the requested names.
     #[error("state: the names must be those that are asked for, got {0}")]
     StateNames(Unmatched),
-    /// No adapter fits.
+    /// No adapter meets the request.
     #[error("no adapter {wanted}; available: {available}")]
     NoAdapter {
-        /// What was asked for.
+        /// The requested adapter.
         wanted: String,
-        /// The adapters that there are.
+        /// The available adapters.
         available: String,
     },
-    /// The adapter did not give a device.
+    /// The adapter did not provide a device.
     #[error("the adapter {adapter:?} refused to make a device")]
     RequestDevice {
         /// The adapter's name.
@@ -209,7 +214,8 @@ pub enum Error {
         #[source]
         source: wgpu::RequestDeviceError,
     },
-    /// wgpu rejected a resource: out of memory, a driver that does not compile a shader, a lost device.
+    /// wgpu rejected a resource: out of memory, a shader that the driver does not compile, a lost
+    /// device.
     #[error("{op}: the GPU rejected it")]
     Gpu {
         /// The operation.
@@ -218,14 +224,15 @@ pub enum Error {
         #[source]
         source: wgpu::Error,
     },
-    /// The device was made without timestamp queries.
+    /// The device was created without timestamp queries.
     #[error("profile: the device must have timestamp queries, got one without")]
     NoTimestamps,
-    /// A readback did not run: its recorder, or the caller's encoder, was dropped before it was submitted, or wgpu rejected the encoder
-    /// or its submission, and said so to the application's error scope or handler.
+    /// A readback did not run: its recorder, or the caller's encoder, was dropped before it was
+    /// submitted, or wgpu rejected the encoder or its submission and reported that to the
+    /// application's error scope or handler.
     #[error("readback: the recording did not run: it was dropped before it was submitted, or wgpu rejected it")]
     NotSubmitted,
-    /// A ticket was waited for again after it had given its values, or an error.
+    /// A ticket was waited for again after it had returned its values or an error.
     #[error("readback: the ticket has already given its values or an error")]
     Taken,
     /// The readback's buffer could not be mapped, most likely because the device is lost.

@@ -1,5 +1,5 @@
-//! Every operation, with its gradients: what has to give the same bits whatever else happens. For tests, of the crate's inside and of
-//! its outside.
+//! Every operation, with its gradients. The tests inside and outside of the crate use this list to
+//! check that results have the same bits under all circumstances.
 
 use xent::metrics::{BinaryOutputs, Evaluation};
 use xent::nn::{Loss, Model, Sequential, Training};
@@ -11,10 +11,10 @@ use xent::{
 
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(600);
 
-/// Records an operation and the reads of all that it writes.
+/// Records an operation and the reads of all its outputs.
 type Record = fn(&Gpu, &mut Outputs) -> Result<()>;
 
-/// A batch, and its outputs.
+/// A batch and the readbacks of its outputs.
 pub(crate) struct Outputs {
     batch: Batch,
     tickets: Vec<Box<dyn FnMut() -> Result<Vec<u8>>>>,
@@ -44,7 +44,7 @@ impl Outputs {
     }
 }
 
-/// The bits of all that an operation writes, one output after the other.
+/// Returns the bits of all outputs of an operation, one output after the other.
 pub(crate) fn run(gpu: &Gpu, record: Record) -> Result<Vec<u8>> {
     let mut outputs = Outputs { batch: gpu.batch(), tickets: Vec::new() };
     record(gpu, &mut outputs)?;
@@ -73,7 +73,7 @@ fn units<const N: usize>(gpu: &Gpu, shape: [usize; N], seed: u64) -> Result<Tens
     Tensor::from_slice(gpu, shape, &unit(seed, shape.iter().product()))
 }
 
-/// Labels of which some are ignored.
+/// Labels, some of which are ignored.
 fn labels(gpu: &Gpu, rows: usize, classes: usize) -> Result<Tensor<i32>> {
     let mut rng = fastrand::Rng::with_seed(9);
     let mut labels: Vec<_> = (0..rows).map(|_| rng.i64(0..classes as i64)).collect();
@@ -81,7 +81,7 @@ fn labels(gpu: &Gpu, rows: usize, classes: usize) -> Result<Tensor<i32>> {
     Tensor::targets(gpu, [rows], &labels, classes, -100)
 }
 
-/// Rows of all lengths that kernels treat alike: in one thread, in a workgroup's registers, and longer.
+/// A shape for each way kernels treat rows: in one thread, in a workgroup's registers, longer.
 const ROWS: [[usize; 2]; 3] = [[301, 10], [37, 501], [5, 4001]];
 
 const LEN: usize = 40_007;

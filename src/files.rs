@@ -1,8 +1,8 @@
-//! Files that are there as a whole or not at all.
+//! Files that are written completely or not at all.
 
 use std::path::Path;
 
-/// Writes a file, whole or not at all.
+/// Writes a file completely or not at all.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = temporary_file(directory)?;
@@ -13,13 +13,15 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     std::io::Write::write_all(&mut file, bytes)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
-    // The new name survives a loss of power once the directory is written; not every directory can be opened for that.
+    // Sync the directory, so that the new name survives a power failure. Errors are ignored,
+    // because not every directory can be opened.
     #[cfg(unix)]
     let _ = std::fs::File::open(directory).and_then(|directory| directory.sync_all());
     Ok(())
 }
 
-/// A temporary file is private by default; what it becomes is an ordinary file.
+/// Creates a temporary file with the permissions of an ordinary one, which it is to become; the
+/// default is private.
 fn temporary_file(directory: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let builder = tempfile::Builder::new();
     #[cfg(unix)]

@@ -1,7 +1,8 @@
-//! A loss engine for any GPU: WGSL compute shaders through [wgpu] turn logits into losses, gradients and updated weights.
+//! A loss engine for any GPU: WGSL compute shaders through [wgpu] turn logits into losses,
+//! gradients and updated weights.
 #![doc = ""]
 #![doc = include_str!("../README.md")]
-// Nothing that a caller does ends in a panic. Every exception to these lints says why it cannot.
+// No call may end in a panic. Every exception to these lints says why it cannot panic.
 #![cfg_attr(
     not(test),
     warn(

@@ -62,39 +62,44 @@ use crate::tensor::{Weights, narrow};
 
 /// Options of cross-entropy (`cross_entropy`, `cross_entropy_backward` and their like).
 ///
-/// A number that is not 0 has to be at least 1.2e-38 (`f32::MIN_POSITIVE`), and so does each class's share of `label_smoothing`: hardware may
-/// take smaller ones for 0.
+/// A number other than 0 must be at least 1.2e-38 (`f32::MIN_POSITIVE`), and so must each class's
+/// share of `label_smoothing`: hardware may flush smaller numbers to 0.
 #[derive(Clone, Debug)]
 pub struct CrossEntropy {
-    /// A factor for each class, `[C]`; 1 if there is none. With label smoothing or probabilities a class's part of the loss, weight times share
-    /// times logit, may count as 0 below 1.2e-38; gradients lose nothing.
+    /// A factor for each class, `[C]`; 1 if there is none. With label smoothing or probabilities, a
+    /// class's part of the loss (weight times share times logit) may count as 0 below 1.2e-38;
+    /// gradients lose nothing.
     pub weight: Option<Weights>,
-    /// A factor for each row's loss, of the targets' shape (the logits' without `C`); 1 if there is none. It may be negative, as an
-    /// advantage is; then take [`Reduction::MeanByCount`], because the default mean divides by the weights' sum, which is about 0. A row
-    /// of weight 0 costs 0 whatever it holds.
+    /// A factor for each row's loss, with the shape of the targets (that of the logits without
+    /// `C`); 1 if there is none. It may be negative, such as an advantage. Use
+    /// [`Reduction::MeanByCount`] then, because the default mean divides by the sum of the weights,
+    /// which is about 0. A row of weight 0 costs 0 whatever it holds.
     pub position_weight: Option<Weights>,
-    /// How the rows' losses become the result. [`Reduction::Mean`] divides by the sum, over the rows that are not ignored, of the
-    /// position's weight times the target's class's (without weights: by their number); with probabilities by the sum of the
-    /// positions' weights (without: by the number of rows). [`Reduction::MeanByCount`] divides by the number of rows whose target is not the
-    /// ignored index.
+    /// How the losses of rows are reduced. [`Reduction::Mean`] divides by the sum, over the rows
+    /// that are not ignored, of position weight times class weight of the target (without weights:
+    /// by their number); with probabilities by the sum of the position weights (without: by the
+    /// number of rows). [`Reduction::MeanByCount`] divides by the number of rows whose target is
+    /// not the ignored index.
     pub reduction: Reduction,
-    /// Rows with this target have loss 0, gradient 0 and no part in the mean. It may lie outside the classes. One that the
-    /// targets' type cannot hold is `i32::MIN` in a `Tensor<i32>` (where [`Tensor::targets`](crate::Tensor::targets) puts it) and
-    /// `u32::MAX` in a `Tensor<u32>`. With probabilities it must be negative, and means nothing.
+    /// Rows with this target have loss 0 and gradient 0, and do not count in the mean. The index
+    /// may lie outside the classes. One that the type of the targets cannot hold is `i32::MIN` in a
+    /// `Tensor<i32>` ([`Tensor::targets`](crate::Tensor::targets) writes that value) and `u32::MAX`
+    /// in a `Tensor<u32>`. With probabilities it must be negative, and has no effect.
     pub ignore_index: i64,
-    /// How much of a target is spread evenly over all classes, from 0 to 1. With class weights, their sum has to be one that `f32` has.
+    /// The part of a target that is spread evenly over all classes, from 0 to 1. With class
+    /// weights, the sum of the weights must be within the range of `f32`.
     pub label_smoothing: f64,
-    /// What the logits are multiplied with first: the inverse of a temperature, above 0.
+    /// The factor of the logits before everything else: the inverse of a temperature, above 0.
     pub logit_scale: f64,
     /// The bound `c` of soft-capped logits, above 0: after the scale, `z` becomes `c tanh(z / c)`.
     pub softcap: Option<f64>,
-    /// The factor of the z-loss, at least 0: each row's loss gets `z_loss` times the square of its log-sum-exp, which no class weight
-    /// changes.
+    /// The factor of the z-loss, at least 0: each row's loss grows by `z_loss` times the square of
+    /// the row's log-sum-exp, independent of class weights.
     pub z_loss: f64,
 }
 
 impl CrossEntropy {
-    /// The defaults, also where a constant is needed.
+    /// The defaults, as a constant.
     pub const DEFAULT: Self = Self {
         weight: None,
         position_weight: None,
@@ -106,12 +111,12 @@ impl CrossEntropy {
         z_loss: 0.0,
     };
 
-    /// Checks the numbers.
+    /// Checks the numbers among the options.
     pub(crate) fn validate(&self, op: &'static str) -> Result<()> {
         let fail = |what, expected: &str, got: f64| {
             Err(Error::Value { op, what, expected: expected.to_owned(), got: got.to_string() })
         };
-        // As kernels see them.
+        // Kernels see the numbers as `f32`.
         let positive = |value: f64| narrow(value) > 0.0 && narrow(value).is_finite();
         if !(0.0..=1.0).contains(&self.label_smoothing) {
             return fail("label_smoothing", "in 0..=1", self.label_smoothing);
@@ -133,7 +138,7 @@ impl CrossEntropy {
             ("softcap", softcap),
             ("z_loss", z_loss),
         ];
-        // Hardware may take subnormal numbers for 0.
+        // Hardware may flush subnormal numbers to 0.
         match all.into_iter().find(|&(_, value)| value != 0.0 && !narrow(value).is_normal()) {
             Some((what, value)) => {
                 let may_be_zero = what == "label_smoothing" || what == "z_loss";
@@ -144,7 +149,7 @@ impl CrossEntropy {
         }
     }
 
-    /// Checks what each of so many classes gets of a smoothed target.
+    /// Checks the share of a smoothed target that each of `classes` classes gets.
     pub(crate) fn validate_share(&self, op: &'static str, classes: usize) -> Result<()> {
         let share = narrow(self.label_smoothing / f64::from(u32::try_from(classes.max(1)).unwrap_or(u32::MAX)));
         if share.is_normal() || self.label_smoothing == 0.0 {
@@ -166,24 +171,28 @@ impl Default for CrossEntropy {
 /// Options of cross-entropy of a linear layer's outputs (`linear_cross_entropy` and its like).
 #[derive(Clone, Debug)]
 pub struct LinearCrossEntropy {
-    /// Those of the cross-entropy.
+    /// The options of the cross-entropy.
     pub loss: CrossEntropy,
-    /// The most bytes of scratch memory: 32 MiB if nothing else is said. The logits of one token have to fit: 4 bytes a class, and up to a fourth more,
-    /// because buffers have certain sizes. `linear_cross_entropy_sgd` has half of it for them.
+    /// The most bytes of scratch memory, 32 MiB by default. The logits of one token must fit: 4
+    /// bytes a class, and up to a fourth more, because buffer sizes are rounded up.
+    /// `linear_cross_entropy_sgd` uses half of the scratch for logits.
     pub scratch: u64,
-    /// Gradients with respect to logits that are smaller than this count as 0, and products of nothing but those are left out: 0, which
-    /// is the default, leaves nothing out. What it is compared with is the gradient of the token's own loss, before position weights, the
-    /// mean's denominator and the upstream gradient (`f` of them together). An element of the hidden states' gradient is then off by at
-    /// most `threshold * |f_n| * sum over v of |W[v, d]|`, one of the weight's by `threshold * sum over n of |f_n h[n, d]|`, and one of
-    /// the bias's by `threshold * sum over n of |f_n|`. With a large vocabulary most probabilities are tiny. Weights and hidden states that
-    /// are not finite go unnoticed where all that they would be multiplied with is left out.
+    /// Gradients with respect to logits that are smaller than this count as 0, and products of
+    /// nothing but such zeros are skipped. The default of 0 skips nothing. The threshold is
+    /// compared with the gradient of the token's own loss, before position weights, the denominator
+    /// of the mean and the upstream gradient (together the factor `f`). An element of the gradient
+    /// of the hidden states is then off by at most `threshold * |f_n| * sum over v of |W[v, d]|`,
+    /// one of the weight's gradient by `threshold * sum over n of |f_n h[n, d]|`, and one of the
+    /// bias's by `threshold * sum over n of |f_n|`. With a large vocabulary most probabilities are
+    /// tiny. Weights and hidden states that are not finite go unnoticed if all products with them
+    /// are skipped.
     pub gradient_threshold: f64,
 }
 
 impl LinearCrossEntropy {
     pub(crate) const DEFAULT_SCRATCH: u64 = LinearPlan::DEFAULT_SCRATCH;
 
-    /// Checks the numbers that are not the loss's.
+    /// Checks the numbers that are not options of the loss.
     pub(crate) fn validate(&self, op: &'static str) -> Result<()> {
         let threshold = self.gradient_threshold;
         if threshold >= 0.0 && narrow(threshold).is_finite() {
@@ -201,13 +210,14 @@ impl Default for LinearCrossEntropy {
     }
 }
 
-/// Options of binary cross-entropy of a linear layer's outputs (`linear_bce_with_logits` and its like).
+/// Options of binary cross-entropy of a linear layer's outputs (`linear_bce_with_logits` and its
+/// like).
 #[derive(Clone, Debug)]
 pub struct LinearBceWithLogits {
-    /// Those of the binary cross-entropy.
+    /// The options of the binary cross-entropy.
     pub loss: BceWithLogits,
-    /// The most bytes of scratch memory: 32 MiB if nothing else is said. The logits of one token and their losses, 8 bytes a class, have
-    /// to fit.
+    /// The most bytes of scratch memory, 32 MiB by default. The logits of one token and their
+    /// losses must fit, 8 bytes a class.
     pub scratch: u64,
 }
 
@@ -234,13 +244,16 @@ impl From<CrossEntropy> for LinearCrossEntropy {
 pub struct Nll {
     /// A factor for each class, `[C]`; 1 if there is none.
     pub weight: Option<Weights>,
-    /// A factor for each row's loss, of the targets' shape; 1 if there is none. What [`CrossEntropy::position_weight`] says holds here, too.
+    /// A factor for each row's loss, with the shape of the targets; 1 if there is none. All that
+    /// [`CrossEntropy::position_weight`] says applies.
     pub position_weight: Option<Weights>,
-    /// How the rows' losses become the result. [`Reduction::Mean`] divides by the sum, over the rows that are not ignored, of the
-    /// position's weight times the target's class's (without weights: by their number), [`Reduction::MeanByCount`] by the number of rows
-    /// whose target is not the ignored index.
+    /// How the losses of rows are reduced. [`Reduction::Mean`] divides by the sum, over the rows
+    /// that are not ignored, of position weight times class weight of the target (without weights:
+    /// by their number), [`Reduction::MeanByCount`] by the number of rows whose target is not the
+    /// ignored index.
     pub reduction: Reduction,
-    /// Rows with this target have loss 0, gradient 0 and no part in the mean, as for [`CrossEntropy::ignore_index`].
+    /// Rows with this target have loss 0 and gradient 0, and do not count in the mean, as for
+    /// [`CrossEntropy::ignore_index`].
     pub ignore_index: i64,
 }
 
@@ -256,15 +269,16 @@ impl Default for Nll {
 pub struct Sgd {
     /// The learning rate.
     pub lr: f64,
-    /// How much of the velocity stays from step to step.
+    /// The fraction of the velocity that is kept from step to step.
     pub momentum: f64,
-    /// How much of the gradient is kept out of the velocity.
+    /// The fraction of the gradient that does not enter the velocity.
     pub dampening: f64,
-    /// The factor of the parameters that is added to their gradient (after its sign is settled).
+    /// The factor of the parameters that is added to their gradient, after `maximize` has set its
+    /// sign.
     pub weight_decay: f64,
-    /// Look ahead along the velocity (Nesterov's momentum).
+    /// Whether to look ahead along the velocity (Nesterov momentum).
     pub nesterov: bool,
-    /// Go up the gradient instead of down.
+    /// Whether to ascend the gradient instead of descending.
     pub maximize: bool,
 }
 
@@ -278,8 +292,8 @@ impl Sgd {
     /// Checks the numbers as `torch.optim.SGD` does.
     ///
     /// # Errors
-    /// [`Error::Value`] for a negative learning rate, momentum or weight decay, and for Nesterov's momentum without
-    /// momentum or with dampening.
+    /// [`Error::Value`] for a negative learning rate, momentum or weight decay, and for Nesterov
+    /// momentum without momentum or with dampening.
     pub fn validate(&self) -> Result<()> {
         let fail = |what, expected: &str, got: f64| {
             Err(Error::Value { op: "sgd", what, expected: expected.to_owned(), got: got.to_string() })
@@ -299,8 +313,9 @@ impl Sgd {
     }
 }
 
-/// The ignored target as kernels compare it, in 32 bits. A value that does not fit cannot be a class; host slices are
-/// translated with it, and it takes the one place that no class can have.
+/// The ignored index in 32 bits, as kernels compare it. A value that does not fit cannot be a
+/// class: it becomes `i32::MIN`, which no class can have. Host slices are translated with this
+/// function.
 pub(crate) fn device_ignore_index(ignore_index: i64) -> i32 {
     i32::try_from(ignore_index).unwrap_or(i32::MIN)
 }

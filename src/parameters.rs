@@ -1,4 +1,4 @@
-//! The parameters of a model in one tensor, so that one dispatch updates them all.
+//! The parameters of a model in one tensor, so that one dispatch updates all of them.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use crate::engine::Gpu;
 use crate::error::{Error, Result, few, try_with_capacity};
 use crate::tensor::{Shape, Tensor, element_count};
 
-/// Named parameters and their gradients. Each is a view into one flat tensor of values and one of gradients.
+/// Named parameters and their gradients: views into one flat tensor of values and one of gradients.
 ///
 /// # Examples
 /// ```
@@ -27,17 +27,18 @@ use crate::tensor::{Shape, Tensor, element_count};
 pub struct Parameters {
     values: Tensor<f32>,
     grads: Tensor<f32>,
-    /// An optimiser has it, too: it knows its parameters again without a look at all their names.
+    /// Shared with optimisers, which recognise their parameters without comparing names.
     parts: Arc<Parts>,
 }
 
-/// Where each parameter lies in the flat tensors.
+/// The position of each parameter in the flat tensors.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Parts {
     list: Vec<Part>,
-    /// The number of the parameter that has a name: to look for it in the list would take all of them for each.
+    /// The number of the parameter with each name. A search of the list would visit every parameter
+    /// for each name.
     numbers: HashMap<String, usize>,
-    /// Further names, and the numbers of the parameters that have them.
+    /// Aliases, and the numbers of their parameters.
     ties: Vec<(String, usize)>,
 }
 
@@ -51,7 +52,7 @@ pub(crate) struct Part {
 
 #[cfg(test)]
 thread_local! {
-    /// How often parts were compared.
+    /// The number of comparisons of parts.
     pub(crate) static COMPARED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
@@ -63,7 +64,7 @@ impl PartialEq for Part {
     }
 }
 
-/// Parameters that lie side by side.
+/// Neighbouring parameters.
 pub(crate) struct Run<'a> {
     pub(crate) range: Range<usize>,
     pub(crate) parts: &'a [Part],
@@ -74,7 +75,7 @@ impl Parts {
         &self.list
     }
 
-    /// Further names, and the numbers of the parameters that have them.
+    /// Aliases, and the numbers of their parameters.
     pub(crate) fn ties(&self) -> impl Iterator<Item = (&str, usize)> {
         self.ties.iter().map(|(name, number)| (name.as_str(), *number))
     }
@@ -84,7 +85,7 @@ impl Parts {
         Some((number, self.list.get(number)?))
     }
 
-    /// Puts a parameter in after the others; `None` if there is one of its name.
+    /// Appends a parameter. Returns `None` if its name is already in use.
     fn push(&mut self, part: Part) -> Option<()> {
         let number = self.list.len();
         match self.numbers.insert(part.name.clone(), number) {
@@ -97,18 +98,21 @@ impl Parts {
     }
 }
 
-/// How many elements of small parameters are gathered for one copy: a copy for each would take longer than all their data.
+/// The number of elements of small parameters that are gathered for one copy. A copy for each
+/// parameter would take longer than all their data.
 const AT_ONCE: usize = 1 << 20;
 
-/// Parts start at multiples of 256 bytes: no binding needs a residue, and every part can be read by quad.
+/// Parts start at multiples of 256 bytes, so that no binding needs a base, and every part can be
+/// read in quads.
 const ALIGN: usize = 64;
 
 impl Parameters {
-    /// Uploads parameters: name, shape and values of each. The gradients start as 0.
+    /// Uploads parameters: the name, shape and values of each. The gradients start at 0.
     ///
     /// # Errors
-    /// [`Error::Shape`] if values do not fit their shape; [`Error::Value`] for a name that occurs twice; [`Error::State`] for one that
-    /// no file can hold; the errors of [`Tensor::from_slice`].
+    /// [`Error::Shape`] if values do not fit their shape; [`Error::Value`] for a name that occurs
+    /// twice; [`Error::State`] for a name that no file can hold; the errors of
+    /// [`Tensor::from_slice`].
     pub fn new(gpu: &Gpu, parameters: &[(&str, Shape, &[f32])]) -> Result<Self> {
         let lengths = parameters.iter().map(|(.., values)| values.len().next_multiple_of(ALIGN));
         let mut flat = try_with_capacity("Parameters::new", lengths.fold(0, usize::saturating_add))?;
@@ -139,17 +143,20 @@ impl Parameters {
         Ok(Self { values, grads, parts: Arc::new(parts) })
     }
 
-    /// Gives a parameter a further name, as models do whose output layer is their embedding: both names are the same tensor, with one gradient,
-    /// to which every use has to [add](crate::Recorder::accumulate) its own.
+    /// Gives a parameter an alias, for models whose output layer is their embedding. Both names are
+    /// the same tensor, with one gradient, to which every use must
+    /// [add](crate::Recorder::accumulate) its own.
     ///
-    /// That two names are one parameter is said here, once, and not at each load, because it is true of the model whatever a file holds:
-    /// some have such a tensor once, under either name, and some twice. A load takes it under any of its names, and refuses a file where
-    /// it is there twice and differs, because one of the two would be lost. [`names`](Self::names), an optimiser and a saved state have it
-    /// once, under the name it was made with. (A file for a program that wants both names gets the other by [`State::insert`](crate::State::insert).)
+    /// The tie is declared once, here, and not at each load, because it is a fact about the model,
+    /// whatever a file holds: some files have such a tensor once, under either name, and some
+    /// twice. A load takes the tensor under any of its names, and rejects a file that has it twice
+    /// with different values, because one of the two would be lost. [`names`](Self::names), an
+    /// optimiser and a saved state have it once, under its original name. (For a program that wants
+    /// both names, add the other to the file with [`State::insert`](crate::State::insert).)
     ///
     /// # Errors
-    /// [`Error::Value`] if there is no parameter `name`, or one that is already called `alias`; [`Error::State`] for a name that no file can
-    /// hold.
+    /// [`Error::Value`] if there is no parameter `name`, or if `alias` is already in use;
+    /// [`Error::State`] for an alias that no file can hold.
     ///
     /// # Examples
     /// ```
@@ -177,7 +184,8 @@ impl Parameters {
         Ok(())
     }
 
-    /// All values, flat, with padding between the parameters: what [`sgd`](crate::Recorder::sgd) updates.
+    /// All values, flat, with padding between the parameters: the tensor that
+    /// [`sgd`](crate::Recorder::sgd) updates.
     #[must_use]
     pub fn values(&self) -> &Tensor<f32> {
         &self.values
@@ -189,41 +197,42 @@ impl Parameters {
         &self.grads
     }
 
-    /// The names, in their order.
+    /// The names of the parameters, in their order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.parts.list.iter().map(|part| part.name.as_str())
     }
 
-    /// A parameter's value: a view.
+    /// A view of a parameter's value.
     ///
     /// # Errors
-    /// [`Error::Value`] with the names that there are.
+    /// [`Error::Value`], which lists the existing names, if there is no such parameter.
     pub fn value(&self, name: &str) -> Result<Tensor<f32>> {
         let (_, part) = self.part(name)?;
         Ok(self.values.part(part.start, part.shape.clone()))
     }
 
-    /// A parameter's gradient: a view for the backward pass to write.
+    /// A view of a parameter's gradient, for the backward pass to write.
     ///
     /// # Errors
-    /// [`Error::Value`] with the names that there are.
+    /// [`Error::Value`], which lists the existing names, if there is no such parameter.
     pub fn grad(&self, name: &str) -> Result<Tensor<f32>> {
         let (_, part) = self.part(name)?;
         Ok(self.grads.part(part.start, part.shape.clone()))
     }
 
-    /// Where the parameters lie.
+    /// The positions of the parameters.
     pub(crate) fn parts(&self) -> &Arc<Parts> {
         &self.parts
     }
 
-    /// Each parameter's range of the flat tensors, padding included: together they are all of them.
+    /// Each parameter's range of the flat tensors, padding included. The ranges cover the whole
+    /// tensors.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
         let starts = || self.parts.list.iter().map(|part| part.start);
         starts().zip(starts().skip(1).chain([self.values.len()])).map(|(start, end)| start..end)
     }
 
-    /// All parameters, small neighbours together.
+    /// All parameters, with small neighbours grouped together.
     pub(crate) fn gathered(&self) -> impl Iterator<Item = Run<'_>> {
         let mut runs: Vec<(Range<usize>, Range<usize>)> = Vec::new();
         for (number, range) in self.ranges().enumerate() {
@@ -238,8 +247,9 @@ impl Parameters {
         runs.into_iter().map(|(range, numbers)| Run { range, parts: list.get(numbers).unwrap_or_default() })
     }
 
-    /// Writes values for the parameters, in their order, into a flat tensor that is laid out like the values. Where there are none, it stays
-    /// as it is. Small neighbours are copied together.
+    /// Writes values of the parameters, in their order, into a flat tensor that is laid out like
+    /// the values. A parameter without values keeps what it has. Small neighbours are copied
+    /// together.
     pub(crate) fn write<'a>(
         &self,
         flat: &Tensor<f32>,
@@ -251,7 +261,7 @@ impl Parameters {
         };
         for (range, values) in self.ranges().zip(values) {
             let values = values?;
-            // The run ends before what is left out, and before what is large enough for itself.
+            // The run ends if it is full, and before a missing or large parameter.
             if run.len() >= AT_ONCE || values.as_ref().is_none_or(|values| values.len() >= AT_ONCE) {
                 write(start, &run)?;
                 run.clear();
@@ -271,7 +281,7 @@ impl Parameters {
         write(start, &run)
     }
 
-    /// The parameter of a name, and its number among them.
+    /// Returns the parameter with this name, and its number.
     pub(crate) fn part(&self, name: &str) -> Result<(usize, &Part)> {
         self.parts.find(name).ok_or_else(|| Error::Value {
             op: "Parameters",
@@ -282,7 +292,7 @@ impl Parameters {
     }
 }
 
-/// A name that a file can hold.
+/// Checks that a file can hold a name.
 pub(crate) fn check_name(name: &str) -> Result<()> {
     match name {
         "__metadata__" => Err(Error::State {

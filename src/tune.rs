@@ -1,4 +1,4 @@
-//! The choices of [`Caps`] by measurement instead of by the device's facts.
+//! Chooses some of the [`Caps`] by measurement instead of by the properties of the device.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,21 +13,23 @@ use crate::tensor::Tensor;
 
 /// Tuning.
 impl Gpu {
-    /// The name of the environment variable that makes [`Gpu::request`] and [`Gpu::headless`] give a [`tuned`](Self::tuned) `Gpu` if it
-    /// is `1`.
+    /// The name of the environment variable that, set to `1`, makes [`Gpu::request`] and
+    /// [`Gpu::headless`] return a [`tuned`](Self::tuned) `Gpu`.
     pub const TUNE_VARIABLE: &str = "XENT_TUNE";
 
-    /// The same device with the fastest of a few choices of kernels: times them, which takes seconds (on a
-    /// software adapter up to half a minute), unless it finds in the user's
-    /// cache directory (`XDG_CACHE_HOME`, `HOME/.cache` or `LOCALAPPDATA`) what was fastest with this adapter and driver before. What
-    /// it finds out it leaves there. Usually nothing is faster by more than a twentieth than what the device's facts say; then those stay.
+    /// Returns the same device with the fastest of a few choices of kernels. Measures them, which
+    /// takes seconds (on a software adapter up to half a minute), unless the user's cache directory
+    /// (`XDG_CACHE_HOME`, `HOME/.cache` or `LOCALAPPDATA`) has an earlier result for this adapter
+    /// and driver. Stores new results there. The device's default stays unless a choice is faster
+    /// by more than a twentieth; usually none is.
     ///
     /// Results may differ in their last bits from those of other choices.
     ///
     /// # Errors
-    /// Those of recording and submitting what the device's facts say. A file that cannot be read or written is done without.
+    /// The errors of recording and submitting with the device's default. A cache file that cannot
+    /// be read or written is ignored.
     pub fn tuned(&self) -> Result<Self> {
-        // A choice that the device does not take (the file may be anybody's) is as good as none.
+        // Ignore a stored choice that the device rejects: anybody may have written the file.
         let taken = |choice: Choice| self.with_caps(choice.apply(self.caps())).is_ok();
         let choice = remembered(cache_directory().as_deref(), &self.tuning_key(), taken, || self.fastest())?;
         self.with_caps(choice.apply(self.caps()))
@@ -47,7 +49,8 @@ impl Gpu {
         key.replace(char::is_control, " ")
     }
 
-    /// Times the choices: family and width first, then, if that is the GPU's, its tiles.
+    /// Times the choices: first family and SIMD width, then, if the GPU family is the fastest, its
+    /// tiles.
     fn fastest(&self) -> Result<Choice> {
         let usual = Choice::of(self.caps());
         let work = Work::new(self)?;
@@ -58,7 +61,7 @@ impl Gpu {
                 if choices == Choice::TILES && best.family != Family::Gpu {
                     continue;
                 }
-                // One that fails is no choice.
+                // Skip a choice that fails.
                 let timed = self.with_caps(choice.apply(self.caps())).and_then(|gpu| work.time(&gpu));
                 let Ok(timing) = timed else { continue };
                 let relative = timing.relative_to(at_first);
@@ -71,7 +74,8 @@ impl Gpu {
     }
 }
 
-/// What a directory's file holds for a key, if it is taken, or what `choose` gives, which then is put into the file.
+/// Returns the choice for a key in a directory's file, if `taken` accepts it; else the result of
+/// `choose`, which is then stored in the file.
 fn remembered(
     directory: Option<&Path>,
     key: &str,
@@ -87,7 +91,7 @@ fn remembered(
     if let Some(path) = path {
         let kept: String =
             known.lines().filter(|line| Choice::parse(line, key).is_none()).flat_map(|l| [l, "\n"]).collect();
-        // Not to remember is no failure.
+        // A result that cannot be stored is no failure.
         let _ = path.parent().map_or(Ok(()), fs::create_dir_all);
         let _ = write_whole(&path, format!("{kept}{}\n", choice.line(key)).as_bytes());
     }
@@ -103,7 +107,7 @@ fn cache_directory() -> Option<PathBuf> {
         .filter(|path: &PathBuf| Path::is_absolute(path))
 }
 
-/// What is tuned of the [`Caps`].
+/// The part of the [`Caps`] that is tuned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Choice {
     family: Family,
@@ -153,7 +157,7 @@ impl Choice {
     }
 }
 
-/// What is timed: a loss of rows and a product.
+/// The operations that are timed: a loss of rows and a product.
 struct Work {
     logits: Tensor<f32>,
     targets: Tensor<i32>,
@@ -167,7 +171,7 @@ struct Timing {
 }
 
 impl Timing {
-    /// The mean of the ratios.
+    /// The mean of the two ratios.
     fn relative_to(self, other: Self) -> f64 {
         let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64().max(1e-9);
         (ratio(self.rows, other.rows) + ratio(self.product, other.product)) / 2.0
@@ -192,7 +196,7 @@ impl Work {
     }
 }
 
-/// The shortest of a few runs, after one that compiles.
+/// The shortest time of three runs, after one that compiles.
 fn shortest(gpu: &Gpu, record: impl Fn(&mut crate::record::Recorder<'_>) -> Result<()>) -> Result<Duration> {
     let mut least = Duration::MAX;
     for run in 0..4 {
@@ -234,11 +238,11 @@ mod tests {
         let get = |at, key, new: Choice| remembered(at, key, |_| true, || Ok(new)).expect("a choice");
         let (a, b) = (Choice::simd(4), Choice::tiles(32));
         assert_eq!([get(at, "a", a), get(at, "b", b), get(at, "a", b)], [a, b, a]);
-        // One that the device does not take is made again, and takes the other's place.
+        // A choice that the device rejects is made again, and replaces the old one.
         assert_eq!(remembered(at, "a", |_| false, || Ok(b)).expect("a choice"), b);
         let path = directory.path().join("xent/tuning.tsv");
         assert_eq!(fs::read_to_string(&path).expect("a file"), format!("{}\n{}\n", b.line("b"), b.line("a")));
-        // What is no text is nothing.
+        // A file that is not text counts as empty.
         fs::write(&path, [0xff, 0xfe]).expect("a file");
         assert_eq!(get(at, "a", a), a);
         assert_eq!(get(Some(&path), "a", b), b, "below a file nothing can be kept");

@@ -1,9 +1,10 @@
-//! PyTorch's own numbers: every file of `tests/corpus` (or of the folder in `XENT_CORPUS`) on the GPU and on the CPU reference.
+//! Compares the GPU and the CPU reference with PyTorch's own numbers, for every file of
+//! `tests/corpus` (or of the folder in `XENT_CORPUS`).
 //!
-//! `FORMAT.md` beside the files says what they hold and how results are judged. An op or an option that is not known here is a
-//! failure, never a skip.
+//! `FORMAT.md` beside the files says what they hold and how results are judged. An unknown op or
+//! option is a failure, never a skip.
 
-#![expect(clippy::cast_possible_truncation, reason = "the corpus widens f32 values to f64; they go back exactly")]
+#![expect(clippy::cast_possible_truncation, reason = "f32 values were widened to f64; casting back is exact")]
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,7 +41,7 @@ fn named<const N: usize>(pairs: [(&str, Vec<f64>); N]) -> Outputs {
     pairs.into_iter().map(|(name, values)| (name.to_owned(), Output { shape: None, values })).collect()
 }
 
-/// Records, submits, and reads what was recorded.
+/// Records, submits, and reads the results back.
 fn eval<const N: usize>(
     gpu: &Gpu,
     record: impl FnOnce(&mut Batch) -> Result<[(&'static str, Tensor<f32>); N]>,
@@ -263,7 +264,7 @@ fn main() -> std::process::ExitCode {
         .collect();
     assert!(!files.is_empty(), "{} has no cases", folder.display());
     files.sort();
-    // One case at a time on the device.
+    // One case at a time uses the device.
     let gpu = Arc::new(Mutex::new(gpu));
     let tallies: Arc<Mutex<std::collections::BTreeMap<(String, &str), Tally>>> = Arc::default();
     let rejected = rejections::read(&folder).unwrap_or_else(|error| panic!("errors.json: {error:#}"));
@@ -331,8 +332,9 @@ fn main() -> std::process::ExitCode {
         println!(
             "{op:16} {engine:6} {passed:7} {lenient:7} {failed:6} {on_purpose:10}  {median:.3}, {worst:.3} {file}"
         );
-        // The reference is the f64 value, rounded. Where a training's parameters end after a thousand steps is chance within some
-        // tens of roundings, for PyTorch too: 2 of its own are in one parameter, 47 in another.
+        // The CPU reference is the f64 value, rounded. After a thousand training steps, parameters
+        // are random within some tens of roundings, for PyTorch too: it is off by 2 in one
+        // parameter, by 47 in another.
         let bars = match *engine {
             "CPU" => (1.0, 1.0),
             _ if op.starts_with("train") => (1.0, 50.0),
@@ -345,7 +347,7 @@ fn main() -> std::process::ExitCode {
             ));
         }
     }
-    // The bars are for the corpus as a whole, as it is committed.
+    // The limits hold for the whole corpus as committed.
     if !missed.is_empty() && whole {
         eprintln!("errors beyond the bars:\n{}", missed.join("\n"));
         return std::process::ExitCode::FAILURE;

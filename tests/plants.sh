@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Plants wrong constants in the kernels, one at a time, and asks every stack whether its tests notice. The shaders' text lies in the
-# tests' binaries as it stands in `shaders/`, so a plant of the same length needs no build: it is written over the text in a copy.
+# Plants wrong constants in the kernels, one at a time, and checks on every stack whether the tests
+# notice. The test binaries hold the text of `shaders/` verbatim, so a plant of the same length
+# needs no build: it overwrites the text in a copy of the binary.
 #
-#   tests/plants.sh [STACK...]        after `.ci/run`, which brings the stacks
-#   tests/plants.sh check             only sees to it that the shaders still have the texts
+#   tests/plants.sh [STACK...]        after `.ci/run`, which installs the stacks
+#   tests/plants.sh check             only checks that the shaders still have the texts
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export XENT_GPU=require
@@ -12,7 +13,7 @@ export XDG_RUNTIME_DIR
 trap 'rm -rf "$XDG_RUNTIME_DIR"' EXIT
 [ $# -gt 0 ] || set -- lavapipe strict llvmpipe swiftshader dawn
 
-# Kernel, its text, what is planted instead, and the tests that are asked: a binary and its filter.
+# Kernel, its text, the replacement, and the tests to run: a binary and its filter.
 plants='
 cross_entropy|weight * select(p - 1.0, -others|weight * select(p - 0.9, -others|corpus ce_7x13
 lib/softmax|select(s.ties, 0.0, higher)|select(s.ties, 0.5, higher)|corpus ce_7x13
@@ -75,7 +76,7 @@ binary() {
 corpus=$(binary corpus)
 it=$(binary it)
 
-# A run of the binary $2 on the stack $1 with the filter $3.
+# Runs the binary $2 on the stack $1 with the filter $3.
 on() {
   case $1 in
     lavapipe) "$2" "$3" ;;
@@ -86,7 +87,7 @@ on() {
   esac
 }
 
-# How many tests pass of how many, by the text of a run; nothing if it says nothing about tests.
+# Prints how many tests of how many passed, from the output of a run; nothing if it reports no test.
 score() {
   awk '/^test result: / { passed += $4; failed += $6 } END { if (passed + failed) printf "%d of %d", passed, passed + failed }'
 }

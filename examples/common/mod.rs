@@ -1,6 +1,7 @@
-//! What the examples share: the command line, a progress bar, line charts, initial weights from a file.
+//! Shared by the examples: the command line, a progress bar, line charts, initial weights from a
+//! file.
 
-#![allow(dead_code, reason = "each example uses some of it")]
+#![allow(dead_code, reason = "each example uses only a part")]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,16 +16,16 @@ use xent::{Gpu, Readback, State, Targets, Tensor};
 /// How long the examples wait for the GPU.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// An example's name and what it takes.
+/// An example's name, description and options.
 pub(crate) struct Program {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
     pub(crate) epochs: usize,
-    /// The options that not every example has: their name and what they are for.
+    /// Options of this example alone, each with a file: name and description.
     pub(crate) files: &'static [(&'static str, &'static str)],
 }
 
-/// The command line.
+/// The parsed command line.
 pub(crate) struct Options {
     pub(crate) epochs: usize,
     pub(crate) seed: u64,
@@ -34,26 +35,26 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// The file of an option such as `--init`.
+    /// The file given with an option such as `--init`.
     pub(crate) fn file(&self, option: &str) -> Option<&Path> {
         self.files.iter().find(|(name, _)| name == option).map(|(_, path)| path.as_path())
     }
 
-    /// The adapter that the command line, or `XENT_ADAPTER`, asks for. Says which.
+    /// Opens the adapter that `--adapter` or `XENT_ADAPTER` selects, and prints which.
     pub(crate) fn gpu(&self) -> Result<Gpu> {
         let gpu = pollster::block_on(Gpu::request(&self.adapter))?;
         println!("adapter: {}", gpu.describe());
         Ok(gpu)
     }
 
-    /// Makes the folder for what the example leaves, and gives a file in it.
+    /// Creates the example's output folder, and returns the path of a file in it.
     pub(crate) fn in_out(&self, name: &str) -> Result<PathBuf> {
         std::fs::create_dir_all(&self.out).with_context(|| format!("{}", self.out.display()))?;
         Ok(self.out.join(name))
     }
 }
 
-/// Runs an example: exit code 2 and one line if something is wrong.
+/// Runs an example. On an error it prints one line and returns exit code 2.
 pub(crate) fn run(program: &Program, example: impl FnOnce(&Options) -> Result<()>) -> ExitCode {
     match options(program).and_then(|options| options.map_or(Ok(()), |options| example(&options))) {
         Ok(()) => ExitCode::SUCCESS,
@@ -117,14 +118,14 @@ fn number<T: std::str::FromStr<Err: std::fmt::Display>>(flag: &str, value: &std:
     value.parse().map_err(|error| anyhow!("{flag}: {value:?}: {error}"))
 }
 
-/// A bar for so many steps.
+/// A progress bar of `steps` steps.
 pub(crate) fn bar(steps: usize) -> Result<ProgressBar> {
     let bar = ProgressBar::new(steps as u64);
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} steps, {eta} to go")?);
     Ok(bar)
 }
 
-/// A full-batch step, waited for: the loss of each head.
+/// Runs a full-batch step and waits for it. Returns the loss of each head.
 pub(crate) fn step(gpu: &Gpu, training: &mut Training, x: &Tensor<f32>, targets: &[Targets<'_>]) -> Result<Vec<f32>> {
     let mut batch = gpu.batch();
     let out = training.step(&mut batch, x, targets)?;
@@ -133,7 +134,7 @@ pub(crate) fn step(gpu: &Gpu, training: &mut Training, x: &Tensor<f32>, targets:
     tickets.into_iter().map(|mut ticket| Ok(ticket.wait(TIMEOUT)?[0])).collect()
 }
 
-/// What a model's heads give for inputs.
+/// Returns the outputs of each head of a model for inputs.
 pub(crate) fn predict(gpu: &Gpu, model: &xent::nn::Model, x: &Tensor<f32>) -> Result<Vec<Vec<f32>>> {
     let mut batch = gpu.batch();
     let activations = model.forward(&mut batch, x)?;
@@ -142,7 +143,7 @@ pub(crate) fn predict(gpu: &Gpu, model: &xent::nn::Model, x: &Tensor<f32>) -> Re
     tickets.into_iter().map(|mut ticket| Ok(ticket.wait(TIMEOUT)?)).collect()
 }
 
-/// Saves a model's parameters and says so.
+/// Saves a model's parameters, and prints the path.
 pub(crate) fn save(gpu: &Gpu, model: &xent::nn::Model, path: &Path) -> Result<()> {
     let mut batch = gpu.batch();
     let mut state = model.parameters().state(&mut batch)?;
@@ -158,7 +159,7 @@ pub(crate) fn load(model: &xent::nn::Model, path: &Path) -> Result<()> {
     model.parameters().load(&state).with_context(|| format!("{}", path.display()))
 }
 
-/// Tensors of a file, whatever their type, as `f32`.
+/// The tensors of a file, as `f32` whatever their type (F32 or I64).
 pub(crate) struct Initial(Vec<u8>, PathBuf);
 
 impl Initial {
@@ -168,14 +169,14 @@ impl Initial {
         Ok(Self(bytes, path.to_owned()))
     }
 
-    /// The tensor under the first of these names that there is, if it has `len` values.
+    /// The tensor under the first of these names that exists; an error unless it has `len` values.
     pub(crate) fn get(&self, names: &[&str], len: usize) -> Result<Vec<f32>> {
         let found = self.find(names)?.with_context(|| format!("{}: no tensor {names:?}", self.1.display()))?;
         ensure!(found.len() == len, "{}: {names:?} has {} values instead of {len}", self.1.display(), found.len());
         Ok(found)
     }
 
-    /// The tensor under the first of these names that there is.
+    /// The tensor under the first of these names that exists, if any.
     pub(crate) fn find(&self, names: &[&str]) -> Result<Option<Vec<f32>>> {
         let file = safetensors::SafeTensors::deserialize(&self.0)?;
         let Some(view) = names.iter().find_map(|name| file.tensor(name).ok()) else { return Ok(None) };
@@ -192,7 +193,7 @@ impl Initial {
 /// A line of a chart: its name and its points.
 pub(crate) type Line<'a> = (&'a str, Vec<(f64, f64)>);
 
-/// Lines as an SVG file.
+/// Writes lines as an SVG file, and prints its path.
 pub(crate) fn chart(path: &Path, title: &str, [x, y]: [&str; 2], lines: &[Line<'_>]) -> Result<()> {
     const COLORS: [RGBColor; 4] = [BLUE, RED, BLACK, MAGENTA];
     let points = || lines.iter().flat_map(|(_, points)| points).filter(|(x, y)| x.is_finite() && y.is_finite());

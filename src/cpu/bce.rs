@@ -5,8 +5,9 @@ use crate::options::Bce;
 /// Binary cross-entropy of probabilities; see [`Recorder::bce`](crate::Recorder::bce).
 ///
 /// # Errors
-/// [`Error::Shape`] if the slices differ in length, or weights do not broadcast; [`Error::Value`] with the first probability or
-/// target outside [0, 1], and for weights that are on the GPU.
+/// [`Error::Shape`] if a slice does not have the shape's size, or weights do not broadcast to the
+/// shape; [`Error::Value`] naming the first probability or target outside [0, 1], and for weights
+/// that are on the GPU.
 pub fn bce<T: Copy + Into<f64>>(
     probabilities: &[T],
     shape: &[usize],
@@ -19,7 +20,7 @@ pub fn bce<T: Copy + Into<f64>>(
 /// [`bce`] and its gradient with respect to `probabilities`.
 ///
 /// # Errors
-/// As [`bce`], and for an upstream gradient that has neither one element nor one for each loss.
+/// Same as [`bce`], and if `upstream` has neither one element nor one per loss.
 pub fn bce_backward<T: Copy + Into<f64>>(
     probabilities: &[T],
     shape: &[usize],

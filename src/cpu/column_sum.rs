@@ -1,11 +1,12 @@
 use super::{expect_len, product, results};
 use crate::error::Result;
 
-/// The sum of each column of a matrix `[rows, columns]`; see [`Recorder::column_sum`](crate::Recorder::column_sum).
+/// The sum of each column of a matrix `[rows, columns]`; see
+/// [`Recorder::column_sum`](crate::Recorder::column_sum).
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the slice is not of the shape's size; [`Error::Limit`](crate::Error::Limit) for more than
-/// 2^24 columns of no rows.
+/// [`Error::Shape`](crate::Error::Shape) if the slice does not have the shape's size;
+/// [`Error::Limit`](crate::Error::Limit) for more than 2^24 columns without rows.
 pub fn column_sum<T: Copy + Into<f64>>(input: &[T], shape: [usize; 2]) -> Result<Vec<f64>> {
     expect_len("cpu::column_sum", "the input", input.len(), product(&shape))?;
     let [_, columns] = shape;

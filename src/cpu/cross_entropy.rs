@@ -5,10 +5,10 @@ use super::{Classes, LossGrad, OF_NOTHING, class_of, count, expect_len, factors,
 use crate::error::{Error, Result, try_with_capacity};
 use crate::options::{CrossEntropy, Reduction};
 
-/// What a row of logits should have been; see [`crate::Targets`].
+/// The targets of rows of logits; see [`crate::Targets`].
 #[derive(Clone, Debug)]
 pub enum Targets<'a> {
-    /// A class for each row: from a slice of `i64`, `i32`, `u32` or `u8`.
+    /// A class index per row, from a slice of `i64`, `i32`, `u32` or `u8`.
     Index(Cow<'a, [i64]>),
     /// A probability for each class of each row.
     Probabilities(&'a [f32]),
@@ -55,12 +55,14 @@ where
     }
 }
 
-/// Cross-entropy of logits and targets; see [`Recorder::cross_entropy`](crate::Recorder::cross_entropy).
+/// Cross-entropy of logits and targets; see
+/// [`Recorder::cross_entropy`](crate::Recorder::cross_entropy).
 ///
 /// # Errors
-/// [`Error::Shape`] if a slice does not fit the shape; [`Error::Value`] with the first target that is no class, for an option outside
-/// its range, and for weights that are on the GPU; [`Error::Limit`] for more than 2^24 rows of no classes; [`Error::HostMemory`] if there
-/// is no memory for the gradient.
+/// [`Error::Shape`] if a slice does not fit the shape; [`Error::Value`] naming the first target
+/// that is not a class, for an option outside its range, and for weights that are on the GPU;
+/// [`Error::Limit`] for more than 2^24 rows without classes; [`Error::HostMemory`] if there is no
+/// memory for the gradient.
 pub fn cross_entropy<'a, T: Copy + Into<f64>>(
     logits: &[T],
     shape: &[usize],
@@ -73,10 +75,10 @@ pub fn cross_entropy<'a, T: Copy + Into<f64>>(
 /// [`cross_entropy`] and its gradient with respect to the logits.
 ///
 /// # Errors
-/// As [`cross_entropy`], and for an upstream gradient that has neither one element nor one for each loss.
+/// Same as [`cross_entropy`], and if `upstream` has neither one element nor one per loss.
 #[expect(
     clippy::indexing_slicing,
-    reason = "`rows` gives a logit for each element and an outcome for each row, which lie within"
+    reason = "`rows` returns a logit per element and an outcome per row, and all indices lie within"
 )]
 pub fn cross_entropy_backward<'a, T: Copy + Into<f64>>(
     logits: &[T],
@@ -112,7 +114,7 @@ pub fn cross_entropy_backward<'a, T: Copy + Into<f64>>(
                 (_, Targets::Probabilities(q)) => f64::from(q[i]),
                 (_, Targets::Index(_)) => 0.0,
             };
-            // Without smoothing, the weights of other classes than the target's do not matter.
+            // Without smoothing, only the weight of the target's class matters.
             if matches!(outcome, Outcome::Class(target) if target != class) && smoothing == 0.0 {
                 return 0.0;
             }
@@ -125,7 +127,7 @@ pub fn cross_entropy_backward<'a, T: Copy + Into<f64>>(
         for (class, i) in dims.row(row).enumerate() {
             let log_prob = (z[i].value - max) - log_sum;
             let a = coefficient((class, i));
-            // A coefficient of 0 wins over an infinite log-probability; one that is not a number does not.
+            // A coefficient of 0 times an infinite log-probability is 0; times NaN it is NaN.
             losses[row] += if a == 0.0 && !log_prob.is_nan() { 0.0 } else { a * -log_prob };
             // sum * p - a, without cancellation where p is near 1.
             let pull = 2.0 * options.z_loss * log_sum_exp * log_prob.exp();
@@ -140,14 +142,14 @@ pub fn cross_entropy_backward<'a, T: Copy + Into<f64>>(
     Ok(LossGrad { loss: reduce(losses, options.reduction, mean), grad })
 }
 
-/// A logit after scale and cap, and its slope with respect to what was given.
+/// A logit after scale and cap, and its derivative with respect to the input.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Logit {
     pub(super) value: f64,
     slope: f64,
 }
 
-/// What becomes of a row.
+/// How a row enters the loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Ignored,
@@ -155,16 +157,16 @@ pub(super) enum Outcome {
     Probabilities,
 }
 
-/// The rows of a call whose arguments fit.
+/// The rows of a call, once its arguments are checked.
 pub(super) struct Rows {
     pub(super) dims: Classes,
     pub(super) logits: Vec<Logit>,
     pub(super) outcomes: Vec<Outcome>,
-    /// How many targets are not the ignored index.
+    /// The number of targets that are not the ignored index.
     counted: usize,
 }
 
-#[expect(clippy::indexing_slicing, reason = "there is a target for each row, or an error")]
+#[expect(clippy::indexing_slicing, reason = "there is a target for each row, or an error was returned")]
 pub(super) fn rows<T: Copy + Into<f64>>(
     op: &'static str,
     logits: &[T],
@@ -190,7 +192,7 @@ pub(super) fn rows<T: Copy + Into<f64>>(
             if logits.is_empty() && dims.classes > 0 { 0 } else { dims.rows() }
         }
     };
-    // They have no elements that bound their number.
+    // Without classes there are no elements to bound the number of rows.
     let (needed, allowed) = (rows as u64, OF_NOTHING);
     if dims.classes == 0 && needed > allowed {
         return Err(Error::Limit { op, what: "the number of rows without classes", needed, allowed });
@@ -219,7 +221,7 @@ pub(super) fn rows<T: Copy + Into<f64>>(
             }
         }
     };
-    // Those of a linear layer are no slice of the caller's.
+    // Allocate with a check: the logits of a linear layer are not in a slice that the caller holds.
     let mut z = try_with_capacity(op, logits.len())?;
     z.extend(logits.iter().map(logit));
     Ok(Rows { dims, logits: z, outcomes, counted })

@@ -3,10 +3,10 @@ use crate::error::Result;
 use crate::options::BceWithLogits;
 use crate::plan::product::Layout;
 
-/// What [`linear_bce_with_logits`] gives.
+/// The result of [`linear_bce_with_logits`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearBceLoss {
-    /// One element, or one for each token and class with [`Reduction::None`](crate::Reduction::None).
+    /// One element, or one per token and class with [`Reduction::None`](crate::Reduction::None).
     pub loss: Vec<f64>,
     /// The gradient with respect to the hidden states, `[N, D]`.
     pub hidden: Vec<f64>,
@@ -16,7 +16,8 @@ pub struct LinearBceLoss {
     pub bias: Vec<f64>,
 }
 
-/// Binary cross-entropy of `hidden weight^T + bias` and its gradients, for hidden states `[N, D]` and a weight `[V, D]`; see
+/// Binary cross-entropy of `hidden weight^T + bias` and its gradients, for hidden states `[N, D]`
+/// and a weight `[V, D]`; see
 /// [`Recorder::linear_bce_with_logits`](crate::Recorder::linear_bce_with_logits).
 ///
 /// # Errors

@@ -4,10 +4,10 @@ use crate::error::Result;
 use crate::options::{CrossEntropy, LinearCrossEntropy, Reduction};
 use crate::plan::product::Layout;
 
-/// What [`linear_cross_entropy`] gives.
+/// The result of [`linear_cross_entropy`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearLoss {
-    /// One element, or one for each token with [`Reduction::None`](crate::Reduction::None).
+    /// One element, or one per token with [`Reduction::None`](crate::Reduction::None).
     pub loss: Vec<f64>,
     /// The gradient with respect to the hidden states, `[N, D]`.
     pub hidden: Vec<f64>,
@@ -15,12 +15,12 @@ pub struct LinearLoss {
     pub weight: Vec<f64>,
     /// The gradient with respect to a bias, `[V]`.
     pub bias: Vec<f64>,
-    /// What the softmax of each token says.
+    /// Statistics of each token's softmax.
     pub statistics: Statistics,
 }
 
-/// Cross-entropy of `hidden weight^T + bias` and its gradients, for hidden states `[N, D]` and a weight `[V, D]`; see
-/// [`Recorder::linear_cross_entropy`](crate::Recorder::linear_cross_entropy).
+/// Cross-entropy of `hidden weight^T + bias` and its gradients, for hidden states `[N, D]` and a
+/// weight `[V, D]`; see [`Recorder::linear_cross_entropy`](crate::Recorder::linear_cross_entropy).
 ///
 /// # Errors
 /// Those of [`matmul`] and [`cross_entropy`](super::cross_entropy).
@@ -47,11 +47,11 @@ pub fn linear_cross_entropy<'a, T: Copy + Into<f64>>(
         let of_tokens = CrossEntropy { reduction: Reduction::None, position_weight: None, ..loss.clone() };
         let alone = cross_entropy_backward(&logits, &shape, targets, &of_tokens, None)?.grad;
         let small = alone.iter().map(|alone| alone.abs() < options.gradient_threshold);
-        // A factor that is not finite is not hidden.
+        // Keep gradients that a non-finite factor made non-finite.
         let left_out = grad.iter_mut().zip(small).filter(|(grad, small)| *small && grad.is_finite());
         left_out.for_each(|(grad, _)| *grad = 0.0);
     }
-    // What an ignored token holds must not meet the 0 that is its gradient.
+    // Clear the hidden states of ignored tokens: their gradient is 0, and 0 times NaN is NaN.
     let mut counted = hidden;
     for (row, outcome) in counted.chunks_exact_mut(inputs.max(1)).zip(outcomes) {
         if outcome == Outcome::Ignored {

@@ -1,13 +1,14 @@
 use super::{Classes, expect_len};
 use crate::error::Result;
 
-/// A row's maximum and log of the sum of exp(x - maximum); NaN if the row has NaN, +infinity, or nothing but -infinity.
+/// A row's maximum, and the log of the sum of exp(x - maximum). Both are NaN if the row has NaN or
+/// +infinity, or nothing but -infinity.
 pub(super) fn row_log_sum(row: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     let max = row.clone().fold(f64::NEG_INFINITY, f64::max);
     if row.clone().any(f64::is_nan) || max.is_infinite() {
         return (f64::NAN, f64::NAN);
     }
-    // The maximum itself contributes exactly 1, once for each time it occurs.
+    // Each occurrence of the maximum contributes exactly 1.
     let ties = super::count(row.clone().filter(|&x| x == max).count());
     let rest: f64 = row.filter(|&x| x != max).map(|x| (x - max).exp()).sum();
     (max, (ties - 1.0 + rest).ln_1p())
@@ -16,8 +17,9 @@ pub(super) fn row_log_sum(row: impl Iterator<Item = f64> + Clone) -> (f64, f64) 
 /// Log-softmax over dimension `dim`; see [`Recorder::log_softmax`](crate::Recorder::log_softmax).
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the slice is not of the shape's size or there is no such dimension.
-#[expect(clippy::indexing_slicing, reason = "the slices were checked to be of the shape's size, which rows lie within")]
+/// [`Error::Shape`](crate::Error::Shape) if the slice does not have the shape's size or there is no
+/// dimension `dim`.
+#[expect(clippy::indexing_slicing, reason = "the slices were checked to have the shape's size, and rows lie within it")]
 pub fn log_softmax<T: Copy + Into<f64>>(logits: &[T], shape: &[usize], dim: usize) -> Result<Vec<f64>> {
     let dims = Classes::along("cpu::log_softmax", shape, dim, logits.len())?;
     let mut out = vec![0.0; logits.len()];
@@ -31,11 +33,12 @@ pub fn log_softmax<T: Copy + Into<f64>>(logits: &[T], shape: &[usize], dim: usiz
     Ok(out)
 }
 
-/// The gradient of [`log_softmax`] from its output.
+/// The gradient of [`log_softmax`], computed from its output.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if a slice is not of the shape's size or there is no such dimension.
-#[expect(clippy::indexing_slicing, reason = "the slices were checked to be of the shape's size, which rows lie within")]
+/// [`Error::Shape`](crate::Error::Shape) if a slice does not have the shape's size or there is no
+/// dimension `dim`.
+#[expect(clippy::indexing_slicing, reason = "the slices were checked to have the shape's size, and rows lie within it")]
 pub fn log_softmax_backward<T: Copy + Into<f64>>(
     log_probs: &[T],
     shape: &[usize],

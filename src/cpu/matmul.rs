@@ -2,13 +2,15 @@ use super::{expect_len, product, results, shape_error};
 use crate::error::Result;
 use crate::plan::product::Layout;
 
-/// `op(a) op(b) + bias` for matrices stored with the shapes `a_shape` and `b_shape`; see
-/// [`Recorder::matmul`](crate::Recorder::matmul).
+/// `op(a) op(b) + bias` for matrices stored with the shapes `a_shape` and `b_shape`, where `layout`
+/// says which of them is transposed; see [`Recorder::matmul`](crate::Recorder::matmul).
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) naming the matrix that does not fit; [`Error::Limit`](crate::Error::Limit) for a result of 2^32
-/// elements or more, or of more than 2^24 sums of nothing; [`Error::HostMemory`](crate::Error::HostMemory) if there is no memory for it.
-#[expect(clippy::indexing_slicing, reason = "the slices have the elements of their shapes, which fit each other")]
+/// [`Error::Shape`](crate::Error::Shape) naming the matrix that does not fit;
+/// [`Error::Limit`](crate::Error::Limit) for a result of 2^32 elements or more, or of more than
+/// 2^24 if there are no summands; [`Error::HostMemory`](crate::Error::HostMemory) if there is no
+/// memory for the result.
+#[expect(clippy::indexing_slicing, reason = "each slice has the size of its shape, and the shapes fit each other")]
 pub fn matmul<T: Copy + Into<f64>>(
     layout: Layout,
     (a, a_shape): (&[T], [usize; 2]),
@@ -27,7 +29,7 @@ pub fn matmul<T: Copy + Into<f64>>(
         expect_len(op, "bias", bias.len(), n)?;
     }
     let mut c = results(op, product(&[m, n]), k)?;
-    // By elements: rows of nothing may be any number.
+    // Loops over elements, not rows: without columns there may be any number of rows.
     for element in 0..product(&[m, n]) {
         let (row, column) = (element / n, element % n);
         let mut sum = 0.0;

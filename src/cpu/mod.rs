@@ -1,7 +1,8 @@
-//! The reference: every operation in plain loops over `f64`, independent of the GPU's plan and kernels.
+//! The reference: every operation as plain loops over `f64`, independent of the planner and the
+//! kernels.
 //!
-//! Inputs are slices of `f32` or `f64`, row-major; results are `f64`. Use it to check kernels, to compute where there is no
-//! adapter, or to read what an operation means.
+//! Inputs are row-major slices of `f32` or `f64`; results are `f64`. Use it to check kernels, to
+//! compute without an adapter, or to read what an operation means.
 //!
 //! # Examples
 //! ```
@@ -50,13 +51,13 @@ use crate::tensor::Weights;
 /// A loss and its gradient with respect to the loss's input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LossGrad {
-    /// One element, or one for each element or row with [`Reduction::None`].
+    /// One element, or one per element or row with [`Reduction::None`].
     pub loss: Vec<f64>,
     /// The gradient, of the input's size.
     pub grad: Vec<f64>,
 }
 
-/// A shape around its class dimension: the first of one, the second of more.
+/// A shape split at its class dimension: for losses, dimension 0 if it is the only one, else 1.
 #[derive(Clone, Copy, Debug)]
 struct Classes {
     outer: usize,
@@ -73,7 +74,7 @@ impl Classes {
     }
 
     fn along(op: &'static str, shape: &[usize], split: usize, len: usize) -> Result<Self> {
-        // PyTorch lets a scalar have a dimension 0.
+        // As in PyTorch, a scalar has a dimension 0.
         let shape = if shape.is_empty() && split == 0 { &[1] } else { shape };
         let Some((outer, [classes, inner @ ..])) = shape.split_at_checked(split) else {
             return Err(shape_error(op, "the shape", format!("a dimension {split}"), format!("{shape:?}")));
@@ -86,20 +87,21 @@ impl Classes {
         self.outer.saturating_mul(self.inner)
     }
 
-    /// Where a row's classes are: in a slice of the length that was checked, for every row below `rows`.
+    /// The positions of a row's classes. They lie within the checked slice if `row` is below
+    /// `rows()`.
     fn row(self, row: usize) -> impl Iterator<Item = usize> + Clone {
         let start = row / self.inner * self.classes * self.inner + row % self.inner;
         (0..self.classes).map(move |class| start + class * self.inner)
     }
 }
 
-/// A product of dimensions; one that overflows is no slice's length.
+/// The product of dimensions. It saturates at a value that is no slice's length.
 fn product(dims: &[usize]) -> usize {
     dims.iter().fold(1, |product: usize, &dim| product.saturating_mul(dim))
 }
 
-/// Memory for as many results as an operation may have on the GPU, too; for fewer if they come of `inputs` elements that are none, which
-/// bound nothing.
+/// Allocates memory for `len` results. The limit is that of the GPU, or [`OF_NOTHING`] if there are
+/// no input elements, which would otherwise bound the number of results.
 fn results<T>(op: &'static str, len: usize, inputs: usize) -> Result<Vec<T>> {
     let (needed, allowed) = (len as u64, if inputs == 0 { OF_NOTHING } else { u32::MAX.into() });
     if needed <= allowed {
@@ -109,7 +111,7 @@ fn results<T>(op: &'static str, len: usize, inputs: usize) -> Result<Vec<T>> {
     }
 }
 
-/// Results or rows without elements that would bound their number.
+/// The largest number of results or rows where no elements bound that number.
 const OF_NOTHING: u64 = 1 << 24;
 
 fn shape_error(op: &'static str, what: &'static str, expected: impl Into<String>, got: impl Into<String>) -> Error {
@@ -120,7 +122,7 @@ fn expect_len(op: &'static str, what: &'static str, got: usize, expected: usize)
     if got == expected { Ok(()) } else { Err(shape_error(op, what, format!("{expected} elements"), got.to_string())) }
 }
 
-/// A target's class, `None` if it is ignored.
+/// The class of a target, or `None` if it is the ignored index.
 fn class_of(op: &'static str, target: i64, position: usize, classes: usize, ignore: i64) -> Result<Option<usize>> {
     if target == ignore {
         return Ok(None);
@@ -136,8 +138,8 @@ fn class_of(op: &'static str, target: i64, position: usize, classes: usize, igno
     }
 }
 
-/// A factor for each of `len` things, 1 without weights.
-#[expect(clippy::indexing_slicing, reason = "there is a value for each of the things, or an error")]
+/// The factor of each of `len` rows or classes: its weight, or 1 without weights.
+#[expect(clippy::indexing_slicing, reason = "there is a value per index, or an error was returned")]
 fn factors<'a>(
     op: &'static str,
     what: &'static str,
@@ -151,8 +153,9 @@ fn factors<'a>(
     Ok(move |i: usize| values.map_or(1.0, |values| f64::from(values[i])))
 }
 
-/// The factor of each element of a tensor of shape `shape`, broadcast by NumPy's rules.
-#[expect(clippy::indexing_slicing, reason = "weights have the values of their shape, which fits, or there is an error")]
+/// The factor of each element of a tensor of shape `shape`: the weights, broadcast by NumPy's
+/// rules, or 1 without weights.
+#[expect(clippy::indexing_slicing, reason = "weights have the size of their shape, which was checked to fit")]
 fn broadcast<'a>(
     op: &'static str,
     what: &'static str,
@@ -169,9 +172,10 @@ fn broadcast<'a>(
     Ok(move |i: usize| values.map_or(1.0, |values| f64::from(values[broadcast_index(i, own, shape)])))
 }
 
-/// Where element `i` of a tensor of shape `full`, which has such an element, lies in one of shape `own`, which broadcasts to it.
+/// The position in a tensor of shape `own` of element `i` of its broadcast to shape `full`. `i`
+/// must be below the size of `full`.
 fn broadcast_index(mut i: usize, own: &[usize], full: &[usize]) -> usize {
-    // From the last dimension on: the position along it, and how far apart its elements lie in the smaller tensor.
+    // From the last dimension to the first. `stride` is the dimension's in the smaller tensor.
     let (mut index, mut stride) = (0, 1);
     for (&dim, &size) in own.iter().rev().zip(full.iter().rev()) {
         if dim != 1 {
@@ -183,7 +187,7 @@ fn broadcast_index(mut i: usize, own: &[usize], full: &[usize]) -> usize {
     index
 }
 
-/// Reduces losses; `denominator` is the mean's.
+/// Reduces losses. A mean divides by `denominator`.
 fn reduce(losses: Vec<f64>, reduction: Reduction, denominator: f64) -> Vec<f64> {
     match reduction {
         Reduction::None => losses,
@@ -192,8 +196,9 @@ fn reduce(losses: Vec<f64>, reduction: Reduction, denominator: f64) -> Vec<f64> 
     }
 }
 
-/// The factor of element `i`'s gradient: the upstream gradient (a scalar or one for each loss), over the mean's denominator.
-#[expect(clippy::indexing_slicing, reason = "there is one value, or one for each loss, or an error")]
+/// The factor of each element's gradient: the upstream gradient (a scalar, or one per loss),
+/// divided by the denominator for a mean.
+#[expect(clippy::indexing_slicing, reason = "there is one value or one per loss, or an error was returned")]
 fn upstream_factor(
     op: &'static str,
     upstream: Option<&[f64]>,
@@ -210,8 +215,8 @@ fn upstream_factor(
     Ok(move |i: usize| upstream[if upstream.len() == 1 { 0 } else { i }] / divisor)
 }
 
-/// What the losses of two slices of one length share: `element` gives an element's loss and gradient, from its position and what the
-/// slices have there.
+/// The loss and the gradient of two slices of equal length. `element` returns an element's loss and
+/// derivative from its position, input and target.
 fn elementwise_loss<T: Copy + Into<f64>>(
     op: &'static str,
     (input, targets): (&[T], &[T]),

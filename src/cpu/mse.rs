@@ -5,12 +5,13 @@ use crate::options::{Mse, Reduction};
 /// A slice and its shape.
 type Shaped<'a, T> = (&'a [T], &'a [usize]);
 
-/// Squared error of an input and targets, each with its shape; see [`Recorder::mse`](crate::Recorder::mse).
+/// Squared error of an input and targets, each with its shape; see
+/// [`Recorder::mse`](crate::Recorder::mse).
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if a slice is not of its shape's size, or the shapes do not fit each
-/// other; [`Error::Value`](crate::Error::Value) for weights that are on the GPU; [`Error::Limit`](crate::Error::Limit) for a common shape of
-/// 2^32 elements or more.
+/// [`Error::Shape`](crate::Error::Shape) if a slice does not have the size of its shape, or the
+/// shapes do not fit each other; [`Error::Value`](crate::Error::Value) for weights that are on the
+/// GPU; [`Error::Limit`](crate::Error::Limit) for a common shape of 2^32 elements or more.
 pub fn mse<T: Copy + Into<f64>>(input: Shaped<'_, T>, targets: Shaped<'_, T>, options: &Mse) -> Result<Vec<f64>> {
     Ok(mse_backward(input, targets, options, None)?.loss)
 }
@@ -18,10 +19,10 @@ pub fn mse<T: Copy + Into<f64>>(input: Shaped<'_, T>, targets: Shaped<'_, T>, op
 /// [`mse`] and its gradient with respect to `input`.
 ///
 /// # Errors
-/// As [`mse`], and for an upstream gradient that has neither one element nor one for each loss.
+/// Same as [`mse`], and if `upstream` has neither one element nor one per loss.
 #[expect(
     clippy::indexing_slicing,
-    reason = "the slices have the elements of their shapes, which broadcast to the common one"
+    reason = "each slice has the size of its shape, and both shapes broadcast to the common one"
 )]
 pub fn mse_backward<T: Copy + Into<f64>>(
     (input, input_shape): Shaped<'_, T>,
@@ -64,7 +65,7 @@ pub fn mse_backward<T: Copy + Into<f64>>(
     Ok(LossGrad { loss: reduce(losses, options.reduction, mean), grad })
 }
 
-/// The shape that two shapes broadcast to.
+/// The shape that two shapes broadcast to, if they fit each other.
 fn common_shape(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let (long, short) = if a.len() < b.len() { (b, a) } else { (a, b) };
     let mut shape = long.to_vec();

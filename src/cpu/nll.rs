@@ -2,11 +2,12 @@ use super::{Classes, LossGrad, Targets, class_of, count, expect_len, factors, re
 use crate::error::{Error, Result};
 use crate::options::{Nll, Reduction};
 
-/// Negative log-likelihood of log-probabilities and class indices; see [`Recorder::nll`](crate::Recorder::nll).
+/// Negative log-likelihood of log-probabilities and class indices; see
+/// [`Recorder::nll`](crate::Recorder::nll).
 ///
 /// # Errors
-/// [`Error::Shape`] if a slice or weights do not fit the shape; [`Error::Value`] with the first target that is no class, for
-/// probabilities, and for weights that are on the GPU.
+/// [`Error::Shape`] if a slice or weights do not fit the shape; [`Error::Value`] naming the first
+/// target that is not a class, for probabilities as targets, and for weights that are on the GPU.
 pub fn nll<'a, T: Copy + Into<f64>>(
     log_probs: &[T],
     shape: &[usize],
@@ -19,8 +20,8 @@ pub fn nll<'a, T: Copy + Into<f64>>(
 /// [`nll`] and its gradient with respect to the log-probabilities.
 ///
 /// # Errors
-/// As [`nll`], and for an upstream gradient that has neither one element nor one for each loss.
-#[expect(clippy::indexing_slicing, reason = "the slices were checked to be of the shape's size, which rows lie within")]
+/// Same as [`nll`], and if `upstream` has neither one element nor one per loss.
+#[expect(clippy::indexing_slicing, reason = "the slices were checked to have the shape's size, and rows lie within it")]
 pub fn nll_backward<'a, T: Copy + Into<f64>>(
     log_probs: &[T],
     shape: &[usize],
@@ -54,7 +55,7 @@ pub fn nll_backward<'a, T: Copy + Into<f64>>(
         let Some(target) = target else { continue };
         for i in dims.row(row).skip(target).take(1) {
             let log_prob: f64 = log_probs[i].into();
-            // A weight of 0 wins over an infinite log-probability.
+            // A weight of 0 times an infinite log-probability is 0.
             let weight = weight(row, target);
             losses[row] = if weight == 0.0 && !log_prob.is_nan() { 0.0 } else { weight * -log_prob };
             grad[i] = -factor(row) * weight;

@@ -1,7 +1,7 @@
 use super::expect_len;
 use crate::error::Result;
 
-/// `max(x, 0)`, NaN stays NaN; see [`Recorder::relu`](crate::Recorder::relu).
+/// `max(x, 0)`; NaN stays NaN. See [`Recorder::relu`](crate::Recorder::relu).
 #[must_use]
 pub fn relu<T: Copy + Into<f64>>(x: &[T]) -> Vec<f64> {
     let one = |&x: &T| {
@@ -11,7 +11,7 @@ pub fn relu<T: Copy + Into<f64>>(x: &[T]) -> Vec<f64> {
     x.iter().map(one).collect()
 }
 
-/// The gradient of [`relu`] from its output.
+/// The gradient of [`relu`], computed from its output.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the slices differ in length.

@@ -2,14 +2,15 @@ use super::expect_len;
 use crate::error::Result;
 use crate::options::Sgd;
 
-/// One step of stochastic gradient descent on `values`; see [`Recorder::sgd`](crate::Recorder::sgd).
+/// One step of stochastic gradient descent on `values`; see
+/// [`Recorder::sgd`](crate::Recorder::sgd).
 ///
 /// `velocity` is empty before the first step with momentum, which fills it.
 ///
 /// # Errors
-/// [`Error::Value`](crate::Error::Value) as [`Sgd::validate`]; [`Error::Shape`](crate::Error::Shape) if the slices differ in
-/// length.
-#[expect(clippy::indexing_slicing, reason = "with momentum the velocity was checked to be as long as the values")]
+/// [`Error::Value`](crate::Error::Value) from [`Sgd::validate`];
+/// [`Error::Shape`](crate::Error::Shape) if the slices differ in length.
+#[expect(clippy::indexing_slicing, reason = "with momentum, the velocity was checked to be as long as the values")]
 pub fn sgd<T: Copy + Into<f64>>(values: &mut [f64], grads: &[T], velocity: &mut Vec<f64>, options: &Sgd) -> Result<()> {
     let op = "cpu::sgd";
     options.validate()?;

@@ -12,7 +12,7 @@ pub fn sigmoid<T: Copy + Into<f64>>(x: &[T]) -> Vec<f64> {
     x.iter().map(one).collect()
 }
 
-/// The gradient of [`sigmoid`] from its output.
+/// The gradient of [`sigmoid`], computed from its output.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the slices differ in length.

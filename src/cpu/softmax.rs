@@ -5,8 +5,9 @@ use crate::error::Result;
 /// Softmax over dimension `dim`; see [`Recorder::softmax`](crate::Recorder::softmax).
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the slice is not of the shape's size or there is no such dimension.
-#[expect(clippy::indexing_slicing, reason = "the slices were checked to be of the shape's size, which rows lie within")]
+/// [`Error::Shape`](crate::Error::Shape) if the slice does not have the shape's size or there is no
+/// dimension `dim`.
+#[expect(clippy::indexing_slicing, reason = "the slices were checked to have the shape's size, and rows lie within it")]
 pub fn softmax<T: Copy + Into<f64>>(logits: &[T], shape: &[usize], dim: usize) -> Result<Vec<f64>> {
     let dims = Classes::along("cpu::softmax", shape, dim, logits.len())?;
     let mut out = vec![0.0; logits.len()];
@@ -20,11 +21,12 @@ pub fn softmax<T: Copy + Into<f64>>(logits: &[T], shape: &[usize], dim: usize) -
     Ok(out)
 }
 
-/// The gradient of [`softmax`] from its output.
+/// The gradient of [`softmax`], computed from its output.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if a slice is not of the shape's size or there is no such dimension.
-#[expect(clippy::indexing_slicing, reason = "the slices were checked to be of the shape's size, which rows lie within")]
+/// [`Error::Shape`](crate::Error::Shape) if a slice does not have the shape's size or there is no
+/// dimension `dim`.
+#[expect(clippy::indexing_slicing, reason = "the slices were checked to have the shape's size, and rows lie within it")]
 pub fn softmax_backward<T: Copy + Into<f64>>(
     output: &[T],
     shape: &[usize],

@@ -3,30 +3,31 @@ use super::log_softmax::row_log_sum;
 use crate::error::Result;
 use crate::options::CrossEntropy;
 
-/// What the softmax of each row says besides its loss; see [`crate::Statistics`].
+/// Statistics of each row's softmax; see [`crate::Statistics`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
     /// The log of the sum of `exp(z_c)`.
     pub log_sum_exp: Vec<f64>,
-    /// The log-probability of the target, or of the class with the largest probability; 0 where the row is ignored.
+    /// The log-probability of the target; for probabilities, of the first class with the largest
+    /// one. 0 for ignored rows.
     pub target_log_prob: Vec<f64>,
     /// The entropy of the softmax, in nats.
     pub entropy: Vec<f64>,
-    /// The class with the largest logit before scale and cap, the first of equals; -1 where the row has no softmax.
+    /// The first class with the largest logit, before scale and cap; -1 for a row without softmax.
     pub predicted: Vec<i64>,
-    /// In how many rows the target is predicted.
+    /// The number of rows whose target is predicted.
     pub correct: usize,
-    /// How many rows are not ignored.
+    /// The number of rows that are not ignored.
     pub counted: usize,
 }
 
-/// The statistics of [`cross_entropy`](super::cross_entropy)'s rows.
+/// Statistics of the rows of [`cross_entropy`](super::cross_entropy).
 ///
 /// # Errors
-/// As [`cross_entropy`](super::cross_entropy).
+/// Same as [`cross_entropy`](super::cross_entropy).
 #[expect(
     clippy::indexing_slicing,
-    reason = "`rows` gives a logit for each element and an outcome for each row, which lie within"
+    reason = "`rows` returns a logit per element and an outcome per row, and all indices lie within"
 )]
 pub fn cross_entropy_statistics<'a, T: Copy + Into<f64>>(
     logits: &[T],
@@ -55,7 +56,8 @@ pub fn cross_entropy_statistics<'a, T: Copy + Into<f64>>(
             _ => log_prob.exp() * -log_prob,
         });
         out.entropy[row] = if max.is_nan() { f64::NAN } else { terms.sum() };
-        // A cap makes infinite logits finite, and must not make logits equal here.
+        // Raw logits, because a cap may make different logits equal. It also makes infinite ones
+        // finite, so clamp those.
         let raw = || {
             let raw = dims.row(row).map(|i| logits[i].into());
             raw.map(|x: f64| if options.softcap.is_some() { x.clamp(f32::MIN.into(), f32::MAX.into()) } else { x })

@@ -16,8 +16,8 @@ use place::line_at;
 use records::{File, Record, Records};
 
 impl Table {
-    /// Reads a CSV file of numbers with the [default options](CsvOptions) but for `skip`: lines at its beginning, such as a header, that are
-    /// not looked at.
+    /// Reads a CSV file of numbers with the [default options](CsvOptions), but skips `skip` lines
+    /// at its beginning, such as a header.
     ///
     /// # Errors
     /// As [`Table::read_csv_with`].
@@ -38,15 +38,18 @@ impl Table {
 
     /// Reads a CSV file of numbers.
     ///
-    /// A line ends with `\n`, `\r` or both. Fields may be in quotes, right from one delimiter to the next, and then hold delimiters and line breaks, and quotes as two each.
-    /// Blank lines are no rows, and blanks around a number, like a byte order mark before the first, do not matter. If the last field of every line
-    /// is empty, there is a delimiter at each line's end, and no column after it; a header may have that field or not.
+    /// A line ends with `\n`, `\r` or `\r\n`. A field may be quoted if the quotes touch the
+    /// delimiters; it may then contain delimiters, line breaks, and quotes, which are doubled.
+    /// Blank lines, blanks around numbers, and a byte order mark at the beginning are ignored. If
+    /// the last field of every line is empty, each line ends with a delimiter that starts no
+    /// column; a header may have that field or not.
     ///
     /// # Errors
-    /// [`Error::File`] if it cannot be read; [`Error::Csv`] with the line and the column of the first field that is no finite number, is
-    /// missing, or is an integer that `f32` does not hold, as far as the options do not allow it; for a line that has another number of
-    /// columns than the first; for a column that is asked for and not there, or whose name is there twice; if there are no rows.
-    /// [`Error::Value`] for options that no file fits; [`Error::HostMemory`].
+    /// [`Error::File`] if the file cannot be read. [`Error::Csv`] with the line and the column of
+    /// the first field that is not a finite number, is missing, or is an integer that `f32` cannot
+    /// represent, unless the options allow it; for a line with another number of columns than the
+    /// first; for a requested column that does not exist or whose name occurs twice; if there are
+    /// no rows. [`Error::Value`] for options that no file can satisfy; [`Error::HostMemory`].
     ///
     /// # Examples
     /// ```
@@ -71,7 +74,7 @@ impl Table {
         read(path, &bytes, options)
     }
 
-    /// Reads a CSV file of numbers that is in memory.
+    /// Reads the bytes of a CSV file of numbers.
     ///
     /// # Errors
     /// As [`Table::read_csv_with`].
@@ -111,14 +114,14 @@ fn read(path: &Path, bytes: &[u8], options: &CsvOptions) -> Result<Table> {
     }
 }
 
-/// What every row of a file has to look like.
+/// The layout that all rows of a file must have.
 struct Layout {
-    /// The number of columns, and where it is from.
+    /// The number of columns, and what determined it.
     width: usize,
     said_by: &'static str,
-    /// Lines end with a delimiter.
+    /// Whether lines end with a delimiter that starts no column.
     closed: bool,
-    /// The columns of the table.
+    /// The columns to read, in the order of the table.
     chosen: Vec<usize>,
 }
 
@@ -136,7 +139,7 @@ impl Layout {
         Ok(Self { width, said_by, closed, chosen })
     }
 
-    /// Puts a record's numbers behind those of the others.
+    /// Appends the numbers of a record to `values`.
     fn read(&self, file: File<'_>, record: &Record, values: &mut Vec<f32>) -> Result<()> {
         let Self { width, said_by, closed, chosen } = self;
         let (len, width) = (record.len() - usize::from(*closed), *width);
@@ -172,7 +175,8 @@ impl Layout {
     }
 }
 
-/// Whether all lines end with a delimiter that separates nothing: read once more, but only where the first row does.
+/// Whether all lines end with a delimiter that starts no column. Reads the file once more, but only
+/// if the first row ends with a delimiter.
 fn closed(file: File<'_>, header: Option<&Record>, first: &Record) -> Result<bool> {
     let fits = |header: &Record| header.ends_with_delimiter() || header.len() + 1 == first.len();
     if !first.ends_with_delimiter() || !header.is_none_or(fits) {
@@ -190,7 +194,7 @@ fn closed(file: File<'_>, header: Option<&Record>, first: &Record) -> Result<boo
     Ok(true)
 }
 
-/// The places of the columns that are asked for.
+/// The indices of the requested columns.
 fn choose(
     file: File<'_>,
     columns: &[Column],

@@ -1,4 +1,4 @@
-//! Data in memory: tables of numbers, from CSV files or slices, and what a training does with them.
+//! Tables of numbers in memory, from CSV files or slices, and their preparation for training.
 //!
 //! # Examples
 //! ```
@@ -10,7 +10,7 @@
 //! let order = shuffled(x.rows(), 0)?;
 //! let (train, test) = order.split_at(3);
 //! assert_eq!(y.select(test)?.rows(), 1);
-//! // Mini-batches of two of the three rows, in an order that epoch 0 of seed 7 settles.
+//! // Mini-batches of two of the three rows, in an order determined by seed 7 and epoch 0.
 //! assert_eq!(batches(train, 2, 7, 0).map(|rows| rows.len()).collect::<Vec<_>>(), [2, 1]);
 //! # Ok::<(), xent::Error>(())
 //! ```
@@ -24,7 +24,7 @@ use crate::error::{Error, Result, try_with_capacity};
 use crate::record::Recorder;
 use crate::tensor::Tensor;
 
-/// Rows of numbers.
+/// A table of numbers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Table {
     columns: usize,
@@ -32,10 +32,11 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table of row-major values.
+    /// Creates a table from row-major values.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless the values fill whole rows, at least one, of at least one column.
+    /// [`Error::Shape`] unless the values fill complete rows: at least one row of at least one
+    /// column.
     pub fn new(columns: usize, values: Vec<f32>) -> Result<Self> {
         if columns == 0 || values.is_empty() || !values.len().is_multiple_of(columns) {
             return Err(Error::Shape {
@@ -60,16 +61,17 @@ impl Table {
         self.columns
     }
 
-    /// All values, row by row.
+    /// All values, in row-major order.
     #[must_use]
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// The rows with these numbers, in their order.
+    /// Returns the rows with these indices, in the order given.
     ///
     /// # Errors
-    /// [`Error::Value`] with the first number that has no row; [`Error::HostMemory`] if there is no memory for so many.
+    /// [`Error::Value`] with the first index that is out of range; [`Error::HostMemory`] if the
+    /// host has no memory for the rows.
     pub fn select(&self, rows: &[usize]) -> Result<Self> {
         let op = "Table::select";
         let mut values = try_with_capacity(op, rows.len().saturating_mul(self.columns))?;
@@ -83,10 +85,10 @@ impl Table {
         Ok(Self { columns: self.columns, values })
     }
 
-    /// The columns before `at`, and those from `at` on.
+    /// Splits the table into the columns before `at` and those from `at` on.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless both have a column.
+    /// [`Error::Shape`] unless both parts have a column.
     pub fn split_columns(&self, at: usize) -> Result<(Self, Self)> {
         if at == 0 || at >= self.columns {
             let expected = format!("between 1 and {} columns before the split", self.columns.saturating_sub(1));
@@ -96,10 +98,11 @@ impl Table {
         Ok((Self { columns: at, values: left.concat() }, Self { columns: self.columns - at, values: right.concat() }))
     }
 
-    /// The values of a table of one column as classes.
+    /// Returns the values of a table of one column as class indices.
     ///
     /// # Errors
-    /// [`Error::Shape`] for more columns; [`Error::Value`] with the first value that is no class in `0..classes`.
+    /// [`Error::Shape`] for another number of columns; [`Error::Value`] with the first value that
+    /// is not a class in `0..classes`.
     pub fn classes(&self, classes: usize) -> Result<Vec<i32>> {
         let op = "Table::classes";
         if self.columns != 1 {
@@ -107,7 +110,7 @@ impl Table {
             return Err(Error::Shape { op, what: "the table", expected, got });
         }
         let class = |(row, &value): (usize, &f32)| {
-            #[expect(clippy::cast_possible_truncation, reason = "what does not fit is compared and refused")]
+            #[expect(clippy::cast_possible_truncation, reason = "a value that the conversion changes is refused")]
             let class = value as i32;
             match usize::try_from(class) {
                 Ok(number) if number < classes && f64::from(class) == f64::from(value) => Ok(class),
@@ -122,7 +125,7 @@ impl Table {
         self.values.iter().enumerate().map(class).collect()
     }
 
-    /// The mean and the standard deviation of each column, in the table's own units.
+    /// Computes the mean and the standard deviation of each column, in the table's own units.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "no table has 2^53 rows")]
     pub fn standardisation(&self) -> Standardisation {
@@ -137,7 +140,8 @@ impl Table {
     }
 }
 
-/// How columns are brought to mean 0 and standard deviation 1: take it from the training data, apply it to all.
+/// Standardises columns to mean 0 and standard deviation 1. Compute it from the training data,
+/// apply it to all data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standardisation {
     mean: Vec<f64>,
@@ -145,10 +149,11 @@ pub struct Standardisation {
 }
 
 impl Standardisation {
-    /// That of a mean and a standard deviation for each column, such as those saved with a model.
+    /// Creates a standardisation from the mean and the standard deviation of each column, such as
+    /// those saved with a model.
     ///
     /// # Errors
-    /// [`Error::Shape`] if they differ in length.
+    /// [`Error::Shape`] if the lengths differ.
     pub fn new(mean: Vec<f64>, deviation: Vec<f64>) -> Result<Self> {
         if mean.len() != deviation.len() {
             let (expected, got) = (format!("{} elements", mean.len()), deviation.len().to_string());
@@ -169,11 +174,11 @@ impl Standardisation {
         &self.deviation
     }
 
-    /// Standardises a table. A column that was constant is only moved.
+    /// Standardises a table. A column whose standard deviation is 0 is only shifted.
     ///
     /// # Errors
     /// [`Error::Shape`] if the number of columns differs.
-    #[expect(clippy::cast_possible_truncation, reason = "values are f32")]
+    #[expect(clippy::cast_possible_truncation, reason = "tables store f32")]
     pub fn apply(&self, table: &mut Table) -> Result<()> {
         if table.columns != self.mean.len() {
             let (expected, got) = (format!("{} columns", self.mean.len()), table.columns.to_string());
@@ -188,10 +193,10 @@ impl Standardisation {
     }
 }
 
-/// The numbers below `rows` in an order that the seed settles.
+/// Returns the numbers `0..rows` in a random order determined by the seed.
 ///
 /// # Errors
-/// [`Error::HostMemory`] if there is no memory for so many.
+/// [`Error::HostMemory`] if the host has no memory for them.
 pub fn shuffled(rows: usize, seed: u64) -> Result<Vec<usize>> {
     let mut order = try_with_capacity("shuffled", rows)?;
     order.extend(0..rows);
@@ -199,11 +204,12 @@ pub fn shuffled(rows: usize, seed: u64) -> Result<Vec<usize>> {
     Ok(order)
 }
 
-/// Mini-batches of `size` rows (the last may have fewer) in an order that the seed and the epoch settle: a training that goes on from
-/// epoch `n` sees what it would have seen.
+/// Returns mini-batches of `size` rows (the last may have fewer), in a random order determined by
+/// the seed and the epoch: training that resumes at epoch `n` sees the batches it would have seen
+/// without the interruption.
 pub fn batches(rows: &[usize], size: usize, seed: u64, epoch: u64) -> impl Iterator<Item = Vec<usize>> + use<> {
     let mut rows = rows.to_vec();
-    // Seeds and epochs that differ give streams that differ.
+    // Different seeds and epochs give different streams.
     let mut rng = fastrand::Rng::with_seed(fastrand::Rng::with_seed(seed).u64(..).wrapping_add(epoch));
     rng.shuffle(&mut rows);
     let mut rest = rows.into_iter();
@@ -213,7 +219,7 @@ pub fn batches(rows: &[usize], size: usize, seed: u64, epoch: u64) -> impl Itera
     })
 }
 
-/// Memory on the GPU that takes mini-batch after mini-batch of a table.
+/// GPU memory that is reused for one mini-batch of a table after another.
 ///
 /// # Examples
 /// ```
@@ -236,19 +242,20 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Memory for up to `rows` rows of `columns`.
+    /// Allocates memory for up to `rows` rows of `columns` columns.
     ///
     /// # Errors
-    /// Those of [`Tensor::zeros`].
+    /// The errors of [`Tensor::zeros`].
     pub fn new(gpu: &Gpu, rows: usize, columns: usize) -> Result<Self> {
         Ok(Self { tensor: Tensor::zeros(gpu, [rows, columns])? })
     }
 
-    /// Uploads rows of a table at this point of the recording: `[rows, columns]`, which hold until the next load.
+    /// Uploads rows of a table at this point of the recording. Returns them as `[rows, columns]`,
+    /// valid until the next load.
     ///
     /// # Errors
-    /// [`Error::Shape`] for more rows than there is memory for, or another number of columns; [`Error::Value`] for a row that the
-    /// table does not have; those of [`Recorder::upload`].
+    /// [`Error::Shape`] for more rows than there is memory for, or another number of columns;
+    /// [`Error::Value`] for a row that the table does not have; the errors of [`Recorder::upload`].
     pub fn load(&mut self, rec: &mut Recorder<'_>, table: &Table, rows: &[usize]) -> Result<Tensor<f32>> {
         let columns = self.tensor.shape().get(1).copied().unwrap_or(0);
         if table.columns() != columns {

@@ -2,13 +2,13 @@
 
 use crate::error::{Error, Result, try_with_capacity};
 
-/// The most classes that a matrix is made for.
+/// The most classes that a matrix may have.
 pub(super) const MOST_CLASSES: usize = 1 << 14;
 
-/// How often each class was taken for each: row `t`, column `p` counts what is `t` and was taken for `p`. With sample weights it is the sum of
-/// the weights.
+/// A confusion matrix: entry `[t, p]` is the number of rows with target `t` and prediction `p`.
+/// With sample weights it is the sum of their weights.
 ///
-/// What would divide by 0 is 0, as scikit-learn's default has it.
+/// A score whose denominator is 0 is 0, as by default in scikit-learn.
 ///
 /// # Examples
 /// ```
@@ -25,26 +25,27 @@ pub(super) const MOST_CLASSES: usize = 1 << 14;
 pub struct Confusion {
     classes: usize,
     counts: Vec<f64>,
-    /// Of each class, how often it was taken for none.
+    /// For each class as target, the count of rows without a prediction.
     unclassified: Vec<f64>,
-    /// Whether a class occurs, as a target or as a prediction; it may in rows of weight 0 alone.
+    /// Whether each class occurs, as a target or as a prediction, even if only in rows of weight 0.
     occurs: Vec<bool>,
 }
 
-/// How the numbers of the classes become one.
+/// How the scores of the classes are averaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Average {
-    /// That of one class, the positive one.
+    /// The score of one class, the positive one.
     Binary(usize),
-    /// The mean over the classes that occur, as a target or as a prediction, be it in rows of weight 0 alone.
+    /// The mean over the classes that occur, as a target or as a prediction, even if only in rows
+    /// of weight 0.
     Macro,
-    /// That of the counts of all classes together. For one class a row it is the accuracy.
+    /// The score of the summed counts of all classes. With one class per row it is the accuracy.
     Micro,
     /// The mean over the classes, weighted by how often each is the target.
     Weighted,
 }
 
-/// A class's right predictions, what it was predicted for, and what it is.
+/// How often a class is predicted correctly, is predicted, and is the target.
 #[derive(Clone, Copy)]
 struct Counts {
     right: f64,
@@ -53,11 +54,12 @@ struct Counts {
 }
 
 impl Confusion {
-    /// Counts of targets and predictions, with a weight for each row if there are any.
+    /// Counts targets and predictions, optionally with a weight for each row.
     ///
     /// # Errors
-    /// [`Error::Shape`] if they differ in length; [`Error::Value`] with the first that is no class, and the first weight that is negative or
-    /// not finite; [`Error::Limit`] for more than 16384 classes; [`Error::HostMemory`] if there is no memory for the counts.
+    /// [`Error::Shape`] if the lengths differ; [`Error::Value`] with the first target or prediction
+    /// that is not a class, or the first weight that is negative or not finite; [`Error::Limit`]
+    /// for more than 16384 classes; [`Error::HostMemory`] if the host has no memory for the counts.
     pub fn of(classes: usize, targets: &[usize], predicted: &[usize], sample_weight: Option<&[f32]>) -> Result<Self> {
         let op = "Confusion::of";
         if targets.len() != predicted.len() {
@@ -86,12 +88,13 @@ impl Confusion {
         Ok(confusion)
     }
 
-    /// A matrix of counts, or of sums of weights, row by row.
+    /// Creates a matrix from counts, or sums of weights, in row-major order.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless it is square; [`Error::Value`] with the first count that is not from 0 to 2^64.
+    /// [`Error::Shape`] unless the matrix is square; [`Error::Value`] with the first count that is
+    /// not from 0 to 2^64.
     pub fn from_counts(classes: usize, counts: Vec<f64>) -> Result<Self> {
-        // More would make their sums infinite.
+        // Larger counts could make their sums infinite.
         const MOST: f64 = 18_446_744_073_709_551_616.0;
         let op = "Confusion::from_counts";
         if classes.checked_mul(classes) != Some(counts.len()) {
@@ -108,19 +111,21 @@ impl Confusion {
         Ok(confusion)
     }
 
-    /// The same with counts of rows that were taken for no class: mistakes, but nobody's false alarm.
+    /// Sets the counts of rows without a prediction, by target: errors, but false positives of no
+    /// class.
     pub(crate) fn with_unclassified(self, unclassified: Vec<f64>) -> Self {
         let occurs: Vec<bool> = unclassified.iter().map(|&count| count > 0.0).collect();
         Self { unclassified, ..self }.with_occurring(&occurs)
     }
 
-    /// The same where these classes occur, too.
+    /// Marks further classes as occurring.
     pub(crate) fn with_occurring(self, others: &[bool]) -> Self {
         let occurs = self.occurs.iter().zip(others).map(|(&occurs, &other)| occurs || other).collect();
         Self { occurs, ..self }
     }
 
-    /// How many rows were taken for no class, because their logits had no softmax; with sample weights the sum of their weights.
+    /// The number of rows without a prediction, because their logits have no softmax; with sample
+    /// weights the sum of their weights.
     #[must_use]
     pub fn unclassified(&self) -> f64 {
         sum(&self.unclassified)
@@ -132,32 +137,33 @@ impl Confusion {
         self.classes
     }
 
-    /// How often `target` was taken for `predicted`, or the sum of those rows' weights; 0 if one of them is no class.
+    /// The number of rows with this target and prediction, or the sum of their weights; 0 if either
+    /// is not a class.
     #[must_use]
     pub fn count(&self, target: usize, predicted: usize) -> f64 {
         self.row(target).get(predicted).copied().unwrap_or(0.0)
     }
 
-    /// How many rows there are; with sample weights the sum of their weights.
+    /// The number of rows; with sample weights the sum of their weights.
     #[must_use]
     pub fn total(&self) -> f64 {
         sum(&self.counts) + self.unclassified()
     }
 
-    /// The part of the rows that was taken for what it is.
+    /// The fraction of the rows whose prediction is correct.
     #[must_use]
     pub fn accuracy(&self) -> f64 {
         let Counts { right, actual, .. } = self.all();
         ratio(right, actual)
     }
 
-    /// Of what was taken for a class, the part that is it.
+    /// Of the rows predicted as a class, the fraction whose target it is.
     #[must_use]
     pub fn precision(&self, average: Average) -> f64 {
         self.averaged(average, |counts| ratio(counts.right, counts.predicted))
     }
 
-    /// Of what is a class, the part that was taken for it.
+    /// Of the rows whose target is a class, the fraction predicted as it.
     #[must_use]
     pub fn recall(&self, average: Average) -> f64 {
         self.averaged(average, |counts| ratio(counts.right, counts.actual))
@@ -188,7 +194,7 @@ impl Confusion {
         }
     }
 
-    /// What a class was taken for; of what is no class, nothing.
+    /// The counts of a target's predictions; empty if the target is not a class.
     fn row(&self, target: usize) -> &[f64] {
         self.counts.chunks_exact(self.classes.max(1)).nth(target).unwrap_or_default()
     }
@@ -214,12 +220,12 @@ fn sum<'a>(counts: impl IntoIterator<Item = &'a f64>) -> f64 {
     counts.into_iter().sum()
 }
 
-/// A quotient; what would divide by 0 is 0.
+/// Returns `a / b`, or 0 if `b` is 0.
 fn ratio(a: f64, b: f64) -> f64 {
     if b == 0.0 { 0.0 } else { a / b }
 }
 
-/// A weight for each of so many rows, 1 if there are none.
+/// Checks sample weights. Returns the weight of each row, 1 if there are none.
 pub(super) fn weights<'a>(
     op: &'static str,
     rows: usize,

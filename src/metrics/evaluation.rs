@@ -1,4 +1,4 @@
-//! Counters on the GPU.
+//! Metrics from counters on the GPU.
 
 use crate::engine::Gpu;
 use crate::error::{Error, Result};
@@ -10,7 +10,7 @@ use crate::tensor::{Float, Tensor};
 use super::confusion::MOST_CLASSES;
 use super::scores::{Kind, Scores};
 
-/// What a binary classifier gives.
+/// The outputs of a binary classifier.
 #[derive(Clone, Copy, Debug)]
 pub enum BinaryOutputs<'a> {
     /// Logits, as for [`Recorder::bce_with_logits`].
@@ -19,23 +19,26 @@ pub enum BinaryOutputs<'a> {
     Probabilities(&'a Tensor<f32>),
 }
 
-/// Counters of how a classifier does, which stay on the GPU while batch after batch goes by: accuracy, top-k accuracy for every k, log-loss
-/// and perplexity; and a confusion matrix, if it is [asked for](Self::with_confusion).
+/// Counters for the metrics of a classifier, which stay on the GPU across batches: accuracy, top-k
+/// accuracy for every k, log-loss and perplexity; and a confusion matrix, if it is [asked
+/// for](Self::with_confusion).
 ///
 /// # Weights
-/// A record may have sample weights, as scikit-learn's metrics do: each row counts as much as its weight says. A weight is a number from
-/// 0 to 2^31, and their mean is at least 2^-35 (scale smaller ones up: no score depends on their scale). A row of weight 0 is left out,
-/// whatever logits it holds; its target has to be a class, or ignored.
+/// A record may have sample weights, as in scikit-learn's metrics: each row counts in proportion to
+/// its weight. A weight is a number from 0 to 2^31, and the mean over the counted rows is at least
+/// 2^-35 (scale smaller ones up: no score depends on their scale). A row of weight 0 is left out,
+/// whatever its logits; its target must be a class or the ignored index.
 ///
 /// # Precision
-/// Counts are whole numbers, and sums of weights are whole numbers of 2^-64: exact for weights that are 0 or from 2^-40 on (smaller ones are
-/// rounded), and the same bits in whatever order the GPU's threads come. They have 128 bits: none overflows before 2^33 rows, or 2^64
-/// without weights. The loss is kept in two `f32`, so that its total is good to 1e-6 after millions of records; it is infinite where it
-/// exceeds `f32`.
+/// Counts are integers, and sums of weights are integer multiples of 2^-64: exact for weights that
+/// are 0 or at least 2^-40 (smaller ones are rounded), and bit-identical in any order of the GPU's
+/// threads. They have 128 bits: none overflows before 2^33 rows, or 2^64 without weights. The loss
+/// is kept in two `f32`, so its total is accurate to 1e-6 after millions of records; it is infinite
+/// if it exceeds the range of `f32`.
 ///
 /// # Cost
-/// 16 bytes of memory for each class, 4 MiB for 262144 of them, and with a confusion matrix 16 for each pair of classes. Reading the scores
-/// copies all of it to the host.
+/// 16 bytes of memory for each class (4 MiB for 262144 classes), and with a confusion matrix 16 for
+/// each pair of classes. Reading the scores copies all of it to the host.
 ///
 /// # Examples
 /// ```
@@ -60,16 +63,17 @@ pub enum BinaryOutputs<'a> {
 pub struct Evaluation {
     cells: Cells,
     gpu: Gpu,
-    /// Since the last reset.
+    /// The number of records since the last reset.
     records: u32,
     ignore_index: i64,
 }
 
 impl Evaluation {
-    /// Counters for a number of classes, all 0, without a confusion matrix.
+    /// Creates counters for this number of classes, all 0, without a confusion matrix.
     ///
     /// # Errors
-    /// [`Error::Value`] without classes; [`Error::Limit`] for more than 2^28; those of [`Tensor::zeros`].
+    /// [`Error::Value`] for 0 classes; [`Error::Limit`] for more than 2^28; the errors of
+    /// [`Tensor::zeros`].
     pub fn new(gpu: &Gpu, classes: usize) -> Result<Self> {
         let op = "Evaluation::new";
         if classes == 0 {
@@ -81,18 +85,18 @@ impl Evaluation {
         Ok(Self { cells: Cells::new(gpu, classes, false)?, gpu: gpu.clone(), records: 0, ignore_index })
     }
 
-    /// Counters for a binary classifier: two classes, and their confusion matrix.
+    /// Creates counters for a binary classifier: two classes, with a confusion matrix.
     ///
     /// # Errors
-    /// Those of [`Tensor::zeros`].
+    /// The errors of [`Tensor::zeros`].
     pub fn binary(gpu: &Gpu) -> Result<Self> {
         Self::new(gpu, 2)?.with_confusion()
     }
 
-    /// The same with a confusion matrix, all counters 0.
+    /// Adds a confusion matrix. All counters restart at 0.
     ///
     /// # Errors
-    /// [`Error::Limit`] for more than 16384 classes; those of [`Tensor::zeros`].
+    /// [`Error::Limit`] for more than 16384 classes; the errors of [`Tensor::zeros`].
     ///
     /// # Cost
     /// 16 bytes of memory for each pair of classes.
@@ -102,13 +106,13 @@ impl Evaluation {
         Ok(Self { cells: Cells::new(&gpu, cells.classes, true)?, gpu, records: 0, ignore_index })
     }
 
-    /// The same with another ignored index; -100 is the default, as for [`CrossEntropy`].
+    /// Sets the ignored index; the default is -100, as for [`CrossEntropy`].
     #[must_use]
     pub fn ignoring(self, ignore_index: i64) -> Self {
         Self { ignore_index, ..self }
     }
 
-    /// Sets the counters to 0, before everything that is recorded but not submitted yet.
+    /// Sets the counters to 0, before everything that is recorded but not yet submitted.
     ///
     /// # Errors
     /// [`Error::Gpu`] if the device is out of memory.
@@ -117,26 +121,28 @@ impl Evaluation {
         self.cells.clear("Evaluation::reset", &self.gpu)
     }
 
-    /// Counts the rows of logits, with a weight for each if there are any.
+    /// Counts rows of logits, optionally with a weight for each row.
     ///
     /// # Shapes
-    /// `logits`, of any [`Float`] type, is `[classes]` or `[N, classes, d1, .., dK]`; `targets`, class indices of either type, and
-    /// `sample_weight` the same without `classes`.
+    /// `logits`, of any [`Float`] type, is `[classes]` or `[N, classes, d1, .., dK]`; `targets`,
+    /// class indices of either type, and `sample_weight` have the same shape without `classes`.
     ///
     /// # Edge cases
-    /// * Rows whose target is the ignored index do not count, nor do those of weight 0.
-    /// * A row without a softmax (it holds NaN or +infinity, or nothing but -infinity) was taken for no class: a mistake, whose loss is NaN.
+    /// * Rows whose target is the ignored index, and rows of weight 0, do not count.
+    /// * A row without a softmax (it holds NaN or +infinity, or nothing but -infinity) has no
+    ///   prediction: it counts as wrong, and its loss is NaN.
     /// * A target whose logit is -infinity costs +infinity. Nothing is clipped.
-    /// * A target that is no class, and a weight that is NaN, negative or above 2^31: the row does not count, and reading the scores gives
-    ///   [`Error::Data`] with the first such record and position.
+    /// * If a target is not a class, or a weight is NaN, negative or above 2^31, the row does not
+    ///   count, and reading the scores gives [`Error::Data`] with the first such record and
+    ///   position.
     ///
     /// # Errors
-    /// [`Error::Shape`] for logits of another number of classes and for weights of another shape than the targets'; those of
-    /// [`Recorder::cross_entropy`].
+    /// [`Error::Shape`] for logits with another number of classes, and for weights of another shape
+    /// than the targets'; the errors of [`Recorder::cross_entropy`].
     ///
     /// # Cost
-    /// Three reads of the logits, two of them mostly from a cache, and a few dispatches over the rows. Each row takes two or three atomic
-    /// additions; with weights up to twice as many.
+    /// Three reads of the logits, two of them mostly from a cache, and a few dispatches over the
+    /// rows. Each row makes two or three atomic additions; with weights up to twice as many.
     pub fn record<'a, T: Float>(
         &mut self,
         rec: &mut Recorder<'_>,
@@ -171,28 +177,33 @@ impl Evaluation {
         rec.tally(op, &self.cells, rows, sample_weight, recorded)
     }
 
-    /// Counts the elements of a binary classifier's outputs, with a weight for each if there are any; the evaluation is of 2 classes. The
-    /// target is 1 for the second class and 0 for the first. What is taken for the second has a logit above 0, or a probability above 1/2.
+    /// Counts the elements of a binary classifier's outputs, optionally with a weight for each. The
+    /// evaluation must have 2 classes. The target is 1 for the second class and 0 for the first.
+    /// The second class is predicted if the logit is above 0, or the probability above 1/2.
     ///
-    /// The loss of an element is `-log p` with the probability `p` of its class, of logits and of probabilities alike: 0 for what is certain
-    /// and right, infinite for what is certain and wrong. (The losses [`bce`](Recorder::bce) and PyTorch's clip it at 100, scikit-learn's
-    /// `log_loss` clips probabilities.) The rule "0 log 0 = 0" makes the other class's term nothing.
+    /// The loss of an element is `-log p` with the probability `p` of its class, for logits and
+    /// probabilities alike: 0 if the classifier is certain and right, infinite if it is certain and
+    /// wrong. (The losses [`bce`](Recorder::bce) and PyTorch's clip it at 100, scikit-learn's
+    /// `log_loss` clips probabilities.) By the rule "0 log 0 = 0", the term of the other class
+    /// vanishes.
     ///
     /// # Shapes
     /// The outputs, `targets` and `sample_weight` have the same shape.
     ///
     /// # Edge cases
     /// * Elements of weight 0 do not count.
-    /// * An output that is NaN was taken for no class: a mistake, whose loss is NaN.
-    /// * A target that is neither 0 nor 1, a probability outside [0, 1], and a weight that is NaN, negative or above 2^31: the element does
-    ///   not count, and reading the scores gives [`Error::Data`] with the first such record and position.
+    /// * An output of NaN is no prediction: it counts as wrong, and its loss is NaN.
+    /// * If a target is neither 0 nor 1, a probability is outside [0, 1], or a weight is NaN,
+    ///   negative or above 2^31, the element does not count, and reading the scores gives
+    ///   [`Error::Data`] with the first such record and position.
     ///
     /// # Errors
-    /// [`Error::Value`] unless the evaluation is of 2 classes; [`Error::Shape`] for shapes that differ; [`Error::Limit`] for 2^32 elements
-    /// or more; [`Error::ForeignTensor`].
+    /// [`Error::Value`] unless the evaluation has 2 classes; [`Error::Shape`] if the shapes differ;
+    /// [`Error::Limit`] for 2^32 elements or more; [`Error::ForeignTensor`].
     ///
     /// # Cost
-    /// One read of each tensor, and up to three atomic additions an element; with weights up to twice as many.
+    /// One read of each tensor, and up to three atomic additions per element; with weights up to
+    /// twice as many.
     pub fn record_binary(
         &mut self,
         rec: &mut Recorder<'_>,
@@ -223,10 +234,10 @@ impl Evaluation {
         rec.tally(op, &self.cells, rows, sample_weight, recorded)
     }
 
-    /// Copies the counters, as they are at this point of the recording, to where the host can read them.
+    /// Records the readback of the counters, as they are at this point of the recording.
     ///
     /// # Errors
-    /// Those of [`Recorder::read`].
+    /// The errors of [`Recorder::read`].
     pub fn read(&self, rec: &mut Recorder<'_>) -> Result<EvaluationReadback> {
         let Cells { classes, matrix, words, totals } = &self.cells;
         let (cells, totals) = (rec.read(words)?, rec.read(totals)?);
@@ -263,7 +274,7 @@ fn expect_shape<T: crate::tensor::Element>(
     }
 }
 
-/// Counters on their way back from the GPU.
+/// A ticket for the scores of an evaluation.
 #[derive(Debug)]
 #[must_use = "a ticket does nothing unless it is waited for"]
 pub struct EvaluationReadback {
@@ -271,25 +282,25 @@ pub struct EvaluationReadback {
     matrix: bool,
     cells: Readback<u32>,
     totals: Readback<u32>,
-    /// What has arrived when a wait ran out of time.
-    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "nothing waits on the web"))]
+    /// The cells, kept in case a wait times out.
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "waiting is not available on the web"))]
     arrived: Option<Vec<u32>>,
 }
 
 impl EvaluationReadback {
-    /// The scores, once the recording is submitted and done.
+    /// Returns the scores once the recording is submitted and done.
     ///
     /// # Errors
-    /// Those of [`Readback`]; [`Error::Data`] for what records have refused: the first record with bad data, and the first position in it;
-    /// [`Error::Value`] for sample weights whose mean is below 2^-35.
+    /// The errors of [`Readback`]; [`Error::Data`] with the first record that has bad data, and its
+    /// first bad position; [`Error::Value`] for sample weights whose mean is below 2^-35.
     pub async fn arrive(self) -> Result<Scores> {
         Scores::new(self.classes, self.matrix, &self.cells.await?, &self.totals.await?)
     }
 
-    /// Polls the device until the scores are here. Not on the web.
+    /// Polls the device until the scores arrive. Not available on the web.
     ///
     /// # Errors
-    /// As [`Readback::wait`]; [`Error::Data`] and [`Error::Value`] as of [`arrive`](Self::arrive).
+    /// As [`Readback::wait`]; [`Error::Data`] and [`Error::Value`] as for [`arrive`](Self::arrive).
     #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&mut self, timeout: std::time::Duration) -> Result<Scores> {
         let start = std::time::Instant::now();

@@ -1,4 +1,5 @@
-//! How good a classifier is, by scikit-learn's definitions: from counters that stay on the GPU while batches go by, or from scores.
+//! Metrics of classifiers by scikit-learn's definitions: from counters that stay on the GPU across
+//! batches, or from scores.
 
 mod confusion;
 mod evaluation;

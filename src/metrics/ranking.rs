@@ -1,4 +1,4 @@
-//! How well scores put the positive before the negative.
+//! Metrics of how well scores rank positives above negatives.
 
 use crate::error::{Error, Result};
 
@@ -7,16 +7,16 @@ use super::confusion::weights;
 /// A point of a ROC curve.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RocPoint {
-    /// What scores from here on are taken for positive; infinity at the first point.
+    /// The lowest score that is classified as positive; infinity at the first point.
     pub threshold: f32,
-    /// The part of the negatives that is taken for positive.
+    /// The fraction of the negatives that is classified as positive.
     pub false_positive_rate: f64,
-    /// The part of the positives that is taken for positive.
+    /// The fraction of the positives that is classified as positive.
     pub true_positive_rate: f64,
 }
 
-/// Scores in falling order, those that are equal together: the threshold, and the weights of the positives and of the negatives that have it or
-/// more. Rows of weight 0 are left out.
+/// The distinct scores in descending order, each with the total weight of the positives and of the
+/// negatives that score at least as much. Rows of weight 0 are left out.
 fn steps(
     op: &'static str,
     scores: &[f32],
@@ -52,14 +52,15 @@ fn steps(
     Ok(steps)
 }
 
-/// The ROC curve, from (0, 0) to (1, 1): a point for each score that occurs. Rates of nothing are NaN.
+/// The ROC curve, from (0, 0) to (1, 1): a point for each distinct score. A rate over no rows is
+/// NaN.
 ///
-/// With sample weights the rates are those of the weights, and rows of weight 0 are left out, as `roc_curve` of scikit-learn has it (which by
-/// default drops points on straight lines; here they stay).
+/// With sample weights, rates are fractions of weights, and rows of weight 0 are left out, as in
+/// scikit-learn's `roc_curve` (which by default drops points on straight lines; here they stay).
 ///
 /// # Errors
-/// [`Error::Shape`] if the slices differ in length; [`Error::Value`] with the first score that is NaN, and the first weight that is negative or
-/// not finite.
+/// [`Error::Shape`] if the slices differ in length; [`Error::Value`] with the first score that is
+/// NaN, or the first weight that is negative or not finite.
 pub fn roc_curve(scores: &[f32], positive: &[bool], sample_weight: Option<&[f32]>) -> Result<Vec<RocPoint>> {
     let steps = steps("roc_curve", scores, positive, sample_weight)?;
     let (all_positives, all_negatives) = steps.last().map_or((0.0, 0.0), |last| (last.1, last.2));
@@ -71,8 +72,8 @@ pub fn roc_curve(scores: &[f32], positive: &[bool], sample_weight: Option<&[f32]
     Ok(std::iter::once((f32::INFINITY, 0.0, 0.0)).chain(steps).map(point).collect())
 }
 
-/// The area under the ROC curve: how likely a positive has a higher score than a negative, where equal scores count half. NaN unless
-/// there are both.
+/// The area under the ROC curve: the probability that a positive has a higher score than a
+/// negative, where equal scores count half. NaN unless there are both positives and negatives.
 ///
 /// With sample weights, for positives `i` and negatives `j` with scores `s` and weights `w`, it is
 ///
@@ -80,7 +81,7 @@ pub fn roc_curve(scores: &[f32], positive: &[bool], sample_weight: Option<&[f32]
 /// sum of w_i w_j ([s_i > s_j] + [s_i = s_j] / 2) / sum of w_i w_j
 /// ```
 ///
-/// as `roc_auc_score` of scikit-learn has it.
+/// as in scikit-learn's `roc_auc_score`.
 ///
 /// # Errors
 /// As [`roc_curve`].
@@ -90,7 +91,7 @@ pub fn roc_curve(scores: &[f32], positive: &[bool], sample_weight: Option<&[f32]
 /// use xent::metrics::roc_auc;
 /// let (scores, positive) = ([0.1, 0.4, 0.35, 0.8], [false, false, true, true]);
 /// assert_eq!(roc_auc(&scores, &positive, None)?, 0.75);
-/// // Of the negatives, the second, which lies above a positive, is three quarters.
+/// // The second negative, which scores above a positive, is three quarters of the negatives.
 /// assert_eq!(roc_auc(&scores, &positive, Some(&[1.0, 3.0, 1.0, 1.0]))?, 0.625);
 /// # Ok::<(), xent::Error>(())
 /// ```
@@ -98,15 +99,16 @@ pub fn roc_auc(scores: &[f32], positive: &[bool], sample_weight: Option<&[f32]>)
     let steps = steps("roc_auc", scores, positive, sample_weight)?;
     let (mut area, mut before) = (0.0, (0.0, 0.0));
     for &(_, positives, negatives) in &steps {
-        // Trapezia, in counts: without weights whole and half numbers, without rounding.
+        // Trapezia, in counts: without weights, exact multiples of 1/2.
         area += (negatives - before.1) * (positives + before.0) / 2.0;
         before = (positives, negatives);
     }
     Ok(area / (before.0 * before.1))
 }
 
-/// The average precision: the sum over the thresholds of the precision there times what it adds to the recall. 0 without positives, as
-/// scikit-learn has it. With sample weights precision and recall are those of the weights.
+/// The average precision: the sum over the thresholds of the precision times the increase in
+/// recall. 0 without positives, as in scikit-learn. With sample weights, precision and recall are
+/// fractions of weights.
 ///
 /// # Errors
 /// As [`roc_curve`].

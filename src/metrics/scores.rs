@@ -1,10 +1,10 @@
-//! What the counters of an evaluation say.
+//! The scores of an evaluation.
 
 use crate::error::{Error, Result, try_with_capacity};
 
 use super::Confusion;
 
-/// What was recorded: which data can be bad in it.
+/// The kind of a record, which determines what data in it can be bad.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Rows,
@@ -12,13 +12,15 @@ pub(super) enum Kind {
     Probabilities,
 }
 
-/// What the counters of an [`Evaluation`](super::Evaluation) say. With sample weights each row counts as much as its weight.
+/// The scores of an [`Evaluation`](super::Evaluation). With sample weights, each row counts in
+/// proportion to its weight.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores {
     rows: u64,
-    /// The weight of the rows that have so many outputs above their target's, in units of 2^-64.
+    /// At index `r`: the weight of the rows with `r` outputs above their target's, in units of
+    /// 2^-64.
     ranks: Vec<u128>,
-    /// That of the rows without an order.
+    /// The weight of the rows without a rank, because of NaN.
     unranked: u128,
     right: u128,
     loss: f64,
@@ -26,7 +28,7 @@ pub struct Scores {
 }
 
 impl Scores {
-    /// From what `shaders/lib/tally.wgsl` and `shaders/running_total.wgsl` count.
+    /// Decodes the counters of `shaders/lib/tally.wgsl` and `shaders/running_total.wgsl`.
     pub(super) fn new(classes: usize, matrix: bool, words: &[u32], totals: &[u32]) -> Result<Self> {
         let op = "Evaluation";
         let [high, low, record, position, kind] = totals[..] else { return Err(Error::NotSubmitted) };
@@ -50,11 +52,11 @@ impl Scores {
         let (unranked, right, rows) = (next(), next(), next());
         let confusion = if matrix { Some(matrix_of(classes, cells)?) } else { None };
         let (high, low) = (f64::from(f32::from_bits(high)), f64::from(f32::from_bits(low)));
-        // Infinity and NaN are in the first number; the second is of no use then.
+        // Infinity and NaN are in the first number; the second is then meaningless.
         let loss = if high.is_finite() { high + low } else { high };
         let rows = u64::try_from(rows >> 64).unwrap_or(u64::MAX);
         let scores = Self { rows, ranks, unranked, right, loss, confusion };
-        // Below that, what weights are rounded to might show.
+        // With a smaller mean, the rounding of the weights might show.
         let least = u128::from(rows) << (64 - 35);
         if scores.weight() < least {
             let mean = scores.total_weight() / float(u128::from(rows) << 64);
@@ -64,49 +66,52 @@ impl Scores {
         Ok(scores)
     }
 
-    /// The confusion matrix: precision, recall, F1. None unless it was [asked for](super::Evaluation::with_confusion). Rows without a
-    /// softmax (NaN) are taken for no class, which is wrong.
+    /// The confusion matrix, for precision, recall and F1; `None` unless it was [asked
+    /// for](super::Evaluation::with_confusion). Rows without a softmax (NaN) have no prediction and
+    /// count as wrong.
     #[must_use]
     pub fn confusion(&self) -> Option<&Confusion> {
         self.confusion.as_ref()
     }
 
-    /// How many rows were counted. Those that are ignored, and those of weight 0, are not.
+    /// The number of rows counted. Ignored rows and rows of weight 0 do not count.
     #[must_use]
     pub fn counted(&self) -> u64 {
         self.rows
     }
 
-    /// The sum of the weights of the rows that were counted; without weights their number.
+    /// The sum of the weights of the counted rows; without weights their number.
     #[must_use]
     pub fn total_weight(&self) -> f64 {
         float(self.weight())
     }
 
-    /// The part of the rows that was taken for what it is, as `accuracy_score` of scikit-learn has it: of equal logits the first is what a
-    /// row is taken for. NaN without rows.
+    /// The fraction of the rows whose prediction is correct, as in scikit-learn's `accuracy_score`:
+    /// of equal logits, the first is predicted. NaN without rows.
     #[must_use]
     pub fn accuracy(&self) -> f64 {
         float(self.right) / self.total_weight()
     }
 
-    /// The part of the rows whose target is among the `k` largest logits, as `top_k_accuracy_score` of scikit-learn has it: of equal logits
-    /// the later class comes first (which makes a difference between [`accuracy`](Self::accuracy) and the top 1). NaN without rows.
+    /// The fraction of the rows whose target is among the `k` largest logits, as in scikit-learn's
+    /// `top_k_accuracy_score`: of equal logits, the later class ranks first (so the top 1 may
+    /// differ from [`accuracy`](Self::accuracy)). NaN without rows.
     #[must_use]
     pub fn top_k_accuracy(&self, k: usize) -> f64 {
         float(self.ranks.iter().take(k).sum()) / self.total_weight()
     }
 
-    /// The mean cross-entropy of the rows, in nats: the sum of weight times `-log p` with the probability `p` of the target, over the sum of
-    /// the weights. Nothing is clipped: a certain mistake costs infinitely much (scikit-learn's `log_loss` clips probabilities), and what is
-    /// certain and right costs 0. Rows of weight 0 cost nothing, not even where 0 times infinity is meant. NaN if a row has no softmax, and
-    /// without rows.
+    /// The mean cross-entropy of the rows, in nats: the sum of weight times `-log p` with the
+    /// probability `p` of the target, over the sum of the weights. Nothing is clipped: a prediction
+    /// that is certain and wrong costs infinity (scikit-learn's `log_loss` clips probabilities),
+    /// one that is certain and right costs 0. Rows of weight 0 cost nothing, even where the product
+    /// would be 0 times infinity. NaN if a row has no softmax, and without rows.
     #[must_use]
     pub fn log_loss(&self) -> f64 {
         self.loss / self.total_weight()
     }
 
-    /// `exp` of the [`log_loss`](Self::log_loss).
+    /// `exp` of [`log_loss`](Self::log_loss).
     #[must_use]
     pub fn perplexity(&self) -> f64 {
         self.log_loss().exp()
@@ -117,7 +122,7 @@ impl Scores {
     }
 }
 
-/// The confusion matrix of the cells after those of all rows.
+/// Decodes the confusion matrix from the cells that follow those of all rows.
 fn matrix_of(classes: usize, mut cells: impl Iterator<Item = u128>) -> Result<Confusion> {
     let op = "Evaluation";
     let mut occurs = try_with_capacity(op, classes)?;
@@ -130,8 +135,8 @@ fn matrix_of(classes: usize, mut cells: impl Iterator<Item = u128>) -> Result<Co
     Ok(Confusion::from_counts(classes, counts)?.with_unclassified(unclassified).with_occurring(&occurs))
 }
 
-/// A whole number of 2^-64.
-#[expect(clippy::cast_precision_loss, reason = "rounded once")]
+/// Converts an integer multiple of 2^-64.
+#[expect(clippy::cast_precision_loss, reason = "one rounding is accepted")]
 fn float(value: u128) -> f64 {
     value as f64 / (1u128 << 64) as f64
 }

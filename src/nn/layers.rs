@@ -1,11 +1,12 @@
-//! What networks are made of: descriptions, without anything on the GPU.
+//! Layers as descriptions, without anything on the GPU.
 
 use crate::error::{Error, Result, try_with_capacity};
 use crate::tensor::Shape;
 
 /// A linear layer: `y = x W^T + b` with a weight `[outputs, inputs]` and a bias `[outputs]`.
 ///
-/// Its values are PyTorch's initialisation, both uniform within `1 / sqrt(inputs)`, or given.
+/// Its values are either given or PyTorch's initialisation: weight and bias uniform within
+/// `1 / sqrt(inputs)` of 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Linear {
     inputs: usize,
@@ -16,26 +17,26 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// A layer with a bias.
+    /// Creates a layer with a bias.
     #[must_use]
     pub fn new(inputs: usize, outputs: usize) -> Self {
         Self { inputs, outputs, bias: true, name: None, values: None }
     }
 
-    /// The same layer without a bias.
+    /// Removes the bias.
     #[must_use]
     pub fn without_bias(self) -> Self {
         Self { bias: false, ..self }
     }
 
-    /// The same layer under a name, which the names of its parameters begin with. Without one it is called after its place in its
-    /// [`Sequential`], as in PyTorch. An empty name leaves it out.
+    /// Names the layer; the names of its parameters begin with that name. A layer without a name is
+    /// called by its index in its [`Sequential`], as in PyTorch. An empty name adds no prefix.
     #[must_use]
     pub fn named(self, name: impl Into<String>) -> Self {
         Self { name: Some(name.into()), ..self }
     }
 
-    /// The same layer with these values, row-major; the bias is empty if there is none.
+    /// Sets the values, row-major; `bias` is empty if the layer has none.
     #[must_use]
     pub fn with_values(self, weight: &[f32], bias: &[f32]) -> Self {
         Self { values: Some((weight.to_vec(), bias.to_vec())), ..self }
@@ -59,14 +60,15 @@ impl From<Linear> for Layer {
     }
 }
 
-/// Layers, one after the other.
+/// A sequence of layers.
 ///
 /// # Examples
 /// ```
 /// use xent::nn::{Linear, Sequential};
-/// // PyTorch's Sequential(Linear(64, 128), ReLU(), Linear(128, 10)): its parameters are 0.weight, 0.bias, 2.weight, 2.bias.
+/// // PyTorch's Sequential(Linear(64, 128), ReLU(), Linear(128, 10)). The parameters are
+/// // 0.weight, 0.bias, 2.weight and 2.bias.
 /// let network = Sequential::new().linear(64, 128).relu().linear(128, 10);
-/// // linear.weight, linear.bias
+/// // The parameters are linear.weight and linear.bias.
 /// let regression = Sequential::new().layer(Linear::new(1, 1).named("linear")).sigmoid();
 /// # let _ = (network, regression);
 /// ```
@@ -76,39 +78,39 @@ pub struct Sequential {
 }
 
 impl Sequential {
-    /// No layers: the output is the input.
+    /// Creates an empty sequence: the output is the input.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With one more layer.
+    /// Appends a layer.
     #[must_use]
     pub fn layer(mut self, layer: impl Into<Layer>) -> Self {
         self.layers.push(layer.into());
         self
     }
 
-    /// With a linear layer that has a bias.
+    /// Appends a linear layer with a bias.
     #[must_use]
     pub fn linear(self, inputs: usize, outputs: usize) -> Self {
         self.layer(Linear::new(inputs, outputs))
     }
 
-    /// With a ReLU.
+    /// Appends a ReLU.
     #[must_use]
     pub fn relu(self) -> Self {
         self.layer(Layer::Relu)
     }
 
-    /// With a sigmoid.
+    /// Appends a sigmoid.
     #[must_use]
     pub fn sigmoid(self) -> Self {
         self.layer(Layer::Sigmoid)
     }
 }
 
-/// A parameter before it is on the GPU.
+/// A parameter that is not on the GPU yet.
 #[derive(Debug)]
 pub(super) struct Initial {
     pub(super) name: String,
@@ -116,7 +118,7 @@ pub(super) struct Initial {
     pub(super) values: Vec<f32>,
 }
 
-/// A layer whose parameters have their names.
+/// A layer with the names of its parameters.
 #[derive(Clone, Debug)]
 pub(super) enum Placed {
     Linear { weight: String, bias: Option<String> },
@@ -124,14 +126,15 @@ pub(super) enum Placed {
     Sigmoid,
 }
 
-/// What is known while layers are placed one after the other.
+/// The random numbers and the parameters so far, while layers are placed one after the other.
 pub(super) struct Placing<'a> {
     pub(super) rng: &'a mut fastrand::Rng,
     pub(super) parameters: &'a mut Vec<Initial>,
 }
 
 impl Sequential {
-    /// Places the layers after one that gives `width` values, if that is known; gives the width of the last.
+    /// Places the layers after a layer with `width` outputs, if that number is known. Returns the
+    /// placed layers and the width after them.
     pub(super) fn place(
         &self,
         prefix: &str,
@@ -175,7 +178,7 @@ impl Linear {
             let (expected, got) = (format!("no bias for {weight:?}"), values.len().to_string());
             return Err(Error::Shape { op, what: "the values", expected, got });
         }
-        #[expect(clippy::cast_precision_loss, reason = "a bound of random numbers")]
+        #[expect(clippy::cast_precision_loss, reason = "the bound of random numbers may be rounded")]
         let bound = if self.inputs == 0 { 0.0 } else { 1.0 / (self.inputs as f32).sqrt() };
         let mut draw = |len: usize| {
             let mut values = try_with_capacity(op, len)?;
@@ -183,7 +186,7 @@ impl Linear {
             Ok(values)
         };
         let biases = if self.bias { self.outputs } else { 0 };
-        // Parameters check the given values' number.
+        // `Parameters::new` checks the number of given values.
         let (weights, biases) = match &self.values {
             Some(values) => values.clone(),
             None => (draw(self.outputs * self.inputs)?, draw(biases)?),

@@ -1,4 +1,4 @@
-//! The losses that a training knows.
+//! The losses that a training supports.
 
 use crate::error::{Error, Result};
 use crate::ops::{LossGrad, Targets};
@@ -6,7 +6,7 @@ use crate::options::{Bce, BceWithLogits, CrossEntropy, Mse, Reduction};
 use crate::record::Recorder;
 use crate::tensor::Tensor;
 
-/// The loss of a head, and its weight in the sum of all.
+/// The loss of a head, and its weight in the sum of all losses.
 #[derive(Clone, Debug)]
 pub struct Loss {
     kind: Kind,
@@ -22,31 +22,31 @@ enum Kind {
 }
 
 impl Loss {
-    /// Cross-entropy of logits with its default options.
+    /// Cross-entropy of logits, with default options.
     #[must_use]
     pub fn cross_entropy() -> Self {
         CrossEntropy::default().into()
     }
 
-    /// Binary cross-entropy of probabilities with its default options.
+    /// Binary cross-entropy of probabilities, with default options.
     #[must_use]
     pub fn bce() -> Self {
         Bce::default().into()
     }
 
-    /// Binary cross-entropy of logits with its default options.
+    /// Binary cross-entropy of logits, with default options.
     #[must_use]
     pub fn bce_with_logits() -> Self {
         BceWithLogits::default().into()
     }
 
-    /// Squared error with its default options.
+    /// Squared error, with default options.
     #[must_use]
     pub fn mse() -> Self {
         Mse::default().into()
     }
 
-    /// The same loss with another weight in the sum; 1 by default.
+    /// Sets the weight in the sum, which is 1 by default.
     #[must_use]
     pub fn weighted(self, weight: f64) -> Self {
         Self { weight, ..self }
@@ -76,7 +76,7 @@ impl Loss {
         }
     }
 
-    /// [`record`](Self::record), where a mean is still a sum.
+    /// As [`record`](Self::record), but a mean is not divided by its denominator yet.
     pub(super) fn record_undivided(
         &self,
         rec: &mut Recorder<'_>,
@@ -84,7 +84,7 @@ impl Loss {
         targets: Targets<'_>,
         upstream: Option<&Tensor<f32>>,
     ) -> Result<LossGrad> {
-        // Both of their means divide by the number of elements.
+        // Both means of these losses divide by the number of elements: undivided, they are sums.
         let undivided = |reduction: Reduction| if reduction.is_mean() { Reduction::Sum } else { reduction };
         match &self.kind {
             Kind::CrossEntropy(options) => rec.cross_entropy_undivided(output, targets, options, upstream),

@@ -1,7 +1,8 @@
-//! Networks with explicit passes: layers, a model of them, and the training step around it.
+//! Networks with explicit passes: layers, models of them, and the training step.
 //!
-//! There is no tape: [`Model::forward`] gives the activations, the losses of [`Recorder`](crate::Recorder) give gradients of the
-//! outputs, and [`Model::backward`] takes these back to the parameters. [`Training`] does all of it in one call.
+//! There is no tape. [`Model::forward`] returns the activations, the losses of
+//! [`Recorder`](crate::Recorder) return gradients with respect to the outputs, and
+//! [`Model::backward`] propagates those to the parameters. [`Training`] does all of it in one call.
 //!
 //! # Examples
 //! ```
@@ -9,7 +10,7 @@
 //! use xent::nn::{Loss, Model, Sequential, Training};
 //! use xent::{Gpu, Optimization, Sgd, Tensor};
 //! # if let Ok(gpu) = Gpu::headless() {
-//! // Even or odd, from the number's last bit.
+//! // Classifies numbers as even or odd by their last bit.
 //! let network = Sequential::new().linear(1, 2);
 //! let model = Model::new(&gpu, &network, 0)?;
 //! let options = Optimization { sgd: Sgd { lr: 1.0, ..Sgd::default() }, ..Optimization::default() };

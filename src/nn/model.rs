@@ -1,4 +1,4 @@
-//! A network on the GPU: a trunk, and heads on it.
+//! A network on the GPU: a trunk with heads.
 
 use crate::engine::Gpu;
 use crate::error::{Error, Result};
@@ -9,7 +9,7 @@ use crate::tensor::Tensor;
 
 use super::layers::{Placed, Placing, Sequential};
 
-/// A network with its parameters: a trunk and one or more heads, each of which gives an output.
+/// A network with its parameters: a trunk and one or more heads, each with one output.
 #[derive(Debug)]
 pub struct Model {
     parameters: Parameters,
@@ -17,17 +17,18 @@ pub struct Model {
     heads: Vec<Vec<Placed>>,
 }
 
-/// What a forward pass leaves for the backward pass: the output of every layer (rectified, if a rectifier comes next).
+/// The outputs of all layers in a forward pass, which the backward pass needs. The output of a
+/// linear layer is already rectified if a ReLU follows.
 #[derive(Clone, Debug)]
 pub struct Activations {
-    /// The input, then what each layer gives.
+    /// The input, then the output of each layer.
     trunk: Vec<Tensor<f32>>,
     heads: Vec<Vec<Tensor<f32>>>,
     outputs: Vec<Tensor<f32>>,
 }
 
 impl Activations {
-    /// What the heads give, in their order.
+    /// The outputs of the heads, in their order.
     #[must_use]
     pub fn outputs(&self) -> &[Tensor<f32>] {
         &self.outputs
@@ -35,18 +36,21 @@ impl Activations {
 }
 
 impl Model {
-    /// A model of one stack of layers, whose output is the last layer's. The seed settles the initial values that are not given.
+    /// Creates a model of one stack of layers, whose output is that of the last layer. The seed
+    /// determines the initial values that are not given.
     ///
     /// # Errors
-    /// [`Error::Shape`] if a layer does not fit the one before it, or given values their layer; the errors of [`Parameters::new`].
+    /// [`Error::Shape`] if a layer does not fit the one before it, or given values do not fit their
+    /// layer; the errors of [`Parameters::new`].
     pub fn new(gpu: &Gpu, layers: &Sequential, seed: u64) -> Result<Self> {
         Self::build(gpu, ("", layers), &[("", &Sequential::new())], seed)
     }
 
-    /// A model of a trunk and heads on it. The names of the trunk's parameters begin with `trunk`, those of a head's with its name.
+    /// Creates a model of a trunk and heads. The names of the trunk's parameters begin with
+    /// `trunk`, those of a head's parameters with the name of the head.
     ///
     /// # Errors
-    /// As [`Model::new`]; [`Error::Value`] without heads.
+    /// As [`Model::new`]; [`Error::Value`] if there are no heads.
     pub fn with_heads(gpu: &Gpu, trunk: &Sequential, heads: &[(&str, &Sequential)], seed: u64) -> Result<Self> {
         Self::build(gpu, ("trunk", trunk), heads, seed)
     }
@@ -71,7 +75,7 @@ impl Model {
         &self.parameters
     }
 
-    /// How many outputs there are.
+    /// The number of heads, each with one output.
     #[must_use]
     pub fn heads(&self) -> usize {
         self.heads.len()
@@ -80,7 +84,7 @@ impl Model {
     /// Records the forward pass of inputs `[N, inputs]`.
     ///
     /// # Errors
-    /// Those of [`matmul`](Recorder::matmul) if the input does not fit the first layer.
+    /// The errors of [`matmul`](Recorder::matmul) if the input does not fit the first layer.
     pub fn forward(&self, rec: &mut Recorder<'_>, input: &Tensor<f32>) -> Result<Activations> {
         let trunk = self.run(rec, &self.trunk, input)?;
         let shared = trunk.last().unwrap_or(input);
@@ -89,14 +93,14 @@ impl Model {
         Ok(Activations { trunk, heads, outputs })
     }
 
-    /// The input, then the output of each layer.
+    /// Returns the input, then the output of each layer.
     fn run(&self, rec: &mut Recorder<'_>, layers: &[Placed], input: &Tensor<f32>) -> Result<Vec<Tensor<f32>>> {
         let mut values = vec![input.clone()];
         let mut x = input.clone();
         for (i, layer) in layers.iter().enumerate() {
             let rectified_next = matches!(layers.get(i + 1), Some(Placed::Relu));
             x = match layer {
-                // The linear layer before it has done that.
+                // The linear layer before it has applied the ReLU.
                 Placed::Relu if matches!(before(layers, i), Some(Placed::Linear { .. })) => x,
                 Placed::Relu => rec.relu(&x)?,
                 Placed::Sigmoid => rec.sigmoid(&x)?,
@@ -115,11 +119,12 @@ impl Model {
         Ok(values)
     }
 
-    /// Records the backward pass: `grads` are the gradients of the outputs, in their order. It writes the parameters' gradients, over
-    /// what they were.
+    /// Records the backward pass, which overwrites the gradients of the parameters. `grads` are the
+    /// gradients with respect to the outputs, in their order.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless there is one gradient for each output, of its shape.
+    /// [`Error::Shape`] unless there is one gradient for each output, with the shape of that
+    /// output, and the activations are those of this model.
     pub fn backward(&self, rec: &mut Recorder<'_>, activations: &Activations, grads: &[Tensor<f32>]) -> Result<()> {
         let op = "Model::backward";
         if grads.len() != self.heads.len() {
@@ -147,7 +152,7 @@ impl Model {
         for ((head, values), grad) in self.heads.iter().zip(&activations.heads).zip(grads) {
             let Some(grad) = self.pull(rec, head, values, grad, needed)? else { continue };
             match &total {
-                // A head without layers gives back the caller's gradient, which is not to be changed.
+                // A head without layers returns the caller's gradient, which must not change.
                 None if self.heads.len() > 1 && head.is_empty() => {
                     let copy = rec.output(op, grad.shape().clone())?;
                     rec.copy(&grad, &copy)?;
@@ -163,8 +168,9 @@ impl Model {
         Ok(())
     }
 
-    /// Records the backward pass of one head alone: the parameters of the others get a gradient of 0. The gradient is of that head's output, and the
-    /// activations are of this model.
+    /// Records the backward pass of one head alone. The parameters of the other heads get a
+    /// gradient of 0. `grad` is the gradient with respect to the output of `head`; the activations
+    /// must be those of this model.
     pub(crate) fn backward_of(
         &self,
         rec: &mut Recorder<'_>,
@@ -180,7 +186,8 @@ impl Model {
         }
     }
 
-    /// Takes a gradient back through layers; gives that of their input if it is needed.
+    /// Records the backward pass of layers. Returns the gradient with respect to their input if it
+    /// is needed.
     fn pull(
         &self,
         rec: &mut Recorder<'_>,
@@ -193,7 +200,7 @@ impl Model {
         let around = values.iter().zip(values.iter().skip(1));
         for ((i, layer), (input, output)) in layers.iter().enumerate().zip(around).rev() {
             grad = match layer {
-                // The linear layer after it has done that.
+                // The linear layer after it has included the ReLU in its product.
                 Placed::Relu if matches!(layers.get(i + 1), Some(Placed::Linear { .. })) => grad,
                 Placed::Relu => rec.relu_backward(output, &grad)?,
                 Placed::Sigmoid => rec.sigmoid_backward(output, &grad)?,

@@ -1,4 +1,4 @@
-//! A training step: forward, losses, backward, update, in one recording.
+//! A training step: forward pass, losses, backward pass and update in one recording.
 
 use crate::error::{Error, Result};
 use crate::ops::{Denominator, LossGrad, Targets};
@@ -11,23 +11,24 @@ use crate::tensor::{Shape, Tensor, narrow};
 use super::loss::Loss;
 use super::model::Model;
 
-/// What the names of the optimiser's tensors begin with in a checkpoint.
+/// The prefix of the optimiser's tensors in a checkpoint.
 const OPTIMIZER: &str = "optimizer.";
 
-/// The note of the loss scale.
+/// The key of the note with the loss scale.
 const LOSS_SCALE: &str = "loss_scale";
 
-/// What a training step gives.
+/// The outputs of a training step.
 #[derive(Clone, Debug)]
 pub struct StepOutputs {
     /// The loss of each head on this mini-batch, without its weight.
     pub losses: Vec<Tensor<f32>>,
-    /// That of each head over the passes of the window up to this one, by the mean that [`WindowMean`] says; with a window's last pass it is the
-    /// loss that the update is for. (Of a loss that is not reduced it is the sum.) Without accumulation these are the `losses`.
+    /// The loss of each head over the passes of the window up to this one, combined as
+    /// [`WindowMean`] says. After the last pass of a window it is the loss that the update is for.
+    /// (A loss that is not reduced enters as its sum.) Without accumulation these are the `losses`.
     pub window_losses: Vec<Tensor<f32>>,
-    /// What the heads gave before the update.
+    /// The outputs of the heads before the update.
     pub outputs: Vec<Tensor<f32>>,
-    /// What the update found, if there was one and it looked.
+    /// The report of the update, if there was one with norm clipping or the guard.
     pub report: Option<UpdateReport>,
 }
 
@@ -38,38 +39,41 @@ pub struct Training {
     losses: Vec<Loss>,
     mode: Mode,
     optimizer: Optimizer,
-    /// For each head what its gradient is multiplied with, if it is not 1.
+    /// The factor of each head's gradient, if it is not 1.
     upstreams: Upstreams,
 }
 
 type Upstreams = Vec<Option<Tensor<f32>>>;
 
-/// What a step records.
+/// How steps become updates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    /// An update at each.
+    /// Every step is an update.
     Single,
-    /// Sums of losses, and their denominators.
+    /// The undivided losses of the passes are added up, and so are the denominators of their means.
     Tokens,
-    /// Losses as they are, and how many there were.
+    /// The losses of the passes are added up as they are, and the passes are counted.
     Passes,
 }
 
 impl Training {
-    /// A training of a model with a loss for each of its heads.
+    /// Creates a training of a model, with one loss for each of its heads.
     ///
-    /// Gradients are those of the sum of the losses, each times its weight, times the loss scale. Where an update takes several passes
-    /// ([`Optimization::accumulate`]), a loss with [`Reduction::Mean`] or [`Reduction::MeanByCount`] has its mean over all that its passes count,
-    /// as if they were one batch; one with [`Reduction::Sum`] or [`Reduction::None`] is added up. With [`WindowMean::Passes`] the update is for the mean of the
-    /// passes' losses instead, whatever their reductions.
+    /// The gradients are those of the weighted sum of the losses, times the loss scale. If an
+    /// update takes several passes ([`Optimization::accumulate`]), a loss with [`Reduction::Mean`]
+    /// or [`Reduction::MeanByCount`] becomes the mean over everything that its passes count, as if
+    /// they were one batch; a loss with [`Reduction::Sum`] or [`Reduction::None`] is added up. With
+    /// [`WindowMean::Passes`] the update is for the mean of the passes' losses instead, whatever
+    /// their reductions.
     ///
     /// # Cost
-    /// Where an update takes several passes, each head has a gradient of the whole model of its own, in memory and in time, because each is divided
-    /// by another number. With one head, or with [`WindowMean::Passes`], there is one.
+    /// If an update takes several passes, each head needs its own gradient of the whole model, in
+    /// memory and in time, because each gradient has its own denominator. With one head, or with
+    /// [`WindowMean::Passes`], there is one gradient.
     ///
     /// # Errors
-    /// [`Error::Value`] unless there is one loss for each head, and for a weight that is not finite; the errors of
-    /// [`Optimizer::new`].
+    /// [`Error::Value`] unless there is one loss for each head, and for a weight that is not
+    /// finite; the errors of [`Optimizer::new`].
     pub fn new(model: Model, losses: Vec<Loss>, options: Optimization) -> Result<Self> {
         let op = "Training::new";
         if losses.len() != model.heads() {
@@ -96,7 +100,7 @@ impl Training {
         Ok(training)
     }
 
-    /// What the gradient of each head is multiplied with.
+    /// Returns the factor of each head's gradient.
     fn weigh(&self, loss_scale: f64) -> Result<Upstreams> {
         let upstream = |loss: &Loss| match narrow(loss.weight * loss_scale) {
             1.0 => Ok(None),
@@ -119,11 +123,13 @@ impl Training {
         self.losses.iter().map(upstream).collect()
     }
 
-    /// Changes the loss scale from the next step on: lower after an update that was skipped, say. A [`checkpoint`](Self::checkpoint) has it.
+    /// Changes the loss scale from the next step on, for example to lower it after a skipped
+    /// update. A [`checkpoint`](Self::checkpoint) includes it.
     ///
     /// # Errors
-    /// [`Error::Value`] unless it is from 1.2e-38 to 8.5e37, also when multiplied with the weight of a loss, and between the passes of a window: their gradients have one scale. Nothing
-    /// changes then.
+    /// [`Error::Value`] for a loss scale that is not from 1.2e-38 to 8.5e37, for one whose product
+    /// with the weight of a loss is out of range, and between the passes of a window, whose
+    /// gradients share one scale. Nothing changes then.
     pub fn set_loss_scale(&mut self, loss_scale: f64) -> Result<()> {
         self.optimizer.check_loss_scale(loss_scale)?;
         let upstreams = self.weigh(loss_scale)?;
@@ -132,7 +138,7 @@ impl Training {
         Ok(())
     }
 
-    /// Records an update with the passes that there are: see [`Optimizer::flush`].
+    /// Records an update with the passes of the open window: see [`Optimizer::flush`].
     ///
     /// # Errors
     /// As [`Optimizer::flush`].
@@ -151,7 +157,7 @@ impl Training {
         &self.model
     }
 
-    /// The model, when the training is over.
+    /// Returns the model when the training is over.
     #[must_use]
     pub fn into_model(self) -> Model {
         self.model
@@ -165,7 +171,7 @@ impl Training {
         self.optimizer.set_lr(lr)
     }
 
-    /// Sets that of a group: see [`Optimizer::set_group_lr`].
+    /// Sets the learning rate of a group: see [`Optimizer::set_group_lr`].
     ///
     /// # Errors
     /// As [`Optimizer::set_group_lr`].
@@ -179,13 +185,15 @@ impl Training {
         &self.optimizer
     }
 
-    /// Records a copy of everything that the training needs to go on from here, also between the passes of a window: the parameters under
-    /// their names, and the optimiser's state and the loss scale under `optimizer.` ([`State::split_off`] takes those out, for a file of the
-    /// model alone). What is random in a training (the order of its data) is the caller's to repeat; options have to be the same, but for what
-    /// can be set later: learning rates and the loss scale are those of the checkpoint.
+    /// Records a copy of everything that the training needs to continue from here, also between the
+    /// passes of a window: the parameters under their names, and the optimiser's state and the loss
+    /// scale under `optimizer.` ([`State::split_off`] removes those, for a file of the model
+    /// alone). The caller has to repeat what is random in a training, such as the order of its
+    /// data. The options must be the same, except those that can be set later: learning rates and
+    /// the loss scale come from the checkpoint.
     ///
     /// # Errors
-    /// Those of [`Optimizer::state`].
+    /// The errors of [`Optimizer::state`].
     pub fn checkpoint(&self, rec: &mut Recorder<'_>) -> Result<StateReadback> {
         let mut state = self.model.parameters().state(rec)?;
         let mut own = self.optimizer.state(rec, self.model.parameters())?;
@@ -194,11 +202,12 @@ impl Training {
         Ok(state)
     }
 
-    /// Goes on from a checkpoint, to the same bits that the training it was taken from would have reached. If something in it does not
-    /// fit, nothing changes.
+    /// Continues from a checkpoint, with the same bits that the original training would have
+    /// reached. If anything in it does not fit, nothing changes.
     ///
     /// # Errors
-    /// [`Error::StateNames`] with all tensors that are missing or superfluous; [`Error::State`] with one that does not fit, or a note.
+    /// [`Error::StateNames`] with all missing and superfluous tensors; [`Error::State`] with a
+    /// tensor or a note that does not fit.
     pub fn resume(&mut self, checkpoint: &State) -> Result<()> {
         let parameters = self.model.parameters();
         let mut wanted = parameters.wanted("");
@@ -216,7 +225,8 @@ impl Training {
         parameters.take(parameters.values(), checkpoint, values)
     }
 
-    /// The loss scale of a checkpoint, if it has one, and what goes with it.
+    /// Returns the loss scale of a checkpoint, if it has one, and the factors of the heads'
+    /// gradients that follow from it.
     fn scale_of(&self, checkpoint: &State) -> Result<Option<(f64, Upstreams)>> {
         let key = format!("{OPTIMIZER}{LOSS_SCALE}");
         let Some(note) = checkpoint.note(&key) else { return Ok(None) };
@@ -230,12 +240,12 @@ impl Training {
         upstreams.ok_or_else(fail).map(Some)
     }
 
-    /// Records a training step on a mini-batch: inputs `[N, ..]`, and targets for each head. Everything is recorded, nothing
-    /// submitted: the losses are there once the recording is.
+    /// Records a training step on a mini-batch: inputs `[N, ..]`, and targets for each head.
+    /// Nothing is submitted; the losses are computed when the recording is submitted.
     ///
     /// # Errors
-    /// Those of the model's layers and of the losses; [`Error::Value`] unless there are targets for each head, of the kind that its
-    /// loss takes. Nothing is updated then.
+    /// The errors of the model's layers and of the losses; [`Error::Value`] unless there are
+    /// targets for each head, of the kind that its loss takes. Nothing is updated then.
     pub fn step(
         &mut self,
         rec: &mut Recorder<'_>,
@@ -279,7 +289,8 @@ impl Training {
         Ok(StepOutputs { losses, window_losses, outputs: activations.outputs().to_vec(), report })
     }
 
-    /// Counts the losses of a pass: for each head, gives that of the pass and that of the window so far.
+    /// Adds the losses of a pass to the window. Returns for each head the loss of the pass and the
+    /// loss of the window so far.
     fn count(&mut self, rec: &mut Recorder<'_>, outs: &[LossGrad]) -> Result<Vec<[Tensor<f32>; 2]>> {
         let mut all = Vec::with_capacity(outs.len());
         for (number, (loss, out)) in self.losses.iter().zip(outs).enumerate() {

@@ -1,4 +1,5 @@
-//! Updating a model: groups of parameters, schedules, clipping, accumulation, and a guard against numbers that are not finite.
+//! Updates of a model: parameter groups, schedules, gradient clipping, gradient accumulation, and a
+//! guard against numbers that are not finite.
 
 mod options;
 mod runs;
@@ -23,20 +24,20 @@ use schedule::GpuSchedule;
 pub use schedule::Schedule;
 use window::Window;
 
-/// What an update found, on the GPU; there only if norm clipping or the guard is on.
+/// The report of an update, on the GPU. Only updates with norm clipping or the guard make one.
 #[derive(Clone, Debug)]
 pub struct UpdateReport {
-    /// A scalar: the norm of all gradients, clipped by value if they are, before it is clipped itself. It is infinite where it exceeds `f32`;
-    /// gradients that are finite are clipped rightly all the same.
+    /// A scalar: the norm of all gradients, after clipping by value and before clipping by norm. It
+    /// is infinite where it exceeds `f32`; finite gradients are clipped correctly even then.
     pub norm: Tensor<f32>,
     /// A scalar: 1 if the update was skipped, else 0.
     pub skipped: Tensor<u32>,
 }
 
-/// Updates the parameters of a model, update after update.
+/// Updates the parameters of a model, one update after the other.
 ///
-/// What is counted (updates, passes of an accumulated update) is counted when it is recorded: submit every recording, or go on from
-/// a saved state.
+/// Updates, and the passes of an accumulated update, are counted when they are recorded: submit
+/// every recording, or continue from a saved state.
 ///
 /// # Examples
 /// ```
@@ -57,29 +58,30 @@ pub struct UpdateReport {
 #[derive(Debug)]
 pub struct Optimizer {
     options: Optimization,
-    /// The parameters that it was made for.
+    /// The parameters that the optimiser was created for.
     parameters: Arc<Parts>,
     runs: Vec<Run>,
-    /// With momentum.
+    /// `Some` with momentum.
     velocity: Option<Tensor<f32>>,
     window: Window,
-    /// Where the GPU counts the updates that move the schedule.
+    /// `Some` if the GPU counts the updates that advance the schedule.
     schedule: Option<GpuSchedule>,
     updates: u64,
 }
 
 impl Optimizer {
-    /// An optimiser that has not updated anything yet.
+    /// Creates an optimiser that has not updated anything yet.
     ///
     /// # Errors
-    /// [`Error::Value`] as [`Sgd::validate`] for each group, for a bound or a loss scale that is not above 0, for `accumulate` 0, for
-    /// a schedule whose numbers do not fit, for a group's name that is no parameter's or that two groups have.
+    /// [`Error::Value`] as [`Sgd::validate`] for each group, for a clipping bound or a loss scale
+    /// that is not above 0, for an `accumulate` of 0, for a schedule whose numbers do not fit, and
+    /// for a name in a group that no parameter has or that occurs twice.
     pub fn new(parameters: &Parameters, options: Optimization) -> Result<Self> {
         let totals = usize::from(options.accumulate > 1);
         Self::with_window(parameters, options, totals, 1)
     }
 
-    /// An optimiser of so many losses, with so many sums of gradients.
+    /// Creates an optimiser for `losses` losses, with `totals` sums of gradients.
     pub(crate) fn with_window(
         parameters: &Parameters,
         options: Optimization,
@@ -103,11 +105,12 @@ impl Optimizer {
         &self.options
     }
 
-    /// Sets the learning rate from the next update on, of all parameters but those of a group with a rate of its own: to lower it when a loss
-    /// stays where it is, say. The schedule goes on multiplying it. A [`state`](Self::state) has the rates as they are then, as PyTorch's does.
+    /// Sets the learning rate from the next update on, of all parameters except those of a group
+    /// with its own rate; for example to lower it when a loss stagnates. The schedule still
+    /// multiplies it. A [`state`](Self::state) has the current rates, as in PyTorch.
     ///
     /// # Errors
-    /// [`Error::Value`] unless it is at least 0 and finite; nothing changes then.
+    /// [`Error::Value`] unless the rate is at least 0 and finite; nothing changes then.
     ///
     /// # Examples
     /// ```
@@ -128,7 +131,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Tells the runs of parameters the rates that the options have.
+    /// Copies the learning rates from the options to the runs of parameters.
     fn set_rates(&mut self) {
         let lr = self.options.sgd.lr;
         for run in &mut self.runs {
@@ -137,10 +140,12 @@ impl Optimizer {
         }
     }
 
-    /// [`set_lr`](Self::set_lr) of a group, by its place in [`Optimization::groups`]: from here on it has a rate of its own.
+    /// [`set_lr`](Self::set_lr) for a group, by its index in [`Optimization::groups`]. From then on
+    /// the group has its own rate.
     ///
     /// # Errors
-    /// [`Error::Value`] if there is no such group, or as [`set_lr`](Self::set_lr); nothing changes then.
+    /// [`Error::Value`] if there is no such group, or as [`set_lr`](Self::set_lr); nothing changes
+    /// then.
     pub fn set_group_lr(&mut self, group: usize, lr: f64) -> Result<()> {
         check_lr("Optimizer::set_group_lr", lr)?;
         let count = self.options.groups.len();
@@ -153,12 +158,12 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Checks a loss scale, as it would be set.
+    /// Checks a loss scale without setting it.
     pub(crate) fn check_loss_scale(&self, loss_scale: f64) -> Result<()> {
         Optimization { loss_scale, ..self.options.clone() }.validate()
     }
 
-    /// Sets a loss scale that was checked, from the next pass on.
+    /// Sets a loss scale that has been checked, from the next pass on.
     pub(crate) fn set_loss_scale(&mut self, loss_scale: f64) -> Result<()> {
         if self.window.passes > 0 && loss_scale.to_bits() != self.options.loss_scale.to_bits() {
             let expected = "0 where the loss scale changes: flush or discard them".to_owned();
@@ -169,33 +174,36 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Sets the loss scale that the passes of a loaded window had.
+    /// Sets the loss scale of a loaded checkpoint, which the passes of its open window have.
     pub(crate) fn load_loss_scale(&mut self, loss_scale: f64) {
         self.options.loss_scale = loss_scale;
     }
 
-    /// How many updates were recorded, skipped ones included.
+    /// The number of updates recorded so far, including skipped ones.
     #[must_use]
     pub fn updates(&self) -> u64 {
         self.updates
     }
 
-    /// How many passes there were since the last update: those of the window that is open.
+    /// The number of passes since the last update: those of the open window.
     #[must_use]
     pub fn passes(&self) -> u32 {
         self.window.passes
     }
 
-    /// Records what follows a backward pass: an update, or, while gradients are accumulated, their sum. An update takes the sum of the
-    /// gradients of its passes. Its report is there if norm clipping or the guard is on.
+    /// Records what follows a backward pass: an update or, during gradient accumulation, the
+    /// addition of the gradients to their sum. An update takes the sum of the gradients of its
+    /// passes. Returns the report of the update if norm clipping or the guard is on.
     ///
     /// # Errors
-    /// [`Error::ForeignTensor`], [`Error::Shape`] if these are not the parameters that the optimiser was made for; [`Error::Value`] after
-    /// [`step_mean`](Self::step_mean) in the same window. Nothing is recorded then.
+    /// [`Error::ForeignTensor`]; [`Error::Shape`] if the optimiser was created for other
+    /// parameters; [`Error::Value`] after [`step_mean`](Self::step_mean) in the same window.
+    /// Nothing is recorded then.
     ///
     /// # Cost
-    /// One dispatch for parameters that lie side by side and have the same options, 12 bytes a parameter, 20 with momentum;
-    /// clipping by norm and the guard read the gradients once more; accumulation moves 12 bytes a parameter.
+    /// One dispatch for each run of neighbouring parameters with the same options, 12 bytes a
+    /// parameter, 20 with momentum. Norm clipping and the guard read the gradients once more.
+    /// Accumulation moves 12 bytes a parameter.
     pub fn step(&mut self, rec: &mut Recorder<'_>, parameters: &Parameters) -> Result<Option<UpdateReport>> {
         let op = "Optimizer::step";
         self.check_step(op, rec, parameters)?;
@@ -211,28 +219,31 @@ impl Optimizer {
         self.end_pass(rec, parameters)
     }
 
-    /// [`step`](Self::step) of gradients of a sum of losses, to update with those of the mean over the whole window: the sum of the passes'
-    /// gradients, over the sum of their denominators.
+    /// [`step`](Self::step) for gradients of summed losses. The update takes the gradient of the
+    /// mean over the whole window: the sum of the passes' gradients, divided by the sum of their
+    /// denominators.
     ///
     /// ```text
     /// g = (sum over the passes of grads) / (sum over the passes of denominator)
     /// ```
     ///
-    /// What is counted may only be known on the GPU, as the targets that are not ignored are: losses give their
-    /// [`Denominator`], with [`Reduction::Sum`](crate::Reduction::Sum), too. The division comes before everything else, the loss scale and
-    /// clipping included. Sums of denominators are good to 2^-40, so that counts far beyond 2^24 are exact.
+    /// The denominator may only be known on the GPU, such as the number of targets that are not
+    /// ignored: losses return their [`Denominator`], also with
+    /// [`Reduction::Sum`](crate::Reduction::Sum). The division comes before everything else,
+    /// including the loss scale and clipping. Sums of denominators are accurate to 2^-40, so counts
+    /// far beyond 2^24 are exact.
     ///
     /// # Edge cases
-    /// A gradient of 0 stays 0 over a denominator of 0: a window in which every target is ignored moves the parameters by weight decay
-    /// and momentum alone, as one batch of such targets does (in PyTorch, too). Any other gradient becomes an infinity, and the guard
-    /// skips the update.
+    /// A gradient of 0 stays 0 if the denominator is 0: a window in which every target is ignored
+    /// moves the parameters only by weight decay and momentum, like one batch of such targets (in
+    /// PyTorch, too). Any other gradient becomes an infinity, and the guard skips the update.
     ///
     /// # Errors
-    /// As [`step`](Self::step); [`Error::Value`] after [`step`](Self::step) in the same window; [`Error::Shape`] for a denominator that is
-    /// no scalar.
+    /// As [`step`](Self::step); [`Error::Value`] after [`step`](Self::step) in the same window;
+    /// [`Error::Shape`] for a denominator that is not a scalar.
     ///
     /// # Cost
-    /// That of [`step`](Self::step) with accumulation, and once an update 8 bytes a parameter.
+    /// That of [`step`](Self::step) with accumulation, and 8 bytes a parameter for each update.
     ///
     /// # Examples
     /// ```
@@ -244,7 +255,7 @@ impl Optimizer {
     /// let mut optimizer = Optimizer::new(&parameters, Optimization { sgd, accumulate: 2, ..Optimization::default() })?;
     /// let sum = CrossEntropy { reduction: Reduction::Sum, ..CrossEntropy::default() };
     /// let mut batch = gpu.batch();
-    /// // Three tokens of which two count, then one.
+    /// // One pass with three tokens, of which two count, and one pass with one token.
     /// for targets in [&[0, -100, 0][..], &[1]] {
     ///     let n = targets.len();
     ///     let x = Tensor::from_slice(&gpu, [n, 1], &vec![1.0; n])?;
@@ -256,7 +267,7 @@ impl Optimizer {
     /// }
     /// let mut weight = batch.read(&parameters.value("weight")?)?;
     /// batch.submit()?;
-    /// // Two times -1/2 and once 1/2, over 3.
+    /// // The gradient is the sum of -1/2, -1/2 and 1/2, divided by 3.
     /// assert!((weight.wait(Duration::from_secs(10))?[0] - 1.0 / 6.0).abs() < 1e-6);
     /// # }
     /// # Ok::<(), xent::Error>(())
@@ -280,8 +291,9 @@ impl Optimizer {
         self.end_pass(rec, parameters)
     }
 
-    /// Records an update with the passes that there are, fewer than [`Optimization::accumulate`]: at the end of an epoch, say. Nothing is
-    /// recorded if there are none ([`passes`](Self::passes)).
+    /// Records an update with the passes of the open window, which may be fewer than
+    /// [`Optimization::accumulate`], for example at the end of an epoch. Records nothing if there
+    /// are none ([`passes`](Self::passes)).
     ///
     /// # Errors
     /// As [`step`](Self::step).
@@ -299,12 +311,13 @@ impl Optimizer {
         Ok(report)
     }
 
-    /// Drops the passes since the last update: the next one begins a window.
+    /// Discards the passes since the last update. The next pass begins a new window.
     pub fn discard(&mut self) {
         self.window.passes = 0;
     }
 
-    /// Counts a loss of a pass and its denominator; gives the losses of the pass and of the window so far.
+    /// Adds a pass's loss and its denominator to the window. Returns the loss of the pass and the
+    /// loss of the window so far.
     pub(crate) fn count(
         &mut self,
         rec: &mut Recorder<'_>,
@@ -315,18 +328,19 @@ impl Optimizer {
         self.window.count(rec, number, loss, denominator)
     }
 
-    /// Adds the gradients of a pass to a sum of the window's.
+    /// Adds the gradients of a pass to the window's sum `number`.
     pub(crate) fn add(&self, rec: &mut Recorder<'_>, parameters: &Parameters, number: usize) -> Result<()> {
         self.window.add(rec, number, parameters.grads())
     }
 
-    /// Ends a pass, and the window with its last.
+    /// Ends a pass. After the last pass of a window, records the update.
     pub(crate) fn end_pass(&mut self, rec: &mut Recorder<'_>, parameters: &Parameters) -> Result<Option<UpdateReport>> {
         self.window.passes = self.window.passes.saturating_add(1);
         if self.window.passes < self.options.accumulate { Ok(None) } else { self.flush(rec, parameters) }
     }
 
-    /// Checks that everything is of one device, the parameters are those that the optimiser was made for, and there may be one more update.
+    /// Checks that everything belongs to one device, that the optimiser was created for these
+    /// parameters, and that the schedule can count one more update.
     fn check_step(&self, op: &'static str, rec: &Recorder<'_>, parameters: &Parameters) -> Result<()> {
         rec.check_device(op, "the parameters", parameters.values())?;
         rec.check_device(op, "the optimizer", &self.window.sums)?;
@@ -371,7 +385,8 @@ impl Optimizer {
         Ok(clip.map(|ClipFactor { norm, skipped, .. }| UpdateReport { norm, skipped }))
     }
 
-    /// Checks that these are parameters as those that the optimiser was made for.
+    /// Checks that these parameters have the names, shapes and positions of those that the
+    /// optimiser was created for.
     fn check(&self, parameters: &Parameters) -> Result<()> {
         let (own, given) = (&self.parameters, parameters.parts());
         if Arc::ptr_eq(own, given) {

@@ -1,4 +1,4 @@
-//! What an optimiser can be told.
+//! The options of an optimiser.
 
 use crate::error::{Error, Result};
 use crate::options::Sgd;
@@ -6,32 +6,39 @@ use crate::tensor::narrow;
 
 use super::schedule::Schedule;
 
-/// How a model is updated. The defaults are plain [`Sgd`] with its defaults.
+/// How a model is updated. The default is plain [`Sgd`] with its defaults.
 #[derive(Clone, Debug)]
 pub struct Optimization {
-    /// The options of all parameters that no group names.
+    /// The options of all parameters that are in no group.
     pub sgd: Sgd,
-    /// Parameters with a learning rate or a weight decay of their own.
+    /// Parameters with their own learning rate or weight decay.
     pub groups: Vec<Group>,
-    /// What every learning rate is multiplied with, from update to update.
+    /// The factor of all learning rates, from update to update.
     pub schedule: Schedule,
-    /// Whether an update that [`skip_non_finite`](Self::skip_non_finite) skips moves the schedule on, too. By default it does not, as in
-    /// PyTorch's recipe for its `GradScaler`. The GPU decides what is skipped, so it counts, and nothing is read back.
+    /// Whether an update that [`skip_non_finite`](Self::skip_non_finite) skips advances the
+    /// schedule. By default it does not, as in PyTorch's recipe for its `GradScaler`. The GPU
+    /// decides which updates are skipped, so the GPU counts them, and nothing is read back.
     pub schedule_counts_skipped: bool,
-    /// The largest absolute value of a gradient: larger ones are cut to it, first of all.
+    /// The largest absolute value of a gradient. Larger values are clipped to it, before the norm
+    /// is computed.
     pub clip_value: Option<f64>,
-    /// The largest norm of all gradients together: with a larger one, all are multiplied with `clip_norm / (norm + 1e-6)`.
+    /// The largest norm of all gradients together. If it is exceeded, all gradients are multiplied
+    /// by `clip_norm / (norm + 1e-6)`.
     pub clip_norm: Option<f64>,
-    /// How many backward passes there are to an update, at least 1: the passes of a window. The update takes the sum of their gradients, or the mean
-    /// that [`window_mean`](Self::window_mean) says. Of more than 16 passes the sum takes 4 bytes a parameter more, for what additions round off.
+    /// The number of backward passes per update, at least 1: the passes of a window. The update
+    /// takes the sum of their gradients, or the mean that [`window_mean`](Self::window_mean)
+    /// selects. With more than 16 passes, the sum takes 4 more bytes a parameter, for rounding
+    /// errors.
     pub accumulate: u32,
-    /// What the mean of a [`Training`](crate::nn::Training)'s losses is over, where a window has several passes. An [`Optimizer`](crate::Optimizer) that
-    /// is driven by hand is told at each pass: [`step`](crate::Optimizer::step) adds gradients up,
+    /// What the mean of a [`Training`](crate::nn::Training)'s losses is over, if a window has
+    /// several passes. An [`Optimizer`](crate::Optimizer) that is driven by hand is told at each
+    /// pass: [`step`](crate::Optimizer::step) adds gradients up,
     /// [`step_mean`](crate::Optimizer::step_mean) divides by the sum of the passes' denominators.
     pub window_mean: WindowMean,
-    /// What the losses were multiplied with, from 1.2e-38 to 8.5e37; gradients are divided by it before everything else.
+    /// The factor that the losses were multiplied by, from 1.2e-38 to 8.5e37. Gradients are divided
+    /// by it before clipping and the update.
     pub loss_scale: f64,
-    /// Leave everything as it is if a gradient is NaN or infinite.
+    /// Whether to skip an update, and change nothing, if a gradient is NaN or infinite.
     pub skip_non_finite: bool,
 }
 
@@ -52,20 +59,22 @@ impl Default for Optimization {
     }
 }
 
-/// What the mean of losses is over, where an update takes the gradients of several passes. Where every pass has the same denominator,
-/// both are the same.
+/// What the mean of losses is over, if an update takes the gradients of several passes. If every
+/// pass has the same denominator, both means are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WindowMean {
-    /// All tokens (elements, rows) of the window: the sum of the passes' losses over the sum of their denominators, as if all passes were
-    /// one batch. A token counts the same wherever it is.
+    /// All tokens (elements, rows) of the window: the sum of the passes' losses divided by the sum
+    /// of their denominators, as if all passes were one batch. A token counts the same in every
+    /// pass.
     #[default]
     Tokens,
-    /// The passes: the mean of their means. The tokens of a pass with few of them count more than those of one with many.
+    /// The passes: the mean of their means. A token counts more in a pass with few tokens than in
+    /// one with many.
     Passes,
 }
 
 impl WindowMean {
-    /// What states call it.
+    /// The name in a state.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Tokens => "tokens",
@@ -74,19 +83,19 @@ impl WindowMean {
     }
 }
 
-/// Parameters with options of their own, as PyTorch's parameter groups.
+/// Parameters with their own options, like PyTorch's parameter groups.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Group {
-    /// The parameters' names.
+    /// The names of the parameters.
     pub names: Vec<String>,
-    /// Their learning rate; that of the others if there is none.
+    /// Their learning rate; if there is none, that of the parameters in no group.
     pub lr: Option<f64>,
-    /// Their weight decay; that of the others if there is none.
+    /// Their weight decay; if there is none, that of the parameters in no group.
     pub weight_decay: Option<f64>,
 }
 
 impl Optimization {
-    /// Whether the GPU counts the updates that move the schedule.
+    /// Whether the GPU counts the updates that advance the schedule.
     pub(super) fn counts_on_gpu(&self) -> bool {
         self.skip_non_finite && !self.schedule_counts_skipped && self.schedule != Schedule::Constant
     }
@@ -100,7 +109,7 @@ impl Optimization {
                 return fail(what, "above 0 and finite", value.to_string());
             }
         }
-        // Gradients are multiplied with the inverse, and hardware may take a subnormal one for 0.
+        // Gradients are multiplied by the inverse, and hardware may flush a subnormal inverse to 0.
         let normal = |value: f64| positive(value) && narrow(value).is_normal();
         if !normal(self.loss_scale) || !normal(1.0 / self.loss_scale) {
             return fail("loss_scale", "from 1.2e-38 to 8.5e37", format!("{:e}", self.loss_scale));

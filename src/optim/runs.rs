@@ -1,4 +1,4 @@
-//! Parameters that lie side by side and have the same options.
+//! Neighbouring parameters with the same options.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use crate::options::Sgd;
 use crate::parameters::Parameters;
 use crate::tensor::narrow;
 
-/// Parameters that lie side by side and are of the same group, or of none.
+/// Neighbouring parameters of the same group, or of none.
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) range: Range<usize>,
@@ -25,7 +25,7 @@ pub(super) fn check_lr(op: &'static str, lr: f64) -> Result<()> {
     }
 }
 
-/// The options of each parameter; neighbours with the same share a run.
+/// Finds the options of each parameter, and joins neighbours of the same group.
 pub(super) fn runs(parameters: &Parameters, options: &Optimization) -> Result<Vec<Run>> {
     options.sgd.validate()?;
     let mut groups: Vec<Option<usize>> = vec![None; parameters.parts().list().len()];

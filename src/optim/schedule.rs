@@ -1,4 +1,4 @@
-//! Learning rates from update to update, and how a GPU finds one that depends on what was skipped.
+//! Learning-rate schedules, and how a GPU finds a rate that depends on skipped updates.
 
 use std::f64::consts::FRAC_PI_2;
 
@@ -8,24 +8,25 @@ use crate::ops::{ScheduleKind, ScheduleStep};
 use crate::record::Recorder;
 use crate::tensor::{Shape, Tensor, narrow};
 
-/// What learning rates are multiplied with at update `n`, counted from 0.
+/// The factor of the learning rates at update `n`, counted from 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Schedule {
     /// 1.
     #[default]
     Constant,
-    /// `factor` to the power `n / every`, rounded down (PyTorch's `StepLR`).
+    /// `factor` to the power of `n / every`, which is rounded down (PyTorch's `StepLR`).
     Step {
-        /// Updates between two changes, at least 1.
+        /// The number of updates between two changes, at least 1.
         every: u64,
-        /// What the learning rate is multiplied with at each.
+        /// The factor of the learning rate at each change.
         factor: f64,
     },
-    /// Linear from 0, excluded, to 1 over `warm_up` updates, then half a cosine down to `floor` at update `steps`.
+    /// Linear from 0, excluded, to 1 over `warm_up` updates, then half a cosine down to `floor` at
+    /// update `steps`.
     Cosine {
-        /// Updates of the warm-up.
+        /// The number of updates in the warm-up.
         warm_up: u64,
-        /// Updates in all.
+        /// The number of updates in total.
         steps: u64,
         /// The factor at the end and after it.
         floor: f64,
@@ -51,7 +52,7 @@ impl Schedule {
             Self::Cosine { warm_up, .. } if n < warm_up => (n + 1) as f64 / warm_up as f64,
             Self::Cosine { steps, floor, .. } if n >= steps => floor,
             Self::Cosine { warm_up, steps, floor } => {
-                // (1 + cos(pi x)) / 2, which would cancel towards the end.
+                // Equals (1 + cos(pi x)) / 2, which would suffer from cancellation towards the end.
                 let left = (steps - n) as f64 / (steps - warm_up) as f64;
                 floor + (1.0 - floor) * (FRAC_PI_2 * left).sin().powi(2)
             }
@@ -59,20 +60,22 @@ impl Schedule {
     }
 }
 
-/// A schedule that only updates which were not skipped move: the GPU counts those that were.
+/// A schedule that skipped updates do not advance: the GPU counts the skipped ones.
 ///
-/// As long as there are none, the host knows the factor. Else the GPU puts it together from a table with an entry for every value of each byte of
-/// the number of steps: powers are multiplied, and the sine of a sum follows from its terms'.
+/// Until an update is skipped, the host knows the factor. After that, the GPU computes it from a
+/// table with an entry for every value of each byte of the number of steps: it multiplies powers,
+/// or computes the sine of a sum from the sines and cosines of its terms.
 #[derive(Debug)]
 pub(super) struct GpuSchedule {
     kind: ScheduleKind,
     table: Tensor<f32>,
-    /// How many updates were skipped: one word.
+    /// The number of skipped updates: one word.
     pub(super) skips: Tensor<u32>,
 }
 
 impl GpuSchedule {
-    /// `None` for a constant schedule, and one that a validated option does not have.
+    /// Returns `None` for a constant schedule. Clamps numbers to `u32`, which changes no factor of
+    /// a validated schedule.
     pub(super) fn new(gpu: &Gpu, schedule: Schedule) -> Result<Option<Self>> {
         let clamped = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         let bytes = (0..4u32).flat_map(|byte| (0..256u64).map(move |value| value << (8 * byte)));
@@ -85,9 +88,9 @@ impl GpuSchedule {
             Schedule::Cosine { warm_up, steps, floor } => {
                 let (warm_up, steps) = (clamped(warm_up), clamped(steps));
                 let span = f64::from(steps.saturating_sub(warm_up).max(1));
-                // No more than a right angle is taken.
+                // No entry needs more than a right angle.
                 let angle = |k: u64| FRAC_PI_2 * (f64::from(clamped(k)) / span).min(1.0);
-                // 1 less the cosine, which would cancel.
+                // The sine, and 1 - cosine in a form without cancellation.
                 let entry = |x: f64| [narrow(x.sin()), narrow(2.0 * (x / 2.0).sin().powi(2))];
                 let kind = ScheduleKind::Cosine { warm_up, steps, floor: narrow(floor) };
                 (kind, bytes.flat_map(|k| entry(angle(k))).collect())
@@ -97,7 +100,7 @@ impl GpuSchedule {
         Ok(Some(Self { kind, table, skips: Tensor::zeros(gpu, Shape::default())? }))
     }
 
-    /// Checks that the GPU can count the update after so many.
+    /// Checks that the GPU can count one more update after `updates`. Returns `updates`.
     pub(super) fn check(&self, updates: u64) -> Result<u32> {
         let counted = u32::try_from(updates).ok().filter(|&updates| updates < u32::MAX);
         counted.ok_or_else(|| {
@@ -106,7 +109,8 @@ impl GpuSchedule {
         })
     }
 
-    /// Records what an update's rates are multiplied with, beside the factor of its gradients; and counts it if it is skipped.
+    /// Records the computation of an update's learning-rate factor, which is stored after the
+    /// factors of its gradients. Counts the update if it is skipped.
     pub(super) fn record(
         &self,
         rec: &mut Recorder<'_>,

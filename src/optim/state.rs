@@ -1,4 +1,4 @@
-//! What an optimiser has to know to go on.
+//! The state that an optimiser needs to continue.
 
 use crate::error::{Error, Result};
 use crate::parameters::Parameters;
@@ -8,33 +8,35 @@ use crate::tensor::Tensor;
 
 use super::{Optimizer, check_lr};
 
-/// What the names of the velocities begin with in a state.
+/// The prefix of the velocities in a state.
 const MOMENTUM: &str = "momentum_buffer.";
 
-/// What those of a window's sums of gradients begin with; then comes the sum's number.
+/// The prefix of a window's gradient sums; the number of the sum follows.
 const ACCUMULATED: &str = "accumulated_grad.";
 
-/// And those of what the sums lack, where they are of many passes.
+/// The prefix of the rounding errors of those sums, if a window has many passes.
 const ACCUMULATED_LOW: &str = "accumulated_grad_low.";
 
-/// The window's losses and denominators.
+/// The tensor of the window's losses and denominators.
 const WINDOW: &str = "window_sums";
 
-/// Notes: the number of updates; of those that were skipped, where they do not count; of passes since the last; and for each of the window's losses
+/// Keys of notes: the number of updates; the number of skipped updates, if those do not advance the
+/// schedule; the number of passes since the last update; and for each of the window's losses,
 /// whether it is divided.
 const UPDATES: &str = "updates";
 const SKIPPED: &str = "skipped_updates";
 const PASSES: &str = "passes";
 const DIVIDED: &str = "window_divided";
 
-/// A note: what the mean of an open window is over.
+/// The key of a note: what the mean of an open window is over.
 const WINDOW_MEAN: &str = "window_mean";
 
-/// Notes: the learning rate, and those of groups that have one, before their numbers.
+/// Keys of notes: the learning rate, and the prefix of the groups' own learning rates, which the
+/// number of the group follows.
 const LR: &str = "lr";
 const GROUP_LR: &str = "group_lr.";
 
-/// The notes of a state, once they are understood.
+/// The notes of a state, parsed.
 struct Notes {
     updates: u64,
     skipped: u32,
@@ -45,16 +47,18 @@ struct Notes {
 }
 
 impl Optimizer {
-    /// Records a copy of what a training needs to go on from here, to the same bits:
+    /// Records a copy of what a training needs to continue from here with the same bits:
     ///
-    /// * with momentum `momentum_buffer.<name>` for each parameter;
-    /// * the notes `updates`, `lr`, and `group_lr.<number>` for each group with a rate of its own;
-    /// * where skipped updates do not move the schedule, the note `skipped_updates`;
-    /// * between the passes of a window `accumulated_grad.<number>.<name>`, of long windows `accumulated_grad_low.<number>.<name>`, `window_sums`,
-    ///   and the notes `passes`, `window_mean` and `window_divided`.
+    /// * with momentum, `momentum_buffer.<name>` for each parameter;
+    /// * the notes `updates`, `lr`, and `group_lr.<number>` for each group with its own learning
+    ///   rate;
+    /// * if skipped updates do not advance the schedule, the note `skipped_updates`;
+    /// * between the passes of a window, `accumulated_grad.<number>.<name>`, for long windows
+    ///   `accumulated_grad_low.<number>.<name>`, `window_sums`, and the notes `passes`,
+    ///   `window_mean` and `window_divided`.
     ///
     /// # Errors
-    /// [`Error::Shape`] as [`Optimizer::step`]; those of [`Recorder::read`].
+    /// [`Error::Shape`] as [`Optimizer::step`]; the errors of [`Recorder::read`].
     pub fn state(&self, rec: &mut Recorder<'_>, parameters: &Parameters) -> Result<StateReadback> {
         self.check(parameters)?;
         let mut state = StateReadback::new();
@@ -87,18 +91,20 @@ impl Optimizer {
         Ok(state)
     }
 
-    /// Goes on from a state: also with its learning rates, which can be [set](Self::set_lr) after it, and its open window, in place of the
-    /// own one. Checked as a whole first: if something does not fit, nothing changes.
+    /// Continues from a state. Its learning rates, which can be [set](Self::set_lr) afterwards, and
+    /// its open window replace the current ones. The state is checked as a whole first: if anything
+    /// does not fit, nothing changes.
     ///
     /// # Errors
-    /// [`Error::StateNames`] with all tensors that are missing or superfluous; [`Error::State`] with one that is of another shape or not of
-    /// real numbers, without the note `updates`, or with a note that is no number or does not fit the options.
+    /// [`Error::StateNames`] with all missing and superfluous tensors; [`Error::State`] for a
+    /// tensor of another shape or not of real numbers, for a missing note `updates`, and for a note
+    /// that is no number or does not fit the options.
     pub fn load(&mut self, state: &State, parameters: &Parameters) -> Result<()> {
         let (found, _) = state.matching(&self.wanted(state, parameters, "")?, &LoadOptions::default())?;
         self.take(state, parameters, "", &found)
     }
 
-    /// What a load of a state asks for, its names after `prefix`.
+    /// Returns the tensors that a load of a state asks for, under names that begin with `prefix`.
     pub(crate) fn wanted<'a>(
         &'a self,
         state: &State,
@@ -123,7 +129,7 @@ impl Optimizer {
         Ok(wanted)
     }
 
-    /// Goes on from tensors that fit, and notes, whose names are after `prefix`.
+    /// Continues from tensors that fit, and from notes, whose names begin with `prefix`.
     pub(crate) fn take(
         &mut self,
         state: &State,
@@ -156,7 +162,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// The notes of a state, which fit the options.
+    /// Parses the notes of a state, and checks that they fit the options.
     fn notes(&self, state: &State, prefix: &str) -> Result<Notes> {
         let note = |key: &str| state.note(&format!("{prefix}{key}"));
         let fail = |key: &str, expected: &str| {

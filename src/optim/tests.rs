@@ -1,4 +1,4 @@
-//! What an update costs the host.
+//! The cost of an update on the host.
 
 use super::*;
 use crate::engine::Gpu;
@@ -9,7 +9,8 @@ fn many(gpu: &Gpu, names: &[String]) -> Parameters {
     Parameters::new(gpu, &list).unwrap()
 }
 
-/// What `step` does for thousands of parameters, counted: one dispatch for all that have the same options, and no look at any name.
+/// Counts the work of `step` for thousands of parameters: one dispatch for each run of neighbours
+/// with the same options, and no comparison of names.
 #[test]
 fn a_step_of_thousands_of_parameters_is_no_more_work_than_it_has_to_be() {
     let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
@@ -26,7 +27,7 @@ fn a_step_of_thousands_of_parameters_is_no_more_work_than_it_has_to_be() {
         optimizer.set_lr(0.25).unwrap();
         optimizer.step(&mut batch, &parameters).unwrap();
         assert_eq!((gpu.counters().dispatches - before, COMPARED.get()), (2 * runs, 0));
-        // Parameters that are only like its own are compared once each.
+        // Parameters of another object with the same layout are compared, once each.
         let other = many(&gpu, &names);
         optimizer.step(&mut batch, &other).unwrap();
         assert_eq!((gpu.counters().dispatches - before, COMPARED.get()), (3 * runs, 8000));

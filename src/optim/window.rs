@@ -1,4 +1,4 @@
-//! The passes of an update: their gradients, their losses and what those are divided by, on the GPU.
+//! The passes of an update: their gradients, losses and denominators, on the GPU.
 
 use crate::engine::Gpu;
 use crate::error::{Error, Result};
@@ -6,27 +6,29 @@ use crate::ops::Denominator;
 use crate::record::Recorder;
 use crate::tensor::{Shape, Tensor};
 
-/// What is known of an update's passes so far.
+/// The sums over the passes of an update so far.
 ///
-/// Losses with denominators of their own each have a sum of gradients of their own, because each of those is divided by another number
-/// at the end.
+/// Losses with different denominators have separate sums of gradients, because each sum is divided
+/// by its own denominator at the end.
 #[derive(Debug)]
 pub(super) struct Window {
     shape: Shape,
-    /// Sums of gradients, each laid out like the parameters. The sum `i` is divided by the denominator of the loss `i`.
+    /// Sums of gradients, each laid out like the parameters. Sum `i` is divided by the denominator
+    /// of loss `i`.
     pub(super) totals: Vec<Tensor<f32>>,
-    /// What each of those lacks, where there are many passes.
+    /// The rounding errors of each sum, if there are many passes.
     pub(super) lows: Vec<Tensor<f32>>,
     precise: bool,
-    /// For each loss its sum and that of its denominators, in two numbers each: `[losses, 4]`.
+    /// For each loss, its sum and the sum of its denominators, in two numbers each: `[losses, 4]`.
     pub(super) sums: Tensor<f32>,
-    /// For each loss whether it is divided.
+    /// For each loss, whether it is divided.
     pub(super) divided: Vec<bool>,
     pub(super) passes: u32,
 }
 
 impl Window {
-    /// Room for so many sums of gradients, of as many passes, and so many losses.
+    /// Allocates `totals` sums of gradients, for windows of `passes` passes, and the sums of
+    /// `losses` losses.
     pub(super) fn new(gpu: &Gpu, shape: Shape, (totals, passes): (usize, u32), losses: usize) -> Result<Self> {
         let (sums, divided) = (Tensor::zeros(gpu, [losses, SUMS])?, vec![false; losses]);
         let (precise, lows) = (passes > PLAIN_PASSES, Vec::new());
@@ -35,7 +37,7 @@ impl Window {
         Ok(window)
     }
 
-    /// Makes room for so many sums of gradients.
+    /// Allocates sums of gradients until there are `totals`.
     pub(super) fn reserve(&mut self, gpu: &Gpu, totals: usize) -> Result<()> {
         while self.totals.len() < totals {
             self.totals.push(Tensor::zeros(gpu, self.shape.clone())?);
@@ -46,7 +48,7 @@ impl Window {
         Ok(())
     }
 
-    /// Checks that a pass treats its losses as those before it did.
+    /// Checks that a pass divides the same losses as the earlier passes of the window.
     pub(super) fn check(&self, op: &'static str, divided: impl IntoIterator<Item = bool>) -> Result<()> {
         if self.passes == 0 {
             return Ok(());
@@ -61,8 +63,8 @@ impl Window {
         Ok(())
     }
 
-    /// Adds a pass's loss and its denominator. Gives the loss of the pass and that of the window so far, both over their denominators if they
-    /// have any.
+    /// Adds a pass's loss and its denominator. Returns the loss of the pass and the loss of the
+    /// window so far, each divided by its denominator if there is one.
     pub(super) fn count(
         &mut self,
         rec: &mut Recorder<'_>,
@@ -78,7 +80,7 @@ impl Window {
         Ok([0, 1].map(|i| means.part(i, Shape::default()).with_check(loss.and_then(|loss| loss.check().cloned()))))
     }
 
-    /// Adds a pass's gradients to a sum.
+    /// Adds the gradients of a pass to the sum `number`.
     pub(super) fn add(&self, rec: &mut Recorder<'_>, number: usize, grads: &Tensor<f32>) -> Result<()> {
         match (self.totals.get(number), self.lows.get(number)) {
             (Some(total), _) if self.passes == 0 => rec.copy(grads, total),
@@ -88,7 +90,8 @@ impl Window {
         }
     }
 
-    /// The gradient of all passes: the sums over their denominators, added up. It takes the place of the first sum.
+    /// Returns the gradient of all passes: each sum divided by its denominator, added up.
+    /// Overwrites the first sum.
     pub(super) fn gradient(&self, rec: &mut Recorder<'_>) -> Result<Option<Tensor<f32>>> {
         let Some((first, others)) = self.totals.split_first() else { return Ok(None) };
         let divided = |number: usize| self.divided.get(number).copied().unwrap_or_default();
@@ -110,8 +113,9 @@ impl Window {
     }
 }
 
-/// Passes whose gradients are added up as they are. More would show in the sum: 4096 equal ones are 4e-5 off.
+/// The most passes whose gradients are added without compensation. Rounding errors of longer sums
+/// would be visible: a sum of 4096 equal gradients is off by 4e-5.
 const PLAIN_PASSES: u32 = 16;
 
-/// Numbers of a loss: its sum and its denominators', in two each.
+/// The numbers of a loss: its sum and the sum of its denominators, in two numbers each.
 const SUMS: usize = 4;

@@ -1,4 +1,4 @@
-//! States in safetensors files.
+//! Reads and writes states as safetensors files.
 
 use std::path::Path;
 
@@ -11,11 +11,12 @@ use crate::error::{Error, Result};
 use crate::files::write_whole;
 
 impl State {
-    /// Reads a safetensors file: all of its tensors, whatever their types, which have to suit only who asks for them.
+    /// Reads all tensors of a safetensors file, whatever their types. A type matters only when its
+    /// tensor is requested.
     ///
     /// # Errors
-    /// [`Error::File`] if it cannot be read; [`Error::Format`] if it is no safetensors file, or not a whole one; a type
-    /// that the format does not name makes it none.
+    /// [`Error::File`] if the file cannot be read; [`Error::Format`] if it is not a complete
+    /// safetensors file, or has a type that the format does not define.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
@@ -25,7 +26,7 @@ impl State {
         })
     }
 
-    /// Reads a safetensors file that is in memory.
+    /// Reads the bytes of a safetensors file.
     ///
     /// # Errors
     /// As [`State::load`].
@@ -44,10 +45,11 @@ impl State {
         Ok(state)
     }
 
-    /// The bytes of a safetensors file: every tensor in its type.
+    /// Returns the bytes of a safetensors file, with every tensor in its own type.
     ///
     /// # Errors
-    /// [`Error::State`] for a tensor whose name the format keeps for itself; [`Error::Format`] if the format cannot hold it.
+    /// [`Error::State`] for a tensor with a name that the format reserves; [`Error::Format`] if the
+    /// format cannot represent the state.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         self.names().try_for_each(check_name)?;
         let format = |source| Error::Format { path: "(in memory)".into(), source };
@@ -58,16 +60,18 @@ impl State {
         serialize(views.collect::<Result<Vec<_>>>()?, notes).map_err(format)
     }
 
-    /// Writes a safetensors file that PyTorch's `safetensors.torch.load_file` reads: into a file beside it first, which then takes
-    /// its place. So there is always a whole file: the old one or the new one. (Killed in the middle, a process leaves the other one
-    /// behind under a temporary name.)
+    /// Writes a safetensors file that PyTorch's `safetensors.torch.load_file` reads. The bytes go
+    /// to a temporary file in the same directory, which then replaces the file at `path`, so that
+    /// there is always a complete file: the old one or the new one. (A process killed in the middle
+    /// leaves the temporary file behind.)
     ///
     /// # Errors
-    /// [`Error::File`], and those of [`to_bytes`](Self::to_bytes); the old file is as it was then.
+    /// [`Error::File`], and the errors of [`to_bytes`](Self::to_bytes); the old file is then
+    /// unchanged.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let bytes = self.to_bytes()?;
-        // What a link points to is replaced, not the link.
+        // Replace the target of a symbolic link, not the link itself.
         let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         write_whole(&target, &bytes).map_err(|source| Error::File { path: path.to_owned(), source })
     }

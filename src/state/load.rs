@@ -1,4 +1,4 @@
-//! What a load asks of a state, and parameters that take their values from one.
+//! Loads parameters from a state.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,30 +7,33 @@ use crate::error::{Error, Result, Unmatched};
 use crate::parameters::Parameters;
 use crate::tensor::{Shape, Tensor};
 
-/// What of a state is loaded ([`Parameters::load_with`]). The default asks for every parameter, and for no tensor besides.
+/// Which tensors of a state are loaded ([`Parameters::load_with`]). By default, the state must have
+/// every parameter and no other tensor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// The names of the parameters to load, such as those of a trunk whose head is new. The others keep their values, and what the state has
-    /// under their names is not looked at, not even for its shape. `None` is all of them.
+    /// The names of the parameters to load, such as those of a trunk whose head is new; `None`
+    /// loads all. The other parameters keep their values, and the state's tensors of these names
+    /// are ignored, whatever their shapes.
     pub only: Option<Vec<String>>,
-    /// Parameters that the state does not have keep their values.
+    /// Whether parameters may be missing from the state. They then keep their values.
     pub allow_missing: bool,
-    /// Tensors that belong to no parameter are passed over.
+    /// Whether the state may have tensors that belong to no parameter. They are then ignored.
     pub allow_superfluous: bool,
 }
 
-/// A tensor that a load asks for.
+/// A tensor that a load expects.
 pub(crate) struct Wanted<'a> {
-    /// Its own name, and those that are tied to it.
+    /// Its own name, and the names tied to it.
     pub(crate) names: Vec<String>,
     pub(crate) shape: &'a Shape,
-    /// Whether it is to be loaded, or only known.
+    /// Whether to load it. If not, a tensor of this name is still not superfluous.
     pub(crate) asked: bool,
 }
 
 impl State {
-    /// The names of the tensors that are asked for, in the order of asking, where they are to be loaded and are there: of real numbers, and
-    /// each of its shape. With the names that are left over, as far as the options allow any.
+    /// Checks that a state has the wanted tensors, with real numbers and the right shapes. Returns
+    /// for each wanted tensor the name under which the state has it (`None` if it is missing or not
+    /// to be loaded), and the unmatched names that the options allow.
     pub(crate) fn matching(
         &self,
         wanted: &[Wanted<'_>],
@@ -58,7 +61,8 @@ impl State {
         Ok((found, unmatched))
     }
 
-    /// Checks that a tensor can be loaded, and that it is the same under each of its names that are there.
+    /// Checks that a tensor has real numbers and this shape, and the same values under each of its
+    /// names that the state has.
     fn check_same(&self, names: &[String], shape: &Shape) -> Result<()> {
         let mut first: Option<&str> = None;
         for name in names.iter().filter(|name| self.tensors.contains_key(*name)) {
@@ -80,20 +84,24 @@ impl State {
 }
 
 impl Parameters {
-    /// Replaces all values by a state's. Checked as a whole first: if something does not fit, nothing changes.
+    /// Replaces all values by those of a state. The state is checked as a whole first: if anything
+    /// does not fit, nothing changes.
     ///
     /// # Errors
-    /// [`Error::StateNames`] with all tensors that are missing or superfluous; [`Error::State`] with one that is of another shape, not of
-    /// real numbers, or not the same as one that it is [tied](Self::tie) to; the errors of [`Tensor::write`](crate::Tensor::write).
+    /// [`Error::StateNames`] with all missing and superfluous tensors; [`Error::State`] with a
+    /// tensor that has another shape, does not hold real numbers, or differs from one that it is
+    /// [tied](Self::tie) to; the errors of [`Tensor::write`](crate::Tensor::write).
     pub fn load(&self, state: &State) -> Result<()> {
         self.load_with(state, &LoadOptions::default()).map(|_| ())
     }
 
-    /// Replaces values by a state's, as far as the options ask for them; gives the names that they let pass. Checked as a whole first: if
-    /// something does not fit, nothing changes. Names that are only called something else are [renamed](State::rename) before.
+    /// Replaces the values that the options select by those of a state. Returns the unmatched names
+    /// that the options allow. The state is checked as a whole first: if anything does not fit,
+    /// nothing changes. Tensors that only have other names can be [renamed](State::rename) before.
     ///
     /// # Errors
-    /// As [`Parameters::load`]; [`Error::Value`] for a name in [`LoadOptions::only`] that is no parameter's.
+    /// As [`Parameters::load`]; [`Error::Value`] for a name in [`LoadOptions::only`] that is not a
+    /// parameter.
     ///
     /// # Examples
     /// ```
@@ -122,7 +130,7 @@ impl Parameters {
         Ok(unmatched)
     }
 
-    /// What a load of all asks for, its names after `prefix`.
+    /// The tensors that a load of all parameters expects, with `prefix` before their names.
     pub(crate) fn wanted(&self, prefix: &str) -> Vec<Wanted<'_>> {
         let mut tied: HashMap<usize, Vec<&str>> = HashMap::new();
         self.parts().ties().for_each(|(alias, number)| tied.entry(number).or_default().push(alias));
@@ -134,7 +142,8 @@ impl Parameters {
         wanted.collect()
     }
 
-    /// Replaces what a tensor that is laid out like the values holds by tensors that fit; where there is none, it stays.
+    /// Writes tensors of a state into `flat`, which has the layout of the values. Where `found` is
+    /// `None`, `flat` keeps its contents. The caller has checked that the tensors fit.
     pub(crate) fn take(&self, flat: &Tensor<f32>, state: &State, found: &[Option<&str>]) -> Result<()> {
         let parts = self.parts().list().iter().zip(found);
         self.write(flat, parts.map(|(part, name)| name.map(|name| state.require_as(name, &part.shape)).transpose()))

@@ -1,4 +1,4 @@
-//! Saved models: named tensors in a safetensors file, under PyTorch's names.
+//! Saved models: named tensors in a safetensors file, with PyTorch's names.
 
 mod file;
 mod load;
@@ -19,11 +19,12 @@ pub(crate) use load::Wanted;
 pub use readback::StateReadback;
 use stored::Stored;
 
-/// Named tensors on the host, and notes about them: what PyTorch calls a state dict.
+/// Named tensors on the host, with notes: the equivalent of PyTorch's state dict.
 ///
-/// A state keeps every tensor of a file as it is, whatever its type, and saves it as it is. Only what is asked for has to suit who asks:
-/// `F32`, `F16`, `BF16` and `F64` are converted then, every element rounded once, to nearest even; tensors of any other type (integers,
-/// booleans, numbers of 8 bits) cannot be asked for, and are in nobody's way.
+/// A state keeps and saves every tensor of a file unchanged, whatever its type. The type matters
+/// only when a tensor is requested: `F32`, `F16`, `BF16` and `F64` are then converted, every
+/// element rounded once, to nearest even. Tensors of other types (integers, booleans, 8-bit
+/// numbers) cannot be requested, but do no harm.
 ///
 /// # Examples
 /// ```
@@ -34,7 +35,7 @@ use stored::Stored;
 /// let path = directory.path().join("model.safetensors");
 /// state.save(&path)?;
 /// assert_eq!(State::load(&path)?, state);
-/// // In half the room:
+/// // In half the space:
 /// state.cast::<bf16>();
 /// state.save(&path)?;
 /// assert_eq!(State::load(&path)?.require("linear.weight", &[2, 1].into())?, [0.5, -0.5]);
@@ -47,10 +48,11 @@ pub struct State {
 }
 
 impl State {
-    /// Puts a tensor in, of `f32` or of halves.
+    /// Inserts a tensor of `f32` or of halves.
     ///
     /// # Errors
-    /// [`Error::State`] if the number of values is not the shape's, or there is a tensor of this name.
+    /// [`Error::State`] if the number of values does not match the shape, or the name is taken or
+    /// reserved by the format.
     pub fn insert<T: Float>(&mut self, name: &str, shape: impl Into<Shape>, values: Vec<T>) -> Result<()> {
         let shape = shape.into();
         if shape.checked_len() != Some(values.len()) {
@@ -64,26 +66,27 @@ impl State {
         Ok(())
     }
 
-    /// A tensor's shape, and its values as `f32`; `None` if there is none of this name, or none of real numbers. The values of a tensor of
-    /// another type than `F32` are converted at the first call and kept beside it; [`require_as`](Self::require_as) does not keep them.
+    /// Returns a tensor's shape, and its values as `f32`; `None` if there is no tensor of this
+    /// name, or it does not hold real numbers. Values of a type other than `F32` are converted by
+    /// the first call and cached; [`require_as`](Self::require_as) does not cache them.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<(&Shape, &[f32])> {
         let stored = self.tensors.get(name)?;
         Some((&stored.shape, stored.values()?))
     }
 
-    /// The type of a tensor as a file names it.
+    /// Returns the type of a tensor, as a file names it.
     #[must_use]
     pub fn dtype(&self, name: &str) -> Option<Dtype> {
         self.tensors.get(name).map(Stored::dtype)
     }
 
-    /// The tensors' names, in alphabetical order.
+    /// The names of the tensors, in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// A note, such as how many steps a training has made.
+    /// Returns a note, such as the number of training steps made.
     #[must_use]
     pub fn note(&self, key: &str) -> Option<&str> {
         self.notes.get(key).map(String::as_str)
@@ -94,7 +97,8 @@ impl State {
         self.notes.insert(key.to_owned(), text.into());
     }
 
-    /// Takes out the tensors and the notes whose names begin with `prefix`, under the rest of their names.
+    /// Removes the tensors and notes whose names begin with `prefix`, and returns them without the
+    /// prefix.
     #[must_use]
     pub fn split_off(&mut self, prefix: &str) -> Self {
         let inside = |name: &String| name.strip_prefix(prefix).map(str::to_owned);
@@ -106,10 +110,11 @@ impl State {
         Self { tensors, notes: notes.collect() }
     }
 
-    /// Takes in another state's tensors and notes, their names after `prefix`.
+    /// Adds the tensors and notes of another state, with `prefix` before their names.
     ///
     /// # Errors
-    /// [`Error::State`] if a tensor's name is there already or none that the format allows; nothing is taken in then.
+    /// [`Error::State`] if a tensor's name is taken or reserved by the format; nothing is added
+    /// then.
     pub fn merge(&mut self, prefix: &str, other: Self) -> Result<()> {
         for name in other.names().map(|name| format!("{prefix}{name}")) {
             check_name(&name)?;
@@ -122,11 +127,12 @@ impl State {
         Ok(())
     }
 
-    /// Gives every tensor the name that `map` makes of its own: that of a model which calls its parameters something else. Notes keep their
-    /// keys.
+    /// Renames every tensor to what `map` returns for its name, for a model that calls its
+    /// parameters something else. Notes keep their keys.
     ///
     /// # Errors
-    /// [`Error::State`] if two tensors would have the same name, or one a name that the format keeps for itself; nothing is renamed then.
+    /// [`Error::State`] if two tensors would have the same name, or one a name that the format
+    /// reserves; nothing is renamed then.
     ///
     /// # Examples
     /// ```
@@ -151,14 +157,16 @@ impl State {
         Ok(())
     }
 
-    /// Drops all tensors but those whose names `keep` says to keep. Notes stay.
+    /// Drops all tensors for whose names `keep` returns `false`. Notes stay.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
         self.tensors.retain(|name, _| keep(name));
     }
 
-    /// Converts all tensors of real numbers (`F32`, `F16`, `BF16`, `F64`) to one type, each element rounded once to nearest even; all others
-    /// stay as they are. Cast before [`save`](Self::save) for a file of halves; what is to stay as it is, such as the state of an optimiser,
-    /// can be [split off](Self::split_off) before and [merged](Self::merge) again.
+    /// Converts all tensors of real numbers (`F32`, `F16`, `BF16`, `F64`) to one type, each element
+    /// rounded once, to nearest even; other tensors stay as they are. Cast before
+    /// [`save`](Self::save) to write a file of halves. Tensors that must keep their type, such as
+    /// the state of an optimiser, can be [split off](Self::split_off) before and
+    /// [merged](Self::merge) afterwards.
     pub fn cast<T: Float>(&mut self) {
         for stored in self.tensors.values_mut().filter(|stored| stored.dtype() != T::DTYPE) {
             if let Some(values) = stored.to::<T>().map(Cow::into_owned) {
@@ -167,17 +175,17 @@ impl State {
         }
     }
 
-    /// The tensor of a name, which has to be of a shape, as `f32`.
+    /// Returns the values of the tensor `name`, which must have this shape, as `f32`.
     ///
     /// # Errors
-    /// [`Error::State`] if it is missing, of another shape, or not of real numbers.
+    /// [`Error::State`] if the tensor is missing, has another shape, or does not hold real numbers.
     pub fn require(&self, name: &str, shape: &Shape) -> Result<&[f32]> {
         let stored = self.find(name, shape)?;
         stored.values().ok_or_else(|| unreal(name, stored.dtype()))
     }
 
-    /// The tensor of a name, which has to be of a shape, converted from whatever it is saved as: every element is rounded once, to nearest
-    /// even. Borrowed if it is saved as that.
+    /// Returns the values of the tensor `name`, which must have this shape, converted to `T`: every
+    /// element is rounded once, to nearest even. Borrowed if the tensor is saved as `T`.
     ///
     /// # Errors
     /// As [`State::require`].
@@ -195,10 +203,10 @@ impl State {
         stored.to().ok_or_else(|| unreal(name, stored.dtype()))
     }
 
-    /// Checks that there are no tensors but these.
+    /// Checks that the state has no tensors other than `names`.
     ///
     /// # Errors
-    /// [`Error::StateNames`] with all that are not among them.
+    /// [`Error::StateNames`] with the names of all other tensors.
     pub fn require_only<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
         let known: HashSet<&str> = names.into_iter().collect();
         let superfluous: Vec<_> = self.names().filter(|name| !known.contains(name)).map(str::to_owned).collect();

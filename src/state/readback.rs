@@ -1,4 +1,4 @@
-//! States on their way back from the GPU.
+//! Readback of states from the GPU.
 
 use std::collections::BTreeMap;
 
@@ -8,25 +8,25 @@ use crate::parameters::Parameters;
 use crate::record::{Readback, Recorder};
 use crate::tensor::{Shape, Tensor};
 
-/// A state on its way back from the GPU.
+/// A ticket for a state.
 #[derive(Debug)]
 #[must_use = "a ticket does nothing unless it is waited for"]
 pub struct StateReadback {
     tickets: Vec<(Vec<Piece>, Readback<f32>)>,
     notes: BTreeMap<String, String>,
-    /// Numbers that become notes.
+    /// Integers that become notes.
     counts: Vec<(String, Readback<u32>)>,
-    /// What has arrived when a wait ran out of time, in the tickets' order.
-    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "nothing waits on the web"))]
+    /// The values of the first tickets, in order, kept in case a wait times out.
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "waiting is not available on the web"))]
     arrived: Vec<Vec<f32>>,
-    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "nothing waits on the web"))]
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "waiting is not available on the web"))]
     counted: Vec<Vec<u32>>,
-    /// A wait has given the state.
-    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "nothing waits on the web"))]
+    /// Whether a wait has returned the state.
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "waiting is not available on the web"))]
     given: bool,
 }
 
-/// A tensor of a state in what a ticket brings.
+/// The position of a tensor of the state in the values of a ticket.
 #[derive(Debug)]
 struct Piece {
     name: String,
@@ -46,7 +46,8 @@ impl StateReadback {
         }
     }
 
-    /// Records a copy of a tensor that is laid out like the values of parameters, their names after `prefix`. Neighbours come back together.
+    /// Records the readback of a flat tensor with the layout of the parameters' values. Puts
+    /// `prefix` before the names. Small neighbours share a ticket.
     pub(crate) fn read(
         &mut self,
         rec: &mut Recorder<'_>,
@@ -66,14 +67,14 @@ impl StateReadback {
         Ok(())
     }
 
-    /// Records a copy of a tensor of its own.
+    /// Records the readback of a single tensor.
     pub(crate) fn read_tensor(&mut self, rec: &mut Recorder<'_>, name: &str, tensor: &Tensor<f32>) -> Result<()> {
         let piece = Piece { name: name.to_owned(), shape: tensor.shape().clone(), start: 0 };
         self.tickets.push((vec![piece], rec.read(tensor)?));
         Ok(())
     }
 
-    /// Records a copy of a number, which becomes a note.
+    /// Records the readback of an integer, which becomes a note.
     pub(crate) fn read_note(&mut self, rec: &mut Recorder<'_>, key: &str, number: &Tensor<u32>) -> Result<()> {
         self.counts.push((key.to_owned(), rec.read(number)?));
         Ok(())
@@ -83,7 +84,7 @@ impl StateReadback {
         self.notes.insert(key.to_owned(), text);
     }
 
-    /// Takes in another's tickets, their names after `prefix`.
+    /// Adds the tickets and notes of `other`, with `prefix` before their names.
     pub(crate) fn merge(&mut self, prefix: &str, other: Self) {
         self.notes.extend(other.notes.into_iter().map(|(key, text)| (format!("{prefix}{key}"), text)));
         self.counts.extend(other.counts.into_iter().map(|(key, ticket)| (format!("{prefix}{key}"), ticket)));
@@ -92,10 +93,10 @@ impl StateReadback {
         self.tickets.extend(tickets.map(|(pieces, ticket)| (pieces.into_iter().map(renamed).collect(), ticket)));
     }
 
-    /// The state, once the recording is submitted and done.
+    /// Returns the state once the recording is submitted and done.
     ///
     /// # Errors
-    /// Those of [`Readback`].
+    /// The errors of [`Readback`].
     pub async fn arrive(self) -> Result<State> {
         let mut state = State { notes: self.notes, ..State::default() };
         for (pieces, ticket) in self.tickets {
@@ -107,11 +108,12 @@ impl StateReadback {
         Ok(state)
     }
 
-    /// Polls the device until the state is here, at most so long in all. Not on the web.
+    /// Polls the device until the state arrives, for at most `timeout` in total. Not available on
+    /// the web.
     ///
     /// # Errors
-    /// As [`Readback::wait`]: after a timeout the ticket stays valid, after anything else it has given what it had
-    /// ([`Error::Taken`]).
+    /// As [`Readback::wait`]. After a timeout the ticket stays valid; after any other outcome, a
+    /// further wait returns [`Error::Taken`].
     #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&mut self, timeout: std::time::Duration) -> Result<State> {
         if self.given {
@@ -136,16 +138,16 @@ impl StateReadback {
     }
 }
 
-/// Puts a number that has come into a state's notes.
+/// Adds an integer that has arrived to the notes of a state.
 fn note(state: &mut State, key: &str, count: &[u32]) {
     if let Some(count) = count.first() {
         state.set_note(key, count.to_string());
     }
 }
 
-/// Puts the tensors that have come together into a state.
+/// Adds the tensors of one ticket to a state.
 fn unpack(state: &mut State, pieces: Vec<Piece>, mut values: Vec<f32>) -> Result<()> {
-    // From the last to the first, so that one that came alone is not copied.
+    // From last to first, so that a tensor with a ticket of its own is moved, not copied.
     for Piece { name, shape, start } in pieces.into_iter().rev() {
         let len = shape.iter().product();
         let mut own = match start {
@@ -160,10 +162,10 @@ fn unpack(state: &mut State, pieces: Vec<Piece>, mut values: Vec<f32>) -> Result
 }
 
 impl Parameters {
-    /// Records a copy of all values.
+    /// Records the readback of all values.
     ///
     /// # Errors
-    /// Those of [`Recorder::read`].
+    /// The errors of [`Recorder::read`].
     pub fn state(&self, rec: &mut Recorder<'_>) -> Result<StateReadback> {
         let mut state = StateReadback::new();
         state.read(rec, self, self.values(), "")?;

@@ -1,4 +1,4 @@
-//! A tensor of a state: its elements as they are saved, and as they are asked for.
+//! A tensor of a state: its elements in their saved type, and conversion to other types.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -9,7 +9,7 @@ use safetensors::Dtype;
 
 use crate::tensor::{Saved, Shape};
 
-/// A tensor as a file has it.
+/// A tensor with the shape and type that it has in a file.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Stored {
     pub(super) shape: Shape,
@@ -19,15 +19,14 @@ pub(super) struct Stored {
 /// The elements of a tensor.
 #[derive(Clone, Debug)]
 enum Data {
-    /// What nearly all states consist of, ready to be handed out.
+    /// `f32`, the type of nearly all states, ready to be borrowed.
     F32(Vec<f32>),
-    /// Every other type, in a file's bytes.
+    /// Any other type, as the bytes of the file.
     Other {
-        /// The type.
         dtype: Dtype,
         /// The elements, row-major and little-endian.
         bytes: Vec<u8>,
-        /// The elements as `f32`, once somebody has asked for them.
+        /// The elements as `f32`, converted on first use.
         values: OnceLock<Vec<f32>>,
     },
 }
@@ -83,7 +82,7 @@ impl Stored {
         matches!(self.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64)
     }
 
-    /// The elements as `f32`, if they are real numbers.
+    /// The elements as `f32`; `None` if they are not real numbers.
     pub(super) fn values(&self) -> Option<&[f32]> {
         match &self.data {
             Data::F32(values) => Some(values),
@@ -94,7 +93,7 @@ impl Stored {
         }
     }
 
-    /// The elements, if they are real numbers, each rounded once.
+    /// The elements as `T`, each rounded once; `None` if they are not real numbers.
     pub(super) fn to<T: Saved>(&self) -> Option<Cow<'_, [T]>> {
         let bytes = self.bytes();
         let values = match self.dtype() {
@@ -109,7 +108,7 @@ impl Stored {
     }
 }
 
-/// Bytes as what they are, copied only where they do not lie as such elements have to.
+/// Reinterprets bytes as elements. Copies only if the bytes are misaligned.
 fn view<T: Pod>(bytes: &[u8]) -> Cow<'_, [T]> {
     match bytemuck::try_cast_slice(bytes) {
         Ok(values) => values.into(),
@@ -117,7 +116,7 @@ fn view<T: Pod>(bytes: &[u8]) -> Cow<'_, [T]> {
     }
 }
 
-/// Converts elements of `N` bytes.
+/// Converts elements of `N` bytes. An element with all bits set keeps all bits set.
 fn each<const N: usize, T: Saved>(bytes: &[u8], value: impl Fn([u8; N]) -> f64) -> Vec<T> {
     let (elements, _) = bytes.as_chunks();
     let convert = |&element: &[u8; N]| if element == [u8::MAX; N] { T::ONES } else { T::nearest(value(element)) };
@@ -128,7 +127,8 @@ fn each<const N: usize, T: Saved>(bytes: &[u8], value: impl Fn([u8; N]) -> f64) 
 mod tests {
     use super::*;
 
-    /// Halves by definition: of all finite ones, the nearest, and of two as near the one whose last bit is 0.
+    /// Rounds by definition: to the nearest finite half, and of two equally near to the one whose
+    /// last bit is 0.
     fn nearest_half(value: f64, wide: impl Fn(u16) -> f64, infinity: u16) -> u16 {
         let sign = u16::from(value.is_sign_negative()) << 15;
         let value = value.abs();
@@ -137,7 +137,7 @@ mod tests {
             return sign;
         }
         let below = above - 1;
-        // Infinity counts as the number that would come next.
+        // Infinity stands for the number that would follow the largest finite one.
         let next = if above == infinity { 2.0 * wide(below) - wide(below - 1) } else { wide(above) };
         let (up, down) = (next - value, value - wide(below));
         sign | if up < down || (up == down && above.is_multiple_of(2)) { above } else { below }
@@ -158,7 +158,7 @@ mod tests {
                 _ => halves(bits),
             };
             let (next_a, next_b) = halves(bits + 1);
-            // Halfway to the next, a hair beside that, and anywhere.
+            // Halfway to the next half, a hair beside halfway, and anywhere.
             for hair in [0.0, 1e-14, -1e-14, rng.f64() - 0.5] {
                 for sign in [1.0, -1.0] {
                     let between = |a: f64, b: f64| if i < 5 { a } else { a + (b - a) * (0.5 + hair) };

@@ -1,4 +1,4 @@
-//! What tensors have as elements.
+//! The element types of tensors.
 
 use std::fmt;
 
@@ -8,11 +8,13 @@ use safetensors::Dtype;
 
 use crate::engine::WORD_BYTES;
 
-/// The element types of tensors: `f32`, `i32`, `u32`, and the halves [`f16`](struct@f16) and [`bf16`].
+/// The element types of tensors: `f32`, `i32`, `u32`, and the halves [`f16`](struct@f16) and
+/// [`bf16`].
 pub trait Element: Pod + fmt::Debug + Send + Sync + sealed::Sealed {}
 
-/// The element types of real numbers: `f32`, and [`f16`](struct@f16) and [`bf16`], which are converted where kernels load and store them. All
-/// arithmetic and all sums are `f32`; what is stored is rounded once, to nearest even.
+/// The element types of real numbers: `f32`, and [`f16`](struct@f16) and [`bf16`], which kernels
+/// convert on loads and stores. All arithmetic and all sums are `f32`; stored results are rounded
+/// once, to nearest even.
 pub trait Float: Element + Saved {}
 impl Float for f32 {}
 impl Float for f16 {}
@@ -27,7 +29,7 @@ impl Format {
     }
 }
 
-/// An element of some [`Float`] type; the tensor knows which.
+/// An element of some [`Float`] type; the tensor's format says which.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Real;
@@ -35,12 +37,12 @@ pub(crate) struct Real;
 pub(crate) use sealed::Format;
 
 mod sealed {
-    /// How elements lie in memory.
+    /// How elements are stored in memory.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub enum Format {
-        /// One a word.
+        /// One per word.
         Word,
-        /// Two a word, the first in its low half.
+        /// Two per word, the first in the low half.
         F16,
         Bf16,
     }
@@ -60,18 +62,18 @@ macro_rules! elements {
 }
 elements!(f32: Word, i32: Word, u32: Word, f16: F16, bf16: Bf16, Real: Word);
 
-/// What the elements of a state's tensors are converted to.
+/// A type to which the elements of a state's tensors are converted.
 pub trait Saved: Pod {
     /// The name of the type in a file.
     const DTYPE: Dtype;
-    /// The NaN with all bits set: what an optimiser has not started yet.
+    /// The NaN with all bits set: an optimiser's velocity before the first step.
     const ONES: Self;
-    /// The value that is nearest, and of two as near the even one.
+    /// Rounds to nearest, ties to even.
     fn nearest(value: f64) -> Self;
-    /// The elements, if they are `f32`, else as they are.
+    /// Returns the values as `f32` if that is their type.
     ///
     /// # Errors
-    /// The values themselves.
+    /// The values themselves, if they have another type.
     fn into_f32(values: Vec<Self>) -> Result<Vec<f32>, Vec<Self>> {
         Err(values)
     }
@@ -108,8 +110,9 @@ impl Saved for bf16 {
     }
 }
 
-/// An `f32` that rounds to the same half as the value itself. Rounding to nearest twice would not do: the first could end halfway between
-/// two halves, and the second go the wrong way. So what does not fit is cut off, and leaves its trace in the last bit.
+/// An `f32` that rounds to the same half as the value itself. Rounding to nearest twice would be
+/// wrong: the first result could lie halfway between two halves, and the second rounding go the
+/// wrong way. So the excess bits are cut off, and if they are not all 0, the last bit is set.
 fn odd(value: f64) -> f32 {
     let near = narrow(value);
     if f64::from(near) == value || value.is_nan() {
@@ -119,8 +122,8 @@ fn odd(value: f64) -> f32 {
     f32::from_bits((near.to_bits() - u32::from(past)) | 1)
 }
 
-/// A number as kernels take it, rounded to nearest.
-#[expect(clippy::cast_possible_truncation, reason = "rounding is meant")]
+/// Rounds a number to the nearest `f32`, the type that kernels take.
+#[expect(clippy::cast_possible_truncation, reason = "rounding is intended")]
 pub(crate) fn narrow(value: f64) -> f32 {
     value as f32
 }

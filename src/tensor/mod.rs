@@ -19,24 +19,25 @@ use shape::expect_len;
 pub(crate) use shape::{bytes_of, element_count, size32};
 pub use weights::Weights;
 
-/// Where kernels report data that is out of range; a readback of the tensor looks there.
+/// Where kernels report data that is out of range. A readback of the tensor checks it.
 #[derive(Clone, Debug)]
 pub(crate) struct Check {
     pub(crate) op: &'static str,
     pub(crate) what: &'static str,
     pub(crate) storage: Arc<Storage>,
-    /// Byte offset of the word: the first bad position, or `u32::MAX`.
+    /// Byte offset of the word that holds the first bad position, or `u32::MAX` if there is none.
     pub(crate) offset: u64,
 }
 
 /// A row-major, contiguous tensor on the GPU: a range of memory and a [`Shape`] of any rank.
 ///
-/// A tensor may be larger than what a device lets a binding or a buffer have: then its memory is [several buffers](Self::buffers), and
-/// operations go through it part by part. Operations on elements take less than 2^32 of them, those on rows less than 2^32 rows; the
-/// results do not depend on where it is cut.
+/// A tensor may be larger than a binding or a buffer of the device. Its memory is then [several
+/// buffers](Self::buffers), and operations process it in ranges. Operations on elements take less
+/// than 2^32 elements, operations on rows less than 2^32 rows; results do not depend on the ranges.
 ///
-/// A clone refers to the same memory. Tensors made by this crate give their buffer back to the [`Gpu`]'s pool when the
-/// last clone is dropped and the work that uses it is submitted; what a recorder has computed itself it may write over before that.
+/// A clone refers to the same memory. Tensors made by this crate return their buffer to the
+/// [`Gpu`]'s pool when the last clone is dropped and the work that uses it is submitted; a recorder
+/// may reuse the memory of its own results before that.
 #[derive(Clone)]
 pub struct Tensor<T: Element> {
     gpu: Gpu,
@@ -62,8 +63,8 @@ impl<T: Element> Tensor<T> {
     /// The copy takes effect at the start of the next submission to the queue.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the slice's length is not the shape's; [`Error::Limit`] if the tensor is absurdly large; [`Error::Gpu`] if the
-    /// device is out of memory.
+    /// [`Error::Shape`] if the slice's length does not match the shape; [`Error::Limit`] if the
+    /// tensor is absurdly large; [`Error::Gpu`] if the device is out of memory.
     ///
     /// # Examples
     /// ```
@@ -81,27 +82,28 @@ impl<T: Element> Tensor<T> {
         Ok(tensor)
     }
 
-    /// A tensor of zeros, made on the device in a submission of its own (in which wgpu, as in any, calls back whoever waits for work
-    /// that is done).
+    /// Creates a tensor of zeros, on the device, in a submission of its own. (As in any submission,
+    /// wgpu may call the callbacks of work that is done.)
     ///
     /// # Errors
-    /// [`Error::Limit`] if the tensor is absurdly large; [`Error::Gpu`] if the device is out of memory.
+    /// [`Error::Limit`] if the tensor is absurdly large; [`Error::Gpu`] if the device is out of
+    /// memory.
     pub fn zeros(gpu: &Gpu, shape: impl Into<Shape>) -> Result<Self> {
         let tensor = Self::uninit(gpu, "zeros", shape.into())?;
         gpu.clear("zeros", &tensor.storage)?;
         Ok(tensor)
     }
 
-    /// A tensor of one value, over and over.
+    /// Creates a tensor with all elements equal to `value`.
     pub(crate) fn filled(gpu: &Gpu, op: &'static str, shape: Shape, value: T) -> Result<Self> {
         let tensor = Self::uninit(gpu, op, shape)?;
         tensor.fill_with(value)?;
         Ok(tensor)
     }
 
-    /// Writes one value, over and over.
+    /// Sets all elements to `value`.
     pub(crate) fn fill_with(&self, value: T) -> Result<()> {
-        // An even number, so that halves fill words.
+        // Even, so that halves fill whole words.
         const AT_ONCE: usize = 1 << 20;
         let block = vec![value; self.len().min(AT_ONCE)];
         for start in (0..self.len()).step_by(AT_ONCE) {
@@ -113,14 +115,16 @@ impl<T: Element> Tensor<T> {
 
     /// Uses the caller's buffer, from a byte offset on, without a copy.
     ///
-    /// The buffer must belong to the same device, must not be mapped or destroyed while work that uses it is submitted, and must not be
-    /// that of a tensor which is dropped meanwhile; wgpu has no way to ask a buffer for any of that. A buffer of another device of the
-    /// same `wgpu::Instance` gives [`Error::Gpu`] where it is used; one of another instance wgpu takes for some buffer of this device, or
-    /// panics about.
+    /// The buffer must belong to the same device, must not be mapped or destroyed while work that
+    /// uses it is submitted, and must not belong to a tensor that is dropped meanwhile; wgpu offers
+    /// no way to check any of this. A buffer of another device of the same `wgpu::Instance` gives
+    /// [`Error::Gpu`] on use; one of another instance makes wgpu panic, or is mistaken for some
+    /// buffer of this device.
     ///
     /// # Errors
-    /// [`Error::Buffer`] if the buffer lacks the usages `STORAGE | COPY_SRC | COPY_DST`, is too small (an odd number of halves takes
-    /// a whole word for the last), or the offset is no multiple of 4.
+    /// [`Error::Buffer`] if the buffer lacks the usages `STORAGE | COPY_SRC | COPY_DST`, is too
+    /// small (the last of an odd number of halves takes a whole word), or the offset is not a
+    /// multiple of 4.
     pub fn from_buffer(gpu: &Gpu, buffer: wgpu::Buffer, offset: u64, shape: impl Into<Shape>) -> Result<Self> {
         const OP: &str = "from_buffer";
         let shape = shape.into();
@@ -150,12 +154,13 @@ impl<T: Element> Tensor<T> {
         Self { gpu: gpu.clone(), storage, offset, shape, format: T::FORMAT, check: None, element: PhantomData }
     }
 
-    /// Replaces the contents. The copy takes effect at the start of the next submission to the queue, before all work
-    /// of that submission, whenever it was recorded.
+    /// Replaces the contents. The copy takes effect at the start of the next submission to the
+    /// queue, before all work of that submission, whenever it was recorded.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the slice's length is not the tensor's; [`Error::Buffer`] if halves begin or end within a word, which may
-    /// hold somebody else's; [`Error::Gpu`] if the device is out of memory. A lost device may show only at a readback.
+    /// [`Error::Shape`] if the slice's length does not match the tensor's; [`Error::Buffer`] if
+    /// halves begin or end inside a word, which may hold other data; [`Error::Gpu`] if the device
+    /// is out of memory. A lost device may show only at a readback.
     pub fn write(&self, data: &[T]) -> Result<()> {
         self.expect_len("write", data)?;
         self.expect_words("write")?;
@@ -166,7 +171,7 @@ impl<T: Element> Tensor<T> {
         expect_len(op, &self.shape, self.len() as u64, data.len())
     }
 
-    /// Copies write whole words.
+    /// Checks that the tensor consists of whole words, which is all that copies can write.
     pub(crate) fn expect_words(&self, op: &'static str) -> Result<()> {
         let Range { start, end } = self.bytes();
         if start.is_multiple_of(WORD_BYTES) && end.is_multiple_of(WORD_BYTES) {
@@ -196,10 +201,11 @@ impl<T: Element> Tensor<T> {
         Ok(())
     }
 
-    /// The same elements under another shape.
+    /// Returns the same elements with another shape.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the number of elements differs; [`Error::Limit`] if a dimension is 0 and the product of the others is absurdly large.
+    /// [`Error::Shape`] if the number of elements differs; [`Error::Limit`] if a dimension is 0 and
+    /// the product of the others is absurdly large.
     pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
         if shape.checked_len() != Some(self.len()) {
@@ -214,7 +220,7 @@ impl<T: Element> Tensor<T> {
         Ok(Self { shape, ..self.clone() })
     }
 
-    /// A range of the first dimension, without a copy.
+    /// Returns a range of the first dimension, without a copy.
     ///
     /// # Errors
     /// [`Error::Shape`] if the tensor is a scalar or the range is outside the first dimension.
@@ -233,7 +239,8 @@ impl<T: Element> Tensor<T> {
         Ok(Self { shape: dims.into(), offset, ..self.clone() })
     }
 
-    /// The part of a flat tensor from `start` on that has `shape`; the caller has checked that it lies inside.
+    /// Returns the elements of a flat tensor from `start` on, with this shape. The caller has
+    /// checked that they lie inside.
     pub(crate) fn part(&self, start: usize, shape: Shape) -> Self {
         Self { shape, offset: self.offset + start as u64 * self.format.bytes(), ..self.clone() }
     }
@@ -250,28 +257,30 @@ impl<T: Element> Tensor<T> {
         self.shape.iter().product()
     }
 
-    /// Whether there are no elements.
+    /// Whether the tensor has no elements.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The buffer that holds the elements, from [`offset`](Self::offset) on; of a tensor that is larger than a buffer, the one that
-    /// holds the first. It may be larger than the tensor. Keep the tensor while commands of your own, or tensors around its buffer, are
-    /// used: once its last clone is dropped, even a recorder that has not submitted yet may use the buffer for something else.
+    /// The buffer that holds the elements, from [`offset`](Self::offset) on. If the tensor is
+    /// larger than a buffer, the one that holds the first element. It may be larger than the
+    /// tensor. Keep the tensor while your own commands, or tensors made from its buffer, are in
+    /// use: once its last clone is dropped, even a recorder that has not submitted yet may reuse
+    /// the buffer.
     #[must_use]
     pub fn buffer(&self) -> &wgpu::Buffer {
         self.storage.at(self.offset).0
     }
 
-    /// Where the tensor starts in its [`buffer`](Self::buffer), in bytes.
+    /// The byte offset of the tensor in its [`buffer`](Self::buffer).
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.storage.at(self.offset).1
     }
 
-    /// The buffers that hold the elements, and the bytes in each, in their order: one, unless the tensor is larger than a buffer.
-    /// None if there are no elements.
+    /// The buffers that hold the elements, and the byte range in each, in order: one, unless the
+    /// tensor is larger than a buffer. None if there are no elements.
     ///
     /// # Examples
     /// ```
@@ -287,30 +296,30 @@ impl<T: Element> Tensor<T> {
         self.storage.pieces(self.bytes())
     }
 
-    /// Where the elements are in the storage.
+    /// The byte range of the elements in the storage.
     pub(crate) fn bytes(&self) -> Range<u64> {
         self.offset..self.offset + self.len() as u64 * self.format.bytes()
     }
 
-    /// Whether some of the memory is also another's.
+    /// Whether the two tensors share memory.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         self.buffers()
             .any(|(buffer, a)| other.buffers().any(|(other, b)| buffer == other && a.start < b.end && b.start < a.end))
     }
 
-    /// The number of elements, as kernels count.
+    /// The number of elements, as the `u32` that kernels count with.
     pub(crate) fn count(&self, op: &'static str) -> Result<u32> {
         let len = self.len() as u64;
         let limit = |_| Error::Limit { op, what: "the number of elements", needed: len, allowed: u64::from(u32::MAX) };
         u32::try_from(len).map_err(limit)
     }
 
-    /// Where the tensor lies, for plans.
+    /// The position of the tensor in its memory, for the planner.
     pub(crate) fn placed(&self) -> Placed {
         Placed { offset: self.offset, element: self.format.bytes(), segment: self.storage.segment() }
     }
 
-    /// The tensor as what moves with the rows of a [`Cut`](crate::plan::Cut), so many elements a row.
+    /// The tensor for a [`Cut`](crate::plan::Cut), with this many elements per row.
     pub(crate) fn per_row(&self, elements: u64) -> PerRow {
         self.placed().per_row(elements)
     }
@@ -331,7 +340,7 @@ impl<T: Element> Tensor<T> {
         self.format
     }
 
-    /// The same memory, as another type of element.
+    /// Changes the element type. The memory and its format stay the same.
     pub(crate) fn retyped<U: Element>(&self) -> Tensor<U> {
         let Self { gpu, storage, offset, shape, format, check, element: _ } = self.clone();
         Tensor { gpu, storage, offset, shape, format, check, element: PhantomData }
@@ -350,20 +359,20 @@ impl Gpu {
 }
 
 impl<T: Float> Tensor<T> {
-    /// The tensor, for what does not care how its elements are stored.
+    /// The tensor without its element type, for code that handles every format.
     pub(crate) fn real(&self) -> Tensor<Real> {
         self.retyped()
     }
 }
 
 impl Tensor<Real> {
-    /// The tensor, whose elements are known to be stored so.
+    /// The tensor with its element type, which the caller knows.
     pub(crate) fn typed<T: Float>(&self) -> Tensor<T> {
         debug_assert_eq!(self.format, T::FORMAT);
         self.retyped()
     }
 
-    /// A tensor over storage that holds elements of this format.
+    /// Sets the format of the elements in storage.
     pub(crate) fn of_format(self, format: Format) -> Self {
         Self { format, ..self }
     }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 pub struct Shape(Vec<usize>);
 
 impl Shape {
-    /// The number of elements, or `None` where the product of some of the dimensions overflows.
+    /// The number of elements, or `None` if the product of the nonzero dimensions overflows.
     #[must_use]
     pub fn checked_len(&self) -> Option<usize> {
         let product = self.0.iter().try_fold(1usize, |len, &dim| len.checked_mul(dim.max(1)))?;
@@ -51,12 +51,12 @@ impl From<Vec<usize>> for Shape {
     }
 }
 
-/// What the memory of a tensor of this shape has to hold.
+/// The number of bytes for a tensor of this shape.
 pub(crate) fn bytes_of(op: &'static str, shape: &Shape, format: Format) -> Result<u64> {
     Ok(element_count(op, shape)? * format.bytes())
 }
 
-/// A size as kernels take it: dimensions of tensors are below 2^32.
+/// Converts a size for kernels. Dimensions of tensors are below 2^32.
 pub(crate) fn size32(size: usize) -> u32 {
     u32::try_from(size).unwrap_or(u32::MAX)
 }
@@ -69,8 +69,9 @@ pub(super) fn expect_len(op: &'static str, shape: &Shape, elements: u64, got: us
     Err(Error::Shape { op, what: "the slice", expected, got: got.to_string() })
 }
 
-/// The number of elements. Even where that is 0, no product of other dimensions is larger than what is allowed, so nothing that is
-/// computed from a tensor's shape overflows; and every dimension is a `u32`.
+/// The number of elements. Checks that every dimension is a `u32`, and that the product of the
+/// nonzero dimensions is at most what is allowed, so that nothing computed from a tensor's shape
+/// overflows, even if the tensor is empty.
 pub(crate) fn element_count(op: &'static str, shape: &Shape) -> Result<u64> {
     // On the web a `usize` has 32 bits.
     const MOST: u64 = if usize::BITS < 64 { usize::MAX as u64 } else { 1 << 44 };

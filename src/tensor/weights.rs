@@ -1,4 +1,4 @@
-//! Constant factors of losses, given by the host or on the GPU.
+//! Constant factors of losses, on the host or on the GPU.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,8 +8,8 @@ use crate::tensor::{Shape, Tensor};
 
 /// Factors of a loss, such as one for each class: host values, or a tensor on the GPU.
 ///
-/// Host values are uploaded at their first use on a [`Gpu`] and stay there; clones share them. The CPU reference takes host
-/// values only.
+/// Host values are uploaded at their first use on a [`Gpu`] and stay there; clones share them. The
+/// CPU reference takes only host values.
 ///
 /// # Examples
 /// ```
@@ -37,10 +37,10 @@ struct Host {
 }
 
 impl Weights {
-    /// Host values of any shape.
+    /// Creates weights from host values of any shape.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the number of values is not the shape's.
+    /// [`Error::Shape`] if the number of values does not match the shape.
     pub fn new(shape: impl Into<Shape>, values: &[f32]) -> Result<Self> {
         let shape = shape.into();
         if shape.checked_len() != Some(values.len()) {
@@ -54,7 +54,7 @@ impl Weights {
         Ok(Self(Source::Host(Arc::new(Host { shape, values: values.to_vec(), uploaded: Mutex::default() }))))
     }
 
-    /// The sizes of the dimensions; one dimension for values made from a slice or a vector.
+    /// The sizes of the dimensions; a single one for values from a slice or a vector.
     #[must_use]
     pub fn shape(&self) -> &Shape {
         match &self.0 {
@@ -63,7 +63,7 @@ impl Weights {
         }
     }
 
-    /// The values, for the reference.
+    /// The host values, for the CPU reference.
     pub(crate) fn host(&self, op: &'static str, what: &'static str) -> Result<&[f32]> {
         match &self.0 {
             Source::Host(host) => Ok(&host.values),
@@ -76,7 +76,7 @@ impl Weights {
         }
     }
 
-    /// The values on a device. Its caller checks a tensor of the user's for its device.
+    /// The values on a device. The caller checks that a tensor of the user belongs to that device.
     pub(crate) fn on(&self, gpu: &Gpu) -> Result<Tensor<f32>> {
         match &self.0 {
             Source::Gpu(tensor) => Ok(tensor.clone()),

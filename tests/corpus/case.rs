@@ -1,4 +1,4 @@
-//! A file of the corpus, and what its metadata say in this crate's terms.
+//! A corpus file, and its metadata as this crate's options.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,14 +10,15 @@ use xent::{CrossEntropy, Gpu, Mse, Nll, Reduction, Sgd, Tensor, Weights};
 /// Results by name.
 pub(crate) type Outputs = HashMap<String, Output>;
 
-/// A result: its values, and its shape where the engine has one.
+/// A result: its values, and its shape if the engine reports one.
 #[derive(Default)]
 pub(crate) struct Output {
     pub(crate) shape: Option<Vec<usize>>,
     pub(crate) values: Vec<f64>,
 }
 
-/// What `FORMAT.md` says a file can hold: metadata of all operations, and metadata and tensors of each.
+/// The metadata keys of all operations, by `FORMAT.md`. `KNOWN` has the metadata keys and the
+/// tensors of each.
 const COMMON: &[&str] = &[
     "class_mismatch",
     "f64_source",
@@ -67,7 +68,7 @@ const KNOWN: &[(&[&str], &[&str], &[&str])] = &[
     ),
 ];
 
-/// A file of the corpus.
+/// A corpus file.
 pub(crate) struct Case {
     pub(crate) meta: HashMap<String, String>,
     pub(crate) tensors: HashMap<String, Data>,
@@ -103,7 +104,7 @@ impl Case {
         Ok(case)
     }
 
-    /// An option or a tensor that nothing here looks at would pass without having been tried.
+    /// Rejects unknown metadata and tensors: one that no code here reads would pass untested.
     fn refuse_what_is_not_known(&self) -> Result<()> {
         let op = self.text("op")?;
         let (_, keys, tensors) =
@@ -136,7 +137,7 @@ impl Case {
         self.tensors.get(name).with_context(|| format!("no tensor {name:?}"))
     }
 
-    /// An `f32` tensor of the file.
+    /// The values of an `f32` tensor of the file.
     pub(crate) fn floats(&self, name: &str) -> Result<Vec<f32>> {
         Ok(self.data(name)?.floats.iter().map(|&v| v as f32).collect())
     }
@@ -188,7 +189,7 @@ impl Case {
         Ok(Nll { weight, reduction, ignore_index, ..Nll::default() })
     }
 
-    /// PyTorch broadcasts without being asked.
+    /// Broadcasts whenever the shapes differ, as PyTorch does.
     pub(crate) fn mse(&self) -> Result<Mse> {
         let broadcast = self.data("input")?.shape != self.data("target")?.shape;
         Ok(Mse { weight: self.weights("weight")?, broadcast, reduction: self.reduction()? })

@@ -1,16 +1,17 @@
-//! Judging, as `FORMAT.md` says.
+//! Judges results as `FORMAT.md` says.
 
 use anyhow::{Context, Result, ensure};
 
 use crate::case::{Case, Output, Outputs};
 
-/// How a case ended.
+/// The verdict on a case.
 #[derive(Default)]
 pub(crate) struct Verdict {
     pub(crate) lenient: bool,
-    /// Where PyTorch's definition gives NaN and this crate, on purpose, a limit.
+    /// The number of elements where PyTorch's definition gives NaN and this crate, as intended, a
+    /// limit or a gradient of 0.
     pub(crate) on_purpose: usize,
-    /// Our error over PyTorch f32's, for each output.
+    /// For each output, our error divided by that of PyTorch's f32 result.
     pub(crate) ratios: Vec<f64>,
 }
 
@@ -23,14 +24,15 @@ fn class(v: f64) -> u8 {
     }
 }
 
-/// Judges results as `FORMAT.md` says. `limits` are the CPU reference's results, with which a value has to agree where it is a
-/// limit on purpose.
+/// Judges results as `FORMAT.md` says. An intended limit has to agree with the CPU reference's
+/// result in `limits`.
 pub(crate) fn judge(case: &Case, got: &Outputs, limits: &Outputs) -> Result<Verdict> {
     let mut verdict = Verdict::default();
     let rtol = case.number("rtol")?;
     let features: Vec<&str> = case.text("features")?.split(',').collect();
-    // The differences on purpose: a coefficient of 0 wins over an infinite term and binary cross-entropy of infinite logits takes its
-    // limit; an ignored row has a gradient of 0 whatever it holds.
+    // Intended differences from PyTorch: a coefficient of 0 times an infinite term is 0, and binary
+    // cross-entropy of infinite logits takes its limit; an ignored row has a gradient of 0 whatever
+    // its logits.
     let has = |tags: &[&str]| tags.iter().any(|tag| features.contains(tag));
     let (limit_wins, ignored_rows) = (has(&["pytorch_artifact"]), has(&["nan_input", "row_neg_inf"]));
     for name in case.text("outputs")?.split(',') {

@@ -1,4 +1,4 @@
-//! What PyTorch rejects (`errors.json`), and what it surprisingly accepts.
+//! Inputs that PyTorch rejects (`errors.json`), and those that it surprisingly accepts.
 
 use std::path::Path;
 
@@ -11,11 +11,11 @@ use crate::TIMEOUT;
 pub(crate) struct Rejection {
     pub(crate) name: String,
     raises: bool,
-    /// What PyTorch returns where it does not raise.
+    /// PyTorch's result if it does not raise.
     result: Option<f64>,
 }
 
-/// The cases of `errors.json`; a folder of one's own need not have it.
+/// Reads the cases of `errors.json`. A folder in `XENT_CORPUS` need not have the file.
 pub(crate) fn read(folder: &Path) -> Result<Vec<Rejection>> {
     let path = folder.join("errors.json");
     if !path.exists() {
@@ -34,16 +34,16 @@ pub(crate) fn read(folder: &Path) -> Result<Vec<Rejection>> {
     json["cases"].as_array().context("no cases")?.iter().map(rejection).collect()
 }
 
-/// What an engine answers.
+/// An engine's result.
 type Answer = Result<f32, Error>;
 
-/// How a case is called: on the GPU, and on the reference.
+/// Calls an operation on the GPU and on the CPU reference.
 struct Calls<'a> {
     gpu: &'a Gpu,
 }
 
 impl Calls<'_> {
-    /// Cross-entropy, or the negative log-likelihood, of zeros of shape `[n, classes]` and index targets.
+    /// Cross-entropy of zeros of shape `[n, classes, ..]` and class indices of shape `rows`.
     fn indices(&self, shape: &[usize], index: &[i64], rows: &[usize], options: &CrossEntropy) -> [Answer; 2] {
         let zeros = vec![0.0f32; shape.iter().product()];
         let on_gpu = || {
@@ -70,12 +70,12 @@ impl Calls<'_> {
             let targets = Tensor::probabilities(self.gpu, y.0, y.1)?;
             self.recorded(&[1], |b, _| b.bce(&input, &targets, options))
         };
-        // A slice has no shape of its own to differ in: its length is what is checked.
+        // The reference takes no shape of the targets, so it checks only their length.
         let on_cpu = || Ok(cpu::bce(p.1, p.0, y.1, options)?[0] as f32);
         [on_gpu(), on_cpu()]
     }
 
-    /// Records a loss of zeros. If it is rejected, nothing may have been recorded.
+    /// Records a loss of zeros, and checks that a rejected loss records no dispatch.
     fn recorded(
         &self,
         shape: &[usize],
@@ -94,7 +94,7 @@ impl Calls<'_> {
     }
 }
 
-/// Runs a case on the GPU and on the reference.
+/// Runs a case on the GPU and on the CPU reference, and compares with PyTorch.
 pub(crate) fn check(gpu: &Gpu, case: &Rejection) -> Result<()> {
     let calls = Calls { gpu };
     let ce = CrossEntropy::default();
@@ -112,7 +112,7 @@ pub(crate) fn check(gpu: &Gpu, case: &Rejection) -> Result<()> {
         let on_cpu = || cpu::sgd(&mut [1.0, 2.0], &[1.0, 2.0], &mut Vec::new(), &options).map(|()| 0.0);
         [on_gpu(), on_cpu()]
     };
-    // The answers, and what an error has to name beside the operation.
+    // The answers, and the strings that an error has to contain.
     let (answers, names): (Vec<Answer>, &[&str]) = match case.name.as_str() {
         "ce_target_too_large" => (calls.indices(&[2, 3], &[0, 5], &[2], &ce).into(), &["0..3", "5 at position 1"]),
         "ce_target_equal_C" => (calls.indices(&[2, 3], &[3, 0], &[2], &ce).into(), &["0..3", "3 at position 0"]),
@@ -125,7 +125,7 @@ pub(crate) fn check(gpu: &Gpu, case: &Rejection) -> Result<()> {
         "ce_weight_length" => (calls.indices(&[3, 4], &[0; 3], &[3], &weighted(3)).into(), &["weight", "4", "3"]),
         "ce_weight_length_prob" => (calls.probabilities(&[3, 4], &[3, 4], &weighted(3)).into(), &["weight", "4", "3"]),
         "ce_label_smoothing_neg" => {
-            // A difference on purpose: PyTorch takes it as 0.
+            // An intended difference: PyTorch takes it as 0.
             let answers = calls.indices(&[3, 4], &[0; 3], &[3], &smoothed(-0.1));
             for answer in answers {
                 let error = answer.err().context("a negative label smoothing is accepted")?.to_string();
@@ -143,7 +143,7 @@ pub(crate) fn check(gpu: &Gpu, case: &Rejection) -> Result<()> {
         "ce_int_prob_target" => (calls.indices(&[3, 4], &[0; 12], &[3, 4], &ce).into(), &["targets"]),
         "ce_zero_classes" => (calls.indices(&[3, 0], &[0; 3], &[3], &ce).into(), &["0..0", "0 at position 0"]),
         "ce_all_ignored_ok" => (calls.indices(&[3, 4], &[-100; 3], &[3], &ce).into(), &[]),
-        // A `Reduction` cannot be another.
+        // `Reduction` has no invalid value.
         "ce_bad_reduction" => return Ok(()),
         "nll_target_too_large" => {
             let nll = Nll { reduction: Reduction::Mean, ..Nll::default() };
@@ -214,11 +214,11 @@ pub(crate) fn check(gpu: &Gpu, case: &Rejection) -> Result<()> {
     Ok(())
 }
 
-/// Targets of logits may lie outside [0, 1], and the loss below 0.
+/// Binary targets of logits may lie outside [0, 1], and the loss below 0.
 fn accepts_targets_above_1(gpu: &Gpu, pytorch: Option<f64>) -> Result<()> {
     let (x, y) = (0.5f32, 1.5f32);
     let want = cpu::bce_with_logits(&[x], &[1], &[y], &BceWithLogits::default())?[0];
-    // The file does not say the logit; it is this one.
+    // The file does not state the logit; this check confirms that it is `x`.
     let pytorch = pytorch.context("a case without its result")?;
     ensure!((want - pytorch).abs() < 1e-7, "{want} instead of {pytorch}");
     let mut batch = gpu.batch();

@@ -1,4 +1,4 @@
-//! The training runs of the corpus, as real training on each engine.
+//! Repeats the training runs of the corpus on each engine.
 
 use anyhow::{Context, Result, bail};
 use xent::{Bce, CrossEntropy, Gpu, Layout, Mse, Readback, Sgd, Tensor, cpu};
@@ -6,21 +6,22 @@ use xent::{Bce, CrossEntropy, Gpu, Layout, Mse, Readback, Sgd, Tensor, cpu};
 use crate::case::{Case, Outputs};
 use crate::{TIMEOUT, wide};
 
-/// Linear heads on the same inputs: what a training run steps.
+/// The linear heads of a training run, all on the same inputs.
 pub(crate) trait Heads {
-    /// One full-batch step: the loss of each head, and the gradients and the new values of its weight and bias.
+    /// Runs one full-batch step. Returns the loss of each head, and the gradients and new values of
+    /// its weight and bias.
     fn step(&mut self) -> Result<Vec<HeadStep>>;
 }
 
 pub(crate) struct HeadStep {
-    /// What the head's parameters are called after `weight` and `bias`: nothing, `_cls` or `_reg`.
+    /// The suffix of the head's parameters after `weight` and `bias`: empty, `_cls` or `_reg`.
     suffix: &'static str,
     loss: f64,
     grads: [Vec<f64>; 2],
     values: [Vec<f64>; 2],
 }
 
-/// The heads of a run: their suffix, their loss, and what they are compared with.
+/// The heads of a run: suffix, loss, and name of the target tensor.
 fn heads_of(case: &Case) -> Result<Vec<(&'static str, &'static str, &'static str)>> {
     Ok(match case.text("op")? {
         "train_ce" => vec![("", "ce", "y")],

@@ -1,6 +1,6 @@
-//! Buffers of Dawn's, and what the host sees of them.
+//! Dawn's buffers, and the host's view of them.
 
-#![expect(unsafe_code, reason = "the interfaces have unsafe functions; none is called here")]
+#![expect(unsafe_code, reason = "the traits declare unsafe functions; none is called here")]
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use wgpu::custom::*;
 use super::link::lock;
 use super::object::Object;
 
-/// What the host sees of a buffer while it is mapped.
+/// The host's copy of a buffer while it is mapped.
 #[derive(Debug)]
 struct Mapped {
     bytes: Vec<u8>,
@@ -87,7 +87,7 @@ impl BufferInterface for DawnBuffer {
     }
 }
 
-/// A part of a mapped buffer; what was written comes back when it is dropped.
+/// A range of a mapped buffer. Dropping it writes its bytes back.
 #[derive(Debug)]
 struct DawnRange {
     shared: Arc<Shared>,

@@ -1,7 +1,7 @@
-//! wgpu's device and queue, as far as the crate calls them, over the pipe.
+//! The part of wgpu's device and queue that the crate calls, forwarded over the pipe.
 
-#![expect(unsafe_code, reason = "the interfaces have unsafe functions; none is called here")]
-#![expect(clippy::semicolon_if_nothing_returned, reason = "what is absent looks the same whatever it would return")]
+#![expect(unsafe_code, reason = "the traits declare unsafe functions; none is called here")]
+#![expect(clippy::semicolon_if_nothing_returned, reason = "`absent()` stands in for any return type")]
 
 use std::future::ready;
 use std::pin::Pin;
@@ -102,7 +102,8 @@ impl DeviceInterface for Dawn {
 
     fn on_uncaptured_error(&self, _: Arc<dyn wgpu::UncapturedErrorHandler>) {}
 
-    /// The crate pushes scopes for all kinds of errors, that for validation first; one request does for all.
+    /// The crate pushes a scope for each kind of error, validation first; one request pushes them
+    /// all.
     fn push_error_scope(&self, filter: wgpu::ErrorFilter) -> u32 {
         let first = filter == wgpu::ErrorFilter::Validation;
         if first {

@@ -1,6 +1,6 @@
-//! What is recorded, kept here until it is submitted.
+//! Command encoding: commands are kept here until they are submitted.
 
-#![expect(clippy::semicolon_if_nothing_returned, reason = "what is absent looks the same whatever it would return")]
+#![expect(clippy::semicolon_if_nothing_returned, reason = "`absent()` stands in for any return type")]
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use super::buffer::buffer_id;
 use super::link::lock;
 use super::object::{absent, id};
 
-/// Commands, and what has to live until they are submitted.
+/// Recorded commands, and the objects that have to live until they are submitted.
 #[derive(Debug, Default)]
 struct Recorded {
     commands: Vec<Value>,
@@ -31,7 +31,7 @@ pub(super) struct DawnCommands {
 }
 
 impl DawnCommands {
-    /// The commands; what they need stays until this is dropped.
+    /// Takes the commands. The objects that they use live until `self` is dropped.
     pub(super) fn take(&self) -> Vec<Value> {
         std::mem::take(&mut lock(&self.recorded).commands)
     }

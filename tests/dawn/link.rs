@@ -1,4 +1,4 @@
-//! The pipe to a Node process that runs Dawn: requests there, replies back.
+//! The pipes to the Node process that runs Dawn: requests out, replies in.
 
 use std::collections::HashMap;
 use std::io::{BufReader, Read, Write};
@@ -11,12 +11,13 @@ use serde_json::{Value, json};
 
 type Callback = Box<dyn FnOnce(Value, Vec<u8>) + Send>;
 
-/// Whom a reply is for; nobody any more once the process is gone.
+/// Callbacks of pending replies; `None` once the process has ended.
 type Waiting = Arc<Mutex<Option<HashMap<u64, Callback>>>>;
 
 /// A running `server.mjs`.
 pub(super) struct Link {
-    /// Headers and payloads, to the thread that writes them: whoever reads replies must never wait for a pipe that is full.
+    /// Headers and payloads for the writer thread. The thread that reads replies must never block
+    /// on a full pipe.
     requests: Sender<(String, Vec<u8>)>,
     waiting: Waiting,
     next: AtomicU64,
@@ -42,7 +43,7 @@ impl Link {
         let (requests, outgoing) = channel::<(String, Vec<u8>)>();
         std::thread::spawn(move || {
             for (header, payload) in outgoing {
-                // What went wrong with a process that is gone stands on its standard error.
+                // A process that has ended wrote the reason to its standard error.
                 let _ = send(&mut stdin, &header, &payload);
             }
         });
@@ -54,23 +55,23 @@ impl Link {
                 let callback = reply["reply"].as_u64().and_then(|id| lock(&replies).as_mut()?.remove(&id));
                 callback.expect("a reply to a request")(reply, payload);
             }
-            // Whoever still waits waits in vain.
+            // No more replies: drop the pending callbacks.
             lock(&replies).take();
         });
         Arc::new(Self { requests, waiting, next: AtomicU64::new(1), process: Mutex::new(process) })
     }
 
-    /// A number that nothing else has.
+    /// A new, unique number.
     pub(super) fn id(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A request without a reply.
+    /// Sends a request without a reply.
     pub(super) fn tell(&self, request: &Value, payload: &[u8]) {
         self.requests.send((request.to_string(), payload.to_vec())).expect("the thread that writes");
     }
 
-    /// A request whose reply is called back, on another thread.
+    /// Sends a request; `callback` gets the reply, on another thread.
     pub(super) fn tell_and(&self, mut request: Value, callback: impl FnOnce(Value, Vec<u8>) + Send + 'static) {
         let reply = self.id();
         request["reply"] = json!(reply);
@@ -80,7 +81,7 @@ impl Link {
         self.tell(&request, &[]);
     }
 
-    /// A request whose reply is waited for.
+    /// Sends a request and waits for its reply.
     pub(super) fn ask(&self, request: Value) -> Value {
         let (sender, receiver) = channel();
         self.tell_and(request, move |reply, _| {

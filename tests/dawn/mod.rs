@@ -1,7 +1,9 @@
-//! Dawn, the WebGPU implementation of Chrome, as an adapter of the tests: a wgpu device whose calls go to a Node process.
+//! Dawn, Chrome's WebGPU implementation, as an adapter of the tests: a wgpu device that forwards
+//! its calls to a Node process.
 //!
-//! So every test that takes the shared device runs the crate's own recording against another WebGPU than wgpu's: other
-//! validation, another compiler of WGSL (Tint), its own bounds checks. Objects are numbers that both ends know.
+//! So every test on the shared device runs the crate's recording on a WebGPU other than wgpu's,
+//! with other validation, another WGSL compiler (Tint) and its own bounds checks. Both processes
+//! refer to objects by number.
 
 mod buffer;
 mod device;
@@ -15,7 +17,7 @@ use self::device::{Dawn, DawnQueue};
 use self::link::Link;
 use xent::Gpu;
 
-/// A device of Dawn's.
+/// Opens a Dawn device.
 pub(crate) fn gpu() -> xent::Result<Gpu> {
     let link = Link::start();
     let hello = link.ask(json!({ "do": "hello" }));
@@ -47,12 +49,12 @@ fn info(hello: &Value) -> wgpu::AdapterInfo {
         driver_info: format!("the npm package webgpu {}", text("version")),
         subgroup_min_size: number(&hello["subgroupMinSize"]),
         subgroup_max_size: number(&hello["subgroupMaxSize"]),
-        // The backend makes no difference to the crate; the type chooses the family of kernels.
+        // The crate ignores the backend; the device type selects the family of kernels.
         ..wgpu::AdapterInfo::new(wgpu::DeviceType::Cpu, wgpu::Backend::BrowserWebGpu)
     }
 }
 
-/// What the crate looks at.
+/// The limits that the crate reads.
 fn limits(hello: &Value) -> wgpu::Limits {
     let limit = |name: &str| &hello["limits"][name];
     wgpu::Limits {

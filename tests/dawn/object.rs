@@ -1,4 +1,4 @@
-//! Objects of Dawn's: numbers here, and what they mean there.
+//! Dawn's objects: numbers in this process, WebGPU objects in the Node process.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use wgpu::custom::*;
 
 use super::link::Link;
 
-/// What the crate never asks of a device.
+/// Stands in for what the crate never asks of a device.
 pub(super) fn absent<T>() -> T {
     panic!("not among what Dawn is asked for")
 }
 
-/// An object of Dawn's, dropped there when it is dropped here.
+/// A Dawn object. Dropping it drops the object in the Node process.
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) link: Arc<Link>,
@@ -21,7 +21,7 @@ pub(super) struct Object {
 }
 
 impl Object {
-    /// An object that `request` makes.
+    /// Sends `request`, which creates the object.
     pub(super) fn new(link: &Arc<Link>, mut request: Value) -> Arc<Self> {
         let id = link.id();
         request["id"] = json!(id);
@@ -36,7 +36,7 @@ impl Drop for Object {
     }
 }
 
-/// An object that has no methods here, and what it keeps alive.
+/// An object that needs no methods here, and the buffers that it keeps alive.
 #[derive(Debug)]
 pub(super) struct Made {
     object: Arc<Object>,
@@ -44,7 +44,7 @@ pub(super) struct Made {
 }
 
 impl Made {
-    /// What `request` makes, which keeps `buffers` alive.
+    /// Sends `request`, which creates an object that keeps `buffers` alive.
     pub(super) fn new(link: &Arc<Link>, request: Value, buffers: Vec<wgpu::Buffer>) -> Self {
         Self { object: Object::new(link, request), _keeps: buffers }
     }

@@ -1,8 +1,9 @@
-// Dawn at the other end of a pipe: does what `link.rs` asks for, in order.
+// Runs Dawn at the other end of the pipe: carries out the requests of `link.rs` in order.
 //
-// A message is a header, which is JSON, and a payload: the length of each in 4 bytes (little endian), then both. Standard input has
-// requests, `{ do, ...arguments }`; standard output the replies to those that have a `reply`, `{ reply, ...results }`.
-// With `--compile DIR` it compiles every shader of a directory instead.
+// A message is a JSON header and a payload: the length of each in 4 bytes (little endian), then
+// both. Requests, `{ do, ...arguments }`, arrive on standard input; those with a `reply` are
+// answered on standard output by `{ reply, ...results }`. With `--compile DIR` it compiles every
+// shader of a directory instead.
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,7 +11,7 @@ import { create, globals } from 'webgpu';
 
 Object.assign(globalThis, globals);
 
-// Kept where no collector takes it: Dawn goes with it.
+// A global, so that it is never garbage collected: Dawn would go with it.
 globalThis.dawn = create([]);
 const { version } = JSON.parse(readFileSync(new URL('node_modules/webgpu/package.json', import.meta.url)));
 const adapter = await globalThis.dawn.requestAdapter();
@@ -26,8 +27,9 @@ for (const name in adapter.limits) {
 const requiredFeatures = ['subgroups'].filter((feature) => adapter.features.has(feature));
 const device = await adapter.requestDevice({ requiredLimits, requiredFeatures });
 
-// WGSL wants these where subgroups are used, and wgpu's parser knows neither. A tile's loop asks its subgroup whether it goes
-// on, from values that all of it has; that cannot be seen in the text.
+// WGSL requires these lines for subgroup operations, and wgpu's parser accepts neither. The
+// diagnostic is off because a tile's loop asks its subgroup whether to go on, from values that are
+// equal in the whole subgroup; the compiler cannot tell from the text.
 function header(code) {
   return /subgroup(Any|Shuffle|_)/.test(code) ? 'enable subgroups;\ndiagnostic(off, subgroup_uniformity);\n' : '';
 }
@@ -169,13 +171,13 @@ const actions = {
     device.destroy();
   },
   drop({ id }) {
-    // Waiting for the collector would let memory grow.
+    // Waiting for garbage collection would let memory grow.
     if (objects.get(id) instanceof GPUBuffer) objects.get(id).destroy();
     objects.delete(id);
   },
 };
 
-// What has arrived and is not used up, in pieces: large payloads are joined once.
+// Received bytes that are not consumed yet, in pieces, so that large payloads are joined only once.
 let pieces = [];
 let length = 0;
 

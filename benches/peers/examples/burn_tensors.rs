@@ -1,5 +1,6 @@
-//! Burn's tensors through xent and back on Burn's own device, with no copy through the host: Burn makes logits, xent makes the loss and
-//! the gradient from Burn's buffer, and Burn goes on with the gradient in a tensor of its own.
+//! Shares tensors between Burn and xent on Burn's own device, without a copy through the host: Burn
+//! computes logits, xent computes the loss and the gradient from Burn's buffer, and Burn continues
+//! with the gradient in a tensor of its own.
 //!
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml --example burn_tensors`
 
@@ -15,7 +16,8 @@ use xent::{CrossEntropy, Gpu, cpu, wgpu};
 const ROWS: usize = 64;
 const CLASSES: usize = 1000;
 
-/// Where a tensor of Burn's is, once what Burn has still to compute of it is on the queue. `use_it` runs while Burn keeps it there.
+/// Calls `use_it` with the buffer of a Burn tensor, after Burn's pending computation of it is on
+/// the queue. Burn keeps the tensor there during the call.
 fn with_buffer<T>(tensor: &Tensor<2>, use_it: impl FnOnce(&WgpuResource) -> Result<T>) -> Result<T> {
     let fused = tensor.clone().try_into_primitive::<Wgpu>().map_err(|error| anyhow::anyhow!("{error:?}"))?;
     let client = fused.client.clone();
@@ -48,14 +50,15 @@ fn main() -> Result<()> {
             let out = recorder.cross_entropy_backward(&x, &targets, &CrossEntropy::default(), None)?;
             let ticket = recorder.read(&out.loss)?;
             recorder.finish()?;
-            // Burn keeps several tensors in one buffer, and what a kernel writes needs a buffer of its own: a copy on the device.
+            // Burn keeps several tensors in one buffer, but a kernel's output needs a buffer of its
+            // own: copy it on the device.
             let (from, bytes) = (out.grad.buffer(), (ROWS * CLASSES * 4) as u64);
             encoder.copy_buffer_to_buffer(from, out.grad.offset(), &grad.buffer, grad.offset, bytes);
             gpu.queue().submit([encoder.finish()]);
             Ok(ticket)
         })
     })?;
-    // Burn goes on, on the same queue.
+    // Burn continues on the same queue.
     let used = grad * 2.0;
 
     let host = logits.into_data().try_to_vec::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))?;

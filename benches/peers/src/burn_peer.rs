@@ -1,4 +1,4 @@
-//! burn's side, on any of its devices.
+//! burn's jobs, on any of its devices.
 
 use burn::nn::loss::{BinaryCrossEntropyLossConfig, CrossEntropyLossConfig};
 use burn::tensor::{Device, DeviceKind, Int, Tensor, TensorData, activation::relu};
@@ -38,7 +38,8 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_to_vec::<f32>().expect("32-bit floats")
 }
 
-/// Does an operation and waits for the device; or does it again and reads what it computed.
+/// A job that computes an operation and waits for the device. Its `result` computes again and reads
+/// the values.
 fn repeated<const D: usize>(device: &Device, compute: impl FnMut() -> (Option<Tensor<1>>, Tensor<D>) + 'static) -> Job {
     let device = device.clone();
     let compute = std::rc::Rc::new(std::cell::RefCell::new(compute));

@@ -1,4 +1,4 @@
-//! candle's side, on the CPU.
+//! candle's jobs, on the CPU.
 
 use anyhow::Result;
 use candle_core::{Device, Tensor, Var};
@@ -6,7 +6,7 @@ use candle_nn::{Optimizer, SGD, loss};
 
 use crate::{Job, Network, Work};
 
-/// Does an operation; or does it again and reads what it computed.
+/// A job that computes an operation. Its `result` computes again and reads the values.
 fn repeated(compute: impl FnMut() -> Result<(Option<Tensor>, Tensor)> + 'static) -> Job {
     let compute = std::rc::Rc::new(std::cell::RefCell::new(compute));
     let again = compute.clone();

@@ -1,10 +1,12 @@
-//! xent beside its Rust peers: burn on wgpu (the same adapter) and on flex, its CPU backend, and candle on the CPU.
+//! Compares xent with its Rust peers: burn on wgpu (the same adapter) and on flex, its CPU backend,
+//! and candle on the CPU.
 //!
-//! Everybody gets the same inputs, in one process, in turns. Losses and gradients are compared before anything is timed: a peer that
-//! computes something else is marked. Prints a Markdown table: the median time of each, and in brackets the median of its ratios
-//! to xent's time in the same round.
+//! All get the same inputs and take turns in one process. Losses and gradients are compared before
+//! anything is timed; a peer that computes something else is marked. Prints a Markdown table: the
+//! median time of each, and in brackets the median of its ratios to xent's time in the same round.
 //!
-//! `cargo run --release --manifest-path benches/peers/Cargo.toml [-- PART_OF_A_NAME]`; `XENT_ADAPTER` picks the adapter.
+//! `cargo run --release --manifest-path benches/peers/Cargo.toml [-- PART_OF_A_NAME]`;
+//! `XENT_ADAPTER` selects the adapter.
 
 mod burn_peer;
 mod candle_peer;
@@ -15,15 +17,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use xent::{Gpu, wgpu};
 
-/// One operation of one peer, done again and again.
+/// One operation of one peer, to be run repeatedly.
 pub struct Job {
-    /// Does it once; returns when the result is there.
+    /// Runs the operation once; returns when the result is there.
     pub run: Box<dyn FnMut() -> Result<()>>,
-    /// What it computed: a loss, if there is one, and values such as a gradient.
+    /// Runs it again. Returns the loss (0 if there is none), and values such as a gradient.
     pub result: Box<dyn FnMut() -> Result<(f32, Vec<f32>)>>,
 }
 
-/// A matrix of inputs, and for each row a class.
+/// A matrix of logits, and a class per row.
 #[derive(Clone)]
 pub struct Rows {
     pub n: usize,
@@ -32,14 +34,14 @@ pub struct Rows {
     pub labels: Vec<u32>,
 }
 
-/// Two vectors: values, and targets that are 0 or 1.
+/// Two vectors, such as values and targets that are 0 or 1.
 #[derive(Clone)]
 pub struct Vectors {
     pub x: Vec<f32>,
     pub y: Vec<f32>,
 }
 
-/// A perceptron with one hidden layer, and a mini-batch. Weights are [inputs, outputs].
+/// A perceptron with one hidden layer, and a mini-batch. Weights are `[inputs, outputs]`.
 #[derive(Clone)]
 pub struct Network {
     pub sizes: [usize; 3],
@@ -50,7 +52,7 @@ pub struct Network {
     pub weights: [Vec<f32>; 2],
 }
 
-/// Hidden states `[n, inputs]`, a weight `[classes, inputs]`, and for each row a class.
+/// Hidden states `[n, inputs]`, a weight `[classes, inputs]`, and a class per row.
 #[derive(Clone)]
 pub struct Head {
     pub n: usize,
@@ -61,11 +63,11 @@ pub struct Head {
     pub labels: Vec<u32>,
 }
 
-/// What there is to compare.
+/// The operations to compare.
 #[derive(Clone)]
 pub enum Work {
     CrossEntropy(Rows),
-    /// The loss, and the gradient of the weight; that of the hidden states is computed as well.
+    /// Compares the loss and the gradient of the weight; that of the hidden states is computed too.
     LinearCrossEntropy(Head),
     BceWithLogits(Vectors),
     /// Square matrices.
@@ -124,13 +126,13 @@ fn works() -> Vec<(String, Work)> {
     works
 }
 
-/// How what a peer computes differs from what xent does by more than 1e-4 of the largest value.
+/// Describes how a peer's result differs from xent's, if by more than 1e-4 of the largest value.
 fn difference(ours: &(f32, Vec<f32>), theirs: &(f32, Vec<f32>)) -> Option<String> {
     if ours.1.len() != theirs.1.len() {
         return Some(format!("{} values, not {}", theirs.1.len(), ours.1.len()));
     }
     let largest = ours.1.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    // The maximum of numbers and NaN would be a number.
+    // `f32::max` would ignore NaN.
     let larger = |m: f32, v: f32| if v.is_nan() || v > m { v } else { m };
     let worst = ours.1.iter().zip(&theirs.1).fold(0.0f32, |m, (a, b)| larger(m, (a - b).abs()));
     let loss = (ours.0 - theirs.0).abs();
@@ -180,7 +182,7 @@ fn main() -> Result<()> {
         for (mark, peer) in marks.iter().zip(peers) {
             notes.extend(mark.as_ref().map(|mark| format!("{name}, {peer}: {mark}")));
         }
-        // If two of three peers compute something else, xent may be the one that is wrong.
+        // If two of the three peers compute something else, xent may be the one that is wrong.
         ensure!(marks.iter().flatten().count() < 2, "{name}: {}", notes.join("; "));
         let mut times = vec![Vec::new(); jobs.len()];
         let start = Instant::now();
@@ -207,7 +209,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Waits for everything that was submitted.
+/// Waits for all submitted work.
 pub fn wait(gpu: &Gpu) -> Result<()> {
     gpu.device().poll(wgpu::PollType::wait_indefinitely())?;
     Ok(())

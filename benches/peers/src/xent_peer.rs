@@ -1,4 +1,4 @@
-//! xent's side.
+//! xent's jobs.
 
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ fn read(gpu: &Gpu, tensor: &Tensor<f32>) -> Result<Vec<f32>> {
     Ok(values.wait(Duration::from_secs(60))?)
 }
 
-/// Records an operation, submits it and waits; or does it again and reads what it computed.
+/// A job that records an operation, submits it and waits. Its `result` does so again and reads the
+/// values.
 fn repeated(
     gpu: &Gpu,
     mut record: impl FnMut(&mut xent::Batch) -> Result<(Option<Tensor<f32>>, Tensor<f32>)> + 'static,

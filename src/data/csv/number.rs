@@ -1,10 +1,10 @@
-//! Numbers as CSV files write them.
+//! Parses the numbers in CSV fields.
 
 use std::borrow::Cow;
 
 use super::CsvOptions;
 
-/// The number of a field without blanks around it, or what should be there instead.
+/// Parses a field without blanks around it. The error is what was expected.
 pub(super) fn number(field: &str, options: &CsvOptions) -> Result<f32, &'static str> {
     let Some(plain) = ungrouped(field, options.thousands) else { return Err(instead(field, options.thousands)) };
     match plain.parse::<f32>() {
@@ -20,13 +20,13 @@ pub(super) fn number(field: &str, options: &CsvOptions) -> Result<f32, &'static 
     }
 }
 
-/// What should be in the place of something that is no number.
+/// What was expected in place of a field that is not a number.
 fn instead(field: &str, thousands: Option<char>) -> &'static str {
     let Some((whole, fraction)) = field.split_once(',') else { return "a finite number" };
     if thousands.is_none() && ungrouped(field, Some(',')).is_some_and(|plain| plain.parse::<f32>().is_ok()) {
         return "a finite number without a decimal comma or thousands separators (CsvOptions::thousands takes those)";
     }
-    // With a point instead of its comma it would be one.
+    // With a point instead of the comma, the field would be a number.
     let digit = fraction.bytes().next().is_some_and(|byte| byte.is_ascii_digit());
     if digit && format!("{whole}.{fraction}").parse::<f32>().is_ok() {
         "a finite number with a decimal point, not a decimal comma"
@@ -35,7 +35,8 @@ fn instead(field: &str, thousands: Option<char>) -> &'static str {
     }
 }
 
-/// A number without its thousands separators; `None` if they stand elsewhere than between groups of three digits of the integer part.
+/// Removes the thousands separators. `None` if they are anywhere but between groups of three digits
+/// of the integer part.
 fn ungrouped(field: &str, thousands: Option<char>) -> Option<Cow<'_, str>> {
     let Some(separator) = thousands.filter(|&separator| field.contains(separator)) else { return Some(field.into()) };
     let (integer, rest) = field.split_at_checked(field.find(['.', 'e', 'E']).unwrap_or(field.len()))?;
@@ -47,9 +48,9 @@ fn ungrouped(field: &str, thousands: Option<char>) -> Option<Cow<'_, str>> {
     (grouped && !rest.contains(separator)).then(|| integer.replace(separator, "") + rest).map(Cow::Owned)
 }
 
-/// Whether a number is no integer, or one that its nearest `f32` is equal to.
+/// Whether a number is not an integer, or is an integer equal to `value`, its nearest `f32`.
 fn holds(value: f32, plain: &str) -> bool {
-    /// All integers up to this are `f32`.
+    /// `f32` represents all integers up to this one.
     const EXACT: f32 = (1 << f32::MANTISSA_DIGITS) as f32;
     if value.abs() < EXACT {
         return true;
@@ -61,7 +62,7 @@ fn holds(value: f32, plain: &str) -> bool {
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an integer from 2^24 to 2^128")]
     let rounded = value.abs() as u128;
-    // What is no integer here has an exponent.
+    // Only a number with an exponent fails to parse here; it may be rounded.
     integer.parse::<u128>().map_or(true, |exact| exact == rounded)
 }
 
@@ -125,7 +126,8 @@ mod tests {
         assert!(read("12,5", Some(',')).is_err_and(|expected| expected.contains("not a decimal comma")));
     }
 
-    /// By the definition: what an `f64` or an `i128` says about the nearest `f32`.
+    /// By definition: an integer is exact if it survives the conversion to `f32` and back to
+    /// `i128`.
     #[test]
     fn integers_survive_or_are_refused() {
         let mut rng = fastrand::Rng::with_seed(1);
@@ -145,7 +147,7 @@ mod tests {
             #[expect(
                 clippy::cast_precision_loss,
                 clippy::cast_possible_truncation,
-                reason = "the question is whether it is"
+                reason = "the test is whether the conversion is exact"
             )]
             let exact = integer as f32 as i128 == integer;
             for field in [field.clone(), format!("{field}.0"), format!("{field}.")] {

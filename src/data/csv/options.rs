@@ -1,36 +1,42 @@
-//! What tables in CSV files may look like.
+//! Options for reading tables from CSV files.
 
 use crate::error::{Error, Result};
 
-/// How a CSV file is read ([`Table::read_csv_with`](super::super::Table::read_csv_with)). The default is a file of numbers alone, with commas
-/// between them.
+/// How a CSV file is read ([`Table::read_csv_with`](super::super::Table::read_csv_with)). The
+/// default is a file of numbers only, separated by commas.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CsvOptions {
-    /// How many lines at the beginning are not looked at. Blank lines count; a line break within quotes ends no line.
+    /// The number of lines to skip at the beginning. Blank lines count; a line break within quotes
+    /// does not end a line.
     pub skip: usize,
-    /// Whether the next line has the columns' names.
+    /// Whether the next line contains the names of the columns.
     pub header: bool,
-    /// What separates the fields of a line: `b','`, `b';'`, `b'\t'`, `b'|'`. With `b' '` several in a row are one, and those at either end
-    /// of a line none, so that a table may be aligned with spaces.
+    /// The delimiter between the fields of a line: `b','`, `b';'`, `b'\t'`, `b'|'`. With `b' '`,
+    /// consecutive spaces are one delimiter, and spaces at either end of a line are ignored, so
+    /// that a table may be aligned with spaces.
     pub delimiter: u8,
-    /// The columns to read, in the order of the table; `None` is all. What is in the others does not matter.
+    /// The columns to read, in the order of the table; `None` reads all. The contents of other
+    /// columns do not matter.
     pub columns: Option<Vec<Column>>,
-    /// What becomes of missing values.
+    /// How missing values are handled.
     pub missing: Missing,
-    /// The fields that are missing values, without the blanks around them; upper and lower case are the same. By default `""`, `"NA"`,
-    /// `"NaN"` and `"?"`.
+    /// The fields that count as missing values, without the blanks around them; case does not
+    /// matter. By default `""`, `"NA"`, `"NaN"` and `"?"`.
     pub missing_spellings: Vec<String>,
-    /// What groups the digits of large numbers by three, such as `','` in `"1,234,567.8"`; `None` refuses such numbers.
+    /// The separator between groups of three digits, such as `','` in `"1,234,567.8"`; with `None`
+    /// such numbers are errors.
     pub thousands: Option<char>,
-    /// Whether integers that `f32` does not hold, such as 16777217, become the nearest that it does. Otherwise they are errors, because two
-    /// identifiers could become one. (16777217.0 counts as an integer, too. Fractions and numbers with an exponent are rounded anyway.)
+    /// Whether integers that `f32` cannot represent, such as 16777217, are rounded to the nearest
+    /// that it can. Otherwise they are errors, because two identifiers could become one.
+    /// (16777217.0 counts as an integer, too. Fractions and numbers with an exponent are always
+    /// rounded.)
     pub allow_rounding: bool,
 }
 
 /// A column of a CSV file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Column {
-    /// By its place, from 0.
+    /// By its index, from 0.
     Index(usize),
     /// By its name in the header, without the blanks around it.
     Name(String),
@@ -48,15 +54,15 @@ impl From<&str> for Column {
     }
 }
 
-/// What becomes of missing values.
+/// How missing values are handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Missing {
     /// They are errors.
     #[default]
     Error,
-    /// They become this number; NaN and infinity are fine.
+    /// They are replaced by this number; NaN and infinity are allowed.
     Value(f32),
-    /// The rows that have one are left out.
+    /// Rows that contain one are dropped.
     DropRow,
 }
 
@@ -76,7 +82,7 @@ impl Default for CsvOptions {
 }
 
 impl CsvOptions {
-    /// Checks what no file could fit.
+    /// Rejects options that no file can satisfy.
     pub(super) fn validate(&self) -> Result<()> {
         let fail = |what, expected: &str, got: String| {
             Err(Error::Value { op: "Table::read_csv", what, expected: expected.to_owned(), got })

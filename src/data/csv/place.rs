@@ -1,25 +1,26 @@
-//! Where something is in a CSV file, for messages.
+//! Positions in a CSV file, for error messages.
 
-/// The line of a place, counted as editors count: from 1, and ended by `\n`, by `\r`, or by both together. It takes a look at all that is
-/// before: once, where a message needs it.
+/// The line of a byte position, counted as editors do: from 1, and ended by `\n`, `\r` or `\r\n`.
+/// Scans everything before the position, so call it only when a message needs it.
 pub(super) fn line_at(bytes: &[u8], at: usize) -> u64 {
     1 + line_ends(bytes, 0, at)
 }
 
-/// How many lines end from one place to another.
+/// The number of lines that end between two positions.
 pub(super) fn line_ends(bytes: &[u8], from: usize, to: usize) -> u64 {
     let next = bytes.iter().skip(from.saturating_add(1)).map(Some).chain([None]);
     let ends = bytes.iter().take(to).skip(from).zip(next);
     ends.filter(|(byte, next)| **byte == b'\n' || (**byte == b'\r' && *next != Some(&b'\n'))).count() as u64
 }
 
-/// Where a field of a record begins, which may be lines after the record.
+/// The position at which a field of a record begins, which may be lines after the start of the
+/// record.
 pub(super) fn field_at(bytes: &[u8], record: usize, field: usize, delimiter: u8) -> usize {
     #[derive(Clone, Copy)]
     enum Inside {
         Start,
         Quotes,
-        /// After a quote within quotes: the last, or the first of two that mean one.
+        /// After a quote within quotes: the closing one, or the first of a doubled one.
         Quote,
         Text,
     }

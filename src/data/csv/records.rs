@@ -1,4 +1,4 @@
-//! The records of a CSV file that are not blank.
+//! The non-blank records of a CSV file.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::CsvOptions;
 use super::place::{field_at, line_at, line_ends};
 use crate::error::{Error, Result};
 
-/// A file and how it is read.
+/// A file and the options for reading it.
 #[derive(Clone, Copy)]
 pub(super) struct File<'a> {
     pub(super) path: &'a Path,
@@ -22,7 +22,7 @@ impl File<'_> {
         Error::Csv { path: self.path.to_owned(), line, column, expected, got }
     }
 
-    /// The same for a field of a record, counted from 0.
+    /// As `fail`, for a field of a record, counted from 0.
     pub(super) fn fail_at(
         &self,
         record: &Record,
@@ -36,11 +36,12 @@ impl File<'_> {
     }
 }
 
-/// A record, and where it begins.
+/// A record and the position at which it begins.
 #[derive(Clone, Default)]
 pub(super) struct Record {
     bytes: ByteRecord,
-    /// The numbers of the fields that count.
+    /// The indices of the fields that count: with spaces as delimiters, not the empty ones between
+    /// spaces.
     fields: Vec<usize>,
     pub(super) start: usize,
 }
@@ -54,24 +55,24 @@ impl Record {
         self.fields.get(field).and_then(|&field| self.bytes.get(field)).unwrap_or_default()
     }
 
-    /// Whether there is nothing after its last delimiter.
+    /// Whether only blanks follow the last delimiter.
     pub(super) fn ends_with_delimiter(&self) -> bool {
         self.len() > 1 && self.field(self.len() - 1).trim_ascii().is_empty()
     }
 }
 
-/// The records of a file that are not blank, one after the other.
+/// The non-blank records of a file, in order.
 pub(super) struct Records<'a> {
     file: File<'a>,
     reader: csv::Reader<&'a [u8]>,
-    /// The last that was read.
+    /// The record read last.
     pub(super) record: Record,
-    /// It was read while lines were skipped, and is not one of them.
+    /// Whether the record was read while skipping lines, but comes after them.
     waiting: bool,
 }
 
 impl<'a> Records<'a> {
-    /// Those after the lines to be skipped.
+    /// The records after the skipped lines.
     pub(super) fn new(file: File<'a>) -> Result<Self> {
         let mut builder = csv::ReaderBuilder::new();
         builder.has_headers(false).flexible(true).delimiter(file.options.delimiter);
@@ -83,7 +84,7 @@ impl<'a> Records<'a> {
             if !records.read()? {
                 break;
             }
-            // The reader passes over empty lines, but they are lines to skip.
+            // The reader passes over empty lines, but they count as skipped lines.
             let empty = line_ends(file.bytes, end, records.record.start);
             left = left.saturating_sub(usize::try_from(empty).unwrap_or(usize::MAX));
             records.waiting = left == 0;
@@ -92,13 +93,13 @@ impl<'a> Records<'a> {
         Ok(records)
     }
 
-    /// Goes on to the next record; says whether there is one.
+    /// Advances to the next record. Returns whether there is one.
     pub(super) fn next(&mut self) -> Result<bool> {
         loop {
             if !std::mem::take(&mut self.waiting) && !self.read()? {
                 return Ok(false);
             }
-            // A field in quotes is a field, however empty.
+            // A quoted field is a field even if it is empty.
             let quoted = self.file.bytes.get(self.record.start) == Some(&b'"');
             let blank = match self.record.len() {
                 0 => true,
@@ -119,7 +120,7 @@ impl<'a> Records<'a> {
         let gap = self.file.bytes.get(end..).unwrap_or_default();
         *start = end + gap.iter().take_while(|byte| b"\r\n".contains(byte)).count();
         fields.clear();
-        // What is empty lies between two spaces in a row, unless it is in quotes.
+        // An empty field between two spaces counts only if it is quoted.
         let quoted = |field| {
             let at = field_at(self.file.bytes, *start, field, b' ');
             self.file.bytes.get(at) == Some(&b'"')
@@ -132,14 +133,15 @@ impl<'a> Records<'a> {
         Ok(there)
     }
 
-    /// Where the line that was read last has ended.
+    /// The position after the line read last.
     fn position(&self) -> usize {
         const MARK: &[u8] = b"\xef\xbb\xbf";
         let bytes = self.file.bytes;
         let at = usize::try_from(self.reader.position().byte()).unwrap_or(usize::MAX);
         match at.checked_sub(1) {
             None if bytes.starts_with(MARK) => MARK.len(),
-            // The reader takes the second half of a line end for the beginning of what comes.
+            // The reader stops in the middle of `\r\n`, and takes `\n` for the start of the next
+            // line.
             Some(last) if bytes.get(last) == Some(&b'\r') && bytes.get(at) == Some(&b'\n') => at + 1,
             _ => at,
         }

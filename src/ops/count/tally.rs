@@ -1,4 +1,5 @@
-//! Counts of rows by what a classifier made of them, and the total of their losses, which go on from record to record.
+//! Counts of rows by a classifier's outcome, and the total of their losses, accumulated over
+//! records.
 
 use crate::engine::Gpu;
 use crate::engine::kernel::{Kernel, count, kernel, params, read, update, write};
@@ -14,10 +15,10 @@ params! {
         classes: u32,
         /// 1: there is a confusion matrix.
         matrix: u32,
-        /// Cells that this dispatch adds to.
+        /// The cells that this dispatch adds to.
         first_cell: u32,
         end_cell: u32,
-        /// 0: one weight for all rows; 1: one for each.
+        /// 0: one weight for all rows; 1: one per row.
         weights_stride: u32,
         ignore_index: i32,
     }
@@ -51,7 +52,7 @@ pub(crate) static BINARY: Kernel = kernel!(
 
 params! {
     struct TotalParams {
-        /// From 1.
+        /// The number of the record, from 1.
         record: u32,
         kind: u32,
     }
@@ -60,29 +61,30 @@ params! {
 pub(crate) static TOTAL: Kernel =
     kernel!("running_total", TotalParams::FIELDS, &[read("partial", "u32"), update("totals", "u32")]);
 
-/// Words of a cell.
+/// The number of words of a cell.
 const WORDS: usize = 4;
 
-/// Counts on the GPU; `shaders/lib/tally.wgsl` says which.
+/// Counts on the GPU, described in `shaders/lib/tally.wgsl`.
 #[derive(Debug)]
 pub(crate) struct Cells {
     pub(crate) classes: usize,
     /// Whether there is a confusion matrix.
     pub(crate) matrix: bool,
     pub(crate) words: Tensor<u32>,
-    /// The loss in two numbers; the record, from 1, of the first bad data, its position and its kind.
+    /// The total loss as a compensated sum; the record (from 1), position and kind of the first bad
+    /// data.
     pub(crate) totals: Tensor<u32>,
 }
 
 impl Cells {
-    /// All 0. There are few enough classes to count the cells.
+    /// Cells that are all 0. There are few enough classes to number the cells.
     pub(crate) fn new(gpu: &Gpu, classes: usize, matrix: bool) -> Result<Self> {
         let of_matrix = if matrix { classes * (classes + 2) } else { 0 };
         let words = Tensor::zeros(gpu, [classes + 3 + of_matrix, WORDS])?;
         Ok(Self { classes, matrix, words, totals: Tensor::zeros(gpu, [5])? })
     }
 
-    /// Sets all to 0.
+    /// Sets all cells and totals to 0.
     pub(crate) fn clear(&self, op: &'static str, gpu: &Gpu) -> Result<()> {
         gpu.clear(op, self.words.storage())?;
         gpu.clear(op, self.totals.storage())
@@ -93,7 +95,7 @@ impl Cells {
     }
 }
 
-/// What is counted.
+/// The rows to count.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Rows<'a> {
     /// Rows of logits.
@@ -124,7 +126,7 @@ impl Rows<'_> {
     }
 }
 
-/// Which record it is, from 1, and what the host calls data that is wrong in it.
+/// The number of a record, from 1, and the kind by which the host names bad data in it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Recorded {
     pub(crate) record: u32,
@@ -132,7 +134,7 @@ pub(crate) struct Recorded {
 }
 
 impl Recorder<'_> {
-    /// Counts rows, with weights of their number or all alike, and adds their losses to the total.
+    /// Counts rows, with one weight per row or all weights 1, and adds their losses to the total.
     pub(crate) fn tally(
         &mut self,
         op: &'static str,
@@ -164,7 +166,7 @@ impl Recorder<'_> {
                 Some(weights) => blocks.each("weights", weights),
                 None => blocks.whole("weights", &one),
             };
-            // Other cells of the same rows: their losses are summed once.
+            // Further ranges of cells count the same rows, whose losses are summed only once.
             let blocks = match within.start {
                 0 => blocks.per_block("partials", &to_partials, words(1)),
                 _ => blocks.bind_nothing("partials"),

@@ -18,35 +18,39 @@ use crate::ops::Classes;
 /// A loss and the gradients of a linear layer.
 #[derive(Clone, Debug)]
 pub struct LinearLossGrads<T: Element = f32> {
-    /// The loss: a scalar, or one for each token and class with [`Reduction::None`].
+    /// The loss: a scalar, or one loss per token and class with [`Reduction::None`].
     pub loss: Tensor<f32>,
     /// The gradients.
     pub grads: LinearGrads<T>,
-    /// What the mean divides by, whatever the reduction.
+    /// The denominator of the mean, whatever the reduction.
     pub denominator: Denominator,
 }
 
-/// Binary cross-entropy of a linear layer, without its logits.
+/// Binary cross-entropy of a linear layer, without storing all its logits.
 impl Recorder<'_> {
-    /// [`bce_with_logits`](Self::bce_with_logits) of the logits `hidden weight^T + bias`, of which only a few tokens' are ever stored: for
-    /// heads where each token may have several classes.
+    /// [`bce_with_logits`](Self::bce_with_logits) of the logits `hidden weight^T + bias`, storing
+    /// the logits of only a few tokens at a time. For multi-label heads, where a token can have
+    /// several classes.
     ///
-    /// All options of that loss have their meaning. Each logit is one `f32` sum over `D` in its order. The losses of a token are summed
-    /// first, then those of the tokens, so the bits do not depend on how many tokens' logits are stored at a time.
+    /// All options have the same meaning as there. Each logit is summed over `D` in order, in
+    /// `f32`. The losses of each token are summed first, then those of all tokens, so the bits do
+    /// not depend on how many tokens' logits are stored at a time.
     ///
     /// # Shapes
-    /// `hidden` is `[N, D]`, `weight` `[V, D]`, `bias` `[V]`, all of one [`Float`] type; `targets` is `[N, V]`, to which the shapes of
-    /// `weight` and `pos_weight` broadcast. The loss is a scalar, or `[N, V]` with [`Reduction::None`].
+    /// `hidden` is `[N, D]`, `weight` `[V, D]`, `bias` `[V]`, all of the same [`Float`] type.
+    /// `targets` is `[N, V]`, to which the loss's `weight` and `pos_weight` broadcast. The loss is
+    /// a scalar, or `[N, V]` with [`Reduction::None`].
     ///
     /// # Reduction
-    /// Both means divide by `N V`, whatever the weights; over nothing they are NaN.
+    /// Both means divide by `N V`, whatever the weights; a mean over no elements is NaN.
     ///
     /// # Errors
-    /// Those of [`bce_with_logits`](Self::bce_with_logits) and of
-    /// [`Gpu::plan_linear_bce_with_logits`](crate::Gpu::plan_linear_bce_with_logits); shapes that do not fit.
+    /// As [`bce_with_logits`](Self::bce_with_logits) and
+    /// [`Gpu::plan_linear_bce_with_logits`](crate::Gpu::plan_linear_bce_with_logits); shapes that
+    /// do not fit each other.
     ///
     /// # Cost
-    /// `2 N D V` floating-point operations, and the scratch that the plan says.
+    /// `2 N D V` floating-point operations, and the scratch memory of the plan.
     ///
     /// # Examples
     /// ```
@@ -80,16 +84,18 @@ impl Recorder<'_> {
         self.linear_elements::<T>(op, &layer, targets, options, None)
     }
 
-    /// [`linear_bce_with_logits`](Self::linear_bce_with_logits) and the gradients of hidden states, weight and bias, which go where
-    /// `backward` says.
+    /// [`linear_bce_with_logits`](Self::linear_bce_with_logits) and the gradients of hidden states,
+    /// weight and bias, whose destinations are in `backward`.
     ///
-    /// With the gradient `g` of the logits, as [`bce_with_logits_backward`](Self::bce_with_logits_backward) gives it, those are
-    /// `g weight`, `g^T hidden`, and the sums of the columns of `g`; each element is formed as those of
-    /// [`linear_cross_entropy_with`](Self::linear_cross_entropy_with) are.
+    /// With the gradient `g` of the logits, as
+    /// [`bce_with_logits_backward`](Self::bce_with_logits_backward) computes it, the gradients are
+    /// `g weight`, `g^T hidden`, and the column sums of `g`. Their elements are summed in the same
+    /// way as those of [`linear_cross_entropy_with`](Self::linear_cross_entropy_with).
     ///
     /// # Errors
-    /// As [`linear_bce_with_logits`](Self::linear_bce_with_logits); [`Error::Aliasing`](crate::Error::Aliasing) if a gradient's tensor
-    /// shares its buffer with an argument.
+    /// As [`linear_bce_with_logits`](Self::linear_bce_with_logits);
+    /// [`Error::Aliasing`](crate::Error::Aliasing) if a tensor for a gradient shares its buffer
+    /// with an argument.
     ///
     /// # Cost
     /// `6 N D V` floating-point operations.
@@ -145,7 +151,7 @@ impl Recorder<'_> {
                 let rows = chunk.start as usize..chunk.end as usize;
                 let of_chunk = if unreduced.is_some() { rows.clone() } else { 0..rows.len() };
                 let losses = losses.rows(of_chunk)?;
-                // Tensors have fewer than 2^32 elements.
+                // The plan limits the number of elements to `u32`.
                 let width = size32(classes);
                 let elements = chunk.start * width..chunk.end * width;
                 let partials = partials(rec, op, elements.end - elements.start, 1)?;

@@ -1,4 +1,4 @@
-//! The rows of tokens that are not ignored.
+//! Copies of rows in which those of ignored tokens are 0.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use crate::ops::loss::targets::KernelTargets;
 params! {
     struct Params {
         columns: u32,
-        /// 0: one weight for all tokens.
+        /// 0: one weight for all tokens; 1: one per token.
         position_weight_stride: u32,
         ignore_index: i32,
     }
@@ -33,7 +33,8 @@ impl Inputs {
 }
 
 impl Recorder<'_> {
-    /// The rows `x` of some of a call's tokens, those of ignored tokens as 0. They are copied to the first rows of `to`.
+    /// Copies the rows `x` of some tokens to the first rows of `to`, with 0 for ignored tokens, and
+    /// returns the copies.
     pub(crate) fn counted_rows(
         &mut self,
         op: &'static str,
@@ -42,7 +43,7 @@ impl Recorder<'_> {
     ) -> Result<Tensor<Real>> {
         let y = to.rows(0..tokens.len())?;
         let columns = x.shape().get(1).copied().unwrap_or(0);
-        // Elements are counted in 32 bits.
+        // Kernels count elements in 32 bits.
         let at_once = ((1 << 31) / columns.max(1)).max(1);
         for start in (0..tokens.len()).step_by(at_once) {
             let some = start..tokens.len().min(start + at_once);

@@ -13,45 +13,49 @@ use crate::ops::product::matmul::Zeros;
 use crate::ops::loss::request::GradientPlace;
 use crate::ops::loss::{Denominator, Statistics, Targets};
 
-/// What [`Recorder::linear_cross_entropy_with`] computes besides the loss. The default is nothing.
+/// What [`Recorder::linear_cross_entropy_with`] computes besides the loss; by default nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LinearCrossEntropyRequest<'a> {
-    /// The gradients, if they are to be computed.
+    /// Computes the gradients, unless this is `None`.
     pub backward: Option<LinearBackward<'a>>,
     /// Whether to compute the [`Statistics`].
     pub statistics: bool,
 }
 
-/// What [`Recorder::linear_cross_entropy_with`] gives.
+/// The results of [`Recorder::linear_cross_entropy_with`].
 #[derive(Clone, Debug)]
 pub struct LinearCrossEntropyResult<T: Element = f32> {
-    /// The loss, as [`Recorder::cross_entropy`] gives it.
+    /// The loss, as [`Recorder::cross_entropy`] returns it.
     pub loss: Tensor<f32>,
-    /// The gradients, if they were asked for.
+    /// The gradients, if requested.
     pub grads: Option<LinearGrads<T>>,
-    /// The statistics, if they were asked for.
+    /// The statistics, if requested.
     pub statistics: Option<Statistics>,
-    /// What the mean divides by, whatever the reduction.
+    /// The denominator of the mean, whatever the reduction.
     pub denominator: Denominator,
 }
 
-/// Cross-entropy of a linear layer, without its logits.
+/// Cross-entropy of a linear layer, without storing all its logits.
 impl Recorder<'_> {
-    /// [`cross_entropy`](Self::cross_entropy) of the logits `hidden weight^T + bias`, of which only a few tokens' are ever stored.
+    /// [`cross_entropy`](Self::cross_entropy) of the logits `hidden weight^T + bias`, storing the
+    /// logits of only a few tokens at a time.
     ///
-    /// All options of cross-entropy have their meaning, and both its means their denominators. Each logit is a sum over `D` in its order, by runs of 64, as
-    /// [`matmul`](Self::matmul) forms it on software adapters up to 4096.
+    /// All options have the same meaning as there, and both means the same denominators. Each logit
+    /// is summed over `D` in order, in runs of 64, as [`matmul`](Self::matmul) does on software
+    /// adapters for `D` up to 4096.
     ///
     /// # Shapes
-    /// `hidden` is `[N, D]`, `weight` `[V, D]`, `bias` `[V]`; class indices and `position_weight` are `[N]`, probabilities `[N, V]`,
-    /// class weights `[V]`. Hidden states, weight and bias are of one [`Float`] type. The loss is a scalar, or `[N]` with [`Reduction::None`](crate::Reduction::None).
+    /// `hidden` is `[N, D]`, `weight` `[V, D]`, `bias` `[V]`, all of the same [`Float`] type. Class
+    /// indices and `position_weight` are `[N]`, probabilities `[N, V]`, class weights `[V]`. The
+    /// loss is a scalar, or `[N]` with [`Reduction::None`](crate::Reduction::None).
     ///
     /// # Errors
-    /// Those of [`cross_entropy`](Self::cross_entropy) and of [`Gpu::plan_linear_cross_entropy`](crate::Gpu::plan_linear_cross_entropy);
-    /// shapes that do not fit. Nothing is recorded then.
+    /// As [`cross_entropy`](Self::cross_entropy) and
+    /// [`Gpu::plan_linear_cross_entropy`](crate::Gpu::plan_linear_cross_entropy); shapes that do
+    /// not fit each other. On an error nothing is recorded.
     ///
     /// # Cost
-    /// `2 N D V` floating-point operations, and the scratch that the plan says.
+    /// `2 N D V` floating-point operations, and the scratch memory of the plan.
     ///
     /// # Examples
     /// ```
@@ -71,7 +75,7 @@ impl Recorder<'_> {
     /// # Ok::<(), xent::Error>(())
     /// ```
     ///
-    /// The definition is that of PyTorch's `torch.nn.functional.linear_cross_entropy`, with the options of
+    /// The definition is PyTorch's `torch.nn.functional.linear_cross_entropy`, with the options of
     /// [`cross_entropy`](Self::cross_entropy).
     pub fn linear_cross_entropy<'a, T: Float>(
         &mut self,
@@ -86,23 +90,30 @@ impl Recorder<'_> {
         Ok(self.linear_loss::<T>("linear_cross_entropy", &layer, targets.into(), options, request)?.loss)
     }
 
-    /// [`linear_cross_entropy`](Self::linear_cross_entropy), and what `request` asks for: the gradients of hidden states, weight and bias,
-    /// and the [`Statistics`].
+    /// [`linear_cross_entropy`](Self::linear_cross_entropy), and the results that `request` asks
+    /// for: the gradients of hidden states, weight and bias, and the [`Statistics`].
     ///
-    /// With the gradient `g` of the logits, as [`cross_entropy_backward`](Self::cross_entropy_backward) gives it, those are `g weight`,
-    /// `g^T hidden`, and the sums of the columns of `g`. They do not depend on how many tokens' logits are stored at a time, to
-    /// the bit: each element is a sum over the tokens or the classes in their order, by runs, and by sections of 8192 tokens or 4096 classes. More
-    /// tokens than that take memory for what the sums of sections round off ([`LinearPlan::sums_bytes`](crate::LinearPlan::sums_bytes)).
+    /// With the gradient `g` of the logits, as
+    /// [`cross_entropy_backward`](Self::cross_entropy_backward) computes it, the gradients are
+    /// `g weight`, `g^T hidden`, and the column sums of `g`. Their bits do not depend on how many
+    /// tokens' logits are stored at a time: each element is summed over tokens or classes in order,
+    /// in runs, and in sections of 8192 tokens or 4096 classes. More than one section takes memory
+    /// for the sums of sections and their rounding errors
+    /// ([`LinearPlan::sums_bytes`](crate::LinearPlan::sums_bytes)).
     ///
     /// # Edge cases
-    /// An ignored token adds nothing to the gradients of weight and bias, whatever its hidden states are. (In PyTorch, which multiplies 0 with those,
-    /// NaN and infinity in padding make the weight's gradient NaN.) A token that counts and whose loss is NaN makes all gradients of the weight NaN.
+    /// An ignored token adds nothing to the gradients of weight and bias, whatever its hidden
+    /// states. (PyTorch multiplies them by 0, so NaN or infinity in padding makes the weight's
+    /// gradient NaN.) A token that is not ignored and whose loss is NaN makes the whole gradient of
+    /// the weight NaN.
     ///
     /// # Errors
-    /// As [`linear_cross_entropy`](Self::linear_cross_entropy); [`Error::Aliasing`](crate::Error::Aliasing) if a gradient's tensor shares its buffer with an argument.
+    /// As [`linear_cross_entropy`](Self::linear_cross_entropy);
+    /// [`Error::Aliasing`](crate::Error::Aliasing) if a tensor for a gradient shares its buffer
+    /// with an argument.
     ///
     /// # Cost
-    /// With gradients `6 N D V` floating-point operations.
+    /// With gradients, `6 N D V` floating-point operations.
     ///
     /// # Examples
     /// ```

@@ -1,4 +1,4 @@
-//! Cross-entropy of a linear layer's outputs and the update of the layer, at once.
+//! Cross-entropy of a linear layer's outputs, fused with the update of the layer.
 
 use std::ops::Range;
 
@@ -24,15 +24,16 @@ use crate::ops::no_alias;
 /// How [`Recorder::linear_cross_entropy_sgd`] updates the layer, and what else it computes.
 #[derive(Debug)]
 pub struct LinearSgd<'a> {
-    /// The step, as [`Recorder::sgd`] takes it.
+    /// The options of the step, as for [`Recorder::sgd`].
     pub sgd: &'a Sgd,
-    /// The weight's momentum, if the step has one.
+    /// The weight's momentum, if the step uses momentum.
     pub weight_momentum: Option<&'a mut Momentum>,
-    /// The bias's momentum, if there is a bias and the step has one.
+    /// The bias's momentum, if there is a bias and the step uses momentum.
     pub bias_momentum: Option<&'a mut Momentum>,
-    /// The upstream gradient: a scalar, or one for each loss; 1 if there is none.
+    /// The upstream gradient: a scalar, or one value per loss; 1 if `None`.
     pub upstream: Option<&'a Tensor<f32>>,
-    /// Whether to compute the [`Statistics`]. They take another pass over the logits of a few tokens at a time, no product.
+    /// Whether to compute the [`Statistics`]: one more pass over the logits of a few tokens at a
+    /// time, but no further matrix product.
     pub statistics: bool,
 }
 
@@ -44,66 +45,72 @@ impl<'a> LinearSgd<'a> {
     }
 }
 
-/// What [`Recorder::linear_cross_entropy_sgd`] gives.
+/// The results of [`Recorder::linear_cross_entropy_sgd`].
 #[derive(Clone, Debug)]
 pub struct LinearSgdResult {
-    /// The loss before the update, as [`Recorder::cross_entropy`] gives it.
+    /// The loss before the update, as [`Recorder::cross_entropy`] returns it.
     pub loss: Tensor<f32>,
-    /// The gradient with respect to the hidden states, `[N, D]`, of the layer before its update.
+    /// The gradient with respect to the hidden states, `[N, D]`, from the layer before its update.
     pub hidden_grad: Tensor<f32>,
-    /// The statistics, if they were asked for.
+    /// The statistics, if requested.
     pub statistics: Option<Statistics>,
 }
 
-/// What a step works on and with.
+/// The tensors and settings of a step.
 struct Step<'a> {
     layer: Layer,
     weight: &'a Tensor<f32>,
     kept: RowLoss<'a>,
     blocks: Blocks,
     zeros: Zeros,
-    /// Room for some tokens' logits.
+    /// Scratch for the logits of some tokens.
     logits: Tensor<f32>,
     hidden_grad: Tensor<f32>,
     bias_grad: Option<Tensor<f32>>,
-    /// Room for the hidden states of some tokens that count, if there may be others.
+    /// Scratch for hidden states in which ignored tokens are 0, if tokens can be ignored.
     counted: Option<Tensor<f32>>,
 }
 
 impl Step<'_> {
-    /// The tokens that are gone through for a block of classes; an empty chunk if there are none.
+    /// The chunks of tokens for a block of classes; one empty chunk if there are no tokens.
     fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let (tokens, at_once) = (self.layer.sizes.tokens, self.blocks.tokens_at_once);
         (0..tokens.max(1)).step_by(at_once).map(move |start| start..tokens.min(start + at_once))
     }
 }
 
-/// Cross-entropy of a linear layer that is updated at once.
+/// Cross-entropy of a linear layer, fused with an update.
 impl Recorder<'_> {
-    /// [`linear_cross_entropy`](Self::linear_cross_entropy) with its gradients, and a step of [`sgd`](Self::sgd) of weight and bias with
-    /// them. The weight's gradient, as large as the weight, is never there: that of a block of classes is used up before the next
-    /// block's is formed. For that the logits are computed twice.
+    /// [`linear_cross_entropy`](Self::linear_cross_entropy) with its gradients, and a step of
+    /// [`sgd`](Self::sgd) for weight and bias. The weight's gradient, as large as the weight, never
+    /// exists as a whole: the gradient of a block of classes is applied before that of the next
+    /// block is computed. Therefore the logits are computed twice.
     ///
-    /// The loss and the gradient of the hidden states are those of the layer before the update. On software adapters all results are, to the bit, those of
-    /// [`linear_cross_entropy_with`](Self::linear_cross_entropy_with) and [`sgd`](Self::sgd); on GPUs rows may be held in
-    /// registers there and not here, and differ in the last bits.
-    /// They do not depend on how tokens and classes are cut.
+    /// The loss and the gradient of the hidden states are those of the layer before the update. On
+    /// software adapters all results equal those of
+    /// [`linear_cross_entropy_with`](Self::linear_cross_entropy_with) and [`sgd`](Self::sgd) bit
+    /// for bit; on GPUs those operations may hold rows in registers, which this one does not, and
+    /// the last bits differ. The results do not depend on how tokens and classes are split.
     ///
     /// # Shapes
-    /// As [`linear_cross_entropy`](Self::linear_cross_entropy). Momenta have the shapes of weight and bias.
+    /// As [`linear_cross_entropy`](Self::linear_cross_entropy). Momenta have the shapes of weight
+    /// and bias.
     ///
     /// # Edge cases
-    /// A target that is no class makes the loss, and with it the whole layer, NaN; reading the loss gives [`Error::Data`](crate::Error::Data). A step
-    /// with weight decay or momentum changes the weights of all classes, whatever their gradients are.
+    /// A target that is not a class makes the loss, and with it the whole layer, NaN; reading the
+    /// loss returns [`Error::Data`](crate::Error::Data). A step with weight decay or momentum
+    /// changes the weights of all classes, whatever their gradients.
     ///
     /// # Errors
-    /// Those of [`linear_cross_entropy_with`](Self::linear_cross_entropy_with), of
-    /// [`Gpu::plan_linear_cross_entropy_sgd`](crate::Gpu::plan_linear_cross_entropy_sgd) and of [`sgd`](Self::sgd);
-    /// [`Error::Aliasing`](crate::Error::Aliasing) if weight or bias share their buffer with anything else that is read, or their memory with each other.
-    /// Nothing is recorded then.
+    /// As [`linear_cross_entropy_with`](Self::linear_cross_entropy_with),
+    /// [`Gpu::plan_linear_cross_entropy_sgd`](crate::Gpu::plan_linear_cross_entropy_sgd) and
+    /// [`sgd`](Self::sgd); [`Error::Aliasing`](crate::Error::Aliasing) if weight or bias share
+    /// their buffer with anything else that is read, or overlap each other. On an error nothing is
+    /// recorded.
     ///
     /// # Cost
-    /// `8 N D V` floating-point operations, where gradients alone take `6 N D V`; `4 V D` bytes less of memory.
+    /// `8 N D V` floating-point operations, where gradients alone take `6 N D V`; `4 V D` bytes
+    /// less memory.
     ///
     /// # Examples
     /// ```
@@ -143,7 +150,8 @@ impl Recorder<'_> {
         for written in [Some(("weight", weight)), bias.map(|bias| ("bias", bias))].into_iter().flatten() {
             self.check_written(op, &layer, written, targets, &options.loss, upstream)?;
         }
-        // No dispatch writes one and has the other, so they may share a buffer, as those of `Parameters` do.
+        // No dispatch writes one and binds the other, so they may share a buffer (like those of
+        // `Parameters`).
         if let Some(bias) = bias.filter(|bias| weight.overlaps(bias)) {
             no_alias(op, ("weight", weight), ("bias", bias))?;
         }
@@ -239,7 +247,8 @@ impl Recorder<'_> {
         Ok(LinearSgdResult { loss, hidden_grad: step.hidden_grad.with_check(check), statistics })
     }
 
-    /// What is updated shares no buffer with what is read besides the layer.
+    /// Checks that a tensor to update shares no buffer with the tensors that are read besides the
+    /// layer's own.
     fn check_written(
         &self,
         op: &'static str,
@@ -263,7 +272,8 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// The losses of all tokens, and what their gradients take from the whole softmax.
+    /// Computes the losses of all tokens, and stores the softmax statistics that their gradients
+    /// need.
     fn keep_statistics(
         &mut self,
         step: &Step<'_>,
@@ -282,7 +292,8 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// The gradients of a block's weights and biases, and what they and its weights add to the hidden states'.
+    /// Computes the gradients of a block's weights and biases, and adds the block's contribution to
+    /// the gradients of the hidden states.
     fn gradients_of_block(
         &mut self,
         step: &Step<'_>,
@@ -318,7 +329,7 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// The logits of some tokens and classes.
+    /// Computes the logits of some tokens and classes.
     fn logits_of(&mut self, step: &Step<'_>, tokens: Range<usize>, classes: Range<usize>) -> Result<Tensor<f32>> {
         let Layer { hidden, weight, bias, .. } = &step.layer;
         let logits = step.logits.part(0, [tokens.len(), classes.len()].into());

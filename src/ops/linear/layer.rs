@@ -1,4 +1,5 @@
-//! A linear layer and its loss, a few tokens' logits at a time: what the losses share.
+//! Linear layers whose losses are computed from a few tokens' logits at a time: code shared by the
+//! losses.
 
 use std::ops::Range;
 
@@ -13,15 +14,15 @@ use crate::ops::loss::row_loss::Inputs;
 use crate::ops::product::matmul::{Sums, Zeros};
 use crate::ops::{no_alias, shape_error};
 
-/// Where the gradients of a linear layer's loss come from and go.
+/// The upstream gradient of a linear layer's loss, and the destinations of the layer's gradients.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LinearBackward<'a> {
-    /// The upstream gradient: a scalar, or one for each loss; 1 if there is none.
+    /// The upstream gradient: a scalar, or one value per loss; 1 if `None`.
     pub upstream: Option<&'a Tensor<f32>>,
-    /// Where the weight's gradient goes, such as a gradient of [`Parameters`](crate::Parameters); into a tensor of its own if that is
-    /// not said.
+    /// The destination of the weight's gradient, such as a gradient of
+    /// [`Parameters`](crate::Parameters); a new tensor if `None`.
     pub weight_grad: Option<&'a Tensor<f32>>,
-    /// Where the bias's gradient goes.
+    /// The destination of the bias's gradient; a new tensor if `None`.
     pub bias_grad: Option<&'a Tensor<f32>>,
 }
 
@@ -30,7 +31,8 @@ pub struct LinearBackward<'a> {
 pub struct LinearGrads<T: Element = f32> {
     /// With respect to the hidden states, `[N, D]`.
     pub hidden: Tensor<T>,
-    /// With respect to the weight, `[V, D]`: a sum over the tokens, and `f32` whatever the weight is.
+    /// With respect to the weight, `[V, D]`: a sum over the tokens, in `f32` whatever the type of
+    /// the weight.
     pub weight: Tensor<f32>,
     /// With respect to the bias, `[V]`, if there is one.
     pub bias: Option<Tensor<f32>>,
@@ -46,7 +48,7 @@ impl<T: Float> LinearGrads<T> {
     }
 }
 
-/// A linear layer's tensors, which fit each other.
+/// The tensors of a linear layer; their shapes fit each other.
 pub(crate) struct Layer {
     pub(crate) hidden: Tensor<Real>,
     pub(crate) weight: Tensor<Real>,
@@ -84,7 +86,8 @@ impl Layer {
         Ok(Self { hidden: hidden.real(), weight: weight.real(), bias: bias.map(Tensor::real), sizes })
     }
 
-    /// The caller's tensors for gradients fit, and share no memory with what is read.
+    /// Checks that the caller's tensors for gradients fit, and share no buffer with tensors that
+    /// are read.
     pub(crate) fn check<U: Element>(
         &self,
         rec: &Recorder<'_>,
@@ -94,7 +97,7 @@ impl Layer {
         backward: LinearBackward<'_>,
     ) -> Result<()> {
         let weight = backward.weight_grad.map(|grad| ("weight_grad", grad, self.weight.shape().clone()));
-        // Without a bias there is nothing that its gradient fits.
+        // Without a bias, no tensor fits as its gradient.
         let bias_shape = self.bias.as_ref().map_or(Shape::from([0, 0]), |bias| bias.shape().clone());
         let bias = backward.bias_grad.map(|grad| ("bias_grad", grad, bias_shape));
         for (what, grad, shape) in weight.iter().chain(&bias) {
@@ -117,7 +120,7 @@ impl Layer {
             }
         }
         if let (Some((what, weight, _)), Some((_, bias, _))) = (&weight, &bias) {
-            // No dispatch writes both, so they may share a buffer, as those of `Parameters` do.
+            // No dispatch writes both, so they may share a buffer (like those of `Parameters`).
             if weight.overlaps(bias) {
                 no_alias(op, (what, *weight), ("bias_grad", *bias))?;
             }
@@ -127,9 +130,10 @@ impl Layer {
 }
 
 impl Recorder<'_> {
-    /// Goes through the tokens chunk by chunk: computes their logits, lets `loss` turn them into what it computes and, if there are to be
-    /// gradients, into their own gradient, and adds that to the layer's. `loss` gets the chunk's tokens and their logits. What `ignoring` says is
-    /// ignored stays out of the weight's gradient.
+    /// Processes the tokens in chunks: computes a chunk's logits, lets `loss` compute the losses
+    /// from them and, if there is a `backward`, replace the logits by their gradient, which is
+    /// added to the layer's gradients. `loss` gets the tokens of the chunk and their logits. Tokens
+    /// that `ignoring` marks as ignored do not contribute to the weight's gradient.
     pub(crate) fn linear_chunks<T: Float>(
         &mut self,
         op: &'static str,
@@ -184,7 +188,8 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// The gradients of some tokens' hidden states. Halves are rounded from sums of a few tokens at a time.
+    /// Computes the gradients of some tokens' hidden states. For halves, those of a few tokens at a
+    /// time are summed in `f32`, then rounded.
     fn hidden_grads<T: Float>(
         &mut self,
         layer: &Layer,
@@ -209,7 +214,7 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// Where the gradients go.
+    /// The tensors for the gradients: the caller's, or new ones.
     pub(crate) fn linear_grads<T: Float>(
         &mut self,
         op: &'static str,

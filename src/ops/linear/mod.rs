@@ -1,4 +1,4 @@
-//! Losses of linear layers, without their logits in memory as a whole.
+//! Losses of linear layers that never store all logits.
 
 pub(crate) mod bce_with_logits;
 pub(crate) mod counted_rows;

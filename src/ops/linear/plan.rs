@@ -1,4 +1,4 @@
-//! Plans of linear losses, for callers who want to know before.
+//! Plans of linear losses, for callers who want to know them in advance.
 
 use crate::engine::Gpu;
 use crate::error::Result;
@@ -7,10 +7,12 @@ use crate::plan::linear::{LinearPlan, LinearSizes};
 
 /// Plans of linear losses.
 impl Gpu {
-    /// What [`linear_cross_entropy`](crate::Recorder::linear_cross_entropy) would do for sizes `[N, D, V]`, with gradients if `backward`.
+    /// The plan of [`linear_cross_entropy`](crate::Recorder::linear_cross_entropy) for sizes
+    /// `[N, D, V]`, with gradients if `backward`.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the scratch that is allowed, a binding or a buffer of this device cannot hold the logits of a single token.
+    /// [`Error::Limit`] if the logits of a single token exceed the allowed scratch, or a binding or
+    /// buffer of this device.
     pub fn plan_linear_cross_entropy(
         &self,
         [tokens, inputs, classes]: [usize; 3],
@@ -21,12 +23,12 @@ impl Gpu {
         LinearPlan::new("plan_linear_cross_entropy", self.caps(), sizes, (options.scratch, 1), backward)
     }
 
-    /// What [`linear_cross_entropy_sgd`](crate::Recorder::linear_cross_entropy_sgd) would do for sizes `[N, D, V]`, with probabilities as
-    /// targets if `by_probabilities`.
+    /// The plan of [`linear_cross_entropy_sgd`](crate::Recorder::linear_cross_entropy_sgd) for
+    /// sizes `[N, D, V]`, with probabilities as targets if `by_probabilities`.
     ///
     /// # Errors
-    /// [`Error::Limit`] if half of the scratch that is allowed, a binding or a buffer of this device cannot hold the logits of a single
-    /// token, or a row of the weight.
+    /// [`Error::Limit`] if the logits of a single token, or a row of the weight, exceed half of the
+    /// allowed scratch, or a binding or buffer of this device.
     pub fn plan_linear_cross_entropy_sgd(
         &self,
         [tokens, inputs, classes]: [usize; 3],
@@ -38,12 +40,12 @@ impl Gpu {
         LinearPlan::with_update(op, self.caps(), sizes, options.scratch, by_probabilities)
     }
 
-    /// What [`linear_bce_with_logits`](crate::Recorder::linear_bce_with_logits) would do for sizes `[N, D, V]`, with gradients if
-    /// `backward`.
+    /// The plan of [`linear_bce_with_logits`](crate::Recorder::linear_bce_with_logits) for sizes
+    /// `[N, D, V]`, with gradients if `backward`.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the scratch that is allowed, a binding or a buffer of this device cannot hold the logits of a single token and
-    /// their losses.
+    /// [`Error::Limit`] if the logits and losses of a single token exceed the allowed scratch, or a
+    /// binding or buffer of this device.
     pub fn plan_linear_bce_with_logits(
         &self,
         [tokens, inputs, classes]: [usize; 3],

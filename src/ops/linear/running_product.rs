@@ -1,4 +1,5 @@
-//! A product whose summands come a few at a time, such as a weight's gradient, a sum over tokens of which only some have their logits in memory.
+//! A product whose summands arrive a few at a time, such as a weight's gradient: a sum over tokens
+//! of which only some have their logits in memory.
 
 use std::ops::Range;
 
@@ -11,16 +12,18 @@ use crate::ops::product::sum_parts::SumOfParts;
 use crate::plan::product::Layout;
 use crate::plan::summands::{Order, Summands};
 
-/// The sums so far. How they are formed depends on the number of all summands, and not on how many come at a time.
+/// A product in progress. The order of additions depends on the number of all summands, not on how
+/// many arrive at a time.
 pub(crate) struct RunningProduct {
     layout: Layout,
     zeros: Zeros,
     out: Tensor<f32>,
     order: Order,
-    /// The section's sum; the output's own memory if there is one section.
+    /// The sum of the current section; `None` if there is only one section, which is summed in
+    /// `out`.
     section: Option<Tensor<f32>>,
     sections: SumOfParts,
-    /// The sums of a run whose other summands are still to come.
+    /// The sums of an unfinished run.
     runs: Option<Tensor<f32>>,
 }
 
@@ -38,7 +41,8 @@ impl RunningProduct {
         Ok(Self { layout, zeros, out: out.clone(), order, section, sections, runs: None })
     }
 
-    /// Adds the products of factors whose summands are `counted` among all. They come in their order.
+    /// Adds the products of factors whose summands have the indices `counted` among all. Summands
+    /// arrive in order.
     pub(crate) fn add(
         &mut self,
         rec: &mut Recorder<'_>,

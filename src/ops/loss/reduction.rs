@@ -1,14 +1,15 @@
 //! Reductions of losses.
 
-/// How the losses of rows, or of single elements, become the result.
+/// How the losses of rows, or of single elements, are reduced to the result.
 ///
-/// Keras calls the two means `mean_with_sample_weight` and `sum_over_batch_size`. The losses `bce` and `bce_with_logits` divide by the number of
-/// elements in both, whatever the weights, as PyTorch's do.
+/// Keras calls the two means `mean_with_sample_weight` and `sum_over_batch_size`. Both means of
+/// `bce` and `bce_with_logits` divide by the number of elements, whatever the weights, as in
+/// PyTorch.
 ///
 /// # Examples
 /// ```
 /// use xent::{CrossEntropy, Reduction, cpu};
-/// // Advantages of both signs: their sum, 0, is no denominator.
+/// // Advantages of both signs: their sum is 0, so it cannot be the denominator.
 /// let position_weight = Some([1.5, -1.5].into());
 /// let options = CrossEntropy { position_weight, reduction: Reduction::MeanByCount, ..CrossEntropy::default() };
 /// let loss = cpu::cross_entropy(&[0.0, 0.0, 0.0, 2.0], &[2, 2], &[0, 1], &options)?;
@@ -17,30 +18,35 @@
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Reduction {
-    /// Every loss.
+    /// No reduction: every loss.
     None,
-    /// Their mean, as PyTorch defines it. Each loss says what it divides by. Where that is the sum of the weights (`cross_entropy` and its
-    /// like, `nll`, `mse`) it is a weighted mean, and weights of both signs, such as advantages, make it useless: they sum to about 0, and
-    /// the mean is huge, infinite or NaN. Use [`MeanByCount`](Self::MeanByCount) then. Over nothing it is NaN.
+    /// The mean as PyTorch defines it. Each loss documents its denominator. If that is the sum of
+    /// the weights (`cross_entropy` and its like, `nll`, `mse`), the mean is weighted, and weights
+    /// of both signs, such as advantages, make it useless: they sum to about 0, and the mean is
+    /// huge, infinite or NaN. Use [`MeanByCount`](Self::MeanByCount) then. The mean of nothing is
+    /// NaN.
     #[default]
     Mean,
-    /// Their sum over their number, whatever the weights. For losses of rows that is the number of rows whose target is not the ignored
-    /// index: one of position weight 0 costs nothing, but counts, as one of any other small weight does. (To leave a row out, give it the ignored
-    /// index.) With probabilities it is the number of all rows, and for elementwise losses that of the elements. Over nothing it is NaN.
+    /// The sum of the losses divided by their number, whatever the weights. For losses of rows,
+    /// this is the number of rows whose target is not the ignored index: a row of position weight 0
+    /// costs nothing but counts, like one of any other small weight. (To leave a row out, give it
+    /// the ignored index.) With probabilities it is the number of all rows, and for elementwise
+    /// losses the number of elements. The mean of nothing is NaN.
     MeanByCount,
-    /// Their sum.
+    /// The sum of the losses.
     Sum,
 }
 
 impl Reduction {
-    /// Whether there is something to divide by.
+    /// Whether the reduction divides by a denominator.
     pub(crate) fn is_mean(self) -> bool {
         matches!(self, Self::Mean | Self::MeanByCount)
     }
 }
 
 impl Reduction {
-    /// The reduction that PyTorch's two deprecated arguments mean; `None` is an argument that was not given.
+    /// The equivalent of PyTorch's two deprecated arguments; `None` is an argument that was not
+    /// given.
     ///
     /// # Examples
     /// ```

@@ -1,4 +1,4 @@
-//! From one type of real numbers to another.
+//! Conversions between types of real numbers.
 
 use crate::engine::kernel::{Kernel, kernel};
 use crate::error::Result;
@@ -10,16 +10,18 @@ use crate::ops::shape_error;
 
 pub(crate) static KERNEL: Kernel = kernel!("cast", &[], FORWARD_BINDINGS);
 
-/// From one type of real numbers to another.
+/// Conversions between types of real numbers.
 impl Recorder<'_> {
-    /// The same numbers as another type: exact from halves to `f32`, rounded to nearest even from `f32` to halves. What is too large
-    /// for [`f16`](struct@crate::f16) becomes infinite; NaN stays NaN, but not its bits.
+    /// Converts elements to another type: exactly from halves to `f32`, rounded to nearest even
+    /// from `f32` to halves. Numbers too large for [`f16`](struct@crate::f16) become infinite; NaN
+    /// stays NaN, but its bits change.
     ///
     /// # Errors
-    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor); no memory for the result. Nothing is recorded then.
+    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor); no memory for the result. On an error
+    /// nothing is recorded.
     ///
     /// # Cost
-    /// A read and a write of each element, 2 or 4 bytes.
+    /// One read and one write of each element, 2 or 4 bytes each.
     ///
     /// # Examples
     /// ```
@@ -45,7 +47,7 @@ impl Recorder<'_> {
         Ok(y)
     }
 
-    /// Rounds what was computed into a matrix of the same shape, of any size.
+    /// Rounds `x` into a matrix of the same shape, of any size.
     pub(crate) fn cast_into(&mut self, x: &Tensor<f32>, y: &Tensor<Real>) -> Result<()> {
         let [rows, columns] = x.shape()[..] else {
             return Err(shape_error("cast", "x", "2 dimensions", x.shape()));

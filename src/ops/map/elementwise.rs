@@ -1,4 +1,4 @@
-//! What the elementwise maps share.
+//! Code shared by the elementwise maps.
 
 use crate::engine::kernel::{Binding, Kernel, read4, write4};
 use crate::error::Result;

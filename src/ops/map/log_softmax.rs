@@ -11,20 +11,23 @@ pub(crate) static FORWARD: Kernel = kernel!("log_softmax", &[], FORWARD_BINDINGS
 
 pub(crate) static BACKWARD: Kernel = kernel!("log_softmax_backward", &[], BACKWARD_BINDINGS);
 
-/// Log-softmax. For a loss of logits, [`cross_entropy`](Recorder::cross_entropy) needs no probabilities in memory.
+/// Log-softmax. For a loss of logits, [`cross_entropy`](Recorder::cross_entropy) stores no
+/// probabilities.
 impl Recorder<'_> {
     /// `y = (x - m) - log(sum of exp(x - m))` with the maximum `m` of a row.
     ///
     /// # Shapes
-    /// Any with at least one dimension; the result has the same, and the same type of elements. A row is what lies along dimension `dim`.
+    /// Any shape; a scalar has a dimension 0, as in PyTorch. The result has the same shape and
+    /// type. A row consists of the elements along dimension `dim`.
     ///
     /// # Edge cases
-    /// A row with NaN, +infinity, or nothing but -infinity becomes NaN.
+    /// A row with NaN or +infinity, or of -infinity only, becomes NaN.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if there is no dimension `dim`,
-    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor), a row larger than a binding (of halves that lie an odd number
-    /// of elements apart: all rows that share the indices before `dim`).
+    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor), a row larger than a binding (for
+    /// halves that lie an odd number of elements apart: all rows that share the indices before
+    /// `dim`).
     ///
     /// # Cost
     /// Two reads of a row, the second from a cache, and one write.
@@ -49,13 +52,14 @@ impl Recorder<'_> {
         self.row_map("log_softmax", &FORWARD, logits, dim)
     }
 
-    /// The gradient of [`log_softmax`](Self::log_softmax), from its output: `upstream - exp(y) * (sum of upstream over the row)`.
+    /// The gradient of [`log_softmax`](Self::log_softmax), from its output:
+    /// `upstream - exp(y) * (sum of upstream over the row)`.
     ///
     /// # Errors
     /// If `upstream` and `output` differ in shape; else as [`log_softmax`](Self::log_softmax).
     ///
     /// # Cost
-    /// Two reads of both, the second from a cache, and one write.
+    /// Two reads of both inputs, the second from a cache, and one write.
     pub fn log_softmax_backward<T: Float>(
         &mut self,
         output: &Tensor<T>,

@@ -16,7 +16,8 @@ impl Recorder<'_> {
     /// `y = max(x, 0)`, element by element; NaN stays NaN.
     ///
     /// # Errors
-    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor), [`Error::Limit`](crate::Error::Limit).
+    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor),
+    /// [`Error::Limit`](crate::Error::Limit).
     ///
     /// # Cost
     /// One read and one write (8 bytes an element).
@@ -39,7 +40,8 @@ impl Recorder<'_> {
         self.map("relu", &FORWARD, x)
     }
 
-    /// The gradient of [`relu`](Self::relu), from its output: `upstream` where `y` is positive (or NaN), 0 elsewhere.
+    /// The gradient of [`relu`](Self::relu), from its output: `upstream` where `y` is
+    /// positive (or NaN), 0 elsewhere.
     ///
     /// # Errors
     /// If `y` and `upstream` differ in shape; else as [`relu`](Self::relu).

@@ -1,4 +1,4 @@
-//! What the maps of rows share.
+//! Code shared by the maps of rows.
 
 use crate::engine::kernel::{Binding, Kernel, read, read4, update, write4};
 use crate::error::Result;
@@ -15,7 +15,7 @@ pub(crate) const FORWARD_BINDINGS: &[Binding] = &[read4("logits"), write4("outpu
 pub(crate) const BACKWARD_BINDINGS: &[Binding] =
     &[read4("output"), read4("upstream"), write4("grad"), update("lanes", "f32")];
 
-/// Words that a lane hands on.
+/// The number of words of a lane's state between dispatches.
 const LANE_WORDS: usize = 4;
 
 impl Recorder<'_> {
@@ -89,7 +89,8 @@ impl Recorder<'_> {
             let (y, g) = (self.strip_of(op, output, &strip)?, self.strip_of(op, upstream, &strip)?);
             let x = self.room_for_strip(op, &grad, &strip)?;
             let (y, g, to) = (self.whole(&y), self.whole(&g), self.whole(&x));
-            // Sums, sums again, and the gradient (`shaders/lib/row_map_backward.wgsl`).
+            // The first sum, the second sum, and the gradient
+            // (`shaders/lib/row_map_backward.wgsl`).
             let sweeps = [plan.sweep(1); 3];
             let dispatches = if plan.fits(self.gpu().caps(), &sweeps) {
                 vec![(0u32, plan.all_blocks(), plan.work(rows, &sweeps))]

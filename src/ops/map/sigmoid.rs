@@ -16,7 +16,8 @@ impl Recorder<'_> {
     /// `y = 1 / (1 + exp(-x))`, element by element, to 3 ulp; NaN stays NaN.
     ///
     /// # Errors
-    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor), [`Error::Limit`](crate::Error::Limit).
+    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor),
+    /// [`Error::Limit`](crate::Error::Limit).
     ///
     /// # Cost
     /// One read and one write (8 bytes an element).

@@ -11,24 +11,27 @@ pub(crate) static FORWARD: Kernel = kernel!("softmax", &[], FORWARD_BINDINGS);
 
 pub(crate) static BACKWARD: Kernel = kernel!("softmax_backward", &[], BACKWARD_BINDINGS);
 
-/// Softmax. For a loss of logits, [`cross_entropy`](Recorder::cross_entropy) needs no probabilities in memory.
+/// Softmax. For a loss of logits, [`cross_entropy`](Recorder::cross_entropy) stores no
+/// probabilities.
 impl Recorder<'_> {
     /// `y = exp(x - m) / (sum of exp(x - m))` with the maximum `m` of a row.
     ///
     /// # Shapes
-    /// Any with at least one dimension; the result has the same, and the same type of elements. A row is what lies along dimension `dim`.
+    /// Any shape; a scalar has a dimension 0, as in PyTorch. The result has the same shape and
+    /// type. A row consists of the elements along dimension `dim`.
     ///
     /// # Edge cases
-    /// A row with NaN, +infinity, or nothing but -infinity becomes NaN.
+    /// A row with NaN or +infinity, or of -infinity only, becomes NaN.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if there is no dimension `dim`,
-    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor), a row larger than a binding (of halves that lie an odd number
-    /// of elements apart: all rows that share the indices before `dim`).
+    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor), a row larger than a binding (for
+    /// halves that lie an odd number of elements apart: all rows that share the indices before
+    /// `dim`).
     ///
     /// # Cost
-    /// Two reads of a row, the second from a cache, and one write. On a GPU, rows too few to keep it busy and too long for a workgroup to
-    /// hold take a dispatch more.
+    /// Two reads of a row, the second from a cache, and one write. On a GPU, rows that are too few
+    /// to keep it busy and too long for the registers of a workgroup take one more dispatch.
     ///
     /// # Examples
     /// ```
@@ -51,17 +54,18 @@ impl Recorder<'_> {
     }
 
     /// The gradient of [`softmax`](Self::softmax), from its output `y`, whose rows sum to 1:
-    /// `y * (upstream - (sum of y * upstream over the row))`. The sum is formed twice, the second time of what the first left over, so
-    /// that its rounding hardly shows.
+    /// `y * (upstream - (sum of y * upstream over the row))`. The sum is computed twice, the second
+    /// time relative to the first result, which nearly removes its rounding error.
     ///
     /// # Edge cases
-    /// Of anything but a softmax the result is not that formula's.
+    /// If `output` is not a softmax, the result differs from this formula.
     ///
     /// # Errors
     /// If `upstream` and `output` differ in shape; else as [`softmax`](Self::softmax).
     ///
     /// # Cost
-    /// Three reads of both, all but the first mostly from a cache, and one write: 12 bytes an element to and from memory.
+    /// Three reads of both inputs, all but the first mostly from a cache, and one write: 12 bytes
+    /// an element to and from memory.
     pub fn softmax_backward<T: Float>(
         &mut self,
         output: &Tensor<T>,

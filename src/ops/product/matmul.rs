@@ -14,17 +14,19 @@ use crate::plan::tile::{Sizes, Tile};
 
 params! {
     struct Params {
-        /// Rows, columns and summands of this dispatch.
+        /// The numbers of rows, columns and summands of this dispatch.
         m: u32,
         n: u32,
         k: u32,
-        /// Elements from one stored row to the next.
+        /// The number of elements from one stored row to the next.
         a_stride: u32,
         b_stride: u32,
         c_stride: u32,
-        /// Summands of a part of the sums, a multiple of a tile's depth; k or more if there are no parts.
+        /// The number of summands in a part, a multiple of a tile's depth; at least k if there is
+        /// only one part.
         split: u32,
-        /// Summands that are added up before they are added to the rest, a multiple of a tile's depth. (Errors of a sum grow with the length of what is added up in one go.)
+        /// The number of summands in a run, a multiple of a tile's depth. (The rounding error of a
+        /// sum grows with the length of its runs.)
         run: u32,
     }
 }
@@ -37,41 +39,44 @@ pub(crate) static SIMD: Kernel = kernel!("matmul_simd", Params::FIELDS, BINDINGS
 
 pub(crate) static SUBGROUP: Kernel = kernel!("matmul_subgroup", Params::FIELDS, BINDINGS);
 
-/// What the results of a product go through before they are stored.
+/// The rectifier that results of a product pass through before they are stored.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Rectifier<'a> {
     None,
     Forward,
-    /// Back through a rectifier that gave this.
+    /// The backward pass of a rectifier that had this output.
     Backward(&'a Tensor<f32>),
 }
 
-/// How the sums of a product are formed.
+/// How the sums of a product are split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sums {
-    /// By parts: sections, or shorter ones where a GPU had too little to do otherwise. That depends on all sizes.
+    /// Into parts: sections, or shorter parts where a GPU would have too little to do. Their length
+    /// depends on all sizes.
     Auto,
-    /// By sections: that depends on the number of summands alone. So many of them are in memory at a time.
+    /// Into sections, which depend on the number of summands alone; `at_once` of them are in memory
+    /// at a time.
     Sections { at_once: u32 },
 }
 
 impl Sums {
-    /// Of a linear layer's logits, which have the same bits whichever tokens and classes are in memory at a time. One section takes as much memory
-    /// as they do, and so does what the sums of several lack.
+    /// For a linear layer's logits, whose bits must not depend on which tokens and classes are in
+    /// memory. A section takes as much memory as the logits, and so do the rounding errors of the
+    /// sum of several.
     pub(crate) const OF_LOGITS: Self = Self::Sections { at_once: 1 };
 }
 
-/// What is done about zeros.
+/// The treatment of zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Zeros {
-    /// They are factors like others.
+    /// They are multiplied like other factors.
     Count,
-    /// Summands are left out where a tile of `a` is 0, whatever they would be multiplied with.
+    /// Summands are skipped where a tile of `a` is 0, whatever the other factors are.
     AreLeftOut,
 }
 
 impl Zeros {
-    /// For gradients that count as 0 below a threshold.
+    /// For gradients that are 0 below a threshold.
     pub(crate) fn below(threshold: f64) -> Self {
         if threshold > 0.0 { Self::AreLeftOut } else { Self::Count }
     }
@@ -85,14 +90,14 @@ pub(crate) struct Product<'a> {
     pub(crate) b: &'a Tensor<Real>,
     pub(crate) bias: Option<&'a Tensor<Real>>,
     pub(crate) rectifier: Rectifier<'a>,
-    /// The summands that are formed, of those that the factors have.
+    /// The summands to add, a range of those of the factors.
     pub(crate) k: Range<u32>,
     pub(crate) summands: Summands,
     pub(crate) out: &'a Tensor<f32>,
 }
 
 impl<'a> Product<'a> {
-    /// All summands, and no rectifier.
+    /// A product of all summands, without a rectifier.
     fn new(
         layout: Layout,
         sizes: Sizes,
@@ -132,7 +137,7 @@ impl Layout {
     }
 }
 
-/// The sizes of a product whose tensors fit each other.
+/// Checks that the tensors of a product fit each other. Returns its sizes.
 fn check_product(
     rec: &Recorder<'_>,
     layout: Layout,
@@ -160,21 +165,25 @@ fn check_product(
 
 /// Matrix products.
 impl Recorder<'_> {
-    /// `c = op(a) op(b) + bias`, with the stored layouts that `layout` says.
+    /// `c = op(a) op(b) + bias`, with matrices stored as `layout` says.
     ///
     /// # Shapes
-    /// See [`Layout`]; `bias` is `[n]` and is added to every row; the result is `[m, n]`. With `k` = 0 it is the bias, or 0.
+    /// See [`Layout`]; `bias` is `[n]` and is added to every row; the result is `[m, n]`. For
+    /// `k = 0` it is the bias, or 0.
     ///
-    /// Halves are summed in `f32`, and the sums rounded once.
+    /// Halves are summed in `f32`, and the sums are rounded once.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) naming the matrix that does not fit; [`Error::ForeignTensor`](crate::Error::ForeignTensor); a row of a matrix larger than a binding.
+    /// [`Error::Shape`](crate::Error::Shape) with the name of the matrix that does not fit;
+    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor); a row of a matrix larger than a
+    /// binding.
     ///
     /// # Cost
-    /// `2 m n k` floating-point operations; for halves also the result in `f32` until the recording is submitted, and a pass over it. An
-    /// element of the result is summed in a fixed order: 64 summands are added up to a run, runs to a section of 4096 summands (or fewer: on a GPU, if the
-    /// result is small and `k` large), and sections with what the additions round off. Sections take up to 64 MiB of scratch, or one
-    /// result's.
+    /// `2 m n k` floating-point operations; for halves also the result in `f32` until the recording
+    /// is submitted, and a pass over it. Each element of the result is summed in a fixed order: 64
+    /// summands form a run, runs form a section of 4096 summands (fewer on a GPU if the result is
+    /// small and `k` is large), and sections are added up with their rounding errors. Sections take
+    /// up to 64 MiB of scratch, or as much as one result if that is more.
     ///
     /// # Examples
     /// ```
@@ -205,10 +214,12 @@ impl Recorder<'_> {
         Ok(out)
     }
 
-    /// [`matmul`](Self::matmul) into an existing tensor, such as a gradient of [`Parameters`](crate::Parameters).
+    /// [`matmul`](Self::matmul) into an existing tensor, such as a gradient of
+    /// [`Parameters`](crate::Parameters).
     ///
     /// # Errors
-    /// As [`matmul`](Self::matmul), and [`Error::Aliasing`](crate::Error::Aliasing) if `out` shares its buffer with an argument.
+    /// As [`matmul`](Self::matmul), and [`Error::Aliasing`](crate::Error::Aliasing) if `out` shares
+    /// its buffer with an argument.
     pub fn matmul_into<T: Float>(
         &mut self,
         layout: Layout,
@@ -228,7 +239,8 @@ impl Recorder<'_> {
         if out.format() == Format::Word { Ok(()) } else { self.cast_into(&exact, &out) }
     }
 
-    /// [`matmul_into`](Self::matmul_into) with sums that are formed in a way that the caller settles.
+    /// [`matmul_into`](Self::matmul_into) with the caller's choice of how sums are split and zeros
+    /// treated.
     pub(crate) fn matmul_sums(
         &mut self,
         layout: Layout,
@@ -241,8 +253,8 @@ impl Recorder<'_> {
         self.product(&Product::new(layout, sizes, [a, b], bias, zeros, out), sums)
     }
 
-    /// Adds the summands `k` of a product to sums of which `summands` says how far they are. What a run has that does not end here is in
-    /// `runs`, which is like `out`.
+    /// Adds the summands `k` of a product to sums in progress, whose position `summands` describes.
+    /// The sum of a run that does not end here is in `runs`, which has the shape of `out`.
     pub(crate) fn matmul_summands(
         &mut self,
         layout: Layout,
@@ -255,7 +267,8 @@ impl Recorder<'_> {
         self.product_pieces(&product, u32::MAX, runs)
     }
 
-    /// [`relu`](Self::relu) of `x weight^T + bias`, at once. (That is the layout whose sums are never cut: a rectifier takes whole ones.)
+    /// [`relu`](Self::relu) of `x weight^T + bias`, fused. (A rectifier needs complete sums; in
+    /// this layout they are never split to fit bindings.)
     pub(crate) fn linear_relu(
         &mut self,
         x: &Tensor<f32>,
@@ -265,7 +278,8 @@ impl Recorder<'_> {
         self.rectified(Layout::Nt, [x, weight], bias, Rectifier::Forward)
     }
 
-    /// [`relu_backward`](Self::relu_backward) of a product, at once: `y` is what the rectifier gave.
+    /// [`relu_backward`](Self::relu_backward) of a product, fused: `y` is the output of the
+    /// rectifier.
     pub(crate) fn matmul_relu_backward(
         &mut self,
         layout: Layout,
@@ -285,7 +299,7 @@ impl Recorder<'_> {
     ) -> Result<Tensor<f32>> {
         let sizes = layout.sizes("matmul", a, b)?;
         if Tile::new(self.gpu().caps(), sizes).split(self.gpu().caps(), sizes) < sizes.k {
-            // Only the sum of the parts is what the rectifier takes.
+            // The rectifier needs the sum of all parts.
             let out = self.matmul(layout, a, b, bias)?;
             return match rectifier {
                 Rectifier::None => Ok(out),

@@ -11,10 +11,10 @@ use crate::record::{Launch, Recorder, Window};
 use crate::tensor::{Element, Tensor};
 use std::ops::Range;
 
-/// Bytes of the parts of sums that are in memory at a time.
+/// The most bytes of partial results in memory at a time.
 const PARTS_BYTES: u64 = 64 << 20;
 
-/// Rows of a matrix from a column on, as a binding.
+/// Rows of a matrix, from a column on, as a window.
 fn rows_of<T: Element>(
     rec: &Recorder<'_>,
     tensor: &Tensor<T>,
@@ -37,7 +37,7 @@ impl Recorder<'_> {
         if parts == 1 {
             return self.product_pieces(product, split, &mut None);
         }
-        // The first part has the bias.
+        // The bias is added to the first part.
         let mut summed = SumOfParts::new(out, parts, at_once);
         for batch in summed.batches(self.gpu().caps()) {
             let scratch = self.output("matmul", [batch.len(), out.len()])?;
@@ -75,7 +75,7 @@ impl Recorder<'_> {
         let Product { factors, a, b, bias, rectifier, summands, out, .. } = product;
         let Factors { layout, sizes, sparse, .. } = *factors;
         let Piece { m, n, k, part, split, begun, unfinished, resumed, last, work } = piece;
-        // A stored matrix's rows, its columns in all, and the first column that counts.
+        // The rows of the stored matrix, its number of columns, and the first column of the piece.
         let (a_rows, a_columns, a_first) = match layout {
             Layout::Tn => (k, sizes.m, m.start),
             Layout::Nn | Layout::Nt => (m, sizes.k, k.start),
@@ -95,7 +95,7 @@ impl Recorder<'_> {
         let c = rows_of(self, out, first, (sizes.n, n.start));
         let earlier =
             runs.filter(|_| *begun && !unfinished).and_then(|runs| rows_of(self, runs, m, (sizes.n, n.start)));
-        // The bias belongs to the first part, and to its last summands.
+        // The bias is added once: to the first part, with its last summands.
         let bias = bias
             .filter(|_| *part == 0 && *last)
             .map(|bias| self.window(bias, n.start.into(), (n.end - n.start).into()));
@@ -113,14 +113,15 @@ impl Recorder<'_> {
             split: *split,
             run: summands.run,
         };
-        // What a cut leaves of the rows or depths that quads of a factor go along.
+        // The size of the piece in the direction of a factor's quads, where a cut can split quads.
         let along = match layout {
             Layout::Tn => params.m,
             Layout::Nn | Layout::Nt => params.k,
         };
         let quads = [a_columns, b_columns, a_first, b_first, along].iter().all(|x| x.is_multiple_of(4));
         let tile = Tile::new(self.gpu().caps(), sizes);
-        // The matrices are gone through by quad if all their quads lie in one row, and the result's on their own.
+        // The factors are loaded in quads if no quad straddles two rows; the other bindings are
+        // checked separately.
         let whole_rows = [sizes.n, n.start].iter().all(|x| x.is_multiple_of(4));
         let aligned = [&bias, &gate, &earlier, &c].into_iter().flatten().all(|window| window.quads);
         let by_quad = whole_rows && aligned;
@@ -154,7 +155,7 @@ impl Recorder<'_> {
     }
 }
 
-/// The bytes of a result, of which there is at least one.
+/// The bytes of a result, at least 1.
 fn bytes_at_least_one(out: &Tensor<f32>) -> u64 {
     (out.len() as u64 * WORD_BYTES).max(1)
 }

@@ -1,4 +1,5 @@
-//! Sums of tensors of one size, such as the parts of a product's sums, a few of them in memory at a time.
+//! Sums of tensors of equal size, such as the partial results of a product, of which a few are in
+//! memory at a time.
 
 use std::ops::Range;
 
@@ -11,13 +12,13 @@ use crate::tensor::Tensor;
 
 params! {
     struct Params {
-        /// Elements of this dispatch, and from one part to the next.
+        /// The number of elements of this dispatch, and from one part to the next.
         count: u32,
         stride: u32,
         parts: u32,
-        /// 1: earlier dispatches summed earlier parts.
+        /// 1: earlier dispatches have added earlier parts.
         resumed: u32,
-        /// 1: these are the last.
+        /// 1: these are the last parts.
         last: u32,
     }
 }
@@ -25,22 +26,22 @@ params! {
 pub(crate) static KERNEL: Kernel =
     kernel!("sum_parts", Params::FIELDS, &[read("parts", "f32"), update("sums", "f32"), update("lows", "f32")]);
 
-/// A sum of parts.
+/// A sum of parts in progress.
 pub(crate) struct SumOfParts {
     out: Tensor<f32>,
     parts: u32,
     at_once: u64,
-    /// What `out` lacks before the last part.
+    /// The rounding errors of `out` before the last part.
     lows: Option<Tensor<f32>>,
 }
 
 impl SumOfParts {
-    /// Of so many parts, of which as many are in memory at a time, or fewer.
+    /// A sum of `parts` parts, of which at most `at_once` are in memory at a time.
     pub(crate) fn new(out: &Tensor<f32>, parts: u32, at_once: u64) -> Self {
         Self { out: out.clone(), parts, at_once, lows: None }
     }
 
-    /// Parts that are summed by one dispatch: a binding holds them, and a thread has the turns.
+    /// The batches of parts to add; each fits a binding and the loop budget.
     pub(crate) fn batches(&self, caps: &Caps) -> impl Iterator<Item = Range<u32>> + use<> {
         let by_binding = caps.usable_binding() / (self.out.len() as u64 * WORD_BYTES).max(1);
         let at_once = self.at_once.min(by_binding).min(most_turns(caps)).clamp(1, self.parts.into());
@@ -50,7 +51,7 @@ impl SumOfParts {
 }
 
 impl Recorder<'_> {
-    /// Adds the next parts, a batch of them.
+    /// Adds the next batch of parts.
     pub(crate) fn sum_parts(&mut self, sum: &mut SumOfParts, parts: &Tensor<f32>, batch: Range<u32>) -> Result<()> {
         let op = "sum_parts";
         let SumOfParts { out, parts: all, .. } = &*sum;
@@ -65,7 +66,7 @@ impl Recorder<'_> {
         let workgroup = self.gpu().caps().workgroup_size();
         let single = batch.len() == 1;
         let per_element = [parts.per_row(1), out.per_row(1)];
-        // Several parts have one binding, all of them.
+        // Several parts share one binding, which no range can split.
         let per_row = if single { &per_element[..] } else { &per_element[1..] };
         let cut =
             Cut { op, rows: out.count(op)?, per_row, granule: workgroup, groups_per_granule: 1, turns_per_granule: 0 };

@@ -1,4 +1,5 @@
-//! Sums in a fixed order: values into partial results, those into one, and the last of them into a loss.
+//! Sums in a fixed order: of values into partial results, of partial results into one, and of the
+//! last ones into a loss.
 
 use crate::engine::kernel::{Kernel, kernel, params, read, write};
 use crate::error::Result;
@@ -9,7 +10,7 @@ use crate::tensor::{Check, Element, Shape, Tensor};
 
 params! {
     struct Params {
-        /// What the loss is divided by if there is no denominator.
+        /// The divisor of the loss if there is no denominator.
         divisor: f32,
     }
 }
@@ -22,21 +23,21 @@ pub(crate) static SUMS: Kernel = kernel!(
 
 pub(crate) static COUNTS: Kernel = kernel!("reduce_counts", &[], &[read("input", "u32"), write("partials", "u32")]);
 
-/// What is summed.
+/// The input of a sum.
 #[derive(Clone, Copy, Debug)]
 enum Input {
     Values,
-    /// With so many sums each.
+    /// Partial results with this many sums each.
     Partials(u32),
 }
 
-/// What a reduced loss is divided by.
+/// The divisor of a reduced loss.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Divisor<'a> {
     One,
     /// The number of elements.
     Count(u32),
-    /// A sum, as its partial result.
+    /// A sum, as a partial result.
     Sum(&'a Tensor<u32>),
 }
 
@@ -49,32 +50,32 @@ impl<'a> Divisor<'a> {
     }
 }
 
-/// Words of a partial result with one sum.
+/// The number of words of a partial result with one sum.
 pub(crate) const WORDS: u32 = words(1);
 
-/// Words of a partial result: those of its sums, and the first bad position.
+/// The number of words of a partial result: of its sums, and the first bad position.
 pub(crate) const fn words(sums: u32) -> u32 {
     2 * sums + 1
 }
 
-/// Partial results that a workgroup combines: as many as the smallest binding holds.
+/// The number of partial results that a workgroup combines; the smallest binding holds that many.
 const fn block_of_partials(sums: u32) -> u32 {
     if sums == 1 { BLOCK } else { BLOCK / 2 }
 }
 
-/// Room for a partial result with so many sums for each block of `count` values.
+/// A tensor for the partial results of `count` values: one per block, each with `sums` sums.
 pub(crate) fn partials(rec: &mut Recorder<'_>, op: &'static str, count: u32, sums: u32) -> Result<Tensor<u32>> {
     rec.output(op, [count.div_ceil(BLOCK) as usize, words(sums) as usize])
 }
 
 impl Recorder<'_> {
-    /// Sums values by blocks until one partial result is left, or none if there was no value.
+    /// Sums values by blocks until one partial result is left; none if there are no values.
     pub(crate) fn sum_of_values(&mut self, op: &'static str, values: &Tensor<f32>) -> Result<Tensor<u32>> {
         let partials = self.sum_blocks(op, values, Input::Values, None)?;
         self.sum_of_partials(op, partials, 1)
     }
 
-    /// Combines partial results by blocks until one is left, or none if there was none.
+    /// Combines partial results by blocks until one is left; none if there were none.
     pub(crate) fn sum_of_partials(
         &mut self,
         op: &'static str,
@@ -87,7 +88,7 @@ impl Recorder<'_> {
         Ok(partials)
     }
 
-    /// The scalar loss of values.
+    /// Computes the scalar loss of values.
     pub(crate) fn loss_of_values(
         &mut self,
         op: &'static str,
@@ -103,12 +104,12 @@ impl Recorder<'_> {
         Ok(loss)
     }
 
-    /// The sum of losses that are not reduced.
+    /// Sums unreduced losses.
     pub(crate) fn total_of(&mut self, losses: &Tensor<f32>) -> Result<Tensor<f32>> {
         self.loss_of_values("sum", losses, Divisor::One)
     }
 
-    /// The scalar loss of partial results, and the last of them.
+    /// Computes the scalar loss of partial results. Also returns the last partial result.
     pub(crate) fn loss_of_partials(
         &mut self,
         op: &'static str,
@@ -123,7 +124,8 @@ impl Recorder<'_> {
         Ok((loss, total))
     }
 
-    /// Sums values or partial results by blocks. A loss is made of a single block, or of nothing.
+    /// Sums values or partial results by blocks. For a `loss`, the input is a single block, or
+    /// empty.
     fn sum_blocks<T: Element>(
         &mut self,
         op: &'static str,
@@ -159,7 +161,7 @@ impl Recorder<'_> {
         Ok(partials)
     }
 
-    /// Sums pairs of counts by blocks until one is left, or none if there was none.
+    /// Sums pairs of counts by blocks until one pair is left; none if there was none.
     pub(crate) fn sum_of_counts(&mut self, op: &'static str, mut counts: Tensor<u32>) -> Result<Tensor<u32>> {
         while counts.len() > 2 {
             let pairs_of_counts = counts.count(op)? / 2;
@@ -174,14 +176,14 @@ impl Recorder<'_> {
     }
 }
 
-/// The check of a partial result with one sum, by its first bad position.
+/// A check of the first bad position of a partial result with one sum.
 pub(crate) fn check_of(op: &'static str, what: &'static str, total: &Tensor<u32>) -> Option<Check> {
     let check = || Check { op, what, storage: total.storage().clone(), offset: total.bytes().end - 4 };
     (!total.is_empty()).then(check)
 }
 
-/// A count as a kernel's float, rounded to nearest.
-#[expect(clippy::cast_precision_loss, reason = "rounding is meant")]
+/// Converts a count to the `f32` of kernels, rounded to nearest.
+#[expect(clippy::cast_precision_loss, reason = "rounding is intended")]
 pub(crate) fn as_f32(count: u32) -> f32 {
     count as f32
 }

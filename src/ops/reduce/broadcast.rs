@@ -1,4 +1,5 @@
-//! Broadcasting by NumPy's rules: of weights over a tensor, of two tensors to one shape, and the sums that go back.
+//! Broadcasting by NumPy's rules: of weights over a tensor, of two tensors to one shape, and the
+//! sums for its gradient.
 
 use std::ops::Range;
 
@@ -14,7 +15,8 @@ use crate::plan::strips::Strip;
 
 params! {
     struct Params {
-        /// The output's first row, counted from the copies of the input's first.
+        /// The first output row of the dispatch, counted from the first copy of its first input
+        /// row.
         first: u32,
         size: u32,
     }
@@ -25,10 +27,10 @@ pub(crate) static EXPAND: Kernel = kernel!("expand", Params::FIELDS, &[read("inp
 pub(crate) static SUM: Kernel =
     kernel!("sum_rows", &[], &[read4("input"), write("output", "f32"), update("lanes", "f32")]);
 
-/// Words that a lane of a sum hands on.
+/// The number of words of a lane's state between dispatches.
 const LANE_WORDS: usize = 2;
 
-/// The shape that two shapes broadcast to.
+/// The shape that two shapes broadcast to, if any.
 pub(crate) fn broadcast_shape(a: &Shape, b: &Shape) -> Option<Shape> {
     let rank = a.len().max(b.len());
     let common = |dims: (usize, usize)| match dims {
@@ -38,22 +40,23 @@ pub(crate) fn broadcast_shape(a: &Shape, b: &Shape) -> Option<Shape> {
     padded(a, rank).into_iter().zip(padded(b, rank)).map(common).collect::<Option<Vec<_>>>().map(Shape::from)
 }
 
-/// A shape's dimensions with those of size 1 that broadcasting puts before them.
+/// The dimensions of a shape, padded in front with 1 to `rank` dimensions.
 fn padded(shape: &Shape, rank: usize) -> Vec<usize> {
     std::iter::repeat_n(1, rank.saturating_sub(shape.len())).chain(shape.iter().copied()).collect()
 }
 
-/// Weights in a form that kernels index: element `i` of the whole tensor has weight `(i / inner) % size`.
+/// Weights in the form that kernels index: element `i` of the whole tensor has weight
+/// `(i / inner) % size`.
 #[derive(Debug)]
 pub(crate) struct Broadcast {
     pub(crate) tensor: Tensor<f32>,
     pub(crate) inner: u32,
     pub(crate) size: u32,
-    /// One weight for each element: its binding moves with the elements'.
+    /// Whether each element has its own weight; a dispatch then binds only those of its elements.
     pub(crate) each: bool,
 }
 
-/// How weights are brought into that form: which dimensions are repeated first, and how often.
+/// How to bring weights into that form: the dimensions to repeat first, and how often.
 #[derive(Debug)]
 pub(crate) struct BroadcastPlan {
     op: &'static str,
@@ -66,7 +69,7 @@ pub(crate) struct BroadcastPlan {
 }
 
 impl Recorder<'_> {
-    /// Checks that weights can be broadcast to `shape`, and plans how. Records nothing.
+    /// Checks that weights broadcast to `shape`, and plans how. Records nothing.
     pub(crate) fn plan_broadcast(
         &self,
         op: &'static str,
@@ -94,14 +97,15 @@ impl Recorder<'_> {
             pairs.filter(|(_, (dim, full))| dim != full).map(|(d, (_, &full))| (d, full)).collect()
         };
         let product = |dims: Range<usize>| size32(shape.iter().take(dims.end).skip(dims.start).product());
-        // The dimensions that weights differ along must be neighbours: repeat those in between.
+        // The dimensions along which weights differ must be neighbours: repeat those in between.
         let (between, all) = (repeated(first..last), repeated(0..shape.len()));
         plan.repeat = between;
         (plan.size, plan.inner) = (product(first..last + 1), product(last + 1..shape.len()));
         plan.each = plan.size == product(0..shape.len());
         let (needed, caps) = (u64::from(plan.size) * 4, self.gpu().caps());
         let allowed = caps.usable_binding();
-        // Those that do not move with the elements are bound whole; where they are too large, they are repeated for all elements.
+        // Weights without a value per element are bound whole; if they exceed a binding, expand
+        // them to one per element.
         if !plan.each && needed > allowed {
             plan.repeat = all;
             (plan.size, plan.inner, plan.each) = (product(0..shape.len()), 1, true);
@@ -109,7 +113,7 @@ impl Recorder<'_> {
         Ok(plan)
     }
 
-    /// Brings weights into a form that kernels index.
+    /// Brings weights into the form that kernels index.
     pub(crate) fn broadcast(&mut self, plan: BroadcastPlan) -> Result<Broadcast> {
         let BroadcastPlan { op, mut tensor, mut dims, repeat, inner, size, each } = plan;
         for (d, size) in repeat {
@@ -118,7 +122,7 @@ impl Recorder<'_> {
         Ok(Broadcast { tensor, inner, size, each })
     }
 
-    /// A tensor repeated to a shape that its own broadcasts to.
+    /// Repeats a tensor to a shape that its own broadcasts to.
     pub(crate) fn broadcast_to(
         &mut self,
         op: &'static str,
@@ -138,7 +142,7 @@ impl Recorder<'_> {
         tensor.reshape(shape.clone())
     }
 
-    /// The sums of a tensor over the dimensions along which `shape` was broadcast to the tensor's.
+    /// Sums a tensor over the dimensions along which `shape` was broadcast to the tensor's shape.
     pub(crate) fn sum_to(&mut self, op: &'static str, tensor: Tensor<f32>, shape: &Shape) -> Result<Tensor<f32>> {
         let dims = padded(shape, tensor.shape().len());
         let mut tensor = tensor;
@@ -150,7 +154,7 @@ impl Recorder<'_> {
         tensor.reshape(shape.clone())
     }
 
-    /// The sums over dimension `d`, which stays with size 1.
+    /// Sums over dimension `d`, which remains with size 1.
     fn sum_dimension(&mut self, op: &'static str, input: &Tensor<f32>, d: usize) -> Result<Tensor<f32>> {
         let dims = Classes::along(op, "input", input.shape(), d)?;
         let mut shape = input.shape().to_vec();
@@ -166,7 +170,7 @@ impl Recorder<'_> {
         Ok(output)
     }
 
-    /// The sums of rows.
+    /// Sums rows.
     pub(crate) fn sum_rows_into(
         &mut self,
         op: &'static str,
@@ -180,7 +184,7 @@ impl Recorder<'_> {
             let Classes { classes, inner, .. } = strip.dims();
             let rows = strip.dims().rows();
             let x = self.strip_of(op, input, &strip)?;
-            // Sums of nothing are 0.
+            // Rows without classes have no input; their sums are 0.
             let from = (!x.is_empty()).then(|| self.whole(&x));
             let to = self.window(output, strip.first_row(), rows.into());
             let dispatches = plan.dispatches(op, self.gpu().caps(), (rows, classes), plan.sweep(1))?;
@@ -197,7 +201,8 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// Repeats dimension `d` of a tensor of shape `dims`, where it is 1, `size` times; that is its size then.
+    /// Repeats dimension `d`, of size 1, of a tensor of shape `dims` `size` times, and updates
+    /// `dims`.
     fn expand(
         &mut self,
         op: &'static str,
@@ -217,7 +222,7 @@ impl Recorder<'_> {
             return Err(Error::Limit { op, what: "the number of elements", needed, allowed });
         }
         let output = self.output(op, [input.len() * size as usize])?;
-        // A row is what lies after the dimension; the output has each of the input's `size` times.
+        // A row spans the dimensions after `d`; the output has `size` copies of each input row.
         let rows = size32(before.iter().product()).saturating_mul(size);
         let row_groups = u64::from(inner.div_ceil(BLOCK));
         let bytes = u64::from(inner) * WORD_BYTES;

@@ -13,14 +13,16 @@ use crate::ops::{no_alias, shape_error};
 
 params! {
     struct Params {
-        /// Rows of this dispatch are first .. first + rows, counted from its first block's first row; it may begin or end within a block. Without rows, the sums of that block are 0.
+        /// The rows of this dispatch are first .. first + rows, counted from the first row of its
+        /// first block; they may start or end within a block. Without rows, the sums of that block
+        /// are 0.
         first: u32,
         rows: u32,
         columns: u32,
         /// The columns of this dispatch.
         first_column: u32,
         end_column: u32,
-        /// Rows of a block, and where the last of all rows ends, counted like `first`.
+        /// The number of rows in a block, and the end of all rows, counted like `first`.
         block: u32,
         last: u32,
     }
@@ -29,20 +31,22 @@ params! {
 pub(crate) static KERNEL: Kernel =
     kernel!("column_sum", Params::FIELDS, &[read("input", "f32"), update("sums", "f32"), update("lows", "f32")]);
 
-/// Rows that are added up before what additions round off is kept.
+/// The number of rows in a run, within which rounding errors are not kept.
 const RUN: u32 = 8;
 
 /// Sums of columns.
 impl Recorder<'_> {
-    /// The sum of each column of `[rows, columns]`: `[columns]`. This is the gradient of a bias that is added to every row.
+    /// Sums each column of `[rows, columns]` into `[columns]`: the gradient of a bias that is added
+    /// to every row.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) unless the input has two dimensions;
     /// [`Error::ForeignTensor`](crate::Error::ForeignTensor).
     ///
     /// # Cost
-    /// One read. Columns are summed by blocks of 64 rows, and the blocks' sums likewise, in a fixed order: by runs of 8 rows, and what adding those
-    /// rounds off is kept until a block is summed.
+    /// One read. Columns are summed in a fixed order: in runs of 8 rows, runs into blocks of 64
+    /// rows with the rounding errors kept until the block is summed, and the sums of blocks
+    /// likewise.
     ///
     /// # Examples
     /// ```
@@ -65,11 +69,12 @@ impl Recorder<'_> {
         Ok(out)
     }
 
-    /// [`column_sum`](Self::column_sum) into an existing tensor, such as a gradient of [`Parameters`](crate::Parameters).
+    /// [`column_sum`](Self::column_sum) into an existing tensor, such as a gradient of
+    /// [`Parameters`](crate::Parameters).
     ///
     /// # Errors
-    /// As [`column_sum`](Self::column_sum), and [`Error::Aliasing`](crate::Error::Aliasing) if `out` shares its buffer with
-    /// the input.
+    /// As [`column_sum`](Self::column_sum), and [`Error::Aliasing`](crate::Error::Aliasing) if
+    /// `out` shares its buffer with the input.
     pub fn column_sum_into(&mut self, input: &Tensor<f32>, out: &Tensor<f32>) -> Result<()> {
         let op = "column_sum";
         self.check_device(op, "input", input)?;
@@ -100,7 +105,7 @@ impl Recorder<'_> {
         self.column_sum_level(&input, (0..rows, rows), COLUMN_BLOCK, (out, None))
     }
 
-    /// Sums the columns of rows of which no binding holds a run: some columns at a time are gathered first.
+    /// Sums columns if a run of whole rows exceeds a binding: gathers some columns at a time first.
     fn column_sum_by_strips(
         &mut self,
         input: &Tensor<f32>,
@@ -125,8 +130,8 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// Sums columns in the order of the rows, of which the input holds `rows` of `all`. Those before them are in `out` already, and what
-    /// they lack in `lows`.
+    /// Sums columns in the order of the rows, of which the input holds `rows` of `all`. The sums of
+    /// earlier rows are in `out`, and their rounding errors in `lows`.
     pub(crate) fn column_sum_resumed(
         &mut self,
         input: &Tensor<f32>,
@@ -136,7 +141,8 @@ impl Recorder<'_> {
         if out.is_empty() { Ok(()) } else { self.column_sum_level(input, (rows, all), u32::MAX, (out, Some(lows))) }
     }
 
-    /// Sums blocks of rows, of which the input holds `rows` of `all`; they begin in the first block. There may be none: then the sums are 0.
+    /// Sums blocks of rows, of which the input holds `rows` of `all`, starting in the first block.
+    /// Without rows the sums are 0.
     fn column_sum_level(
         &mut self,
         input: &Tensor<f32>,
@@ -152,7 +158,8 @@ impl Recorder<'_> {
         let long = block == u32::MAX;
         let run = if long { 1 } else { RUN };
         let mut lows = lows.cloned();
-        // As many columns as a grid has workgroups for, and of those as many rows.
+        // First as many columns as a grid has workgroups for, then as many rows of them as
+        // possible.
         let by_columns = Cut {
             op: "column_sum",
             rows: columns,
@@ -169,7 +176,7 @@ impl Recorder<'_> {
                 per_row: &[input.per_row(columns.into())],
                 granule: run.min(rows.end - rows.start).max(1),
                 groups_per_granule: per_block,
-                // Other threads have the other blocks.
+                // Each block has its own threads, unless there is only one long block.
                 turns_per_granule: u64::from(long),
             };
             let mut ranges = cut.ranges(self.gpu().caps())?;
@@ -198,7 +205,7 @@ impl Recorder<'_> {
                     last: all - first_block * block,
                 };
                 let groups = u64::from(blocks) * per_block;
-                // Whole runs, and the rows of one that is not.
+                // Whole runs, and the rows of an incomplete one.
                 let turns = block.min(range.end - range.start).div_ceil(run) + if long { 0 } else { run };
                 let work = Work::new(groups, turns.into());
                 let launch = Launch::new(&KERNEL)

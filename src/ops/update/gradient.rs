@@ -1,4 +1,4 @@
-//! What happens to gradients between a backward pass and an update: accumulation, the loss's scale, clipping, a guard.
+//! Gradients between a backward pass and an update: accumulation, loss scale, clipping and guard.
 
 use crate::engine::kernel::{Kernel, kernel, params, read, read4, update4, write};
 use crate::error::Result;
@@ -11,7 +11,7 @@ use crate::ops::{no_alias, same_shape};
 
 params! {
     struct AccumulateParams {
-        /// 1: nothing was added to `total` before, so it lacks nothing.
+        /// 1: nothing has been added to `total` yet, so its rounding error is 0.
         fresh: u32,
     }
 }
@@ -31,7 +31,7 @@ pub(crate) static NORM: Kernel =
 
 params! {
     struct FactorParams {
-        /// Infinity: no bound.
+        /// Infinity if there is no bound.
         max_norm: f32,
         /// 1: skip the update if a gradient is not finite.
         guard: u32,
@@ -44,17 +44,17 @@ pub(crate) static FACTOR: Kernel = kernel!(
     &[read("total", "u32"), write("factor", "f32"), write("norm", "f32"), write("skipped", "u32")]
 );
 
-/// The sums of squares of a norm: of large, usual and tiny gradients.
+/// The number of sums of squares in a norm: of large, normal and tiny gradients.
 const SUMS: u32 = 3;
 
-/// What is done to a gradient before it updates anything.
+/// The treatment of a gradient before an update.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gradient {
-    /// What the loss was multiplied with.
+    /// The factor that the loss was multiplied by.
     pub(crate) loss_scale: f64,
     pub(crate) clip_value: Option<f64>,
     pub(crate) clip_norm: Option<f64>,
-    /// Skip the update if a gradient is NaN or infinite.
+    /// Whether to skip the update if a gradient is NaN or infinite.
     pub(crate) guard: bool,
 }
 
@@ -70,12 +70,13 @@ impl Gradient {
     }
 }
 
-/// What [`Recorder::clip_factor`] gives.
+/// The results of [`Recorder::clip_factor`].
 #[derive(Clone, Debug)]
 pub(crate) struct ClipFactor {
-    /// Two factors that the gradients are multiplied with, one after the other; and room for what the learning rates are ([`ScheduleStep`](super::ScheduleStep)).
+    /// Two factors to multiply gradients by, one after the other; and an element for the factor of
+    /// the learning rates ([`ScheduleStep`](super::ScheduleStep)).
     pub(crate) factor: Tensor<f32>,
-    /// A scalar: the norm before it was clipped.
+    /// A scalar: the norm before clipping.
     pub(crate) norm: Tensor<f32>,
     /// A scalar: 1 if the update is skipped.
     pub(crate) skipped: Tensor<u32>,
@@ -86,8 +87,9 @@ impl Recorder<'_> {
     /// Adds `values` to `total`, element by element.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) if they differ in shape, [`Error::Aliasing`](crate::Error::Aliasing) if they share a
-    /// buffer, [`Error::ForeignTensor`](crate::Error::ForeignTensor). Nothing is recorded then.
+    /// [`Error::Shape`](crate::Error::Shape) if the shapes differ,
+    /// [`Error::Aliasing`](crate::Error::Aliasing) if the tensors share a buffer,
+    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor). On an error nothing is recorded.
     ///
     /// # Cost
     /// 12 bytes an element.
@@ -116,8 +118,8 @@ impl Recorder<'_> {
         self.accumulate_into(values, total, None)
     }
 
-    /// [`accumulate`](Self::accumulate) of many tensors, one after the other: what the total lacks of their sum is kept in `lows`, which need not be
-    /// written before if the sum is `fresh`.
+    /// [`accumulate`](Self::accumulate) for sums of many tensors: keeps the rounding errors of the
+    /// total in `lows`, whose contents are ignored if the sum is `fresh`.
     pub(crate) fn accumulate_precisely(
         &mut self,
         values: &Tensor<f32>,
@@ -143,7 +145,8 @@ impl Recorder<'_> {
             .run(self, &AccumulateParams { fresh: u32::from(precisely.is_some_and(|(_, fresh)| fresh)) })
     }
 
-    /// The norm of all gradients, and what they are to be multiplied with. There is at least one.
+    /// Computes the norm of all gradients, and the factors to multiply them by. There is at least
+    /// one gradient.
     pub(crate) fn clip_factor(&mut self, grads: &Tensor<f32>, gradient: Gradient) -> Result<ClipFactor> {
         let op = "clip_factor";
         let partials = partials(self, op, grads.count(op)?, SUMS)?;

@@ -1,4 +1,4 @@
-//! What happens to gradients, and updates.
+//! Accumulation and clipping of gradients, and updates.
 
 pub(crate) mod gradient;
 pub(crate) mod schedule;

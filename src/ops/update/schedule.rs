@@ -1,4 +1,4 @@
-//! Learning rates that depend on which updates were skipped.
+//! Learning rates that depend on the number of skipped updates.
 
 use crate::engine::kernel::{Kernel, kernel, params, read, update};
 use crate::error::Result;
@@ -8,11 +8,11 @@ use crate::tensor::Tensor;
 
 params! {
     struct Params {
-        /// Updates before this one, skipped ones included.
+        /// The number of earlier updates, including skipped ones.
         updates: u32,
-        /// Of powers: updates between two of them.
+        /// For powers: the number of updates between two of them.
         every: u32,
-        /// Of a cosine.
+        /// For a cosine, as are the next two.
         warm_up: u32,
         steps: u32,
         floor: f32,
@@ -25,25 +25,26 @@ pub(crate) static KERNEL: Kernel = kernel!(
     &[read("skipped", "u32"), update("skips", "u32"), read("table", "f32"), update("factor", "f32")]
 );
 
-/// What the table is of.
+/// The kind of a schedule, and its parameters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ScheduleKind {
     Step { every: u32 },
     Cosine { warm_up: u32, steps: u32, floor: f32 },
 }
 
-/// An update whose rates are to be found.
+/// An update whose learning rate is to be computed.
 #[derive(Debug)]
 pub(crate) struct ScheduleStep<'a> {
     pub(crate) kind: ScheduleKind,
-    /// Updates before this one, skipped ones included.
+    /// The number of earlier updates, including skipped ones.
     pub(crate) updates: u32,
-    /// Whether this one is skipped.
+    /// A scalar: 1 if this update is skipped.
     pub(crate) skipped: &'a Tensor<u32>,
-    /// How many were.
+    /// A scalar: the number of skipped updates.
     pub(crate) skips: &'a Tensor<u32>,
     pub(crate) table: &'a Tensor<f32>,
-    /// The two factors of the gradients; after them comes that of the learning rates, or -1 as long as the host knows it.
+    /// The two factors of the gradients, then the factor of the learning rates: -1 as long as the
+    /// host knows it.
     pub(crate) factor: &'a Tensor<f32>,
 }
 

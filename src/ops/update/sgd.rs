@@ -22,7 +22,7 @@ params! {
         sign: f32,
         inverse_loss_scale: f32,
         clip_value: f32,
-        /// 1: a factor that is NaN skips the step.
+        /// 1: skips the step if the factor is NaN.
         guard: u32,
     }
 }
@@ -36,21 +36,21 @@ pub struct Momentum {
     velocity: Tensor<f32>,
 }
 
-/// A velocity that does not exist yet: its bits are a NaN that the kernel never writes.
+/// A velocity before the first step: its bits are a NaN that the kernel never writes.
 pub(crate) fn unstarted(gpu: &Gpu, shape: Shape) -> Result<Tensor<f32>> {
     Tensor::filled(gpu, "Momentum::new", shape, f32::from_bits(u32::MAX))
 }
 
 impl Momentum {
-    /// A velocity that starts as the first gradient, as PyTorch's does; NaN until then.
+    /// A velocity that the first step sets to its gradient, as PyTorch does; NaN until then.
     ///
     /// # Errors
-    /// Those of [`Tensor::from_slice`].
+    /// As [`Tensor::from_slice`].
     pub fn new(gpu: &Gpu, shape: impl Into<Shape>) -> Result<Self> {
         Ok(Self { velocity: unstarted(gpu, shape.into())? })
     }
 
-    /// A velocity that exists already, to resume a training.
+    /// An existing velocity, to resume training.
     #[must_use]
     pub fn resume(velocity: Tensor<f32>) -> Self {
         Self { velocity }
@@ -63,18 +63,19 @@ impl Momentum {
     }
 }
 
-/// One update of some parameters.
+/// An update of some parameters.
 #[derive(Debug)]
 pub(crate) struct SgdStep<'a> {
     pub(crate) values: &'a Tensor<f32>,
     pub(crate) grads: &'a Tensor<f32>,
-    /// With momentum; a new one is [`unstarted`].
+    /// With momentum; [`unstarted`] before the first step.
     pub(crate) velocity: Option<&'a Tensor<f32>>,
     pub(crate) options: &'a Sgd,
     pub(crate) gradient: Gradient,
-    /// What gradients are multiplied with: that of [`Recorder::clip_factor`].
+    /// The factors of the gradients, from [`Recorder::clip_factor`].
     pub(crate) factor: Option<&'a Tensor<f32>>,
-    /// The learning rate that is multiplied with the number after the factor, if that is not below 0.
+    /// If present, the learning rate is this times the third element of `factor`, unless that is
+    /// negative.
     pub(crate) base_lr: Option<f64>,
 }
 
@@ -89,12 +90,13 @@ impl Recorder<'_> {
     /// value -= lr * (g + momentum * v with Nesterov's, v with momentum, else g)
     /// ```
     ///
-    /// `momentum` is needed when `options.momentum` is not 0, and not touched otherwise. The first step with a new [`Momentum`] starts
-    /// its velocity.
+    /// `momentum` is required if `options.momentum` is not 0, and ignored otherwise. The first step
+    /// with a new [`Momentum`] sets its velocity.
     ///
     /// # Errors
-    /// [`Error::Value`] as [`Sgd::validate`], or without the momentum that the options ask for; shapes that differ;
-    /// [`Error::Aliasing`]; [`Error::ForeignTensor`]. Nothing is recorded then.
+    /// [`Error::Value`] as [`Sgd::validate`], or if the options need a `momentum` that is `None`;
+    /// different shapes; [`Error::Aliasing`]; [`Error::ForeignTensor`]. On an error nothing is
+    /// recorded.
     ///
     /// # Cost
     /// 12 bytes an element, 20 with momentum.
@@ -143,7 +145,8 @@ impl Recorder<'_> {
         })
     }
 
-    /// The velocity that a step with these options takes, if it takes one; it fits the values.
+    /// The velocity for a step with these options, if they have momentum. Checks that it fits the
+    /// values.
     pub(crate) fn velocity_of(
         &self,
         what: &'static str,
@@ -168,7 +171,7 @@ impl Recorder<'_> {
         }
     }
 
-    /// Records a step whose tensors fit each other.
+    /// Records a step; its tensors fit each other.
     pub(crate) fn sgd_step(&mut self, step: &SgdStep<'_>) -> Result<()> {
         let SgdStep { values, grads, velocity, options, gradient, factor, base_lr } = step;
         let op = "sgd";

@@ -1,4 +1,4 @@
-//! Sums of gradients over the denominators of their passes.
+//! Divides sums of gradients by the denominators of their passes.
 
 use crate::engine::kernel::{Kernel, kernel, read, read4, update4};
 use crate::error::Result;
@@ -9,7 +9,7 @@ pub(crate) static KERNEL: Kernel =
     kernel!("window_mean", &[], &[read4("values"), update4("total"), read("sums", "f32")]);
 
 impl Recorder<'_> {
-    /// Divides `total` by the denominator in `sums`; or adds `values` over it to `total`.
+    /// Divides `total` by the denominator in `sums`, or adds `values`, divided by it, to `total`.
     pub(crate) fn window_mean(
         &mut self,
         values: Option<&Tensor<f32>>,

@@ -1,4 +1,4 @@
-//! The losses and denominators of the passes of an update, added up.
+//! Sums of the losses and denominators of the passes of an update.
 
 use crate::engine::kernel::{Kernel, kernel, params, read, update, write};
 use crate::error::Result;
@@ -10,9 +10,9 @@ use crate::ops::{Denominator, shape_error};
 
 params! {
     struct Params {
-        /// The pass's denominator, if there is no tensor with it.
+        /// The denominator of the pass, unless a tensor has it.
         count: u32,
-        /// 1: there are no passes before it.
+        /// 1: this is the first pass.
         first: u32,
     }
 }
@@ -35,7 +35,8 @@ impl Recorder<'_> {
         }
     }
 
-    /// Adds a pass's loss and denominator to `sums`, four numbers, or starts those. Gives the loss of the pass and that of all so far.
+    /// Adds the loss and the denominator of a pass to `sums`, four numbers; the first pass starts
+    /// them. Returns the loss of the pass and that of all passes so far.
     pub(crate) fn window_sum(
         &mut self,
         loss: Option<&Tensor<f32>>,

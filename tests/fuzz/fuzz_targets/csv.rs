@@ -1,4 +1,4 @@
-//! Bytes as a CSV file, the first one as the number of lines to skip.
+//! Fuzzes the CSV reader: the first byte is the number of lines to skip, the rest is the file.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -1,4 +1,4 @@
-//! Bytes as limits and shapes; what must hold is in `src/plan_properties.rs`.
+//! Fuzzes the planner with bytes as limits and shapes; see `src/plan/properties.rs`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| xent::planner(bytes));

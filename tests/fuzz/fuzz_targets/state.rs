@@ -1,4 +1,4 @@
-//! Bytes as a safetensors file.
+//! Fuzzes the safetensors loader.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

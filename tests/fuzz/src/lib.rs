@@ -1,14 +1,17 @@
-//! What must hold for any bytes as a file: the fuzz targets search, and `tests/it/fuzz_corpus.rs` tries what was kept.
+//! Properties that hold for any bytes as a file. The fuzz targets search for violations;
+//! `tests/it/fuzz_corpus.rs` tries the kept inputs.
 
 use std::path::PathBuf;
 
 use xent::data::{Column, CsvOptions, Missing, Table};
 use xent::{Error, State, f16};
 
-/// Loads bytes as safetensors, and as they would be with a header of the right length. Says whether the bytes as they are were accepted.
+/// Loads bytes as safetensors, and once more with the header's length corrected. Returns whether
+/// the bytes as they are were accepted.
 ///
 /// # Panics
-/// If the loader accepts what is not whole, loses something on the way through a file, or reports another error than it says.
+/// If the loader accepts an incomplete file, loses something on the way through a file, or reports
+/// an error that it does not document.
 pub fn state(bytes: &[u8]) -> bool {
     if let Some(end) = bytes.iter().rposition(|&byte| byte == b'}').filter(|&end| end >= 8) {
         let length = (end as u64 - 7).to_le_bytes();
@@ -41,7 +44,7 @@ fn state_as_it_is(bytes: &[u8]) -> bool {
             assert!(values.iter().map(|v| v.to_bits()).eq(others.iter().map(|v| v.to_bits())), "{name} is the same");
             let halves = state.require_as::<f16>(name, shape).expect("real numbers");
             for (value, half) in values.iter().zip(&*halves) {
-                // At most one unit in the last place beside what the rounded value is rounded to.
+                // Rounding twice, through `f32`, differs by at most one unit in the last place.
                 let near = f16::from_f32(*value);
                 let steps = near.to_bits().abs_diff(half.to_bits());
                 assert!(steps <= 1 || (near.is_nan() && half.is_nan()), "{value} is {half}");
@@ -55,11 +58,12 @@ fn state_as_it_is(bytes: &[u8]) -> bool {
     true
 }
 
-/// Reads bytes as a table of numbers; the first byte is the number of lines to skip. Says whether they are one.
+/// Reads bytes as a table of numbers; the first byte is the number of lines to skip. Returns
+/// whether the rest is such a table.
 ///
 /// # Panics
-/// If the table is not rectangular or not finite, an error points out of the file, or the result is not what the plain lines and commas
-/// of a file without quotes say. Other options are tried, too.
+/// If the table is not rectangular or not finite, an error points outside the file, or, for a file
+/// without quotes, the result differs from splitting at lines and commas. Tries other options, too.
 pub fn csv(bytes: &[u8]) -> bool {
     let (skip, text) = bytes.split_first().map_or((0, bytes), |(&skip, text)| (usize::from(skip), text));
     let (path, _directory) = file(text);
@@ -95,7 +99,7 @@ pub fn csv(bytes: &[u8]) -> bool {
     let filled = table(text, &zero);
     let dropping = CsvOptions { missing: Missing::DropRow, allow_rounding: true, ..options.clone() };
     match (&result, table(text, &dropping), filled) {
-        // Whatever is read without these options is read the same with them.
+        // A table that is read without these options is read the same with them.
         (Ok(strict), dropped, filled) => assert!(dropped.as_ref() == Ok(strict) && filled.as_ref() == Ok(strict)),
         (Err(_), Ok(dropped), filled) => {
             let (columns, values) = filled.expect("it has the same rows and more");
@@ -112,7 +116,7 @@ pub fn csv(bytes: &[u8]) -> bool {
     result.is_ok()
 }
 
-/// A table's columns and values, or the place that an error names.
+/// A table's columns and values, or the line and column that an error names.
 fn table(text: &[u8], options: &CsvOptions) -> Plain {
     match Table::from_csv(text, options) {
         Ok(table) => {
@@ -129,17 +133,18 @@ fn table(text: &[u8], options: &CsvOptions) -> Plain {
     }
 }
 
-/// Columns and values, or the line and column of the first that is none.
+/// Columns and values, or the line and column of the first error.
 type Plain = Result<(usize, Vec<f32>), (u64, usize)>;
 
-/// The table of a file of plain lines, without quotes or anything but ASCII.
+/// Splits a file at lines and commas. `None` if it has quotes, carriage returns or anything but
+/// ASCII.
 fn plain(skip: usize, text: &[u8]) -> Option<Plain> {
     if !text.is_ascii() || text.contains(&b'"') || text.contains(&b'\r') {
         return None;
     }
     let text = std::str::from_utf8(text).ok()?;
     let rows = (1..).zip(text.split('\n')).skip(skip);
-    // Blanks as bytes have them.
+    // Blank lines are those of ASCII white space.
     let rows = rows.filter(|(_, row)| row.contains(',') || !row.as_bytes().trim_ascii().is_empty());
     let mut rows: Vec<(u64, Vec<&str>)> = rows.map(|(line, row)| (line, row.split(',').collect())).collect();
     let closed =
@@ -163,7 +168,7 @@ fn plain(skip: usize, text: &[u8]) -> Option<Plain> {
     Some(if columns > 0 { Ok((columns, values)) } else { Err((1, 1)) })
 }
 
-/// Whether a number is no integer, or is the integer that its digits say.
+/// Whether `field` is no integer, or `value` is exactly the integer of its digits.
 fn held(value: f32, field: &str) -> bool {
     let digits = field.trim_start_matches(['+', '-']);
     let digits = digits.split_once('.').map_or(digits, |(integer, fraction)| match fraction.trim_matches('0') {
@@ -174,7 +179,7 @@ fn held(value: f32, field: &str) -> bool {
     !said.bytes().all(|byte| byte.is_ascii_digit()) || said.is_empty() || format!("{:.0}", value.abs()) == said
 }
 
-/// A file of these bytes, as long as the directory is kept.
+/// Writes bytes to a file, which exists as long as the directory is kept.
 fn file(bytes: &[u8]) -> (PathBuf, tempfile::TempDir) {
     let directory = tempfile::tempdir().expect("a directory for temporary files");
     let path = directory.path().join("file");
