@@ -43,15 +43,16 @@ pub use wgpu;
 pub use engine::{Caps, Counters, Family, Gpu};
 pub use error::{Error, Result, Unmatched};
 pub use half::{bf16, f16};
-pub use ops::{
-    CrossEntropyRequest, CrossEntropyResult, Denominator, Grad, LinearBackward, LinearCrossEntropyRequest,
-    LinearCrossEntropyResult, LinearGrads, LinearLossGrads, LinearSgd, LinearSgdResult, LossGrad, Momentum, Statistics,
+pub use ops::linear::{
+    LinearBackward, LinearBceWithLogits, LinearCrossEntropy, LinearCrossEntropyRequest, LinearCrossEntropyResult,
+    LinearGrads, LinearLossGrads, LinearSgd, LinearSgdResult,
+};
+pub use ops::loss::{
+    Bce, BceWithLogits, CrossEntropy, Denominator, Grad, Huber, LossOutput, LossRequest, Mse, Nll, Reduction, Statistics,
     Targets,
 };
+pub use ops::update::{Momentum, Sgd};
 pub use optim::{Group, Optimization, Optimizer, Schedule, UpdateReport, WindowMean};
-pub use options::{
-    Bce, BceWithLogits, CrossEntropy, LinearBceWithLogits, LinearCrossEntropy, Mse, Nll, Reduction, Sgd,
-};
 pub use parameters::Parameters;
 pub use plan::linear::LinearPlan;
 pub use plan::product::Layout;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::engine::{Caps, Family, Gpu};
 use crate::error::Result;
 use crate::files::write_whole;
-use crate::options::CrossEntropy;
+use crate::ops::loss::{CrossEntropy, Grad};
 use crate::plan::product::Layout;
 use crate::tensor::Tensor;
 
@@ -190,7 +190,7 @@ impl Work {
     fn time(&self, gpu: &Gpu) -> Result<Timing> {
         let options = CrossEntropy::default();
         let rows =
-            shortest(gpu, |rec| rec.cross_entropy_backward(&self.logits, &self.targets, &options, None).map(drop))?;
+            shortest(gpu, |rec| rec.cross_entropy_with(&self.logits, &self.targets, &options, Grad::New).map(drop))?;
         let product = shortest(gpu, |rec| rec.matmul(Layout::Nt, &self.matrix, &self.matrix, None).map(drop))?;
         Ok(Timing { rows, product })
     }

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use super::log_softmax::row_log_sum;
 use super::{Classes, LossGrad, OF_NOTHING, class_of, count, expect_len, factors, reduce, upstream_factor};
 use crate::error::{Error, Result, try_with_capacity};
-use crate::options::{CrossEntropy, Reduction};
+use crate::ops::loss::{CrossEntropy, Reduction};
 
 /// The targets of rows of logits; see [`crate::Targets`].
 #[derive(Clone, Debug)]

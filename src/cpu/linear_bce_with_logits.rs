@@ -1,6 +1,6 @@
 use super::{bce_with_logits_backward, column_sum, matmul};
 use crate::error::Result;
-use crate::options::BceWithLogits;
+use crate::ops::loss::BceWithLogits;
 use crate::plan::product::Layout;
 
 /// The result of [`linear_bce_with_logits`].
@@ -32,7 +32,7 @@ pub fn linear_bce_with_logits<T: Copy + Into<f64>>(
 ) -> Result<LinearBceLoss> {
     let logits = matmul(Layout::Nt, (hidden, hidden_shape), (weight, weight_shape), bias)?;
     let shape = [hidden_shape[0], weight_shape[0]];
-    let out = bce_with_logits_backward(&logits, &shape, targets, options, upstream)?;
+    let out = bce_with_logits_backward((&logits, &shape), (targets, &shape), options, upstream)?;
     let wide = |values: &[T]| values.iter().map(|&value| value.into()).collect::<Vec<f64>>();
     let (grad, hidden, weight) = (out.grad, wide(hidden), wide(weight));
     Ok(LinearBceLoss {

@@ -1,7 +1,8 @@
 use super::cross_entropy::{Outcome, Targets, cross_entropy_backward, rows};
 use super::{Statistics, cross_entropy_statistics, matmul};
 use crate::error::Result;
-use crate::options::{CrossEntropy, LinearCrossEntropy, Reduction};
+use crate::ops::linear::LinearCrossEntropy;
+use crate::ops::loss::{CrossEntropy, Reduction};
 use crate::plan::product::Layout;
 
 /// The result of [`linear_cross_entropy`].

@@ -12,40 +12,47 @@
 //! # Ok::<(), xent::Error>(())
 //! ```
 
-mod bce;
-mod bce_with_logits;
 mod column_sum;
 mod cross_entropy;
+mod elementwise;
 mod linear_bce_with_logits;
 mod linear_cross_entropy;
 mod log_softmax;
 mod matmul;
-mod mse;
 mod nll;
 mod relu;
 mod sgd;
 mod sigmoid;
 mod softmax;
 mod statistics;
+mod view;
 
-pub use bce::{bce, bce_backward};
-pub use bce_with_logits::{bce_with_logits, bce_with_logits_backward};
 pub use column_sum::column_sum;
 pub use cross_entropy::{Targets, cross_entropy, cross_entropy_backward};
 pub use linear_bce_with_logits::{LinearBceLoss, linear_bce_with_logits};
 pub use linear_cross_entropy::{LinearLoss, linear_cross_entropy};
 pub use log_softmax::{log_softmax, log_softmax_backward};
 pub use matmul::matmul;
-pub use mse::{mse, mse_backward};
 pub use nll::{nll, nll_backward};
 pub use relu::{relu, relu_backward};
 pub use sgd::sgd;
 pub use sigmoid::{sigmoid, sigmoid_backward};
 pub use softmax::{softmax, softmax_backward};
 pub use statistics::{Statistics, cross_entropy_statistics};
+pub use view::View;
+
+macro_rules! modules {
+    ($($(#[$doc:meta])* $name:ident, $with:ident, $backward:ident: $Options:ident, $inputs:expr, $targets:expr;)*) => {
+        $(
+            mod $name;
+            pub use elementwise::{$name, $backward};
+        )*
+    };
+}
+crate::elementwise_losses!(modules);
 
 use crate::error::{Error, Result, try_with_capacity};
-use crate::options::Reduction;
+use crate::ops::loss::Reduction;
 use crate::tensor::Weights;
 
 /// A loss and its gradient with respect to the loss's input.
@@ -213,28 +220,6 @@ fn upstream_factor(
     }
     let divisor = if reduction.is_mean() { denominator } else { 1.0 };
     Ok(move |i: usize| upstream[if upstream.len() == 1 { 0 } else { i }] / divisor)
-}
-
-/// The loss and the gradient of two slices of equal length. `element` returns an element's loss and
-/// derivative from its position, input and target.
-fn elementwise_loss<T: Copy + Into<f64>>(
-    op: &'static str,
-    (input, targets): (&[T], &[T]),
-    reduction: Reduction,
-    upstream: Option<&[f64]>,
-    element: impl Fn(usize, f64, f64) -> Result<(f64, f64)>,
-) -> Result<LossGrad> {
-    let len = input.len();
-    expect_len(op, "targets", targets.len(), len)?;
-    let factor = upstream_factor(op, upstream, len, reduction, count(len))?;
-    let mut losses = Vec::with_capacity(len);
-    let mut grad = Vec::with_capacity(len);
-    for (i, (&x, &y)) in input.iter().zip(targets).enumerate() {
-        let (loss, slope) = element(i, x.into(), y.into())?;
-        losses.push(loss);
-        grad.push(factor(i) * slope);
-    }
-    Ok(LossGrad { loss: reduce(losses, reduction, count(len)), grad })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "no slice has 2^53 elements")]

@@ -1,6 +1,6 @@
 use super::{Classes, LossGrad, Targets, class_of, count, expect_len, factors, reduce, upstream_factor};
 use crate::error::{Error, Result};
-use crate::options::{Nll, Reduction};
+use crate::ops::loss::{Nll, Reduction};
 
 /// Negative log-likelihood of log-probabilities and class indices; see
 /// [`Recorder::nll`](crate::Recorder::nll).

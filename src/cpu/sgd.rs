@@ -1,6 +1,6 @@
 use super::expect_len;
 use crate::error::Result;
-use crate::options::Sgd;
+use crate::ops::update::Sgd;
 
 /// One step of stochastic gradient descent on `values`; see
 /// [`Recorder::sgd`](crate::Recorder::sgd).

@@ -1,7 +1,7 @@
 use super::cross_entropy::{Outcome, Rows, Targets, rows};
 use super::log_softmax::row_log_sum;
 use crate::error::Result;
-use crate::options::CrossEntropy;
+use crate::ops::loss::CrossEntropy;
 
 /// Statistics of each row's softmax; see [`crate::Statistics`].
 #[derive(Clone, Debug, PartialEq)]

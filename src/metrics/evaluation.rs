@@ -2,8 +2,9 @@
 
 use crate::engine::Gpu;
 use crate::error::{Error, Result};
-use crate::ops::{Cells, CrossEntropyRequest, Recorded, Rows, Targets};
-use crate::options::{CrossEntropy, Reduction};
+use crate::ops::loss::{LossRequest, Targets};
+use crate::ops::{Cells, Recorded, Rows};
+use crate::ops::loss::{CrossEntropy, Reduction};
 use crate::record::{Readback, Recorder};
 use crate::tensor::{Float, Tensor};
 
@@ -81,7 +82,7 @@ impl Evaluation {
             return Err(Error::Value { op, what: "the number of classes", expected, got });
         }
         limit_classes(op, classes, 1 << 28)?;
-        let ignore_index = CrossEntropy::DEFAULT.ignore_index;
+        let ignore_index = CrossEntropy::new().ignore_index;
         Ok(Self { cells: Cells::new(gpu, classes, false)?, gpu: gpu.clone(), records: 0, ignore_index })
     }
 
@@ -161,8 +162,8 @@ impl Evaluation {
         let (index, device_ignored) = targets.indices(op, self.ignore_index)?;
         expect_shape(op, sample_weight, &index)?;
         let options =
-            CrossEntropy { reduction: Reduction::None, ignore_index: self.ignore_index, ..CrossEntropy::DEFAULT };
-        let request = CrossEntropyRequest { statistics: true, ..CrossEntropyRequest::default() };
+            CrossEntropy { reduction: Reduction::None, ignore_index: self.ignore_index, ..CrossEntropy::new() };
+        let request = LossRequest::new().statistics();
         let out = rec.cross_entropy_with(logits, targets, &options, request)?;
         let Some(statistics) = out.statistics else { return Ok(()) };
         let row_ranks = rec.target_ranks(op, &logits.real(), &index)?;

@@ -1,8 +1,10 @@
 //! The losses that a training supports.
 
+use std::sync::Arc;
+
 use crate::error::{Error, Result};
-use crate::ops::{LossGrad, Targets};
-use crate::options::{Bce, BceWithLogits, CrossEntropy, Mse, Reduction};
+use crate::ops::loss::elementwise::ElementwiseLoss;
+use crate::ops::loss::{CrossEntropy, Grad, LossOutput, LossRequest, Reduction, Targets};
 use crate::record::Recorder;
 use crate::tensor::Tensor;
 
@@ -16,34 +18,14 @@ pub struct Loss {
 #[derive(Clone, Debug)]
 enum Kind {
     CrossEntropy(CrossEntropy),
-    Bce(Bce),
-    BceWithLogits(BceWithLogits),
-    Mse(Mse),
+    Elementwise(Arc<dyn ElementwiseLoss>),
 }
 
 impl Loss {
     /// Cross-entropy of logits, with default options.
     #[must_use]
     pub fn cross_entropy() -> Self {
-        CrossEntropy::default().into()
-    }
-
-    /// Binary cross-entropy of probabilities, with default options.
-    #[must_use]
-    pub fn bce() -> Self {
-        Bce::default().into()
-    }
-
-    /// Binary cross-entropy of logits, with default options.
-    #[must_use]
-    pub fn bce_with_logits() -> Self {
-        BceWithLogits::default().into()
-    }
-
-    /// Squared error, with default options.
-    #[must_use]
-    pub fn mse() -> Self {
-        Mse::default().into()
+        CrossEntropy::new().into()
     }
 
     /// Sets the weight in the sum, which is 1 by default.
@@ -55,48 +37,26 @@ impl Loss {
     pub(super) fn reduction(&self) -> Reduction {
         match &self.kind {
             Kind::CrossEntropy(options) => options.reduction,
-            Kind::Bce(options) => options.reduction,
-            Kind::BceWithLogits(options) => options.reduction,
-            Kind::Mse(options) => options.reduction,
+            Kind::Elementwise(options) => options.describe().reduction,
         }
     }
 
+    /// Records the loss and its gradient; `divided` says whether a mean is divided by its denominator, or left as a sum.
     pub(super) fn record(
         &self,
         rec: &mut Recorder<'_>,
         output: &Tensor<f32>,
         targets: Targets<'_>,
         upstream: Option<&Tensor<f32>>,
-    ) -> Result<LossGrad> {
+        divided: bool,
+    ) -> Result<LossOutput> {
+        let request = LossRequest::new().grad(Grad::New).upstream(upstream);
         match &self.kind {
-            Kind::CrossEntropy(options) => rec.cross_entropy_backward(output, targets, options, upstream),
-            Kind::Bce(options) => rec.bce_backward(output, floats(targets)?, options, upstream),
-            Kind::BceWithLogits(options) => rec.bce_with_logits_backward(output, floats(targets)?, options, upstream),
-            Kind::Mse(options) => rec.mse_backward(output, floats(targets)?, options, upstream),
-        }
-    }
-
-    /// As [`record`](Self::record), but a mean is not divided by its denominator yet.
-    pub(super) fn record_undivided(
-        &self,
-        rec: &mut Recorder<'_>,
-        output: &Tensor<f32>,
-        targets: Targets<'_>,
-        upstream: Option<&Tensor<f32>>,
-    ) -> Result<LossGrad> {
-        // Both means of these losses divide by the number of elements: undivided, they are sums.
-        let undivided = |reduction: Reduction| if reduction.is_mean() { Reduction::Sum } else { reduction };
-        match &self.kind {
-            Kind::CrossEntropy(options) => rec.cross_entropy_undivided(output, targets, options, upstream),
-            Kind::Bce(options) => {
-                let options = Bce { reduction: undivided(options.reduction), ..options.clone() };
-                rec.bce_backward(output, floats(targets)?, &options, upstream)
+            Kind::CrossEntropy(options) if divided => rec.cross_entropy_with(output, targets, options, request),
+            Kind::CrossEntropy(options) => rec.cross_entropy_undivided(output, targets, options, &request),
+            Kind::Elementwise(options) => {
+                rec.elementwise_loss(&**options, output, floats(targets)?, &request, divided)
             }
-            Kind::BceWithLogits(options) => {
-                let options = BceWithLogits { reduction: undivided(options.reduction), ..options.clone() };
-                rec.bce_with_logits_backward(output, floats(targets)?, &options, upstream)
-            }
-            Kind::Mse(options) => rec.mse_undivided(output, floats(targets)?, options, upstream),
         }
     }
 }
@@ -119,20 +79,26 @@ impl From<CrossEntropy> for Loss {
     }
 }
 
-impl From<Bce> for Loss {
-    fn from(options: Bce) -> Self {
-        Self { kind: Kind::Bce(options), weight: 1.0 }
-    }
-}
+macro_rules! conversions {
+    ($($(#[$doc:meta])* $name:ident, $with:ident, $backward:ident: $Options:ident, $inputs:expr, $targets:expr;)*) => {
+        /// Elementwise losses, with default options.
+        impl Loss {
+            $(
+                $(#[$doc])*
+                #[must_use]
+                pub fn $name() -> Self {
+                    crate::ops::loss::$Options::new().into()
+                }
+            )*
+        }
 
-impl From<BceWithLogits> for Loss {
-    fn from(options: BceWithLogits) -> Self {
-        Self { kind: Kind::BceWithLogits(options), weight: 1.0 }
-    }
+        $(
+            impl From<crate::ops::loss::$Options> for Loss {
+                fn from(options: crate::ops::loss::$Options) -> Self {
+                    Self { kind: Kind::Elementwise(Arc::new(options)), weight: 1.0 }
+                }
+            }
+        )*
+    };
 }
-
-impl From<Mse> for Loss {
-    fn from(options: Mse) -> Self {
-        Self { kind: Kind::Mse(options), weight: 1.0 }
-    }
-}
+crate::elementwise_losses!(conversions);

@@ -1,9 +1,9 @@
 //! A training step: forward pass, losses, backward pass and update in one recording.
 
 use crate::error::{Error, Result};
-use crate::ops::{Denominator, LossGrad, Targets};
+use crate::ops::loss::{Denominator, LossOutput, Targets};
 use crate::optim::{Optimization, Optimizer, UpdateReport, WindowMean};
-use crate::options::Reduction;
+use crate::ops::loss::Reduction;
 use crate::record::Recorder;
 use crate::state::{LoadOptions, State, StateReadback};
 use crate::tensor::{Shape, Tensor, narrow};
@@ -260,13 +260,11 @@ impl Training {
         let heads = self.losses.iter().zip(activations.outputs()).zip(targets).zip(&self.upstreams);
         let mut outs = Vec::with_capacity(self.losses.len());
         for (((loss, output), &targets), upstream) in heads {
-            outs.push(match self.mode {
-                Mode::Tokens => loss.record_undivided(rec, output, targets, upstream.as_ref())?,
-                Mode::Single | Mode::Passes => loss.record(rec, output, targets, upstream.as_ref())?,
-            });
+            let divided = self.mode != Mode::Tokens;
+            outs.push(loss.record(rec, output, targets, upstream.as_ref(), divided)?);
         }
         let (losses, window_losses) = self.count(rec, &outs)?.into_iter().map(|[pass, window]| (pass, window)).unzip();
-        let grads: Vec<_> = outs.into_iter().map(|out| out.grad).collect();
+        let grads = outs.iter().map(LossOutput::gradient).collect::<Result<Vec<_>>>()?;
         let parameters = self.model.parameters();
         let report = match self.mode {
             Mode::Single => {
@@ -291,7 +289,7 @@ impl Training {
 
     /// Adds the losses of a pass to the window. Returns for each head the loss of the pass and the
     /// loss of the window so far.
-    fn count(&mut self, rec: &mut Recorder<'_>, outs: &[LossGrad]) -> Result<Vec<[Tensor<f32>; 2]>> {
+    fn count(&mut self, rec: &mut Recorder<'_>, outs: &[LossOutput]) -> Result<Vec<[Tensor<f32>; 2]>> {
         let mut all = Vec::with_capacity(outs.len());
         for (number, (loss, out)) in self.losses.iter().zip(outs).enumerate() {
             let reduction = loss.reduction();

@@ -1,7 +1,7 @@
 //! The operations, as methods of [`Recorder`](crate::Recorder): each validates, plans and records.
 
 mod count;
-mod linear;
+pub(crate) mod linear;
 pub(crate) mod loss;
 mod map;
 mod product;
@@ -9,17 +9,11 @@ mod reduce;
 mod strips;
 #[cfg(test)]
 mod tests;
-mod update;
+pub(crate) mod update;
 
 pub(crate) use count::tally::{Cells, Recorded, Rows};
-pub use linear::bce_with_logits::LinearLossGrads;
-pub use linear::cross_entropy::{LinearCrossEntropyRequest, LinearCrossEntropyResult};
-pub use linear::cross_entropy_sgd::{LinearSgd, LinearSgdResult};
-pub use linear::layer::{LinearBackward, LinearGrads};
-pub(crate) use loss::elementwise::ElementwiseLoss;
 pub(crate) use update::gradient::{ClipFactor, Gradient};
 pub(crate) use update::schedule::{ScheduleKind, ScheduleStep};
-pub use update::sgd::Momentum;
 pub(crate) use update::sgd::{SgdStep, unstarted};
 
 #[cfg(test)]

@@ -12,8 +12,9 @@ mod window;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::ops::{ClipFactor, Denominator, Gradient, SgdStep, unstarted};
-use crate::options::Sgd;
+use crate::ops::loss::Denominator;
+use crate::ops::{ClipFactor, Gradient, SgdStep, unstarted};
+use crate::ops::update::Sgd;
 use crate::parameters::{Parameters, Part, Parts};
 use crate::record::Recorder;
 use crate::tensor::{Shape, Tensor};

@@ -1,7 +1,7 @@
 //! The options of an optimiser.
 
 use crate::error::{Error, Result};
-use crate::options::Sgd;
+use crate::ops::update::Sgd;
 use crate::tensor::narrow;
 
 use super::schedule::Schedule;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::Optimization;
 use crate::error::{Error, Result};
-use crate::options::Sgd;
+use crate::ops::update::Sgd;
 use crate::parameters::Parameters;
 use crate::tensor::narrow;
 

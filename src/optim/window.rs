@@ -2,7 +2,7 @@
 
 use crate::engine::Gpu;
 use crate::error::{Error, Result};
-use crate::ops::Denominator;
+use crate::ops::loss::Denominator;
 use crate::record::Recorder;
 use crate::tensor::{Shape, Tensor};
 

@@ -3,7 +3,7 @@
 use super::turns::Turns;
 use super::*;
 use crate::every_op::{EVERY_OP, run};
-use crate::ops::KERNELS;
+use crate::ops::kernels;
 use crate::{Caps, CrossEntropy, CrossEntropyRequest, Family, Gpu, Grad, Layout, Tensor};
 
 /// Every variant that a kernel can be compiled as: read by quad or not, each output absent or present, in place or not.
@@ -50,8 +50,8 @@ fn parse(kernel: &Kernel, variant: &Variant) -> naga::Module {
 /// Every parameter is one of some kernel's that it is declared for. (What a shader uses and nobody declares does not compile.)
 #[test]
 fn parameters_are_used() {
-    for kernel in KERNELS {
-        let sharing = || KERNELS.iter().filter(|other| std::ptr::eq(other.params, kernel.params));
+    for kernel in kernels() {
+        let sharing = || kernels().into_iter().filter(|other| std::ptr::eq(other.params, kernel.params));
         for field in kernel.params {
             let used = sharing().any(|other| other.text().own.iter().any(|(_, own)| own.name == field.name));
             assert!(used, "{}: {}", kernel.label, field.name);
@@ -64,7 +64,7 @@ fn needs_name_files_and_every_file_is_needed() {
     let needs = |file: &'static str| {
         file.lines().filter_map(|line| line.strip_prefix("// needs: ")).flat_map(str::split_whitespace)
     };
-    let all: Vec<&str> = KERNELS.iter().map(|k| k.shader).chain(text::LIBRARY.iter().map(|(_, file)| *file)).collect();
+    let all: Vec<&str> = kernels().into_iter().map(|k| k.shader).chain(text::LIBRARY.iter().map(|(_, file)| *file)).collect();
     let needed: std::collections::BTreeSet<_> = all.into_iter().flat_map(needs).collect();
     let there: std::collections::BTreeSet<_> = text::LIBRARY.iter().map(|(stem, _)| *stem).collect();
     assert_eq!(needed, there);
@@ -73,7 +73,7 @@ fn needs_name_files_and_every_file_is_needed() {
 #[test]
 fn bindings_are_used_as_declared() {
     let caps = naga::valid::Capabilities::default() | naga::valid::Capabilities::SUBGROUP;
-    for kernel in KERNELS {
+    for kernel in kernels() {
         for variant in variants(kernel) {
             let module = parse(kernel, &variant);
             let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), caps);
@@ -108,8 +108,8 @@ fn bindings_are_used_as_declared() {
 /// A loop that is marked and not written out would cost speed, and nothing else would tell: its arrays leave the registers.
 #[test]
 fn every_loop_that_is_marked_so_is_unrolled() {
-    for kernel in KERNELS {
-        let text = compose(kernel, &Variant::new(&vec![1; kernel.constants.len()]));
+    for kernel in kernels() {
+        let text = compose(kernel, &Variant::new(&vec![1; kernel.text().constants.len()]));
         let left = text.lines().find(|line| line.contains("// unrolled"));
         assert_eq!(left, None, "{}", kernel.label);
     }
@@ -117,7 +117,7 @@ fn every_loop_that_is_marked_so_is_unrolled() {
 
 #[test]
 fn constants_and_the_entry_point_are_the_shaders() {
-    for kernel in KERNELS {
+    for kernel in kernels() {
         let module = parse(kernel, &Variant::new(&vec![1; kernel.text().constants.len()]));
         assert!(module.overrides.is_empty(), "{}: every constant has a value", kernel.label);
         let entries: Vec<_> = module.entry_points.iter().map(|e| (e.stage, e.name.as_str())).collect();
@@ -127,7 +127,7 @@ fn constants_and_the_entry_point_are_the_shaders() {
 
 #[test]
 fn labels_name_their_shader_and_are_unique() {
-    let mut labels: Vec<_> = KERNELS.iter().map(|k| k.label).collect();
+    let mut labels: Vec<_> = kernels().into_iter().map(|k| k.label).collect();
     for label in &labels {
         let stem = label.strip_prefix("xent.").expect("labels start with the crate's name");
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("shaders/{stem}.wgsl"));
@@ -135,17 +135,17 @@ fn labels_name_their_shader_and_are_unique() {
     }
     labels.sort_unstable();
     labels.dedup();
-    assert_eq!(labels.len(), KERNELS.len());
+    assert_eq!(labels.len(), kernels().len());
     let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders")).expect("shaders");
     let shaders = files.filter(|f| f.as_ref().is_ok_and(|f| f.path().is_file())).count();
     // The maps and the elementwise losses have a file each as well, so every file is some kernel's.
-    assert_eq!(shaders, KERNELS.len(), "every shader belongs to a kernel");
+    assert_eq!(shaders, kernels().len(), "every shader belongs to a kernel");
 }
 
 /// WebGPU's smallest limit. wgpu does not check it everywhere, and some drivers accept more.
 #[test]
 fn workgroup_memory_is_what_every_device_has() {
-    for kernel in KERNELS {
+    for kernel in kernels() {
         // The largest workgroups and tiles.
         let most = |&name: &&str| match name {
             "WORKGROUP" => 256,
@@ -286,7 +286,7 @@ fn turns_of_drawn_sizes_are_within_drawn_budgets() {
 #[ignore = "needs Dawn: npm install --prefix tests/dawn"]
 fn dawn_compiles_every_variant() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    for kernel in KERNELS {
+    for kernel in kernels() {
         for (i, variant) in variants(kernel).iter().enumerate() {
             let file = folder.path().join(format!("{}.{i}.wgsl", kernel.label));
             std::fs::write(file, compose(kernel, variant)).expect("a file");

@@ -1,7 +1,7 @@
 //! Binary cross-entropy of a linear layer's outputs.
 
 use crate::error::Result;
-use crate::options::LinearBceWithLogits;
+use crate::ops::linear::LinearBceWithLogits;
 use crate::plan::linear::LinearPlan;
 use crate::record::Recorder;
 use crate::tensor::{Element, Float, Shape, Tensor, size32};

@@ -1,7 +1,8 @@
 //! Cross-entropy of a linear layer's outputs.
 
 use crate::error::Result;
-use crate::options::{CrossEntropy, LinearCrossEntropy};
+use crate::ops::linear::LinearCrossEntropy;
+use crate::ops::loss::CrossEntropy;
 use crate::plan::linear::LinearPlan;
 use crate::record::Recorder;
 use crate::tensor::{Element, Float, Tensor};

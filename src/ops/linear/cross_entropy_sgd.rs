@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::options::{CrossEntropy, LinearCrossEntropy, Sgd};
+use crate::ops::linear::LinearCrossEntropy;
+use crate::ops::loss::CrossEntropy;
+use crate::ops::update::Sgd;
 use crate::plan::linear::{Blocks, LinearPlan, LinearSizes};
 use crate::plan::product::Layout;
 use crate::plan::summands::Order;

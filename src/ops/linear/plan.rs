@@ -2,7 +2,7 @@
 
 use crate::engine::Gpu;
 use crate::error::Result;
-use crate::options::{LinearBceWithLogits, LinearCrossEntropy};
+use crate::ops::linear::{LinearBceWithLogits, LinearCrossEntropy};
 use crate::plan::linear::{LinearPlan, LinearSizes};
 
 /// Plans of linear losses.

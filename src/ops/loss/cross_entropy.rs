@@ -1,14 +1,14 @@
 //! Cross-entropy of logits and targets.
 
 use crate::engine::kernel::{Kernel, kernel, read, read4, update, write, write4_over};
-use crate::error::Result;
-use crate::options::CrossEntropy;
+use crate::error::{Error, Result};
+use crate::options::options;
 use crate::record::Recorder;
-use crate::tensor::{Float, Tensor};
+use crate::tensor::{Float, Tensor, Weights, narrow};
 
 use crate::ops::loss::row_loss::{RowLoss, RowStatistics};
 use crate::ops::loss::row_steps::PARAMS;
-use crate::ops::loss::{LossOutput, LossRequest, Targets};
+use crate::ops::loss::{LossOutput, LossRequest, Reduction, Targets};
 
 pub(crate) static KERNEL: Kernel = kernel!(
     "cross_entropy",
@@ -27,6 +27,97 @@ pub(crate) static KERNEL: Kernel = kernel!(
         update("lanes", "u32"),
     ]
 );
+
+options! {
+    /// Options of cross-entropy (`cross_entropy`, `cross_entropy_backward` and their like).
+    ///
+    /// A number other than 0 must be at least 1.2e-38 (`f32::MIN_POSITIVE`), and so must each class's
+    /// share of `label_smoothing`: hardware may flush smaller numbers to 0.
+    pub struct CrossEntropy {
+        /// A factor for each class, `[C]`; 1 if there is none. With label smoothing or probabilities, a
+        /// class's part of the loss (weight times share times logit) may count as 0 below 1.2e-38;
+        /// gradients lose nothing.
+        weight? Weights,
+        /// A factor for each row's loss, with the shape of the targets (that of the logits without
+        /// `C`); 1 if there is none. It may be negative, such as an advantage. Use
+        /// [`Reduction::MeanByCount`] then, because the default mean divides by the sum of the weights,
+        /// which is about 0. A row of weight 0 costs 0 whatever it holds.
+        position_weight? Weights,
+        /// How the losses of rows are reduced. [`Reduction::Mean`] divides by the sum, over the rows
+        /// that are not ignored, of position weight times class weight of the target (without weights:
+        /// by their number); with probabilities by the sum of the position weights (without: by the
+        /// number of rows). [`Reduction::MeanByCount`] divides by the number of rows whose target is
+        /// not the ignored index.
+        reduction: Reduction = Reduction::Mean,
+        /// Rows with this target have loss 0 and gradient 0, and do not count in the mean. The index
+        /// may lie outside the classes. One that the type of the targets cannot hold is `i32::MIN` in a
+        /// `Tensor<i32>` ([`Tensor::targets`](crate::Tensor::targets) writes that value) and `u32::MAX`
+        /// in a `Tensor<u32>`. With probabilities it must be negative, and has no effect.
+        ignore_index: i64 = -100,
+        /// The part of a target that is spread evenly over all classes, from 0 to 1. With class
+        /// weights, the sum of the weights must be within the range of `f32`.
+        label_smoothing: f64 = 0.0,
+        /// The factor of the logits before everything else: the inverse of a temperature, above 0.
+        logit_scale: f64 = 1.0,
+        /// The bound `c` of soft-capped logits, above 0: after the scale, `z` becomes `c tanh(z / c)`.
+        softcap? f64,
+        /// The factor of the z-loss, at least 0: each row's loss grows by `z_loss` times the square of
+        /// the row's log-sum-exp, independent of class weights.
+        z_loss: f64 = 0.0,
+    }
+}
+
+impl CrossEntropy {
+    /// Checks the numbers among the options.
+    pub(crate) fn validate(&self, op: &'static str) -> Result<()> {
+        let fail = |what, expected: &str, got: f64| {
+            Err(Error::Value { op, what, expected: expected.to_owned(), got: got.to_string() })
+        };
+        // Kernels see the numbers as `f32`.
+        let positive = |value: f64| narrow(value) > 0.0 && narrow(value).is_finite();
+        if !(0.0..=1.0).contains(&self.label_smoothing) {
+            return fail("label_smoothing", "in 0..=1", self.label_smoothing);
+        }
+        if !positive(self.logit_scale) {
+            return fail("logit_scale", "above 0 and finite", self.logit_scale);
+        }
+        if let Some(softcap) = self.softcap.filter(|&softcap| !positive(softcap)) {
+            return fail("softcap", "above 0 and finite", softcap);
+        }
+        if self.z_loss.is_nan() || self.z_loss < 0.0 || !narrow(self.z_loss).is_finite() {
+            return fail("z_loss", "at least 0 and finite", self.z_loss);
+        }
+        let softcap = self.softcap.unwrap_or(1.0);
+        let (smoothing, z_loss) = (self.label_smoothing, self.z_loss);
+        let all = [
+            ("label_smoothing", smoothing),
+            ("logit_scale", self.logit_scale),
+            ("softcap", softcap),
+            ("z_loss", z_loss),
+        ];
+        // Hardware may flush subnormal numbers to 0.
+        match all.into_iter().find(|&(_, value)| value != 0.0 && !narrow(value).is_normal()) {
+            Some((what, value)) => {
+                let may_be_zero = what == "label_smoothing" || what == "z_loss";
+                let expected = if may_be_zero { "at least 1.2e-38, or 0" } else { "at least 1.2e-38" };
+                Err(Error::Value { op, what, expected: expected.to_owned(), got: format!("{value:e}") })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Checks the share of a smoothed target that each of `classes` classes gets.
+    pub(crate) fn validate_share(&self, op: &'static str, classes: usize) -> Result<()> {
+        let share = narrow(self.label_smoothing / f64::from(u32::try_from(classes.max(1)).unwrap_or(u32::MAX)));
+        if share.is_normal() || self.label_smoothing == 0.0 {
+            Ok(())
+        } else {
+            let expected = format!("at least 1.2e-38 for each of {classes} classes, or 0");
+            let got = format!("{:e}", self.label_smoothing);
+            Err(Error::Value { op, what: "label_smoothing", expected, got })
+        }
+    }
+}
 
 fn call<'a, T: Float>(
     logits: &Tensor<T>,

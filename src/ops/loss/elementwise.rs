@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use crate::engine::kernel::{Binding, Kernel, read, read4, write, write4, write4_over};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::loss::elements::{ElementsCall, ElementsPart};
 use crate::ops::loss::row_loss::check_upstream;
 use crate::ops::loss::{Bce, BceWithLogits, Grad, Huber, LossOutput, LossRequest, Mse, Reduction};
@@ -203,7 +203,7 @@ impl Recorder<'_> {
 
 /// Declares the operations of the elementwise losses.
 macro_rules! operations {
-    ($($(#[$doc:meta])* $name:ident, $with:ident: $Options:ident, $inputs:expr, $targets:expr;)*) => {
+    ($($(#[$doc:meta])* $name:ident, $with:ident, $backward:ident: $Options:ident, $inputs:expr, $targets:expr;)*) => {
         /// Elementwise losses. Each page of options has the formulas, an example, and the source of the definition.
         impl Recorder<'_> {
             $(

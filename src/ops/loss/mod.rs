@@ -1,7 +1,7 @@
 //! Losses of elements and of rows.
 
 macro_rules! modules {
-    ($($(#[$doc:meta])* $name:ident, $with:ident: $Options:ident, $inputs:expr, $targets:expr;)*) => {
+    ($($(#[$doc:meta])* $name:ident, $with:ident, $backward:ident: $Options:ident, $inputs:expr, $targets:expr;)*) => {
         $(
             pub(crate) mod $name;
             pub use $name::$Options;
@@ -26,7 +26,9 @@ pub(crate) mod rows;
 pub(crate) mod statistics;
 pub(crate) mod targets;
 
+pub use cross_entropy::CrossEntropy;
 pub use denominator::Denominator;
+pub use nll::Nll;
 pub use reduction::Reduction;
 pub use request::{Grad, LossOutput, LossRequest};
 pub use statistics::Statistics;

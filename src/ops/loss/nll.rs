@@ -2,13 +2,13 @@
 
 use crate::engine::kernel::{Kernel, kernel, read, read4, write, write4_over};
 use crate::error::Result;
-use crate::options::{CrossEntropy, Nll};
+use crate::options::options;
 use crate::record::Recorder;
-use crate::tensor::{Float, Tensor};
+use crate::tensor::{Float, Tensor, Weights};
 
 use crate::ops::loss::row_loss::{RowLoss, RowStatistics};
 use crate::ops::loss::row_steps::PARAMS;
-use crate::ops::loss::{LossOutput, LossRequest, Targets};
+use crate::ops::loss::{CrossEntropy, LossOutput, LossRequest, Reduction, Targets};
 
 pub(crate) static KERNEL: Kernel = kernel!(
     "nll",
@@ -24,6 +24,25 @@ pub(crate) static KERNEL: Kernel = kernel!(
     ]
 );
 
+options! {
+    /// Options of the negative log-likelihood (`nll`, `nll_backward`).
+    pub struct Nll {
+        /// A factor for each class, `[C]`; 1 if there is none.
+        weight? Weights,
+        /// A factor for each row's loss, with the shape of the targets; 1 if there is none. All that
+        /// [`CrossEntropy::position_weight`] says applies.
+        position_weight? Weights,
+        /// How the losses of rows are reduced. [`Reduction::Mean`] divides by the sum, over the rows
+        /// that are not ignored, of position weight times class weight of the target (without weights:
+        /// by their number), [`Reduction::MeanByCount`] by the number of rows whose target is not the
+        /// ignored index.
+        reduction: Reduction = Reduction::Mean,
+        /// Rows with this target have loss 0 and gradient 0, and do not count in the mean, as for
+        /// [`CrossEntropy::ignore_index`].
+        ignore_index: i64 = -100,
+    }
+}
+
 fn call<'a, T: Float>(
     log_probs: &Tensor<T>,
     targets: Targets<'a>,
@@ -36,7 +55,7 @@ fn call<'a, T: Float>(
         kernel: &KERNEL,
         shape: log_probs.shape().clone(),
         targets,
-        options: CrossEntropy { weight, position_weight, reduction, ignore_index, ..CrossEntropy::DEFAULT },
+        options: CrossEntropy { weight, position_weight, reduction, ignore_index, ..CrossEntropy::new() },
         divided: true,
         upstream: request.upstream,
         gradient: request.grad.place(),

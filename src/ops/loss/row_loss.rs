@@ -4,7 +4,7 @@ use crate::engine::Caps;
 use crate::engine::kernel::Kernel;
 use crate::error::{Error, Result};
 use crate::ops::loss::request::GradientPlace;
-use crate::options::CrossEntropy;
+use crate::ops::loss::CrossEntropy;
 use crate::plan::RowPlan;
 use crate::record::Recorder;
 use crate::tensor::{Check, Real, Shape, Tensor, Weights, narrow};

@@ -3,7 +3,6 @@
 use crate::engine::Gpu;
 use crate::engine::kernel::{Kernel, kernel, params, read, write};
 use crate::error::{Error, Result};
-use crate::options::device_ignore_index;
 use crate::record::{Blocks, Recorder};
 use crate::tensor::{Shape, Tensor};
 
@@ -69,6 +68,13 @@ impl Targets<'_> {
             Self::Probabilities(probabilities) => KernelTargets::Probabilities(probabilities.clone()),
         }
     }
+}
+
+/// The ignored index in 32 bits, as kernels compare it. A value that does not fit cannot be a
+/// class: it becomes `i32::MIN`, which no class can have. Host slices are translated with this
+/// function.
+fn device_ignore_index(ignore_index: i64) -> i32 {
+    i32::try_from(ignore_index).unwrap_or(i32::MIN)
 }
 
 params! {

@@ -3,7 +3,7 @@
 
 use crate::engine::kernel::{Kernel, kernel, params, read, write};
 use crate::error::Result;
-use crate::options::Reduction;
+use crate::ops::loss::Reduction;
 use crate::plan::BLOCK;
 use crate::record::{Blocks, Recorder};
 use crate::tensor::{Check, Element, Shape, Tensor};

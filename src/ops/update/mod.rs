@@ -5,3 +5,5 @@ pub(crate) mod schedule;
 pub(crate) mod sgd;
 pub(crate) mod window_mean;
 pub(crate) mod window_sum;
+
+pub use sgd::{Momentum, Sgd};

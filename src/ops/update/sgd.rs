@@ -3,7 +3,7 @@
 use crate::engine::Gpu;
 use crate::engine::kernel::{Kernel, kernel, params, read, read4, update4};
 use crate::error::{Error, Result};
-use crate::options::Sgd;
+use crate::options::options;
 use crate::record::{Blocks, Recorder};
 use crate::tensor::{Shape, Tensor, narrow};
 
@@ -29,6 +29,50 @@ params! {
 
 pub(crate) static KERNEL: Kernel =
     kernel!("sgd", Params::FIELDS, &[update4("values"), read4("grads"), read("factor", "f32"), update4("velocity")]);
+
+options! {
+    /// Options of stochastic gradient descent, with the meaning and the defaults of `torch.optim.SGD`.
+    pub struct Sgd {
+        /// The learning rate.
+        lr: f64 = 1e-3,
+        /// The fraction of the velocity that is kept from step to step.
+        momentum: f64 = 0.0,
+        /// The fraction of the gradient that does not enter the velocity.
+        dampening: f64 = 0.0,
+        /// The factor of the parameters that is added to their gradient, after `maximize` has set its
+        /// sign.
+        weight_decay: f64 = 0.0,
+        /// Whether to look ahead along the velocity (Nesterov momentum).
+        nesterov: bool = false,
+        /// Whether to ascend the gradient instead of descending.
+        maximize: bool = false,
+    }
+}
+
+impl Sgd {
+    /// Checks the numbers as `torch.optim.SGD` does.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a negative learning rate, momentum or weight decay, and for Nesterov
+    /// momentum without momentum or with dampening.
+    pub fn validate(&self) -> Result<()> {
+        let fail = |what, expected: &str, got: f64| {
+            Err(Error::Value { op: "sgd", what, expected: expected.to_owned(), got: got.to_string() })
+        };
+        for (what, value) in [("lr", self.lr), ("momentum", self.momentum), ("weight_decay", self.weight_decay)] {
+            if value < 0.0 {
+                return fail(what, "at least 0", value);
+            }
+        }
+        if self.nesterov && self.momentum == 0.0 {
+            return fail("momentum", "above 0 with nesterov", self.momentum);
+        }
+        if self.nesterov && self.dampening != 0.0 {
+            return fail("dampening", "0 with nesterov", self.dampening);
+        }
+        Ok(())
+    }
+}
 
 /// The velocity of [`Recorder::sgd`] with momentum: PyTorch's `momentum_buffer`.
 #[derive(Debug)]

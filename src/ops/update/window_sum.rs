@@ -6,7 +6,8 @@ use crate::plan::Work;
 use crate::record::{Launch, Recorder};
 use crate::tensor::Tensor;
 
-use crate::ops::{Denominator, shape_error};
+use crate::ops::loss::Denominator;
+use crate::ops::shape_error;
 
 params! {
     struct Params {

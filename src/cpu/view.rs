@@ -1,0 +1,40 @@
+//! Slices with a shape.
+
+use super::{expect_len, product};
+use crate::error::Result;
+
+/// The elements of a tensor in row-major order, and its shape.
+///
+/// Pairs of a slice, an array or a vector and a shape convert into it.
+///
+/// # Examples
+/// ```
+/// use xent::{Mse, cpu};
+/// let loss = cpu::mse((&[1.0, 3.0], &[2]), (&[0.0, 1.0], &[2]), &Mse::new())?;
+/// assert_eq!(loss, [2.5]);
+/// # Ok::<(), xent::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a, T> {
+    /// The elements.
+    pub data: &'a [T],
+    /// The sizes of the dimensions.
+    pub shape: &'a [usize],
+}
+
+impl<'a, T, D, S> From<(&'a D, &'a S)> for View<'a, T>
+where
+    D: AsRef<[T]> + ?Sized,
+    S: AsRef<[usize]> + ?Sized,
+{
+    fn from((data, shape): (&'a D, &'a S)) -> Self {
+        Self { data: data.as_ref(), shape: shape.as_ref() }
+    }
+}
+
+impl<T> View<'_, T> {
+    /// Checks that there are as many elements as the shape has.
+    pub(super) fn check(&self, op: &'static str, what: &'static str) -> Result<()> {
+        expect_len(op, what, self.data.len(), product(self.shape))
+    }
+}
