@@ -9,7 +9,7 @@ fn element(i: u32) {
     let token = (params.first + i) / params.columns;
     var ignored = is_zero(load_position_weight(token * params.position_weight_stride));
     if (TARGETS == 0u) {
-        ignored |= load_targets(token) == params.ignore_index;
+        ignored |= load_targets(token) == params.ignored;
     }
     store_y(i, select(load_x(i), 0.0, ignored));
 }

@@ -227,7 +227,7 @@ fn main(
     var target_logit = 0.0;
     if (TARGETS != 2u) {
         let target_class = load_targets(row.index);
-        ignored |= target_class == params.ignore_index;
+        ignored |= target_class == params.ignored;
         valid = target_class >= 0 && u32(target_class) < all_classes();
         if (valid) {
             // Beyond the end of the row if the target is not among the classes of this dispatch.

@@ -26,7 +26,7 @@ fn main(
     }
     let target_class = load_targets(row.index);
     let row_weight = position_weight(row.index);
-    let ignored = target_class == params.ignore_index || is_zero(row_weight);
+    let ignored = target_class == params.ignored || is_zero(row_weight);
     let valid = target_class >= 0 && u32(target_class) < classes();
     let t = select(0u, u32(target_class), valid);
     if (row.lane == 0u && row.begin == 0u) {

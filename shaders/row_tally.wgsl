@@ -9,5 +9,5 @@ fn outcome(i: u32) -> Outcome {
     let loss = load_losses(i);
     let fine = t >= 0 && u32(t) < params.classes;
     let none = params.classes;
-    return Outcome(t == params.ignore_index, fine, u32(t), select(none, u32(p), p >= 0), select(none, rank, p >= 0), loss);
+    return Outcome(t == params.ignored, fine, u32(t), select(none, u32(p), p >= 0), select(none, rank, p >= 0), loss);
 }

@@ -8,10 +8,10 @@ const SUMS: u32 = 1u;
 fn add_element(i: u32) {
     let t = load_targets(i);
     let position_weight = load_position_weight(i * params.position_weight_stride);
-    if (t != params.ignore_index && params.by_count == 1u) {
+    if (t != params.ignored && params.by_count == 1u) {
         sums[0] = plus(sums[0], 1.0);
     }
-    if (t != params.ignore_index && !is_zero(position_weight)) {
+    if (t != params.ignored && !is_zero(position_weight)) {
         if (t < 0 || u32(t) >= params.classes) {
             bad = min(bad, params.first + i);
         } else if (params.by_count == 0u) {

@@ -1,28 +1,60 @@
 use std::borrow::Cow;
 
 use super::log_softmax::row_log_sum;
-use super::{Classes, LossGrad, OF_NOTHING, class_of, count, expect_len, factors, reduce, upstream_factor};
+use super::{Classes, LossGrad, OF_NOTHING, class_of, count, expect_len, factors, reduce, upstream_factor, View};
 use crate::error::{Error, Result, try_with_capacity};
 use crate::ops::loss::{CrossEntropy, Reduction};
 
-/// The targets of rows of logits; see [`crate::Targets`].
+/// The targets of rows of logits; see [`crate::Targets`]. Slices, vectors and arrays convert into it: class
+/// indices of `i64`, `i32`, `u32` or `u8`, or probabilities of `f32`.
 #[derive(Clone, Debug)]
-pub enum Targets<'a> {
-    /// A class index per row, from a slice of `i64`, `i32`, `u32` or `u8`.
+pub struct Targets<'a> {
+    kind: Kind<'a>,
+    ignored: i64,
+}
+
+#[derive(Clone, Debug)]
+enum Kind<'a> {
+    /// A class index per row.
     Index(Cow<'a, [i64]>),
     /// A probability for each class of each row.
     Probabilities(&'a [f32]),
 }
 
+impl Targets<'_> {
+    /// Sets the ignored index; see [`crate::Targets::ignoring`].
+    #[must_use]
+    pub fn ignoring(self, ignored: i64) -> Self {
+        Self { ignored, ..self }
+    }
+
+    /// The class indices and the ignored index.
+    pub(super) fn indices(&self, op: &'static str) -> Result<(&[i64], i64)> {
+        match &self.kind {
+            Kind::Index(index) => Ok((index, self.ignored)),
+            Kind::Probabilities(_) => {
+                let (expected, got) = ("class indices".to_owned(), "probabilities".to_owned());
+                Err(Error::Value { op, what: "targets", expected, got })
+            }
+        }
+    }
+}
+
+impl<'a> From<Kind<'a>> for Targets<'a> {
+    fn from(kind: Kind<'a>) -> Self {
+        Self { kind, ignored: crate::ops::loss::Targets::IGNORED }
+    }
+}
+
 impl<'a> From<&'a [i64]> for Targets<'a> {
     fn from(index: &'a [i64]) -> Self {
-        Self::Index(index.into())
+        Kind::Index(index.into()).into()
     }
 }
 
 impl<'a> From<&'a [f32]> for Targets<'a> {
     fn from(probabilities: &'a [f32]) -> Self {
-        Self::Probabilities(probabilities)
+        Kind::Probabilities(probabilities).into()
     }
 }
 
@@ -30,7 +62,7 @@ macro_rules! from_narrow {
     ($($ty:ty),+) => { $(
         impl From<&[$ty]> for Targets<'_> {
             fn from(index: &[$ty]) -> Self {
-                Self::Index(index.iter().copied().map(i64::from).collect())
+                Kind::Index(index.iter().copied().map(i64::from).collect()).into()
             }
         }
     )+ };
@@ -63,13 +95,13 @@ where
 /// that is not a class, for an option outside its range, and for weights that are on the GPU;
 /// [`Error::Limit`] for more than 2^24 rows without classes; [`Error::HostMemory`] if there is no
 /// memory for the gradient.
-pub fn cross_entropy<'a, T: Copy + Into<f64>>(
-    logits: &[T],
-    shape: &[usize],
+pub fn cross_entropy<'a, T: Copy + Into<f64> + 'a>(
+    logits: impl Into<View<'a, T>>,
     targets: impl Into<Targets<'a>>,
     options: &CrossEntropy,
 ) -> Result<Vec<f64>> {
-    Ok(cross_entropy_backward(logits, shape, targets, options, None)?.loss)
+    let View { data: logits, shape } = logits.into();
+    Ok(cross_entropy_backward(View { data: logits, shape }, targets, options, None)?.loss)
 }
 
 /// [`cross_entropy`] and its gradient with respect to the logits.
@@ -80,16 +112,16 @@ pub fn cross_entropy<'a, T: Copy + Into<f64>>(
     clippy::indexing_slicing,
     reason = "`rows` returns a logit per element and an outcome per row, and all indices lie within"
 )]
-pub fn cross_entropy_backward<'a, T: Copy + Into<f64>>(
-    logits: &[T],
-    shape: &[usize],
+pub fn cross_entropy_backward<'a, T: Copy + Into<f64> + 'a>(
+    logits: impl Into<View<'a, T>>,
     targets: impl Into<Targets<'a>>,
     options: &CrossEntropy,
     upstream: Option<&[f64]>,
 ) -> Result<LossGrad> {
+    let View { data: logits, shape } = logits.into();
     let op = "cpu::cross_entropy";
     let targets = targets.into();
-    let Rows { dims, logits: z, outcomes, counted } = rows(op, logits, shape, &targets, options)?;
+    let Rows { dims, logits: z, outcomes, counted } = rows(op, View { data: logits, shape }, &targets, options)?;
     let weight = factors(op, "weight", options.weight.as_ref(), dims.classes)?;
     let position_weight = factors(op, "position_weight", options.position_weight.as_ref(), dims.rows())?;
     let smoothing = options.label_smoothing;
@@ -109,10 +141,10 @@ pub fn cross_entropy_backward<'a, T: Copy + Into<f64>>(
     for (row, &outcome) in outcomes.iter().enumerate().filter(|(_, outcome)| **outcome != Outcome::Ignored) {
         // The coefficient of each class's negative log-probability.
         let coefficient = |(class, i): (usize, usize)| {
-            let kept = match (outcome, &targets) {
+            let kept = match (outcome, &targets.kind) {
                 (Outcome::Class(target), _) => f64::from(u8::from(target == class)),
-                (_, Targets::Probabilities(q)) => f64::from(q[i]),
-                (_, Targets::Index(_)) => 0.0,
+                (_, Kind::Probabilities(q)) => f64::from(q[i]),
+                (_, Kind::Index(_)) => 0.0,
             };
             // Without smoothing, only the weight of the target's class matters.
             if matches!(outcome, Outcome::Class(target) if target != class) && smoothing == 0.0 {
@@ -169,8 +201,7 @@ pub(super) struct Rows {
 #[expect(clippy::indexing_slicing, reason = "there is a target for each row, or an error was returned")]
 pub(super) fn rows<T: Copy + Into<f64>>(
     op: &'static str,
-    logits: &[T],
-    shape: &[usize],
+    View { data: logits, shape }: View<'_, T>,
     targets: &Targets<'_>,
     options: &CrossEntropy,
 ) -> Result<Rows> {
@@ -178,16 +209,16 @@ pub(super) fn rows<T: Copy + Into<f64>>(
     let dims = Classes::of(op, shape, logits.len())?;
     options.validate_share(op, dims.classes)?;
     let position_weight = factors(op, "position_weight", options.position_weight.as_ref(), dims.rows())?;
-    let rows = match targets {
-        Targets::Index(index) => {
+    let rows = match &targets.kind {
+        Kind::Index(index) => {
             expect_len(op, "targets", index.len(), dims.rows())?;
             index.len()
         }
-        Targets::Probabilities(probabilities) => {
+        Kind::Probabilities(probabilities) => {
             expect_len(op, "targets", probabilities.len(), logits.len())?;
-            if options.ignore_index >= 0 {
-                let (expected, got) = ("below 0 with probabilities".to_owned(), options.ignore_index.to_string());
-                return Err(Error::Value { op, what: "ignore_index", expected, got });
+            if targets.ignored >= 0 {
+                let (expected, got) = ("below 0 with probabilities".to_owned(), targets.ignored.to_string());
+                return Err(Error::Value { op, what: "the ignored index", expected, got });
             }
             if logits.is_empty() && dims.classes > 0 { 0 } else { dims.rows() }
         }
@@ -197,18 +228,18 @@ pub(super) fn rows<T: Copy + Into<f64>>(
     if dims.classes == 0 && needed > allowed {
         return Err(Error::Limit { op, what: "the number of rows without classes", needed, allowed });
     }
-    let outcome = |row| match targets {
+    let outcome = |row| match &targets.kind {
         _ if position_weight(row) == 0.0 => Ok(Outcome::Ignored),
-        Targets::Probabilities(_) => Ok(Outcome::Probabilities),
-        Targets::Index(index) => {
-            let class = class_of(op, index[row], row, dims.classes, options.ignore_index)?;
+        Kind::Probabilities(_) => Ok(Outcome::Probabilities),
+        Kind::Index(index) => {
+            let class = class_of(op, index[row], row, dims.classes, targets.ignored)?;
             Ok(class.map_or(Outcome::Ignored, Outcome::Class))
         }
     };
     let outcomes = (0..rows).map(outcome).collect::<Result<Vec<_>>>()?;
-    let counted = match targets {
-        Targets::Probabilities(_) => rows,
-        Targets::Index(index) => index.iter().filter(|&&target| target != options.ignore_index).count(),
+    let counted = match &targets.kind {
+        Kind::Probabilities(_) => rows,
+        Kind::Index(index) => index.iter().filter(|&&target| target != targets.ignored).count(),
     };
     let scale = options.logit_scale;
     let logit = |&x: &T| {

@@ -1,4 +1,4 @@
-use super::{bce_with_logits_backward, column_sum, matmul};
+use super::{View, bce_with_logits_backward, column_sum, matmul};
 use crate::error::Result;
 use crate::ops::loss::BceWithLogits;
 use crate::plan::product::Layout;
@@ -22,23 +22,27 @@ pub struct LinearBceLoss {
 ///
 /// # Errors
 /// Those of [`matmul`] and [`bce_with_logits`](super::bce_with_logits).
-pub fn linear_bce_with_logits<T: Copy + Into<f64>>(
-    (hidden, hidden_shape): (&[T], [usize; 2]),
-    (weight, weight_shape): (&[T], [usize; 2]),
+pub fn linear_bce_with_logits<'a, T: Copy + Into<f64> + 'a>(
+    hidden: impl Into<View<'a, T>>,
+    weight: impl Into<View<'a, T>>,
     bias: Option<&[T]>,
     targets: &[f64],
     options: &BceWithLogits,
     upstream: Option<&[f64]>,
 ) -> Result<LinearBceLoss> {
-    let logits = matmul(Layout::Nt, (hidden, hidden_shape), (weight, weight_shape), bias)?;
+    let op = "cpu::linear_bce_with_logits";
+    let (hidden, weight) = (hidden.into(), weight.into());
+    let logits = matmul(Layout::Nt, hidden, weight, bias)?;
+    let (hidden_shape, weight_shape) = (hidden.matrix(op, "hidden")?, weight.matrix(op, "weight")?);
+    let (hidden, weight) = (hidden.data, weight.data);
     let shape = [hidden_shape[0], weight_shape[0]];
     let out = bce_with_logits_backward((&logits, &shape), (targets, &shape), options, upstream)?;
     let wide = |values: &[T]| values.iter().map(|&value| value.into()).collect::<Vec<f64>>();
     let (grad, hidden, weight) = (out.grad, wide(hidden), wide(weight));
     Ok(LinearBceLoss {
-        hidden: matmul(Layout::Nn, (&grad, shape), (&weight, weight_shape), None)?,
-        weight: matmul(Layout::Tn, (&grad, shape), (&hidden, hidden_shape), None)?,
-        bias: column_sum(&grad, shape)?,
+        hidden: matmul(Layout::Nn, (&grad, &shape), (&weight, &weight_shape), None)?,
+        weight: matmul(Layout::Tn, (&grad, &shape), (&hidden, &hidden_shape), None)?,
+        bias: column_sum((&grad, &shape))?,
         loss: out.loss,
     })
 }

@@ -1,5 +1,5 @@
 use super::cross_entropy::{Outcome, Targets, cross_entropy_backward, rows};
-use super::{Statistics, cross_entropy_statistics, matmul};
+use super::{Statistics, View, cross_entropy_statistics, matmul};
 use crate::error::Result;
 use crate::ops::linear::LinearCrossEntropy;
 use crate::ops::loss::{CrossEntropy, Reduction};
@@ -25,28 +25,32 @@ pub struct LinearLoss {
 ///
 /// # Errors
 /// Those of [`matmul`] and [`cross_entropy`](super::cross_entropy).
-pub fn linear_cross_entropy<'a, T: Copy + Into<f64>>(
-    (hidden, hidden_shape): (&[T], [usize; 2]),
-    (weight, weight_shape): (&[T], [usize; 2]),
+pub fn linear_cross_entropy<'a, T: Copy + Into<f64> + 'a>(
+    hidden: impl Into<View<'a, T>>,
+    weight: impl Into<View<'a, T>>,
     bias: Option<&[T]>,
     targets: impl Into<Targets<'a>>,
     options: &LinearCrossEntropy,
     upstream: Option<&[f64]>,
 ) -> Result<LinearLoss> {
     let targets = targets.into();
-    let logits = matmul(Layout::Nt, (hidden, hidden_shape), (weight, weight_shape), bias)?;
+    let op = "cpu::linear_cross_entropy";
+    let (hidden, weight) = (hidden.into(), weight.into());
+    let logits = matmul(Layout::Nt, hidden, weight, bias)?;
+    let (hidden_shape, weight_shape) = (hidden.matrix(op, "hidden")?, weight.matrix(op, "weight")?);
+    let (hidden, weight) = (hidden.data, weight.data);
     let ([tokens, inputs], classes) = (hidden_shape, weight_shape[0]);
     let shape = [tokens, classes];
     let loss = &options.loss;
-    options.validate("linear_cross_entropy")?;
-    let out = cross_entropy_backward(&logits, &shape, targets.clone(), loss, upstream)?;
-    let statistics = cross_entropy_statistics(&logits, &shape, targets.clone(), loss)?;
-    let outcomes = rows("linear_cross_entropy", &logits, &shape, &targets, loss)?.outcomes;
+    options.validate(op)?;
+    let out = cross_entropy_backward((&logits, &shape), targets.clone(), loss, upstream)?;
+    let statistics = cross_entropy_statistics((&logits, &shape), targets.clone(), loss)?;
+    let outcomes = rows(op, (&logits, &shape).into(), &targets, loss)?.outcomes;
     let wide = |values: &[T]| values.iter().map(|&value| value.into()).collect::<Vec<f64>>();
     let (mut grad, hidden, weight) = (out.grad, wide(hidden), wide(weight));
     if options.gradient_threshold > 0.0 {
         let of_tokens = CrossEntropy { reduction: Reduction::None, position_weight: None, ..loss.clone() };
-        let alone = cross_entropy_backward(&logits, &shape, targets, &of_tokens, None)?.grad;
+        let alone = cross_entropy_backward((&logits, &shape), targets, &of_tokens, None)?.grad;
         let small = alone.iter().map(|alone| alone.abs() < options.gradient_threshold);
         // Keep gradients that a non-finite factor made non-finite.
         let left_out = grad.iter_mut().zip(small).filter(|(grad, small)| *small && grad.is_finite());
@@ -60,9 +64,9 @@ pub fn linear_cross_entropy<'a, T: Copy + Into<f64>>(
         }
     }
     Ok(LinearLoss {
-        hidden: matmul(Layout::Nn, (&grad, shape), (&weight, weight_shape), None)?,
-        weight: matmul(Layout::Tn, (&grad, shape), (&counted, [tokens, inputs]), None)?,
-        bias: super::column_sum(&grad, shape)?,
+        hidden: matmul(Layout::Nn, (&grad, &shape), (&weight, &weight_shape), None)?,
+        weight: matmul(Layout::Tn, (&grad, &shape), (&counted, &hidden_shape), None)?,
+        bias: super::column_sum((&grad, &shape))?,
         loss: out.loss,
         statistics,
     })

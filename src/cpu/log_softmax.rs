@@ -1,4 +1,4 @@
-use super::{Classes, expect_len};
+use super::{Classes, expect_len, View};
 use crate::error::Result;
 
 /// A row's maximum, and the log of the sum of exp(x - maximum). Both are NaN if the row has NaN or
@@ -20,7 +20,8 @@ pub(super) fn row_log_sum(row: impl Iterator<Item = f64> + Clone) -> (f64, f64) 
 /// [`Error::Shape`](crate::Error::Shape) if the slice does not have the shape's size or there is no
 /// dimension `dim`.
 #[expect(clippy::indexing_slicing, reason = "the slices were checked to have the shape's size, and rows lie within it")]
-pub fn log_softmax<T: Copy + Into<f64>>(logits: &[T], shape: &[usize], dim: usize) -> Result<Vec<f64>> {
+pub fn log_softmax<'a, T: Copy + Into<f64> + 'a>(logits: impl Into<View<'a, T>>, dim: usize) -> Result<Vec<f64>> {
+    let View { data: logits, shape } = logits.into();
     let dims = Classes::along("cpu::log_softmax", shape, dim, logits.len())?;
     let mut out = vec![0.0; logits.len()];
     for row in (0..dims.rows()).take_while(|_| !logits.is_empty()) {
@@ -39,12 +40,12 @@ pub fn log_softmax<T: Copy + Into<f64>>(logits: &[T], shape: &[usize], dim: usiz
 /// [`Error::Shape`](crate::Error::Shape) if a slice does not have the shape's size or there is no
 /// dimension `dim`.
 #[expect(clippy::indexing_slicing, reason = "the slices were checked to have the shape's size, and rows lie within it")]
-pub fn log_softmax_backward<T: Copy + Into<f64>>(
-    log_probs: &[T],
-    shape: &[usize],
+pub fn log_softmax_backward<'a, T: Copy + Into<f64> + 'a>(
+    log_probs: impl Into<View<'a, T>>,
     upstream: &[T],
     dim: usize,
 ) -> Result<Vec<f64>> {
+    let View { data: log_probs, shape } = log_probs.into();
     let op = "cpu::log_softmax_backward";
     let dims = Classes::along(op, shape, dim, log_probs.len())?;
     expect_len(op, "upstream", upstream.len(), log_probs.len())?;

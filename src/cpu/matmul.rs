@@ -1,4 +1,4 @@
-use super::{expect_len, product, results, shape_error};
+use super::{View, expect_len, product, results, shape_error};
 use crate::error::Result;
 use crate::plan::product::Layout;
 
@@ -11,15 +11,16 @@ use crate::plan::product::Layout;
 /// 2^24 if there are no summands; [`Error::HostMemory`](crate::Error::HostMemory) if there is no
 /// memory for the result.
 #[expect(clippy::indexing_slicing, reason = "each slice has the size of its shape, and the shapes fit each other")]
-pub fn matmul<T: Copy + Into<f64>>(
+pub fn matmul<'a, T: Copy + Into<f64> + 'a>(
     layout: Layout,
-    (a, a_shape): (&[T], [usize; 2]),
-    (b, b_shape): (&[T], [usize; 2]),
+    a: impl Into<View<'a, T>>,
+    b: impl Into<View<'a, T>>,
     bias: Option<&[T]>,
 ) -> Result<Vec<f64>> {
     let op = "cpu::matmul";
-    expect_len(op, "a", a.len(), product(&a_shape))?;
-    expect_len(op, "b", b.len(), product(&b_shape))?;
+    let (a, b) = (a.into(), b.into());
+    let (a_shape, b_shape) = (a.matrix(op, "a")?, b.matrix(op, "b")?);
+    let (a, b) = (a.data, b.data);
     let [m, k] = if layout == Layout::Tn { [a_shape[1], a_shape[0]] } else { a_shape };
     let [b_k, n] = if layout == Layout::Nt { [b_shape[1], b_shape[0]] } else { b_shape };
     if b_k != k {

@@ -1,5 +1,5 @@
-use super::{Classes, LossGrad, Targets, class_of, count, expect_len, factors, reduce, upstream_factor};
-use crate::error::{Error, Result};
+use super::{Classes, LossGrad, Targets, class_of, count, expect_len, factors, reduce, upstream_factor, View};
+use crate::error::Result;
 use crate::ops::loss::{Nll, Reduction};
 
 /// Negative log-likelihood of log-probabilities and class indices; see
@@ -8,13 +8,13 @@ use crate::ops::loss::{Nll, Reduction};
 /// # Errors
 /// [`Error::Shape`] if a slice or weights do not fit the shape; [`Error::Value`] naming the first
 /// target that is not a class, for probabilities as targets, and for weights that are on the GPU.
-pub fn nll<'a, T: Copy + Into<f64>>(
-    log_probs: &[T],
-    shape: &[usize],
+pub fn nll<'a, T: Copy + Into<f64> + 'a>(
+    log_probs: impl Into<View<'a, T>>,
     targets: impl Into<Targets<'a>>,
     options: &Nll,
 ) -> Result<Vec<f64>> {
-    Ok(nll_backward(log_probs, shape, targets, options, None)?.loss)
+    let View { data: log_probs, shape } = log_probs.into();
+    Ok(nll_backward(View { data: log_probs, shape }, targets, options, None)?.loss)
 }
 
 /// [`nll`] and its gradient with respect to the log-probabilities.
@@ -22,30 +22,28 @@ pub fn nll<'a, T: Copy + Into<f64>>(
 /// # Errors
 /// Same as [`nll`], and if `upstream` has neither one element nor one per loss.
 #[expect(clippy::indexing_slicing, reason = "the slices were checked to have the shape's size, and rows lie within it")]
-pub fn nll_backward<'a, T: Copy + Into<f64>>(
-    log_probs: &[T],
-    shape: &[usize],
+pub fn nll_backward<'a, T: Copy + Into<f64> + 'a>(
+    log_probs: impl Into<View<'a, T>>,
     targets: impl Into<Targets<'a>>,
     options: &Nll,
     upstream: Option<&[f64]>,
 ) -> Result<LossGrad> {
+    let View { data: log_probs, shape } = log_probs.into();
     let op = "cpu::nll";
-    let Targets::Index(targets) = targets.into() else {
-        let (expected, got) = ("class indices".to_owned(), "probabilities".to_owned());
-        return Err(Error::Value { op, what: "targets", expected, got });
-    };
-    let &Nll { ref weight, ref position_weight, reduction, ignore_index } = options;
+    let targets = targets.into();
+    let (targets, ignored) = targets.indices(op)?;
+    let &Nll { ref weight, ref position_weight, reduction } = options;
     let dims = Classes::of(op, shape, log_probs.len())?;
     expect_len(op, "targets", targets.len(), dims.rows())?;
     let class_weight = factors(op, "weight", weight.as_ref(), dims.classes)?;
     let position_weight = factors(op, "position_weight", position_weight.as_ref(), dims.rows())?;
     let weight = |row: usize, class: usize| position_weight(row) * class_weight(class);
     let class = |(row, &target)| {
-        if position_weight(row) == 0.0 { Ok(None) } else { class_of(op, target, row, dims.classes, ignore_index) }
+        if position_weight(row) == 0.0 { Ok(None) } else { class_of(op, target, row, dims.classes, ignored) }
     };
     let classes = targets.iter().enumerate().map(class).collect::<Result<Vec<_>>>()?;
     let mean = match reduction {
-        Reduction::MeanByCount => count(targets.iter().filter(|&&target| target != ignore_index).count()),
+        Reduction::MeanByCount => count(targets.iter().filter(|&&target| target != ignored).count()),
         _ => classes.iter().enumerate().flat_map(|(row, class)| class.map(|class| weight(row, class))).sum(),
     };
     let factor = upstream_factor(op, upstream, dims.rows(), reduction, mean)?;

@@ -1,5 +1,5 @@
 use super::log_softmax::row_log_sum;
-use super::{Classes, expect_len};
+use super::{Classes, expect_len, View};
 use crate::error::Result;
 
 /// Softmax over dimension `dim`; see [`Recorder::softmax`](crate::Recorder::softmax).
@@ -8,7 +8,8 @@ use crate::error::Result;
 /// [`Error::Shape`](crate::Error::Shape) if the slice does not have the shape's size or there is no
 /// dimension `dim`.
 #[expect(clippy::indexing_slicing, reason = "the slices were checked to have the shape's size, and rows lie within it")]
-pub fn softmax<T: Copy + Into<f64>>(logits: &[T], shape: &[usize], dim: usize) -> Result<Vec<f64>> {
+pub fn softmax<'a, T: Copy + Into<f64> + 'a>(logits: impl Into<View<'a, T>>, dim: usize) -> Result<Vec<f64>> {
+    let View { data: logits, shape } = logits.into();
     let dims = Classes::along("cpu::softmax", shape, dim, logits.len())?;
     let mut out = vec![0.0; logits.len()];
     for row in (0..dims.rows()).take_while(|_| !logits.is_empty()) {
@@ -27,12 +28,12 @@ pub fn softmax<T: Copy + Into<f64>>(logits: &[T], shape: &[usize], dim: usize) -
 /// [`Error::Shape`](crate::Error::Shape) if a slice does not have the shape's size or there is no
 /// dimension `dim`.
 #[expect(clippy::indexing_slicing, reason = "the slices were checked to have the shape's size, and rows lie within it")]
-pub fn softmax_backward<T: Copy + Into<f64>>(
-    output: &[T],
-    shape: &[usize],
+pub fn softmax_backward<'a, T: Copy + Into<f64> + 'a>(
+    output: impl Into<View<'a, T>>,
     upstream: &[T],
     dim: usize,
 ) -> Result<Vec<f64>> {
+    let View { data: output, shape } = output.into();
     let op = "cpu::softmax_backward";
     let dims = Classes::along(op, shape, dim, output.len())?;
     expect_len(op, "upstream", upstream.len(), output.len())?;

@@ -1,4 +1,5 @@
 use super::cross_entropy::{Outcome, Rows, Targets, rows};
+use super::View;
 use super::log_softmax::row_log_sum;
 use crate::error::Result;
 use crate::ops::loss::CrossEntropy;
@@ -29,15 +30,15 @@ pub struct Statistics {
     clippy::indexing_slicing,
     reason = "`rows` returns a logit per element and an outcome per row, and all indices lie within"
 )]
-pub fn cross_entropy_statistics<'a, T: Copy + Into<f64>>(
-    logits: &[T],
-    shape: &[usize],
+pub fn cross_entropy_statistics<'a, T: Copy + Into<f64> + 'a>(
+    logits: impl Into<View<'a, T>>,
     targets: impl Into<Targets<'a>>,
     options: &CrossEntropy,
 ) -> Result<Statistics> {
+    let View { data: logits, shape } = logits.into();
     let targets = targets.into();
     let Rows { dims, logits: z, outcomes, .. } =
-        rows("cpu::cross_entropy_statistics", logits, shape, &targets, options)?;
+        rows("cpu::cross_entropy_statistics", View { data: logits, shape }, &targets, options)?;
     let nothing = vec![0.0; outcomes.len()];
     let mut out = Statistics {
         log_sum_exp: nothing.clone(),

@@ -1,6 +1,6 @@
 //! Slices with a shape.
 
-use super::{expect_len, product};
+use super::{expect_len, product, shape_error};
 use crate::error::Result;
 
 /// The elements of a tensor in row-major order, and its shape.
@@ -33,6 +33,15 @@ where
 }
 
 impl<T> View<'_, T> {
+    /// The sizes of a matrix.
+    pub(super) fn matrix(&self, op: &'static str, what: &'static str) -> Result<[usize; 2]> {
+        self.check(op, what)?;
+        match *self.shape {
+            [rows, columns] => Ok([rows, columns]),
+            _ => Err(shape_error(op, what, "2 dimensions", format!("shape {:?}", self.shape))),
+        }
+    }
+
     /// Checks that there are as many elements as the shape has.
     pub(super) fn check(&self, op: &'static str, what: &'static str) -> Result<()> {
         expect_len(op, what, self.data.len(), product(self.shape))

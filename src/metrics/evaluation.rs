@@ -66,7 +66,6 @@ pub struct Evaluation {
     gpu: Gpu,
     /// The number of records since the last reset.
     records: u32,
-    ignore_index: i64,
 }
 
 impl Evaluation {
@@ -82,8 +81,7 @@ impl Evaluation {
             return Err(Error::Value { op, what: "the number of classes", expected, got });
         }
         limit_classes(op, classes, 1 << 28)?;
-        let ignore_index = CrossEntropy::new().ignore_index;
-        Ok(Self { cells: Cells::new(gpu, classes, false)?, gpu: gpu.clone(), records: 0, ignore_index })
+        Ok(Self { cells: Cells::new(gpu, classes, false)?, gpu: gpu.clone(), records: 0 })
     }
 
     /// Creates counters for a binary classifier: two classes, with a confusion matrix.
@@ -102,15 +100,9 @@ impl Evaluation {
     /// # Cost
     /// 16 bytes of memory for each pair of classes.
     pub fn with_confusion(self) -> Result<Self> {
-        let Self { cells, gpu, ignore_index, .. } = self;
+        let Self { cells, gpu, .. } = self;
         limit_classes("Evaluation::with_confusion", cells.classes, MOST_CLASSES)?;
-        Ok(Self { cells: Cells::new(&gpu, cells.classes, true)?, gpu, records: 0, ignore_index })
-    }
-
-    /// Sets the ignored index; the default is -100, as for [`CrossEntropy`].
-    #[must_use]
-    pub fn ignoring(self, ignore_index: i64) -> Self {
-        Self { ignore_index, ..self }
+        Ok(Self { cells: Cells::new(&gpu, cells.classes, true)?, gpu, records: 0 })
     }
 
     /// Sets the counters to 0, before everything that is recorded but not yet submitted.
@@ -144,11 +136,11 @@ impl Evaluation {
     /// # Cost
     /// Three reads of the logits, two of them mostly from a cache, and a few dispatches over the
     /// rows. Each row makes two or three atomic additions; with weights up to twice as many.
-    pub fn record<'a, T: Float>(
+    pub fn record<T: Float>(
         &mut self,
         rec: &mut Recorder<'_>,
         logits: &Tensor<T>,
-        targets: impl Into<Targets<'a>>,
+        targets: impl Into<Targets>,
         sample_weight: Option<&Tensor<f32>>,
     ) -> Result<()> {
         let op = "Evaluation::record";
@@ -159,17 +151,16 @@ impl Evaluation {
         }
         self.check_device(rec, op, sample_weight)?;
         let targets = targets.into();
-        let (index, device_ignored) = targets.indices(op, self.ignore_index)?;
-        expect_shape(op, sample_weight, &index)?;
-        let options =
-            CrossEntropy { reduction: Reduction::None, ignore_index: self.ignore_index, ..CrossEntropy::new() };
+        let (index, ignored) = targets.indices(op)?;
+        expect_shape(op, sample_weight, index)?;
+        let options = CrossEntropy::new().reduction(Reduction::None);
         let request = LossRequest::new().statistics();
-        let out = rec.cross_entropy_with(logits, targets, &options, request)?;
+        let out = rec.cross_entropy_with(logits, &targets, &options, request)?;
         let Some(statistics) = out.statistics else { return Ok(()) };
-        let row_ranks = rec.target_ranks(op, &logits.real(), &index)?;
+        let row_ranks = rec.target_ranks(op, &logits.real(), index)?;
         let rows = Rows::Rows {
-            targets: &index,
-            ignore_index: device_ignored,
+            targets: index,
+            ignored,
             predicted: &statistics.predicted,
             row_ranks: &row_ranks,
             losses: &out.loss,

@@ -46,7 +46,7 @@ impl Loss {
         &self,
         rec: &mut Recorder<'_>,
         output: &Tensor<f32>,
-        targets: Targets<'_>,
+        targets: &Targets,
         upstream: Option<&Tensor<f32>>,
         divided: bool,
     ) -> Result<LossOutput> {
@@ -61,16 +61,13 @@ impl Loss {
     }
 }
 
-fn floats<'a>(targets: Targets<'a>) -> Result<&'a Tensor<f32>> {
-    match targets {
-        Targets::Probabilities(targets) => Ok(targets),
-        Targets::Index(_) | Targets::IndexU32(_) => Err(Error::Value {
-            op: "Training::step",
-            what: "the targets of this loss",
-            expected: "a Tensor<f32>".to_owned(),
-            got: "class indices".to_owned(),
-        }),
-    }
+fn floats(targets: &Targets) -> Result<&Tensor<f32>> {
+    targets.probabilities().ok_or_else(|| Error::Value {
+        op: "Training::step",
+        what: "the targets of this loss",
+        expected: "a Tensor<f32>".to_owned(),
+        got: "class indices".to_owned(),
+    })
 }
 
 impl From<CrossEntropy> for Loss {

@@ -250,7 +250,7 @@ impl Training {
         &mut self,
         rec: &mut Recorder<'_>,
         input: &Tensor<f32>,
-        targets: &[Targets<'_>],
+        targets: &[Targets],
     ) -> Result<StepOutputs> {
         if targets.len() != self.losses.len() {
             let (expected, got) = (format!("{}, one for each head", self.losses.len()), targets.len().to_string());
@@ -259,7 +259,7 @@ impl Training {
         let activations = self.model.forward(rec, input)?;
         let heads = self.losses.iter().zip(activations.outputs()).zip(targets).zip(&self.upstreams);
         let mut outs = Vec::with_capacity(self.losses.len());
-        for (((loss, output), &targets), upstream) in heads {
+        for (((loss, output), targets), upstream) in heads {
             let divided = self.mode != Mode::Tokens;
             outs.push(loss.record(rec, output, targets, upstream.as_ref(), divided)?);
         }

@@ -20,7 +20,7 @@ params! {
         end_cell: u32,
         /// 0: one weight for all rows; 1: one per row.
         weights_stride: u32,
-        ignore_index: i32,
+        ignored: i32,
     }
 }
 
@@ -101,7 +101,7 @@ pub(crate) enum Rows<'a> {
     /// Rows of logits.
     Rows {
         targets: &'a Tensor<i32>,
-        ignore_index: i32,
+        ignored: i32,
         predicted: &'a Tensor<i32>,
         row_ranks: &'a Tensor<u32>,
         losses: &'a Tensor<f32>,
@@ -118,9 +118,9 @@ impl Rows<'_> {
         }
     }
 
-    fn ignore_index(&self) -> i32 {
+    fn ignored(&self) -> i32 {
         match *self {
-            Self::Rows { ignore_index, .. } => ignore_index,
+            Self::Rows { ignored, .. } => ignored,
             Self::Binary { .. } => 0,
         }
     }
@@ -177,7 +177,7 @@ impl Recorder<'_> {
                 first_cell: within.start,
                 end_cell: within.end,
                 weights_stride: u32::from(weights.is_some()),
-                ignore_index: rows.ignore_index(),
+                ignored: rows.ignored(),
             };
             blocks.whole("cells", &some).run(self, &params)?;
         }

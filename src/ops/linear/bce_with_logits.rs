@@ -127,7 +127,7 @@ impl Recorder<'_> {
         if let Some((backward, _)) = backward {
             let BceWithLogits { weight, pos_weight, .. } = &options.loss;
             let weights = [("the loss's weight", weight.as_ref()), ("pos_weight", pos_weight.as_ref())];
-            layer.check(self, op, targets, &weights, backward)?;
+            layer.check(self, op, &targets.into(), &weights, backward)?;
         }
         let gradient = if backward.is_some() { GradientPlace::InPlace } else { GradientPlace::None };
         let upstream = backward.and_then(|(backward, _)| backward.upstream);

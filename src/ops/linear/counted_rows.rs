@@ -8,14 +8,13 @@ use crate::record::{Blocks, Recorder};
 use crate::tensor::{Real, Tensor, size32};
 
 use crate::ops::loss::row_loss::Inputs;
-use crate::ops::loss::targets::KernelTargets;
 
 params! {
     struct Params {
         columns: u32,
         /// 0: one weight for all tokens; 1: one per token.
         position_weight_stride: u32,
-        ignore_index: i32,
+        ignored: i32,
     }
 }
 
@@ -28,7 +27,7 @@ pub(crate) static KERNEL: Kernel = kernel!(
 impl Inputs {
     /// Whether tokens can be ignored: by their targets, or by a weight of 0.
     pub(crate) fn may_ignore(&self) -> bool {
-        matches!(self.targets, KernelTargets::Index(..)) || !self.position_weight.shape().is_empty()
+        self.targets.probabilities().is_none() || !self.position_weight.shape().is_empty()
     }
 }
 
@@ -61,11 +60,11 @@ impl Recorder<'_> {
         tokens: Range<usize>,
         y: &Tensor<f32>,
     ) -> Result<()> {
-        let (targets, ignore_index) = match &inputs.targets {
-            KernelTargets::Index(targets, ignored) => {
-                (Some(targets.part(tokens.start, [tokens.len()].into())), *ignored)
-            }
-            KernelTargets::Probabilities(_) => (None, 0),
+        let (targets, ignored) = if inputs.targets.probabilities().is_none() {
+            let (index, ignored) = inputs.targets.indices(op)?;
+            (Some(index.part(tokens.start, [tokens.len()].into())), ignored)
+        } else {
+            (None, 0)
         };
         let weight = &inputs.position_weight;
         let one_for_all = weight.shape().is_empty();
@@ -73,7 +72,7 @@ impl Recorder<'_> {
         let params = Params {
             columns: size32(x.shape().get(1).copied().unwrap_or(0)),
             position_weight_stride: u32::from(!one_for_all),
-            ignore_index,
+            ignored,
         };
         Blocks::new(op, &KERNEL, x.count(op)?)
             .constant("TARGETS", targets.is_none())

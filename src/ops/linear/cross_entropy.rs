@@ -83,12 +83,12 @@ impl Recorder<'_> {
         hidden: &Tensor<T>,
         weight: &Tensor<T>,
         bias: Option<&Tensor<T>>,
-        targets: impl Into<Targets<'a>>,
+        targets: impl Into<Targets>,
         options: &LinearCrossEntropy,
     ) -> Result<Tensor<f32>> {
         let request = LinearCrossEntropyRequest::default();
         let layer = Layer::new(self, "linear_cross_entropy", hidden, weight, bias)?;
-        Ok(self.linear_loss::<T>("linear_cross_entropy", &layer, targets.into(), options, request)?.loss)
+        Ok(self.linear_loss::<T>("linear_cross_entropy", &layer, &targets.into(), options, request)?.loss)
     }
 
     /// [`linear_cross_entropy`](Self::linear_cross_entropy), and the results that `request` asks
@@ -140,19 +140,19 @@ impl Recorder<'_> {
         hidden: &Tensor<T>,
         weight: &Tensor<T>,
         bias: Option<&Tensor<T>>,
-        targets: impl Into<Targets<'a>>,
+        targets: impl Into<Targets>,
         options: &LinearCrossEntropy,
         request: LinearCrossEntropyRequest<'_>,
     ) -> Result<LinearCrossEntropyResult<T>> {
         let layer = Layer::new(self, "linear_cross_entropy", hidden, weight, bias)?;
-        self.linear_loss("linear_cross_entropy", &layer, targets.into(), options, request)
+        self.linear_loss("linear_cross_entropy", &layer, &targets.into(), options, request)
     }
 
     fn linear_loss<T: Float>(
         &mut self,
         op: &'static str,
         layer: &Layer,
-        targets: Targets<'_>,
+        targets: &Targets,
         options: &LinearCrossEntropy,
         request: LinearCrossEntropyRequest<'_>,
     ) -> Result<LinearCrossEntropyResult<T>> {
@@ -162,11 +162,7 @@ impl Recorder<'_> {
         if let Some(backward) = backward {
             let CrossEntropy { weight, position_weight, .. } = &options.loss;
             let weights = [("the loss's weight", weight.as_ref()), ("position_weight", position_weight.as_ref())];
-            match targets {
-                Targets::Index(targets) => layer.check(self, op, targets, &weights, backward)?,
-                Targets::IndexU32(targets) => layer.check(self, op, targets, &weights, backward)?,
-                Targets::Probabilities(targets) => layer.check(self, op, targets, &weights, backward)?,
-            }
+            layer.check(self, op, targets, &weights, backward)?;
         }
         let call = RowLoss {
             op,

@@ -139,14 +139,14 @@ impl Recorder<'_> {
         hidden: &'a Tensor<f32>,
         weight: &'a Tensor<f32>,
         bias: Option<&'a Tensor<f32>>,
-        targets: impl Into<Targets<'a>>,
+        targets: impl Into<Targets>,
         options: &LinearCrossEntropy,
         update: LinearSgd<'a>,
     ) -> Result<LinearSgdResult> {
-        let (op, targets) = ("linear_cross_entropy_sgd", targets.into());
+        let (op, targets) = ("linear_cross_entropy_sgd", &targets.into());
         let layer = Layer::new(self, op, hidden, weight, bias)?;
         options.validate(op)?;
-        let by_probabilities = matches!(targets, Targets::Probabilities(_));
+        let by_probabilities = targets.probabilities().is_some();
         let plan = LinearPlan::with_update(op, self.gpu().caps(), layer.sizes, options.scratch, by_probabilities)?;
         let LinearSgd { sgd, weight_momentum, bias_momentum, upstream, statistics } = update;
         for written in [Some(("weight", weight)), bias.map(|bias| ("bias", bias))].into_iter().flatten() {
@@ -256,17 +256,13 @@ impl Recorder<'_> {
         op: &'static str,
         layer: &Layer,
         written: (&'static str, &Tensor<f32>),
-        targets: Targets<'_>,
+        targets: &Targets,
         loss: &CrossEntropy,
         upstream: Option<&Tensor<f32>>,
     ) -> Result<()> {
         no_alias(op, written, ("hidden", &layer.hidden))?;
         upstream.map_or(Ok(()), |upstream| no_alias(op, written, ("upstream", upstream)))?;
-        match targets {
-            Targets::Index(targets) => no_alias(op, written, ("targets", targets))?,
-            Targets::IndexU32(targets) => no_alias(op, written, ("targets", targets))?,
-            Targets::Probabilities(targets) => no_alias(op, written, ("targets", targets))?,
-        }
+        targets.no_alias(op, written)?;
         let weights = [("the loss's weight", &loss.weight), ("position_weight", &loss.position_weight)];
         for (what, weights) in weights {
             weights.as_ref().map_or(Ok(()), |weights| no_alias(op, written, (what, &weights.on(self.gpu())?)))?;

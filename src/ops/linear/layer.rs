@@ -10,6 +10,7 @@ use crate::record::Recorder;
 use crate::tensor::{Check, Element, Float, Format, Real, Shape, Tensor, Weights, size32};
 
 use crate::ops::linear::running_product::RunningProduct;
+use crate::ops::loss::Targets;
 use crate::ops::loss::row_loss::Inputs;
 use crate::ops::product::matmul::{Sums, Zeros};
 use crate::ops::{no_alias, shape_error};
@@ -88,11 +89,11 @@ impl Layer {
 
     /// Checks that the caller's tensors for gradients fit, and share no buffer with tensors that
     /// are read.
-    pub(crate) fn check<U: Element>(
+    pub(crate) fn check(
         &self,
         rec: &Recorder<'_>,
         op: &'static str,
-        targets: &Tensor<U>,
+        targets: &Targets,
         weights: &[(&'static str, Option<&Weights>)],
         backward: LinearBackward<'_>,
     ) -> Result<()> {
@@ -114,7 +115,7 @@ impl Layer {
             for (other, tensor) in read.into_iter().chain([("upstream", upstream.as_ref())]) {
                 tensor.map_or(Ok(()), |tensor| no_alias(op, (what, *grad), (other, tensor)))?;
             }
-            no_alias(op, (what, *grad), ("targets", targets))?;
+            targets.no_alias(op, (what, *grad))?;
             for (other, weights) in weights {
                 weights.map_or(Ok(()), |weights| no_alias(op, (what, *grad), (other, &weights.on(rec.gpu())?)))?;
             }

@@ -49,11 +49,6 @@ options! {
         /// number of rows). [`Reduction::MeanByCount`] divides by the number of rows whose target is
         /// not the ignored index.
         reduction: Reduction = Reduction::Mean,
-        /// Rows with this target have loss 0 and gradient 0, and do not count in the mean. The index
-        /// may lie outside the classes. One that the type of the targets cannot hold is `i32::MIN` in a
-        /// `Tensor<i32>` ([`Tensor::targets`](crate::Tensor::targets) writes that value) and `u32::MAX`
-        /// in a `Tensor<u32>`. With probabilities it must be negative, and has no effect.
-        ignore_index: i64 = -100,
         /// The part of a target that is spread evenly over all classes, from 0 to 1. With class
         /// weights, the sum of the weights must be within the range of `f32`.
         label_smoothing: f64 = 0.0,
@@ -121,7 +116,7 @@ impl CrossEntropy {
 
 fn call<'a, T: Float>(
     logits: &Tensor<T>,
-    targets: Targets<'a>,
+    targets: &'a Targets,
     options: &CrossEntropy,
     request: &LossRequest<'a, T>,
 ) -> RowLoss<'a> {
@@ -180,7 +175,7 @@ impl Recorder<'_> {
     ///
     /// # Errors
     /// Shapes that do not fit; a label smoothing outside 0 to 1 (PyTorch takes a negative one as 0), a `logit_scale` or `softcap` that
-    /// is not above 0, a negative `z_loss`; an `ignore_index` of 0 or more with probabilities; tensors of another
+    /// is not above 0, a negative `z_loss`; an ignored index of 0 or more with probabilities; tensors of another
     /// [`Gpu`](crate::Gpu); a row larger than a binding (for `[N, C, d1, .., dK]` of halves with an odd number of `d`s: one of the `N` parts). Nothing is recorded then.
     ///
     /// # Cost
@@ -210,7 +205,7 @@ impl Recorder<'_> {
     pub fn cross_entropy<'a, T: Float>(
         &mut self,
         logits: &Tensor<T>,
-        targets: impl Into<Targets<'a>>,
+        targets: impl Into<Targets>,
         options: &CrossEntropy,
     ) -> Result<Tensor<f32>> {
         Ok(self.cross_entropy_with(logits, targets, options, LossRequest::new())?.loss)
@@ -263,19 +258,19 @@ impl Recorder<'_> {
     pub fn cross_entropy_with<'a, T: Float>(
         &mut self,
         logits: &Tensor<T>,
-        targets: impl Into<Targets<'a>>,
+        targets: impl Into<Targets>,
         options: &CrossEntropy,
         request: impl Into<LossRequest<'a, T>>,
     ) -> Result<LossOutput<T>> {
         let request = request.into();
-        self.row_loss(&call(logits, targets.into(), options, &request), logits, request.grad)
+        self.row_loss(&call(logits, &targets.into(), options, &request), logits, request.grad)
     }
 
     /// [`cross_entropy_with`](Self::cross_entropy_with), with a mean left as a sum.
     pub(crate) fn cross_entropy_undivided(
         &mut self,
         logits: &Tensor<f32>,
-        targets: Targets<'_>,
+        targets: &Targets,
         options: &CrossEntropy,
         request: &LossRequest<'_>,
     ) -> Result<LossOutput> {

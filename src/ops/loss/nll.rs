@@ -37,25 +37,22 @@ options! {
         /// by their number), [`Reduction::MeanByCount`] by the number of rows whose target is not the
         /// ignored index.
         reduction: Reduction = Reduction::Mean,
-        /// Rows with this target have loss 0 and gradient 0, and do not count in the mean, as for
-        /// [`CrossEntropy::ignore_index`].
-        ignore_index: i64 = -100,
     }
 }
 
 fn call<'a, T: Float>(
     log_probs: &Tensor<T>,
-    targets: Targets<'a>,
+    targets: &'a Targets,
     options: &Nll,
     request: &LossRequest<'a, T>,
 ) -> RowLoss<'a> {
-    let Nll { weight, position_weight, reduction, ignore_index } = options.clone();
+    let Nll { weight, position_weight, reduction } = options.clone();
     RowLoss {
         op: "nll",
         kernel: &KERNEL,
         shape: log_probs.shape().clone(),
         targets,
-        options: CrossEntropy { weight, position_weight, reduction, ignore_index, ..CrossEntropy::new() },
+        options: CrossEntropy { weight, position_weight, reduction, ..CrossEntropy::new() },
         divided: true,
         upstream: request.upstream,
         gradient: request.grad.place(),
@@ -114,7 +111,7 @@ impl Recorder<'_> {
     pub fn nll<'a, T: Float>(
         &mut self,
         log_probs: &Tensor<T>,
-        targets: impl Into<Targets<'a>>,
+        targets: impl Into<Targets>,
         options: &Nll,
     ) -> Result<Tensor<f32>> {
         Ok(self.nll_with(log_probs, targets, options, LossRequest::new())?.loss)
@@ -136,12 +133,12 @@ impl Recorder<'_> {
     pub fn nll_with<'a, T: Float>(
         &mut self,
         log_probs: &Tensor<T>,
-        targets: impl Into<Targets<'a>>,
+        targets: impl Into<Targets>,
         options: &Nll,
         request: impl Into<LossRequest<'a, T>>,
     ) -> Result<LossOutput<T>> {
         let request = request.into();
         request.without_statistics("nll")?;
-        self.row_loss(&call(log_probs, targets.into(), options, &request), log_probs, request.grad)
+        self.row_loss(&call(log_probs, &targets.into(), options, &request), log_probs, request.grad)
     }
 }

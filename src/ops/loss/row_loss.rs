@@ -2,7 +2,7 @@
 
 use crate::engine::Caps;
 use crate::engine::kernel::Kernel;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::loss::request::GradientPlace;
 use crate::ops::loss::CrossEntropy;
 use crate::plan::RowPlan;
@@ -10,7 +10,6 @@ use crate::record::Recorder;
 use crate::tensor::{Check, Real, Shape, Tensor, Weights, narrow};
 
 use crate::ops::loss::statistics::{Statistics, WORDS};
-use crate::ops::loss::targets::KernelTargets;
 use crate::ops::reduce::blocks::Divisor;
 use crate::ops::loss::{Denominator, Reduction, Targets};
 use crate::ops::{Classes, no_alias, shape_error};
@@ -53,7 +52,7 @@ pub(crate) struct RowLoss<'a> {
     pub(crate) kernel: &'static Kernel,
     /// The shape of all rows.
     pub(crate) shape: Shape,
-    pub(crate) targets: Targets<'a>,
+    pub(crate) targets: &'a Targets,
     /// The negative log-likelihood uses a subset.
     pub(crate) options: CrossEntropy,
     /// Whether a mean is divided by its denominator, or left as a sum.
@@ -72,7 +71,7 @@ pub(crate) struct Inputs {
     pub(crate) dims: Classes,
     /// The shape of the input without its class dimension.
     pub(crate) rows: Shape,
-    pub(crate) targets: KernelTargets,
+    pub(crate) targets: Targets,
     /// A scalar 1, or one weight per class; with label smoothing followed by their sum.
     pub(crate) weight: Tensor<f32>,
     /// A scalar 1, or one weight per row.
@@ -162,17 +161,14 @@ impl RowLoss<'_> {
             check_upstream(op, upstream, loss)?;
         }
         let upstream = self.upstream.cloned().unwrap_or_else(|| rec.gpu().one());
-        let targets = self.targets.for_kernels(self.options.ignore_index);
+        let targets = self.targets.clone();
         Ok(Inputs { dims, rows, targets, weight, position_weight, upstream })
     }
 
     /// Checks that a tensor that is written shares no memory with the other inputs.
     pub(crate) fn check_written(&self, inputs: &Inputs, written: (&'static str, &Tensor<Real>)) -> Result<()> {
         let op = self.op;
-        match &inputs.targets {
-            KernelTargets::Index(targets, _) => no_alias(op, written, ("targets", targets))?,
-            KernelTargets::Probabilities(targets) => no_alias(op, written, ("targets", targets))?,
-        }
+        inputs.targets.no_alias(op, written)?;
         no_alias(op, written, ("weight", &inputs.weight))?;
         no_alias(op, written, ("position_weight", &inputs.position_weight))?;
         no_alias(op, written, ("upstream", &inputs.upstream))
@@ -180,32 +176,17 @@ impl RowLoss<'_> {
 
     fn validate_targets(&self, rec: &Recorder<'_>, rows: &Shape) -> Result<()> {
         let op = self.op;
-        let shape = match self.targets {
-            Targets::Index(targets) => {
-                rec.check_device(op, "targets", targets)?;
-                targets.shape()
+        self.targets.check_device(rec, op)?;
+        let shape = self.targets.shape();
+        if self.targets.probabilities().is_some() {
+            if self.kernel.bindings.iter().all(|binding| binding.name != "probabilities") {
+                self.targets.indices(op)?;
             }
-            Targets::IndexU32(targets) => {
-                rec.check_device(op, "targets", targets)?;
-                targets.shape()
+            if *shape != self.shape {
+                return Err(shape_error(op, "targets", format!("shape {}", self.shape), shape));
             }
-            Targets::Probabilities(targets) => {
-                rec.check_device(op, "targets", targets)?;
-                if self.kernel.bindings.iter().all(|binding| binding.name != "probabilities") {
-                    let (expected, got) = ("class indices".to_owned(), "probabilities".to_owned());
-                    return Err(Error::Value { op, what: "targets", expected, got });
-                }
-                if *targets.shape() != self.shape {
-                    return Err(shape_error(op, "targets", format!("shape {}", self.shape), targets.shape()));
-                }
-                if self.options.ignore_index >= 0 {
-                    let (expected, got) =
-                        ("below 0 with probabilities".to_owned(), self.options.ignore_index.to_string());
-                    return Err(Error::Value { op, what: "ignore_index", expected, got });
-                }
-                return Ok(());
-            }
-        };
+            return self.targets.validate_ignored(op);
+        }
         if shape != rows {
             let expected = format!("shape {rows} for {} of shape {}", self.input_name(), self.shape);
             return Err(shape_error(op, "targets", expected, shape));
@@ -232,10 +213,12 @@ impl RowLoss<'_> {
 
     /// The classes that have a coefficient.
     pub(crate) fn coefficients(&self) -> Coefficients {
-        match self.targets {
-            Targets::Probabilities(_) => Coefficients::OfProbabilities,
-            Targets::Index(_) | Targets::IndexU32(_) if self.options.label_smoothing == 0.0 => Coefficients::OfTarget,
-            Targets::Index(_) | Targets::IndexU32(_) => Coefficients::Smoothed,
+        if self.targets.probabilities().is_some() {
+            Coefficients::OfProbabilities
+        } else if self.options.label_smoothing == 0.0 {
+            Coefficients::OfTarget
+        } else {
+            Coefficients::Smoothed
         }
     }
 
@@ -273,10 +256,7 @@ impl RowLoss<'_> {
         grad: Option<&Tensor<Real>>,
     ) -> Result<Vec<Strip>> {
         let words = if self.statistics == RowStatistics::No { 1 } else { u64::from(WORDS) };
-        let probabilities = match self.targets {
-            Targets::Probabilities(targets) => Some(targets.placed()),
-            Targets::Index(_) | Targets::IndexU32(_) => None,
-        };
+        let probabilities = self.targets.probabilities().map(Tensor::placed);
         let others = [grad.map(Tensor::placed), probabilities].into_iter().flatten();
         let tensors: Vec<_> = std::iter::once(input.placed()).chain(others).collect();
         Strip::all(self.op, caps, dims, &tensors, 4 * words, self.plan(caps, dims).parts().into())

@@ -13,7 +13,6 @@ use crate::ops::loss::request::GradientPlace;
 use crate::ops::loss::row_loss::{Coefficients, Inputs, RowLoss, RowStatistics, RowsBegun, RowsPart};
 use crate::ops::loss::row_parts::Rows;
 use crate::ops::loss::statistics::WORDS;
-use crate::ops::loss::targets::KernelTargets;
 
 params! {
     struct Params {
@@ -25,7 +24,7 @@ params! {
         factor_stride: u32,
         /// The factor. 0: `factor / divisor`. 1: `1 / factor`. 2: the product of two elements of `factor`.
         factor_form: u32,
-        ignore_index: i32,
+        ignored: i32,
         /// The share of the target, and that of each class, under label smoothing.
         kept: f32,
         spread: f32,
@@ -203,14 +202,14 @@ impl Recorder<'_> {
         };
         let stride = |tensor: &Tensor<f32>| u32::from(!tensor.shape().is_empty());
         let input = elements(input);
-        let (targets, probabilities, ignore_index) = match targets {
-            KernelTargets::Index(targets, ignored) => (Some(self.window(targets, first, count.into())), None, *ignored),
-            KernelTargets::Probabilities(_) => {
-                // From the first class of the first row to the last class of the last row.
-                let before = (u64::from(count).saturating_sub(1)) * u64::from(whole.classes - dims.classes);
-                let window = |q| self.window(q, first_class.into(), len + before);
-                (None, probabilities.filter(|_| len > 0).map(window), 0)
-            }
+        let (targets, probabilities, ignored) = if targets.probabilities().is_none() {
+            let (index, ignored) = targets.indices(call.op)?;
+            (Some(self.window(index, first, count.into())), None, ignored)
+        } else {
+            // From the first class of the first row to the last class of the last row.
+            let before = (u64::from(count).saturating_sub(1)) * u64::from(whole.classes - dims.classes);
+            let window = |q| self.window(q, first_class.into(), len + before);
+            (None, probabilities.filter(|_| len > 0).map(window), 0)
         };
         let weight_window = (!weight.is_empty()).then(|| self.whole(weight));
         let position_weight_window = one_a_row(position_weight);
@@ -240,7 +239,7 @@ impl Recorder<'_> {
             position_weight_stride: stride(position_weight),
             factor_stride: u32::from(begun.factor.by_row()),
             factor_form: begun.factor.form as u32,
-            ignore_index,
+            ignored,
             kept: narrow(1.0 - smoothing),
             spread: narrow(smoothing / f64::from(whole.classes)),
             logit_scale: narrow(call.options.logit_scale),

@@ -6,11 +6,10 @@ use crate::ops::loss::row_loss::{
     Coefficients, Factor, FactorForm, Inputs, RowLoss, RowStatistics, RowsBegun, RowsEnded, RowsPart, mean_divisor,
 };
 use crate::ops::loss::statistics::{KERNEL as STATISTICS, WORDS};
-use crate::ops::loss::targets::KernelTargets;
 use crate::ops::map::cast::KERNEL as CAST;
 use crate::ops::reduce::blocks::{Divisor, as_f32, check_of};
 use crate::ops::loss::request::GradientPlace;
-use crate::ops::loss::{Denominator, Grad, LossOutput, Reduction, Targets};
+use crate::ops::loss::{Denominator, Grad, LossOutput, Reduction};
 use crate::ops::{Classes, no_alias, same_shape};
 use crate::plan::Cut;
 use crate::record::Recorder;
@@ -60,10 +59,8 @@ impl Recorder<'_> {
         for strip in strips {
             let (first, dims) = (strip.first_row(), strip.dims());
             let input = &self.strip_of(op, &whole, &strip)?;
-            let probabilities = match call.targets {
-                Targets::Probabilities(targets) => Some(self.strip_of(op, targets, &strip)?),
-                Targets::Index(_) | Targets::IndexU32(_) => None,
-            };
+            let probabilities = call.targets.probabilities();
+            let probabilities = probabilities.map(|q| self.strip_of(op, q, &strip)).transpose()?;
             let grad = new_grad.as_ref().map(|grad| self.room_for_strip(op, grad, &strip)).transpose()?;
             let (probabilities, grad) = (probabilities.as_ref(), grad.as_ref());
             self.rows_part(call, &begun, &RowsPart { first, dims, first_class: 0, input, probabilities, grad })?;
@@ -114,10 +111,8 @@ impl Recorder<'_> {
         let op = call.op;
         let RowsBegun { inputs, losses, statistics, denominator, .. } = begun;
         let divisor = call.divisor(&inputs, denominator.as_ref());
-        let check = match (&inputs.targets, &denominator) {
-            (KernelTargets::Index(..), Some(pair)) => check_of(op, "a target", pair),
-            _ => None,
-        };
+        let by_index = inputs.targets.probabilities().is_none();
+        let check = denominator.as_ref().filter(|_| by_index).and_then(|pair| check_of(op, "a target", pair));
         let loss = match call.options.reduction {
             Reduction::None => losses,
             Reduction::Mean | Reduction::MeanByCount | Reduction::Sum => self.loss_of_values(op, &losses, divisor)?,
@@ -142,13 +137,14 @@ impl Recorder<'_> {
         let op = call.op;
         let Inputs { dims, targets, weight, position_weight, .. } = inputs;
         let by_count = call.options.reduction == Reduction::MeanByCount;
-        match targets {
-            KernelTargets::Index(targets, ignored) => {
-                let weights = [weight, position_weight];
-                Ok(Some(self.sum_target_weights(op, targets, weights, dims.classes, *ignored, by_count)?))
-            }
-            KernelTargets::Probabilities(_) if call.options.position_weight.is_none() || by_count => Ok(None),
-            KernelTargets::Probabilities(_) => Ok(Some(self.sum_of_values(op, position_weight)?)),
+        if targets.probabilities().is_none() {
+            let (index, ignored) = targets.indices(op)?;
+            let weights = [weight, position_weight];
+            Ok(Some(self.sum_target_weights(op, index, weights, dims.classes, ignored, by_count)?))
+        } else if call.options.position_weight.is_none() || by_count {
+            Ok(None)
+        } else {
+            Ok(Some(self.sum_of_values(op, position_weight)?))
         }
     }
 
@@ -181,10 +177,8 @@ impl Recorder<'_> {
         logits: &Tensor<f32>,
     ) -> Result<()> {
         let whole = begun.inputs.dims;
-        let probabilities = match &begun.inputs.targets {
-            KernelTargets::Probabilities(targets) => Some(targets.rows(tokens.clone())?),
-            KernelTargets::Index(..) => None,
-        };
+        let probabilities = begun.inputs.targets.probabilities();
+        let probabilities = probabilities.map(|q| q.rows(tokens.clone())).transpose()?;
         let classes = size32(logits.shape().get(1).copied().unwrap_or(0));
         let per_row: Vec<_> = probabilities.iter().map(|q| q.per_row(whole.classes.into())).collect();
         let groups_per_granule = call.plan(self.gpu().caps(), whole).parts().into();

@@ -4,77 +4,194 @@ use crate::engine::Gpu;
 use crate::engine::kernel::{Kernel, kernel, params, read, write};
 use crate::error::{Error, Result};
 use crate::record::{Blocks, Recorder};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor};
 
+use crate::ops::no_alias;
 use crate::ops::reduce::blocks::{partials, words};
 
-/// The targets of rows of logits.
-#[derive(Clone, Copy, Debug)]
-pub enum Targets<'a> {
-    /// One class per row.
-    Index(&'a Tensor<i32>),
-    /// One class per row. An ignored index that `u32` cannot represent, such as the default, is `u32::MAX` here.
-    IndexU32(&'a Tensor<u32>),
-    /// One probability per class and row, with the shape of the logits. They need not sum to 1.
-    Probabilities(&'a Tensor<f32>),
+/// The targets of rows of logits: a class index per row, with an ignored index, or a probability per class and row.
+///
+/// Tensors convert into targets whose ignored index is [`Targets::IGNORED`].
+///
+/// # Examples
+/// ```
+/// use xent::{Targets, Tensor};
+/// # if let Ok(gpu) = xent::Gpu::headless() {
+/// // Checked on the host.
+/// let labels: [u8; 4] = [0, 2, 1, 9];
+/// let error = Targets::new(&gpu, [4], &labels, 3).unwrap_err();
+/// assert_eq!(error.to_string(), "targets: a target must be in 0..3 or the ignored -100, got 9 at position 3");
+/// // Already on the GPU, with 255 for rows without a label.
+/// let labels = Tensor::from_slice(&gpu, [4], &[0, 2, 1, 255])?;
+/// let targets = Targets::from(&labels).ignoring(255);
+/// # let _ = targets;
+/// # }
+/// # Ok::<(), xent::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Targets {
+    pub(crate) kind: TargetsKind,
+    /// The ignored index.
+    pub(crate) ignored: i64,
 }
 
-impl<'a> From<&'a Tensor<i32>> for Targets<'a> {
-    fn from(index: &'a Tensor<i32>) -> Self {
-        Self::Index(index)
-    }
-}
-
-impl<'a> From<&'a Tensor<u32>> for Targets<'a> {
-    fn from(index: &'a Tensor<u32>) -> Self {
-        Self::IndexU32(index)
-    }
-}
-
-impl<'a> From<&'a Tensor<f32>> for Targets<'a> {
-    fn from(probabilities: &'a Tensor<f32>) -> Self {
-        Self::Probabilities(probabilities)
-    }
-}
-
-/// Targets in the form that kernels read.
-#[derive(Debug)]
-pub(crate) enum KernelTargets {
-    /// Class indices, as `i32` bits, and the ignored one.
-    Index(Tensor<i32>, i32),
+#[derive(Clone, Debug)]
+pub(crate) enum TargetsKind {
+    /// One class per row. Valid classes are below 2^31, so that they have the same bits as `i32` and `u32`; all other numbers are
+    /// invalid as both types.
+    Index {
+        index: Tensor<i32>,
+        /// Whether the caller's tensor is of `u32`.
+        unsigned: bool,
+    },
+    /// One probability per class and row.
     Probabilities(Tensor<f32>),
 }
 
-impl Targets<'_> {
-    /// Class indices, as `i32` bits, and the ignored one.
-    pub(crate) fn indices(self, op: &'static str, ignore_index: i64) -> Result<(Tensor<i32>, i32)> {
-        match self.for_kernels(ignore_index) {
-            KernelTargets::Index(index, ignored) => Ok((index, ignored)),
-            KernelTargets::Probabilities(_) => {
+impl Targets {
+    /// The ignored index by default, PyTorch's.
+    pub const IGNORED: i64 = -100;
+
+    /// Uploads class indices after checking each: it must be a class, in `0..classes`, or [`IGNORED`](Self::IGNORED).
+    ///
+    /// Targets that are already on the GPU cannot be checked: a loss whose target is no class is NaN, and its
+    /// readback gives [`Error::Data`].
+    ///
+    /// # Errors
+    /// [`Error::Value`] with the first bad target and its position; the errors of [`Tensor::from_slice`].
+    pub fn new<L: Copy + Into<i64>>(
+        gpu: &Gpu,
+        shape: impl Into<Shape>,
+        labels: &[L],
+        classes: usize,
+    ) -> Result<Self> {
+        Self::new_ignoring(gpu, shape, labels, classes, Self::IGNORED)
+    }
+
+    /// Like [`new`](Self::new), with another ignored index.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn new_ignoring<L: Copy + Into<i64>>(
+        gpu: &Gpu,
+        shape: impl Into<Shape>,
+        labels: &[L],
+        classes: usize,
+        ignored: i64,
+    ) -> Result<Self> {
+        let class = |(position, &label): (usize, &L)| {
+            let label: i64 = label.into();
+            if label == ignored {
+                return Ok(device_ignored(ignored));
+            }
+            match (usize::try_from(label), i32::try_from(label)) {
+                (Ok(class), Ok(target)) if class < classes => Ok(target),
+                _ => Err(Error::Value {
+                    op: "targets",
+                    what: "a target",
+                    expected: format!("in 0..{classes} or the ignored {ignored}"),
+                    got: format!("{label} at position {position}"),
+                }),
+            }
+        };
+        let checked = labels.iter().enumerate().map(class).collect::<Result<Vec<i32>>>()?;
+        Ok(Self::from(&Tensor::from_slice(gpu, shape, &checked)?).ignoring(ignored))
+    }
+
+    /// Sets the ignored index: rows with this target have loss 0 and gradient 0, and do not count in the mean. It may lie
+    /// outside the classes. One that the type of the tensor cannot represent is `i32::MIN` in a `Tensor<i32>` (which is what
+    /// [`new_ignoring`](Self::new_ignoring) writes) and `u32::MAX` in a `Tensor<u32>`. With probabilities it must be negative, and has no effect.
+    #[must_use]
+    pub fn ignoring(self, ignored: i64) -> Self {
+        Self { ignored, ..self }
+    }
+
+    /// The shape: that of the logits, without the class dimension for class indices.
+    #[must_use]
+    pub fn shape(&self) -> &Shape {
+        match &self.kind {
+            TargetsKind::Index { index, .. } => index.shape(),
+            TargetsKind::Probabilities(probabilities) => probabilities.shape(),
+        }
+    }
+
+    /// The class indices, and the ignored index as kernels compare it.
+    pub(crate) fn indices(&self, op: &'static str) -> Result<(&Tensor<i32>, i32)> {
+        match &self.kind {
+            TargetsKind::Index { index, unsigned: false } => Ok((index, device_ignored(self.ignored))),
+            TargetsKind::Index { index, unsigned: true } => {
+                Ok((index, u32::try_from(self.ignored).unwrap_or(u32::MAX).cast_signed()))
+            }
+            TargetsKind::Probabilities(_) => {
                 let (expected, got) = ("class indices".to_owned(), "probabilities".to_owned());
                 Err(Error::Value { op, what: "targets", expected, got })
             }
         }
     }
 
-    pub(crate) fn for_kernels(self, ignore_index: i64) -> KernelTargets {
-        match self {
-            Self::Index(index) => KernelTargets::Index(index.clone(), device_ignore_index(ignore_index)),
-            // Valid classes are below 2^31, so they are the same in both types; all other numbers are invalid in both.
-            Self::IndexU32(index) => {
-                let ignored = u32::try_from(ignore_index).unwrap_or(u32::MAX).cast_signed();
-                KernelTargets::Index(index.retyped(), ignored)
-            }
-            Self::Probabilities(probabilities) => KernelTargets::Probabilities(probabilities.clone()),
+    /// The probabilities, if these are the targets.
+    pub(crate) fn probabilities(&self) -> Option<&Tensor<f32>> {
+        match &self.kind {
+            TargetsKind::Index { .. } => None,
+            TargetsKind::Probabilities(probabilities) => Some(probabilities),
         }
+    }
+
+    /// Checks that probabilities have no ignored class.
+    pub(crate) fn validate_ignored(&self, op: &'static str) -> Result<()> {
+        if self.ignored >= 0 && self.probabilities().is_some() {
+            let (expected, got) = ("below 0 with probabilities".to_owned(), self.ignored.to_string());
+            return Err(Error::Value { op, what: "the ignored index", expected, got });
+        }
+        Ok(())
+    }
+
+    /// Checks that a tensor that is written shares no buffer with the targets.
+    pub(crate) fn no_alias<T: Element>(&self, op: &'static str, written: (&'static str, &Tensor<T>)) -> Result<()> {
+        match &self.kind {
+            TargetsKind::Index { index, .. } => no_alias(op, written, ("targets", index)),
+            TargetsKind::Probabilities(probabilities) => no_alias(op, written, ("targets", probabilities)),
+        }
+    }
+
+    /// Checks that the targets belong to the device of a recorder.
+    pub(crate) fn check_device(&self, rec: &Recorder<'_>, op: &'static str) -> Result<()> {
+        match &self.kind {
+            TargetsKind::Index { index, .. } => rec.check_device(op, "targets", index),
+            TargetsKind::Probabilities(probabilities) => rec.check_device(op, "targets", probabilities),
+        }
+    }
+}
+
+impl From<&Tensor<i32>> for Targets {
+    fn from(index: &Tensor<i32>) -> Self {
+        Self { kind: TargetsKind::Index { index: index.clone(), unsigned: false }, ignored: Self::IGNORED }
+    }
+}
+
+impl From<&Tensor<u32>> for Targets {
+    fn from(index: &Tensor<u32>) -> Self {
+        Self { kind: TargetsKind::Index { index: index.retyped(), unsigned: true }, ignored: Self::IGNORED }
+    }
+}
+
+impl From<&Tensor<f32>> for Targets {
+    fn from(probabilities: &Tensor<f32>) -> Self {
+        Self { kind: TargetsKind::Probabilities(probabilities.clone()), ignored: Self::IGNORED }
+    }
+}
+
+impl From<&Self> for Targets {
+    fn from(targets: &Self) -> Self {
+        targets.clone()
     }
 }
 
 /// The ignored index in 32 bits, as kernels compare it. A value that does not fit cannot be a
 /// class: it becomes `i32::MIN`, which no class can have. Host slices are translated with this
 /// function.
-fn device_ignore_index(ignore_index: i64) -> i32 {
-    i32::try_from(ignore_index).unwrap_or(i32::MIN)
+fn device_ignored(ignored: i64) -> i32 {
+    i32::try_from(ignored).unwrap_or(i32::MIN)
 }
 
 params! {
@@ -84,7 +201,7 @@ params! {
         /// 0: one weight for all targets; 1: one per target.
         position_weight_stride: u32,
         classes: u32,
-        ignore_index: i32,
+        ignored: i32,
         /// 1: counts targets. The compensated sum of ones is exact.
         by_count: u32,
     }
@@ -105,7 +222,7 @@ impl Recorder<'_> {
         targets: &Tensor<i32>,
         [weight, position_weight]: [&Tensor<f32>; 2],
         classes: u32,
-        ignore_index: i32,
+        ignored: i32,
         by_count: bool,
     ) -> Result<Tensor<u32>> {
         let partials = partials(self, op, targets.count(op)?, 1)?;
@@ -114,7 +231,7 @@ impl Recorder<'_> {
             weight_stride: strides[0],
             position_weight_stride: strides[1],
             classes,
-            ignore_index,
+            ignored,
             by_count: u32::from(by_count),
         };
         let blocks = Blocks::new(op, &KERNEL, targets.count(op)?)
@@ -127,50 +244,6 @@ impl Recorder<'_> {
         };
         blocks.run(self, &params)?;
         self.sum_of_partials(op, partials, 1)
-    }
-}
-
-impl Tensor<i32> {
-    /// Uploads class indices after checking each: it must be a class, in `0..classes`, or `ignore_index`.
-    ///
-    /// Targets that are already on the GPU cannot be checked ahead: a loss whose target is no class is NaN, and its
-    /// readback gives [`Error::Data`].
-    ///
-    /// # Errors
-    /// [`Error::Value`] with the first bad target and its position; the errors of [`Tensor::from_slice`].
-    ///
-    /// # Examples
-    /// ```
-    /// # if let Ok(gpu) = xent::Gpu::headless() {
-    /// let labels: [u8; 4] = [0, 2, 1, 9];
-    /// let error = xent::Tensor::targets(&gpu, [4], &labels, 3, -100).unwrap_err();
-    /// assert_eq!(error.to_string(), "targets: a target must be in 0..3 or the ignored -100, got 9 at position 3");
-    /// # }
-    /// ```
-    pub fn targets<L: Copy + Into<i64>>(
-        gpu: &Gpu,
-        shape: impl Into<Shape>,
-        labels: &[L],
-        classes: usize,
-        ignore_index: i64,
-    ) -> Result<Self> {
-        let class = |(position, &label): (usize, &L)| {
-            let label: i64 = label.into();
-            if label == ignore_index {
-                return Ok(device_ignore_index(ignore_index));
-            }
-            match (usize::try_from(label), i32::try_from(label)) {
-                (Ok(class), Ok(target)) if class < classes => Ok(target),
-                _ => Err(Error::Value {
-                    op: "targets",
-                    what: "a target",
-                    expected: format!("in 0..{classes} or the ignored {ignore_index}"),
-                    got: format!("{label} at position {position}"),
-                }),
-            }
-        };
-        let checked = labels.iter().enumerate().map(class).collect::<Result<Vec<i32>>>()?;
-        Self::from_slice(gpu, shape, &checked)
     }
 }
 
