@@ -56,9 +56,9 @@ pub use optim::{Group, Optimization, Optimizer, Schedule, UpdateReport, WindowMe
 pub use parameters::Parameters;
 pub use plan::linear::LinearPlan;
 pub use plan::product::Layout;
-pub use record::{Batch, DispatchTime, Readback, Recorder, Times};
+pub use record::{Batch, DispatchTime, Readback, Recorder};
 pub use safetensors::Dtype;
-pub use state::{LoadOptions, State, StateReadback};
+pub use state::{LoadOptions, State};
 pub use tensor::{Element, Float, Shape, Tensor, Weights};
 
 #[cfg(fuzzing)]

@@ -40,6 +40,16 @@ impl Targets<'_> {
     }
 }
 
+impl<'a> Targets<'a> {
+    /// The probabilities, if these are the targets.
+    pub(super) fn probabilities(&self) -> Option<&'a [f32]> {
+        match self.kind {
+            Kind::Index(_) => None,
+            Kind::Probabilities(probabilities) => Some(probabilities),
+        }
+    }
+}
+
 impl<'a> From<Kind<'a>> for Targets<'a> {
     fn from(kind: Kind<'a>) -> Self {
         Self { kind, ignored: crate::ops::loss::Targets::IGNORED }

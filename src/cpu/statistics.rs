@@ -66,14 +66,14 @@ pub fn cross_entropy_statistics<'a, T: Copy + Into<f64> + 'a>(
         let largest = raw().fold(f64::NEG_INFINITY, f64::max);
         let predicted = raw().position(|x| x == largest).filter(|_| !max.is_nan());
         out.predicted[row] = predicted.and_then(|class| i64::try_from(class).ok()).unwrap_or(-1);
-        let target = match (outcome, &targets) {
+        let target = match (outcome, targets.probabilities()) {
             (Outcome::Ignored, _) => continue,
             (Outcome::Class(class), _) => Some(class),
-            (_, Targets::Probabilities(q)) => {
+            (_, Some(q)) => {
                 let classes = dims.row(row).map(|i| q[i]).enumerate().filter(|(_, q)| !q.is_nan());
                 classes.reduce(|best, next| if next.1 > best.1 { next } else { best }).map(|(class, _)| class)
             }
-            (_, Targets::Index(_)) => None,
+            (_, None) => None,
         };
         let log_prob = target.and_then(|class| values().nth(class)).map_or(f64::NAN, |z| (z - max) - log_sum);
         out.target_log_prob[row] = log_prob;

@@ -229,11 +229,13 @@ impl Evaluation {
     /// Records the readback of the counters, as they are at this point of the recording.
     ///
     /// # Errors
-    /// The errors of [`Recorder::read`].
-    pub fn read(&self, rec: &mut Recorder<'_>) -> Result<EvaluationReadback> {
-        let Cells { classes, matrix, words, totals } = &self.cells;
-        let (cells, totals) = (rec.read(words)?, rec.read(totals)?);
-        Ok(EvaluationReadback { classes: *classes, matrix: *matrix, cells, totals, arrived: None })
+    /// The errors of [`Recorder::read`]. The ticket returns [`Error::Data`] with the first record
+    /// that has bad data, and its first bad position, and [`Error::Value`] for sample weights whose
+    /// mean is below 2^-35.
+    pub fn read(&self, rec: &mut Recorder<'_>) -> Result<Readback<Scores>> {
+        let &Cells { classes, matrix, ref words, ref totals } = &self.cells;
+        let counters = rec.read(words)?.and(rec.read(totals)?);
+        Ok(counters.map(move |(cells, totals)| Scores::new(classes, matrix, &cells, &totals)))
     }
 
     fn check_device(&self, rec: &Recorder<'_>, op: &'static str, sample_weight: Option<&Tensor<f32>>) -> Result<()> {
@@ -263,44 +265,5 @@ fn expect_shape<T: crate::tensor::Element>(
             Err(Error::Shape { op, what: "sample_weight", expected, got })
         }
         _ => Ok(()),
-    }
-}
-
-/// A ticket for the scores of an evaluation.
-#[derive(Debug)]
-#[must_use = "a ticket does nothing unless it is waited for"]
-pub struct EvaluationReadback {
-    classes: usize,
-    matrix: bool,
-    cells: Readback<u32>,
-    totals: Readback<u32>,
-    /// The cells, kept in case a wait times out.
-    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "waiting is not available on the web"))]
-    arrived: Option<Vec<u32>>,
-}
-
-impl EvaluationReadback {
-    /// Returns the scores once the recording is submitted and done.
-    ///
-    /// # Errors
-    /// The errors of [`Readback`]; [`Error::Data`] with the first record that has bad data, and its
-    /// first bad position; [`Error::Value`] for sample weights whose mean is below 2^-35.
-    pub async fn arrive(self) -> Result<Scores> {
-        Scores::new(self.classes, self.matrix, &self.cells.await?, &self.totals.await?)
-    }
-
-    /// Polls the device until the scores arrive. Not available on the web.
-    ///
-    /// # Errors
-    /// As [`Readback::wait`]; [`Error::Data`] and [`Error::Value`] as for [`arrive`](Self::arrive).
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn wait(&mut self, timeout: std::time::Duration) -> Result<Scores> {
-        let start = std::time::Instant::now();
-        if self.arrived.is_none() {
-            self.arrived = Some(self.cells.wait(timeout)?);
-        }
-        let totals = self.totals.wait(timeout.saturating_sub(start.elapsed()))?;
-        let cells = self.arrived.take().unwrap_or_default();
-        Scores::new(self.classes, self.matrix, &cells, &totals)
     }
 }

@@ -7,6 +7,6 @@ mod ranking;
 mod scores;
 
 pub use confusion::{Average, Confusion};
-pub use evaluation::{BinaryOutputs, Evaluation, EvaluationReadback};
+pub use evaluation::{BinaryOutputs, Evaluation};
 pub use ranking::{RocPoint, average_precision, roc_auc, roc_curve};
 pub use scores::Scores;

@@ -4,8 +4,8 @@ use crate::error::{Error, Result};
 use crate::ops::loss::{Denominator, LossOutput, Targets};
 use crate::optim::{Optimization, Optimizer, UpdateReport, WindowMean};
 use crate::ops::loss::Reduction;
-use crate::record::Recorder;
-use crate::state::{LoadOptions, State, StateReadback};
+use crate::record::{Readback, Recorder};
+use crate::state::{LoadOptions, State};
 use crate::tensor::{Shape, Tensor, narrow};
 
 use super::loss::Loss;
@@ -194,12 +194,12 @@ impl Training {
     ///
     /// # Errors
     /// The errors of [`Optimizer::state`].
-    pub fn checkpoint(&self, rec: &mut Recorder<'_>) -> Result<StateReadback> {
-        let mut state = self.model.parameters().state(rec)?;
-        let mut own = self.optimizer.state(rec, self.model.parameters())?;
+    pub fn checkpoint(&self, rec: &mut Recorder<'_>) -> Result<Readback<State>> {
+        let mut tickets = self.model.parameters().tickets(rec)?;
+        let mut own = self.optimizer.tickets(rec, self.model.parameters())?;
         own.set_note(LOSS_SCALE, self.optimizer.options().loss_scale.to_string());
-        state.merge(OPTIMIZER, own);
-        Ok(state)
+        tickets.merge(OPTIMIZER, own);
+        Ok(tickets.finish(rec))
     }
 
     /// Continues from a checkpoint, with the same bits that the original training would have

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::parameters::Parameters;
-use crate::record::Recorder;
-use crate::state::{LoadOptions, State, StateReadback, Wanted};
+use crate::record::{Readback, Recorder};
+use crate::state::{LoadOptions, State, StateTickets, Wanted};
 use crate::tensor::Tensor;
 
 use super::{Optimizer, check_lr};
@@ -59,9 +59,13 @@ impl Optimizer {
     ///
     /// # Errors
     /// [`Error::Shape`] as [`Optimizer::step`]; the errors of [`Recorder::read`].
-    pub fn state(&self, rec: &mut Recorder<'_>, parameters: &Parameters) -> Result<StateReadback> {
+    pub fn state(&self, rec: &mut Recorder<'_>, parameters: &Parameters) -> Result<Readback<State>> {
+        Ok(self.tickets(rec, parameters)?.finish(rec))
+    }
+
+    pub(crate) fn tickets(&self, rec: &mut Recorder<'_>, parameters: &Parameters) -> Result<StateTickets> {
         self.check(parameters)?;
-        let mut state = StateReadback::new();
+        let mut state = StateTickets::default();
         state.set_note(UPDATES, self.updates.to_string());
         state.set_note(LR, self.options.sgd.lr.to_string());
         for (number, lr) in self.options.groups.iter().enumerate().filter_map(|(i, group)| Some((i, group.lr?))) {

@@ -1,16 +1,18 @@
 //! A recording with an encoder of its own.
 
-use std::ops::{Deref, DerefMut};
-
 use super::recorder::{Encoder, Recorder};
 use crate::engine::{Gpu, in_scopes};
 use crate::error::{Error, Result};
 
 /// Recording.
 impl Gpu {
-    /// Starts a batch: a recording with an encoder of its own, for one submission.
+    /// Starts a recording with an encoder of its own, for one submission.
+    #[must_use = "a batch does nothing unless it is submitted"]
     pub fn batch(&self) -> Batch {
-        Batch::new(self)
+        let label = wgpu::CommandEncoderDescriptor { label: Some("xent") };
+        // wgpu reports an error again at the submission.
+        let (encoder, _) = in_scopes(self.device(), || self.device().create_command_encoder(&label));
+        Recorder::new(self, Encoder::Own(encoder))
     }
 
     /// Records into the caller's encoder, which the caller submits. The encoder must belong to the same device; with one of
@@ -21,7 +23,7 @@ impl Gpu {
     }
 }
 
-/// Work for one submission: a [`Recorder`] with an encoder of its own.
+/// A recording with an encoder of its own, for one submission.
 ///
 /// # Examples
 /// ```
@@ -37,44 +39,20 @@ impl Gpu {
 /// # }
 /// # Ok::<(), xent::Error>(())
 /// ```
-#[derive(Debug)]
-#[must_use = "a batch does nothing unless it is submitted"]
-pub struct Batch {
-    recorder: Recorder<'static>,
-}
+pub type Batch = Recorder<'static>;
 
 impl Batch {
-    pub(crate) fn new(gpu: &Gpu) -> Self {
-        let label = wgpu::CommandEncoderDescriptor { label: Some("xent") };
-        // wgpu reports an error again at the submission.
-        let (encoder, _) = in_scopes(gpu.device(), || gpu.device().create_command_encoder(&label));
-        Self { recorder: Recorder::new(gpu, Encoder::Own(encoder)) }
-    }
-
     /// Submits everything recorded so far in one queue submission, and returns at once. (During a submission, wgpu runs
     /// callbacks of finished work; errors that they cause count as errors of this submission.)
     ///
     /// # Errors
-    /// [`Error::Gpu`] if the device is out of memory. A lost device may be reported only by a readback.
+    /// [`Error::Gpu`] if the device is out of memory; [`Error::NotSubmitted`] for a recorder into the caller's encoder. A
+    /// lost device may be reported only by a readback.
     pub fn submit(mut self) -> Result<()> {
-        self.recorder.upload_params()?;
-        match std::mem::replace(&mut self.recorder.encoder, Encoder::Submitted) {
-            Encoder::Own(encoder) => self.recorder.gpu().submit("submit", encoder),
+        self.upload_params()?;
+        match std::mem::replace(&mut self.encoder, Encoder::Submitted) {
+            Encoder::Own(encoder) => self.gpu().submit("submit", encoder),
             Encoder::Callers(_) | Encoder::Submitted => Err(Error::NotSubmitted),
         }
-    }
-}
-
-impl Deref for Batch {
-    type Target = Recorder<'static>;
-
-    fn deref(&self) -> &Recorder<'static> {
-        &self.recorder
-    }
-}
-
-impl DerefMut for Batch {
-    fn deref_mut(&mut self) -> &mut Recorder<'static> {
-        &mut self.recorder
     }
 }

@@ -12,7 +12,7 @@ mod warm_up;
 pub use batch::Batch;
 pub(crate) use blocks::Blocks;
 pub(crate) use launch::Launch;
-pub use profile::{DispatchTime, Times};
+pub use profile::DispatchTime;
 pub use readback::Readback;
 pub use recorder::Recorder;
 pub(crate) use recorder::Window;

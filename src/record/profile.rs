@@ -39,15 +39,6 @@ pub struct DispatchTime {
     pub time: Duration,
 }
 
-/// A ticket for the times of dispatches.
-#[derive(Debug)]
-#[must_use = "a ticket does nothing unless it is waited for"]
-pub struct Times {
-    labels: Vec<&'static str>,
-    nanoseconds: f64,
-    ticket: Readback<u32>,
-}
-
 /// Profiling.
 impl Recorder<'_> {
     /// Measures the time of all further dispatches, up to 2048. Each gets a compute pass of its own, which costs some time.
@@ -92,7 +83,7 @@ impl Recorder<'_> {
     ///
     /// # Errors
     /// [`Error::Gpu`] if there is no memory for them.
-    pub fn times(&mut self) -> Result<Times> {
+    pub fn times(&mut self) -> Result<Readback<Vec<DispatchTime>>> {
         let profile = self.set_profile(None);
         let (queries, labels) = profile.map_or((None, Vec::new()), |p| (Some(p.queries), p.labels));
         let device = self.gpu().device().clone();
@@ -106,34 +97,15 @@ impl Recorder<'_> {
                 mapped_at_creation: false,
             })
         })?;
-        let staging = self.gpu().allocate("times", Role::Staging, Readback::<u32>::staging_bytes(bytes))?;
+        let staging = self.gpu().allocate("times", Role::Staging, Readback::<Vec<u32>>::staging_bytes(bytes))?;
         let nanoseconds = f64::from(self.gpu().queue().get_timestamp_period());
         let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
         if let Some(queries) = queries.filter(|_| entries > 0) {
             encoder.resolve_query_set(&queries, 0..entries, &resolved, 0);
             encoder.copy_buffer_to_buffer(&resolved, 0, staging.buffer(), 0, bytes);
         }
-        let ticket = self.ticket("times", staging, (0, 4 * labels.len(), bytes), None)?;
-        Ok(Times { labels, nanoseconds, ticket })
-    }
-}
-
-impl Times {
-    /// Waits for the times, which arrive once the recording is submitted and finished.
-    ///
-    /// # Errors
-    /// Those of [`Readback`].
-    pub async fn arrive(self) -> Result<Vec<DispatchTime>> {
-        Ok(times(&self.labels, self.nanoseconds, &self.ticket.await?))
-    }
-
-    /// Polls the device until the times arrive. Not available on the web.
-    ///
-    /// # Errors
-    /// As [`Readback::wait`].
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn wait(&mut self, timeout: Duration) -> Result<Vec<DispatchTime>> {
-        Ok(times(&self.labels, self.nanoseconds, &self.ticket.wait(timeout)?))
+        let ticket: Readback<Vec<u32>> = self.ticket("times", staging, (0, 4 * labels.len(), bytes), None)?;
+        Ok(ticket.map(move |words| Ok(times(&labels, nanoseconds, &words))))
     }
 }
 

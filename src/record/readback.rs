@@ -1,10 +1,9 @@
 //! Readback of tensors to the host.
 
-use std::marker::PhantomData;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_intrusive::channel::shared::{OneshotSender, oneshot_channel};
@@ -14,7 +13,12 @@ use crate::error::{Error, Result, try_with_capacity};
 use crate::tensor::Element;
 
 type Mapped = Result<(), wgpu::BufferAsyncError>;
-type Arrival = Pin<Box<dyn Future<Output = Option<Mapped>> + Send>>;
+
+/// The future of a ticket. On the web, wgpu's objects stay on their thread.
+#[cfg(not(target_arch = "wasm32"))]
+type Arrival<V> = Pin<Box<dyn Future<Output = Result<V>> + Send>>;
+#[cfg(target_arch = "wasm32")]
+type Arrival<V> = Pin<Box<dyn Future<Output = Result<V>>>>;
 
 /// Notifies a ticket once all its buffers are mapped, or one of them has failed.
 struct Arrivals {
@@ -32,27 +36,24 @@ impl Arrivals {
     }
 }
 
-/// A ticket for a tensor's values at one point of a recording.
+/// A ticket for values on their way from the GPU: those of a tensor, scores, a state, times of dispatches.
 ///
 /// It is a future. Somebody has to poll the device: browsers do, and applications usually do once per frame.
 /// [`Readback::wait`] polls and blocks. A ticket can be dropped at any time.
+///
+/// # Errors
+/// Awaited or waited for, it returns [`Error::NotSubmitted`], [`Error::Readback`], [`Error::Data`] if data on the GPU that the
+/// values depend on was out of range, or [`Error::HostMemory`]; and [`Error::Taken`] once it has returned its values or an error.
 #[must_use = "a ticket does nothing unless it is awaited or waited for"]
-pub struct Readback<T: Element> {
+pub struct Readback<V> {
     device: wgpu::Device,
-    /// Resolves when the copy is mapped; taken afterwards. The mutex is never contended, it only makes the ticket `Sync`.
-    arrival: Mutex<Option<Arrival>>,
-    staging: Option<Storage>,
-    /// The bytes before the data: halves can start inside a word.
-    skipped: u64,
-    len: usize,
-    /// The check whose word follows the data, if any.
-    check: Option<(&'static str, &'static str)>,
-    element: PhantomData<T>,
+    /// Taken once it has resolved. The mutex is never contended, it only makes the ticket `Sync`.
+    arrival: Mutex<Option<Arrival<V>>>,
 }
 
-impl<T: Element> std::fmt::Debug for Readback<T> {
+impl<V> std::fmt::Debug for Readback<V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Readback").field("len", &self.len).finish_non_exhaustive()
+        f.debug_struct("Readback").finish_non_exhaustive()
     }
 }
 
@@ -60,40 +61,21 @@ impl<T: Element> std::fmt::Debug for Readback<T> {
 #[cfg(not(target_arch = "wasm32"))]
 const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_millis(100);
 
-impl<T: Element> Readback<T> {
-    /// The size of staging memory for `bytes` bytes of data, followed by the word that reports bad data and the word that the
-    /// device clears.
-    pub(crate) fn staging_bytes(bytes: u64) -> u64 {
-        bytes.next_multiple_of(WORD_BYTES) + 2 * WORD_BYTES
-    }
-
-    /// A ticket for `len` elements in `staging` after `skipped` bytes, and for each of its buffers the callback of its mapping.
-    pub(crate) fn new(
-        device: wgpu::Device,
-        staging: Storage,
-        (skipped, len): (u64, usize),
-        check: Option<(&'static str, &'static str)>,
-    ) -> (Self, impl Iterator<Item = impl FnOnce(Mapped) + Send + use<T>> + use<T>) {
-        let (sender, receiver) = oneshot_channel();
-        let missing = staging.buffers().count();
-        let arrivals = Arc::new(Arrivals { missing: AtomicUsize::new(missing), sender });
-        let arrival: Arrival = Box::pin(async move { receiver.receive().await });
-        let arrival = Mutex::new(Some(arrival));
-        let ticket = Self { device, arrival, staging: Some(staging), skipped, len, check, element: PhantomData };
-        (ticket, std::iter::repeat_n(arrivals, missing).map(|arrivals| move |mapped| arrivals.arrived(mapped)))
+impl<V> Readback<V> {
+    fn arrival(&mut self) -> &mut Option<Arrival<V>> {
+        self.arrival.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Polls the device until the values arrive. Not available on the web.
     ///
     /// # Errors
-    /// [`Error::Timeout`] (the ticket stays valid), [`Error::NotSubmitted`], [`Error::Readback`], [`Error::Data`] if data on the
-    /// GPU that the tensor depends on was out of range, [`Error::HostMemory`], and [`Error::Taken`] after any other outcome than a timeout.
+    /// Those of the ticket, and [`Error::Timeout`], after which the ticket stays valid.
     ///
     /// # Panics
     /// If a driver loses its device during a poll, wgpu panics. The panic is caught and becomes [`Error::Readback`], but panic
     /// hooks run, and a program built with `panic = "abort"` aborts.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn wait(&mut self, timeout: std::time::Duration) -> Result<Vec<T>> {
+    pub fn wait(&mut self, timeout: std::time::Duration) -> Result<V> {
         use std::time::{Duration, Instant};
         let start = Instant::now();
         let mut context = Context::from_waker(std::task::Waker::noop());
@@ -107,7 +89,7 @@ impl<T: Element> Readback<T> {
             let idle = match poll(&self.device, wait) {
                 Some(polled) => matches!(polled, Ok(wgpu::PollStatus::QueueEmpty)),
                 None => {
-                    *self.arrival.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+                    *self.arrival() = None;
                     return Err(Error::Readback(wgpu::BufferAsyncError));
                 }
             };
@@ -124,43 +106,166 @@ impl<T: Element> Readback<T> {
         }
     }
 
-    fn poll_arrival(&mut self, context: &mut Context<'_>) -> Poll<Result<Vec<T>>> {
-        let arrival = self.arrival.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+    fn poll_arrival(&mut self, context: &mut Context<'_>) -> Poll<Result<V>> {
+        let arrival = self.arrival();
         let Some(pending) = arrival else { return Poll::Ready(Err(Error::Taken)) };
-        let Poll::Ready(mapped) = pending.as_mut().poll(context) else { return Poll::Pending };
-        *arrival = None;
-        Poll::Ready(match mapped {
-            None => Err(Error::NotSubmitted),
-            Some(Err(source)) => Err(Error::Readback(source)),
-            Some(Ok(())) => self.take(),
+        let values = pending.as_mut().poll(context);
+        if values.is_ready() {
+            *arrival = None;
+        }
+        values
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl<V: Send + 'static> Readback<V> {
+    fn of(device: wgpu::Device, arrival: impl Future<Output = Result<V>> + Send + 'static) -> Self {
+        Self { device, arrival: Mutex::new(Some(Box::pin(arrival))) }
+    }
+
+    /// A ticket for what `decode` makes of the values.
+    pub(crate) fn map<U: Send + 'static>(self, decode: impl FnOnce(V) -> Result<U> + Send + 'static) -> Readback<U> {
+        Readback::of(self.device.clone(), async move { decode(self.await?) })
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+impl<V: 'static> Readback<V> {
+    fn of(device: wgpu::Device, arrival: impl Future<Output = Result<V>> + 'static) -> Self {
+        Self { device, arrival: Mutex::new(Some(Box::pin(arrival))) }
+    }
+
+    /// A ticket for what `decode` makes of the values.
+    pub(crate) fn map<U: 'static>(self, decode: impl FnOnce(V) -> Result<U> + 'static) -> Readback<U> {
+        Readback::of(self.device.clone(), async move { decode(self.await?) })
+    }
+}
+
+impl<V: Send + 'static> Readback<V> {
+    /// A ticket for the values of several tickets.
+    pub(crate) fn all(device: &wgpu::Device, tickets: Vec<Self>) -> Readback<Vec<V>> {
+        Readback::of(device.clone(), async move {
+            let mut all = Vec::with_capacity(tickets.len());
+            for ticket in tickets {
+                all.push(ticket.await?);
+            }
+            Ok(all)
         })
     }
 
+    /// A ticket for the values of two tickets.
+    pub(crate) fn and<U: Send + 'static>(self, other: Readback<U>) -> Readback<(V, U)> {
+        Readback::of(self.device.clone(), async move { Ok((self.await?, other.await?)) })
+    }
+}
+
+impl<T: Element> Readback<Vec<T>> {
+    /// A ticket for the single element of a tensor, such as a loss.
+    ///
+    /// # Errors
+    /// The ticket returns [`Error::Shape`] if the tensor has another number of elements.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use xent::{Gpu, Mse, Tensor};
+    /// # if let Ok(gpu) = Gpu::headless() {
+    /// let x = Tensor::from_slice(&gpu, [2], &[1.0, 3.0f32])?;
+    /// let mut batch = gpu.batch();
+    /// let loss = batch.mse(&x, &Tensor::zeros(&gpu, [2])?, &Mse::new())?;
+    /// let mut loss = batch.read(&loss)?.scalar();
+    /// batch.submit()?;
+    /// assert_eq!(loss.wait(Duration::from_secs(10))?, 5.0);
+    /// # }
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    pub fn scalar(self) -> Readback<T> {
+        self.map(|values| match values[..] {
+            [value] => Ok(value),
+            _ => Err(Error::Shape {
+                op: "Readback::scalar",
+                what: "the tensor",
+                expected: "1 element".to_owned(),
+                got: values.len().to_string(),
+            }),
+        })
+    }
+
+    /// The size of staging memory for `bytes` bytes of data, followed by the word that reports bad data and the word that the
+    /// device clears.
+    pub(crate) fn staging_bytes(bytes: u64) -> u64 {
+        bytes.next_multiple_of(WORD_BYTES) + 2 * WORD_BYTES
+    }
+
+    /// A ticket for `len` elements in `staging` after `skipped` bytes, and for each of its buffers the callback of its mapping.
+    /// `check` names the check whose word follows the data.
+    pub(crate) fn staged(
+        device: wgpu::Device,
+        staging: Storage,
+        (skipped, len): (u64, usize),
+        check: Option<(&'static str, &'static str)>,
+    ) -> (Self, impl Iterator<Item = impl FnOnce(Mapped) + Send + use<T>> + use<T>) {
+        let (sender, receiver) = oneshot_channel();
+        let missing = staging.buffers().count();
+        let arrivals = Arc::new(Arrivals { missing: AtomicUsize::new(missing), sender });
+        let staging = Staging { device: device.clone(), storage: Some(staging) };
+        let ticket = Self::of(device, async move {
+            match receiver.receive().await {
+                None => Err(Error::NotSubmitted),
+                Some(Err(source)) => Err(Error::Readback(source)),
+                Some(Ok(())) => staging.take((skipped, len), check),
+            }
+        });
+        (ticket, std::iter::repeat_n(arrivals, missing).map(|arrivals| move |mapped| arrivals.arrived(mapped)))
+    }
+}
+
+/// Staging memory of a ticket.
+struct Staging {
+    device: wgpu::Device,
+    storage: Option<Storage>,
+}
+
+impl Staging {
     /// Copies the values out of the mapped buffer and returns it to the pool.
-    fn take(&mut self) -> Result<Vec<T>> {
-        let staging = self.staging.as_ref().ok_or(Error::Taken)?;
-        let end = self.skipped + self.len as u64 * size_of::<T>() as u64;
+    fn take<T: Element>(
+        mut self,
+        (skipped, len): (u64, usize),
+        check: Option<(&'static str, &'static str)>,
+    ) -> Result<Vec<T>> {
+        let storage = self.storage.as_ref().ok_or(Error::Taken)?;
+        // Halves can start inside a word.
+        let end = skipped + len as u64 * size_of::<T>() as u64;
         let check_at = end.next_multiple_of(WORD_BYTES);
         let ran_at = check_at + WORD_BYTES;
-        if word(staging, ran_at)? != 0 {
+        if word(storage, ran_at)? != 0 {
             return Err(Error::NotSubmitted);
         }
-        let mut values = try_with_capacity("readback", self.len)?;
-        values.resize(self.len, T::zeroed());
+        let mut values = try_with_capacity("readback", len)?;
+        values.resize(len, T::zeroed());
         let mut rest = bytemuck::cast_slice_mut(&mut values);
-        for (buffer, piece) in staging.pieces(self.skipped..end) {
+        for (buffer, piece) in storage.pieces(skipped..end) {
             let view = mapped(buffer)?;
             let here = bytes(&view, piece);
             let (part, after) = rest.split_at_mut_checked(here.len()).ok_or(Error::NotSubmitted)?;
             part.copy_from_slice(here);
             rest = after;
         }
-        let position = word(staging, check_at)?;
-        guard(&self.device, "readback", || staging.buffers().for_each(wgpu::Buffer::unmap))?;
-        self.staging = None;
-        match self.check {
+        let position = word(storage, check_at)?;
+        guard(&self.device, "readback", || storage.buffers().for_each(wgpu::Buffer::unmap))?;
+        self.storage = None;
+        match check {
             Some((op, what)) if position != u32::MAX => Err(Error::Data { op, what, position, record: None }),
             _ => Ok(values),
+        }
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // The buffer is or will be mapped, so it must not return to the pool.
+        if let Some(storage) = &mut self.storage {
+            storage.detach_from_pool();
         }
     }
 }
@@ -196,21 +301,12 @@ fn bytes(view: &[u8], piece: Range<u64>) -> &[u8] {
     view.get(at(piece.start)..at(piece.end)).unwrap_or_default()
 }
 
-impl<T: Element> Future for Readback<T> {
-    type Output = Result<Vec<T>>;
+impl<V> Future for Readback<V> {
+    type Output = Result<V>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.poll_arrival(context)
     }
 }
 
-impl<T: Element> Unpin for Readback<T> {}
-
-impl<T: Element> Drop for Readback<T> {
-    fn drop(&mut self) {
-        // The buffer is or will be mapped, so it must not return to the pool.
-        if let Some(staging) = &mut self.staging {
-            staging.detach_from_pool();
-        }
-    }
-}
+impl<V> Unpin for Readback<V> {}

@@ -80,13 +80,13 @@ impl<'e> Recorder<'e> {
     ///
     /// # Errors
     /// [`Error::ForeignTensor`]; [`Error::Gpu`] if there is no memory for the copy. The ticket reports later errors.
-    pub fn read<T: Element>(&mut self, tensor: &Tensor<T>) -> Result<Readback<T>> {
+    pub fn read<T: Element>(&mut self, tensor: &Tensor<T>) -> Result<Readback<Vec<T>>> {
         self.check_device("read", "the tensor", tensor)?;
         // Copies consist of whole words, but halves can start and end inside a word.
         let Range { start, end } = tensor.bytes();
         let (start, skipped) = (start / WORD_BYTES * WORD_BYTES, start % WORD_BYTES);
         let bytes = end.next_multiple_of(WORD_BYTES) - start;
-        let staging = self.gpu.allocate("read", Role::Staging, Readback::<T>::staging_bytes(bytes))?;
+        let staging = self.gpu.allocate("read", Role::Staging, Readback::<Vec<T>>::staging_bytes(bytes))?;
         let check = tensor.check().cloned();
         self.copy_bytes((tensor.storage(), start), (&staging, 0), bytes)?;
         if let Some(check) = &check {
@@ -106,13 +106,13 @@ impl<'e> Recorder<'e> {
         staging: Storage,
         (skipped, len, bytes): (u64, usize, u64),
         check: Option<(&'static str, &'static str)>,
-    ) -> Result<Readback<T>> {
+    ) -> Result<Readback<Vec<T>>> {
         // wgpu maps the memory even if it rejects the commands. A word that they clear shows whether they ran.
         let (buffer, at) = staging.at(bytes + WORD_BYTES);
         let buffer = buffer.clone();
         guard(self.gpu.device(), op, || self.gpu.queue().write_buffer(&buffer, at, &[0xff; 4]))?;
         let buffers: Vec<wgpu::Buffer> = staging.buffers().cloned().collect();
-        let (ticket, arrivals) = Readback::new(self.gpu.device().clone(), staging, (skipped, len), check);
+        let (ticket, arrivals) = Readback::staged(self.gpu.device().clone(), staging, (skipped, len), check);
         let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
         encoder.clear_buffer(&buffer, at, Some(WORD_BYTES));
         for (buffer, arrived) in buffers.iter().zip(arrivals) {

@@ -16,7 +16,7 @@ use crate::tensor::{Float, Shape};
 
 pub use load::LoadOptions;
 pub(crate) use load::Wanted;
-pub use readback::StateReadback;
+pub(crate) use readback::StateTickets;
 use stored::Stored;
 
 /// Named tensors on the host, with notes: the equivalent of PyTorch's state dict.

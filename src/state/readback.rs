@@ -3,27 +3,18 @@
 use std::collections::BTreeMap;
 
 use super::State;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::parameters::Parameters;
 use crate::record::{Readback, Recorder};
 use crate::tensor::{Shape, Tensor};
 
-/// A ticket for a state.
-#[derive(Debug)]
-#[must_use = "a ticket does nothing unless it is waited for"]
-pub struct StateReadback {
-    tickets: Vec<(Vec<Piece>, Readback<f32>)>,
+/// The tickets of a state.
+#[derive(Debug, Default)]
+pub(crate) struct StateTickets {
+    tensors: Vec<(Vec<Piece>, Readback<Vec<f32>>)>,
     notes: BTreeMap<String, String>,
     /// Integers that become notes.
     counts: Vec<(String, Readback<u32>)>,
-    /// The values of the first tickets, in order, kept in case a wait times out.
-    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "waiting is not available on the web"))]
-    arrived: Vec<Vec<f32>>,
-    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "waiting is not available on the web"))]
-    counted: Vec<Vec<u32>>,
-    /// Whether a wait has returned the state.
-    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "waiting is not available on the web"))]
-    given: bool,
 }
 
 /// The position of a tensor of the state in the values of a ticket.
@@ -34,18 +25,7 @@ struct Piece {
     start: usize,
 }
 
-impl StateReadback {
-    pub(crate) fn new() -> Self {
-        Self {
-            tickets: Vec::new(),
-            notes: BTreeMap::new(),
-            counts: Vec::new(),
-            arrived: Vec::new(),
-            counted: Vec::new(),
-            given: false,
-        }
-    }
-
+impl StateTickets {
     /// Records the readback of a flat tensor with the layout of the parameters' values. Puts
     /// `prefix` before the names. Small neighbours share a ticket.
     pub(crate) fn read(
@@ -62,7 +42,7 @@ impl StateReadback {
                 shape: part.shape.clone(),
                 start: part.start - run.range.start,
             });
-            self.tickets.push((pieces.collect(), ticket));
+            self.tensors.push((pieces.collect(), ticket));
         }
         Ok(())
     }
@@ -70,13 +50,13 @@ impl StateReadback {
     /// Records the readback of a single tensor.
     pub(crate) fn read_tensor(&mut self, rec: &mut Recorder<'_>, name: &str, tensor: &Tensor<f32>) -> Result<()> {
         let piece = Piece { name: name.to_owned(), shape: tensor.shape().clone(), start: 0 };
-        self.tickets.push((vec![piece], rec.read(tensor)?));
+        self.tensors.push((vec![piece], rec.read(tensor)?));
         Ok(())
     }
 
     /// Records the readback of an integer, which becomes a note.
     pub(crate) fn read_note(&mut self, rec: &mut Recorder<'_>, key: &str, number: &Tensor<u32>) -> Result<()> {
-        self.counts.push((key.to_owned(), rec.read(number)?));
+        self.counts.push((key.to_owned(), rec.read(number)?.scalar()));
         Ok(())
     }
 
@@ -89,59 +69,24 @@ impl StateReadback {
         self.notes.extend(other.notes.into_iter().map(|(key, text)| (format!("{prefix}{key}"), text)));
         self.counts.extend(other.counts.into_iter().map(|(key, ticket)| (format!("{prefix}{key}"), ticket)));
         let renamed = |piece: Piece| Piece { name: format!("{prefix}{}", piece.name), ..piece };
-        let tickets = other.tickets.into_iter();
-        self.tickets.extend(tickets.map(|(pieces, ticket)| (pieces.into_iter().map(renamed).collect(), ticket)));
+        let tensors = other.tensors.into_iter();
+        self.tensors.extend(tensors.map(|(pieces, ticket)| (pieces.into_iter().map(renamed).collect(), ticket)));
     }
 
-    /// Returns the state once the recording is submitted and done.
-    ///
-    /// # Errors
-    /// The errors of [`Readback`].
-    pub async fn arrive(self) -> Result<State> {
-        let mut state = State { notes: self.notes, ..State::default() };
-        for (pieces, ticket) in self.tickets {
-            unpack(&mut state, pieces, ticket.await?)?;
-        }
-        for (key, ticket) in self.counts {
-            note(&mut state, &key, &ticket.await?);
-        }
-        Ok(state)
-    }
-
-    /// Polls the device until the state arrives, for at most `timeout` in total. Not available on
-    /// the web.
-    ///
-    /// # Errors
-    /// As [`Readback::wait`]. After a timeout the ticket stays valid; after any other outcome, a
-    /// further wait returns [`Error::Taken`].
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn wait(&mut self, timeout: std::time::Duration) -> Result<State> {
-        if self.given {
-            return Err(Error::Taken);
-        }
-        let start = std::time::Instant::now();
-        for (_, ticket) in self.tickets.iter_mut().skip(self.arrived.len()) {
-            self.arrived.push(ticket.wait(timeout.saturating_sub(start.elapsed()))?);
-        }
-        for (_, ticket) in self.counts.iter_mut().skip(self.counted.len()) {
-            self.counted.push(ticket.wait(timeout.saturating_sub(start.elapsed()))?);
-        }
-        self.given = true;
-        let mut state = State { notes: std::mem::take(&mut self.notes), ..State::default() };
-        for ((pieces, _), values) in self.tickets.drain(..).zip(self.arrived.drain(..)) {
-            unpack(&mut state, pieces, values)?;
-        }
-        for ((key, _), count) in self.counts.drain(..).zip(self.counted.drain(..)) {
-            note(&mut state, &key, &count);
-        }
-        Ok(state)
-    }
-}
-
-/// Adds an integer that has arrived to the notes of a state.
-fn note(state: &mut State, key: &str, count: &[u32]) {
-    if let Some(count) = count.first() {
-        state.set_note(key, count.to_string());
+    /// A ticket for the state.
+    pub(crate) fn finish(self, rec: &Recorder<'_>) -> Readback<State> {
+        let Self { tensors, notes, counts } = self;
+        let device = rec.gpu().device();
+        let (pieces, tensors): (Vec<_>, Vec<_>) = tensors.into_iter().unzip();
+        let (keys, counts): (Vec<_>, Vec<_>) = counts.into_iter().unzip();
+        Readback::all(device, tensors).and(Readback::all(device, counts)).map(move |(tensors, counts)| {
+            let mut state = State { notes, ..State::default() };
+            for (pieces, values) in pieces.into_iter().zip(tensors) {
+                unpack(&mut state, pieces, values)?;
+            }
+            keys.iter().zip(counts).for_each(|(key, count)| state.set_note(key, count.to_string()));
+            Ok(state)
+        })
     }
 }
 
@@ -166,9 +111,13 @@ impl Parameters {
     ///
     /// # Errors
     /// The errors of [`Recorder::read`].
-    pub fn state(&self, rec: &mut Recorder<'_>) -> Result<StateReadback> {
-        let mut state = StateReadback::new();
-        state.read(rec, self, self.values(), "")?;
-        Ok(state)
+    pub fn state(&self, rec: &mut Recorder<'_>) -> Result<Readback<State>> {
+        Ok(self.tickets(rec)?.finish(rec))
+    }
+
+    pub(crate) fn tickets(&self, rec: &mut Recorder<'_>) -> Result<StateTickets> {
+        let mut tickets = StateTickets::default();
+        tickets.read(rec, self, self.values(), "")?;
+        Ok(tickets)
     }
 }
