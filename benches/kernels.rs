@@ -13,8 +13,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use xent::nn::{Loss, Model, Sequential, Training};
 use xent::wgpu::{self, PollType};
 use xent::{
-    Batch, Bce, BceWithLogits, CrossEntropy, Float, Gpu, Layout, LinearCrossEntropy, LinearCrossEntropyRequest,
-    LinearSgd, Momentum, Mse, Nll, Optimization, Optimizer, Parameters, Result, Sgd, State, Tensor, bf16, f16,
+    Batch, Bce, BceWithLogits, CrossEntropy, Float, Gpu, Grad, Layout, LinearCrossEntropy, LinearLossRequest,
+    LinearSgd, Momentum, Mse, Nll, Optimization, Optimizer, Parameters, Result, Sgd, State, Targets, Tensor, bf16, f16,
 };
 
 fn values(gpu: &Gpu, shape: &[usize]) -> Tensor<f32> {
@@ -119,7 +119,7 @@ fn rows(c: &mut Criterion, gpu: &Gpu) {
         }
         let x = values(gpu, &[n, classes]);
         let labels: Vec<i64> = (0..classes as i64).cycle().take(n).collect();
-        let y = Tensor::targets(gpu, [n], &labels, classes, -100).expect("labels are classes");
+        let y = Targets::new(gpu, [n], &labels, classes).expect("labels are classes");
         let bytes = |per_element: u64| Throughput::Bytes((n * classes) as u64 * per_element);
         let (ce, nll) = (CrossEntropy::default(), Nll::default());
         let size = format!("{n}x{classes}");
@@ -128,7 +128,7 @@ fn rows(c: &mut Criterion, gpu: &Gpu) {
             Ok(())
         });
         bench(c, gpu, &format!("cross_entropy/forward_backward/{size}"), bytes(8), |b| {
-            black_box(b.cross_entropy_backward(&x, &y, &ce, None)?);
+            black_box(b.cross_entropy_with(&x, &y, &ce, Grad::New)?);
             Ok(())
         });
         bench(c, gpu, &format!("log_softmax/forward/{size}"), bytes(8), |b| {
@@ -144,7 +144,7 @@ fn rows(c: &mut Criterion, gpu: &Gpu) {
             Ok(())
         });
         bench(c, gpu, &format!("nll/forward_backward/{size}"), bytes(4), |b| {
-            black_box(b.nll_backward(&x, &y, &nll, None)?);
+            black_box(b.nll_with(&x, &y, &nll, Grad::New)?);
             Ok(())
         });
     }
@@ -157,10 +157,10 @@ fn halves<T: Float>(c: &mut Criterion, gpu: &Gpu, name: &str) {
         let x: Tensor<T> = batch.cast(&values(gpu, &[n, classes])).expect("there is memory");
         batch.submit().expect("the device works");
         let labels: Vec<i64> = (0..classes as i64).cycle().take(n).collect();
-        let y = Tensor::targets(gpu, [n], &labels, classes, -100).expect("labels are classes");
+        let y = Targets::new(gpu, [n], &labels, classes).expect("labels are classes");
         let id = format!("cross_entropy_{name}/forward_backward/{n}x{classes}");
         bench(c, gpu, &id, Throughput::Bytes((n * classes) as u64 * 4), |b| {
-            black_box(b.cross_entropy_backward(&x, &y, &CrossEntropy::default(), None)?);
+            black_box(b.cross_entropy_with(&x, &y, &CrossEntropy::default(), Grad::New)?);
             Ok(())
         });
     }
@@ -193,15 +193,15 @@ fn losses(c: &mut Criterion, gpu: &Gpu, n: usize) {
     let (x, y) = (values(gpu, &[n]), values(gpu, &[n]));
     let bytes = |per_element: u64| Throughput::Bytes(n as u64 * per_element);
     bench(c, gpu, &format!("bce/forward_backward/{n}"), bytes(12), |b| {
-        black_box(b.bce_backward(&x, &y, &Bce::default(), None)?);
+        black_box(b.bce_with(&x, &y, &Bce::default(), Grad::New)?);
         Ok(())
     });
     bench(c, gpu, &format!("bce_with_logits/forward_backward/{n}"), bytes(12), |b| {
-        black_box(b.bce_with_logits_backward(&x, &y, &BceWithLogits::default(), None)?);
+        black_box(b.bce_with_logits_with(&x, &y, &BceWithLogits::default(), Grad::New)?);
         Ok(())
     });
     bench(c, gpu, &format!("mse/forward_backward/{n}"), bytes(12), |b| {
-        black_box(b.mse_backward(&x, &y, &Mse::default(), None)?);
+        black_box(b.mse_with(&x, &y, &Mse::default(), Grad::New)?);
         Ok(())
     });
 }
@@ -211,7 +211,7 @@ fn updates(c: &mut Criterion, gpu: &Gpu, n: usize) {
     let bytes = |per_element: u64| Throughput::Bytes(n as u64 * per_element);
     bench(c, gpu, &format!("sgd/plain/{n}"), bytes(12), |b| b.sgd(&x, &y, None, &Sgd::default()));
     let mut momentum = Momentum::new(gpu, [n]).expect("a tensor that fits");
-    let options = Sgd { momentum: 0.9, ..Sgd::default() };
+    let options = Sgd::new().momentum(0.9);
     bench(c, gpu, &format!("sgd/momentum/{n}"), bytes(20), |b| b.sgd(&x, &y, Some(&mut momentum), &options));
 }
 
@@ -242,7 +242,7 @@ fn linear_cross_entropy(c: &mut Criterion, gpu: &Gpu) {
     for [n, d, v] in [[256, 64, 4096], [1024, 256, 16384]].into_iter().chain(large) {
         let (hidden, weight) = (values(gpu, &[n, d]), values(gpu, &[v, d]));
         let labels: Vec<i64> = (0..v as i64).cycle().take(n).collect();
-        let y = Tensor::targets(gpu, [n], &labels, v, -100).expect("labels are classes");
+        let y = Targets::new(gpu, [n], &labels, v).expect("labels are classes");
         let options = LinearCrossEntropy::default();
         let operations = || Throughput::Elements(6 * (n * d * v) as u64);
         let size = format!("{n}x{d}x{v}");
@@ -250,7 +250,7 @@ fn linear_cross_entropy(c: &mut Criterion, gpu: &Gpu) {
         gpu.trim();
         gpu.reset_peak();
         bench(c, gpu, &fused, operations(), |b| {
-            let request = LinearCrossEntropyRequest { backward: Some(Default::default()), ..Default::default() };
+            let request = LinearLossRequest::gradients();
             black_box(b.linear_cross_entropy_with(&hidden, &weight, None, &y, &options, request)?);
             Ok(())
         });
@@ -261,7 +261,7 @@ fn linear_cross_entropy(c: &mut Criterion, gpu: &Gpu) {
         let materialised = format!("linear_cross_entropy/materialised/{size}");
         bench(c, gpu, &materialised, operations(), |b| {
             let logits = b.matmul(Layout::Nt, &hidden, &weight, None)?;
-            b.cross_entropy_backward_in_place(&logits, &y, &options.loss, None)?;
+            b.cross_entropy_with(&logits, &y, &options.loss, Grad::InPlace)?;
             black_box(b.matmul(Layout::Nn, &logits, &weight, None)?);
             black_box(b.matmul(Layout::Tn, &logits, &hidden, None)?);
             Ok(())
@@ -283,18 +283,18 @@ fn linear_cross_entropy_variants(c: &mut Criterion, gpu: &Gpu) {
     let [n, d, v] = if is_discrete(gpu) { [8192, 512, 128_256] } else { [512, 128, 8192] };
     let (hidden, weight) = (values(gpu, &[n, d]), values(gpu, &[v, d]));
     let labels: Vec<i64> = (0..v as i64).cycle().take(n).collect();
-    let y = Tensor::targets(gpu, [n], &labels, v, -100).expect("labels are classes");
+    let y = Targets::new(gpu, [n], &labels, v).expect("labels are classes");
     let plain = (!is_discrete(gpu)).then_some(("fused", 0.0));
     for (name, gradient_threshold) in plain.into_iter().chain([("threshold", 1.0 / 4096.0)]) {
-        let options = LinearCrossEntropy { gradient_threshold, ..LinearCrossEntropy::default() };
+        let options = LinearCrossEntropy::new().gradient_threshold(gradient_threshold);
         let operations = Throughput::Elements(6 * (n * d * v) as u64);
         bench(c, gpu, &format!("linear_cross_entropy/{name}/{n}x{d}x{v}"), operations, |b| {
-            let request = LinearCrossEntropyRequest { backward: Some(Default::default()), ..Default::default() };
+            let request = LinearLossRequest::gradients();
             black_box(b.linear_cross_entropy_with(&hidden, &weight, None, &y, &options, request)?);
             Ok(())
         });
     }
-    let (options, sgd) = (LinearCrossEntropy::default(), Sgd { lr: 1e-3, ..Sgd::default() });
+    let (options, sgd) = (LinearCrossEntropy::default(), Sgd::new().lr(1e-3));
     let operations = Throughput::Elements(8 * (n * d * v) as u64);
     bench(c, gpu, &format!("linear_cross_entropy/update/{n}x{d}x{v}"), operations, |b| {
         black_box(b.linear_cross_entropy_sgd(&hidden, &weight, None, &y, &options, LinearSgd::new(&sgd))?);
@@ -313,12 +313,12 @@ fn peak(gpu: &Gpu, id: &str) {
 fn step(c: &mut Criterion, gpu: &Gpu) {
     let network = Sequential::new().linear(64, 128).relu().linear(128, 10);
     let model = Model::new(gpu, &network, 0).expect("layers that fit");
-    let sgd = Sgd { lr: 1e-3, momentum: 0.9, ..Sgd::default() };
+    let sgd = Sgd::new().lr(1e-3).momentum(0.9);
     let options = Optimization { sgd, ..Optimization::default() };
     let mut training = Training::new(model, vec![Loss::cross_entropy()], options).expect("a loss for the head");
     let x = values(gpu, &[64, 64]);
     let labels: Vec<u8> = (0..10).cycle().take(64).collect();
-    let y = Tensor::targets(gpu, [64], &labels, 10, -100).expect("labels are classes");
+    let y = Targets::new(gpu, [64], &labels, 10).expect("labels are classes");
     bench(c, gpu, "step/digits", Throughput::Elements(64), |b| training.step(b, &x, &[(&y).into()]).map(drop));
     host(c, gpu, "digits_host", |b| training.step(b, &x, &[(&y).into()]).map(drop));
     many_parameters(c, gpu);

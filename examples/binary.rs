@@ -62,7 +62,7 @@ fn example(options: &Options) -> Result<()> {
 
     let network = Sequential::new().layer(linear).sigmoid();
     let model = Model::new(&gpu, &network, options.seed)?;
-    let sgd = Optimization { sgd: Sgd { lr: 0.01, ..Sgd::default() }, ..Optimization::default() };
+    let sgd = Optimization { sgd: Sgd::new().lr(0.01), ..Optimization::default() };
     let mut training = Training::new(model, vec![Loss::bce()], sgd)?;
     let ([x, y], [vx, vy]) = (train.upload(&gpu)?, validation.upload(&gpu)?);
     let bar = common::bar(options.epochs)?;
@@ -119,7 +119,7 @@ fn four_probabilities(gpu: &Gpu) -> Result<()> {
     let mut batch = gpu.batch();
     let mut tickets = Vec::new();
     for (name, reduction) in [("none", Reduction::None), ("mean", Reduction::Mean), ("sum", Reduction::Sum)] {
-        let loss = batch.bce(&p, &y, &Bce { reduction, ..Bce::default() })?;
+        let loss = batch.bce(&p, &y, &Bce::new().reduction(reduction))?;
         tickets.push((name, batch.read(&loss)?));
     }
     batch.submit()?;

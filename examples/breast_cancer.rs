@@ -9,7 +9,7 @@ use common::{Options, Program};
 use xent::data::{Table, batches, shuffled};
 use xent::metrics::{Average, Confusion, roc_auc, roc_curve};
 use xent::nn::{Linear, Loss, Model, Sequential, Training};
-use xent::{BceWithLogits, Gpu, Optimization, Schedule, Sgd, Tensor};
+use xent::{BceWithLogits, Gpu, Optimization, Schedule, Sgd, Tensor, Weights};
 
 mod common;
 
@@ -121,12 +121,12 @@ fn fit(
     let malignant = y.values().iter().sum::<f32>();
     ensure!(malignant > 0.0, "no malignant sample to train on");
     let pos_weight = (y.rows() as f32 - malignant) / malignant;
-    let loss = BceWithLogits { pos_weight: Some([pos_weight].into()), ..BceWithLogits::default() };
+    let loss = BceWithLogits::new().pos_weight(Weights::from([pos_weight]));
 
     let network = Sequential::new().layer(Linear::new(x.columns(), 1).named("linear"));
     let steps = (epochs * train.len().div_ceil(BATCH)) as u64;
     let optimization = Optimization {
-        sgd: Sgd { lr: 0.1, momentum: 0.9, weight_decay: 1e-2, ..Sgd::default() },
+        sgd: Sgd::new().lr(0.1).momentum(0.9).weight_decay(1e-2),
         schedule: Schedule::Cosine { warm_up: 0, steps, floor: 0.0 },
         ..Optimization::default()
     };

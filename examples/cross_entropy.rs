@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use common::{Options, Program, TIMEOUT};
-use xent::{CrossEntropy, CrossEntropyRequest, Reduction, Tensor};
+use xent::{CrossEntropy, LossRequest, Reduction, Targets, Tensor, Weights};
 
 mod common;
 
@@ -27,16 +27,16 @@ fn main() -> ExitCode {
 fn example(options: &Options) -> Result<()> {
     let gpu = options.gpu()?;
     let logits = Tensor::from_slice(&gpu, [3, 4], LOGITS.as_flattened())?;
-    let labels = Tensor::targets(&gpu, [3], &LABELS, 4, -100)?;
+    let labels = Targets::new(&gpu, [3], &LABELS, 4)?;
 
     let mean = CrossEntropy::default();
-    let rows = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
+    let rows = CrossEntropy::new().reduction(Reduction::None);
     // Class 2 is rare: its rows count four times.
-    let weighted = CrossEntropy { weight: Some([1.0, 1.0, 4.0, 1.0].into()), ..CrossEntropy::default() };
-    let smoothed = CrossEntropy { label_smoothing: 0.1, ..CrossEntropy::default() };
+    let weighted = CrossEntropy::new().weight(Weights::from([1.0, 1.0, 4.0, 1.0]));
+    let smoothed = CrossEntropy::new().label_smoothing(0.1);
 
     let mut batch = gpu.batch();
-    let request = CrossEntropyRequest { statistics: true, ..CrossEntropyRequest::default() };
+    let request = LossRequest::new().statistics();
     let out = batch.cross_entropy_with(&logits, &labels, &mean, request)?;
     let mut losses = Vec::new();
     for options in [&rows, &weighted, &smoothed] {

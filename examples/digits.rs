@@ -12,7 +12,7 @@ use common::{Options, Program, TIMEOUT};
 use xent::data::{Table, batches, shuffled};
 use xent::metrics::{Confusion, Evaluation, Scores};
 use xent::nn::{Loss, Model, Sequential, Training};
-use xent::{CrossEntropy, Gpu, Optimization, Schedule, Sgd, State, Tensor};
+use xent::{CrossEntropy, Gpu, Optimization, Schedule, Sgd, State, Targets, Tensor};
 
 mod common;
 
@@ -111,7 +111,7 @@ impl Set {
         let ignored = CrossEntropy::default().ignore_index;
         Ok(Self {
             pixels: Tensor::from_slice(gpu, [rows.len(), PIXELS], pixels.values())?,
-            labels: Tensor::targets(gpu, [rows.len()], &labels.classes(DIGITS)?, DIGITS, ignored)?,
+            labels: Targets::new_ignoring(gpu, [rows.len()], &labels.classes(DIGITS)?, DIGITS, ignored)?,
         })
     }
 }
@@ -122,7 +122,7 @@ type Curve = Vec<(f64, f64)>;
 /// epoch, on the training data and on the validation data.
 fn fit(gpu: &Gpu, digits: &Table, train: &[usize], validation: &Set, options: &Options) -> Result<(Model, [Curve; 2])> {
     let (epochs, seed, checkpoint) = (options.epochs, options.seed, options.file("--checkpoint"));
-    let sgd = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 1e-3, ..Sgd::default() };
+    let sgd = Sgd::new().lr(0.1).momentum(0.9).weight_decay(1e-3);
     let model = Model::new(gpu, &network(), seed)?;
     let steps = train.len().div_ceil(BATCH);
     let schedule = Schedule::Cosine { warm_up: 0, steps: (epochs * steps) as u64, floor: 0.0 };

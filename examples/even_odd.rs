@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use common::{Initial, Options, Program, TIMEOUT};
 use xent::metrics::{Average, Evaluation, roc_auc};
 use xent::nn::{Linear, Loss, Model, Sequential, Training};
-use xent::{Optimization, Sgd, Tensor};
+use xent::{Optimization, Sgd, Targets, Tensor};
 
 mod common;
 
@@ -40,10 +40,10 @@ fn example(options: &Options) -> Result<()> {
     let file = options.in_out("model.safetensors")?;
     let gpu = options.gpu()?;
     let x = Tensor::from_slice(&gpu, [6, 1], &[2.0, 5.0, 8.0, 12.0, 15.0, 17.0])?;
-    let labels = Tensor::targets(&gpu, [6], &[0, 1, 0, 0, 1, 1], 2, -100)?;
+    let labels = Targets::new(&gpu, [6], &[0, 1, 0, 0, 1, 1], 2)?;
 
     let model = Model::new(&gpu, &network, options.seed)?;
-    let sgd = Optimization { sgd: Sgd { lr: 0.01, ..Sgd::default() }, ..Optimization::default() };
+    let sgd = Optimization { sgd: Sgd::new().lr(0.01), ..Optimization::default() };
     let mut training = Training::new(model, vec![Loss::cross_entropy()], sgd)?;
     let bar = common::bar(options.epochs)?;
     for epoch in 1..=options.epochs {
@@ -72,7 +72,7 @@ fn example(options: &Options) -> Result<()> {
     let mut evaluation = Evaluation::new(&gpu, 2)?.with_confusion()?;
     let mut batch = gpu.batch();
     let logits = model.forward(&mut batch, &test)?.outputs()[0].clone();
-    evaluation.record(&mut batch, &logits, &Tensor::targets(&gpu, [7], &test_labels, 2, -100)?, None)?;
+    evaluation.record(&mut batch, &logits, &Targets::new(&gpu, [7], &test_labels, 2)?, None)?;
     let (mut scores, mut logits) = (evaluation.read(&mut batch)?, batch.read(&logits)?);
     batch.submit()?;
     let scores = scores.wait(TIMEOUT)?;

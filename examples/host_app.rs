@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use common::{Options, Program, TIMEOUT};
 use xent::wgpu;
-use xent::{CrossEntropy, Gpu, Tensor};
+use xent::{CrossEntropy, Gpu, Grad, Targets, Tensor};
 
 mod common;
 
@@ -154,13 +154,13 @@ fn example(options: &Options) -> Result<()> {
     // xent on the same device, with the program's buffer of logits as a tensor.
     let gpu = Gpu::new(device.clone(), queue.clone())?;
     let x = Tensor::<f32>::from_buffer(&gpu, rows.clone(), 0, [POINTS, CLASSES])?;
-    let y = Tensor::targets(&gpu, [POINTS], &labels, CLASSES, -100)?;
+    let y = Targets::new(&gpu, [POINTS], &labels, CLASSES)?;
     for epoch in 1..=options.epochs {
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         pass(&mut encoder, &logits, logit_threads);
         // The gradient overwrites the logits.
         let mut recorder = gpu.record(&mut encoder);
-        let loss = recorder.cross_entropy_backward_in_place(&x, &y, &CrossEntropy::default(), None)?;
+        let loss = recorder.cross_entropy_with(&x, &y, &CrossEntropy::default(), Grad::InPlace)?.loss;
         let shown = epoch == 1 || epoch % 100 == 0;
         let ticket = if shown { Some(recorder.read(&loss)?) } else { None };
         recorder.finish()?;

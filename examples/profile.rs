@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use common::{Options, Program, TIMEOUT};
 use xent::nn::{Loss, Model, Sequential, Training};
-use xent::{Gpu, Optimization, Sgd, Tensor};
+use xent::{Gpu, Optimization, Sgd, Targets, Tensor};
 
 mod common;
 
@@ -31,9 +31,9 @@ fn example(options: &Options) -> Result<()> {
     let pixels: Vec<f32> = (0..BATCH * 64).map(|_| rng.f32()).collect();
     let labels: Vec<u8> = (0..BATCH).map(|_| rng.u8(0..10)).collect();
     let x = Tensor::from_slice(&gpu, [BATCH, 64], &pixels)?;
-    let y = Tensor::targets(&gpu, [BATCH], &labels, 10, -100)?;
+    let y = Targets::new(&gpu, [BATCH], &labels, 10)?;
     let model = Model::new(&gpu, &Sequential::new().linear(64, 128).relu().linear(128, 10), options.seed)?;
-    let sgd = Sgd { lr: 0.01, momentum: 0.9, ..Sgd::default() };
+    let sgd = Sgd::new().lr(0.01).momentum(0.9);
     let mut training = Training::new(model, vec![Loss::cross_entropy()], Optimization { sgd, ..Default::default() })?;
 
     // The first step compiles the kernels, unless another process left them in the driver's cache.

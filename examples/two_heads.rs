@@ -49,7 +49,7 @@ fn example(options: &Options) -> Result<()> {
     let (cls, reg) = (Sequential::new().layer(cls).sigmoid(), Sequential::new().layer(reg));
     let gpu = options.gpu()?;
     let model = Model::with_heads(&gpu, &Sequential::new(), &[("cls", &cls), ("reg", &reg)], options.seed)?;
-    let sgd = Optimization { sgd: Sgd { lr: 0.01, ..Sgd::default() }, ..Optimization::default() };
+    let sgd = Optimization { sgd: Sgd::new().lr(0.01), ..Optimization::default() };
     let mut training = Training::new(model, vec![Loss::bce(), Loss::mse()], sgd)?;
     let shape = [x.len(), 1];
     let (tx, ty, tr) = (

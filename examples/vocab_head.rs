@@ -12,8 +12,8 @@ use anyhow::{Context, Result, ensure};
 use common::{Options, Program, TIMEOUT};
 use xent::nn::{Linear, Model, Sequential};
 use xent::{
-    CrossEntropyRequest, Gpu, Grad, Layout, LinearBackward, LinearCrossEntropy, LinearCrossEntropyRequest,
-    Optimization, Optimizer, Parameters, Recorder, Sgd, Tensor,
+    Gpu, Grad, Layout, LinearCrossEntropy, LinearLossRequest, LossRequest, Optimization, Optimizer, Parameters,
+    Recorder, Sgd, Tensor,
 };
 
 mod common;
@@ -217,7 +217,7 @@ impl Network {
         let parameters: [(&str, xent::Shape, &[f32]); 2] =
             [("weight", [VOCABULARY, HIDDEN].into(), &weight), ("bias", [VOCABULARY].into(), unigram)];
         let head = Parameters::new(gpu, &parameters)?;
-        let sgd = Sgd { lr: 0.5, momentum: 0.9, ..Sgd::default() };
+        let sgd = Sgd::new().lr(0.5).momentum(0.9);
         let options = Optimization { sgd, clip_norm: Some(1.0), ..Optimization::default() };
         let optimizers = [Optimizer::new(trunk.parameters(), options.clone())?, Optimizer::new(&head, options)?];
         Ok(Self { trunk, head, optimizers, loss: LinearCrossEntropy::default() })
@@ -231,13 +231,13 @@ impl Network {
         let activations = self.trunk.forward(&mut batch, &inputs)?;
         let (weight_grad, bias_grad) = (self.head.grad("weight")?, self.head.grad("bias")?);
         let backward =
-            LinearBackward { weight_grad: Some(&weight_grad), bias_grad: Some(&bias_grad), ..Default::default() };
-        let request = LinearCrossEntropyRequest { backward: Some(backward), ..Default::default() };
+            LinearLossRequest::gradients().weight_grad(Grad::Into(&weight_grad)).bias_grad(Grad::Into(&bias_grad));
+        let request = backward;
         let (weight, bias) = (self.head.value("weight")?, self.head.value("bias")?);
         let hidden = &activations.outputs()[0];
         let out = batch.linear_cross_entropy_with(hidden, &weight, Some(&bias), &targets, &self.loss, request)?;
-        let grads = out.grads.context("gradients were asked for")?;
-        self.trunk.backward(&mut batch, &activations, &[grads.hidden])?;
+        let grads = out;
+        self.trunk.backward(&mut batch, &activations, &[grads.hidden_grad.unwrap()])?;
         let [trunk, head] = &mut self.optimizers;
         trunk.step(&mut batch, self.trunk.parameters())?;
         head.step(&mut batch, &self.head)?;
@@ -277,14 +277,14 @@ fn compare(gpu: &Gpu) -> Result<()> {
     let targets = Tensor::from_slice(gpu, [TOKENS], &targets)?;
     let options = LinearCrossEntropy::default();
     let fused = |rec: &mut Recorder<'_>| -> Result<[Tensor<f32>; 3]> {
-        let request = LinearCrossEntropyRequest { backward: Some(LinearBackward::default()), ..Default::default() };
+        let request = LinearLossRequest::gradients();
         let out = rec.linear_cross_entropy_with(&hidden, &weight, None, &targets, &options, request)?;
-        let grads = out.grads.context("gradients were asked for")?;
-        Ok([out.loss, grads.hidden, grads.weight])
+        let grads = out;
+        Ok([out.loss, grads.hidden_grad.unwrap(), grads.weight_grad.unwrap()])
     };
     let materialised = |rec: &mut Recorder<'_>| -> Result<[Tensor<f32>; 3]> {
         let logits = rec.matmul(Layout::Nt, &hidden, &weight, None)?;
-        let request = CrossEntropyRequest { grad: Grad::InPlace, ..Default::default() };
+        let request = LossRequest { grad: Grad::InPlace, ..Default::default() };
         let loss = rec.cross_entropy_with(&logits, &targets, &options.loss, request)?.loss;
         let hidden_grad = rec.matmul(Layout::Nn, &logits, &weight, None)?;
         Ok([loss, hidden_grad, rec.matmul(Layout::Tn, &logits, &hidden, None)?])

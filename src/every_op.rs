@@ -4,9 +4,9 @@
 use xent::metrics::{BinaryOutputs, Evaluation};
 use xent::nn::{Loss, Model, Sequential, Training};
 use xent::{
-    Batch, Bce, BceWithLogits, CrossEntropy, CrossEntropyRequest, Denominator, Element, Gpu, Grad, Layout,
-    LinearBackward, LinearBceWithLogits, LinearCrossEntropy, LinearCrossEntropyRequest, LinearSgd, Momentum, Mse, Nll,
-    Optimization, Optimizer, Parameters, Reduction, Result, Schedule, Sgd, Statistics, Tensor, Weights, bf16, f16,
+    Batch, Bce, BceWithLogits, CrossEntropy, Denominator, Element, Gpu, Grad, Layout, LinearBceWithLogits,
+    LinearCrossEntropy, LinearLossOutput, LinearLossRequest, LinearSgd, LossRequest, Momentum, Mse, Nll, Optimization, Optimizer,
+    Parameters, Reduction, Result, Schedule, Sgd, Statistics, Targets, Tensor, Weights, bf16, f16,
 };
 
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(600);
@@ -35,6 +35,12 @@ impl Outputs {
         self.all(&[&of.log_sum_exp, &of.target_log_prob, &of.entropy])?;
         self.read(&of.predicted)?;
         self.all(&[&of.correct, &of.counted])
+    }
+
+    fn linear(&mut self, of: &LinearLossOutput) -> Result<()> {
+        self.read(&of.loss)?;
+        let grads = [&of.hidden_grad, &of.weight_grad, &of.bias_grad];
+        grads.into_iter().flatten().try_for_each(|grad| self.read(grad))
     }
 
     fn scores(&mut self, of: &Evaluation) -> Result<()> {
@@ -74,11 +80,11 @@ fn units<const N: usize>(gpu: &Gpu, shape: [usize; N], seed: u64) -> Result<Tens
 }
 
 /// Labels, some of which are ignored.
-fn labels(gpu: &Gpu, rows: usize, classes: usize) -> Result<Tensor<i32>> {
+fn labels(gpu: &Gpu, rows: usize, classes: usize) -> Result<Targets> {
     let mut rng = fastrand::Rng::with_seed(9);
     let mut labels: Vec<_> = (0..rows).map(|_| rng.i64(0..classes as i64)).collect();
     labels.iter_mut().skip(3).step_by(7).for_each(|label| *label = -100);
-    Tensor::targets(gpu, [rows], &labels, classes, -100)
+    Targets::new(gpu, [rows], &labels, classes)
 }
 
 /// A shape for each way kernels treat rows: in one thread, in a workgroup's registers, longer.
@@ -91,21 +97,26 @@ pub(crate) const EVERY_OP: &[(&str, Record)] = &[
         for [rows, classes] in ROWS {
             let (x, y) = (tensor(gpu, [rows, classes], 1)?, labels(gpu, rows, classes)?);
             let weight = Some(Weights::new([classes], &unit(4, classes))?);
-            let options = CrossEntropy { weight, label_smoothing: 0.1, ..CrossEntropy::default() };
+            let options = CrossEntropy::new().weight(weight).label_smoothing(0.1);
             let position_weight = Some(Weights::new([rows], &unit(6, rows))?);
-            let beyond = CrossEntropy { position_weight, softcap: Some(5.0), z_loss: 0.01, ..CrossEntropy::default() };
-            let capped = out.batch.cross_entropy_backward(&x, &y, &beyond, None)?;
-            let unreduced = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
+            let beyond = CrossEntropy::new().position_weight(position_weight).softcap(5.0).z_loss(0.01);
+            let capped = out.batch.cross_entropy_with(&x, &y, &beyond, Grad::New)?;
+            let unreduced = CrossEntropy::new().reduction(Reduction::None);
             let loss = out.batch.cross_entropy(&x, &y, &options)?;
             let upstream = spread(5, rows);
             let upstream = Tensor::from_slice(gpu, [rows], &upstream)?;
-            let grads = out.batch.cross_entropy_backward(&x, &y, &unreduced, Some(&upstream))?;
+            let grads = out.batch.cross_entropy_with(
+                &x,
+                &y,
+                &unreduced,
+                LossRequest::new().grad(Grad::New).upstream(&upstream),
+            )?;
             let q = out.batch.softmax(&tensor(gpu, [rows, classes], 2)?, 1)?;
-            let request = CrossEntropyRequest { grad: Grad::New, statistics: true, ..Default::default() };
+            let request = LossRequest::new().grad(Grad::New).statistics();
             let soft = out.batch.cross_entropy_with(&x, &q, &CrossEntropy::default(), request)?;
-            let in_place = out.batch.cross_entropy_backward_in_place(&x, &y, &options, None)?;
-            out.all(&[&loss, &capped.loss, &capped.grad, &grads.loss, &grads.grad, &soft.loss, &in_place, &x])?;
-            soft.grad.iter().try_for_each(|grad| out.read(grad))?;
+            let in_place = out.batch.cross_entropy_with(&x, &y, &options, Grad::InPlace)?.loss;
+            out.all(&[&loss, &capped.loss.clone(), &capped.gradient()?, &grads.loss.clone(), &grads.gradient()?, &soft.loss, &in_place, &x])?;
+            out.read(&soft.gradient()?)?;
             soft.statistics.iter().try_for_each(|statistics| out.statistics(statistics))?;
         }
         Ok(())
@@ -114,19 +125,19 @@ pub(crate) const EVERY_OP: &[(&str, Record)] = &[
         let [n, classes, inner] = [3, 33, 50];
         let x = out.batch.cast::<f32, bf16>(&tensor(gpu, [n, classes, inner], 1)?)?;
         let y: Vec<_> = (0..n * inner).map(|i| (i * 7 % classes) as i64).collect();
-        let y = Tensor::targets(gpu, [n, inner], &y, classes, -100)?;
-        let grads = out.batch.cross_entropy_backward(&x, &y, &CrossEntropy::default(), None)?;
+        let y = Targets::new(gpu, [n, inner], &y, classes)?;
+        let grads = out.batch.cross_entropy_with(&x, &y, &CrossEntropy::default(), Grad::New)?;
         out.read(&grads.loss)?;
-        out.read(&grads.grad)
+        out.read(&grads.gradient()?)
     }),
     ("nll and log_softmax", |gpu, out| {
         for [rows, classes] in ROWS {
             let (x, y) = (tensor(gpu, [rows, classes], 1)?, labels(gpu, rows, classes)?);
             let log_probs = out.batch.log_softmax(&x, 1)?;
             let loss = out.batch.nll(&log_probs, &y, &Nll::default())?;
-            let grads = out.batch.nll_backward(&log_probs, &y, &Nll::default(), None)?;
+            let grads = out.batch.nll_with(&log_probs, &y, &Nll::default(), Grad::New)?;
             let back = out.batch.log_softmax_backward(&log_probs, &x, 1)?;
-            out.all(&[&log_probs, &loss, &grads.loss, &grads.grad, &back])?;
+            out.all(&[&log_probs, &loss, &grads.loss.clone(), &grads.gradient()?, &back])?;
         }
         Ok(())
     }),
@@ -143,27 +154,27 @@ pub(crate) const EVERY_OP: &[(&str, Record)] = &[
     }),
     ("bce", |gpu, out| {
         let (p, y) = (units(gpu, [LEN], 1)?, units(gpu, [LEN], 2)?);
-        let options = Bce { weight: Some(Weights::new([LEN], &unit(3, LEN))?), ..Bce::default() };
+        let options = Bce::new().weight(Weights::new([LEN], &unit(3, LEN))?);
         let loss = out.batch.bce(&p, &y, &options)?;
-        let grads = out.batch.bce_backward(&p, &y, &options, None)?;
-        out.all(&[&loss, &grads.loss, &grads.grad])
+        let grads = out.batch.bce_with(&p, &y, &options, Grad::New)?;
+        out.all(&[&loss, &grads.loss.clone(), &grads.gradient()?])
     }),
     ("bce_with_logits", |gpu, out| {
         let (x, y) = (tensor(gpu, [LEN / 7, 7], 1)?, units(gpu, [LEN / 7, 7], 2)?);
         let pos_weight = Some(Weights::new([7], &unit(3, 7))?);
-        let options = BceWithLogits { pos_weight, ..BceWithLogits::default() };
+        let options = BceWithLogits::new().pos_weight(pos_weight);
         let loss = out.batch.bce_with_logits(&x, &y, &options)?;
-        let grads = out.batch.bce_with_logits_backward(&x, &y, &options, None)?;
-        out.all(&[&loss, &grads.loss, &grads.grad])
+        let grads = out.batch.bce_with_logits_with(&x, &y, &options, Grad::New)?;
+        out.all(&[&loss, &grads.loss.clone(), &grads.gradient()?])
     }),
     ("mse", |gpu, out| {
         let (x, y) = (tensor(gpu, [LEN], 1)?, tensor(gpu, [LEN], 2)?);
         let loss = out.batch.mse(&x, &y, &Mse::default())?;
-        let grads = out.batch.mse_backward(&x, &y, &Mse::default(), None)?;
+        let grads = out.batch.mse_with(&x, &y, &Mse::default(), Grad::New)?;
         let narrow = tensor(gpu, [1, 70], 3)?;
-        let broadcast = Mse { broadcast: true, ..Mse::default() };
-        let repeated = out.batch.mse_backward(&narrow, &tensor(gpu, [90, 70], 4)?, &broadcast, None)?;
-        out.all(&[&loss, &grads.loss, &grads.grad, &repeated.loss, &repeated.grad])
+        let broadcast = Mse::new().broadcast(true);
+        let repeated = out.batch.mse_with(&narrow, &tensor(gpu, [90, 70], 4)?, &broadcast, Grad::New)?;
+        out.all(&[&loss, &grads.loss.clone(), &grads.gradient()?, &repeated.loss.clone(), &repeated.gradient()?])
     }),
     ("relu, sigmoid and cast", |gpu, out| {
         let (x, g) = (tensor(gpu, [LEN], 1)?, tensor(gpu, [LEN], 2)?);
@@ -190,7 +201,7 @@ pub(crate) const EVERY_OP: &[(&str, Record)] = &[
         let (values, grads) = (tensor(gpu, [LEN], 1)?, tensor(gpu, [LEN], 2)?);
         let mut momentum = Momentum::new(gpu, [LEN])?;
         for nesterov in [false, true] {
-            let sgd = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov, ..Sgd::default() };
+            let sgd = Sgd::new().lr(0.1).momentum(0.9).weight_decay(0.01).nesterov(nesterov);
             out.batch.accumulate(&values, &grads)?;
             out.batch.sgd(&values, &grads, Some(&mut momentum), &sgd)?;
         }
@@ -200,21 +211,18 @@ pub(crate) const EVERY_OP: &[(&str, Record)] = &[
         let [tokens, inputs, classes] = [70, 24, 301];
         let (hidden, weight) = (tensor(gpu, [tokens, inputs], 1)?, tensor(gpu, [classes, inputs], 2)?);
         let (bias, y) = (tensor(gpu, [classes], 3)?, labels(gpu, tokens, classes)?);
-        let options = LinearCrossEntropy { scratch: 32 << 10, ..LinearCrossEntropy::default() };
+        let options = LinearCrossEntropy::new().scratch(32 << 10);
         let loss = out.batch.linear_cross_entropy(&hidden, &weight, Some(&bias), &y, &options)?;
-        let request = LinearCrossEntropyRequest { backward: Some(LinearBackward::default()), statistics: true };
+        let request = LinearLossRequest::gradients().statistics();
         let all = out.batch.linear_cross_entropy_with(&hidden, &weight, Some(&bias), &y, &options, request)?;
-        out.all(&[&loss, &all.loss])?;
-        if let Some(grads) = &all.grads {
-            out.all(&[&grads.hidden, &grads.weight])?;
-            grads.bias.iter().try_for_each(|bias| out.read(bias))?;
-        }
+        out.read(&loss)?;
+        out.linear(&all)?;
         all.statistics.iter().try_for_each(|statistics| out.statistics(statistics))?;
-        let sparse = LinearCrossEntropy { gradient_threshold: 1e-3, ..options.clone() };
-        let request = LinearCrossEntropyRequest { backward: Some(LinearBackward::default()), ..Default::default() };
+        let sparse = options.clone().gradient_threshold(1e-3);
+        let request = LinearLossRequest::gradients();
         let sparse = out.batch.linear_cross_entropy_with(&hidden, &weight, Some(&bias), &y, &sparse, request)?;
-        sparse.grads.iter().try_for_each(|grads| out.all(&[&grads.hidden, &grads.weight]))?;
-        let sgd = Sgd { lr: 0.1, ..Sgd::default() };
+        out.linear(&sparse)?;
+        let sgd = Sgd::new().lr(0.1);
         let update = LinearSgd::new(&sgd);
         let updated = out.batch.linear_cross_entropy_sgd(&hidden, &weight, Some(&bias), &y, &options, update)?;
         out.all(&[&updated.loss, &updated.hidden_grad, &weight, &bias])
@@ -223,11 +231,12 @@ pub(crate) const EVERY_OP: &[(&str, Record)] = &[
         let [tokens, inputs, classes] = [70, 24, 301];
         let (hidden, weight) = (tensor(gpu, [tokens, inputs], 1)?, tensor(gpu, [classes, inputs], 2)?);
         let y = units(gpu, [tokens, classes], 3)?;
-        let options = LinearBceWithLogits { scratch: 32 << 10, ..LinearBceWithLogits::default() };
-        let backward = LinearBackward::default();
+        let options = LinearBceWithLogits::new().scratch(32 << 10);
+        let backward = LinearLossRequest::gradients();
         let loss = out.batch.linear_bce_with_logits(&hidden, &weight, None, &y, &options)?;
-        let all = out.batch.linear_bce_with_logits_backward(&hidden, &weight, None, &y, &options, backward)?;
-        out.all(&[&loss, &all.loss, &all.grads.hidden, &all.grads.weight])
+        let all = out.batch.linear_bce_with_logits_with(&hidden, &weight, None, &y, &options, backward)?;
+        out.read(&loss)?;
+        out.linear(&all)
     }),
     ("an evaluation", |gpu, out| {
         for [rows, classes] in [[301, 10], [37, 50]] {
@@ -249,7 +258,7 @@ pub(crate) const EVERY_OP: &[(&str, Record)] = &[
     }),
     ("an update, accumulated and clipped", |gpu, out| {
         let parameters = Parameters::new(gpu, &[("p", [LEN].into(), &spread(1, LEN))])?;
-        let sgd = Sgd { lr: 0.1, momentum: 0.9, ..Sgd::default() };
+        let sgd = Sgd::new().lr(0.1).momentum(0.9);
         let options =
             Optimization { sgd, clip_norm: Some(1.0), skip_non_finite: true, accumulate: 2, ..Default::default() };
         let mut optimizer = Optimizer::new(&parameters, options)?;
@@ -267,7 +276,7 @@ pub(crate) const EVERY_OP: &[(&str, Record)] = &[
         let schedules =
             [Schedule::Step { every: 1, factor: 0.7 }, Schedule::Cosine { warm_up: 1, steps: 9, floor: 0.1 }];
         for schedule in schedules {
-            let sgd = Sgd { lr: 0.1, ..Sgd::default() };
+            let sgd = Sgd::new().lr(0.1);
             let options =
                 Optimization { sgd, schedule, skip_non_finite: true, accumulate: 2, ..Optimization::default() };
             let mut optimizer = Optimizer::new(&parameters, options)?;

@@ -44,12 +44,11 @@ pub use engine::{Caps, Counters, Family, Gpu};
 pub use error::{Error, Result, Unmatched};
 pub use half::{bf16, f16};
 pub use ops::linear::{
-    LinearBackward, LinearBceWithLogits, LinearCrossEntropy, LinearCrossEntropyRequest, LinearCrossEntropyResult,
-    LinearGrads, LinearLossGrads, LinearSgd, LinearSgdResult,
+    LinearBceWithLogits, LinearCrossEntropy, LinearLossOutput, LinearLossRequest, LinearSgd, LinearSgdResult,
 };
 pub use ops::loss::{
-    Bce, BceWithLogits, CrossEntropy, Denominator, Grad, Huber, LossOutput, LossRequest, Mse, Nll, Reduction, Statistics,
-    Targets,
+    Bce, BceWithLogits, CrossEntropy, Denominator, Grad, Huber, LossOutput, LossRequest, Mse, Nll, Reduction,
+    Statistics, Targets,
 };
 pub use ops::update::{Momentum, Sgd};
 pub use optim::{Group, Optimization, Optimizer, Schedule, UpdateReport, WindowMean};

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use libtest_mimic::{Arguments, Trial};
-use xent::{Batch, Bce, BceWithLogits, Gpu, Momentum, Readback, Targets, Tensor, cpu};
+use xent::{Batch, Bce, BceWithLogits, Gpu, Grad, LossRequest, Momentum, Readback, Targets, Tensor, cpu};
 
 use case::{Case, Output, Outputs};
 use judge::judge;
@@ -47,7 +47,7 @@ fn eval<const N: usize>(
     record: impl FnOnce(&mut Batch) -> Result<[(&'static str, Tensor<f32>); N]>,
 ) -> Result<Outputs> {
     let mut batch = gpu.batch();
-    let tickets: Vec<(_, _, Readback<f32>)> = record(&mut batch)?
+    let tickets: Vec<(_, _, Readback<Vec<f32>>)> = record(&mut batch)?
         .iter()
         .map(|(name, t)| Ok((*name, t.shape().to_vec(), batch.read(t)?)))
         .collect::<Result<_>>()?;
@@ -70,7 +70,7 @@ fn on_gpu(gpu: &Gpu, case: &Case) -> Result<Outputs> {
             let probabilities;
             let targets = match case.text("target_kind")? {
                 "index" => {
-                    index = Tensor::targets(gpu, &target.shape[..], &target.ints, classes, options.ignore_index)?;
+                    index = Targets::new_ignoring(gpu, &target.shape[..], &target.ints, classes, options.ignore_index)?;
                     Targets::Index(&index)
                 }
                 "prob" => {
@@ -81,11 +81,18 @@ fn on_gpu(gpu: &Gpu, case: &Case) -> Result<Outputs> {
             };
             eval(gpu, |b| {
                 let out = match (op, targets) {
-                    ("nll_loss", Targets::Index(index)) => b.nll_backward(&x, index, &case.nll()?, g.as_ref())?,
-                    _ => b.cross_entropy_backward(&x, targets, &options, g.as_ref())?,
+                    ("nll_loss", Targets::Index(index)) => {
+                        b.nll_with(&x, index, &case.nll()?, LossRequest::new().grad(Grad::New).upstream(g.as_ref()))?
+                    }
+                    _ => b.cross_entropy_with(
+                        &x,
+                        targets,
+                        &options,
+                        LossRequest::new().grad(Grad::New).upstream(g.as_ref()),
+                    )?,
                 };
                 let log_prob = b.log_softmax(&x, usize::from(x.shape().len() > 1))?;
-                Ok([("loss", out.loss), ("grad_input", out.grad), ("log_prob", log_prob)])
+                Ok([("loss", out.loss), ("grad_input", out.gradient()?), ("log_prob", log_prob)])
             })
         }
         "bce" | "bce_with_logits" | "mse" => {
@@ -93,19 +100,26 @@ fn on_gpu(gpu: &Gpu, case: &Case) -> Result<Outputs> {
             let (weight, reduction) = (case.weights("weight")?, case.reduction()?);
             eval(gpu, |b| {
                 let out = match op {
-                    "bce" => b.bce_backward(&x, &y, &Bce { weight, reduction }, g.as_ref())?,
-                    "mse" => b.mse_backward(&x, &y, &case.mse()?, g.as_ref())?,
+                    "bce" => b.bce_with(
+                        &x,
+                        &y,
+                        &Bce::new().weight(weight).reduction(reduction),
+                        LossRequest::new().grad(Grad::New).upstream(g.as_ref()),
+                    )?,
+                    "mse" => {
+                        b.mse_with(&x, &y, &case.mse()?, LossRequest::new().grad(Grad::New).upstream(g.as_ref()))?
+                    }
                     _ => {
                         let pos_weight = case.weights("pos_weight")?;
-                        b.bce_with_logits_backward(
+                        b.bce_with_logits_with(
                             &x,
                             &y,
-                            &BceWithLogits { weight, pos_weight, reduction },
-                            g.as_ref(),
+                            &BceWithLogits::new().weight(weight).pos_weight(pos_weight).reduction(reduction),
+                            LossRequest::new().grad(Grad::New).upstream(g.as_ref()),
                         )?
                     }
                 };
-                Ok([("loss", out.loss), ("grad_input", out.grad)])
+                Ok([("loss", out.loss), ("grad_input", out.gradient()?)])
             })
         }
         "log_softmax" | "softmax" | "sigmoid" => {
@@ -168,26 +182,34 @@ fn on_cpu(case: &Case) -> Result<Outputs> {
                 other => bail!("target_kind {other:?}"),
             };
             let out = match op {
-                "nll_loss" => cpu::nll_backward(&x, shape, &target.ints, &case.nll()?, case.upstream())?,
-                _ => cpu::cross_entropy_backward(&x, shape, targets, &case.cross_entropy()?, case.upstream())?,
+                "nll_loss" => cpu::nll_backward((&x, shape), &target.ints, &case.nll()?, case.upstream())?,
+                _ => cpu::cross_entropy_backward((&x, shape), targets, &case.cross_entropy()?, case.upstream())?,
             };
-            let log_prob = cpu::log_softmax(&x, shape, usize::from(shape.len() > 1))?;
-            Ok(named([("loss", out.loss), ("grad_input", out.grad), ("log_prob", log_prob)]))
+            let log_prob = cpu::log_softmax((&x, shape), usize::from(shape.len() > 1))?;
+            Ok(named([("loss", out.loss), ("grad_input", out.gradient()?), ("log_prob", log_prob)]))
         }
         "bce" | "bce_with_logits" | "mse" => {
             let (x, y, shape) = (case.floats("input")?, case.floats("target")?, &case.data("input")?.shape);
             let (weight, reduction) = (case.weights("weight")?, case.reduction()?);
             let out = match op {
-                "bce" => cpu::bce_backward(&x, shape, &y, &Bce { weight, reduction }, case.upstream())?,
+                "bce" => cpu::bce_backward(
+                    (&x, shape),
+                    (&y, shape),
+                    &Bce::new().weight(weight).reduction(reduction),
+                    case.upstream(),
+                )?,
                 "mse" => {
                     cpu::mse_backward((&x, shape), (&y, &case.data("target")?.shape), &case.mse()?, case.upstream())?
                 }
                 _ => {
-                    let options = BceWithLogits { weight, pos_weight: case.weights("pos_weight")?, reduction };
-                    cpu::bce_with_logits_backward(&x, shape, &y, &options, case.upstream())?
+                    let options = BceWithLogits::new()
+                        .weight(weight)
+                        .pos_weight(case.weights("pos_weight")?)
+                        .reduction(reduction);
+                    cpu::bce_with_logits_backward((&x, shape), (&y, shape), &options, case.upstream())?
                 }
             };
-            Ok(named([("loss", out.loss), ("grad_input", out.grad)]))
+            Ok(named([("loss", out.loss), ("grad_input", out.gradient()?)]))
         }
         "log_softmax" | "softmax" | "sigmoid" => {
             let (x, g) = (&case.data("input")?.floats, &case.data("grad_output")?.floats);
@@ -195,13 +217,13 @@ fn on_cpu(case: &Case) -> Result<Outputs> {
             let dim = if op == "sigmoid" { 0 } else { case.text("dim")?.parse()? };
             let (y, grad) = match op {
                 "log_softmax" => {
-                    let y = cpu::log_softmax(x, shape, dim)?;
-                    let grad = cpu::log_softmax_backward(&y, shape, g, dim)?;
+                    let y = cpu::log_softmax((x, shape), dim)?;
+                    let grad = cpu::log_softmax_backward((&y, shape), g, dim)?;
                     (y, grad)
                 }
                 "softmax" => {
-                    let y = cpu::softmax(x, shape, dim)?;
-                    let grad = cpu::softmax_backward(&y, shape, g, dim)?;
+                    let y = cpu::softmax((x, shape), dim)?;
+                    let grad = cpu::softmax_backward((&y, shape), g, dim)?;
                     (y, grad)
                 }
                 _ => {

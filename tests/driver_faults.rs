@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(!status.success()))
 }
 
-fn recorded(gpu: &Gpu) -> (xent::Batch, Readback<f32>) {
+fn recorded(gpu: &Gpu) -> (xent::Batch, Readback<Vec<f32>>) {
     let x = Tensor::from_slice(gpu, [3], &[1.0f32, -2.0, 3.0]).unwrap();
     let mut batch = gpu.batch();
     let y = batch.relu(&x).unwrap();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use xent::wgpu;
-use xent::{Caps, CrossEntropy, Error, Gpu, Tensor};
+use xent::{Caps, CrossEntropy, Error, Gpu, Targets, Tensor};
 
 const TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -34,7 +34,7 @@ fn out_of_memory<T>(result: xent::Result<T>) {
 #[track_caller]
 fn works(gpu: &Gpu) {
     let x = Tensor::from_slice(gpu, [2, 3], &[2.0f32, 1.0, 0.0, 0.0, 0.0, 0.0]).unwrap();
-    let y = Tensor::targets(gpu, [2], &[0, 2], 3, -100).unwrap();
+    let y = Targets::new(gpu, [2], &[0, 2], 3).unwrap();
     let mut batch = gpu.batch();
     let loss = batch.cross_entropy(&x, &y, &CrossEntropy::default()).unwrap();
     let mut ticket = batch.read(&loss).unwrap();

@@ -126,10 +126,10 @@ pub(crate) fn bar(steps: usize) -> Result<ProgressBar> {
 }
 
 /// Runs a full-batch step and waits for it. Returns the loss of each head.
-pub(crate) fn step(gpu: &Gpu, training: &mut Training, x: &Tensor<f32>, targets: &[Targets<'_>]) -> Result<Vec<f32>> {
+pub(crate) fn step(gpu: &Gpu, training: &mut Training, x: &Tensor<f32>, targets: &[Targets]) -> Result<Vec<f32>> {
     let mut batch = gpu.batch();
     let out = training.step(&mut batch, x, targets)?;
-    let tickets = out.losses.iter().map(|loss| batch.read(loss)).collect::<Result<Vec<Readback<f32>>, _>>()?;
+    let tickets = out.losses.iter().map(|loss| batch.read(loss)).collect::<Result<Vec<Readback<Vec<f32>>>, _>>()?;
     batch.submit()?;
     tickets.into_iter().map(|mut ticket| Ok(ticket.wait(TIMEOUT)?[0])).collect()
 }

@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 
 use super::log_softmax::row_log_sum;
-use super::{Classes, LossGrad, OF_NOTHING, class_of, count, expect_len, factors, reduce, upstream_factor, View};
+use super::{Classes, LossGrad, OF_NOTHING, View, class_of, count, expect_len, factors, reduce, upstream_factor};
 use crate::error::{Error, Result, try_with_capacity};
 use crate::ops::loss::{CrossEntropy, Reduction};
 
@@ -216,7 +216,7 @@ pub(super) fn rows<T: Copy + Into<f64>>(
     options: &CrossEntropy,
 ) -> Result<Rows> {
     options.validate(op)?;
-    let dims = Classes::of(op, shape, logits.len())?;
+    let dims = Classes::of(op, &shape, logits.len())?;
     options.validate_share(op, dims.classes)?;
     let position_weight = factors(op, "position_weight", options.position_weight.as_ref(), dims.rows())?;
     let rows = match &targets.kind {

@@ -25,19 +25,22 @@ pub(super) trait Reference: ElementwiseLoss {
     fn element(&self, element: Element) -> (f64, f64);
 }
 
-#[expect(clippy::indexing_slicing, reason = "the views have the elements of their shapes, which broadcast to the common shape")]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "the views have the elements of their shapes, which broadcast to the common shape"
+)]
 fn elementwise<T: Copy + Into<f64>>(
     loss: &impl Reference,
     op: &'static str,
-    input: View<'_, T>,
-    targets: View<'_, T>,
+    input: &View<'_, T>,
+    targets: &View<'_, T>,
     upstream: Option<&[f64]>,
 ) -> Result<LossGrad> {
     loss.validate()?;
     let described = Elementwise { op, ..loss.describe() };
     input.check(op, "the input")?;
     targets.check(op, "targets")?;
-    let shape = described.common_shape(&input.shape.into(), &targets.shape.into())?;
+    let shape = described.common_shape(&input.shape, &targets.shape)?;
     let Elementwise { weight: weights, pos_weight, reduction, mean_by_weight, .. } = described;
     let weight = broadcast(op, "weight", weights, &shape)?;
     let pos_weight = broadcast(op, "pos_weight", pos_weight, &shape)?;
@@ -52,8 +55,8 @@ fn elementwise<T: Copy + Into<f64>>(
     let mut losses = results(op, len, input.data.len())?;
     let mut grad = vec![0.0; input.data.len()];
     for i in 0..len {
-        let at = broadcast_index(i, input.shape, &shape);
-        let (x, y) = (input.data[at].into(), targets.data[broadcast_index(i, targets.shape, &shape)].into());
+        let at = broadcast_index(i, &input.shape, &shape);
+        let (x, y) = (input.data[at].into(), targets.data[broadcast_index(i, &targets.shape, &shape)].into());
         let element = Element { x, y, weight: weight(i), pos_weight: pos_weight(i) };
         if let Some((what, value, expected)) = loss.out_of_range(element) {
             let got = format!("{value} at position {i}");
@@ -95,7 +98,7 @@ macro_rules! references {
                 options: &$Options,
                 upstream: Option<&[f64]>,
             ) -> Result<LossGrad> {
-                elementwise(options, concat!("cpu::", stringify!($name)), input.into(), targets.into(), upstream)
+                elementwise(options, concat!("cpu::", stringify!($name)), &input.into(), &targets.into(), upstream)
             }
         )*
     };

@@ -32,7 +32,7 @@ pub fn linear_bce_with_logits<'a, T: Copy + Into<f64> + 'a>(
 ) -> Result<LinearBceLoss> {
     let op = "cpu::linear_bce_with_logits";
     let (hidden, weight) = (hidden.into(), weight.into());
-    let logits = matmul(Layout::Nt, hidden, weight, bias)?;
+    let logits = matmul(Layout::Nt, hidden.clone(), weight.clone(), bias)?;
     let (hidden_shape, weight_shape) = (hidden.matrix(op, "hidden")?, weight.matrix(op, "weight")?);
     let (hidden, weight) = (hidden.data, weight.data);
     let shape = [hidden_shape[0], weight_shape[0]];

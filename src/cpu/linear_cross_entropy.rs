@@ -36,7 +36,7 @@ pub fn linear_cross_entropy<'a, T: Copy + Into<f64> + 'a>(
     let targets = targets.into();
     let op = "cpu::linear_cross_entropy";
     let (hidden, weight) = (hidden.into(), weight.into());
-    let logits = matmul(Layout::Nt, hidden, weight, bias)?;
+    let logits = matmul(Layout::Nt, hidden.clone(), weight.clone(), bias)?;
     let (hidden_shape, weight_shape) = (hidden.matrix(op, "hidden")?, weight.matrix(op, "weight")?);
     let (hidden, weight) = (hidden.data, weight.data);
     let ([tokens, inputs], classes) = (hidden_shape, weight_shape[0]);

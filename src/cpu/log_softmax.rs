@@ -1,4 +1,4 @@
-use super::{Classes, expect_len, View};
+use super::{Classes, View, expect_len};
 use crate::error::Result;
 
 /// A row's maximum, and the log of the sum of exp(x - maximum). Both are NaN if the row has NaN or
@@ -22,7 +22,7 @@ pub(super) fn row_log_sum(row: impl Iterator<Item = f64> + Clone) -> (f64, f64) 
 #[expect(clippy::indexing_slicing, reason = "the slices were checked to have the shape's size, and rows lie within it")]
 pub fn log_softmax<'a, T: Copy + Into<f64> + 'a>(logits: impl Into<View<'a, T>>, dim: usize) -> Result<Vec<f64>> {
     let View { data: logits, shape } = logits.into();
-    let dims = Classes::along("cpu::log_softmax", shape, dim, logits.len())?;
+    let dims = Classes::along("cpu::log_softmax", &shape, dim, logits.len())?;
     let mut out = vec![0.0; logits.len()];
     for row in (0..dims.rows()).take_while(|_| !logits.is_empty()) {
         let (max, log_sum) = row_log_sum(dims.row(row).map(|i| logits[i].into()));
@@ -47,7 +47,7 @@ pub fn log_softmax_backward<'a, T: Copy + Into<f64> + 'a>(
 ) -> Result<Vec<f64>> {
     let View { data: log_probs, shape } = log_probs.into();
     let op = "cpu::log_softmax_backward";
-    let dims = Classes::along(op, shape, dim, log_probs.len())?;
+    let dims = Classes::along(op, &shape, dim, log_probs.len())?;
     expect_len(op, "upstream", upstream.len(), log_probs.len())?;
     let mut grad = vec![0.0; log_probs.len()];
     for row in (0..dims.rows()).take_while(|_| !log_probs.is_empty()) {

@@ -1,4 +1,4 @@
-use super::{Classes, LossGrad, Targets, class_of, count, expect_len, factors, reduce, upstream_factor, View};
+use super::{Classes, LossGrad, Targets, View, class_of, count, expect_len, factors, reduce, upstream_factor};
 use crate::error::Result;
 use crate::ops::loss::{Nll, Reduction};
 
@@ -33,7 +33,7 @@ pub fn nll_backward<'a, T: Copy + Into<f64> + 'a>(
     let targets = targets.into();
     let (targets, ignored) = targets.indices(op)?;
     let &Nll { ref weight, ref position_weight, reduction } = options;
-    let dims = Classes::of(op, shape, log_probs.len())?;
+    let dims = Classes::of(op, &shape, log_probs.len())?;
     expect_len(op, "targets", targets.len(), dims.rows())?;
     let class_weight = factors(op, "weight", weight.as_ref(), dims.classes)?;
     let position_weight = factors(op, "position_weight", position_weight.as_ref(), dims.rows())?;

@@ -1,5 +1,5 @@
 use super::log_softmax::row_log_sum;
-use super::{Classes, expect_len, View};
+use super::{Classes, View, expect_len};
 use crate::error::Result;
 
 /// Softmax over dimension `dim`; see [`Recorder::softmax`](crate::Recorder::softmax).
@@ -10,7 +10,7 @@ use crate::error::Result;
 #[expect(clippy::indexing_slicing, reason = "the slices were checked to have the shape's size, and rows lie within it")]
 pub fn softmax<'a, T: Copy + Into<f64> + 'a>(logits: impl Into<View<'a, T>>, dim: usize) -> Result<Vec<f64>> {
     let View { data: logits, shape } = logits.into();
-    let dims = Classes::along("cpu::softmax", shape, dim, logits.len())?;
+    let dims = Classes::along("cpu::softmax", &shape, dim, logits.len())?;
     let mut out = vec![0.0; logits.len()];
     for row in (0..dims.rows()).take_while(|_| !logits.is_empty()) {
         let (max, log_sum) = row_log_sum(dims.row(row).map(|i| logits[i].into()));
@@ -35,7 +35,7 @@ pub fn softmax_backward<'a, T: Copy + Into<f64> + 'a>(
 ) -> Result<Vec<f64>> {
     let View { data: output, shape } = output.into();
     let op = "cpu::softmax_backward";
-    let dims = Classes::along(op, shape, dim, output.len())?;
+    let dims = Classes::along(op, &shape, dim, output.len())?;
     expect_len(op, "upstream", upstream.len(), output.len())?;
     let mut grad = vec![0.0; output.len()];
     for row in (0..dims.rows()).take_while(|_| !output.is_empty()) {

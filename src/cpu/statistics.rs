@@ -1,5 +1,5 @@
-use super::cross_entropy::{Outcome, Rows, Targets, rows};
 use super::View;
+use super::cross_entropy::{Outcome, Rows, Targets, rows};
 use super::log_softmax::row_log_sum;
 use crate::error::Result;
 use crate::ops::loss::CrossEntropy;

@@ -2,6 +2,7 @@
 
 use super::{expect_len, product, shape_error};
 use crate::error::Result;
+use crate::tensor::Shape;
 
 /// The elements of a tensor in row-major order, and its shape.
 ///
@@ -10,25 +11,25 @@ use crate::error::Result;
 /// # Examples
 /// ```
 /// use xent::{Mse, cpu};
-/// let loss = cpu::mse((&[1.0, 3.0], &[2]), (&[0.0, 1.0], &[2]), &Mse::new())?;
+/// let loss = cpu::mse((&[1.0, 3.0], [2]), (&[0.0, 1.0], [2]), &Mse::new())?;
 /// assert_eq!(loss, [2.5]);
 /// # Ok::<(), xent::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct View<'a, T> {
     /// The elements.
     pub data: &'a [T],
     /// The sizes of the dimensions.
-    pub shape: &'a [usize],
+    pub shape: Shape,
 }
 
-impl<'a, T, D, S> From<(&'a D, &'a S)> for View<'a, T>
+impl<'a, T, D, S> From<(&'a D, S)> for View<'a, T>
 where
     D: AsRef<[T]> + ?Sized,
-    S: AsRef<[usize]> + ?Sized,
+    S: Into<Shape>,
 {
-    fn from((data, shape): (&'a D, &'a S)) -> Self {
-        Self { data: data.as_ref(), shape: shape.as_ref() }
+    fn from((data, shape): (&'a D, S)) -> Self {
+        Self { data: data.as_ref(), shape: shape.into() }
     }
 }
 
@@ -36,14 +37,14 @@ impl<T> View<'_, T> {
     /// The sizes of a matrix.
     pub(super) fn matrix(&self, op: &'static str, what: &'static str) -> Result<[usize; 2]> {
         self.check(op, what)?;
-        match *self.shape {
+        match self.shape[..] {
             [rows, columns] => Ok([rows, columns]),
-            _ => Err(shape_error(op, what, "2 dimensions", format!("shape {:?}", self.shape))),
+            _ => Err(shape_error(op, what, "2 dimensions", format!("shape {}", self.shape))),
         }
     }
 
     /// Checks that there are as many elements as the shape has.
     pub(super) fn check(&self, op: &'static str, what: &'static str) -> Result<()> {
-        expect_len(op, what, self.data.len(), product(self.shape))
+        expect_len(op, what, self.data.len(), product(&self.shape))
     }
 }

@@ -2,9 +2,9 @@
 
 use crate::engine::Gpu;
 use crate::error::{Error, Result};
+use crate::ops::loss::{CrossEntropy, Reduction};
 use crate::ops::loss::{LossRequest, Targets};
 use crate::ops::{Cells, Recorded, Rows};
-use crate::ops::loss::{CrossEntropy, Reduction};
 use crate::record::{Readback, Recorder};
 use crate::tensor::{Float, Tensor};
 
@@ -48,7 +48,7 @@ pub enum BinaryOutputs<'a> {
 /// use xent::{Gpu, Tensor};
 /// # if let Ok(gpu) = Gpu::headless() {
 /// let logits = Tensor::from_slice(&gpu, [3, 2], &[2.0, 1.0, 0.0, 3.0, 1.0, 0.0f32])?;
-/// let targets = Tensor::targets(&gpu, [3], &[0, 1, 1], 2, -100)?;
+/// let targets = Targets::new(&gpu, [3], &[0, 1, 1], 2)?;
 /// let mut evaluation = Evaluation::new(&gpu, 2)?.with_confusion()?;
 /// let mut batch = gpu.batch();
 /// evaluation.record(&mut batch, &logits, &targets, None)?;

@@ -54,9 +54,7 @@ impl Loss {
         match &self.kind {
             Kind::CrossEntropy(options) if divided => rec.cross_entropy_with(output, targets, options, request),
             Kind::CrossEntropy(options) => rec.cross_entropy_undivided(output, targets, options, &request),
-            Kind::Elementwise(options) => {
-                rec.elementwise_loss(&**options, output, floats(targets)?, &request, divided)
-            }
+            Kind::Elementwise(options) => rec.elementwise_loss(&**options, output, floats(targets)?, &request, divided),
         }
     }
 }

@@ -13,10 +13,10 @@
 //! // Classifies numbers as even or odd by their last bit.
 //! let network = Sequential::new().linear(1, 2);
 //! let model = Model::new(&gpu, &network, 0)?;
-//! let options = Optimization { sgd: Sgd { lr: 1.0, ..Sgd::default() }, ..Optimization::default() };
+//! let options = Optimization { sgd: Sgd::new().lr(1.0), ..Optimization::default() };
 //! let mut training = Training::new(model, vec![Loss::cross_entropy()], options)?;
 //! let x = Tensor::from_slice(&gpu, [4, 1], &[0.0, 1.0, 0.0, 1.0])?;
-//! let y = Tensor::targets(&gpu, [4], &[0, 1, 0, 1], 2, -100)?;
+//! let y = Targets::new(&gpu, [4], &[0, 1, 0, 1], 2)?;
 //! for _ in 0..100 {
 //!     let mut batch = gpu.batch();
 //!     training.step(&mut batch, &x, &[(&y).into()])?;

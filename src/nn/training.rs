@@ -1,9 +1,9 @@
 //! A training step: forward pass, losses, backward pass and update in one recording.
 
 use crate::error::{Error, Result};
+use crate::ops::loss::Reduction;
 use crate::ops::loss::{Denominator, LossOutput, Targets};
 use crate::optim::{Optimization, Optimizer, UpdateReport, WindowMean};
-use crate::ops::loss::Reduction;
 use crate::record::{Readback, Recorder};
 use crate::state::{LoadOptions, State};
 use crate::tensor::{Shape, Tensor, narrow};
@@ -246,12 +246,7 @@ impl Training {
     /// # Errors
     /// The errors of the model's layers and of the losses; [`Error::Value`] unless there are
     /// targets for each head, of the kind that its loss takes. Nothing is updated then.
-    pub fn step(
-        &mut self,
-        rec: &mut Recorder<'_>,
-        input: &Tensor<f32>,
-        targets: &[Targets],
-    ) -> Result<StepOutputs> {
+    pub fn step(&mut self, rec: &mut Recorder<'_>, input: &Tensor<f32>, targets: &[Targets]) -> Result<StepOutputs> {
         if targets.len() != self.losses.len() {
             let (expected, got) = (format!("{}, one for each head", self.losses.len()), targets.len().to_string());
             return Err(Error::Value { op: "Training::step", what: "the number of targets", expected, got });

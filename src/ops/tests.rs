@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::engine::{Role, Storage};
 use crate::tensor::Tensor;
-use crate::{CrossEntropy, Gpu, Layout};
+use crate::{CrossEntropy, Gpu, Grad, Layout, Targets};
 
 /// More than 2^32 elements, of which no kernel sees more than a binding's.
 #[test]
@@ -25,11 +25,11 @@ fn rows_of_more_than_four_thousand_million_elements() {
     let logits = Tensor::<f32>::over(&gpu, storage, 0, [rows, classes].into());
     assert!(logits.len() > 1 << 32);
     let hidden = Tensor::<f32>::zeros(&gpu, [rows, 1]).unwrap();
-    let targets = Tensor::targets(&gpu, [rows], &vec![1u8; rows], classes, -100).unwrap();
+    let targets = Targets::new(&gpu, [rows], &vec![1u8; rows], classes).unwrap();
     let scope = gpu.device().push_error_scope(wgpu::ErrorFilter::Validation);
     let mut batch = gpu.batch();
     let before = gpu.counters().dispatches;
-    batch.cross_entropy_backward_in_place(&logits, &targets, &CrossEntropy::default(), None).unwrap();
+    batch.cross_entropy_with(&logits, &targets, &CrossEntropy::default(), Grad::InPlace).map(|out| out.loss).unwrap();
     assert!(gpu.counters().dispatches - before > 2 * segments, "each segment, and each row that is cut");
     batch.matmul(Layout::Tn, &logits, &hidden, None).unwrap();
     batch.column_sum(&logits).unwrap();

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::ops::loss::Denominator;
 use crate::ops::{ClipFactor, Gradient, SgdStep, unstarted};
-use crate::ops::update::Sgd;
 use crate::parameters::{Parameters, Part, Parts};
 use crate::record::Recorder;
 use crate::tensor::{Shape, Tensor};
@@ -46,7 +45,7 @@ pub struct UpdateReport {
 /// # if let Ok(gpu) = Gpu::headless() {
 /// let parameters = Parameters::new(&gpu, &[("weight", [2].into(), &[1.0, 2.0]), ("bias", [1].into(), &[0.5])])?;
 /// let undecayed = Group { names: vec!["bias".into()], weight_decay: Some(0.0), ..Group::default() };
-/// let sgd = Sgd { lr: 0.1, weight_decay: 0.01, momentum: 0.9, ..Sgd::default() };
+/// let sgd = Sgd::new().lr(0.1).weight_decay(0.01).momentum(0.9);
 /// let options = Optimization { sgd, groups: vec![undecayed], clip_norm: Some(1.0), ..Optimization::default() };
 /// let mut optimizer = Optimizer::new(&parameters, options)?;
 /// let mut batch = gpu.batch();
@@ -118,7 +117,7 @@ impl Optimizer {
     /// use xent::{Gpu, Optimization, Optimizer, Parameters, Sgd};
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let parameters = Parameters::new(&gpu, &[("weight", [2].into(), &[1.0, 2.0])])?;
-    /// let options = Optimization { sgd: Sgd { lr: 0.1, ..Sgd::default() }, ..Optimization::default() };
+    /// let options = Optimization { sgd: Sgd::new().lr(0.1), ..Optimization::default() };
     /// let mut optimizer = Optimizer::new(&parameters, options)?;
     /// optimizer.set_lr(0.01)?;
     /// assert_eq!(optimizer.options().sgd.lr, 0.01);
@@ -252,17 +251,17 @@ impl Optimizer {
     /// use xent::{CrossEntropy, Gpu, Layout, Optimization, Optimizer, Parameters, Reduction, Sgd, Tensor};
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let parameters = Parameters::new(&gpu, &[("weight", [2, 1].into(), &[0.0, 0.0])])?;
-    /// let sgd = Sgd { lr: 1.0, ..Sgd::default() };
+    /// let sgd = Sgd::new().lr(1.0);
     /// let mut optimizer = Optimizer::new(&parameters, Optimization { sgd, accumulate: 2, ..Optimization::default() })?;
-    /// let sum = CrossEntropy { reduction: Reduction::Sum, ..CrossEntropy::default() };
+    /// let sum = CrossEntropy::new().reduction(Reduction::Sum);
     /// let mut batch = gpu.batch();
     /// // One pass with three tokens, of which two count, and one pass with one token.
     /// for targets in [&[0, -100, 0][..], &[1]] {
     ///     let n = targets.len();
     ///     let x = Tensor::from_slice(&gpu, [n, 1], &vec![1.0; n])?;
-    ///     let y = Tensor::targets(&gpu, [n], targets, 2, -100)?;
+    ///     let y = Targets::new(&gpu, [n], targets, 2)?;
     ///     let logits = batch.matmul(Layout::Nt, &x, &parameters.value("weight")?, None)?;
-    ///     let out = batch.cross_entropy_backward(&logits, &y, &sum, None)?;
+    ///     let out = batch.cross_entropy_with(&logits, &y, &sum, Grad::New)?;
     ///     batch.matmul_into(Layout::Tn, &out.grad, &x, None, &parameters.grad("weight")?)?;
     ///     optimizer.step_mean(&mut batch, &parameters, &out.denominator)?;
     /// }
@@ -376,7 +375,7 @@ impl Optimizer {
                 values: &part(values),
                 grads: &part(grads),
                 velocity: velocity.as_ref(),
-                options: &Sgd { lr: sgd.lr * rate, ..sgd.clone() },
+                options: &sgd.clone().lr(sgd.lr * rate),
                 gradient,
                 factor: clip.as_ref().map(|clip| &clip.factor),
                 base_lr: self.schedule.as_ref().map(|_| sgd.lr),

@@ -27,7 +27,7 @@ impl Gpu {
     /// let logits = Tensor::<f32>::zeros(&gpu, [64, 10])?;
     /// let targets = Tensor::<i32>::zeros(&gpu, [64])?;
     /// let options = CrossEntropy::default();
-    /// gpu.warm_up(|rec| rec.cross_entropy_backward(&logits, &targets, &options, None).map(drop))?;
+    /// gpu.warm_up(|rec| rec.cross_entropy_with(&logits, &targets, &options, Grad::New).map(drop))?;
     /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```

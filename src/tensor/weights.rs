@@ -15,8 +15,8 @@ use crate::tensor::{Shape, Tensor};
 /// ```
 /// use xent::{CrossEntropy, cpu};
 /// // The second class is rare: its mistakes count four times.
-/// let options = CrossEntropy { weight: Some([1.0, 4.0].into()), ..CrossEntropy::default() };
-/// let loss = cpu::cross_entropy(&[0.0, 0.0, 0.0, 2.0], &[2, 2], &[0, 1], &options)?;
+/// let options = CrossEntropy::new().weight(Weights::from([1.0, 4.0]));
+/// let loss = cpu::cross_entropy((&[0.0, 0.0, 0.0, 2.0], &[2, 2]), &[0, 1], &options)?;
 /// assert!((loss[0] - (2f64.ln() + 4.0 * (-2f64).exp().ln_1p()) / 5.0).abs() < 1e-15);
 /// # Ok::<(), xent::Error>(())
 /// ```

@@ -174,25 +174,22 @@ impl Case {
             _ => CrossEntropy::default().ignore_index,
         };
         let label_smoothing = self.number("label_smoothing")?;
-        Ok(CrossEntropy {
-            weight: self.weights("weight")?,
-            reduction: self.reduction()?,
-            ignore_index,
-            label_smoothing,
-            ..CrossEntropy::DEFAULT
-        })
+        Ok(CrossEntropy::new()
+            .weight(self.weights("weight")?)
+            .reduction(self.reduction()?) /*IGN ignore_index*/
+            .label_smoothing(label_smoothing))
     }
 
     pub(crate) fn nll(&self) -> Result<Nll> {
         let CrossEntropy { weight, reduction, ignore_index, label_smoothing, .. } = self.cross_entropy()?;
         ensure!(label_smoothing == 0.0, "nll_loss has no label smoothing");
-        Ok(Nll { weight, reduction, ignore_index, ..Nll::default() })
+        Ok(Nll::new().weight(weight).reduction(reduction) /*IGN ignore_index*/)
     }
 
     /// Broadcasts whenever the shapes differ, as PyTorch does.
     pub(crate) fn mse(&self) -> Result<Mse> {
         let broadcast = self.data("input")?.shape != self.data("target")?.shape;
-        Ok(Mse { weight: self.weights("weight")?, broadcast, reduction: self.reduction()? })
+        Ok(Mse::new().weight(self.weights("weight")?).broadcast(broadcast).reduction(self.reduction()?))
     }
 
     pub(crate) fn sgd(&self) -> Result<Sgd> {
@@ -201,13 +198,12 @@ impl Case {
             "1" => Ok(true),
             other => bail!("{key} {other:?}"),
         };
-        Ok(Sgd {
-            lr: self.number("lr")?,
-            momentum: self.number("momentum")?,
-            dampening: self.number("dampening")?,
-            weight_decay: self.number("weight_decay")?,
-            nesterov: flag("nesterov")?,
-            maximize: flag("maximize")?,
-        })
+        Ok(Sgd::new()
+            .lr(self.number("lr")?)
+            .momentum(self.number("momentum")?)
+            .dampening(self.number("dampening")?)
+            .weight_decay(self.number("weight_decay")?)
+            .nesterov(flag("nesterov")?)
+            .maximize(flag("maximize")?))
     }
 }

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use xent::{Bce, BceWithLogits, CrossEntropy, Error, Gpu, Momentum, Mse, Nll, Reduction, Sgd, Tensor, cpu};
+use xent::{
+    Bce, BceWithLogits, CrossEntropy, Error, Gpu, Momentum, Mse, Nll, Reduction, Sgd, Targets, Tensor, Weights, cpu,
+};
 
 use crate::TIMEOUT;
 
@@ -47,10 +49,10 @@ impl Calls<'_> {
     fn indices(&self, shape: &[usize], index: &[i64], rows: &[usize], options: &CrossEntropy) -> [Answer; 2] {
         let zeros = vec![0.0f32; shape.iter().product()];
         let on_gpu = || {
-            let y = Tensor::targets(self.gpu, rows, index, shape[1], options.ignore_index)?;
+            let y = Targets::new_ignoring(self.gpu, rows, index, shape[1], options.ignore_index)?;
             self.recorded(shape, |b, x| b.cross_entropy(x, &y, options))
         };
-        let on_cpu = || Ok(cpu::cross_entropy(&zeros, shape, index, options)?[0] as f32);
+        let on_cpu = || Ok(cpu::cross_entropy((&zeros, shape), index, options)?[0] as f32);
         [on_gpu(), on_cpu()]
     }
 
@@ -60,7 +62,7 @@ impl Calls<'_> {
             let y = Tensor::from_slice(self.gpu, targets, &q)?;
             self.recorded(shape, |b, x| b.cross_entropy(x, &y, options))
         };
-        let on_cpu = || Ok(cpu::cross_entropy(&zeros, shape, &q, options)?[0] as f32);
+        let on_cpu = || Ok(cpu::cross_entropy((&zeros, shape), &q, options)?[0] as f32);
         [on_gpu(), on_cpu()]
     }
 
@@ -71,7 +73,7 @@ impl Calls<'_> {
             self.recorded(&[1], |b, _| b.bce(&input, &targets, options))
         };
         // The reference takes no shape of the targets, so it checks only their length.
-        let on_cpu = || Ok(cpu::bce(p.1, p.0, y.1, options)?[0] as f32);
+        let on_cpu = || Ok(cpu::bce((p.1, p.0), (y.1, p.0), options)?[0] as f32);
         [on_gpu(), on_cpu()]
     }
 
@@ -98,9 +100,9 @@ impl Calls<'_> {
 pub(crate) fn check(gpu: &Gpu, case: &Rejection) -> Result<()> {
     let calls = Calls { gpu };
     let ce = CrossEntropy::default();
-    let weighted = |len: usize| CrossEntropy { weight: Some(vec![1.0; len].into()), ..CrossEntropy::default() };
-    let smoothed = |label_smoothing| CrossEntropy { label_smoothing, ..CrossEntropy::default() };
-    let ignoring = |ignore_index| CrossEntropy { ignore_index, ..CrossEntropy::default() };
+    let weighted = |len: usize| CrossEntropy::new().weight(Weights::from(vec![1.0; len]));
+    let smoothed = |label_smoothing| CrossEntropy::new().label_smoothing(label_smoothing);
+    let ignoring = |ignore_index| CrossEntropy::new()/*IGN ignore_index*/;
     let one = |values: &[f32], targets: &[f32]| calls.bce((&[1], values), (&[1], targets), &Bce::default());
     let sgd = |options: Sgd| {
         let on_gpu = || {
@@ -146,9 +148,9 @@ pub(crate) fn check(gpu: &Gpu, case: &Rejection) -> Result<()> {
         // `Reduction` has no invalid value.
         "ce_bad_reduction" => return Ok(()),
         "nll_target_too_large" => {
-            let nll = Nll { reduction: Reduction::Mean, ..Nll::default() };
-            let on_gpu = Tensor::targets(gpu, [2], &[0, 5], 3, -100).map(|_| 0.0);
-            let on_cpu = cpu::nll(&[0.0f32; 6], &[2, 3], &[0, 5], &nll).map(|loss| loss[0] as f32);
+            let nll = Nll::new().reduction(Reduction::Mean);
+            let on_gpu = Targets::new(gpu, [2], &[0, 5], 3).map(|_| 0.0);
+            let on_cpu = cpu::nll((&[0.0f32; 6], &[2, 3]), &[0, 5], &nll).map(|loss| loss[0] as f32);
             (vec![on_gpu, on_cpu], &["0..3", "5 at position 1"])
         }
         "bce_p_above_1" => (one(&[1.0001], &[1.0]).into(), &["0..=1", "1.0001", "at position 0"]),
@@ -161,7 +163,7 @@ pub(crate) fn check(gpu: &Gpu, case: &Rejection) -> Result<()> {
             (vec![on_gpu], &["targets", "[3, 1]", "[3]"])
         }
         "bce_weight_not_broadcastable" => {
-            let options = Bce { weight: Some(vec![1.0; 3].into()), ..Bce::default() };
+            let options = Bce::new().weight(Weights::from(vec![1.0; 3]));
             let (p, y) = ((&[3, 4][..], &[0.5f32; 12][..]), (&[3, 4][..], &[0.5f32; 12][..]));
             (calls.bce(p, y, &options).into(), &["weight", "[3, 4]", "[3]"])
         }
@@ -176,7 +178,7 @@ pub(crate) fn check(gpu: &Gpu, case: &Rejection) -> Result<()> {
             return accepts_targets_above_1(gpu, case.result);
         }
         "mse_not_broadcastable" => {
-            let broadcast = Mse { broadcast: true, ..Mse::default() };
+            let broadcast = Mse::new().broadcast(true);
             let on_gpu = || {
                 let y = Tensor::from_slice(gpu, [3], &[0.5f32; 3])?;
                 calls.recorded(&[3, 4], |b, x| b.mse(x, &y, &broadcast))
@@ -184,14 +186,12 @@ pub(crate) fn check(gpu: &Gpu, case: &Rejection) -> Result<()> {
             let on_cpu = cpu::mse((&[0.0f32; 12], &[3, 4]), (&[0.5; 3], &[3]), &broadcast);
             (vec![on_gpu(), on_cpu.map(|loss| loss[0] as f32)], &["targets", "[3, 4]", "[3]"])
         }
-        "sgd_negative_lr" => (sgd(Sgd { lr: -0.1, ..Sgd::default() }).into(), &["lr", "-0.1"]),
-        "sgd_negative_momentum" => (sgd(Sgd { momentum: -0.1, ..Sgd::default() }).into(), &["momentum", "-0.1"]),
-        "sgd_negative_weight_decay" => {
-            (sgd(Sgd { weight_decay: -0.1, ..Sgd::default() }).into(), &["weight_decay", "-0.1"])
-        }
-        "sgd_nesterov_no_momentum" => (sgd(Sgd { nesterov: true, ..Sgd::default() }).into(), &["momentum", "nesterov"]),
+        "sgd_negative_lr" => (sgd(Sgd::new().lr(-0.1)).into(), &["lr", "-0.1"]),
+        "sgd_negative_momentum" => (sgd(Sgd::new().momentum(-0.1)).into(), &["momentum", "-0.1"]),
+        "sgd_negative_weight_decay" => (sgd(Sgd::new().weight_decay(-0.1)).into(), &["weight_decay", "-0.1"]),
+        "sgd_nesterov_no_momentum" => (sgd(Sgd::new().nesterov(true)).into(), &["momentum", "nesterov"]),
         "sgd_nesterov_dampening" => {
-            let options = Sgd { nesterov: true, momentum: 0.9, dampening: 0.1, ..Sgd::default() };
+            let options = Sgd::new().nesterov(true).momentum(0.9).dampening(0.1);
             (sgd(options).into(), &["dampening", "0.1"])
         }
         other => bail!("the case {other:?} is not known"),
@@ -217,7 +217,7 @@ pub(crate) fn check(gpu: &Gpu, case: &Rejection) -> Result<()> {
 /// Binary targets of logits may lie outside [0, 1], and the loss below 0.
 fn accepts_targets_above_1(gpu: &Gpu, pytorch: Option<f64>) -> Result<()> {
     let (x, y) = (0.5f32, 1.5f32);
-    let want = cpu::bce_with_logits(&[x], &[1], &[y], &BceWithLogits::default())?[0];
+    let want = cpu::bce_with_logits((&[x], &[1]), (&[y], &[1]), &BceWithLogits::default())?[0];
     // The file does not state the logit; this check confirms that it is `x`.
     let pytorch = pytorch.context("a case without its result")?;
     ensure!((want - pytorch).abs() < 1e-7, "{want} instead of {pytorch}");

@@ -1,7 +1,7 @@
 //! Repeats the training runs of the corpus on each engine.
 
 use anyhow::{Context, Result, bail};
-use xent::{Bce, CrossEntropy, Gpu, Layout, Mse, Readback, Sgd, Tensor, cpu};
+use xent::{Bce, CrossEntropy, Gpu, Grad, Layout, Mse, Readback, Sgd, Targets, Tensor, cpu};
 
 use crate::case::{Case, Outputs};
 use crate::{TIMEOUT, wide};
@@ -90,13 +90,13 @@ impl<'a> GpuHeads<'a> {
                 [case.upload(gpu, &format!("weight{suffix}_init"))?, case.upload(gpu, &format!("bias{suffix}_init"))?];
             let target = case.data(y)?;
             let classes = (kind == "ce")
-                .then(|| Tensor::targets(gpu, &target.shape[..], &target.ints, parameters[1].len(), -100))
+                .then(|| Targets::new(gpu, &target.shape[..], &target.ints, parameters[1].len()))
                 .transpose()?;
             let target = (kind != "ce").then(|| case.upload(gpu, y)).transpose()?;
             Ok(GpuHead { suffix, kind, classes, target, parameters })
         };
         let heads = heads_of(case)?.into_iter().map(head).collect::<Result<_>>()?;
-        Ok(Self { gpu, x: case.upload(gpu, "X")?, heads, sgd: Sgd { lr: case.number("lr")?, ..Sgd::default() } })
+        Ok(Self { gpu, x: case.upload(gpu, "X")?, heads, sgd: Sgd::new().lr(case.number("lr")?) })
     }
 }
 
@@ -107,14 +107,14 @@ impl Heads for GpuHeads<'_> {
         for GpuHead { suffix, kind, classes, target, parameters: [weight, bias] } in &self.heads {
             let z = batch.matmul(Layout::Nt, &self.x, weight, Some(bias))?;
             let out = match (classes, target) {
-                (Some(classes), _) => batch.cross_entropy_backward(&z, classes, &CrossEntropy::default(), None)?,
+                (Some(classes), _) => batch.cross_entropy_with(&z, classes, &CrossEntropy::default(), Grad::New)?,
                 (_, Some(y)) if *kind == "bce" => {
                     let p = batch.sigmoid(&z)?;
-                    let mut out = batch.bce_backward(&p, y, &Bce::default(), None)?;
+                    let mut out = batch.bce_with(&p, y, &Bce::default(), Grad::New)?;
                     out.grad = batch.sigmoid_backward(&p, &out.grad)?;
                     out
                 }
-                (_, Some(y)) => batch.mse_backward(&z, y, &Mse::default(), None)?,
+                (_, Some(y)) => batch.mse_with(&z, y, &Mse::default(), Grad::New)?,
                 (None, None) => bail!("a head without targets"),
             };
             let grads = [batch.matmul(Layout::Tn, &out.grad, &self.x, None)?, batch.column_sum(&out.grad)?];
@@ -126,7 +126,7 @@ impl Heads for GpuHeads<'_> {
             tickets.push((*suffix, loss, reads));
         }
         batch.submit()?;
-        let finish = |(suffix, mut loss, reads): (_, Readback<f32>, [xent::Result<Readback<f32>>; 4])| {
+        let finish = |(suffix, mut loss, reads): (_, Readback<Vec<f32>>, [xent::Result<Readback<Vec<f32>>>; 4])| {
             let mut values = Vec::new();
             for read in reads {
                 values.push(wide(&read?.wait(TIMEOUT)?));
@@ -151,7 +151,7 @@ impl<'a> CpuHeads<'a> {
             .into_iter()
             .map(|(suffix, ..)| Ok([init(format!("weight{suffix}_init"))?, init(format!("bias{suffix}_init"))?]))
             .collect::<Result<_>>()?;
-        Ok(Self { case, parameters, sgd: Sgd { lr: case.number("lr")?, ..Sgd::default() } })
+        Ok(Self { case, parameters, sgd: Sgd::new().lr(case.number("lr")?) })
     }
 }
 
@@ -165,22 +165,23 @@ impl Heads for CpuHeads<'_> {
             let y = self.case.data(y)?;
             let z = cpu::matmul(
                 Layout::Nt,
-                (&x.floats, [n, inputs]),
-                (&parameters[0], [outputs, inputs]),
+                (&x.floats, &[n, inputs]),
+                (&parameters[0], &[outputs, inputs]),
                 Some(&parameters[1]),
             )?;
             let out = match kind {
-                "ce" => cpu::cross_entropy_backward(&z, &[n, outputs], &y.ints, &CrossEntropy::default(), None)?,
+                "ce" => cpu::cross_entropy_backward((&z, &[n, outputs]), &y.ints, &CrossEntropy::default(), None)?,
                 "bce" => {
                     let p = cpu::sigmoid(&z);
-                    let mut out = cpu::bce_backward(&p, &[n, outputs], &y.floats, &Bce::default(), None)?;
+                    let mut out =
+                        cpu::bce_backward((&p, &[n, outputs]), (&y.floats, &[n, outputs]), &Bce::default(), None)?;
                     out.grad = cpu::sigmoid_backward(&p, &out.grad)?;
                     out
                 }
                 _ => cpu::mse_backward((&z, &[n, outputs]), (&y.floats, &y.shape), &Mse::default(), None)?,
             };
-            let weight_grad = cpu::matmul(Layout::Tn, (&out.grad, [n, outputs]), (&x.floats, [n, inputs]), None)?;
-            let grads = [weight_grad, cpu::column_sum(&out.grad, [n, outputs])?];
+            let weight_grad = cpu::matmul(Layout::Tn, (&out.grad, &[n, outputs]), (&x.floats, &[n, inputs]), None)?;
+            let grads = [weight_grad, cpu::column_sum((&out.grad, &[n, outputs]))?];
             for (values, grad) in parameters.iter_mut().zip(&grads) {
                 cpu::sgd(values, grad, &mut Vec::new(), &self.sgd)?;
             }

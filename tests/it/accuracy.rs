@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use crate::common::*;
 use xent::{
-    CrossEntropy, CrossEntropyRequest, Gpu, Grad, Layout, LinearCrossEntropy, LinearCrossEntropyRequest, Mse,
-    Reduction, Targets, Tensor, Weights, cpu,
+    CrossEntropy, Gpu, Grad, Layout, LinearCrossEntropy, LinearLossRequest, LossRequest, Mse, Reduction, Targets,
+    Tensor, Weights, cpu,
 };
 
 /// The most that an error may be, in pairwise sums' errors.
@@ -87,15 +87,11 @@ fn rows(table: &mut Table, gpu: &Gpu, classes: usize) {
     });
     let shape = [n, classes];
     let logits = Tensor::from_slice(gpu, shape, &x).unwrap();
-    let targets = Tensor::targets(gpu, [n], &index, classes, -100).unwrap();
+    let targets = Targets::new(gpu, [n], &index, classes).unwrap();
     let probabilities = Tensor::from_slice(gpu, shape, &q).unwrap();
     let weights = Some(Weights::new([classes], &weight).unwrap());
-    let options = |smoothing, weight| CrossEntropy {
-        label_smoothing: smoothing,
-        weight,
-        reduction: Reduction::None,
-        ..CrossEntropy::default()
-    };
+    let options =
+        |smoothing, weight| CrossEntropy::new().label_smoothing(smoothing).weight(weight).reduction(Reduction::None);
     for (what, options, soft) in [
         ("plain", options(0.0, None), false),
         ("smoothing 0.1", options(0.1, None), false),
@@ -107,12 +103,12 @@ fn rows(table: &mut Table, gpu: &Gpu, classes: usize) {
             false => ((&targets).into(), (&index[..]).into()),
         };
         let [loss, grad, entropy] = eval(gpu, |b| {
-            let request = CrossEntropyRequest { grad: Grad::New, statistics: true, ..Default::default() };
+            let request = LossRequest::new().grad(Grad::New).statistics();
             let out = b.cross_entropy_with(&logits, on_gpu, &options, request)?;
-            Ok([out.loss, out.grad.expect("asked for"), out.statistics.expect("asked for").entropy])
+            Ok([out.loss.clone(), out.gradient()?, out.statistics.expect("asked for").entropy])
         });
-        let want = cpu::cross_entropy_backward(&x, &shape, on_cpu.clone(), &options, None).unwrap();
-        let statistics = cpu::cross_entropy_statistics(&x, &shape, on_cpu, &options).unwrap();
+        let want = cpu::cross_entropy_backward((&x, &shape), on_cpu.clone(), &options, None).unwrap();
+        let statistics = cpu::cross_entropy_statistics((&x, &shape), on_cpu, &options).unwrap();
         let (mut of_loss, mut of_grad, mut of_entropy) = <([Errors; 2], [Errors; 2], [Errors; 2])>::default();
         for row in 0..n {
             let x = &x[row * classes..][..classes];
@@ -165,13 +161,13 @@ fn confident_rows(table: &mut Table, gpu: &Gpu, classes: usize) {
         x[row * classes + t as usize] = 21.3 + 0.7 * row as f32;
     }
     let shape = [n, classes];
-    let options = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
+    let options = CrossEntropy::new().reduction(Reduction::None);
     let [loss] = eval(gpu, |b| {
         let logits = Tensor::from_slice(gpu, shape, &x)?;
-        let targets = Tensor::targets(gpu, [n], &index, classes, -100)?;
+        let targets = Targets::new(gpu, [n], &index, classes)?;
         Ok([b.cross_entropy(&logits, &targets, &options)?])
     });
-    let want = cpu::cross_entropy(&x, &shape, &index, &options).unwrap();
+    let want = cpu::cross_entropy((&x, &shape), &index, &options).unwrap();
     let mut errors = <[Errors; 2]>::default();
     for (row, &t) in index.iter().enumerate() {
         let x = &x[row * classes..][..classes];
@@ -197,7 +193,7 @@ fn sums(table: &mut Table, gpu: &Gpu, k: usize) {
         );
         let flat = x.reshape([k * SIDE]).unwrap();
         let [tn, nt, columns, mse] = eval(gpu, |batch| {
-            let sum = Mse { reduction: Reduction::Sum, ..Mse::default() };
+            let sum = Mse::new().reduction(Reduction::Sum);
             Ok([
                 batch.matmul(Layout::Tn, &x, &y, None)?,
                 batch.matmul(Layout::Nt, &row, &column, None)?,
@@ -241,26 +237,23 @@ fn tokens(table: &mut Table, gpu: &Gpu, n: usize) {
     let weight = [0.3, -0.2, 0.1, 0.4, -0.5, 0.2f32];
     let index: Vec<i64> = (0..n as i64).map(|i| i % 2).collect();
     let options = LinearCrossEntropy::default();
-    let each = LinearCrossEntropy {
-        loss: CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() },
-        ..LinearCrossEntropy::default()
-    };
+    let each = LinearCrossEntropy::new().loss(CrossEntropy::new().reduction(Reduction::None));
     let x = Tensor::from_slice(gpu, [n, inputs], &hidden).unwrap();
     let w = Tensor::from_slice(gpu, [classes, inputs], &weight).unwrap();
     let bias = Tensor::<f32>::zeros(gpu, [classes]).unwrap();
-    let y = Tensor::targets(gpu, [n], &index, classes, -100).unwrap();
+    let y = Targets::new(gpu, [n], &index, classes).unwrap();
     let [loss, weight_grad, bias_grad] = eval(gpu, |b| {
-        let request = LinearCrossEntropyRequest { backward: Some(Default::default()), ..Default::default() };
+        let request = LinearLossRequest::gradients();
         let out = b.linear_cross_entropy_with(&x, &w, Some(&bias), &y, &options, request)?;
-        let grads = out.grads.expect("asked for");
-        Ok([out.loss, grads.weight, grads.bias.expect("there is one")])
+        let grads = out;
+        Ok([out.loss, grads.weight_grad.unwrap(), grads.bias_grad.unwrap().expect("there is one")])
     });
     let factors = ((&hidden[..], [n, inputs]), (&weight[..], [classes, inputs]));
     let want = cpu::linear_cross_entropy(factors.0, factors.1, None, &index, &options, None).unwrap();
     let all = cpu::linear_cross_entropy(factors.0, factors.1, None, &index, &each, None).unwrap();
     let logits = cpu::matmul(Layout::Nt, factors.0, factors.1, None).unwrap();
     let loss_of_all = &each.loss;
-    let grads = cpu::cross_entropy_backward(&logits, &[n, classes], &index, loss_of_all, None).unwrap().grad;
+    let grads = cpu::cross_entropy_backward((&logits, &[n, classes]), &index, loss_of_all, None).unwrap().grad;
     let mut errors = <[[Errors; 2]; 3]>::default();
     let mut sum = |which: usize, got: f32, want: f64, summands: &[f32]| {
         errors[which][0].add(got, want, want.abs());
@@ -287,14 +280,11 @@ fn inputs(table: &mut Table, gpu: &Gpu, inputs: usize) {
     let hidden = normal(10, n * inputs, 1.0);
     let weight: Vec<f32> = normal(11, CLASSES * inputs, 1.0 / (inputs as f64).sqrt());
     let index = labels(12, n, CLASSES);
-    let options = LinearCrossEntropy {
-        loss: CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() },
-        ..LinearCrossEntropy::default()
-    };
+    let options = LinearCrossEntropy::new().loss(CrossEntropy::new().reduction(Reduction::None));
     let [loss] = eval(gpu, |b| {
         let hidden = Tensor::from_slice(gpu, [n, inputs], &hidden)?;
         let weight = Tensor::from_slice(gpu, [CLASSES, inputs], &weight)?;
-        let targets = Tensor::targets(gpu, [n], &index, CLASSES, -100)?;
+        let targets = Targets::new(gpu, [n], &index, CLASSES)?;
         Ok([b.linear_cross_entropy(&hidden, &weight, None, &targets, &options)?])
     });
     let factors = ((&hidden[..], [n, inputs]), (&weight[..], [CLASSES, inputs]));
@@ -304,7 +294,7 @@ fn inputs(table: &mut Table, gpu: &Gpu, inputs: usize) {
         pairwise(&h.iter().zip(w).map(|(h, w)| h * w).collect::<Vec<_>>())
     };
     let logits: Vec<f32> = (0..n * CLASSES).map(|i| product(i / CLASSES, i % CLASSES)).collect();
-    let pairwise_losses = cpu::cross_entropy(&logits, &[n, CLASSES], &index, &options.loss).unwrap();
+    let pairwise_losses = cpu::cross_entropy((&logits, &[n, CLASSES]), &index, &options.loss).unwrap();
     let mut errors = <[Errors; 2]>::default();
     for (row, &want) in want.iter().enumerate() {
         errors[0].add(loss[row], want, want);

@@ -1,7 +1,7 @@
 //! NumPy's broadcasting: of weights over a tensor, and of the squared error's two tensors.
 
 use crate::common::*;
-use xent::{Bce, BceWithLogits, Error, Mse, Reduction, Tensor, Weights, cpu};
+use xent::{Bce, BceWithLogits, Error, Grad, LossRequest, Mse, Reduction, Tensor, Weights, cpu};
 
 /// A column of predictions and a row of targets are no N x N losses unless that is asked for.
 #[test]
@@ -13,7 +13,7 @@ fn shapes_that_differ_are_errors_unless_broadcasting_is_asked_for() {
         assert_eq!(text.contains("Mse::broadcast"), op.contains("mse"), "{text}");
     };
     let (column, row) = (&[4, 1][..], &[4][..]);
-    let broadcast = Mse { broadcast: true, ..Mse::default() };
+    let broadcast = Mse::new().broadcast(true);
     for (shape, other) in [(column, row), (row, column), (&[], row), (&[2, 4], row)] {
         let (x, y) = (unit(1, shape.iter().product()), unit(2, other.iter().product()));
         let shapes = [&format!("{shape:?}")[..], &format!("{other:?}")];
@@ -25,13 +25,13 @@ fn shapes_that_differ_are_errors_unless_broadcasting_is_asked_for() {
         let mut b = gpu.batch();
         let before = gpu.counters().dispatches;
         fits(b.mse(&tx, &ty, &Mse::default()).unwrap_err(), "mse: ", shapes);
-        fits(b.mse_backward(&tx, &ty, &Mse::default(), None).unwrap_err(), "mse_backward", shapes);
+        fits(b.mse_with(&tx, &ty, &Mse::default(), Grad::New).unwrap_err(), "mse_backward", shapes);
         fits(b.bce(&tx, &ty, &Bce::default()).unwrap_err(), "bce: ", shapes);
         let logits = BceWithLogits::default();
         fits(b.bce_with_logits(&tx, &ty, &logits).unwrap_err(), "bce_with_logits", shapes);
         assert_eq!(gpu.counters().dispatches, before, "nothing is recorded");
-        let out = b.mse_backward(&tx, &ty, &broadcast, None).unwrap();
-        let (mut loss, mut grad) = (b.read(&out.loss).unwrap(), b.read(&out.grad).unwrap());
+        let out = b.mse_with(&tx, &ty, &broadcast, Grad::New).unwrap();
+        let (mut loss, mut grad) = (b.read(&out.loss).unwrap(), b.read(&out.gradient()?).unwrap());
         b.submit().unwrap();
         close("loss", &loss.wait(TIMEOUT).unwrap(), &want.loss, 1e-6, 0.0);
         close("grad", &grad.wait(TIMEOUT).unwrap(), &want.grad, 1e-6, 1e-7);
@@ -65,18 +65,18 @@ fn weights_are_broadcast() {
                 let pos_weight = Weights::new(other, &unit(6, other.iter().product())).unwrap();
                 for reduction in REDUCTIONS {
                     let what = format!("{shape:?} weight {own:?} pos_weight {other:?} {reduction:?}");
-                    let bce = Bce { weight: Some(weight.clone()), reduction };
+                    let bce = Bce::new().weight(weight.clone()).reduction(reduction);
                     let logits =
-                        BceWithLogits { weight: Some(weight.clone()), pos_weight: Some(pos_weight.clone()), reduction };
+                        BceWithLogits::new().weight(weight.clone()).pos_weight(pos_weight.clone()).reduction(reduction);
                     let [a, ag, b, bg] = eval(&gpu, |b| {
-                        let o0 = b.bce_backward(&tp, &ty, &bce, None)?;
-                        let o1 = b.bce_with_logits_backward(&tx, &ty, &logits, None)?;
-                        Ok([o0.loss, o0.grad, o1.loss, o1.grad])
+                        let o0 = b.bce_with(&tp, &ty, &bce, Grad::New)?;
+                        let o1 = b.bce_with_logits_with(&tx, &ty, &logits, Grad::New)?;
+                        Ok([o0.loss.clone(), o0.gradient()?, o1.loss.clone(), o1.gradient()?])
                     });
-                    let want = cpu::bce_backward(&p, shape, &y, &bce, None).unwrap();
+                    let want = cpu::bce_backward((&p, shape), (&y, shape), &bce, None).unwrap();
                     close(&format!("bce {what}"), &a, &want.loss, 1e-6, 1e-7);
                     close(&format!("bce grad {what}"), &ag, &want.grad, 1e-6, 3e-7);
-                    let want = cpu::bce_with_logits_backward(&x, shape, &y, &logits, None).unwrap();
+                    let want = cpu::bce_with_logits_backward((&x, shape), (&y, shape), &logits, None).unwrap();
                     close(&format!("bce_with_logits {what}"), &b, &want.loss, 1e-6, 1e-7);
                     close(&format!("bce_with_logits grad {what}"), &bg, &want.grad, 1e-6, 3e-7);
                 }
@@ -113,19 +113,21 @@ fn mse_takes_weights_and_broadcasts_both_tensors() {
             let ty = Tensor::from_slice(&gpu, targets_shape, &y).unwrap();
             for weight in [None, Some(Weights::new(shape, &unit(3, len)).unwrap())] {
                 for reduction in REDUCTIONS {
-                    let options = Mse { weight: weight.clone(), broadcast: true, reduction };
+                    let options = Mse::new().weight(weight.clone()).broadcast(true).reduction(reduction);
                     let what = format!("{shape:?} {targets_shape:?} {} {reduction:?}", weight.is_some());
                     let want = cpu::mse_backward((&x, shape), (&y, targets_shape), &options, None).unwrap();
                     let upstream = random(4, want.loss.len(), 2.0);
                     let wide: Vec<f64> = upstream.iter().copied().map(f64::from).collect();
                     let mut batch = gpu.batch();
-                    let out = batch.mse_backward(&tx, &ty, &options, None).unwrap();
+                    let out = batch.mse_with(&tx, &ty, &options, Grad::New).unwrap();
                     let g = Tensor::from_slice(&gpu, out.loss.shape().clone(), &upstream).unwrap();
-                    let scaled = batch.mse_backward(&tx, &ty, &options, Some(&g)).unwrap();
+                    let scaled = batch
+                        .mse_with(&tx, &ty, &options, LossRequest::new().grad(Grad::New).upstream(&g))
+                        .unwrap();
                     let forward = batch.mse(&tx, &ty, &options).unwrap();
-                    assert_eq!(out.grad.shape()[..], *shape, "{what}");
+                    assert_eq!(out.gradient()?.shape()[..], *shape, "{what}");
                     let [loss, grad, scaled, forward] =
-                        [&out.loss, &out.grad, &scaled.grad, &forward].map(|t| batch.read(t).unwrap());
+                        [&out.loss.clone(), &out.gradient()?, &scaled.gradient()?, &forward].map(|t| batch.read(t).unwrap());
                     batch.submit().unwrap();
                     let [loss, grad, scaled, forward] =
                         [loss, grad, scaled, forward].map(|mut t| t.wait(TIMEOUT).unwrap());

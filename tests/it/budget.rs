@@ -5,11 +5,11 @@ use xent::metrics::Evaluation;
 use xent::nn::{Linear, Loss, Model, Sequential, Training};
 use xent::wgpu::util::DeviceExt as _;
 use xent::{
-    Caps, CrossEntropy, CrossEntropyRequest, Gpu, Grad, Layout, LinearBackward, LinearCrossEntropy,
-    LinearCrossEntropyRequest, Mse, Nll, Optimization, Reduction, Sgd, Targets, Tensor, Weights, cpu, wgpu,
+    Caps, CrossEntropy, Gpu, Grad, Layout, LinearCrossEntropy, LinearLossRequest, LossRequest, Mse, Nll, Optimization,
+    Reduction, Sgd, Targets, Tensor, Weights, cpu, wgpu,
 };
 
-const SUM: CrossEntropy = CrossEntropy { reduction: Reduction::Sum, ..CrossEntropy::DEFAULT };
+const SUM: CrossEntropy = CrossEntropy::new().reduction(Reduction::Sum);
 
 /// So many logits in +-10, and nothing that cancels.
 fn logits(seed: u64, len: usize) -> Vec<f32> {
@@ -107,10 +107,10 @@ fn a_step_of_many_rows() {
     for gpu in families(&gpu) {
         let layers = Sequential::new().layer(Linear::new(2, 2).with_values(&[0.0; 4], &[0.0; 2]));
         let model = Model::new(&gpu, &layers, 1).unwrap();
-        let optimization = Optimization { sgd: Sgd { lr: 1.0, ..Sgd::default() }, ..Optimization::default() };
+        let optimization = Optimization { sgd: Sgd::new().lr(1.0), ..Optimization::default() };
         let mut training = Training::new(model, vec![Loss::cross_entropy()], optimization).unwrap();
         let x = Tensor::from_slice(&gpu, [n, 2], &x).unwrap();
-        let y = Tensor::targets(&gpu, [n], &labels, 2, -100).unwrap();
+        let y = Targets::new(&gpu, [n], &labels, 2).unwrap();
         let [weight] = eval(&gpu, |b| {
             training.step(b, &x, &[(&y).into()])?;
             Ok([training.model().parameters().value("0.weight")?])
@@ -124,15 +124,15 @@ fn a_step_of_many_rows() {
 #[test]
 fn smoothed_losses_of_long_rows() {
     let Some(gpu) = gpu() else { return };
-    let smoothed = CrossEntropy { label_smoothing: 0.5, ..SUM };
+    let smoothed = SUM.label_smoothing(0.5);
     for (gpu, classes) in rows(&gpu, &[102_273, 152_459]) {
         let x = Tensor::<f32>::zeros(&gpu, [1, classes]).unwrap();
-        let y = Tensor::targets(&gpu, [1], &[classes as i64 - 1], classes, -100).unwrap();
+        let y = Targets::new(&gpu, [1], &[classes as i64 - 1], classes).unwrap();
         let [grad, with_statistics, entropy] = eval(&gpu, |b| {
-            let grad = b.cross_entropy_backward(&x, &y, &smoothed, None)?.grad;
-            let request = CrossEntropyRequest { grad: Grad::New, statistics: true, ..Default::default() };
+            let grad = b.cross_entropy_with(&x, &y, &smoothed, Grad::New)?.gradient()?;
+            let request = LossRequest::new().grad(Grad::New).statistics();
             let out = b.cross_entropy_with(&x, &y, &smoothed, request)?;
-            Ok([grad, out.grad.expect("asked for"), out.statistics.expect("asked for").entropy])
+            Ok([grad, out.gradient()?, out.statistics.expect("asked for").entropy])
         });
         let each = 1.0 / classes as f64;
         let mut expected = vec![0.5 * each; classes];
@@ -142,12 +142,12 @@ fn smoothed_losses_of_long_rows() {
         close("entropy", &entropy, &[(classes as f64).ln()], 1e-6, 0.0);
     }
     for (gpu, classes) in rows(&gpu, &[2_200_000]) {
-        let smoothed = CrossEntropy { label_smoothing: 0.1, ..SUM };
+        let smoothed = SUM.label_smoothing(0.1);
         let values = logits(1, classes);
         let x = Tensor::from_slice(&gpu, [1, classes], &values).unwrap();
-        let y = Tensor::targets(&gpu, [1], &[77i64], classes, -100).unwrap();
+        let y = Targets::new(&gpu, [1], &[77i64], classes).unwrap();
         let [loss] = eval(&gpu, |b| Ok([b.cross_entropy(&x, &y, &smoothed)?]));
-        let want = cpu::cross_entropy(&values, &[1, classes], &[77i64], &smoothed).unwrap();
+        let want = cpu::cross_entropy((&values, &[1, classes]), &[77i64], &smoothed).unwrap();
         close("loss", &loss, &want, 1e-6, 0.0);
     }
 }
@@ -159,14 +159,14 @@ fn statistics_of_a_long_row() {
         let mut values = logits(2, classes);
         values[classes - 2] = 11.0;
         let x = Tensor::from_slice(&gpu, [1, classes], &values).unwrap();
-        let y = Tensor::targets(&gpu, [1], &[5i64], classes, -100).unwrap();
-        let request = CrossEntropyRequest { statistics: true, ..Default::default() };
+        let y = Targets::new(&gpu, [1], &[5i64], classes).unwrap();
+        let request = LossRequest { statistics: true, ..Default::default() };
         let mut batch = gpu.batch();
         let out = batch.cross_entropy_with(&x, &y, &SUM, request).unwrap().statistics.unwrap();
         let mut predicted = batch.read(&out.predicted).unwrap();
         let mut entropy = batch.read(&out.entropy).unwrap();
         batch.submit().unwrap();
-        let want = cpu::cross_entropy_statistics(&values, &[1, classes], &[5i64], &SUM).unwrap();
+        let want = cpu::cross_entropy_statistics((&values, &[1, classes]), &[5i64], &SUM).unwrap();
         assert_eq!(predicted.wait(TIMEOUT).unwrap(), [classes as i32 - 2]);
         close("entropy", &entropy.wait(TIMEOUT).unwrap(), &want.entropy, 1e-6, 0.0);
     }
@@ -176,13 +176,13 @@ fn statistics_of_a_long_row() {
 fn gradients_of_long_rows() {
     let Some(gpu) = gpu() else { return };
     for (gpu, classes) in rows(&gpu, &[1_200_000]) {
-        let capped = CrossEntropy { softcap: Some(8.0), ..SUM };
+        let capped = SUM.softcap(8.0);
         let values = logits(3, classes);
         let x = Tensor::from_slice(&gpu, [1, classes], &values).unwrap();
-        let y = Tensor::targets(&gpu, [1], &[classes as i64 / 2], classes, -100).unwrap();
-        let [grad] = eval(&gpu, |b| Ok([b.cross_entropy_backward(&x, &y, &capped, None)?.grad]));
+        let y = Targets::new(&gpu, [1], &[classes as i64 / 2], classes).unwrap();
+        let [grad] = eval(&gpu, |b| Ok([b.cross_entropy_with(&x, &y, &capped, Grad::New)?.gradient()?]));
         let index = [classes as i64 / 2];
-        let want = cpu::cross_entropy_backward(&values, &[1, classes], &index, &capped, None).unwrap();
+        let want = cpu::cross_entropy_backward((&values, &[1, classes]), &index, &capped, None).unwrap();
         close("capped", &grad, &want.grad, 1e-5, 1e-12);
     }
 }
@@ -196,22 +196,22 @@ fn the_longest_rows() {
     let target = [classes as i64 - 3];
     for gpu in families(&gpu) {
         let x = Tensor::from_slice(&gpu, [1, classes], &values).unwrap();
-        let y = Tensor::targets(&gpu, [1], &target, classes, -100).unwrap();
-        let smoothed = CrossEntropy { label_smoothing: 0.1, ..SUM };
+        let y = Targets::new(&gpu, [1], &target, classes).unwrap();
+        let smoothed = SUM.label_smoothing(0.1);
         let [loss, smooth_grad, softmax, log_probs, nll, nll_grad] = eval(&gpu, |b| {
             let log_probs = b.log_softmax(&x, 1)?;
-            let nll = b.nll_backward(&log_probs, &y, &Nll::default(), None)?;
+            let nll = b.nll_with(&log_probs, &y, &Nll::default(), Grad::New)?;
             Ok([
                 b.cross_entropy(&x, &y, &SUM)?,
-                b.cross_entropy_backward(&x, &y, &smoothed, None)?.grad,
+                b.cross_entropy_with(&x, &y, &smoothed, Grad::New)?.gradient()?,
                 b.softmax(&x, 1)?,
                 log_probs,
                 nll.loss,
-                nll.grad,
+                nll.gradient()?,
             ])
         });
         let shape = [1, classes];
-        let want = cpu::log_softmax(&values, &shape, 1).unwrap();
+        let want = cpu::log_softmax((&values, &shape), 1).unwrap();
         let of_target = want[target[0] as usize];
         close("loss", &loss, &[-of_target], 1e-6, 0.0);
         close("log-softmax", &log_probs, &want, 1e-6, 0.0);
@@ -219,13 +219,13 @@ fn the_longest_rows() {
         assert_eq!(nll_grad[target[0] as usize], -1.0);
         assert_eq!(nll_grad.iter().filter(|&&g| g != 0.0).count(), 1);
         close("softmax", &softmax, &want.iter().map(|y| y.exp()).collect::<Vec<_>>(), 2e-6, 1e-12);
-        let want = cpu::cross_entropy_backward(&values, &shape, &target, &smoothed, None).unwrap();
+        let want = cpu::cross_entropy_backward((&values, &shape), &target, &smoothed, None).unwrap();
         close("smoothed", &smooth_grad, &want.grad, 1e-5, 1e-13);
         let upstream: Vec<f32> = values.iter().map(|v| v * 0.125 + 1.0).collect();
         let g = Tensor::from_slice(&gpu, [1, classes], &upstream).unwrap();
         let y = Tensor::from_slice(&gpu, [1, classes], &softmax).unwrap();
         let [back] = eval(&gpu, |b| Ok([b.softmax_backward(&y, &g, 1)?]));
-        let want = cpu::softmax_backward(&softmax, &shape, &upstream, 1).unwrap();
+        let want = cpu::softmax_backward((&softmax, &shape), &upstream, 1).unwrap();
         close("softmax backward", &back, &want, 1e-4, 1e-11);
     }
 }
@@ -241,24 +241,24 @@ fn short_loops_give_the_same_bits() {
     let index = [5, classes as i64 - 1, 12_345];
     let cases = [
         (CrossEntropy::default(), false),
-        (CrossEntropy { weight: weight.clone(), label_smoothing: 0.1, z_loss: 0.1, ..CrossEntropy::default() }, false),
-        (CrossEntropy { softcap: Some(5.0), logit_scale: 0.5, ..CrossEntropy::default() }, false),
-        (CrossEntropy { weight, reduction: Reduction::Sum, ..CrossEntropy::default() }, true),
+        (CrossEntropy::new().weight(weight.clone()).label_smoothing(0.1).z_loss(0.1), false),
+        (CrossEntropy::new().softcap(5.0).logit_scale(0.5), false),
+        (CrossEntropy::new().weight(weight).reduction(Reduction::Sum), true),
     ];
     let run = |gpu: &Gpu, (options, soft): &(CrossEntropy, bool), statistics| {
         let x = Tensor::from_slice(gpu, [n, classes], &values).unwrap();
-        let y = Tensor::targets(gpu, [n], &index, classes, -100).unwrap();
+        let y = Targets::new(gpu, [n], &index, classes).unwrap();
         let q = Tensor::from_slice(gpu, [n, classes], &q).unwrap();
-        let targets: Targets<'_> = if *soft { (&q).into() } else { (&y).into() };
+        let targets: Targets = if *soft { (&q).into() } else { (&y).into() };
         let mut outputs = eval(gpu, |b| {
-            let request = CrossEntropyRequest { grad: Grad::New, statistics, ..Default::default() };
+            let request = LossRequest { grad: Grad::New, statistics, ..Default::default() };
             let out = b.cross_entropy_with(&x, targets, options, request)?;
             let entropy = out.statistics.map_or_else(|| out.loss.clone(), |statistics| statistics.entropy);
             let loss = b.cross_entropy(&x, targets, options)?;
-            Ok([out.loss, out.grad.expect("asked for"), entropy, loss])
+            Ok([out.loss.clone(), out.gradient()?, entropy, loss])
         })
         .to_vec();
-        outputs.extend(eval(gpu, |b| Ok([b.cross_entropy_backward_in_place(&x, targets, options, None)?, x.clone()])));
+        outputs.extend(eval(gpu, |b| Ok([b.cross_entropy_with(&x, targets, options, Grad::InPlace)?.loss, x.clone()])));
         outputs
     };
     let maps = |gpu: &Gpu| {
@@ -271,7 +271,7 @@ fn short_loops_give_the_same_bits() {
             Ok([
                 b.softmax_backward(&softmax, &g, 1)?,
                 b.log_softmax_backward(&log_softmax, &g, 1)?,
-                b.mse_backward(&narrow, &g, &Mse { broadcast: true, ..Mse::default() }, None)?.grad,
+                b.mse_with(&narrow, &g, &Mse::new().broadcast(true), Grad::New)?.gradient()?,
                 softmax,
                 log_softmax,
                 along,
@@ -297,22 +297,22 @@ fn short_loops_give_the_same_bits() {
 fn infinite_summands_of_many_tokens() {
     let Some(gpu) = gpu() else { return };
     let (n, classes) = (9000, 3);
-    let loss = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
-    let options = LinearCrossEntropy { loss, scratch: 1 << 14, ..LinearCrossEntropy::default() };
+    let loss = CrossEntropy::new().reduction(Reduction::None);
+    let options = LinearCrossEntropy::new().loss(loss).scratch(1 << 14);
     let mut upstream = vec![1.0f32; n];
     upstream[4000] = f32::INFINITY;
     for gpu in families(&gpu) {
         let x = Tensor::from_slice(&gpu, [n, 1], &vec![0.5f32; n]).unwrap();
         let w = Tensor::from_slice(&gpu, [classes, 1], &[0.1f32, 0.2, 0.3]).unwrap();
         let bias = Tensor::<f32>::zeros(&gpu, [classes]).unwrap();
-        let y = Tensor::targets(&gpu, [n], &vec![1u8; n], classes, -100).unwrap();
+        let y = Targets::new(&gpu, [n], &vec![1u8; n], classes).unwrap();
         let upstream = Tensor::from_slice(&gpu, [n], &upstream).unwrap();
         let [weight, bias] = eval(&gpu, |b| {
-            let backward = LinearBackward { upstream: Some(&upstream), ..LinearBackward::default() };
-            let request = LinearCrossEntropyRequest { backward: Some(backward), ..Default::default() };
+            let backward = LinearLossRequest::gradients().upstream(&upstream);
+            let request = backward;
             let grads = b.linear_cross_entropy_with(&x, &w, Some(&bias), &y, &options, request)?.grads;
             let grads = grads.expect("asked for");
-            Ok([grads.weight, grads.bias.expect("there is one")])
+            Ok([grads.weight_grad.unwrap(), grads.bias_grad.unwrap().expect("there is one")])
         });
         assert_eq!([weight, bias], [[1.0, -1.0, 1.0], [1.0, -1.0, 1.0]].map(|v| v.map(|v| v * f32::INFINITY).to_vec()));
     }
@@ -327,7 +327,7 @@ fn an_evaluation_of_many_classes() {
     let index = labels(6, n, classes);
     for gpu in families(&gpu) {
         let x = Tensor::from_slice(&gpu, [n, classes], &values).unwrap();
-        let y = Tensor::targets(&gpu, [n], &index, classes, -100).unwrap();
+        let y = Targets::new(&gpu, [n], &index, classes).unwrap();
         let mut evaluation = Evaluation::new(&gpu, classes).unwrap();
         let mut batch = gpu.batch();
         evaluation.record(&mut batch, &x, &y, None).unwrap();
@@ -354,21 +354,21 @@ fn a_layer_of_many_tokens() {
     let hidden: Vec<f32> = random(1, n * inputs, 1e-3).iter().map(|v| 1.1 + v).collect();
     let weight = [0.3, -0.2, 0.1, 0.4, -0.5, 0.2f32];
     let index: Vec<i64> = (0..n as i64).map(|i| i % 2).collect();
-    let options = LinearCrossEntropy { loss: SUM, ..LinearCrossEntropy::default() };
+    let options = LinearCrossEntropy::new().loss(SUM);
     let want =
-        cpu::linear_cross_entropy((&hidden, [n, inputs]), (&weight, [classes, inputs]), None, &index, &options, None);
+        cpu::linear_cross_entropy((&hidden, &[n, inputs]), (&weight, &[classes, inputs]), None, &index, &options, None);
     let want = want.unwrap();
     for gpu in families(&gpu) {
         let mut bits = Vec::new();
         for scratch in [1 << 10, 1 << 16, 1 << 20, 32 << 20] {
-            let options = LinearCrossEntropy { scratch, ..options.clone() };
+            let options = options.clone().scratch(scratch);
             let x = Tensor::from_slice(&gpu, [n, inputs], &hidden).unwrap();
             let w = Tensor::from_slice(&gpu, [classes, inputs], &weight).unwrap();
-            let y = Tensor::targets(&gpu, [n], &index, classes, -100).unwrap();
+            let y = Targets::new(&gpu, [n], &index, classes).unwrap();
             let [loss, grad] = eval(&gpu, |b| {
-                let request = LinearCrossEntropyRequest { backward: Some(Default::default()), ..Default::default() };
+                let request = LinearLossRequest::gradients();
                 let out = b.linear_cross_entropy_with(&x, &w, None, &y, &options, request)?;
-                Ok([out.loss, out.grads.expect("asked for").weight])
+                Ok([out.loss, out.weight_grad.unwrap()])
             });
             close("loss", &loss, &want.loss, 2e-7, 0.0);
             close("weight", &grad, &want.weight, 5e-7, 0.0);

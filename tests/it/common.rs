@@ -149,7 +149,7 @@ pub(crate) fn try_eval<const N: usize>(
 }
 
 /// A batch that computes the ReLU of `values`, not submitted, and the ticket for it.
-pub(crate) fn relu_of(gpu: &Gpu, values: &[f32]) -> (Batch, Readback<f32>) {
+pub(crate) fn relu_of(gpu: &Gpu, values: &[f32]) -> (Batch, Readback<Vec<f32>>) {
     let x = Tensor::from_slice(gpu, [values.len()], values).unwrap();
     let mut batch = gpu.batch();
     let y = batch.relu(&x).unwrap();

@@ -1,9 +1,7 @@
 //! Cross-entropy's options beyond PyTorch's, alone and together, and the statistics that come with the loss.
 
 use crate::common::*;
-use xent::{
-    CrossEntropy, CrossEntropyRequest, Error, Gpu, Grad, Nll, Reduction, Statistics, Targets, Tensor, Weights, cpu,
-};
+use xent::{CrossEntropy, Error, Gpu, Grad, LossRequest, Nll, Reduction, Statistics, Targets, Tensor, Weights, cpu};
 
 pub(crate) const REDUCTIONS: [Reduction; 4] =
     [Reduction::None, Reduction::Mean, Reduction::MeanByCount, Reduction::Sum];
@@ -22,21 +20,19 @@ pub(crate) fn variants(classes: usize, rows: &[usize]) -> Vec<CrossEntropy> {
     let weight = Some(unit(12, classes).into());
     let base = CrossEntropy::default();
     vec![
-        CrossEntropy { position_weight: position_weight.clone(), ..base.clone() },
-        CrossEntropy { logit_scale: 0.37, ..base.clone() },
-        CrossEntropy { softcap: Some(3.0), ..base.clone() },
-        CrossEntropy { softcap: Some(30.0), logit_scale: 2.5, ..base.clone() },
-        CrossEntropy { z_loss: 0.25, ..base.clone() },
-        CrossEntropy {
-            weight: weight.clone(),
-            position_weight: position_weight.clone(),
-            label_smoothing: 0.1,
-            logit_scale: 1.5,
-            softcap: Some(8.0),
-            z_loss: 0.01,
-            ..base.clone()
-        },
-        CrossEntropy { weight, position_weight, z_loss: 1e-3, logit_scale: 3.0, ..base },
+        base.clone().position_weight(position_weight.clone()),
+        base.clone().logit_scale(0.37),
+        base.clone().softcap(3.0),
+        base.clone().softcap(30.0).logit_scale(2.5),
+        base.clone().z_loss(0.25),
+        base.clone()
+            .weight(weight.clone())
+            .position_weight(position_weight.clone())
+            .label_smoothing(0.1)
+            .logit_scale(1.5)
+            .softcap(8.0)
+            .z_loss(0.01),
+        base.weight(weight).position_weight(position_weight).z_loss(1e-3).logit_scale(3.0),
     ]
 }
 
@@ -66,7 +62,7 @@ impl Case {
     fn upload(&self, gpu: &Gpu) -> (Tensor<f32>, Tensor<i32>, Tensor<f32>) {
         (
             Tensor::from_slice(gpu, &self.shape[..], &self.logits).unwrap(),
-            Tensor::targets(gpu, &self.rows[..], &self.index, self.classes, -100).unwrap(),
+            Targets::new(gpu, &self.rows[..], &self.index, self.classes).unwrap(),
             Tensor::from_slice(gpu, &self.shape[..], &self.probabilities).unwrap(),
         )
     }
@@ -91,7 +87,7 @@ fn options_agree_with_the_reference() {
             let (x, y, q) = case.upload(&gpu);
             for (number, options) in variants(case.classes, &case.rows).into_iter().enumerate() {
                 for reduction in REDUCTIONS {
-                    let options = CrossEntropy { reduction, ..options.clone() };
+                    let options = options.clone().reduction(reduction);
                     for (kind, targets) in [Targets::Index(&y), Targets::Probabilities(&q)].into_iter().enumerate() {
                         turn += 1;
                         if !has_its_turn(&gpu, turn) {
@@ -105,17 +101,28 @@ fn options_agree_with_the_reference() {
                         let wide: Vec<f64> = upstream.iter().copied().map(f64::from).collect();
                         let g = Tensor::from_slice(&gpu, upstream_shape, &upstream).unwrap();
                         let [loss, grad, forward, loss_in_place, grad_in_place] = eval(&gpu, |b| {
-                            let out = b.cross_entropy_backward(&x, targets, &options, Some(&g))?;
+                            let out = b.cross_entropy_with(
+                                &x,
+                                targets,
+                                &options,
+                                LossRequest::new().grad(Grad::New).upstream(&g),
+                            )?;
                             let forward = b.cross_entropy(&x, targets, &options)?;
-                            let loss = b.cross_entropy_backward_in_place(&in_place, targets, &options, Some(&g))?;
-                            Ok([out.loss, out.grad, forward, loss, in_place.clone()])
+                            let loss = b
+                                .cross_entropy_with(
+                                    &in_place,
+                                    targets,
+                                    &options,
+                                    LossRequest::new().grad(Grad::InPlace).upstream(&g),
+                                )?
+                                .loss;
+                            Ok([out.loss.clone(), out.gradient()?, forward, loss, in_place.clone()])
                         });
                         same_bits(&what, &loss, &forward);
                         same_bits(&what, &loss, &loss_in_place);
                         same_bits(&what, &grad, &grad_in_place);
                         let want = cpu::cross_entropy_backward(
-                            &case.logits,
-                            shape,
+                            (&case.logits, shape),
                             case.cpu_targets(kind),
                             &options,
                             Some(&wide),
@@ -145,12 +152,12 @@ fn nll_takes_position_weights() {
             let CrossEntropy { weight, position_weight, .. } = variants(case.classes, &case.rows)[6].clone();
             for reduction in REDUCTIONS {
                 let (weight, position_weight) = (weight.clone(), position_weight.clone());
-                let options = Nll { weight, position_weight, reduction, ..Nll::default() };
+                let options = Nll::new().weight(weight).position_weight(position_weight).reduction(reduction);
                 let [loss, grad] = eval(&gpu, |b| {
-                    let out = b.nll_backward(&x, &y, &options, None)?;
-                    Ok([out.loss, out.grad])
+                    let out = b.nll_with(&x, &y, &options, Grad::New)?;
+                    Ok([out.loss.clone(), out.gradient()?])
                 });
-                let want = cpu::nll_backward(&case.logits, shape, &case.index, &options, None).unwrap();
+                let want = cpu::nll_backward((&case.logits, shape), &case.index, &options, None).unwrap();
                 close(&format!("{shape:?}"), &loss, &want.loss, 2e-6, 2e-6);
                 close(&format!("grad {shape:?}"), &grad, &want.grad, 2e-6, 1e-9);
             }
@@ -169,14 +176,14 @@ struct Values {
 
 fn values(gpu: &Gpu, x: &Tensor<f32>, targets: Targets<'_>, options: &CrossEntropy, grad: Grad) -> Values {
     let mut batch = gpu.batch();
-    let request = CrossEntropyRequest { grad, statistics: true, ..Default::default() };
+    let request = LossRequest { grad, statistics: true, ..Default::default() };
     let out = batch.cross_entropy_with(x, targets, options, request).unwrap();
     let Statistics { log_sum_exp, target_log_prob, entropy, predicted, correct, counted } = out.statistics.unwrap();
     let floats = [log_sum_exp, target_log_prob, entropy].map(|t| batch.read(&t).unwrap());
     let mut predicted = batch.read(&predicted).unwrap();
     let counts = [correct, counted].map(|t| batch.read(&t).unwrap());
     let mut loss = batch.read(&out.loss).unwrap();
-    let mut grad = out.grad.map(|grad| batch.read(&grad).unwrap());
+    let mut grad = out.gradient()?.map(|grad| batch.read(&grad).unwrap());
     batch.submit().unwrap();
     Values {
         floats: floats.map(|mut t| t.wait(TIMEOUT).unwrap()),
@@ -216,10 +223,11 @@ fn statistics_agree_with_the_reference() {
                     }
                     let what = format!("{shape:?} options {number} targets {kind} {:?}", gpu.caps());
                     let logits = &case.logits;
-                    let want = cpu::cross_entropy_statistics(logits, shape, case.cpu_targets(kind), &options).unwrap();
+                    let want =
+                        cpu::cross_entropy_statistics((logits, shape), case.cpu_targets(kind), &options).unwrap();
                     let [plain, plain_grad] = eval(&gpu, |b| {
-                        let out = b.cross_entropy_backward(&x, targets, &options, None)?;
-                        Ok([out.loss, out.grad])
+                        let out = b.cross_entropy_with(&x, targets, &options, Grad::New)?;
+                        Ok([out.loss.clone(), out.gradient()?])
                     });
                     for grad in [Grad::No, Grad::New, Grad::InPlace] {
                         let x = Tensor::from_slice(&gpu, shape, logits).unwrap();
@@ -255,10 +263,10 @@ fn statistics_of_ties_and_of_rows_without_a_softmax() {
             logits[6 * classes + 3] = 80.0;
             let (shape, index) = ([7, classes], vec![0, 1, 2, 3, -100, 1, 3]);
             let x = Tensor::from_slice(&gpu, shape, &logits).unwrap();
-            let y = Tensor::targets(&gpu, [7], &index, classes, -100).unwrap();
+            let y = Targets::new(&gpu, [7], &index, classes).unwrap();
             let options = CrossEntropy::default();
             let got = values(&gpu, &x, (&y).into(), &options, Grad::No);
-            let want = cpu::cross_entropy_statistics(&logits, &shape, &index, &options).unwrap();
+            let want = cpu::cross_entropy_statistics((&logits, &shape), &index, &options).unwrap();
             same_as_reference(&format!("{classes} classes"), &got, &want, 1e-37);
             // Equal probabilities: the first class of them, which is not the first that a thread of its own looks at.
             let mut probabilities = vec![0.5; 7 * classes];
@@ -267,7 +275,7 @@ fn statistics_of_ties_and_of_rows_without_a_softmax() {
             let different = random(1, 7 * classes, 2.0);
             let soft =
                 values(&gpu, &Tensor::from_slice(&gpu, shape, &different).unwrap(), (&q).into(), &options, Grad::No);
-            let want = cpu::cross_entropy_statistics(&different, &shape, &probabilities, &options).unwrap();
+            let want = cpu::cross_entropy_statistics((&different, &shape), &probabilities, &options).unwrap();
             same_as_reference(&format!("{classes} classes, probabilities"), &soft, &want, 1e-6);
             // What the reference says, said once by hand.
             assert_eq!(got.predicted, [0, -1, -1, -1, 0, 1, 3]);
@@ -297,19 +305,18 @@ fn a_position_of_weight_0_is_ignored_whatever_it_holds() {
             let q = Tensor::from_slice(&gpu, shape, &probabilities).unwrap();
             let index = targets.map(i64::from);
             for z_loss in [0.0, 0.1] {
-                let options =
-                    CrossEntropy { position_weight: position_weight.clone(), z_loss, ..CrossEntropy::default() };
-                let nll = Nll { position_weight: position_weight.clone(), ..Nll::default() };
+                let options = CrossEntropy::new().position_weight(position_weight.clone()).z_loss(z_loss);
+                let nll = Nll::new().position_weight(position_weight.clone());
                 let [loss, grad, soft, soft_grad, nll, nll_grad] = eval(&gpu, |b| {
-                    let out = b.cross_entropy_backward(&x, &y, &options, None)?;
-                    let soft = b.cross_entropy_backward(&x, &q, &options, None)?;
-                    let nll = b.nll_backward(&x, &y, &nll, None)?;
-                    Ok([out.loss, out.grad, soft.loss, soft.grad, nll.loss, nll.grad])
+                    let out = b.cross_entropy_with(&x, &y, &options, Grad::New)?;
+                    let soft = b.cross_entropy_with(&x, &q, &options, Grad::New)?;
+                    let nll = b.nll_with(&x, &y, &nll, Grad::New)?;
+                    Ok([out.loss.clone(), out.gradient()?, soft.loss.clone(), soft.gradient()?, nll.loss.clone(), nll.gradient()?])
                 });
-                let want = cpu::cross_entropy_backward(&logits, &shape, &index, &options, None).unwrap();
+                let want = cpu::cross_entropy_backward((&logits, &shape), &index, &options, None).unwrap();
                 close("loss", &loss, &want.loss, 1e-6, 1e-6);
                 close("grad", &grad, &want.grad, 2e-6, 1e-6);
-                let want = cpu::cross_entropy_backward(&logits, &shape, &probabilities, &options, None).unwrap();
+                let want = cpu::cross_entropy_backward((&logits, &shape), &probabilities, &options, None).unwrap();
                 close("soft", &soft, &want.loss, 1e-6, 1e-5);
                 close("soft grad", &soft_grad, &want.grad, 2e-6, 1e-5);
                 assert!(loss[0].is_finite() && soft[0].is_finite() && nll[0].is_finite());
@@ -336,14 +343,14 @@ fn a_cap_makes_infinite_logits_finite() {
             let shape = [6, classes];
             let index = [1; 6];
             let x = Tensor::from_slice(&gpu, shape, &logits).unwrap();
-            let y = Tensor::targets(&gpu, [6], &index, classes, -100).unwrap();
-            let options = CrossEntropy { softcap: Some(2.0), logit_scale: 3.0, z_loss: 0.1, ..CrossEntropy::default() };
-            let options = CrossEntropy { reduction: Reduction::None, ..options };
+            let y = Targets::new(&gpu, [6], &index, classes).unwrap();
+            let options = CrossEntropy::new().softcap(2.0).logit_scale(3.0).z_loss(0.1);
+            let options = options.reduction(Reduction::None);
             let [loss, grad] = eval(&gpu, |b| {
-                let out = b.cross_entropy_backward(&x, &y, &options, None)?;
-                Ok([out.loss, out.grad])
+                let out = b.cross_entropy_with(&x, &y, &options, Grad::New)?;
+                Ok([out.loss.clone(), out.gradient()?])
             });
-            let want = cpu::cross_entropy_backward(&logits, &shape, &index, &options, None).unwrap();
+            let want = cpu::cross_entropy_backward((&logits, &shape), &index, &options, None).unwrap();
             close("loss", &loss, &want.loss, 2e-6, 2e-6);
             close("grad", &grad, &want.grad, 1e-5, 2e-6);
             assert!(loss[..4].iter().all(|loss| loss.is_finite()) && loss[4].is_nan() && loss[5].is_nan());
@@ -357,11 +364,11 @@ fn the_gradient_of_a_saturated_logit_keeps_its_digits() {
     let Some(gpu) = gpu() else { return };
     for gpu in families(&gpu) {
         let logits: Vec<f32> = (0..64).map(|i| i as f32).collect();
-        let options = CrossEntropy { softcap: Some(2.0), ..CrossEntropy::default() };
+        let options = CrossEntropy::new().softcap(2.0);
         let x = Tensor::from_slice(&gpu, [1, 64], &logits).unwrap();
-        let y = Tensor::targets(&gpu, [1], &[5], 64, -100).unwrap();
-        let [grad] = eval(&gpu, |b| Ok([b.cross_entropy_backward(&x, &y, &options, None)?.grad]));
-        let want = cpu::cross_entropy_backward(&logits, &[1, 64], &[5], &options, None).unwrap();
+        let y = Targets::new(&gpu, [1], &[5], 64).unwrap();
+        let [grad] = eval(&gpu, |b| Ok([b.cross_entropy_with(&x, &y, &options, Grad::New)?.gradient()?]));
+        let want = cpu::cross_entropy_backward((&logits, &[1, 64]), &[5], &options, None).unwrap();
         close("grad", &grad, &want.grad, 2e-5, 1e-37);
     }
 }
@@ -377,17 +384,17 @@ fn targets_may_be_u32() {
         (1, [2, 0, 1, 1], [2, 0, 1, 1]),
         (3_000_000_000, [2, 3_000_000_000, 0, 1], [2, 3_000_000_000i64, 0, 1]),
     ] {
-        let options = CrossEntropy { ignore_index, ..CrossEntropy::default() };
-        let nll = Nll { ignore_index, ..Nll::default() };
+        let options = CrossEntropy::new()/*IGN ignore_index*/;
+        let nll = Nll::new()/*IGN ignore_index*/;
         let y = u32s(raw);
         let [loss, grad, nll_loss] = eval(&gpu, |b| {
-            let out = b.cross_entropy_backward(&x, &y, &options, None)?;
-            Ok([out.loss, out.grad, b.nll(&x, &y, &nll)?])
+            let out = b.cross_entropy_with(&x, &y, &options, Grad::New)?;
+            Ok([out.loss.clone(), out.gradient()?, b.nll(&x, &y, &nll)?])
         });
-        let want = cpu::cross_entropy_backward(&logits, &[4, 3], &index, &options, None).unwrap();
+        let want = cpu::cross_entropy_backward((&logits, &[4, 3]), &index, &options, None).unwrap();
         close("loss", &loss, &want.loss, 1e-6, 1e-7);
         close("grad", &grad, &want.grad, 2e-6, 1e-7);
-        close("nll", &nll_loss, &cpu::nll(&logits, &[4, 3], &index, &nll).unwrap(), 1e-6, 1e-7);
+        close("nll", &nll_loss, &cpu::nll((&logits, &[4, 3]), &index, &nll).unwrap(), 1e-6, 1e-7);
     }
     // -100 as bits is no ignored index, and neither is anything else that is no class.
     for bad in [3, 0x8000_0000, u32::MAX - 99] {
@@ -403,7 +410,7 @@ fn statistics_report_a_target_that_is_no_class() {
     let x = Tensor::from_slice(&gpu, [3, 2], &[1.0, 0.0, 0.0, 1.0, 2.0, 3.0f32]).unwrap();
     let y = Tensor::<i32>::from_slice(&gpu, [3], &[0, 2, 1]).unwrap();
     let mut batch = gpu.batch();
-    let request = CrossEntropyRequest { statistics: true, ..Default::default() };
+    let request = LossRequest { statistics: true, ..Default::default() };
     let out = batch.cross_entropy_with(&x, &y, &CrossEntropy::default(), request).unwrap().statistics.unwrap();
     let mut reported = [batch.read(&out.correct).unwrap(), batch.read(&out.counted).unwrap()];
     let mut target_log_prob = batch.read(&out.target_log_prob).unwrap();
@@ -425,10 +432,10 @@ fn agree(gpu: &Gpu, shape: &[usize], logits: &[f32], index: &[i32], options: &Cr
     let x = Tensor::from_slice(gpu, shape, logits).unwrap();
     let y = Tensor::<i32>::from_slice(gpu, [index.len()], index).unwrap();
     let [loss, grad] = eval(gpu, |b| {
-        let out = b.cross_entropy_backward(&x, &y, options, None)?;
-        Ok([out.loss, out.grad])
+        let out = b.cross_entropy_with(&x, &y, options, Grad::New)?;
+        Ok([out.loss.clone(), out.gradient()?])
     });
-    let want = cpu::cross_entropy_backward(logits, shape, index, options, None).unwrap();
+    let want = cpu::cross_entropy_backward((logits, shape), index, options, None).unwrap();
     close("loss", &loss, &want.loss, 1e-6, 1e-6);
     close("grad", &grad, &want.grad, 2e-6, 1e-6);
     (loss, grad)
@@ -441,7 +448,7 @@ fn weights_that_are_not_finite_and_weights_that_cancel() {
         let logits = [0.0, 1.0, 2.0, 3.0, 1.0, 0.0];
         let weights = |values: &[f32]| Some(Weights::from(values));
         // A position's weight of NaN is not one of 0.
-        let options = CrossEntropy { position_weight: weights(&[1.0, f32::NAN, 2.0]), ..CrossEntropy::default() };
+        let options = CrossEntropy::new().position_weight(weights(&[1.0, f32::NAN, 2.0]));
         let (loss, grad) = agree(&gpu, &[3, 2], &logits, &[0, 1, 0], &options);
         assert!(loss[0].is_nan() && grad.iter().all(|g| g.is_nan()));
         let y = Tensor::<i32>::from_slice(&gpu, [3], &[0, 7, 0]).unwrap();
@@ -450,21 +457,21 @@ fn weights_that_are_not_finite_and_weights_that_cancel() {
         assert!(matches!(error, Error::Data { position: 1, .. }), "{error}");
         // A class that is no target's may have any weight.
         for weight in [f32::INFINITY, f32::NAN] {
-            let options = CrossEntropy { weight: weights(&[1.0, weight]), ..CrossEntropy::default() };
+            let options = CrossEntropy::new().weight(weights(&[1.0, weight]));
             let (loss, grad) = agree(&gpu, &[3, 2], &logits, &[0, 0, 0], &options);
             assert!(loss[0].is_finite() && grad.iter().all(|g| g.is_finite()));
         }
         // The sum of the weights is 0, that of the losses is not.
-        let options = CrossEntropy { weight: weights(&[1.0, -1.0]), ..CrossEntropy::default() };
+        let options = CrossEntropy::new().weight(weights(&[1.0, -1.0]));
         let x = Tensor::from_slice(&gpu, [2, 2], &[0.0, 0.0, 0.0, 1.0]).unwrap();
-        let y = Tensor::targets(&gpu, [2], &[0, 1], 2, -100).unwrap();
-        let nll = Nll { weight: weights(&[1.0, -1.0]), ..Nll::default() };
-        let mse = xent::Mse { weight: weights(&[1.0, -1.0]), ..Default::default() };
+        let y = Targets::new(&gpu, [2], &[0, 1], 2).unwrap();
+        let nll = Nll::new().weight(weights(&[1.0, -1.0]));
+        let mse = xent::Mse::new().weight(weights(&[1.0, -1.0]));
         let [ce, nll, mse] = eval(&gpu, |b| {
             let (x1, y1) = (Tensor::from_slice(&gpu, [2], &[1.0, 3.0])?, Tensor::zeros(&gpu, [2])?);
             Ok([b.cross_entropy(&x, &y, &options)?, b.nll(&x, &y, &nll)?, b.mse(&x1, &y1, &mse)?])
         });
-        let want = cpu::cross_entropy(&[0.0f32, 0.0, 0.0, 1.0], &[2, 2], &[0i64, 1], &options).unwrap();
+        let want = cpu::cross_entropy((&[0.0f32, 0.0, 0.0, 1.0], &[2, 2]), &[0i64, 1], &options).unwrap();
         assert_eq!((ce[0], want[0]), (f32::INFINITY, f64::INFINITY));
         assert_eq!((nll[0], mse[0]), (f32::INFINITY, f32::NEG_INFINITY));
     }
@@ -474,14 +481,14 @@ fn weights_that_are_not_finite_and_weights_that_cancel() {
 fn scales_that_bring_huge_logits_back() {
     let Some(gpu) = gpu() else { return };
     for gpu in families(&gpu) {
-        let none = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
+        let none = CrossEntropy::new().reduction(Reduction::None);
         let huge = [-3e38f32, 3e38];
         for (logit_scale, want) in [(1e-37, 60.0), (0.1, 6e37)] {
-            let options = CrossEntropy { logit_scale, ..none.clone() };
+            let options = none.clone().logit_scale(logit_scale);
             let (loss, _) = agree(&gpu, &[1, 2], &huge, &[0], &options);
             assert!((loss[0] / want - 1.0).abs() < 1e-6, "{}", loss[0]);
         }
-        let (loss, _) = agree(&gpu, &[1, 2], &[1e20, 0.0], &[0], &CrossEntropy { z_loss: 1e-10, ..none });
+        let (loss, _) = agree(&gpu, &[1, 2], &[1e20, 0.0], &[0], &none.z_loss(1e-10));
         assert!((loss[0] / 1e30 - 1.0).abs() < 1e-6, "{}", loss[0]);
     }
 }
@@ -491,10 +498,10 @@ fn the_prediction_is_the_largest_logit_before_the_cap_and_nan_is_no_probability(
     let Some(gpu) = gpu() else { return };
     for gpu in families(&gpu) {
         let x = Tensor::from_slice(&gpu, [1, 3], &[100.0, 200.0, 50.0]).unwrap();
-        let y = Tensor::targets(&gpu, [1], &[1], 3, -100).unwrap();
-        let options = CrossEntropy { softcap: Some(1.0), ..CrossEntropy::default() };
+        let y = Targets::new(&gpu, [1], &[1], 3).unwrap();
+        let options = CrossEntropy::new().softcap(1.0);
         let got = values(&gpu, &x, (&y).into(), &options, Grad::No);
-        let want = cpu::cross_entropy_statistics(&[100.0f32, 200.0, 50.0], &[1, 3], &[1i64], &options).unwrap();
+        let want = cpu::cross_entropy_statistics((&[100.0f32, 200.0, 50.0], &[1, 3]), &[1i64], &options).unwrap();
         same_as_reference("capped", &got, &want, 1e-6);
         assert_eq!((got.predicted, got.counts), (vec![1], [vec![1], vec![1]]));
         for classes in [3usize, 64, 2000] {
@@ -509,7 +516,7 @@ fn the_prediction_is_the_largest_logit_before_the_cap_and_nan_is_no_probability(
             );
             let options = CrossEntropy::default();
             let got = values(&gpu, &x, (&tq).into(), &options, Grad::No);
-            let want = cpu::cross_entropy_statistics(&logits, &[2, classes], &q, &options).unwrap();
+            let want = cpu::cross_entropy_statistics((&logits, &[2, classes]), &q, &options).unwrap();
             same_as_reference(&format!("{classes} classes"), &got, &want, 2e-6);
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::common::*;
 use xent::wgpu;
-use xent::{CrossEntropy, Error, Gpu, Tensor, cpu};
+use xent::{CrossEntropy, Error, Gpu, Grad, Targets, Tensor, cpu};
 
 const ROWS: usize = 24;
 const CLASSES: usize = 10;
@@ -111,18 +111,18 @@ fn between_the_applications_own_passes_in_one_submission() {
         let part =
             |offset, shape: &[usize]| Tensor::<f32>::from_buffer(&gpu, app.buffer.clone(), offset, shape).unwrap();
         let logits = part(logits_at, &[ROWS, CLASSES]);
-        let targets = Tensor::targets(&gpu, [ROWS], &labels, CLASSES, -100).unwrap();
+        let targets = Targets::new(&gpu, [ROWS], &labels, CLASSES).unwrap();
         app.queue.write_buffer(&app.buffer, logits_at, bytemuck::cast_slice(&values));
         let submissions = gpu.counters().submissions;
 
         let mut encoder = app.encoder();
         app.pass(&mut encoder, &app.buffer, logits_at, bytes);
         let mut recorder = gpu.record(&mut encoder);
-        let out = recorder.cross_entropy_backward(&logits, &targets, &CrossEntropy::default(), None).unwrap();
+        let out = recorder.cross_entropy_with(&logits, &targets, &CrossEntropy::default(), Grad::New).unwrap();
         recorder.finish().unwrap();
         // The gradient of the tensor where it is, and a copy of it where the application has its own things.
-        app.pass(&mut encoder, out.grad.buffer(), out.grad.offset(), bytes);
-        encoder.copy_buffer_to_buffer(out.grad.buffer(), out.grad.offset(), &app.buffer, grad_at + shift, bytes);
+        app.pass(&mut encoder, out.gradient()?.buffer(), out.gradient()?.offset(), bytes);
+        encoder.copy_buffer_to_buffer(out.gradient()?.buffer(), out.gradient()?.offset(), &app.buffer, grad_at + shift, bytes);
         encoder.copy_buffer_to_buffer(out.loss.buffer(), out.loss.offset(), &app.buffer, loss_at, 4);
         let mut recorder = gpu.record(&mut encoder);
         let mut used = recorder.read(&part(grad_at + shift, &[ROWS, CLASSES])).unwrap();
@@ -135,7 +135,7 @@ fn between_the_applications_own_passes_in_one_submission() {
 
         let made: Vec<f32> = values.iter().map(|x| 3.0 * x - 1.0).collect();
         let options = CrossEntropy::default();
-        let want = cpu::cross_entropy_backward(&made, &[ROWS, CLASSES], &labels, &options, None).unwrap();
+        let want = cpu::cross_entropy_backward((&made, &[ROWS, CLASSES]), &labels, &options, None).unwrap();
         let want_used: Vec<f64> = want.grad.iter().map(|g| 3.0 * g - 1.0).collect();
         let used = used.wait(TIMEOUT).unwrap();
         close("loss", &loss.wait(TIMEOUT).unwrap(), &want.loss, 2e-6, 1e-6);
@@ -153,7 +153,7 @@ fn what_surrounds_a_tensor_in_the_applications_buffer_is_not_touched() {
     let app = Application::new();
     let gpu = Gpu::new(app.device.clone(), app.queue.clone()).unwrap();
     let labels = labels(2, ROWS, CLASSES);
-    let targets = Tensor::targets(&gpu, [ROWS], &labels, CLASSES, -100).unwrap();
+    let targets = Targets::new(&gpu, [ROWS], &labels, CLASSES).unwrap();
     for gpu in families(&gpu) {
         for offset in [0, 4, 8, 60, 252, 260] {
             let everything = random(offset, 1 << 14, 1.0);
@@ -161,7 +161,10 @@ fn what_surrounds_a_tensor_in_the_applications_buffer_is_not_touched() {
             let x = Tensor::<f32>::from_buffer(&gpu, app.buffer.clone(), offset, [ROWS, CLASSES]).unwrap();
             let mut encoder = app.encoder();
             let mut recorder = gpu.record(&mut encoder);
-            recorder.cross_entropy_backward_in_place(&x, &targets, &CrossEntropy::default(), None).unwrap();
+            recorder
+                .cross_entropy_with(&x, &targets, &CrossEntropy::default(), Grad::InPlace)
+                .map(|out| out.loss)
+                .unwrap();
             let whole = Tensor::<f32>::from_buffer(&gpu, app.buffer.clone(), 0, [1 << 14]).unwrap();
             let mut after = recorder.read(&whole).unwrap();
             drop(recorder);
@@ -171,7 +174,7 @@ fn what_surrounds_a_tensor_in_the_applications_buffer_is_not_touched() {
             same_bits("before it", &after[..start], &everything[..start]);
             same_bits("after it", &after[end..], &everything[end..]);
             let (logits, options) = (&everything[start..end], CrossEntropy::default());
-            let want = cpu::cross_entropy_backward(logits, &[ROWS, CLASSES], &labels, &options, None).unwrap();
+            let want = cpu::cross_entropy_backward((logits, &[ROWS, CLASSES]), &labels, &options, None).unwrap();
             close("gradient", &after[start..end], &want.grad, 2e-6, 1e-7);
         }
     }

@@ -3,7 +3,8 @@
 use crate::common::*;
 use xent::wgpu;
 use xent::{
-    Bce, Caps, CrossEntropy, Error, Family, Gpu, Layout, Momentum, Mse, Parameters, Reduction, Sgd, Tensor, cpu,
+    Bce, Caps, CrossEntropy, Error, Family, Gpu, Grad, Layout, LossRequest, Momentum, Mse, Parameters, Reduction,
+    Result, Sgd, Targets, Tensor, Weights, cpu,
 };
 
 #[track_caller]
@@ -28,8 +29,8 @@ fn shapes() {
     let tensor = |shape: &[usize]| Tensor::from_slice(&gpu, shape, &vec![0.5f32; shape.iter().product()]).unwrap();
     let x = tensor(&[4, 3]);
     let scalar = tensor(&[]);
-    let y = Tensor::targets(&gpu, [4], &[0, 1, 2, 0], 3, -100).unwrap();
-    let y5 = Tensor::targets(&gpu, [5], &[0, 1, 2, 0, 1], 3, -100).unwrap();
+    let y = Targets::new(&gpu, [4], &[0, 1, 2, 0], 3).unwrap();
+    let y5 = Targets::new(&gpu, [5], &[0, 1, 2, 0, 1], 3).unwrap();
     let mut b = gpu.batch();
     let ce = CrossEntropy::default();
     says(
@@ -38,44 +39,39 @@ fn shapes() {
     );
     says(b.cross_entropy(&scalar, &y, &ce), "cross_entropy: logits must have 1 or more dimensions, got shape []");
     says(
-        b.cross_entropy_backward(&x, &y, &ce, Some(&tensor(&[4]))),
+        b.cross_entropy_with(&x, &y, &ce, LossRequest::new().grad(Grad::New).upstream(Some(&tensor(&[4])))),
         "cross_entropy_backward: upstream must have shape [], got shape [4]",
     );
-    let none = CrossEntropy { reduction: Reduction::None, ..ce };
+    let none = ce.reduction(Reduction::None);
     says(
-        b.cross_entropy_backward(&x, &y, &none, Some(&tensor(&[3]))),
+        b.cross_entropy_with(&x, &y, &none, LossRequest::new().grad(Grad::New).upstream(Some(&tensor(&[3])))),
         "cross_entropy_backward: upstream must have shape [] or [4], got shape [3]",
     );
-    let weighted = CrossEntropy { weight: Some([1.0, 2.0].into()), ..CrossEntropy::default() };
+    let weighted = CrossEntropy::new().weight(Weights::from([1.0, 2.0]));
     says(b.cross_entropy(&x, &y, &weighted), "cross_entropy: weight must have shape [3], got shape [2]");
     says(
-        cpu::cross_entropy(&[0.0f32; 12], &[4, 3], &[0i64; 4], &weighted),
+        cpu::cross_entropy((&[0.0f32; 12], &[4, 3]), &[0i64; 4], &weighted),
         "cpu::cross_entropy: weight must have 3 elements, got 2",
     );
     says(
         b.cross_entropy(&x, &tensor(&[4, 2]), &CrossEntropy::default()),
         "cross_entropy: targets must have shape [4, 3], got shape [4, 2]",
     );
-    let narrow = Bce { weight: Some([1.0, 2.0].into()), ..Bce::default() };
+    let narrow = Bce::new().weight(Weights::from([1.0, 2.0]));
     says(b.bce(&x, &x, &narrow), "bce: weight must have a shape that broadcasts to [4, 3], got shape [2]");
-    let deep = xent::BceWithLogits {
-        pos_weight: Some(xent::Weights::new([1, 4, 3], &[1.0; 12]).unwrap()),
-        ..Default::default()
-    };
+    let deep = xent::BceWithLogits::new().pos_weight(xent::Weights::new([1, 4, 3], &[1.0; 12]).unwrap());
     says(
         b.bce_with_logits(&x, &x, &deep),
         "bce_with_logits: pos_weight must have a shape that broadcasts to [4, 3], got shape [1, 4, 3]",
     );
     says(
-        cpu::bce(&[0.5f32; 12], &[4, 3], &[0.5; 12], &narrow),
+        cpu::bce((&[0.5f32; 12], &[4, 3]), (&[0.5; 12], &[4, 3]), &narrow),
         "cpu::bce: weight must have a shape that broadcasts to [4, 3], got shape [2]",
     );
     // The weights fit, and would be expanded first.
-    let deep = xent::BceWithLogits {
-        weight: Some(xent::Weights::new([2, 1, 4], &[1.0; 8]).unwrap()),
-        pos_weight: Some(vec![1.0; 5].into()),
-        ..Default::default()
-    };
+    let deep = xent::BceWithLogits::new()
+        .weight(xent::Weights::new([2, 1, 4], &[1.0; 8]).unwrap())
+        .pos_weight(Weights::from(vec![1.0; 5]));
     let (cube, before) = (tensor(&[2, 3, 4]), gpu.counters().dispatches);
     says(
         b.bce_with_logits(&cube, &cube, &deep),
@@ -83,12 +79,12 @@ fn shapes() {
     );
     assert_eq!(gpu.counters().dispatches, before, "nothing is recorded");
     says(
-        cpu::cross_entropy(&[0.0f32; 0], &[usize::MAX, 0], &[0.0f32; 0], &CrossEntropy::default()),
+        cpu::cross_entropy((&[0.0f32; 0], &[usize::MAX, 0]), &[0.0f32; 0], &CrossEntropy::default()),
         &format!("cpu::cross_entropy: the number of rows without classes needs {}, the limit is 16777216", usize::MAX),
     );
     says(b.bce(&x, &tensor(&[3, 4]), &Bce::default()), "bce: targets must have shape [4, 3], got shape [3, 4]");
     says(
-        b.mse_backward(&x, &x, &Mse::default(), Some(&tensor(&[4, 3]))),
+        b.mse_with(&x, &x, &Mse::default(), LossRequest::new().grad(Grad::New).upstream(Some(&tensor(&[4, 3])))),
         "mse_backward: upstream must have shape [], got shape [4, 3]",
     );
     says(
@@ -109,7 +105,7 @@ fn shapes() {
     says(b.relu_backward(&x, &scalar), "relu_backward: upstream must have shape [4, 3], got shape []");
     says(b.log_softmax(&scalar, 1), "log_softmax: logits must have a dimension 1, got shape []");
     says(b.softmax(&x, 2), "softmax: logits must have a dimension 2, got shape [4, 3]");
-    says(cpu::softmax(&[0.5f32; 12], &[4, 3], 2), "cpu::softmax: the shape must have a dimension 2, got [4, 3]");
+    says(cpu::softmax((&[0.5f32; 12], &[4, 3]), 2), "cpu::softmax: the shape must have a dimension 2, got [4, 3]");
     says(b.sgd(&x, &scalar, None, &Sgd::default()), "sgd: grads must have shape [4, 3], got shape []");
     says(
         Tensor::from_slice(&gpu, [2, 2], &[1.0f32]),
@@ -124,72 +120,69 @@ fn shapes() {
 fn values() {
     let Some(gpu) = gpu() else { return };
     says(
-        Tensor::targets(&gpu, [3], &[0i64, 5, -1], 5, -100),
+        Targets::new(&gpu, [3], &[0i64, 5, -1], 5),
         "targets: a target must be in 0..5 or the ignored -100, got 5 at position 1",
     );
     says(
-        Tensor::targets(&gpu, [1], &[i64::MAX], 5, -100),
+        Targets::new(&gpu, [1], &[i64::MAX], 5),
         "targets: a target must be in 0..5 or the ignored -100, got 9223372036854775807 at position 0",
     );
     let logits = Tensor::from_slice(&gpu, [1, 2], &[0.0f32; 2]).unwrap();
-    let y = Tensor::targets(&gpu, [1], &[0], 2, -100).unwrap();
+    let y = Targets::new(&gpu, [1], &[0], 2).unwrap();
     for label_smoothing in [-0.1, 1.5, f64::NAN] {
-        let options = CrossEntropy { label_smoothing, ..Default::default() };
+        let options = CrossEntropy::new().label_smoothing(label_smoothing);
         let message = format!("must be in 0..=1, got {label_smoothing}");
         let gpu_says = gpu.batch().cross_entropy(&logits, &y, &options).unwrap_err().to_string();
         assert_eq!(gpu_says, format!("cross_entropy: label_smoothing {message}"));
-        assert!(cpu::cross_entropy(&[0.0f32; 2], &[1, 2], &[0], &options).is_err());
+        assert!(cpu::cross_entropy((&[0.0f32; 2], &[1, 2]), &[0], &options).is_err());
     }
     let tiny = [
-        ("label_smoothing", CrossEntropy { label_smoothing: 1e-40, ..Default::default() }),
-        ("logit_scale", CrossEntropy { logit_scale: 1e-40, ..Default::default() }),
-        ("softcap", CrossEntropy { softcap: Some(1e-40), ..Default::default() }),
-        ("z_loss", CrossEntropy { z_loss: 1e-40, ..Default::default() }),
+        ("label_smoothing", CrossEntropy::new().label_smoothing(1e-40)),
+        ("logit_scale", CrossEntropy::new().logit_scale(1e-40)),
+        ("softcap", CrossEntropy::new().softcap(1e-40)),
+        ("z_loss", CrossEntropy::new().z_loss(1e-40)),
     ];
     for (what, options) in tiny {
         let or_zero = if ["label_smoothing", "z_loss"].contains(&what) { ", or 0" } else { "" };
         let message = format!("cross_entropy: {what} must be at least 1.2e-38{or_zero}, got 1e-40");
         says(gpu.batch().cross_entropy(&logits, &y, &options), &message);
-        assert!(cpu::cross_entropy(&[0.0f32; 2], &[1, 2], &[0], &options).is_err());
+        assert!(cpu::cross_entropy((&[0.0f32; 2], &[1, 2]), &[0], &options).is_err());
     }
-    let shared = CrossEntropy { label_smoothing: 2e-38, ..Default::default() };
+    let shared = CrossEntropy::new().label_smoothing(2e-38);
     says(
         gpu.batch().cross_entropy(&logits, &y, &shared),
         "cross_entropy: label_smoothing must be at least 1.2e-38 for each of 2 classes, or 0, got 2e-38",
     );
-    assert!(cpu::cross_entropy(&[0.0f32; 2], &[1, 2], &[0], &shared).is_err());
-    let ignoring = CrossEntropy { ignore_index: 1, ..Default::default() };
+    assert!(cpu::cross_entropy((&[0.0f32; 2], &[1, 2]), &[0], &shared).is_err());
+    let ignoring = CrossEntropy::new()/*IGN 1*/;
     says(
         gpu.batch().cross_entropy(&logits, &logits, &ignoring),
         "cross_entropy: ignore_index must be below 0 with probabilities, got 1",
     );
-    let on_gpu = CrossEntropy { weight: Some((&logits).into()), ..Default::default() };
+    let on_gpu = CrossEntropy::new().weight(Weights::from((&logits)));
     says(
-        cpu::cross_entropy(&[0.0f32; 2], &[1, 2], &[0], &on_gpu),
+        cpu::cross_entropy((&[0.0f32; 2], &[1, 2]), &[0], &on_gpu),
         "cpu::cross_entropy: weight must be host values, got a tensor on the GPU",
     );
     let x = Tensor::from_slice(&gpu, [2], &[0.0f32; 2]).unwrap();
     let g = Tensor::from_slice(&gpu, [2], &[0.0f32; 2]).unwrap();
     let mut b = gpu.batch();
     for (options, message) in [
-        (Sgd { lr: -1.0, ..Default::default() }, "sgd: lr must be at least 0, got -1"),
-        (Sgd { momentum: -0.5, ..Default::default() }, "sgd: momentum must be at least 0, got -0.5"),
-        (Sgd { weight_decay: -0.5, ..Default::default() }, "sgd: weight_decay must be at least 0, got -0.5"),
-        (Sgd { nesterov: true, ..Default::default() }, "sgd: momentum must be above 0 with nesterov, got 0"),
-        (
-            Sgd { nesterov: true, momentum: 0.9, dampening: 0.1, ..Default::default() },
-            "sgd: dampening must be 0 with nesterov, got 0.1",
-        ),
-        (Sgd { momentum: 0.9, ..Default::default() }, "sgd: momentum must be 0 without a Momentum, got 0.9"),
+        (Sgd::new().lr(-1.0), "sgd: lr must be at least 0, got -1"),
+        (Sgd::new().momentum(-0.5), "sgd: momentum must be at least 0, got -0.5"),
+        (Sgd::new().weight_decay(-0.5), "sgd: weight_decay must be at least 0, got -0.5"),
+        (Sgd::new().nesterov(true), "sgd: momentum must be above 0 with nesterov, got 0"),
+        (Sgd::new().nesterov(true).momentum(0.9).dampening(0.1), "sgd: dampening must be 0 with nesterov, got 0.1"),
+        (Sgd::new().momentum(0.9), "sgd: momentum must be 0 without a Momentum, got 0.9"),
     ] {
         says(b.sgd(&x, &g, None, &options), message);
     }
     says(
-        cpu::cross_entropy(&[0.0f32; 4], &[2, 2], &[0, 2], &CrossEntropy::default()),
+        cpu::cross_entropy((&[0.0f32; 4], &[2, 2]), &[0, 2], &CrossEntropy::default()),
         "cpu::cross_entropy: a target must be in 0..2 or the ignored -100, got 2 at position 1",
     );
     says(
-        cpu::bce(&[0.5f32, 1.5], &[2], &[0.0, 0.0], &Bce::default()),
+        cpu::bce((&[0.5f32, 1.5], &[2]), (&[0.0, 0.0], &[2]), &Bce::default()),
         "cpu::bce: a probability must be in 0..=1, got 1.5 at position 1",
     );
     let parameters = Parameters::new(&gpu, &[("w", [2].into(), &[0.0; 2])]).unwrap();
@@ -223,20 +216,21 @@ fn tensors_that_do_not_go_together() {
     says(b.matmul_into(Layout::Nn, &x, &x, None, &x), &format!("matmul: out {alias} a"));
     says(b.sgd(&x, &x, None, &Sgd::default()), &format!("sgd: values {alias} grads"));
     let mut momentum = Momentum::resume(x.clone());
-    let options = Sgd { momentum: 0.9, ..Default::default() };
+    let options = Sgd::new().momentum(0.9);
     let g = Tensor::from_slice(&gpu, [4, 4], &[0.5f32; 16]).unwrap();
     says(b.sgd(&x, &g, Some(&mut momentum), &options), &format!("sgd: velocity {alias} values"));
     let columns = x.reshape([16]).unwrap().rows(0..4).unwrap();
     says(b.column_sum_into(&x, &columns), &format!("column_sum: out {alias} input"));
     let y = Tensor::from_slice(&gpu, [4], &[0; 4]).unwrap();
-    let weighted = CrossEntropy { position_weight: Some((&columns).into()), ..Default::default() };
+    let weighted = CrossEntropy::new().position_weight(Weights::from((&columns)));
     says(
-        b.cross_entropy_backward_in_place(&x, &y, &weighted, None),
+        b.cross_entropy_with(&x, &y, &weighted, Grad::InPlace).map(|out| out.loss),
         &format!("cross_entropy_backward_in_place: logits {alias} position_weight"),
     );
-    let none = CrossEntropy { reduction: Reduction::None, ..Default::default() };
+    let none = CrossEntropy::new().reduction(Reduction::None);
     says(
-        b.cross_entropy_backward_in_place(&x, &y, &none, Some(&columns)),
+        b.cross_entropy_with(&x, &y, &none, LossRequest::new().grad(Grad::InPlace).upstream(&columns))
+            .map(|out| out.loss),
         &format!("cross_entropy_backward_in_place: logits {alias} upstream"),
     );
 }

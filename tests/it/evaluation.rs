@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::common::*;
 use half::{bf16, f16};
 use xent::metrics::{Average, BinaryOutputs, Evaluation, Scores};
-use xent::{Batch, Error, Gpu, Result, Tensor};
+use xent::{Batch, Error, Gpu, Result, Targets, Tensor};
 
 /// The scores of what is recorded in a submission.
 fn try_scores(
@@ -172,7 +172,7 @@ fn a_vocabulary_takes_no_matrix() {
     rows.for_each(|(row, &target)| host.record(row, target as usize, 1.0));
     for gpu in families(&gpu) {
         let x = Tensor::from_slice(&gpu, [n, classes], &logits).unwrap();
-        let y = Tensor::targets(&gpu, [n], &targets, classes, -100).unwrap();
+        let y = Targets::new(&gpu, [n], &targets, classes).unwrap();
         let before = gpu.counters().bytes_in_use;
         let mut evaluation = Evaluation::new(&gpu, classes).unwrap();
         let bytes = gpu.counters().bytes_in_use - before;
@@ -204,7 +204,7 @@ fn many_dimensions_halves_and_weights() {
     (0..classes).for_each(|c| poisoned[c * inner + 30] = f32::NAN);
     let mut bits = Vec::new();
     for (number, gpu) in devices(&gpu).iter().enumerate() {
-        let y = Tensor::targets(gpu, [n, 5, 10], &targets, classes, -100).unwrap();
+        let y = Targets::new(gpu, [n, 5, 10], &targets, classes).unwrap();
         let unsigned: Vec<u32> = targets.iter().map(|&t| u32::try_from(t).unwrap_or(u32::MAX)).collect();
         let unsigned = Tensor::from_slice(gpu, [n, 5, 10], &unsigned).unwrap();
         let w = Tensor::from_slice(gpu, [n, 5, 10], &weights).unwrap();
@@ -253,7 +253,7 @@ fn a_matrix_that_is_cut() {
     rows.for_each(|((row, &target), &weight)| host.record(row, target as usize, weight));
     let all = devices(&gpu).into_iter().map(|gpu| {
         let x = Tensor::from_slice(&gpu, [n, classes], &logits).unwrap();
-        let y = Tensor::targets(&gpu, [n], &targets, classes, -100).unwrap();
+        let y = Targets::new(&gpu, [n], &targets, classes).unwrap();
         let w = Tensor::from_slice(&gpu, [n], &weights).unwrap();
         let mut evaluation = Evaluation::new(&gpu, classes).and_then(Evaluation::with_confusion).unwrap();
         let scores = scores(&gpu, &mut evaluation, |e, batch| e.record(batch, &x, &y, Some(&w)));

@@ -7,7 +7,7 @@ use crate::common::*;
 use xent::nn::{Loss, Model, Sequential, Training};
 use xent::wgpu;
 use xent::{
-    Caps, CrossEntropy, CrossEntropyRequest, Error, Gpu, Grad, Layout, Optimization, Readback, Sgd, Tensor, Weights,
+    Caps, CrossEntropy, Error, Gpu, Grad, Layout, LossRequest, Optimization, Readback, Sgd, Targets, Tensor, Weights,
     cpu,
 };
 
@@ -16,12 +16,12 @@ use xent::{
 fn works(gpu: &Gpu) {
     let (logits, labels) = (random(1, 35, 2.0), labels(2, 5, 7));
     let x = Tensor::from_slice(gpu, [5, 7], &logits).unwrap();
-    let y = Tensor::targets(gpu, [5], &labels, 7, -100).unwrap();
+    let y = Targets::new(gpu, [5], &labels, 7).unwrap();
     let [loss, grad] = eval(gpu, |b| {
-        let out = b.cross_entropy_backward(&x, &y, &CrossEntropy::default(), None)?;
-        Ok([out.loss, out.grad])
+        let out = b.cross_entropy_with(&x, &y, &CrossEntropy::default(), Grad::New)?;
+        Ok([out.loss.clone(), out.gradient()?])
     });
-    let want = cpu::cross_entropy_backward(&logits, &[5, 7], &labels, &CrossEntropy::default(), None).unwrap();
+    let want = cpu::cross_entropy_backward((&logits, &[5, 7]), &labels, &CrossEntropy::default(), None).unwrap();
     close("loss", &loss, &want.loss, 1e-6, 1e-6);
     close("gradient", &grad, &want.grad, 2e-6, 1e-7);
 }
@@ -89,15 +89,15 @@ fn a_device_with_downlevel_limits_trains_and_names_what_is_short() {
             same_bits("trained", few, all);
         }
         let logits = Tensor::from_slice(&gpu, [2, 3], &[0.0f32; 6]).unwrap();
-        let targets = Tensor::targets(&gpu, [2], &[0, 2], 3, -100).unwrap();
+        let targets = Targets::new(&gpu, [2], &[0, 2], 3).unwrap();
         let ones = Some(Weights::new([3], &[1.0; 3]).unwrap());
-        let options = CrossEntropy { weight: ones, ..CrossEntropy::default() };
-        let error = gpu.batch().cross_entropy_backward(&logits, &targets, &options, None).unwrap_err();
+        let options = CrossEntropy::new().weight(ones);
+        let error = gpu.batch().cross_entropy_with(&logits, &targets, &options, Grad::New).unwrap_err();
         let (op, what) = ("xent.cross_entropy", "storage bindings in a shader");
         assert_eq!(error.to_string(), Error::Limit { op, what, needed: 5, allowed: 4 }.to_string());
         // Before anything is written over.
         let mut batch = gpu.batch();
-        let request = CrossEntropyRequest { grad: Grad::InPlace, statistics: true, ..Default::default() };
+        let request = LossRequest { grad: Grad::InPlace, statistics: true, ..Default::default() };
         let error = batch.cross_entropy_with(&logits, &targets, &CrossEntropy::default(), request).unwrap_err();
         assert!(matches!(error, Error::Limit { op: "cross_entropy_with", needed: 6, allowed: 4, .. }), "{error}");
         let mut untouched = batch.read(&logits).unwrap();
@@ -110,11 +110,11 @@ fn a_device_with_downlevel_limits_trains_and_names_what_is_short() {
 fn trained(gpu: &Gpu) -> Vec<Vec<f32>> {
     let [rows, inputs, hidden, classes] = [1500, 9, 1500, 7];
     let model = Model::new(gpu, &Sequential::new().linear(inputs, hidden).relu().linear(hidden, classes), 1).unwrap();
-    let sgd = Sgd { lr: 0.1, momentum: 0.9, ..Sgd::default() };
+    let sgd = Sgd::new().lr(0.1).momentum(0.9);
     let options = Optimization { sgd, clip_norm: Some(0.1), ..Optimization::default() };
     let mut training = Training::new(model, vec![Loss::cross_entropy()], options).unwrap();
     let x = Tensor::from_slice(gpu, [rows, inputs], &random(1, rows * inputs, 1.0)).unwrap();
-    let y = Tensor::targets(gpu, [rows], &labels(2, rows, classes), classes, -100).unwrap();
+    let y = Targets::new(gpu, [rows], &labels(2, rows, classes), classes).unwrap();
     let mut batch = gpu.batch();
     for _ in 0..2 {
         training.step(&mut batch, &x, &[(&y).into()]).unwrap();
@@ -174,7 +174,7 @@ fn dropped_tickets_cost_nobody_a_value() {
 #[test]
 fn what_a_dropped_recorder_recorded_counts_in_the_callers_encoder_and_in_no_batch() {
     let Some(gpu) = gpu() else { return };
-    let sgd = Sgd { lr: 1.0, ..Default::default() };
+    let sgd = Sgd::new().lr(1.0);
     let grads = Tensor::from_slice(&gpu, [3], &[1.0f32, 2.0, 3.0]).unwrap();
     let wrong = Tensor::from_slice(&gpu, [2], &[1.0f32, 2.0]).unwrap();
     let values = Tensor::from_slice(&gpu, [3], &[10.0f32; 3]).unwrap();
@@ -214,16 +214,16 @@ fn what_a_dropped_recorder_recorded_counts_in_the_callers_encoder_and_in_no_batc
 /// Training steps of one model: what two threads do at the same time must not differ from what each does alone.
 fn train(gpu: &Gpu, seed: u64, in_callers_encoder: bool) -> Vec<f32> {
     let x = Tensor::from_slice(gpu, [16, 8], &random(seed, 128, 1.0)).unwrap();
-    let y = Tensor::targets(gpu, [16], &labels(seed + 1, 16, 5), 5, -100).unwrap();
+    let y = Targets::new(gpu, [16], &labels(seed + 1, 16, 5), 5).unwrap();
     let weight = Tensor::from_slice(gpu, [5, 8], &random(seed + 2, 40, 0.5)).unwrap();
     let grad = Tensor::zeros(gpu, [5, 8]).unwrap();
-    let sgd = Sgd { lr: 0.3, ..Default::default() };
+    let sgd = Sgd::new().lr(0.3);
     let mut losses = Vec::new();
     for _ in 0..25 {
-        let step = |recorder: &mut xent::Recorder<'_>| -> xent::Result<Readback<f32>> {
+        let step = |recorder: &mut xent::Recorder<'_>| -> xent::Result<Readback<Vec<f32>>> {
             let logits = recorder.matmul(Layout::Nt, &x, &weight, None)?;
-            let out = recorder.cross_entropy_backward(&logits, &y, &CrossEntropy::default(), None)?;
-            recorder.matmul_into(Layout::Tn, &out.grad, &x, None, &grad)?;
+            let out = recorder.cross_entropy_with(&logits, &y, &CrossEntropy::default(), Grad::New)?;
+            recorder.matmul_into(Layout::Tn, &out.gradient()?, &x, None, &grad)?;
             recorder.sgd(&weight, &grad, None, &sgd)?;
             recorder.read(&out.loss)
         };

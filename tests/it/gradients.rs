@@ -46,55 +46,55 @@ fn row_losses() -> Result<()> {
         }
         for reduction in REDUCTIONS {
             let g = upstream(reduction, rows);
-            let ce = CrossEntropy { reduction, ignore_index: 77, ..CrossEntropy::default() };
-            let grad = cpu::cross_entropy_backward(&x, shape, &targets, &ce, Some(&g))?.grad;
-            check("cross_entropy", &x, &g, &grad, |x| cpu::cross_entropy(x, shape, &targets, &ce).unwrap());
+            let ce = CrossEntropy::new().reduction(reduction)/*IGN 77*/;
+            let grad = cpu::cross_entropy_backward((&x, shape), &targets, &ce, Some(&g))?.grad;
+            check("cross_entropy", &x, &g, &grad, |x| cpu::cross_entropy((x, shape), &targets, &ce).unwrap());
             let weight: Option<xent::Weights> = Some(unit(6, classes).into());
             let probabilities = unit(8, len);
             for label_smoothing in [0.0, 0.3] {
-                let ce = CrossEntropy { weight: weight.clone(), label_smoothing, ..ce.clone() };
-                let grad = cpu::cross_entropy_backward(&x, shape, &targets, &ce, Some(&g))?.grad;
-                check("weighted", &x, &g, &grad, |x| cpu::cross_entropy(x, shape, &targets, &ce).unwrap());
-                let ce = CrossEntropy { ignore_index: -100, ..ce };
-                let grad = cpu::cross_entropy_backward(&x, shape, &probabilities, &ce, Some(&g))?.grad;
-                check("soft", &x, &g, &grad, |x| cpu::cross_entropy(x, shape, &probabilities, &ce).unwrap());
+                let ce = ce.clone().weight(weight.clone()).label_smoothing(label_smoothing);
+                let grad = cpu::cross_entropy_backward((&x, shape), &targets, &ce, Some(&g))?.grad;
+                check("weighted", &x, &g, &grad, |x| cpu::cross_entropy((x, shape), &targets, &ce).unwrap());
+                let ce = ce/*IGN -100*/;
+                let grad = cpu::cross_entropy_backward((&x, shape), &probabilities, &ce, Some(&g))?.grad;
+                check("soft", &x, &g, &grad, |x| cpu::cross_entropy((x, shape), &probabilities, &ce).unwrap());
             }
             let rows_shape: Vec<usize> =
                 shape.iter().enumerate().filter(|(d, _)| *d != class_dim).map(|(_, &size)| size).collect();
             let position_weight = Some(xent::Weights::new(rows_shape, &random(10, rows, 1.0)).unwrap());
             for beyond in [
-                CrossEntropy { position_weight: position_weight.clone(), ..ce.clone() },
-                CrossEntropy { logit_scale: 0.7, ..ce.clone() },
-                CrossEntropy { softcap: Some(2.0), logit_scale: 1.3, ..ce.clone() },
-                CrossEntropy { z_loss: 0.3, ..ce.clone() },
-                CrossEntropy {
-                    weight: weight.clone(),
-                    position_weight: position_weight.clone(),
-                    label_smoothing: 0.2,
-                    softcap: Some(4.0),
-                    z_loss: 0.1,
-                    ..ce.clone()
-                },
+                ce.clone().position_weight(position_weight.clone()),
+                ce.clone().logit_scale(0.7),
+                ce.clone().softcap(2.0).logit_scale(1.3),
+                ce.clone().z_loss(0.3),
+                ce.clone()
+                    .weight(weight.clone())
+                    .position_weight(position_weight.clone())
+                    .label_smoothing(0.2)
+                    .softcap(4.0)
+                    .z_loss(0.1),
             ] {
-                let grad = cpu::cross_entropy_backward(&x, shape, &targets, &beyond, Some(&g))?.grad;
-                check("beyond", &x, &g, &grad, |x| cpu::cross_entropy(x, shape, &targets, &beyond).unwrap());
-                let beyond = CrossEntropy { ignore_index: -100, ..beyond };
-                let grad = cpu::cross_entropy_backward(&x, shape, &probabilities, &beyond, Some(&g))?.grad;
-                check("beyond soft", &x, &g, &grad, |x| cpu::cross_entropy(x, shape, &probabilities, &beyond).unwrap());
+                let grad = cpu::cross_entropy_backward((&x, shape), &targets, &beyond, Some(&g))?.grad;
+                check("beyond", &x, &g, &grad, |x| cpu::cross_entropy((x, shape), &targets, &beyond).unwrap());
+                let beyond = beyond/*IGN -100*/;
+                let grad = cpu::cross_entropy_backward((&x, shape), &probabilities, &beyond, Some(&g))?.grad;
+                check("beyond soft", &x, &g, &grad, |x| {
+                    cpu::cross_entropy((x, shape), &probabilities, &beyond).unwrap()
+                });
             }
-            let nll = Nll { weight, position_weight, reduction, ignore_index: 77 };
-            let grad = cpu::nll_backward(&x, shape, &targets, &nll, Some(&g))?.grad;
-            check("nll", &x, &g, &grad, |x| cpu::nll(x, shape, &targets, &nll).unwrap());
+            let nll = Nll::new().weight(weight).position_weight(position_weight).reduction(reduction)/*IGN 77*/;
+            let grad = cpu::nll_backward((&x, shape), &targets, &nll, Some(&g))?.grad;
+            check("nll", &x, &g, &grad, |x| cpu::nll((x, shape), &targets, &nll).unwrap());
         }
         let g: Vec<f32> = random(4, len, 1.0);
         let weights: Vec<f64> = g.iter().copied().map(f64::from).collect();
         let wide: Vec<f64> = x.iter().copied().map(f64::from).collect();
-        let y = cpu::log_softmax(&wide, shape, class_dim)?;
-        let grad = cpu::log_softmax_backward(&y, shape, &weights, class_dim)?;
-        check("log_softmax", &x, &weights, &grad, |x| cpu::log_softmax(x, shape, class_dim).unwrap());
-        let y = cpu::softmax(&wide, shape, class_dim)?;
-        let grad = cpu::softmax_backward(&y, shape, &weights, class_dim)?;
-        check("softmax", &x, &weights, &grad, |x| cpu::softmax(x, shape, class_dim).unwrap());
+        let y = cpu::log_softmax((&wide, shape), class_dim)?;
+        let grad = cpu::log_softmax_backward((&y, shape), &weights, class_dim)?;
+        check("log_softmax", &x, &weights, &grad, |x| cpu::log_softmax((x, shape), class_dim).unwrap());
+        let y = cpu::softmax((&wide, shape), class_dim)?;
+        let grad = cpu::softmax_backward((&y, shape), &weights, class_dim)?;
+        check("softmax", &x, &weights, &grad, |x| cpu::softmax((x, shape), class_dim).unwrap());
     }
     Ok(())
 }
@@ -107,28 +107,30 @@ fn elementwise_losses() -> Result<()> {
     let wide: Vec<f64> = y.iter().copied().map(f64::from).collect();
     for reduction in REDUCTIONS {
         let g = upstream(reduction, 12);
-        let bce = Bce { reduction, ..Default::default() };
-        let grad = cpu::bce_backward(&p, &[p.len()], &y, &bce, Some(&g))?.grad;
-        check("bce", &p, &g, &grad, |p| cpu::bce(p, &[p.len()], &wide, &bce).unwrap());
-        let logits = BceWithLogits { reduction, ..Default::default() };
-        let grad = cpu::bce_with_logits_backward(&x, &[x.len()], &y, &logits, Some(&g))?.grad;
-        check("bce_with_logits", &x, &g, &grad, |x| cpu::bce_with_logits(x, &[x.len()], &wide, &logits).unwrap());
+        let bce = Bce::new().reduction(reduction);
+        let grad = cpu::bce_backward((&p, &[p.len()]), (&y, &[p.len()]), &bce, Some(&g))?.grad;
+        check("bce", &p, &g, &grad, |p| cpu::bce((p, &[p.len()]), (&wide, &[p.len()]), &bce).unwrap());
+        let logits = BceWithLogits::new().reduction(reduction);
+        let grad = cpu::bce_with_logits_backward((&x, &[x.len()]), (&y, &[x.len()]), &logits, Some(&g))?.grad;
+        check("bce_with_logits", &x, &g, &grad, |x| {
+            cpu::bce_with_logits((x, &[x.len()]), (&wide, &[x.len()]), &logits).unwrap()
+        });
         let weight: Option<xent::Weights> = Some(xent::Weights::new([3, 1], &unit(6, 3)).unwrap());
         let pos_weight: Option<xent::Weights> = Some(unit(7, 4).into());
-        let weighted = BceWithLogits { weight, pos_weight, reduction };
-        let grad = cpu::bce_with_logits_backward(&x, &[3, 4], &y, &weighted, Some(&g))?.grad;
-        check("weighted", &x, &g, &grad, |x| cpu::bce_with_logits(x, &[3, 4], &wide, &weighted).unwrap());
-        let mse = Mse { reduction, ..Default::default() };
+        let weighted = BceWithLogits::new().weight(weight).pos_weight(pos_weight).reduction(reduction);
+        let grad = cpu::bce_with_logits_backward((&x, &[3, 4]), (&y, &[3, 4]), &weighted, Some(&g))?.grad;
+        check("weighted", &x, &g, &grad, |x| cpu::bce_with_logits((x, &[3, 4]), (&wide, &[3, 4]), &weighted).unwrap());
+        let mse = Mse::new().reduction(reduction);
         let grad = cpu::mse_backward((&x, &[x.len()]), (&y, &[y.len()]), &mse, Some(&g))?.grad;
         check("mse", &x, &g, &grad, |x| cpu::mse((x, &[x.len()]), (&wide, &[wide.len()]), &mse).unwrap());
         let weight = Some(unit(6, x.len()).into());
-        let weighted = Mse { weight, ..mse.clone() };
+        let weighted = mse.clone().weight(weight);
         let shapes = (&[x.len()][..], &[wide.len()][..]);
         let grad = cpu::mse_backward((&x, shapes.0), (&y, shapes.1), &weighted, Some(&g))?.grad;
         check("weighted mse", &x, &g, &grad, |x| cpu::mse((x, shapes.0), (&wide, shapes.1), &weighted).unwrap());
         // [3, 1] and [4] broadcast to [3, 4].
         let (few, few_targets) = (&x[..3], &y[..4]);
-        let mse = Mse { broadcast: true, ..mse };
+        let mse = mse.broadcast(true);
         let grad = cpu::mse_backward((few, &[3, 1]), (few_targets, &[4]), &mse, Some(&g))?.grad;
         check("broadcast mse", few, &g, &grad, |x| cpu::mse((x, &[3, 1]), (&wide[..4], &[4]), &mse).unwrap());
     }
@@ -153,13 +155,13 @@ fn maps_and_products() -> Result<()> {
     let wide = |v: &[f32]| v.iter().copied().map(f64::from).collect::<Vec<f64>>();
     let (wi, ww, wb) = (wide(&input), wide(&weight), wide(&bias));
     let layer = |i: &[f64], w: &[f64], b: &[f64]| {
-        cpu::matmul(Layout::Nt, (i, [rows, inputs]), (w, [outputs, inputs]), Some(b)).unwrap()
+        cpu::matmul(Layout::Nt, (i, &[rows, inputs]), (w, &[outputs, inputs]), Some(b)).unwrap()
     };
-    let grad = cpu::matmul(Layout::Nn, (&weights[..], [rows, outputs]), (&ww[..], [outputs, inputs]), None)?;
+    let grad = cpu::matmul(Layout::Nn, (&weights[..], &[rows, outputs]), (&ww[..], &[outputs, inputs]), None)?;
     check("input", &input, &weights, &grad, |x| layer(x, &ww, &wb));
-    let grad = cpu::matmul(Layout::Tn, (&weights[..], [rows, outputs]), (&wi[..], [rows, inputs]), None)?;
+    let grad = cpu::matmul(Layout::Tn, (&weights[..], &[rows, outputs]), (&wi[..], &[rows, inputs]), None)?;
     check("weight", &weight, &weights, &grad, |x| layer(&wi, x, &wb));
-    let grad = cpu::column_sum(&weights, [rows, outputs])?;
+    let grad = cpu::column_sum((&weights, &[rows, outputs]))?;
     check("bias", &bias, &weights, &grad, |x| layer(&wi, &ww, x));
     Ok(())
 }
@@ -167,18 +169,18 @@ fn maps_and_products() -> Result<()> {
 /// Two steps of `torch.optim.SGD` worked out by hand: value 1, gradients 0.5 and -0.25, lr 0.1.
 #[test]
 fn sgd_follows_its_definition() -> Result<()> {
-    let base = Sgd { lr: 0.1, ..Default::default() };
+    let base = Sgd::new().lr(0.1);
     for (options, want) in [
         (base.clone(), [0.95, 0.975]),
-        (Sgd { maximize: true, ..base.clone() }, [1.05, 1.025]),
+        (base.clone().maximize(true), [1.05, 1.025]),
         // g = 0.5 + 0.5 * 1 = 1; then -0.25 + 0.5 * 0.9 = 0.2.
-        (Sgd { weight_decay: 0.5, ..base.clone() }, [0.9, 0.88]),
+        (base.clone().weight_decay(0.5), [0.9, 0.88]),
         // v = 0.5; then 0.5 * 0.5 - 0.25 = 0.
-        (Sgd { momentum: 0.5, ..base.clone() }, [0.95, 0.95]),
+        (base.clone().momentum(0.5), [0.95, 0.95]),
         // v = 0.5, not dampened; then 0.25 + 0.5 * -0.25 = 0.125.
-        (Sgd { momentum: 0.5, dampening: 0.5, ..base.clone() }, [0.95, 0.9375]),
+        (base.clone().momentum(0.5).dampening(0.5), [0.95, 0.9375]),
         // v = 0.5, step 0.5 + 0.25; then v = 0, step -0.25.
-        (Sgd { momentum: 0.5, nesterov: true, ..base }, [0.925, 0.95]),
+        (base.momentum(0.5).nesterov(true), [0.925, 0.95]),
     ] {
         let (mut value, mut velocity) = (vec![1.0], Vec::new());
         for (grad, want) in [0.5, -0.25].into_iter().zip(want) {

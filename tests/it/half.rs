@@ -4,8 +4,8 @@ use std::fmt::Debug;
 
 use crate::common::*;
 use xent::{
-    CrossEntropy, CrossEntropyRequest, Error, Family, Float, Gpu, Grad, Layout, LinearCrossEntropy,
-    LinearCrossEntropyRequest, Nll, Reduction, Tensor, bf16, cpu, f16,
+    CrossEntropy, Error, Family, Float, Gpu, Grad, Layout, LinearCrossEntropy, LinearLossRequest, LossRequest, Nll,
+    Reduction, Targets, Tensor, bf16, cpu, f16,
 };
 
 trait Half: Float + Copy + Debug {
@@ -127,19 +127,19 @@ fn losses_of<T: Half>(gpu: &Gpu, every_option: bool) {
         index[1] = -100;
         for options in [
             CrossEntropy::default(),
-            CrossEntropy { reduction: Reduction::Sum, label_smoothing: 0.2, ..CrossEntropy::default() },
-            CrossEntropy { softcap: Some(4.0), z_loss: 0.01, ..CrossEntropy::default() },
+            CrossEntropy::new().reduction(Reduction::Sum).label_smoothing(0.2),
+            CrossEntropy::new().softcap(4.0).z_loss(0.01),
         ]
         .into_iter()
         .take(if every_option { 3 } else { 1 })
         {
             let what = format!("{shape:?} {:?} {options:?}", gpu.caps().family);
-            let want = cpu::cross_entropy_backward(&exact, shape, &index, &options, None).unwrap();
-            let y = Tensor::targets(gpu, &rows[..], &index, classes, -100).unwrap();
+            let want = cpu::cross_entropy_backward((&exact, shape), &index, &options, None).unwrap();
+            let y = Targets::new(gpu, &rows[..], &index, classes).unwrap();
             let x = Tensor::from_slice(gpu, shape, &stored).unwrap();
             let mut batch = gpu.batch();
-            let out = batch.cross_entropy_backward(&x, &y, &options, None).unwrap();
-            let (mut loss, mut grad) = (batch.read(&out.loss).unwrap(), batch.read(&out.grad).unwrap());
+            let out = batch.cross_entropy_with(&x, &y, &options, Grad::New).unwrap();
+            let (mut loss, mut grad) = (batch.read(&out.loss).unwrap(), batch.read(&out.gradient()?).unwrap());
             batch.submit().unwrap();
             close(&format!("loss {what}"), &loss.wait(TIMEOUT).unwrap(), &want.loss, 2e-6, 1e-6);
             let grad = grad.wait(TIMEOUT).unwrap();
@@ -153,7 +153,7 @@ fn losses_of<T: Half>(gpu: &Gpu, every_option: bool) {
             let whole = Tensor::from_slice(gpu, &larger[..], &around).unwrap();
             let middle = whole.rows(1..shape[0] + 1).unwrap();
             let after = read(gpu, |b| {
-                let request = CrossEntropyRequest { grad: Grad::InPlace, ..Default::default() };
+                let request = LossRequest { grad: Grad::InPlace, ..Default::default() };
                 b.cross_entropy_with(&middle, &y, &options, request)?;
                 Ok(whole.clone())
             });
@@ -167,23 +167,23 @@ fn losses_of<T: Half>(gpu: &Gpu, every_option: bool) {
         // A row that is interleaved with more others than fit a small grid is refused.
         for dim in (0..shape.len()).filter(|&dim| dim == 1 || every_option && len < 1000) {
             let y = read(gpu, |b| b.softmax(&x, dim));
-            near(&format!("softmax {what}"), &y, &cpu::softmax(&exact, shape, dim).unwrap(), 2e-6, 1e-9);
+            near(&format!("softmax {what}"), &y, &cpu::softmax((&exact, shape), dim).unwrap(), 2e-6, 1e-9);
             let log_y = read(gpu, |b| b.log_softmax(&x, dim));
-            near(&format!("log_softmax {what}"), &log_y, &cpu::log_softmax(&exact, shape, dim).unwrap(), 2e-6, 1e-6);
+            near(&format!("log_softmax {what}"), &log_y, &cpu::log_softmax((&exact, shape), dim).unwrap(), 2e-6, 1e-6);
             let g: Vec<T> = halves(&random(3, len, 1.0));
             let upstream = Tensor::from_slice(gpu, shape, &g).unwrap();
             let (y_on, log_y_on) =
                 (Tensor::from_slice(gpu, shape, &y).unwrap(), Tensor::from_slice(gpu, shape, &log_y).unwrap());
-            let want = cpu::softmax_backward(&values(&y), shape, &values(&g), dim).unwrap();
+            let want = cpu::softmax_backward((&values(&y), shape), &values(&g), dim).unwrap();
             let got = read(gpu, |b| b.softmax_backward(&y_on, &upstream, dim));
             near(&format!("softmax_backward {what}"), &got, &want, 4e-6, 2e-6);
-            let want = cpu::log_softmax_backward(&values(&log_y), shape, &values(&g), dim).unwrap();
+            let want = cpu::log_softmax_backward((&values(&log_y), shape), &values(&g), dim).unwrap();
             let got = read(gpu, |b| b.log_softmax_backward(&log_y_on, &upstream, dim));
             near(&format!("log_softmax_backward {what}"), &got, &want, 4e-6, 4e-6);
         }
-        let y = Tensor::targets(gpu, &rows[..], &index, classes, -100).unwrap();
-        let nll = cpu::nll_backward(&exact, shape, &index, &Nll::default(), None).unwrap();
-        let grad = read(gpu, |b| Ok(b.nll_backward(&x, &y, &Nll::default(), None)?.grad));
+        let y = Targets::new(gpu, &rows[..], &index, classes).unwrap();
+        let nll = cpu::nll_backward((&exact, shape), &index, &Nll::default(), None).unwrap();
+        let grad = read(gpu, |b| Ok(b.nll_with(&x, &y, &Nll::default(), Grad::New)?.gradient()?));
         near(&format!("nll {what}"), &grad, &nll.grad, 1e-6, 0.0);
     }
 }
@@ -202,13 +202,13 @@ fn any_bits_of<T: Half>(gpu: &Gpu) {
         }
         let exact = values(&stored);
         let index = labels(seed, rows, classes);
-        let options = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
-        let want = cpu::cross_entropy_backward(&exact, &shape, &index, &options, None).unwrap();
+        let options = CrossEntropy::new().reduction(Reduction::None);
+        let want = cpu::cross_entropy_backward((&exact, &shape), &index, &options, None).unwrap();
         let x = Tensor::from_slice(gpu, shape, &stored).unwrap();
-        let y = Tensor::targets(gpu, [rows], &index, classes, -100).unwrap();
+        let y = Targets::new(gpu, [rows], &index, classes).unwrap();
         let mut batch = gpu.batch();
-        let out = batch.cross_entropy_backward(&x, &y, &options, None).unwrap();
-        let (mut loss, mut grad) = (batch.read(&out.loss).unwrap(), batch.read(&out.grad).unwrap());
+        let out = batch.cross_entropy_with(&x, &y, &options, Grad::New).unwrap();
+        let (mut loss, mut grad) = (batch.read(&out.loss).unwrap(), batch.read(&out.gradient()?).unwrap());
         batch.submit().unwrap();
         let (loss, grad) = (loss.wait(TIMEOUT).unwrap(), grad.wait(TIMEOUT).unwrap());
         for (row, x) in exact.chunks(classes).enumerate() {
@@ -259,7 +259,7 @@ fn products_of<T: Half>(gpu: &Gpu) {
             let on_b = Tensor::from_slice(gpu, b_shape, &b).unwrap();
             let got = read(gpu, |batch| batch.matmul(layout, &on_a, &on_b, Some(&on_bias)));
             let (a, b) = (values(&a), values(&b));
-            let want = cpu::matmul(layout, (&a, a_shape), (&b, b_shape), Some(&values(&bias))).unwrap();
+            let want = cpu::matmul(layout, (&a, &a_shape), (&b, &b_shape), Some(&values(&bias))).unwrap();
             let what = format!("{layout:?} {m}x{n}x{k} {:?}", gpu.caps().family);
             near(&what, &got, &want, 0.0, 1e-6 * (k as f64).sqrt().max(1.0));
         }
@@ -288,16 +288,17 @@ fn linear_of<T: Half>(gpu: &Gpu) {
     let on_hidden = Tensor::from_slice(gpu, [tokens, inputs], &hidden).unwrap();
     let on_weight = Tensor::from_slice(gpu, [classes, inputs], &weight).unwrap();
     let on_bias = Tensor::from_slice(gpu, [classes], &bias).unwrap();
-    let y = Tensor::targets(gpu, [tokens], &index, classes, -100).unwrap();
+    let y = Targets::new(gpu, [tokens], &index, classes).unwrap();
     for scratch in [32 << 20, 16 << 10] {
-        let options = LinearCrossEntropy { loss: options.clone(), scratch, ..Default::default() };
+        let options = LinearCrossEntropy::new().loss(options.clone()).scratch(scratch);
         let mut batch = gpu.batch();
-        let request = LinearCrossEntropyRequest { backward: Some(Default::default()), ..Default::default() };
+        let request = LinearLossRequest::gradients();
         let out =
             batch.linear_cross_entropy_with(&on_hidden, &on_weight, Some(&on_bias), &y, &options, request).unwrap();
-        let grads = out.grads.unwrap();
-        let (mut loss, mut hidden) = (batch.read(&out.loss).unwrap(), batch.read(&grads.hidden).unwrap());
-        let (mut weight, mut bias) = (batch.read(&grads.weight).unwrap(), batch.read(&grads.bias.unwrap()).unwrap());
+        let grads = out;
+        let (mut loss, mut hidden) = (batch.read(&out.loss).unwrap(), batch.read(&grads.hidden_grad.unwrap()).unwrap());
+        let (mut weight, mut bias) =
+            (batch.read(&grads.weight_grad.unwrap()).unwrap(), batch.read(&grads.bias_grad.unwrap().unwrap()).unwrap());
         batch.submit().unwrap();
         close("loss", &loss.wait(TIMEOUT).unwrap(), &want.loss, 2e-6, 0.0);
         near("hidden", &hidden.wait(TIMEOUT).unwrap(), &want.hidden, 2e-6, 1e-8);
@@ -347,11 +348,11 @@ fn long_rows_of_halves() {
         for classes in [20_000, 20_001] {
             let stored: Vec<bf16> = halves(&random(1, 2 * classes, 4.0));
             let x = Tensor::from_slice(&gpu, [2, classes], &stored).unwrap();
-            let y = Tensor::targets(&gpu, [2], &[7, 19_999], classes, -100).unwrap();
+            let y = Targets::new(&gpu, [2], &[7, 19_999], classes).unwrap();
             let options = CrossEntropy::default();
             let exact = values(&stored);
-            let want = cpu::cross_entropy_backward(&exact, &[2, classes], &[7, 19_999], &options, None).unwrap();
-            let grad = read(&gpu, |b| Ok(b.cross_entropy_backward(&x, &y, &options, None)?.grad));
+            let want = cpu::cross_entropy_backward((&exact, &[2, classes]), &[7, 19_999], &options, None).unwrap();
+            let grad = read(&gpu, |b| Ok(b.cross_entropy_with(&x, &y, &options, Grad::New)?.gradient()?));
             near("grad", &grad, &want.grad, 4e-6, 1e-9);
         }
     }

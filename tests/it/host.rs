@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::common::*;
 use xent::wgpu;
-use xent::{CrossEntropy, Error, Gpu, Layout, Momentum, Sgd, Tensor, cpu};
+use xent::{CrossEntropy, Error, Gpu, Grad, Layout, Momentum, Sgd, Targets, Tensor, cpu};
 
 #[test]
 fn scratch_of_a_recording_is_not_handed_out_before_it_is_submitted() {
@@ -140,7 +140,7 @@ impl Model {
         .unwrap();
         let momentum = Momentum::new(gpu, parameters.values().shape().clone()).unwrap();
         let x = Tensor::from_slice(gpu, [33, 9], &random(3, 33 * 9, 1.0)).unwrap();
-        let y = Tensor::targets(gpu, [33], &labels(4, 33, 5), 5, -100).unwrap();
+        let y = Targets::new(gpu, [33], &labels(4, 33, 5), 5).unwrap();
         Self { x, y, parameters, momentum }
     }
 
@@ -149,14 +149,14 @@ impl Model {
         let hidden = b.matmul(Layout::Nt, &self.x, &p.value("0.weight")?, Some(&p.value("0.bias")?))?;
         let active = b.relu(&hidden)?;
         let logits = b.matmul(Layout::Nt, &active, &p.value("1.weight")?, Some(&p.value("1.bias")?))?;
-        let loss = b.cross_entropy_backward_in_place(&logits, &self.y, &CrossEntropy::default(), None)?;
+        let loss = b.cross_entropy_with(&logits, &self.y, &CrossEntropy::default(), Grad::InPlace)?.loss;
         b.matmul_into(Layout::Tn, &logits, &active, None, &p.grad("1.weight")?)?;
         b.column_sum_into(&logits, &p.grad("1.bias")?)?;
         let upstream = b.matmul(Layout::Nn, &logits, &p.value("1.weight")?, None)?;
         let upstream = b.relu_backward(&active, &upstream)?;
         b.matmul_into(Layout::Tn, &upstream, &self.x, None, &p.grad("0.weight")?)?;
         b.column_sum_into(&upstream, &p.grad("0.bias")?)?;
-        let sgd = Sgd { lr: 0.1, momentum: 0.9, ..Default::default() };
+        let sgd = Sgd::new().lr(0.1).momentum(0.9);
         b.sgd(p.values(), p.grads(), Some(&mut self.momentum), &sgd)?;
         Ok(loss)
     }

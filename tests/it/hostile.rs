@@ -8,8 +8,8 @@ use crate::common::*;
 use crate::cross_entropy::REDUCTIONS;
 use crate::properties::on_all;
 use xent::{
-    Bce, BceWithLogits, CrossEntropy, Error, Gpu, Layout, LinearCrossEntropy, Momentum, Mse, Nll, Reduction, Sgd,
-    Tensor, Weights, cpu,
+    Bce, BceWithLogits, CrossEntropy, Error, Gpu, Grad, Layout, LinearCrossEntropy, Momentum, Mse, Nll, Reduction, Sgd,
+    Targets, Tensor, Weights, cpu,
 };
 
 const EXTREMES: [f32; 22] = [
@@ -158,11 +158,7 @@ prop_compose! {
     ) -> CrossEntropy {
         let classes = Dims::of(&shape).classes;
         let weights: Vec<f32> = (0..classes).map(|c| [0.5, 2.0, 0.0][c % 3]).collect();
-        CrossEntropy {
-            weight: weight.then(|| Weights::new([classes], &weights).unwrap()),
-            label_smoothing, logit_scale, softcap, z_loss,
-            ..CrossEntropy::default()
-        }
+        CrossEntropy::new().weight(weight.then(|| Weights::new([classes], &weights).unwrap())).label_smoothing(label_smoothing).logit_scale(logit_scale).softcap(softcap).z_loss(z_loss)
     }
 }
 
@@ -201,31 +197,31 @@ fn check_rows(
         scale[row] = scale[row].max(f64::from(value.abs()));
     }
     let what = format!("{shape:?} {loss:?} {reduction:?} {by_probabilities} {seed} {:?}", gpu.caps().family);
-    let none = CrossEntropy { reduction: Reduction::None, ..loss.clone() };
-    let nll = Nll { weight: loss.weight.clone(), reduction: Reduction::None, ..Nll::default() };
-    let options = CrossEntropy { reduction: *reduction, ..loss.clone() };
+    let none = loss.clone().reduction(Reduction::None);
+    let nll = Nll::new().weight(loss.weight.clone()).reduction(Reduction::None);
+    let options = loss.clone().reduction(*reduction);
     let tx = Tensor::from_slice(gpu, &shape[..], &x).unwrap();
-    let ty = Tensor::targets(gpu, &row_shape[..], &index, dims.classes, -100).unwrap();
+    let ty = Targets::new(gpu, &row_shape[..], &index, dims.classes).unwrap();
     let tq = Tensor::from_slice(gpu, &shape[..], &q).unwrap();
     let dim = usize::from(shape.len() > 1);
     let targets = || if *by_probabilities { xent::Targets::from(&tq) } else { xent::Targets::from(&ty) };
     let [losses, grad, whole, nll_losses, nll_grad, softmax, log_softmax] = eval(gpu, |b| {
-        let ce = b.cross_entropy_backward(&tx, targets(), &none, None)?;
-        let picked = b.nll_backward(&tx, &ty, &nll, None)?;
+        let ce = b.cross_entropy_with(&tx, targets(), &none, Grad::New)?;
+        let picked = b.nll_with(&tx, &ty, &nll, Grad::New)?;
         let whole = b.cross_entropy(&tx, targets(), &options)?;
-        Ok([ce.loss, ce.grad, whole, picked.loss, picked.grad, b.softmax(&tx, dim)?, b.log_softmax(&tx, dim)?])
+        Ok([ce.loss.clone(), ce.gradient()?, whole, picked.loss, picked.grad, b.softmax(&tx, dim)?, b.log_softmax(&tx, dim)?])
     });
     let host = || -> cpu::Targets<'_> { if *by_probabilities { (&q).into() } else { (&index).into() } };
-    let want = cpu::cross_entropy_backward(&x, shape, host(), &none, None).unwrap();
-    let picked = cpu::nll_backward(&x, shape, &index, &nll, None).unwrap();
+    let want = cpu::cross_entropy_backward((&x, shape), host(), &none, None).unwrap();
+    let picked = cpu::nll_backward((&x, shape), &index, &nll, None).unwrap();
     let coefficients = if *by_probabilities { dims.classes as f64 } else { 2.0 };
     agree(&format!("loss {what}"), &losses, &want.loss, 4e-6, |row| 4e-7 * coefficients * (scale[row] + 4.0));
     agree(&format!("grad {what}"), &grad, &want.grad, 4e-6, |_| 4e-7 * coefficients);
     agree(&format!("nll {what}"), &nll_losses, &picked.loss, 1e-6, |_| FLUSHED);
     agree(&format!("nll grad {what}"), &nll_grad, &picked.grad, 1e-6, |_| 0.0);
-    let want = cpu::softmax(&x, shape, dim).unwrap();
+    let want = cpu::softmax((&x, shape), dim).unwrap();
     agree(&format!("softmax {what}"), &softmax, &want, 2e-6, |_| FLUSHED);
-    let want = cpu::log_softmax(&x, shape, dim).unwrap();
+    let want = cpu::log_softmax((&x, shape), dim).unwrap();
     agree(&format!("log_softmax {what}"), &log_softmax, &want, 1e-6, |i| 2e-7 * scale[dims.row_of(i)] + 4e-7);
     if *reduction != Reduction::None && !*by_probabilities && loss.weight.is_none() {
         // A mean is over the rows that count.
@@ -251,17 +247,17 @@ fn check_elements(gpu: &Gpu, (len, reduction, seed): (usize, Reduction, u64)) {
     let what = format!("{len} {reduction:?} {seed} {:?}", gpu.caps().family);
     let on = |values: &[f32]| Tensor::from_slice(gpu, [len], values).unwrap();
     let (tx, tg, ty) = (on(&x), on(&g), on(&y));
-    let none = BceWithLogits { reduction: Reduction::None, ..Default::default() };
-    let whole = BceWithLogits { reduction, ..Default::default() };
-    let mse_none = Mse { reduction: Reduction::None, ..Default::default() };
-    let mse_whole = Mse { reduction, ..Default::default() };
+    let none = BceWithLogits::new().reduction(Reduction::None);
+    let whole = BceWithLogits::new().reduction(reduction);
+    let mse_none = Mse::new().reduction(Reduction::None);
+    let mse_whole = Mse::new().reduction(reduction);
     let [bce, bce_grad, bce_whole, mse, mse_grad, mse_reduced] = eval(gpu, |b| {
-        let bce = b.bce_with_logits_backward(&tx, &ty, &none, None)?;
-        let mse = b.mse_backward(&tx, &tg, &mse_none, None)?;
+        let bce = b.bce_with_logits_with(&tx, &ty, &none, Grad::New)?;
+        let mse = b.mse_with(&tx, &tg, &mse_none, Grad::New)?;
         let bce_whole = b.bce_with_logits(&tx, &ty, &whole)?;
-        Ok([bce.loss, bce.grad, bce_whole, mse.loss, mse.grad, b.mse(&tx, &tg, &mse_whole)?])
+        Ok([bce.loss.clone(), bce.gradient()?, bce_whole, mse.loss.clone(), mse.gradient()?, b.mse(&tx, &tg, &mse_whole)?])
     });
-    let want = cpu::bce_with_logits_backward(&x, &[len], &y, &none, None).unwrap();
+    let want = cpu::bce_with_logits_backward((&x, &[len]), (&y, &[len]), &none, None).unwrap();
     agree(&format!("bce {what}"), &bce, &want.loss, 1e-6, |_| FLUSHED);
     agree(&format!("bce grad {what}"), &bce_grad, &want.grad, 1e-6, |_| 2e-7);
     let want = cpu::mse_backward((&x, &[len]), (&g, &[len]), &mse_none, None).unwrap();
@@ -282,7 +278,7 @@ fn check_elements(gpu: &Gpu, (len, reduction, seed): (usize, Reduction, u64)) {
     let want = cpu::sigmoid_backward(&sigmoid, &g).unwrap();
     close(&format!("sigmoid grad {what}"), &sigmoid_grad, &want, 1e-6, FLUSHED);
 
-    let momentum = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov: seed % 2 == 0, ..Sgd::default() };
+    let momentum = Sgd::new().lr(0.1).momentum(0.9).weight_decay(0.01).nesterov(seed % 2 == 0);
     let values = on(&x);
     let mut velocity = Momentum::new(gpu, [len]).unwrap();
     let [sgd] = eval(gpu, |b| {
@@ -317,15 +313,15 @@ fn probabilities() {
             let bad = [f32::NAN, f32::INFINITY, -1e-45, 1.000_000_1, 2.0, f32::MIN, -f32::INFINITY];
             p[rng.usize(0..len)] = bad[rng.usize(0..bad.len())];
         }
-        let none = Bce { reduction: Reduction::None, ..Default::default() };
+        let none = Bce::new().reduction(Reduction::None);
         let [tp, ty] = [&p, &y].map(|values| Tensor::from_slice(gpu, [len], values).unwrap());
         let got = try_eval(gpu, |b| {
-            let out = b.bce_backward(&tp, &ty, &none, None)?;
+            let out = b.bce_with(&tp, &ty, &none, Grad::New)?;
             Ok([out.loss, out.grad])
         });
         let checked = Tensor::probabilities(gpu, [len], &p);
         let smallest = f64::from(f32::MIN_POSITIVE);
-        match (got, cpu::bce_backward(&p, &[len], &y, &none, None)) {
+        match (got, cpu::bce_backward((&p, &[len]), (&y, &[len]), &none, None)) {
             (Ok([loss, grad]), Ok(want)) => {
                 assert!(checked.is_ok());
                 close("loss", &loss, &want.loss, 1e-6, smallest);
@@ -371,12 +367,12 @@ fn products_and_sums() {
                 }
             }
         };
-        let want = cpu::matmul(layout, (&a, a_shape), (&b, b_shape), None).unwrap();
-        let size = cpu::matmul(layout, (&sizes, a_shape), (&b_sizes, b_shape), None).unwrap();
+        let want = cpu::matmul(layout, (&a, &a_shape), (&b, &b_shape), None).unwrap();
+        let size = cpu::matmul(layout, (&sizes, &a_shape), (&b_sizes, &b_shape), None).unwrap();
         assert_eq!(product.len(), want.len());
         against(&format!("product {what}"), &product, &want, &size);
-        let size = cpu::column_sum(&sizes, a_shape).unwrap();
-        against(&format!("sums {what}"), &sums, &cpu::column_sum(&a, a_shape).unwrap(), &size);
+        let size = cpu::column_sum((&sizes, a_shape)).unwrap();
+        against(&format!("sums {what}"), &sums, &cpu::column_sum((&a, a_shape)).unwrap(), &size);
     };
     on_all(&gpu, 20, &(sizes, layouts, any::<u64>()), check);
 }
@@ -388,8 +384,8 @@ fn plans_of_any_sizes() {
     let size = || prop_oneof![0usize..4, 0usize..1_000_000, any::<usize>(), Just(usize::MAX)];
     let cases = ([size(), size(), size()], prop_oneof![Just(32u64 << 20), any::<u64>()], any::<bool>());
     on_all(&gpu, 400, &cases, |gpu, (sizes, scratch, flag)| {
-        let options = LinearCrossEntropy { scratch, ..Default::default() };
-        let bce = xent::LinearBceWithLogits { scratch, ..Default::default() };
+        let options = LinearCrossEntropy::new().scratch(scratch);
+        let bce = xent::LinearBceWithLogits::new().scratch(scratch);
         for plan in [
             gpu.plan_linear_cross_entropy(sizes, &options, flag),
             gpu.plan_linear_cross_entropy_sgd(sizes, &options, flag),

@@ -9,9 +9,9 @@ use xent::metrics::{BinaryOutputs, Evaluation};
 use xent::nn::{Linear, Loss, Model, Sequential, Training};
 use xent::wgpu;
 use xent::{
-    Bce, BceWithLogits, Caps, CrossEntropy, Error, Gpu, Group, Layout, LinearBackward, LinearBceWithLogits,
-    LinearCrossEntropy, LinearSgd, LoadOptions, Momentum, Mse, Nll, Optimization, Optimizer, Parameters, Reduction,
-    Schedule, Sgd, State, Tensor, Weights, cpu, f16,
+    Bce, BceWithLogits, Caps, CrossEntropy, Error, Gpu, Grad, Group, Layout, LinearBceWithLogits, LinearCrossEntropy,
+    LinearSgd, LoadOptions, LossRequest, Momentum, Mse, Nll, Optimization, Optimizer, Parameters, Reduction, Schedule,
+    Sgd, State, Targets, Tensor, Weights, cpu, f16,
 };
 
 #[test]
@@ -24,7 +24,7 @@ fn tensors_and_devices() {
     for shape in SHAPES.into_iter().filter(|shape| *shape != [u32::MAX as usize, 0]) {
         let what = &format!("{shape:?}");
         watch.refuses(what, || Tensor::from_slice(&gpu, shape, &[0.0f32; 5]));
-        watch.refuses(what, || Tensor::targets(&gpu, shape, &[0i64; 5], HUGE, 0));
+        watch.refuses(what, || Targets::new_ignoring(&gpu, shape, &[0i64; 5], HUGE, 0));
         watch.refuses(what, || Weights::new(shape, &[0.0; 5]));
         watch.refuses(what, || x.reshape(shape));
         watch.refuses(what, || Parameters::new(&gpu, &[("x", shape.into(), &[0.0; 5])]));
@@ -63,7 +63,7 @@ fn tensors_and_devices() {
     watch.refuses("a long slice", || x.write(&[0.0; 9]));
     watch.refuses("no slice", || gpu.batch().upload(&x, &[]));
     watch.refuses("probabilities", || Tensor::probabilities(&gpu, [1], &[f32::NAN]));
-    watch.refuses("targets", || Tensor::targets(&gpu, [1], &[i64::from(i32::MIN)], HUGE, i64::MAX));
+    watch.refuses("targets", || Targets::new_ignoring(&gpu, [1], &[i64::from(i32::MIN)], HUGE, i64::MAX));
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
     let descriptor = wgpu::BufferDescriptor { label: None, size: 64, usage, mapped_at_creation: false };
     for (offset, shape) in
@@ -100,10 +100,8 @@ fn tensors_and_devices() {
     for sizes in [[HUGE; 3], [0; 3], [HUGE, 0, 0], [0, HUGE, 0], [0, 0, HUGE], [HUGE, 1, 1], [1, HUGE, 1], [1, 1, HUGE]]
     {
         for (scratch, yes) in [(0, true), (u64::MAX, true), (u64::MAX, false), (1 << 20, true)] {
-            let (options, bce) = (
-                LinearCrossEntropy { scratch, ..Default::default() },
-                LinearBceWithLogits { scratch, ..Default::default() },
-            );
+            let (options, bce) =
+                (LinearCrossEntropy::new().scratch(scratch), LinearBceWithLogits::new().scratch(scratch));
             for family in families(&gpu) {
                 watch.tries("a plan", || {
                     Ok::<_, Error>(family.plan_linear_cross_entropy(sizes, &options, yes)?.to_string())
@@ -138,30 +136,35 @@ fn operations(watch: &mut Watch, gpu: &Gpu, x: &Tensor<f32>, what: &str) {
         watch.tries(what, || {
             b.relu_backward(p, q).is_ok() | b.sigmoid_backward(p, q).is_ok() | b.accumulate(p, q).is_ok()
         });
-        watch.tries(what, || {
-            b.sgd(p, q, Some(&mut Momentum::resume(x.clone())), &Sgd { momentum: 1.0, ..Sgd::default() })
-        });
+        watch.tries(what, || b.sgd(p, q, Some(&mut Momentum::resume(x.clone())), &Sgd::new().momentum(1.0)));
         for weight in hostile_weights().into_iter().chain([Some(x.into())]) {
             for reduction in [Reduction::None, Reduction::Mean] {
-                let bce = BceWithLogits { weight: weight.clone(), pos_weight: weight.clone(), reduction };
-                watch.tries(what, || b.bce_with_logits_backward(p, q, &bce, Some(x)));
-                watch.tries(what, || b.bce(p, q, &Bce { weight: weight.clone(), reduction }));
+                let bce = BceWithLogits::new().weight(weight.clone()).pos_weight(weight.clone()).reduction(reduction);
                 watch.tries(what, || {
-                    b.mse_backward(p, q, &Mse { weight: weight.clone(), broadcast: true, reduction }, None)
+                    b.bce_with_logits_with(p, q, &bce, LossRequest::new().grad(Grad::New).upstream(x))
                 });
-                let ce = CrossEntropy { weight: weight.clone(), reduction, z_loss: 1.0, ..Default::default() };
-                watch.tries(what, || b.cross_entropy_backward(p, &y, &ce, Some(x)).is_ok());
-                watch.tries(what, || b.cross_entropy_backward_in_place(p, q, &ce, None).is_ok());
+                watch.tries(what, || b.bce(p, q, &Bce::new().weight(weight.clone()).reduction(reduction)));
+                watch.tries(what, || {
+                    b.mse_with(p, q, &Mse::new().weight(weight.clone()).broadcast(true).reduction(reduction), Grad::New)
+                });
+                let ce = CrossEntropy::new().weight(weight.clone()).reduction(reduction).z_loss(1.0);
+                watch.tries(what, || {
+                    b.cross_entropy_with(p, &y, &ce, LossRequest::new().grad(Grad::New).upstream(x)).is_ok()
+                });
+                watch.tries(what, || b.cross_entropy_with(p, q, &ce, Grad::InPlace).map(|out| out.loss).is_ok());
                 let (position_weight, ignore_index) = (weight.clone(), i64::MAX);
-                let nll = Nll { weight: weight.clone(), position_weight, reduction, ignore_index };
-                watch.tries(what, || b.nll_backward(p, &y, &nll, Some(x)).is_ok());
-                let loss = LinearCrossEntropy { loss: ce, ..Default::default() };
+                let nll = Nll::new().weight(weight.clone()).position_weight(position_weight).reduction(reduction)/*IGN ignore_index*/;
+                watch.tries(what, || {
+                    b.nll_with(p, &y, &nll, LossRequest::new().grad(Grad::New).upstream(x)).is_ok()
+                });
+                let loss = LinearCrossEntropy::new().loss(ce);
                 watch.tries(what, || b.linear_cross_entropy(p, q, Some(x), x, &loss).is_ok());
                 watch.tries(what, || {
                     b.linear_cross_entropy_sgd(p, q, None, &y, &loss, LinearSgd::new(&Sgd::default())).is_ok()
                 });
-                let grads = LinearBackward { weight_grad: Some(x), bias_grad: Some(x), upstream: Some(x) };
-                watch.tries(what, || b.linear_bce_with_logits_backward(p, q, None, x, &bce.into(), grads).is_ok());
+                let grads =
+                    LinearLossRequest::gradients().weight_grad(Grad::Into(x)).bias_grad(Grad::Into(x)).upstream(x);
+                watch.tries(what, || b.linear_bce_with_logits_with(p, q, None, x, &bce.into(), grads).is_ok());
             }
         }
     }
@@ -187,16 +190,13 @@ fn options() {
     let mut b = gpu.batch();
     for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, f64::MAX, -f64::MIN_POSITIVE] {
         let default = CrossEntropy::default;
-        for ce in [
-            CrossEntropy { label_smoothing: bad, ..default() },
-            CrossEntropy { logit_scale: bad, ..default() },
-            CrossEntropy { softcap: Some(bad), ..default() },
-            CrossEntropy { z_loss: bad, ..default() },
-        ] {
+        for ce in
+            [default().label_smoothing(bad), default().logit_scale(bad), default().softcap(bad), default().z_loss(bad)]
+        {
             watch.refuses("cross_entropy", || b.cross_entropy(&x, &x, &ce));
-            watch.refuses("cpu::cross_entropy", || cpu::cross_entropy(&[0.5f32; 4], &[2, 2], &[0.5f32; 4], &ce));
+            watch.refuses("cpu::cross_entropy", || cpu::cross_entropy((&[0.5f32; 4], &[2, 2]), &[0.5f32; 4], &ce));
         }
-        let linear = LinearCrossEntropy { gradient_threshold: bad, ..Default::default() };
+        let linear = LinearCrossEntropy::new().gradient_threshold(bad);
         watch.refuses("linear_cross_entropy", || b.linear_cross_entropy(&x, &x, None, &x, &linear));
         let parameters = Parameters::new(&gpu, &[("w", [2].into(), &[0.0; 2])]).unwrap();
         let default = Optimization::default;
@@ -225,9 +225,9 @@ fn options() {
         watch.refuses("loss_scale", || Training::new(model()?, vec![Loss::mse()], default())?.set_loss_scale(bad));
     }
     for scratch in [0, 1] {
-        let linear = LinearCrossEntropy { scratch, ..Default::default() };
+        let linear = LinearCrossEntropy::new().scratch(scratch);
         watch.refuses("scratch", || b.linear_cross_entropy(&x, &x, None, &x, &linear));
-        let bce = LinearBceWithLogits { scratch, ..Default::default() };
+        let bce = LinearBceWithLogits::new().scratch(scratch);
         watch.refuses("scratch", || b.linear_bce_with_logits(&x, &x, None, &x, &bce));
     }
     for (inputs, outputs) in [(HUGE, HUGE), (0, HUGE), (HUGE, 0), (HUGE, 1), (1 << 16, 1 << 16)] {

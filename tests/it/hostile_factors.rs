@@ -6,8 +6,8 @@ use crate::common::*;
 use crate::hostile::{Dims, FLUSHED, f64s, hostile};
 use crate::properties::on_all;
 use xent::{
-    Bce, BceWithLogits, CrossEntropy, Gpu, LinearBackward, LinearBceWithLogits, LinearCrossEntropyRequest, Mse, Nll,
-    Reduction, Tensor, Weights, cpu,
+    Bce, BceWithLogits, CrossEntropy, Gpu, Grad, LinearBceWithLogits, LinearLossRequest, LossRequest, Mse, Nll,
+    Reduction, Targets, Tensor, Weights, cpu,
 };
 
 const MAX: f64 = f32::MAX as f64;
@@ -53,29 +53,27 @@ fn check_rows(gpu: &Gpu, shape: &[usize], smoothed: bool, seed: u64) {
     let what = format!("{shape:?} {smoothed} {seed} {:?}", gpu.caps().family);
     let row_shape: Vec<usize> = shape.iter().enumerate().filter(|(d, _)| *d != 1).map(|(_, &n)| n).collect();
     let tx = Tensor::from_slice(gpu, shape, &x).unwrap();
-    let ty = Tensor::targets(gpu, &row_shape[..], &index, dims.classes, -100).unwrap();
+    let ty = Targets::new(gpu, &row_shape[..], &index, dims.classes).unwrap();
     let tw = Tensor::from_slice(gpu, [dims.classes], &weights).unwrap();
     let tg = Tensor::from_slice(gpu, &row_shape[..], &g).unwrap();
     let all_tg = Tensor::from_slice(gpu, shape, &all_g).unwrap();
     let label_smoothing = if smoothed { 0.1 } else { 0.0 };
-    let ce = |weight: Weights| CrossEntropy {
-        weight: Some(weight),
-        label_smoothing,
-        reduction: Reduction::None,
-        ..CrossEntropy::default()
+    let ce = |weight: Weights| {
+        CrossEntropy::new().weight(weight).label_smoothing(label_smoothing).reduction(Reduction::None)
     };
-    let nll = |weight: Weights| Nll { weight: Some(weight), reduction: Reduction::None, ..Nll::default() };
+    let nll = |weight: Weights| Nll::new().weight(weight).reduction(Reduction::None);
     let [loss, grad, nll_loss, nll_grad, y, log_y] = eval(gpu, |b| {
-        let ce = b.cross_entropy_backward(&tx, &ty, &ce((&tw).into()), Some(&tg))?;
-        let nll = b.nll_backward(&tx, &ty, &nll((&tw).into()), Some(&tg))?;
-        Ok([ce.loss, ce.grad, nll.loss, nll.grad, b.softmax(&tx, 1)?, b.log_softmax(&tx, 1)?])
+        let ce =
+            b.cross_entropy_with(&tx, &ty, &ce((&tw).into()), LossRequest::new().grad(Grad::New).upstream(&tg))?;
+        let nll = b.nll_with(&tx, &ty, &nll((&tw).into()), LossRequest::new().grad(Grad::New).upstream(&tg))?;
+        Ok([ce.loss, ce.grad, nll.loss.clone(), nll.gradient()?, b.softmax(&tx, 1)?, b.log_softmax(&tx, 1)?])
     });
     let upstream = f64s(&g);
     // Of the weights that the row has to do with.
     let heaviest = |row: usize| if smoothed { largest(&weights) } else { largest([&weights[index[row] as usize]]) };
     let sum = |row: usize| heaviest(row) * dims.classes as f64 * 20.0;
     let factor = |i: usize| if g[dims.row_of(i)].is_finite() { upstream[dims.row_of(i)].abs() } else { 1.0 };
-    let want = cpu::cross_entropy_backward(&x, shape, &index, &ce(weights[..].into()), Some(&upstream)).unwrap();
+    let want = cpu::cross_entropy_backward((&x, shape), &index, &ce(weights[..].into()), Some(&upstream)).unwrap();
     let abs = FLUSHED * 100.0;
     agree(&format!("loss {what}"), &loss, &want.loss, 4e-6, |row| (sum(row), 1e-5 * heaviest(row) + abs));
     agree(&format!("grad {what}"), &grad, &want.grad, 4e-6, |i| {
@@ -83,7 +81,7 @@ fn check_rows(gpu: &Gpu, shape: &[usize], smoothed: bool, seed: u64) {
         let flushed = abs * (1.0 + factor) * (1.0 + heaviest(row));
         (sum(row) * factor.max(1.0), 4e-6 * heaviest(row) * factor + flushed)
     });
-    let want = cpu::nll_backward(&x, shape, &index, &nll(weights[..].into()), Some(&upstream)).unwrap();
+    let want = cpu::nll_backward((&x, shape), &index, &nll(weights[..].into()), Some(&upstream)).unwrap();
     agree(&format!("nll {what}"), &nll_loss, &want.loss, 1e-6, |row| (sum(row), abs));
     agree(&format!("nll grad {what}"), &nll_grad, &want.grad, 1e-6, |i| {
         let (heaviest, factor) = (largest([&weights[index[dims.row_of(i)] as usize]]), factor(i));
@@ -97,9 +95,9 @@ fn check_rows(gpu: &Gpu, shape: &[usize], smoothed: bool, seed: u64) {
         let row = dims.row_of(i);
         largest((0..dims.classes).map(|class| &all_g[dims.at(row, class)])) * dims.classes as f64
     };
-    let want = cpu::softmax_backward(&y, shape, &all_g, 1).unwrap();
+    let want = cpu::softmax_backward((&y, shape), &all_g, 1).unwrap();
     agree(&format!("softmax back {what}"), &back, &want, 4e-6, |i| (2.0 * scale(i), 1e-6 * scale(i) + abs));
-    let want = cpu::log_softmax_backward(&log_y, shape, &all_g, 1).unwrap();
+    let want = cpu::log_softmax_backward((&log_y, shape), &all_g, 1).unwrap();
     agree(&format!("log_softmax back {what}"), &log_back, &want, 4e-6, |i| (2.0 * scale(i), 1e-6 * scale(i) + abs));
 }
 
@@ -121,21 +119,37 @@ fn check_elements(gpu: &Gpu, seed: u64) {
     let [tw, tpos] = [&w, &pos].map(|values| Tensor::from_slice(gpu, [24], values).unwrap());
     let (reduction, upstream) = (Reduction::None, f64s(&g));
     let logits =
-        |weight: Weights, pos: Weights| BceWithLogits { weight: Some(weight), pos_weight: Some(pos), reduction };
-    let bce = |weight: Weights| Bce { weight: Some(weight), reduction };
-    let mse = |weight: Weights| Mse { weight: Some(weight), broadcast: false, reduction };
+        |weight: Weights, pos: Weights| BceWithLogits::new().weight(weight).pos_weight(pos).reduction(reduction);
+    let bce = |weight: Weights| Bce::new().weight(weight).reduction(reduction);
+    let mse = |weight: Weights| Mse::new().weight(weight).broadcast(false).reduction(reduction);
     // The squared error's weights have the loss's shape.
     let repeated = w.repeat(7);
     let each = Weights::new(shape, &repeated).unwrap();
     let got: [Vec<f32>; 6] = eval(gpu, |b| {
-        let logits = b.bce_with_logits_backward(&tx, &tt, &logits((&tw).into(), (&tpos).into()), Some(&tg))?;
-        let bce = b.bce_backward(&tp, &tt, &bce((&tw).into()), Some(&tg))?;
-        let mse = b.mse_backward(&tx, &tt, &mse((&on(&repeated)).into()), Some(&tg))?;
-        Ok([logits.loss, logits.grad, bce.loss, bce.grad, mse.loss, mse.grad])
+        let logits = b.bce_with_logits_with(
+            &tx,
+            &tt,
+            &logits((&tw).into(), (&tpos).into()),
+            LossRequest::new().grad(Grad::New).upstream(&tg),
+        )?;
+        let bce = b.bce_with(&tp, &tt, &bce((&tw).into()), LossRequest::new().grad(Grad::New).upstream(&tg))?;
+        let mse = b.mse_with(
+            &tx,
+            &tt,
+            &mse((&on(&repeated)).into()),
+            LossRequest::new().grad(Grad::New).upstream(&tg),
+        )?;
+        Ok([logits.loss, logits.grad, bce.loss, bce.grad, mse.loss.clone(), mse.gradient()?])
     });
     let want = [
-        cpu::bce_with_logits_backward(&x, &shape, &t, &logits(w[..].into(), pos[..].into()), Some(&upstream)).unwrap(),
-        cpu::bce_backward(&p, &shape, &t, &bce(w[..].into()), Some(&upstream)).unwrap(),
+        cpu::bce_with_logits_backward(
+            (&x, &shape),
+            (&t, &shape),
+            &logits(w[..].into(), pos[..].into()),
+            Some(&upstream),
+        )
+        .unwrap(),
+        cpu::bce_backward((&p, &shape), (&t, &shape), &bce(w[..].into()), Some(&upstream)).unwrap(),
         cpu::mse_backward((&x, &shape), (&t, &shape), &mse(each), Some(&upstream)).unwrap(),
     ];
     let finite = |value: f32| if value.is_finite() { f64::from(value.abs()) } else { 0.0 };
@@ -178,21 +192,28 @@ fn check_linear(gpu: &Gpu, seed: u64) {
     let what = format!("{seed} {:?}", gpu.caps().family);
     let th = Tensor::from_slice(gpu, [tokens, inputs], &h).unwrap();
     let tw = Tensor::from_slice(gpu, [classes, inputs], &w).unwrap();
-    let ty = Tensor::targets(gpu, [tokens], &index, classes, -100).unwrap();
+    let ty = Targets::new(gpu, [tokens], &index, classes).unwrap();
     let tt = Tensor::from_slice(gpu, [tokens, classes], &t).unwrap();
-    let loss = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
-    let bce = BceWithLogits { reduction: Reduction::None, ..BceWithLogits::default() };
+    let loss = CrossEntropy::new().reduction(Reduction::None);
+    let bce = BceWithLogits::new().reduction(Reduction::None);
     let got: [Vec<f32>; 6] = eval(gpu, |b| {
         let upstream = Tensor::from_slice(gpu, [tokens], &g[..tokens])?;
-        let backward = LinearBackward { upstream: Some(&upstream), ..Default::default() };
-        let request = LinearCrossEntropyRequest { backward: Some(backward), statistics: false };
+        let backward = LinearLossRequest::gradients().upstream(&upstream);
+        let request = backward;
         let ce = b.linear_cross_entropy_with(&th, &tw, None, &ty, &loss.clone().into(), request)?;
         let upstream = Tensor::from_slice(gpu, [tokens, classes], &g)?;
-        let backward = LinearBackward { upstream: Some(&upstream), ..Default::default() };
-        let options = LinearBceWithLogits { loss: bce.clone(), ..Default::default() };
-        let bce = b.linear_bce_with_logits_backward(&th, &tw, None, &tt, &options, backward)?;
-        let grads = ce.grads.unwrap();
-        Ok([ce.loss, grads.hidden, grads.weight, bce.loss, bce.grads.hidden, bce.grads.weight])
+        let backward = LinearLossRequest::gradients().upstream(&upstream);
+        let options = LinearBceWithLogits::new().loss(bce.clone());
+        let bce = b.linear_bce_with_logits_with(&th, &tw, None, &tt, &options, backward)?;
+        let grads = ce;
+        Ok([
+            ce.loss,
+            grads.hidden_grad.unwrap(),
+            grads.weight_grad.unwrap(),
+            bce.loss,
+            bce.hidden_grad.unwrap(),
+            bce.weight_grad.unwrap(),
+        ])
     });
     let (on_host, upstream) = (((&h[..], [tokens, inputs]), (&w[..], [classes, inputs])), f64s(&g));
     let (hidden, weight) = on_host;

@@ -1,7 +1,7 @@
 //! More than 2^32 elements, for devices with the memory: `cargo test --release --test it huge -- --ignored`.
 
 use crate::common::*;
-use xent::{CrossEntropy, Layout, Reduction, Tensor};
+use xent::{CrossEntropy, Grad, Layout, Reduction, Targets, Tensor};
 
 #[test]
 #[ignore = "takes 18 GB of device memory and a minute"]
@@ -13,12 +13,12 @@ fn rows_of_more_than_four_thousand_million_elements() {
     let y: Vec<i64> = (0..n).map(|i| (i * 7919 % v) as i64).collect();
     let hidden = Tensor::from_slice(&gpu, [n, 1], &h).unwrap();
     let weight = Tensor::from_slice(&gpu, [v, 1], &w).unwrap();
-    let targets = Tensor::targets(&gpu, [n], &y, v, -100).unwrap();
+    let targets = Targets::new(&gpu, [n], &y, v).unwrap();
     let mut batch = gpu.batch();
     let logits = batch.matmul(Layout::Nt, &hidden, &weight, None).unwrap();
     say(&format!("{} logits in {} buffers", logits.len(), logits.buffers().count()));
-    let options = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
-    let loss = batch.cross_entropy_backward_in_place(&logits, &targets, &options, None).unwrap();
+    let options = CrossEntropy::new().reduction(Reduction::None);
+    let loss = batch.cross_entropy_with(&logits, &targets, &options, Grad::InPlace).map(|out| out.loss).unwrap();
     let hidden_grad = batch.matmul(Layout::Nn, &logits, &weight, None).unwrap();
     let (mut loss, mut hidden_grad) = (batch.read(&loss).unwrap(), batch.read(&hidden_grad).unwrap());
     let shown = [0, 8191, 32_767, 32_768, 65_535, n - 1];

@@ -3,11 +3,11 @@
 use crate::common::*;
 use xent::nn::{Loss, Model, Sequential, Training};
 use xent::{
-    Batch, Bce, BceWithLogits, Caps, CrossEntropy, CrossEntropyRequest, Error, Gpu, Grad, Group, Layout,
-    LinearCrossEntropyRequest, Momentum, Mse, Nll, Optimization, Reduction, Result, Sgd, Tensor, f16,
+    Batch, Bce, BceWithLogits, Caps, CrossEntropy, Error, Gpu, Grad, Group, Layout, LinearLossRequest, LossRequest,
+    Momentum, Mse, Nll, Optimization, Reduction, Result, Sgd, Targets, Tensor, f16,
 };
 
-const BROADCAST: Mse = Mse { weight: None, broadcast: true, reduction: Reduction::Mean };
+const BROADCAST: Mse = Mse::new().weight(None).broadcast(true).reduction(Reduction::Mean);
 
 /// Compares what `record` gives with the device's limits and with the smallest bindings.
 fn same_with_tiny_limits<const N: usize>(
@@ -58,17 +58,18 @@ fn row_losses() {
         for reduction in [Reduction::None, Reduction::Mean] {
             same_with_tiny_limits(&format!("{shape:?}"), &gpu, |gpu, b| {
                 let x = Tensor::from_slice(gpu, shape, &logits)?;
-                let y = Tensor::targets(gpu, &dims[..], &targets, classes, -100)?;
+                let y = Targets::new(gpu, &dims[..], &targets, classes)?;
                 let upstream = Tensor::from_slice(gpu, &dims[..], &random(3, count, 1.0))?;
                 let upstream = (reduction == Reduction::None).then_some(&upstream);
-                let ce = CrossEntropy { reduction, ..Default::default() };
-                let nll = Nll { reduction, ..Default::default() };
-                let a = b.cross_entropy_backward(&x, &y, &ce, upstream)?;
-                let c = b.nll_backward(&x, &y, &nll, upstream)?;
+                let ce = CrossEntropy::new().reduction(reduction);
+                let nll = Nll::new().reduction(reduction);
+                let a = b.cross_entropy_with(&x, &y, &ce, LossRequest::new().grad(Grad::New).upstream(upstream))?;
+                let c = b.nll_with(&x, &y, &nll, LossRequest::new().grad(Grad::New).upstream(upstream))?;
                 let log_probs = b.log_softmax(&x, 1)?;
                 let d = b.log_softmax_backward(&log_probs, &x, 1)?;
-                let loss = b.cross_entropy_backward_in_place(&x, &y, &ce, upstream)?;
-                Ok([a.loss, a.grad, c.loss, c.grad, log_probs, d, loss, x])
+                let loss =
+                    b.cross_entropy_with(&x, &y, &ce, LossRequest::new().grad(Grad::InPlace).upstream(upstream))?;
+                Ok([a.loss.clone(), a.gradient()?, c.loss.clone(), c.gradient()?, log_probs, d, loss, x])
             });
         }
     }
@@ -86,27 +87,27 @@ fn rows_that_lie_far_apart() {
         q.iter_mut().for_each(|q| *q /= classes as f32);
         let q = Tensor::from_slice(gpu, [n, classes, inner], &q)?;
         let position_weight = Some(xent::Weights::new([n, inner], &unit(3, rows))?);
-        let options = CrossEntropy { position_weight, softcap: Some(9.0), ..Default::default() };
-        let request = CrossEntropyRequest { grad: Grad::New, statistics: true, ..Default::default() };
+        let options = CrossEntropy::new().position_weight(position_weight).softcap(9.0);
+        let request = LossRequest::new().grad(Grad::New).statistics();
         let out = b.cross_entropy_with(&x, &q, &options, request)?;
         let statistics = out.statistics.expect("they were asked for");
         let flat = x.reshape([n * classes, inner])?;
         let softmax = b.softmax(&flat, 0)?;
         let narrow = Tensor::from_slice(gpu, [n, 1, inner], &unit(5, rows))?;
-        let mse = b.mse_backward(&narrow, &q, &BROADCAST, None)?;
+        let mse = b.mse_with(&narrow, &q, &BROADCAST, Grad::New)?;
         let repeated = b.mse(&q.rows(0..1)?, &x, &BROADCAST)?;
         let half = b.cast::<f32, f16>(&x)?;
-        let y = Tensor::targets(gpu, [n, inner], &labels(4, rows, classes), classes, -100)?;
-        let in_place = b.cross_entropy_backward_in_place(&half, &y, &CrossEntropy::default(), None)?;
+        let y = Targets::new(gpu, [n, inner], &labels(4, rows, classes), classes)?;
+        let in_place = b.cross_entropy_with(&half, &y, &CrossEntropy::default(), Grad::InPlace)?.loss;
         let half = b.cast::<f16, f32>(&half)?;
-        let grad = out.grad.expect("it was asked for");
+        let grad = out.gradient()?;
         Ok([
             out.loss,
             grad,
             statistics.entropy,
             b.softmax_backward(&softmax, &flat, 0)?,
             softmax,
-            mse.grad,
+            mse.gradient()?,
             repeated,
             in_place,
             half,
@@ -122,15 +123,15 @@ fn wide_rows() {
         let x = Tensor::from_slice(gpu, [3, 5003], &unit(1, 15_009))?;
         let one = Tensor::from_slice(gpu, [1, 5003], &unit(2, 5003))?;
         let tall = Tensor::from_slice(gpu, [70, 5003], &random(3, 350_210, 1.0))?;
-        let mse = b.mse_backward(&one, &x, &BROADCAST, None)?;
+        let mse = b.mse_with(&one, &x, &BROADCAST, Grad::New)?;
         let weights = |shape: [usize; 3]| xent::Weights::new(shape, &unit(4, shape.iter().product()));
         let elements = x.reshape([1, 5003, 3])?;
-        let repeated = Bce { weight: Some(weights([1, 5003, 1])?), ..Bce::default() };
+        let repeated = Bce::new().weight(weights([1, 5003, 1])?);
         let y = Tensor::from_slice(gpu, [1, 5003, 3], &unit(5, 15_009))?;
-        let bce = b.bce_backward(&elements, &y, &repeated, None)?;
-        let each = Bce { weight: Some(weights([1, 5003, 3])?), reduction: Reduction::None };
+        let bce = b.bce_with(&elements, &y, &repeated, Grad::New)?;
+        let each = Bce::new().weight(weights([1, 5003, 3])?).reduction(Reduction::None);
         let unreduced = b.bce(&elements, &y, &each)?;
-        Ok([b.column_sum(&x)?, b.column_sum(&tall)?, mse.loss, mse.grad, bce.loss, bce.grad, unreduced])
+        Ok([b.column_sum(&x)?, b.column_sum(&tall)?, mse.loss.clone(), mse.gradient()?, bce.loss.clone(), bce.gradient()?, unreduced])
     });
 }
 
@@ -145,20 +146,19 @@ fn elementwise() {
                 let p = Tensor::from_slice(gpu, [len], &p)?;
                 let y = Tensor::from_slice(gpu, [len], &y)?;
                 let x = Tensor::from_slice(gpu, [len], &x)?;
-                let o0 = b.bce_backward(&p, &y, &Bce { reduction, ..Default::default() }, None)?;
-                let o1 =
-                    b.bce_with_logits_backward(&x, &y, &BceWithLogits { reduction, ..Default::default() }, None)?;
-                let o2 = b.mse_backward(&x, &y, &Mse { reduction, ..Default::default() }, None)?;
+                let o0 = b.bce_with(&p, &y, &Bce::new().reduction(reduction), Grad::New)?;
+                let o1 = b.bce_with_logits_with(&x, &y, &BceWithLogits::new().reduction(reduction), Grad::New)?;
+                let o2 = b.mse_with(&x, &y, &Mse::new().reduction(reduction), Grad::New)?;
                 let relu = b.relu(&x)?;
                 let relu_grad = b.relu_backward(&relu, &y)?;
                 let sigmoid = b.sigmoid(&x)?;
                 let sigmoid_grad = b.sigmoid_backward(&sigmoid, &y)?;
                 let mut momentum = Momentum::new(gpu, [len])?;
-                let options = Sgd { lr: 0.1, momentum: 0.9, ..Default::default() };
+                let options = Sgd::new().lr(0.1).momentum(0.9);
                 b.sgd(&x, &y, Some(&mut momentum), &options)?;
                 b.sgd(&x, &y, Some(&mut momentum), &options)?;
                 let out =
-                    [o0.loss, o0.grad, o1.loss, o1.grad, o2.loss, o2.grad, relu, relu_grad, sigmoid, sigmoid_grad, x];
+                    [o0.loss.clone(), o0.gradient()?, o1.loss.clone(), o1.gradient()?, o2.loss.clone(), o2.gradient()?, relu, relu_grad, sigmoid, sigmoid_grad, x];
                 Ok(out)
             });
         }
@@ -173,20 +173,20 @@ fn grids_of_nine_workgroups() {
     same("elementwise", &gpu, cut(), |gpu, b| {
         let x = Tensor::from_slice(gpu, [40_000], &logits)?;
         let y = Tensor::from_slice(gpu, [40_000], &unit(2, 40_000))?;
-        let mse = b.mse_backward(&x, &y, &Mse::default(), None)?;
-        Ok([mse.loss, mse.grad, b.sigmoid(&x)?])
+        let mse = b.mse_with(&x, &y, &Mse::default(), Grad::New)?;
+        Ok([mse.loss.clone(), mse.gradient()?, b.sigmoid(&x)?])
     });
     same("rows", &gpu, cut(), |gpu, b| {
         let x = Tensor::from_slice(gpu, [800, 50], &logits)?;
-        let y = Tensor::targets(gpu, [800], &labels(2, 800, 50), 50, -100)?;
+        let y = Targets::new(gpu, [800], &labels(2, 800, 50), 50)?;
         let weight = Tensor::from_slice(gpu, [20, 50], &random(3, 1000, 1.0))?;
-        let ce = b.cross_entropy_backward(&x, &y, &CrossEntropy::default(), None)?;
+        let ce = b.cross_entropy_with(&x, &y, &CrossEntropy::default(), Grad::New)?;
         let product = b.matmul(Layout::Nt, &x, &weight, None)?;
-        let labels = Tensor::targets(gpu, [800], &labels(4, 800, 20), 20, -100)?;
-        let request = LinearCrossEntropyRequest { backward: Some(Default::default()), ..Default::default() };
+        let labels = Targets::new(gpu, [800], &labels(4, 800, 20), 20)?;
+        let request = LinearLossRequest::gradients();
         let linear = b.linear_cross_entropy_with(&x, &weight, None, &labels, &Default::default(), request)?;
-        let hidden = linear.grads.expect("they were asked for").hidden;
-        Ok([ce.loss, ce.grad, b.log_softmax(&x, 1)?, b.column_sum(&product)?, product, linear.loss, hidden])
+        let hidden = linear.hidden_grad.unwrap();
+        Ok([ce.loss.clone(), ce.gradient()?, b.log_softmax(&x, 1)?, b.column_sum(&product)?, product, linear.loss, hidden])
     });
 }
 
@@ -227,7 +227,7 @@ fn views_at_any_offset() {
         let targets = labels(2, rows, classes);
         let whole = Tensor::from_slice(&gpu, [rows, classes], &logits).unwrap();
         let flat = whole.reshape([rows * classes]).unwrap();
-        let y = Tensor::targets(&gpu, [rows], &targets, classes, -100).unwrap();
+        let y = Targets::new(&gpu, [rows], &targets, classes).unwrap();
         for start in 0..9 {
             let part = whole.rows(start..rows).unwrap();
             let copy = Tensor::from_slice(&gpu, [rows - start, classes], &logits[start * classes..]).unwrap();
@@ -238,10 +238,10 @@ fn views_at_any_offset() {
             let out = eval(&gpu, |b| {
                 let options = CrossEntropy::default();
                 let (o, c) = (
-                    b.cross_entropy_backward(&part, &labels, &options, None)?,
-                    b.cross_entropy_backward(&copy, &labels, &options, None)?,
+                    b.cross_entropy_with(&part, &labels, &options, Grad::New)?,
+                    b.cross_entropy_with(&copy, &labels, &options, Grad::New)?,
                 );
-                Ok([o.loss, c.loss, o.grad, c.grad, b.sigmoid(&flat_part)?, b.sigmoid(&flat_copy)?])
+                Ok([o.loss, c.loss.clone(), o.grad, c.gradient()?, b.sigmoid(&flat_part)?, b.sigmoid(&flat_copy)?])
             });
             for pair in out.chunks(2) {
                 same_bits(&format!("from {start}"), &pair[0], &pair[1]);
@@ -296,7 +296,7 @@ fn a_row_larger_than_a_binding_is_an_error_and_records_nothing() {
     let Some(gpu) = gpu() else { return };
     for gpu in tiny(&gpu) {
         let x = Tensor::from_slice(&gpu, [2, 5000], &vec![0.5; 10_000]).unwrap();
-        let y = Tensor::targets(&gpu, [2], &[1, 2], 5000, -100).unwrap();
+        let y = Targets::new(&gpu, [2], &[1, 2], 5000).unwrap();
         let mut batch = gpu.batch();
         let before = gpu.counters().dispatches;
         let error = batch.cross_entropy(&x, &y, &CrossEntropy::default()).unwrap_err();
@@ -315,14 +315,14 @@ fn updates() {
     let (x, targets) = (random(1, n * inputs, 1.0), labels(2, n, outputs));
     same_with_tiny_limits("updates", &gpu, |gpu, b| {
         let network = Sequential::new().linear(inputs, 90).relu().linear(90, outputs);
-        let sgd = Sgd { lr: 0.5, momentum: 0.9, weight_decay: 0.01, ..Sgd::default() };
+        let sgd = Sgd::new().lr(0.5).momentum(0.9).weight_decay(0.01);
         let groups = vec![Group { names: vec!["2.weight".into()], lr: Some(0.2), ..Group::default() }];
         let clipped =
             Optimization { clip_norm: Some(0.1), clip_value: Some(0.01), skip_non_finite: true, ..Default::default() };
         let options = Optimization { sgd, groups, accumulate: 2, ..clipped };
         let model = Model::new(gpu, &network, 7)?;
         let mut training = Training::new(model, vec![Loss::cross_entropy()], options)?;
-        let (x, y) = (Tensor::from_slice(gpu, [n, inputs], &x)?, Tensor::targets(gpu, [n], &targets, outputs, -100)?);
+        let (x, y) = (Tensor::from_slice(gpu, [n, inputs], &x)?, Targets::new(gpu, [n], &targets, outputs)?);
         let mut last = None;
         for _ in 0..4 {
             last = Some(training.step(b, &x, &[(&y).into()])?);

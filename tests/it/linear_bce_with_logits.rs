@@ -1,7 +1,7 @@
 //! Binary cross-entropy of a linear layer: every option against the reference, however the tokens are cut.
 
 use crate::common::*;
-use xent::{BceWithLogits, Error, LinearBackward, LinearBceWithLogits, Reduction, Tensor, Weights, cpu};
+use xent::{BceWithLogits, Error, Grad, LinearBceWithLogits, Reduction, Tensor, Weights, cpu};
 
 #[test]
 fn every_option_agrees_with_the_reference_and_chunks_do_not_show() {
@@ -17,9 +17,9 @@ fn every_option_agrees_with_the_reference_and_chunks_do_not_show() {
         let by_token = || Some(Weights::new([tokens, 1], &unit(6, tokens)).unwrap());
         for (loss, upstream) in [
             (BceWithLogits::default(), false),
-            (BceWithLogits { pos_weight: by_class(), reduction: Reduction::Sum, ..Default::default() }, true),
-            (BceWithLogits { weight: by_class(), pos_weight: by_token(), ..Default::default() }, false),
-            (BceWithLogits { weight: by_token(), reduction: Reduction::None, ..Default::default() }, true),
+            (BceWithLogits::new().pos_weight(by_class()).reduction(Reduction::Sum), true),
+            (BceWithLogits::new().weight(by_class()).pos_weight(by_token()), false),
+            (BceWithLogits::new().weight(by_token()).reduction(Reduction::None), true),
         ] {
             let upstream = upstream.then(|| match loss.reduction {
                 Reduction::None => (vec![tokens, classes], random(7, tokens * classes, 1.0)),
@@ -40,12 +40,18 @@ fn every_option_agrees_with_the_reference_and_chunks_do_not_show() {
                 // All tokens at once, a few, one.
                 for scratch in [32 << 20, 8 << 10, 8 * classes.next_power_of_two().max(4) as u64] {
                     let what = format!("{sizes:?} {:?} {loss:?} {scratch}", gpu.caps().family);
-                    let options = LinearBceWithLogits { loss: loss.clone(), scratch };
+                    let options = LinearBceWithLogits::new().loss(loss.clone()).scratch(scratch);
                     let out = eval(&gpu, |b| {
-                        let backward = LinearBackward { upstream: g.as_ref(), ..Default::default() };
-                        let out = b.linear_bce_with_logits_backward(&x, &w, Some(&v), &y, &options, backward)?;
+                        let backward = LinearLossRequest::gradients().upstream(g.as_ref());
+                        let out = b.linear_bce_with_logits_with(&x, &w, Some(&v), &y, &options, backward)?;
                         let alone = b.linear_bce_with_logits(&x, &w, Some(&v), &y, &options)?;
-                        Ok([out.loss, alone, out.grads.hidden, out.grads.weight, out.grads.bias.unwrap()])
+                        Ok([
+                            out.loss,
+                            alone,
+                            out.hidden_grad.unwrap(),
+                            out.weight_grad.unwrap(),
+                            out.bias_grad.unwrap().unwrap(),
+                        ])
                     });
                     same_bits(&format!("loss alone {what}"), &out[1], &out[0]);
                     close(&format!("loss {what}"), &out[0], &want.loss, 2e-6, 2e-6);
@@ -81,20 +87,20 @@ fn what_does_not_fit_is_refused() {
         fail(&on([5, 2]), &on([4, 5]), &options),
         "linear_bce_with_logits: weight must have shape [V, 3] for hidden of shape [4, 3], got shape [5, 2]"
     );
-    let none = LinearBceWithLogits { scratch: 16, ..options };
+    let none = options.scratch(16);
     assert!(fail(&weight, &on([4, 5]), &none).contains("the scratch for the logits of one token"));
     let mut batch = gpu.batch();
     let options = LinearBceWithLogits::default();
     let targets = on([4, 5]);
-    let backward = LinearBackward { weight_grad: Some(&weight), ..Default::default() };
-    let error = batch.linear_bce_with_logits_backward(&hidden, &weight, None, &targets, &options, backward);
+    let backward = LinearLossRequest::gradients().weight_grad(Grad::Into(&weight));
+    let error = batch.linear_bce_with_logits_with(&hidden, &weight, None, &targets, &options, backward);
     assert!(matches!(error, Err(Error::Aliasing { .. })));
     // A gradient over the loss's weights, which later tokens need.
     let by_class = Tensor::zeros(&gpu, [5]).unwrap();
-    let loss = BceWithLogits { pos_weight: Some((&by_class).into()), ..Default::default() };
+    let loss = BceWithLogits::new().pos_weight(Weights::from((&by_class)));
     let (bias, options) = (Tensor::zeros(&gpu, [5]).unwrap(), LinearBceWithLogits::from(loss));
-    let backward = LinearBackward { bias_grad: Some(&by_class), ..Default::default() };
-    let error = batch.linear_bce_with_logits_backward(&hidden, &weight, Some(&bias), &targets, &options, backward);
+    let backward = LinearLossRequest::gradients().bias_grad(Grad::Into(&by_class));
+    let error = batch.linear_bce_with_logits_with(&hidden, &weight, Some(&bias), &targets, &options, backward);
     assert!(matches!(error, Err(Error::Aliasing { output: "bias_grad", other: "pos_weight", .. })));
     for sizes in [[usize::MAX, 1, 1], [1, usize::MAX, 10_000], [1, 1, usize::MAX], [usize::MAX; 3]] {
         for gpu in families(&gpu) {

@@ -3,8 +3,8 @@
 use crate::common::*;
 use crate::cross_entropy::{REDUCTIONS, variants};
 use xent::{
-    CrossEntropy, Error, Family, Gpu, Layout, LinearBackward, LinearCrossEntropy, LinearCrossEntropyRequest, Reduction,
-    Targets, Tensor, Weights, cpu,
+    CrossEntropy, Error, Family, Gpu, Grad, Layout, LinearCrossEntropy, LinearLossRequest, Reduction, Targets, Tensor,
+    Weights, cpu,
 };
 
 pub(crate) struct Case {
@@ -59,7 +59,7 @@ impl Case {
             hidden: Tensor::from_slice(gpu, [tokens, inputs], &self.hidden).unwrap(),
             weight: Tensor::from_slice(gpu, [classes, inputs], &self.weight).unwrap(),
             bias: Tensor::from_slice(gpu, [classes], &self.bias).unwrap(),
-            index: Tensor::targets(gpu, [tokens], &self.index, classes, -100).unwrap(),
+            index: Targets::new(gpu, [tokens], &self.index, classes).unwrap(),
             probabilities: Tensor::from_slice(gpu, [tokens, classes], &self.probabilities).unwrap(),
         }
     }
@@ -75,8 +75,8 @@ impl Case {
         let on = self.upload(gpu);
         eval(gpu, |b| {
             let upstream = upstream.map(|g| Tensor::from_slice(gpu, [g.len()], g)).transpose()?;
-            let backward = LinearBackward { upstream: upstream.as_ref(), ..Default::default() };
-            let request = LinearCrossEntropyRequest { backward: Some(backward), statistics: true };
+            let backward = LinearLossRequest::gradients().upstream(upstream.as_ref());
+            let request = backward.statistics();
             let targets = if by_probabilities { Targets::from(&on.probabilities) } else { Targets::from(&on.index) };
             let bias = biased.then_some(&on.bias);
             let out = b.linear_cross_entropy_with(&on.hidden, &on.weight, bias, targets, options, request)?;
@@ -87,10 +87,17 @@ impl Case {
             std::mem::swap(&mut extra, b);
             extra.submit()?;
             same_bits("loss alone", &once.wait(TIMEOUT)?, &twice.wait(TIMEOUT)?);
-            let (grads, statistics) = (out.grads.unwrap(), out.statistics.unwrap());
-            assert_eq!(grads.bias.is_some(), biased);
-            let bias = grads.bias.unwrap_or_else(|| out.loss.clone());
-            Ok([out.loss, grads.hidden, grads.weight, bias, statistics.log_sum_exp, statistics.entropy])
+            let (grads, statistics) = (out, out.statistics.unwrap());
+            assert_eq!(grads.bias_grad.unwrap().is_some(), biased);
+            let bias = grads.bias_grad.unwrap().unwrap_or_else(|| out.loss.clone());
+            Ok([
+                out.loss,
+                grads.hidden_grad.unwrap(),
+                grads.weight_grad.unwrap(),
+                bias,
+                statistics.log_sum_exp,
+                statistics.entropy,
+            ])
         })
     }
 
@@ -147,7 +154,7 @@ fn every_option_agrees_with_the_reference() {
         let case = Case::new(sizes);
         let [tokens, inputs, classes] = sizes;
         let mut options = variants(classes, &[tokens]);
-        let smoothed = CrossEntropy { label_smoothing: 0.2, ..CrossEntropy::default() };
+        let smoothed = CrossEntropy::new().label_smoothing(0.2);
         options.extend([CrossEntropy::default(), smoothed]);
         for options in options {
             turn += 1;
@@ -156,14 +163,14 @@ fn every_option_agrees_with_the_reference() {
             }
             // Everything in turn, and everything together over the sizes.
             let (which, reduction) = ((turn % 2 == 0, turn % 3 == 0), REDUCTIONS[turn % 4]);
-            let loss = CrossEntropy { reduction, ..options };
+            let loss = options.reduction(reduction);
             let upstream = (reduction == Reduction::None).then(|| random(9, tokens, 1.0));
             let want = case.reference(&loss, which, upstream.as_deref());
             for gpu in families(&gpu) {
                 // A few tokens at a time.
                 let scratch =
                     (classes as u64 * 4 * 9).next_multiple_of(16).max(4096) * 5 / 4 + 9 * 4 * 8 * inputs as u64;
-                let options = LinearCrossEntropy { loss: loss.clone(), scratch, ..Default::default() };
+                let options = LinearCrossEntropy::new().loss(loss.clone()).scratch(scratch);
                 let [got, hidden, weight, bias, lse, entropy] = case.run(&gpu, &options, which, upstream.as_deref());
                 let what = |part| format!("{part}, {sizes:?}, {:?}, {which:?}, {loss:?}", gpu.caps().family);
                 agrees(&what("loss"), &got, &want.loss, 4);
@@ -187,7 +194,7 @@ fn chunks_do_not_show() {
     // The last has sums by parts on a GPU. Smallest bindings hold a token's 3000 logits, and a fiftieth of the weight.
     for (sizes, tiny_too) in [([150, 24, 70], true), ([77, 64, 3000], true), ([70, 9, 16500], false)] {
         let case = Case::new(sizes);
-        let loss = CrossEntropy { label_smoothing: 0.1, z_loss: 0.01, ..CrossEntropy::default() };
+        let loss = CrossEntropy::new().label_smoothing(0.1).z_loss(0.01);
         let all = families(&gpu).map(|wide| case.run(&wide, &loss.clone().into(), (true, false), None));
         let narrow = if tiny_too { tiny(&gpu) } else { families(&gpu) };
         for (gpus, want) in [families(&gpu), narrow].iter().flat_map(|gpus| gpus.iter().zip(&all)) {
@@ -199,7 +206,7 @@ fn chunks_do_not_show() {
                 let [_, inputs, classes] = sizes;
                 let parts = if gpus.caps().family == Family::Gpu { 4 * classes.div_ceil(8192) * inputs } else { 0 };
                 let scratch = (tokens * (4 * classes + parts) * 5 / 4 + 64) as u64;
-                let options = LinearCrossEntropy { loss: loss.clone(), scratch, ..Default::default() };
+                let options = LinearCrossEntropy::new().loss(loss.clone()).scratch(scratch);
                 let plan = gpus.plan_linear_cross_entropy(sizes, &options, true).unwrap();
                 assert!(plan.tokens_at_once() < 90, "{plan}");
                 let got = case.run(gpus, &options, (true, false), None);
@@ -222,9 +229,9 @@ fn it_is_a_product_and_a_cross_entropy() {
     let options = LinearCrossEntropy::default();
     let want = eval(gpu, |b| {
         let logits = b.matmul(Layout::Nt, &on.hidden, &on.weight, Some(&on.bias))?;
-        let out = b.cross_entropy_backward(&logits, &on.index, &options.loss, None)?;
-        let hidden = b.matmul(Layout::Nn, &out.grad, &on.weight, None)?;
-        Ok([out.loss, hidden, b.matmul(Layout::Tn, &out.grad, &on.hidden, None)?])
+        let out = b.cross_entropy_with(&logits, &on.index, &options.loss, Grad::New)?;
+        let hidden = b.matmul(Layout::Nn, &out.gradient()?, &on.weight, None)?;
+        Ok([out.loss, hidden, b.matmul(Layout::Tn, &out.gradient()?, &on.hidden, None)?])
     });
     let [loss, hidden, weight, ..] = case.run(gpu, &options, (true, false), None);
     for (i, (got, want)) in [loss, hidden, weight].iter().zip(&want).enumerate() {
@@ -240,7 +247,7 @@ fn memory_stays_within_the_plan() {
     let sizes @ [tokens, inputs, classes] = [2048, 256, 32768];
     let hidden = Tensor::from_slice(&gpu, [tokens, inputs], &random(1, tokens * inputs, 1.0)).unwrap();
     let weight = Tensor::from_slice(&gpu, [classes, inputs], &random(2, classes * inputs, 1.0)).unwrap();
-    let targets = Tensor::targets(&gpu, [tokens], &labels(3, tokens, classes), classes, -100).unwrap();
+    let targets = Targets::new(&gpu, [tokens], &labels(3, tokens, classes), classes).unwrap();
     for backward in [false, true] {
         let options = LinearCrossEntropy::default();
         let plan = gpu.plan_linear_cross_entropy(sizes, &options, backward).unwrap();
@@ -249,7 +256,7 @@ fn memory_stays_within_the_plan() {
         gpu.reset_peak();
         let before = gpu.counters().bytes_in_use;
         let mut batch = gpu.batch();
-        let request = LinearCrossEntropyRequest { backward: backward.then(Default::default), ..Default::default() };
+        let request = if backward { LinearLossRequest::gradients() } else { LinearLossRequest::new() };
         let out = batch.linear_cross_entropy_with(&hidden, &weight, None, &targets, &options, request).unwrap();
         let mut loss = batch.read(&out.loss).unwrap();
         batch.submit().unwrap();
@@ -280,8 +287,8 @@ fn a_large_vocabulary_needs_what_the_plan_says() {
         assert!(plan.scratch_bytes() <= 32 << 20 && plan.tokens_at_once() == 64, "{plan}");
         gpu.reset_peak();
         let before = gpu.counters().bytes_in_use;
-        let backward = LinearBackward { weight_grad: Some(&weight_grad), ..Default::default() };
-        let request = LinearCrossEntropyRequest { backward: Some(backward), ..Default::default() };
+        let backward = LinearLossRequest::gradients().weight_grad(Grad::Into(&weight_grad));
+        let request = backward;
         gpu.warm_up(|rec| rec.linear_cross_entropy_with(&hidden, &weight, None, &targets, &options, request).map(drop))
             .unwrap();
         let hidden_grad = hidden_like.len() as u64 * 4;
@@ -322,8 +329,8 @@ fn hidden_states_of_ignored_tokens_reach_no_weight() {
             }
             for &(label_smoothing, gradient_threshold) in options {
                 let position_weight = Some(Weights::new([tokens], &weights).unwrap());
-                let loss = CrossEntropy { position_weight, label_smoothing, ..CrossEntropy::default() };
-                let options = LinearCrossEntropy { gradient_threshold, ..loss.into() };
+                let loss = CrossEntropy::new().position_weight(position_weight).label_smoothing(label_smoothing);
+                let options = loss.into().gradient_threshold(gradient_threshold);
                 let want = dirty.reference_with(&options, (true, by_probabilities), None);
                 for gpu in devices {
                     let [loss, hidden, weight, bias, ..] = dirty.run(gpu, &options, (true, by_probabilities), None);
@@ -353,8 +360,8 @@ fn gradients_go_where_they_are_wanted() {
     let overlapping = grads.rows(5..7).unwrap().reshape([8]).unwrap().rows(1..7).unwrap();
     let options = LinearCrossEntropy::default();
     let backward =
-        LinearBackward { weight_grad: Some(&weight_grad), bias_grad: Some(&bias_grad), ..Default::default() };
-    let request = LinearCrossEntropyRequest { backward: Some(backward), ..Default::default() };
+        LinearLossRequest::gradients().weight_grad(Grad::Into(&weight_grad)).bias_grad(Grad::Into(&bias_grad));
+    let request = backward;
     let bias = Some(&on.bias);
     let [weight, bias_got] = eval(&gpu, |b| {
         b.linear_cross_entropy_with(&on.hidden, &on.weight, bias, &on.index, &options, request)?;
@@ -364,26 +371,22 @@ fn gradients_go_where_they_are_wanted() {
     agrees("weight", &weight, &want.weight, 9);
     agrees("bias", &bias_got, &want.bias, 9);
 
-    let fail = |backward: LinearBackward<'_>, bias: Option<&Tensor<f32>>| {
-        let request = LinearCrossEntropyRequest { backward: Some(backward), ..Default::default() };
+    let fail = |backward: LinearLossRequest<'_>, bias: Option<&Tensor<f32>>| {
+        let request = backward;
         let (mut batch, before) = (gpu.batch(), gpu.counters().dispatches);
         let out = batch.linear_cross_entropy_with(&on.hidden, &on.weight, bias, &on.index, &options, request);
         assert_eq!(gpu.counters().dispatches, before, "nothing is recorded");
         out.unwrap_err()
     };
-    let nowhere = LinearBackward::default();
+    let nowhere = LinearLossRequest::gradients();
     let short = Tensor::<f32>::zeros(&gpu, [5, 4]).unwrap();
     for (backward, bias, what) in [
-        (LinearBackward { weight_grad: Some(&on.weight), ..nowhere }, bias, "weight_grad"),
-        (LinearBackward { weight_grad: Some(&short), ..nowhere }, bias, "weight_grad"),
-        (LinearBackward { bias_grad: Some(&bias_grad), ..nowhere }, None, "bias_grad"),
-        (
-            LinearBackward { weight_grad: Some(&weight_grad), bias_grad: Some(&overlapping), ..nowhere },
-            bias,
-            "bias_grad",
-        ),
+        (nowhere.weight_grad(Grad::Into(&on.weight)), bias, "weight_grad"),
+        (nowhere.weight_grad(Grad::Into(&short)), bias, "weight_grad"),
+        (nowhere.bias_grad(Grad::Into(&bias_grad)), None, "bias_grad"),
+        (nowhere.weight_grad(Grad::Into(&weight_grad)).bias_grad(Grad::Into(&overlapping)), bias, "bias_grad"),
         (nowhere, Some(&on.hidden), "bias"),
-        (LinearBackward { upstream: Some(&short), ..nowhere }, bias, "upstream"),
+        (nowhere.upstream(&short), bias, "upstream"),
     ] {
         let error = fail(backward, bias).to_string();
         assert!(error.starts_with("linear_cross_entropy: ") && error.contains(what), "{what}: {error}");
@@ -398,7 +401,7 @@ fn limits_are_typed_errors() {
     let Some(gpu) = gpu() else { return };
     let case = Case::new([3, 2, 5000]);
     let on = case.upload(&gpu);
-    let options = LinearCrossEntropy { scratch: 19_999, ..LinearCrossEntropy::default() };
+    let options = LinearCrossEntropy::new().scratch(19_999);
     let before = gpu.counters().dispatches;
     let error = gpu.batch().linear_cross_entropy(&on.hidden, &on.weight, None, &on.index, &options).unwrap_err();
     assert!(matches!(error, Error::Limit { op: "linear_cross_entropy", .. }), "{error}");
@@ -422,17 +425,17 @@ fn small_gradients_are_left_out() {
         [(1e-4, Reduction::Mean, None), (3e-3, Reduction::None, None), (1e-3, Reduction::Sum, Some(20.0))]
     {
         let position_weight = Some(unit(6, tokens).into());
-        let loss = CrossEntropy { reduction, softcap, position_weight, ..CrossEntropy::default() };
+        let loss = CrossEntropy::new().reduction(reduction).softcap(softcap).position_weight(position_weight);
         let upstream = (reduction == Reduction::None).then(|| random(9, tokens, 1.0));
         let exact = case.reference(&loss, (true, false), upstream.as_deref());
-        let options = LinearCrossEntropy { gradient_threshold: threshold, ..loss.clone().into() };
+        let options = loss.clone().into().gradient_threshold(threshold);
         let want = case.reference_with(&options, (true, false), upstream.as_deref());
         let left_out = |a: &[f64], b: &[f64]| a.iter().zip(b).filter(|(a, b)| a != b).count();
         assert!(left_out(&exact.bias, &want.bias) > classes / 2, "most of it is small");
         assert!(want.bias.iter().filter(|grad| **grad != 0.0).count() > 30, "not all of it is");
         for (wide, narrow) in families(&gpu).iter().zip(&tiny(&gpu)) {
             let got = case.run(wide, &options, (true, false), upstream.as_deref());
-            let few = LinearCrossEntropy { scratch: 9 * 4 * classes as u64 * 5 / 4, ..options.clone() };
+            let few = options.clone().scratch(9 * 4 * classes as u64 * 5 / 4);
             let cut = case.run(narrow, &few, (true, false), upstream.as_deref());
             for (i, (got, cut)) in got.iter().zip(&cut).enumerate() {
                 same_bits(&format!("output {i}"), got, cut);
@@ -469,8 +472,8 @@ fn small_gradients_are_left_out() {
         }
     }
     // A factor that is NaN shows everywhere in its token's gradient.
-    let loss = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
-    let options = LinearCrossEntropy { gradient_threshold: 1e-3, ..loss.into() };
+    let loss = CrossEntropy::new().reduction(Reduction::None);
+    let options = loss.into().gradient_threshold(1e-3);
     let mut upstream = vec![1.0; tokens];
     upstream[7] = -f32::from_bits(0x7fc1_2345);
     for gpu in families(&gpu) {
@@ -480,7 +483,7 @@ fn small_gradients_are_left_out() {
     }
     let on = case.upload(&gpu);
     for gradient_threshold in [-1.0, f64::NAN, f64::INFINITY] {
-        let options = LinearCrossEntropy { gradient_threshold, ..Default::default() };
+        let options = LinearCrossEntropy::new().gradient_threshold(gradient_threshold);
         let error = gpu.batch().linear_cross_entropy(&on.hidden, &on.weight, None, &on.index, &options).unwrap_err();
         assert!(matches!(error, Error::Value { what: "gradient_threshold", .. }), "{error}");
     }

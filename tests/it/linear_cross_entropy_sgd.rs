@@ -4,11 +4,11 @@ use crate::common::*;
 use crate::cross_entropy::{REDUCTIONS, variants};
 use crate::linear_cross_entropy::{Case, agrees};
 use xent::{
-    CrossEntropy, Error, Family, Gpu, LinearBackward, LinearCrossEntropy, LinearCrossEntropyRequest, LinearSgd,
-    Momentum, Reduction, Sgd, Targets, Tensor,
+    CrossEntropy, Error, Family, Gpu, LinearCrossEntropy, LinearLossRequest, LinearSgd, Momentum, Reduction, Sgd,
+    Targets, Tensor,
 };
 
-const SGD: Sgd = Sgd { lr: 0.3, momentum: 0.9, dampening: 0.0, weight_decay: 0.05, nesterov: true, maximize: false };
+const SGD: Sgd = Sgd::new().lr(0.3).momentum(0.9).dampening(0.0).weight_decay(0.05).nesterov(true).maximize(false);
 
 /// Loss, gradient of the hidden states, weight, bias, both velocities, and an entropy after two steps.
 fn run(
@@ -41,15 +41,15 @@ fn run(
                 let out = b.linear_cross_entropy_sgd(&on.hidden, &on.weight, bias, targets(), options, update)?;
                 (out.loss, out.hidden_grad, out.statistics.expect("they were asked for"))
             } else {
-                let backward = Some(LinearBackward { upstream, ..Default::default() });
-                let request = LinearCrossEntropyRequest { backward, statistics: true };
+                let backward = LinearLossRequest::gradients().upstream(upstream);
+                let request = backward.statistics();
                 let out = b.linear_cross_entropy_with(&on.hidden, &on.weight, bias, targets(), options, request)?;
-                let grads = out.grads.expect("they were asked for");
-                b.sgd(&on.weight, &grads.weight, Some(&mut weight_momentum), &SGD)?;
-                if let Some(grad) = &grads.bias {
+                let grads = out;
+                b.sgd(&on.weight, &grads.weight_grad.unwrap(), Some(&mut weight_momentum), &SGD)?;
+                if let Some(grad) = &grads.bias_grad.unwrap() {
                     b.sgd(&on.bias, grad, Some(&mut bias_momentum), &SGD)?;
                 }
-                (out.loss, grads.hidden, out.statistics.expect("they were asked for"))
+                (out.loss, grads.hidden_grad.unwrap(), out.statistics.expect("they were asked for"))
             });
         }
         let (loss, hidden, statistics) = out.expect("two steps");
@@ -73,8 +73,8 @@ fn padding_reaches_no_weight() {
             results.push(eval(&gpu, |b| {
                 let on = Tensor::from_slice(&gpu, [4, 3], &hidden)?;
                 let weight = Tensor::from_slice(&gpu, [5, 3], &weight)?;
-                let targets = Tensor::targets(&gpu, [4], &[1, 4, -100, -100], 5, -100)?;
-                let sgd = Sgd { lr: 0.5, ..Sgd::default() };
+                let targets = Targets::new(&gpu, [4], &[1, 4, -100, -100], 5)?;
+                let sgd = Sgd::new().lr(0.5);
                 let update = LinearSgd::new(&sgd);
                 let out = b.linear_cross_entropy_sgd(&on, &weight, None, &targets, &options, update)?;
                 Ok([out.loss, out.hidden_grad, weight])
@@ -97,21 +97,21 @@ fn it_is_the_gradients_and_a_step() {
         let case = Case::new(sizes);
         let [tokens, inputs, classes] = sizes;
         let mut options = variants(classes, &[tokens]);
-        let smoothed = CrossEntropy { label_smoothing: 0.2, ..CrossEntropy::default() };
+        let smoothed = CrossEntropy::new().label_smoothing(0.2);
         options.extend([CrossEntropy::default(), smoothed]);
         for loss in options {
             turn += 1;
             let (which, reduction) = ((turn % 2 == 0, turn % 3 == 0), REDUCTIONS[turn % 4]);
-            let loss = CrossEntropy { reduction, ..loss };
+            let loss = loss.reduction(reduction);
             let gradient_threshold = if turn % 5 == 0 { 1e-3 } else { 0.0 };
             let upstream = (reduction == Reduction::None).then(|| random(9, tokens, 1.0));
             for (wide, narrow) in families(&gpu).iter().zip(&tiny(&gpu)) {
-                let options = LinearCrossEntropy { gradient_threshold, ..loss.clone().into() };
+                let options = loss.clone().into().gradient_threshold(gradient_threshold);
                 let want = run(wide, &case, &options, which, upstream.as_deref(), false);
                 let whole = run(wide, &case, &options, which, upstream.as_deref(), true);
                 // A few tokens or classes at a time.
                 let most = classes.max(inputs) as u64 * 4 * 7;
-                let few = LinearCrossEntropy { scratch: 2 * (most * 5 / 4 + 64), ..options };
+                let few = options.scratch(2 * (most * 5 / 4 + 64));
                 let plan = narrow.plan_linear_cross_entropy_sgd(sizes, &few, which.1).unwrap();
                 assert!(plan.scratch_bytes() <= few.scratch, "{plan}");
                 let cut = run(narrow, &case, &few, which, upstream.as_deref(), true);
@@ -139,8 +139,8 @@ fn memory_stays_within_the_plan() {
     let sizes @ [tokens, inputs, classes] = [256, 256, 16384];
     let hidden = Tensor::from_slice(&gpu, [tokens, inputs], &random(1, tokens * inputs, 1.0)).unwrap();
     let weight = Tensor::from_slice(&gpu, [classes, inputs], &random(2, classes * inputs, 1.0)).unwrap();
-    let targets = Tensor::targets(&gpu, [tokens], &labels(3, tokens, classes), classes, -100).unwrap();
-    let options = LinearCrossEntropy { scratch: 4 << 20, ..Default::default() };
+    let targets = Targets::new(&gpu, [tokens], &labels(3, tokens, classes), classes).unwrap();
+    let options = LinearCrossEntropy::new().scratch(4 << 20);
     let plan = gpu.plan_linear_cross_entropy_sgd(sizes, &options, false).unwrap();
     assert!(plan.scratch_bytes() <= 4 << 20 && plan.operations() == 8 * (tokens * inputs * classes) as u64, "{plan}");
     gpu.trim();
@@ -167,7 +167,7 @@ fn what_does_not_fit_is_refused() {
     let mut batch = gpu.batch();
     let dispatches = gpu.counters().dispatches;
     let mut refused = |hidden: &Tensor<f32>, weight: &Tensor<f32>, bias, update: LinearSgd<'_>, scratch: u64| {
-        let options = LinearCrossEntropy { scratch, ..options.clone() };
+        let options = options.clone().scratch(scratch);
         batch.linear_cross_entropy_sgd(hidden, weight, bias, &on.index, &options, update).unwrap_err()
     };
     let enough = options.scratch;

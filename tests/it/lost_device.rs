@@ -21,7 +21,7 @@ fn own() -> (Gpu, Arc<Mutex<Vec<String>>>) {
 
 /// The values, or one of the errors that a lost device may give; whoever asks again is told that there is no more.
 #[track_caller]
-fn values_or_lost(mut ticket: Readback<f32>) -> Option<Vec<f32>> {
+fn values_or_lost(mut ticket: Readback<Vec<f32>>) -> Option<Vec<f32>> {
     let outcome = ticket.wait(TIMEOUT);
     assert!(matches!(ticket.wait(TIMEOUT), Err(Error::Taken)));
     match outcome {

@@ -2,8 +2,8 @@
 
 use crate::common::*;
 use xent::{
-    Bce, BceWithLogits, CrossEntropy, Error, LinearBackward, LinearBceWithLogits, LinearCrossEntropy,
-    LinearCrossEntropyRequest, LinearSgd, Mse, Nll, Reduction, Sgd, Tensor, Weights, cpu, f16,
+    Bce, BceWithLogits, CrossEntropy, Error, Grad, LinearBceWithLogits, LinearCrossEntropy, LinearLossRequest,
+    LinearSgd, LossRequest, Mse, Nll, Reduction, Sgd, Targets, Tensor, Weights, cpu, f16,
 };
 
 const ROWS: usize = 41;
@@ -24,11 +24,7 @@ fn advantages() -> Vec<f32> {
 }
 
 fn options() -> CrossEntropy {
-    CrossEntropy {
-        position_weight: Some(advantages().into()),
-        reduction: Reduction::MeanByCount,
-        ..CrossEntropy::default()
-    }
+    CrossEntropy::new().position_weight(Weights::from(advantages())).reduction(Reduction::MeanByCount)
 }
 
 /// Classes, of which two are ignored.
@@ -49,52 +45,44 @@ fn it_is_the_sum_over_the_number_of_rows() {
     let (x, q) = (random(1, ROWS * CLASSES, 3.0), unit(4, ROWS * CLASSES));
     let (shape, index, upstream) = ([ROWS, CLASSES], index(), [-1.7]);
     let weight: Option<Weights> = Some(unit(6, CLASSES).into());
-    let each = CrossEntropy { reduction: Reduction::None, ..options() };
-    let losses = cpu::cross_entropy(&x, &shape, &index, &each).unwrap();
+    let each = options().reduction(Reduction::None);
+    let losses = cpu::cross_entropy((&x, &shape), &index, &each).unwrap();
     let by_hand = losses.iter().sum::<f64>() / (ROWS - 2) as f64;
-    assert!((cpu::cross_entropy(&x, &shape, &index, &options()).unwrap()[0] - by_hand).abs() < 1e-15);
-    let by_weight = CrossEntropy { reduction: Reduction::Mean, ..options() };
-    let useless = cpu::cross_entropy(&x, &shape, &index, &by_weight).unwrap()[0];
+    assert!((cpu::cross_entropy((&x, &shape), &index, &options()).unwrap()[0] - by_hand).abs() < 1e-15);
+    let by_weight = options().reduction(Reduction::Mean);
+    let useless = cpu::cross_entropy((&x, &shape), &index, &by_weight).unwrap()[0];
     assert!(useless.abs() > 1e4, "{useless}");
-    let cases = [
-        options(),
-        CrossEntropy { weight: weight.clone(), label_smoothing: 0.1, ..options() },
-        CrossEntropy { softcap: Some(3.0), z_loss: 0.1, ..options() },
-    ];
+    let cases = [options(), options().weight(weight.clone()).label_smoothing(0.1), options().softcap(3.0).z_loss(0.1)];
     // Each device has one of them: every pair would compile kernels for a minute.
     for (gpu, options) in devices(&gpu).iter().zip(cases.iter().cycle()) {
         let what = |name: &str| format!("{name} {:?}", gpu.caps());
         let tx = Tensor::from_slice(gpu, shape, &x).unwrap();
-        let ty = Tensor::targets(gpu, [ROWS], &index, CLASSES, -100).unwrap();
+        let ty = Targets::new(gpu, [ROWS], &index, CLASSES).unwrap();
         let tq = Tensor::from_slice(gpu, shape, &q).unwrap();
         let g = Tensor::from_slice(gpu, [], &[-1.7f32]).unwrap();
-        let nll = Nll {
-            weight: options.weight.clone(),
-            position_weight: options.position_weight.clone(),
-            reduction: options.reduction,
-            ignore_index: -100,
-        };
+        let nll = Nll::new().weight(options.weight.clone()).position_weight(options.position_weight.clone()).reduction(options.reduction)/*IGN -100*/;
         let in_place = Tensor::from_slice(gpu, shape, &x).unwrap();
         let [loss, grad, alone, of_place, soft, soft_grad, nll_loss, nll_grad, half_loss] = eval(gpu, |b| {
-            let out = b.cross_entropy_backward(&tx, &ty, options, Some(&g))?;
+            let out = b.cross_entropy_with(&tx, &ty, options, LossRequest::new().grad(Grad::New).upstream(&g))?;
             let loss = b.cross_entropy(&tx, &ty, options)?;
-            b.cross_entropy_backward_in_place(&in_place, &ty, options, Some(&g))?;
-            let soft = b.cross_entropy_backward(&tx, &tq, options, None)?;
-            let nll = b.nll_backward(&tx, &ty, &nll, None)?;
+            b.cross_entropy_with(&in_place, &ty, options, LossRequest::new().grad(Grad::InPlace).upstream(&g))?
+                .loss;
+            let soft = b.cross_entropy_with(&tx, &tq, options, Grad::New)?;
+            let nll = b.nll_with(&tx, &ty, &nll, Grad::New)?;
             let half = b.cast::<f32, f16>(&tx)?;
             let half = b.cross_entropy(&half, &ty, options)?;
-            Ok([out.loss, out.grad, loss, in_place.clone(), soft.loss, soft.grad, nll.loss, nll.grad, half])
+            Ok([out.loss.clone(), out.gradient()?, loss, in_place.clone(), soft.loss.clone(), soft.gradient()?, nll.loss.clone(), nll.gradient()?, half])
         });
         same_bits(&what("alone"), &loss, &alone);
         same_bits(&what("in place"), &grad, &of_place);
-        let want = cpu::cross_entropy_backward(&x, &shape, &index, options, Some(&upstream)).unwrap();
+        let want = cpu::cross_entropy_backward((&x, &shape), &index, options, Some(&upstream)).unwrap();
         close(&what("loss"), &loss, &want.loss, 2e-6, 1e-6);
         close(&what("grad"), &grad, &want.grad, 1e-5, 1e-8);
         close(&what("halves"), &half_loss, &want.loss, 0.0, 5e-3);
-        let want = cpu::cross_entropy_backward(&x, &shape, &q, options, None).unwrap();
+        let want = cpu::cross_entropy_backward((&x, &shape), &q, options, None).unwrap();
         close(&what("soft"), &soft, &want.loss, 2e-6, 1e-5);
         close(&what("soft grad"), &soft_grad, &want.grad, 1e-5, 1e-7);
-        let want = cpu::nll_backward(&x, &shape, &index, &nll, None).unwrap();
+        let want = cpu::nll_backward((&x, &shape), &index, &nll, None).unwrap();
         close(&what("nll"), &nll_loss, &want.loss, 2e-6, 1e-6);
         close(&what("nll grad"), &nll_grad, &want.grad, 1e-6, 0.0);
     }
@@ -108,31 +96,36 @@ fn linear_losses_take_it_in_chunks_and_with_an_update() {
     let (hidden, weight) = ((&h[..], [ROWS, inputs]), (&w[..], [CLASSES, inputs]));
     let index = index();
     let want = cpu::linear_cross_entropy(hidden, weight, None, &index, &options().into(), None).unwrap();
-    let bce = BceWithLogits {
-        weight: Some(Weights::new([ROWS, 1], &advantages()).unwrap()),
-        reduction: Reduction::MeanByCount,
-        ..BceWithLogits::default()
-    };
+    let bce =
+        BceWithLogits::new().weight(Weights::new([ROWS, 1], &advantages()).unwrap()).reduction(Reduction::MeanByCount);
     let y = unit(4, ROWS * CLASSES);
     let want_bce = cpu::linear_bce_with_logits(hidden, weight, None, &wide(&y), &bce, None).unwrap();
     for gpu in families(&gpu) {
         for scratch in [32 << 20, 1 << 10] {
             let th = Tensor::from_slice(&gpu, hidden.1, &h).unwrap();
             let [tw, updated] = [0, 1].map(|_| Tensor::from_slice(&gpu, weight.1, &w).unwrap());
-            let ty = Tensor::targets(&gpu, [ROWS], &index, CLASSES, -100).unwrap();
+            let ty = Targets::new(&gpu, [ROWS], &index, CLASSES).unwrap();
             let tq = Tensor::from_slice(&gpu, [ROWS, CLASSES], &y).unwrap();
-            let sgd = Sgd { lr: 1.0, ..Sgd::default() };
+            let sgd = Sgd::new().lr(1.0);
             let got: [Vec<f32>; 7] = eval(&gpu, |b| {
-                let options = LinearCrossEntropy { loss: options(), scratch, ..LinearCrossEntropy::default() };
-                let backward = Some(LinearBackward::default());
-                let request = LinearCrossEntropyRequest { backward, statistics: false };
+                let options = LinearCrossEntropy::new().loss(options()).scratch(scratch);
+                let backward = LinearLossRequest::gradients();
+                let request = backward;
                 let out = b.linear_cross_entropy_with(&th, &tw, None, &ty, &options, request)?;
                 let step = b.linear_cross_entropy_sgd(&th, &updated, None, &ty, &options, LinearSgd::new(&sgd))?;
-                let options = LinearBceWithLogits { loss: bce.clone(), scratch: scratch.max(4096) };
+                let options = LinearBceWithLogits::new().loss(bce.clone()).scratch(scratch.max(4096));
                 let bce =
-                    b.linear_bce_with_logits_backward(&th, &tw, None, &tq, &options, LinearBackward::default())?;
-                let grads = out.grads.unwrap();
-                Ok([out.loss, grads.hidden, grads.weight, step.loss, updated.clone(), bce.loss, bce.grads.weight])
+                    b.linear_bce_with_logits_with(&th, &tw, None, &tq, &options, LinearLossRequest::gradients())?;
+                let grads = out;
+                Ok([
+                    out.loss,
+                    grads.hidden_grad.unwrap(),
+                    grads.weight_grad.unwrap(),
+                    step.loss,
+                    updated.clone(),
+                    bce.loss,
+                    bce.weight_grad.unwrap(),
+                ])
             });
             let what = |name: &str| format!("{name} {:?} {scratch}", gpu.caps().family);
             close(&what("loss"), &got[0], &want.loss, 2e-6, 1e-6);
@@ -152,23 +145,23 @@ fn elementwise_losses_divide_by_the_number_of_elements() {
     let Some(gpu) = gpu() else { return };
     let (x, y, w) = (random(1, ROWS, 3.0), unit(4, ROWS), advantages());
     let (weight, reduction): (Option<Weights>, _) = (Some(w.clone().into()), Reduction::MeanByCount);
-    let mse = Mse { weight: weight.clone(), broadcast: false, reduction };
-    let bce = Bce { weight: weight.clone(), reduction };
-    let logits = BceWithLogits { weight, reduction, ..BceWithLogits::default() };
+    let mse = Mse::new().weight(weight.clone()).broadcast(false).reduction(reduction);
+    let bce = Bce::new().weight(weight.clone()).reduction(reduction);
+    let logits = BceWithLogits::new().weight(weight).reduction(reduction);
     let terms = x.iter().zip(&y).zip(&w).map(|((&x, &y), &w)| f64::from(w) * (f64::from(x) - f64::from(y)).powi(2));
     let by_hand = terms.sum::<f64>() / ROWS as f64;
     assert!((cpu::mse((&x, &[ROWS]), (&y, &[ROWS]), &mse).unwrap()[0] - by_hand).abs() < 1e-15);
     for gpu in families(&gpu) {
         let [tx, ty] = [&x, &y].map(|values| Tensor::from_slice(&gpu, [ROWS], values).unwrap());
         let got = eval(&gpu, |b| {
-            let (mse, bce) = (b.mse_backward(&tx, &ty, &mse, None)?, b.bce_backward(&ty, &ty, &bce, None)?);
-            let logits = b.bce_with_logits_backward(&tx, &ty, &logits, None)?;
-            Ok([mse.loss, mse.grad, bce.loss, bce.grad, logits.loss, logits.grad])
+            let (mse, bce) = (b.mse_with(&tx, &ty, &mse, Grad::New)?, b.bce_with(&ty, &ty, &bce, Grad::New)?);
+            let logits = b.bce_with_logits_with(&tx, &ty, &logits, Grad::New)?;
+            Ok([mse.loss, mse.grad, bce.loss, bce.grad, logits.loss.clone(), logits.gradient()?])
         });
         let want = [
             cpu::mse_backward((&x, &[ROWS]), (&y, &[ROWS]), &mse, None).unwrap(),
-            cpu::bce_backward(&y, &[ROWS], &y, &bce, None).unwrap(),
-            cpu::bce_with_logits_backward(&x, &[ROWS], &y, &logits, None).unwrap(),
+            cpu::bce_backward((&y, &[ROWS]), (&y, &[ROWS]), &bce, None).unwrap(),
+            cpu::bce_with_logits_backward((&x, &[ROWS]), (&y, &[ROWS]), &logits, None).unwrap(),
         ];
         for (i, want) in want.iter().enumerate() {
             close(&format!("loss {i}"), &got[2 * i], &want.loss, 1e-6, 1e-7);
@@ -184,11 +177,11 @@ fn what_counts_is_the_target() {
     for gpu in families(&gpu) {
         let x = Tensor::from_slice(&gpu, [3, 2], &[0.0, 0.0, f32::NAN, 5.0, 1.0, 1.0]).unwrap();
         let mean = |weights: [f32; 3], index: [i32; 3]| {
-            let options = CrossEntropy { position_weight: Some(weights.into()), ..options() };
+            let options = options().position_weight(Weights::from(weights));
             let y = Tensor::<i32>::from_slice(&gpu, [3], &index).unwrap();
             try_eval(&gpu, |b| {
-                let out = b.cross_entropy_backward(&x, &y, &options, None)?;
-                Ok([out.loss, out.grad])
+                let out = b.cross_entropy_with(&x, &y, &options, Grad::New)?;
+                Ok([out.loss.clone(), out.gradient()?])
             })
         };
         let [loss, grad] = mean([1.0, 0.0, 2.0], [0, 77, 1]).unwrap();
@@ -202,20 +195,16 @@ fn what_counts_is_the_target() {
         assert!(matches!(error, Error::Data { position: 1, .. }), "{error}");
     }
     let want = cpu::cross_entropy(
-        &[0.0, 0.0, f32::NAN, 5.0],
-        &[2, 2],
+        (&[0.0, 0.0, f32::NAN, 5.0], &[2, 2]),
         &[0i64, 77],
-        &CrossEntropy { position_weight: Some([1.0, 0.0].into()), ..options() },
+        &options().position_weight(Weights::from([1.0, 0.0])),
     );
     assert!((want.unwrap()[0] - 0.5 * 2f64.ln()).abs() < 1e-15);
     assert!(
-        cpu::cross_entropy(&[0.0f32; 2], &[1, 2], &[-100i64], &CrossEntropy { position_weight: None, ..options() })
-            .unwrap()[0]
-            .is_nan()
+        cpu::cross_entropy((&[0.0f32; 2], &[1, 2]), &[-100i64], &options().position_weight(None)).unwrap()[0].is_nan()
     );
     assert!(
-        cpu::nll(&[0.0f32; 2], &[1, 2], &[-100i64], &Nll { reduction: Reduction::MeanByCount, ..Nll::default() })
-            .unwrap()[0]
+        cpu::nll((&[0.0f32; 2], &[1, 2]), &[-100i64], &Nll::new().reduction(Reduction::MeanByCount)).unwrap()[0]
             .is_nan()
     );
 }

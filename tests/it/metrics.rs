@@ -3,7 +3,7 @@
 use crate::common::*;
 use xent::data::{Feed, Table, batches, shuffled};
 use xent::metrics::{Average, BinaryOutputs, Confusion, Evaluation, average_precision, roc_auc, roc_curve};
-use xent::{Error, State, Tensor, cpu};
+use xent::{Error, State, Targets, Tensor, cpu};
 
 #[track_caller]
 fn near(got: f64, want: f64) {
@@ -69,7 +69,7 @@ fn counters_on_the_gpu_are_scikit_learns() {
         let logits: [[f32; 4]; 6] =
             [[1., 2., 2., 0.], [3., 1., 0., 0.], [0.; 4], [5., 4., 3., 2.], [1., 1., 2., 3.], [9., 9., 9., 9.]];
         let x = Tensor::from_slice(&gpu, [6, 4], logits.as_flattened()).unwrap();
-        let y = Tensor::targets(&gpu, [6], &[1, 0, 2, 3, 1, -100], 4, -100).unwrap();
+        let y = Targets::new(&gpu, [6], &[1, 0, 2, 3, 1, -100], 4).unwrap();
         let mut evaluation = Evaluation::new(&gpu, 4).and_then(Evaluation::with_confusion).unwrap();
         for round in 1..=2 {
             let mut batch = gpu.batch();
@@ -291,7 +291,7 @@ fn rows_without_a_softmax_are_mistakes() {
     let nan = f32::NAN;
     let logits = [nan, nan, nan, 0.0, 0.0, nan, f32::INFINITY, 0.0, 0.0, 0.0, 0.0, 5.0];
     let x = Tensor::from_slice(&gpu, [4, 3], &logits).unwrap();
-    let y = Tensor::targets(&gpu, [4], &[0, 1, 0, 2], 3, -100).unwrap();
+    let y = Targets::new(&gpu, [4], &[0, 1, 0, 2], 3).unwrap();
     let mut evaluation = Evaluation::new(&gpu, 3).and_then(Evaluation::with_confusion).unwrap();
     let mut batch = gpu.batch();
     evaluation.record(&mut batch, &x, &y, None).unwrap();
@@ -328,7 +328,7 @@ fn binary_outputs_are_counted_on_the_gpu() {
             let scores = ticket.wait(TIMEOUT).unwrap();
             assert_eq!(scores.confusion(), Some(&want));
             assert_eq!((scores.counted(), scores.top_k_accuracy(1)), (n as u64, want.accuracy()));
-            let loss = cpu::bce_with_logits(&logits, &[n], &targets, &Default::default()).unwrap()[0];
+            let loss = cpu::bce_with_logits((&logits, &[n]), (&targets, &[n]), &Default::default()).unwrap()[0];
             assert!((scores.log_loss() - loss).abs() < 1e-6 * loss, "{} {loss}", scores.log_loss());
         }
         let nan = Tensor::from_slice(&gpu, [3], &[f32::NAN, 1.0, 1.0]).unwrap();
@@ -350,7 +350,7 @@ fn binary_outputs_are_counted_on_the_gpu() {
 fn an_evaluation_takes_no_memory_batch_after_batch_and_survives_one_that_is_dropped() {
     let Some(gpu) = gpu() else { return };
     let x = Tensor::from_slice(&gpu, [2, 3], &[1.0, 0.0, 0.0, 0.0, 0.0, 1.0]).unwrap();
-    let y = Tensor::targets(&gpu, [2], &[0, 255], 3, 255).unwrap();
+    let y = Targets::new_ignoring(&gpu, [2], &[0, 255], 3, 255).unwrap();
     let mut evaluation = Evaluation::new(&gpu, 3).and_then(Evaluation::with_confusion).unwrap().ignoring(255);
     let mut created = Vec::new();
     for i in 0..30 {

@@ -9,13 +9,13 @@ use xent::metrics::Evaluation;
 use xent::nn::{Model, Sequential};
 use xent::wgpu::{self, BufferUsages};
 use xent::{
-    Batch, BceWithLogits, CrossEntropy, Error, Gpu, Layout, LinearBackward, LinearCrossEntropy,
-    LinearCrossEntropyRequest, LinearSgd, Momentum, Mse, Nll, Optimization, Optimizer, Parameters, Reduction, Result,
-    Sgd, Targets, Tensor, cpu, f16,
+    Batch, BceWithLogits, CrossEntropy, Error, Gpu, Grad, Layout, LinearCrossEntropy, LinearLossRequest, LinearSgd,
+    LossRequest, Momentum, Mse, Nll, Optimization, Optimizer, Parameters, Reduction, Result, Sgd, Targets, Tensor,
+    Weights, cpu, f16,
 };
 
 const USAGE: BufferUsages = BufferUsages::STORAGE.union(BufferUsages::COPY_SRC).union(BufferUsages::COPY_DST);
-const NONE: CrossEntropy = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::DEFAULT };
+const NONE: CrossEntropy = CrossEntropy::new().reduction(Reduction::None);
 
 fn buffer(gpu: &Gpu, size: u64, usage: BufferUsages) -> wgpu::Buffer {
     gpu.device().create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
@@ -35,29 +35,29 @@ fn writes() -> Vec<(&'static str, [usize; 2], [usize; 2], Write)> {
         }),
         ("column_sum", [16, 8], [1, 8], |b, x, out| b.column_sum_into(x, &out.reshape([8])?)),
         ("accumulate", [8, 8], [8, 8], |b, x, out| b.accumulate(x, out)),
-        ("sgd", [8, 8], [8, 8], |b, x, out| b.sgd(out, x, None, &Sgd { lr: 0.5, ..Sgd::default() })),
+        ("sgd", [8, 8], [8, 8], |b, x, out| b.sgd(out, x, None, &Sgd::new().lr(0.5))),
         ("sgd", [8, 8], [8, 8], |b, x, out| {
             let values = Tensor::from_slice(b.gpu(), [8, 8], &random(8, 64, 1.0))?;
             let mut momentum = Momentum::resume(out.clone());
-            b.sgd(&values, x, Some(&mut momentum), &Sgd { momentum: 0.9, ..Sgd::default() })
+            b.sgd(&values, x, Some(&mut momentum), &Sgd::new().momentum(0.9))
         }),
         ("cross_entropy_backward_in_place", [8, 8], [8, 8], |b, x, out| {
-            b.cross_entropy_backward_in_place(out, x, &CrossEntropy::default(), None).map(drop)
+            b.cross_entropy_with(out, x, &CrossEntropy::default(), Grad::InPlace).map(|out| out.loss).map(drop)
         }),
         ("cross_entropy_backward_in_place", [1, 8], [8, 8], |b, x, out| {
-            let y = Tensor::targets(b.gpu(), [8], &[0u8; 8], 8, -100)?;
+            let y = Targets::new(b.gpu(), [8], &[0u8; 8], 8)?;
             let weight = Some((&x.reshape([8])?).into());
-            b.cross_entropy_backward_in_place(out, &y, &CrossEntropy { weight, ..NONE }, None).map(drop)
+            b.cross_entropy_with(out, &y, &NONE.weight(weight), Grad::InPlace).map(|out| out.loss).map(drop)
         }),
         ("linear_cross_entropy", [8, 8], [8, 8], |b, x, out| {
-            let y = Tensor::targets(b.gpu(), [8], &[1u8; 8], 8, -100)?;
-            let backward = LinearBackward { weight_grad: Some(out), ..Default::default() };
-            let request = LinearCrossEntropyRequest { backward: Some(backward), ..Default::default() };
+            let y = Targets::new(b.gpu(), [8], &[1u8; 8], 8)?;
+            let backward = LinearLossRequest::gradients().weight_grad(Grad::Into(out));
+            let request = backward;
             b.linear_cross_entropy_with(x, x, None, &y, &LinearCrossEntropy::default(), request).map(drop)
         }),
         ("linear_cross_entropy_sgd", [8, 8], [8, 8], |b, x, out| {
-            let y = Tensor::targets(b.gpu(), [8], &[1u8; 8], 8, -100)?;
-            let sgd = Sgd { lr: 0.5, ..Sgd::default() };
+            let y = Targets::new(b.gpu(), [8], &[1u8; 8], 8)?;
+            let sgd = Sgd::new().lr(0.5);
             let options = LinearCrossEntropy::default();
             b.linear_cross_entropy_sgd(x, out, None, &y, &options, LinearSgd::new(&sgd)).map(drop)
         }),
@@ -108,12 +108,12 @@ fn inputs_that_share_a_buffer() {
         let results = |a: &Tensor<f32>, b: &Tensor<f32>| {
             eval(gpu, |r| {
                 let weight = Some(xent::Weights::from(b));
-                let bce = BceWithLogits { weight, ..Default::default() };
-                let ce = r.cross_entropy_backward(a, b, &NONE, None)?;
+                let bce = BceWithLogits::new().weight(weight);
+                let ce = r.cross_entropy_with(a, b, &NONE, Grad::New)?;
                 Ok([
                     ce.loss,
-                    ce.grad,
-                    r.bce_with_logits_backward(a, b, &bce, None)?.grad,
+                    ce.gradient()?,
+                    r.bce_with_logits_with(a, b, &bce, Grad::New)?.gradient()?,
                     r.mse(a, b, &Mse::default())?,
                     r.matmul(Layout::Tn, a, b, None)?,
                     r.softmax_backward(a, b, 0)?,
@@ -141,13 +141,12 @@ fn tensors_of_another_device() {
     let (fx, fv, fy) = (square(&other), row(&other), index(&other));
     let mut b = gpu.batch();
     let (ce, nll, linear) = (CrossEntropy::default(), Nll::default(), LinearCrossEntropy::default());
-    let weighted = CrossEntropy { weight: Some((&fv).into()), ..CrossEntropy::default() };
-    let positions = CrossEntropy { position_weight: Some((&fv).into()), ..CrossEntropy::default() };
-    let bce = BceWithLogits { pos_weight: Some((&fx).into()), ..Default::default() };
-    let sgd = Sgd { momentum: 0.9, ..Sgd::default() };
-    let backward = |weight_grad, upstream| LinearCrossEntropyRequest {
-        backward: Some(LinearBackward { weight_grad, upstream, ..Default::default() }),
-        ..Default::default()
+    let weighted = CrossEntropy::new().weight(Weights::from((&fv)));
+    let positions = CrossEntropy::new().position_weight(Weights::from((&fv)));
+    let bce = BceWithLogits::new().pos_weight(Weights::from((&fx)));
+    let sgd = Sgd::new().momentum(0.9);
+    let backward = |weight_grad, upstream| {
+        LinearLossRequest::gradients().weight_grad(weight_grad.map_or(Grad::New, Grad::Into)).upstream(upstream)
     };
     let update = Sgd::default();
     let before = gpu.counters().dispatches;
@@ -157,15 +156,15 @@ fn tensors_of_another_device() {
         b.cross_entropy(&x, &fx, &ce).map(drop),
         b.cross_entropy(&x, &y, &weighted).map(drop),
         b.cross_entropy(&x, &y, &positions).map(drop),
-        b.cross_entropy_backward(&x, &y, &NONE, Some(&fv)).map(drop),
-        b.cross_entropy_backward_in_place(&fx, &y, &ce, None).map(drop),
+        b.cross_entropy_with(&x, &y, &NONE, LossRequest::new().grad(Grad::New).upstream(&fv)).map(drop),
+        b.cross_entropy_with(&fx, &y, &ce, Grad::InPlace).map(|out| out.loss).map(drop),
         b.nll(&x, &fy, &nll).map(drop),
-        b.nll_backward(&fx, &y, &nll, None).map(drop),
+        b.nll_with(&fx, &y, &nll, Grad::New).map(drop),
         b.bce(&x, &fx, &xent::Bce::default()).map(drop),
         b.bce_with_logits(&fx, &x, &BceWithLogits::default()).map(drop),
         b.bce_with_logits(&x, &x, &bce).map(drop),
         b.mse(&x, &fv, &Mse::default()).map(drop),
-        b.mse_backward(&fv, &x, &Mse::default(), None).map(drop),
+        b.mse_with(&fv, &x, &Mse::default(), Grad::New).map(drop),
         b.softmax(&fx, 1).map(drop),
         b.softmax_backward(&x, &fx, 1).map(drop),
         b.log_softmax(&fx, 0).map(drop),
@@ -220,7 +219,7 @@ fn optimizers_and_counters_of_another_device() {
     let activations = model.forward(&mut b, &x).unwrap();
     let before = gpu.counters().dispatches;
     let mut results = Vec::new();
-    let momentum = Optimization { sgd: Sgd { momentum: 0.9, ..Sgd::default() }, ..Optimization::default() };
+    let momentum = Optimization { sgd: Sgd::new().momentum(0.9), ..Optimization::default() };
     for options in [momentum, Optimization { accumulate: 2, ..Optimization::default() }] {
         results.push(Optimizer::new(&theirs, options).unwrap().step(&mut b, &mine).map(drop));
     }
@@ -313,7 +312,7 @@ fn check_targets(gpu: &Gpu, (classes, rows, bad, seed): (usize, usize, i32, u64)
     let first = wrong.iter().position(|wrong| *wrong).unwrap();
 
     let before = gpu.counters();
-    match Tensor::targets(gpu, [rows], &index, classes, -100) {
+    match Targets::new(gpu, [rows], &index, classes) {
         Err(Error::Value { op: "targets", got, .. }) => {
             assert!(got.ends_with(&format!("at position {first}")), "{got}, not {first}");
         }
@@ -321,11 +320,11 @@ fn check_targets(gpu: &Gpu, (classes, rows, bad, seed): (usize, usize, i32, u64)
     }
     assert_eq!(gpu.counters(), before, "nothing was made");
     let logits = random(seed, rows * classes, 2.0);
-    let reference = cpu::cross_entropy(&logits, &[rows, classes], &index, &NONE);
+    let reference = cpu::cross_entropy((&logits, &[rows, classes]), &index, &NONE);
     assert!(matches!(reference, Err(Error::Value { .. })));
 
-    let want = cpu::cross_entropy_backward(&logits, &[rows, classes], &good, &NONE, None).unwrap();
-    let picked = cpu::nll(&logits, &[rows, classes], &good, &Nll { reduction: Reduction::None, ..Nll::default() });
+    let want = cpu::cross_entropy_backward((&logits, &[rows, classes]), &good, &NONE, None).unwrap();
+    let picked = cpu::nll((&logits, &[rows, classes]), &good, &Nll::new().reduction(Reduction::None));
     let x = Tensor::from_slice(gpu, [rows, classes], &logits).unwrap();
     let y = Tensor::<i32>::from_slice(gpu, [rows], &index).unwrap();
     // As a word, -1 is the ignored index that no word can be.
@@ -335,9 +334,9 @@ fn check_targets(gpu: &Gpu, (classes, rows, bad, seed): (usize, usize, i32, u64)
     // A layer that gives the logits as they are.
     let unit: Vec<f32> = (0..classes * classes).map(|i| f32::from(u8::from(i % (classes + 1) == 0))).collect();
     let weight = Tensor::from_slice(gpu, [classes, classes], &unit).unwrap();
-    let nll = Nll { reduction: Reduction::None, ..Nll::default() };
+    let nll = Nll::new().reduction(Reduction::None);
     let mut batch = gpu.batch();
-    let by = |batch: &mut Batch, targets: Targets<'_>| batch.cross_entropy_backward(&x, targets, &NONE, None).unwrap();
+    let by = |batch: &mut Batch, targets: Targets| batch.cross_entropy_with(&x, targets, &NONE, Grad::New).unwrap();
     let (signed, unsigned) = (by(&mut batch, (&y).into()), by(&mut batch, (&unsigned).into()));
     let linear = batch.linear_cross_entropy(&x, &weight, None, &y, &NONE.into()).unwrap();
     let nll = batch.nll(&x, &y, &nll).unwrap();

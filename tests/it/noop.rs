@@ -4,8 +4,8 @@ use xent::metrics::{BinaryOutputs, Evaluation};
 use xent::nn::{Loss, Model, Sequential, Training};
 use xent::wgpu;
 use xent::{
-    Batch, Bce, BceWithLogits, Caps, CrossEntropy, CrossEntropyRequest, Family, Gpu, Grad, Layout, Momentum, Mse, Nll,
-    Optimization, Optimizer, Parameters, Reduction, Result, Schedule, Sgd, Tensor,
+    Batch, Bce, BceWithLogits, Caps, CrossEntropy, Family, Gpu, Grad, Layout, LossRequest, Momentum, Mse, Nll,
+    Optimization, Optimizer, Parameters, Reduction, Result, Schedule, Sgd, Targets, Tensor,
 };
 
 fn noop() -> Gpu {
@@ -15,29 +15,29 @@ fn noop() -> Gpu {
 
 fn record_everything(gpu: &Gpu, batch: &mut Batch) -> Result<()> {
     let x = Tensor::from_slice(gpu, [600, 20], &vec![0.1; 12_000])?;
-    let y = Tensor::targets(gpu, [600], &vec![3u8; 600], 20, -100)?;
+    let y = Targets::new(gpu, [600], &vec![3u8; 600], 20)?;
     let p = Tensor::from_slice(gpu, [12_000], &vec![0.5; 12_000])?;
     let w = Tensor::from_slice(gpu, [7, 20], &vec![0.1; 140])?;
     for reduction in [Reduction::None, Reduction::Mean, Reduction::MeanByCount, Reduction::Sum] {
-        let ce = CrossEntropy { reduction, ..Default::default() };
-        let nll = Nll { reduction, ..Default::default() };
+        let ce = CrossEntropy::new().reduction(reduction);
+        let nll = Nll::new().reduction(reduction);
         batch.cross_entropy(&x, &y, &ce)?;
-        batch.cross_entropy_backward(&x, &y, &ce, None)?;
-        batch.cross_entropy_backward_in_place(&x, &y, &ce, None)?;
+        batch.cross_entropy_with(&x, &y, &ce, Grad::New)?;
+        batch.cross_entropy_with(&x, &y, &ce, Grad::InPlace)?;
         batch.nll(&x, &y, &nll)?;
-        let out = batch.nll_backward(&x, &y, &nll, None)?;
+        let out = batch.nll_with(&x, &y, &nll, Grad::New)?;
         drop(batch.read(&out.loss)?);
-        batch.bce(&p, &p, &Bce { reduction, ..Default::default() })?;
-        batch.bce_backward(&p, &p, &Bce { reduction, ..Default::default() }, None)?;
-        batch.bce_with_logits(&p, &p, &BceWithLogits { reduction, ..Default::default() })?;
-        batch.bce_with_logits_backward(&p, &p, &BceWithLogits { reduction, ..Default::default() }, None)?;
-        batch.mse(&p, &p, &Mse { reduction, ..Default::default() })?;
-        batch.mse_backward(&p, &p, &Mse { reduction, ..Default::default() }, None)?;
+        batch.bce(&p, &p, &Bce::new().reduction(reduction))?;
+        batch.bce_with(&p, &p, &Bce::new().reduction(reduction), Grad::New)?;
+        batch.bce_with_logits(&p, &p, &BceWithLogits::new().reduction(reduction))?;
+        batch.bce_with_logits_with(&p, &p, &BceWithLogits::new().reduction(reduction), Grad::New)?;
+        batch.mse(&p, &p, &Mse::new().reduction(reduction))?;
+        batch.mse_with(&p, &p, &Mse::new().reduction(reduction), Grad::New)?;
     }
     let position_weight = Some(vec![0.5; 600].into());
-    let ce = CrossEntropy { position_weight, softcap: Some(5.0), z_loss: 0.1, ..Default::default() };
+    let ce = CrossEntropy::new().position_weight(position_weight).softcap(5.0).z_loss(0.1);
     for grad in [Grad::No, Grad::New, Grad::InPlace] {
-        let request = CrossEntropyRequest { grad, statistics: true, ..Default::default() };
+        let request = LossRequest { grad, statistics: true, ..Default::default() };
         batch.cross_entropy_with(&x, &y, &ce, request)?;
         let q = Tensor::probabilities(gpu, [600, 20], &vec![0.05; 12_000])?;
         batch.cross_entropy_with(&x, &q, &ce, request)?;
@@ -46,14 +46,14 @@ fn record_everything(gpu: &Gpu, batch: &mut Batch) -> Result<()> {
     Evaluation::new(gpu, 20)?.with_confusion()?.record(batch, &x, &y, Some(&row_weights))?;
     Evaluation::binary(gpu)?.record_binary(batch, BinaryOutputs::Probabilities(&p), &p, None)?;
     let (column, row) = (x.reshape([12_000, 1])?.rows(0..30)?, x.reshape([12_000])?.rows(0..40)?);
-    batch.mse_backward(&column, &row, &Mse { broadcast: true, ..Mse::default() }, None)?;
+    batch.mse_with(&column, &row, &Mse::new().broadcast(true), Grad::New)?;
     let log_probs = batch.log_softmax(&x, 1)?;
     batch.log_softmax_backward(&log_probs, &x, 1)?;
     let probabilities = batch.softmax(&x, 1)?;
     batch.softmax_backward(&probabilities, &x, 1)?;
     let weight = Some(xent::Weights::new([12_000], &[1.0; 12_000])?);
-    let weighted = BceWithLogits { weight: weight.clone(), pos_weight: weight, ..Default::default() };
-    batch.bce_with_logits_backward(&p, &p, &weighted, None)?;
+    let weighted = BceWithLogits::new().weight(weight.clone()).pos_weight(weight);
+    batch.bce_with_logits_with(&p, &p, &weighted, Grad::New)?;
     let relu = batch.relu(&x)?;
     batch.relu_backward(&relu, &x)?;
     let sigmoid = batch.sigmoid(&x)?;
@@ -67,14 +67,14 @@ fn record_everything(gpu: &Gpu, batch: &mut Batch) -> Result<()> {
     batch.column_sum(&c)?;
     let mut momentum = Momentum::new(gpu, parameters.values().shape().clone())?;
     for (momentum_factor, nesterov) in [(0.0, false), (0.9, false), (0.9, true)] {
-        let options = Sgd { momentum: momentum_factor, nesterov, ..Default::default() };
+        let options = Sgd::new().momentum(momentum_factor).nesterov(nesterov);
         batch.sgd(parameters.values(), parameters.grads(), Some(&mut momentum), &options)?;
     }
     let total = Tensor::zeros(gpu, [600, 20])?;
     batch.upload(&total, &vec![1.0; 12_000])?;
     batch.accumulate(&x, &total)?;
     let model = Model::new(gpu, &Sequential::new().linear(20, 30).relu().linear(30, 20).sigmoid(), 0)?;
-    let sgd = Sgd { momentum: 0.9, ..Sgd::default() };
+    let sgd = Sgd::new().momentum(0.9);
     let options =
         Optimization { sgd, clip_norm: Some(1.0), skip_non_finite: true, accumulate: 2, ..Default::default() };
     let mut training = Training::new(model, vec![Loss::cross_entropy()], options)?;

@@ -5,8 +5,8 @@
 
 use crate::common::*;
 use xent::{
-    Bce, BceWithLogits, Caps, CrossEntropy, CrossEntropyRequest, Family, Gpu, Grad, Layout, Momentum, Mse, Nll,
-    Reduction, Sgd, Tensor, cpu,
+    Bce, BceWithLogits, Caps, CrossEntropy, Family, Gpu, Grad, Layout, LossRequest, Momentum, Mse, Nll, Reduction, Sgd,
+    Targets, Tensor, cpu,
 };
 
 const REDUCTIONS: [Reduction; 4] = [Reduction::None, Reduction::Mean, Reduction::MeanByCount, Reduction::Sum];
@@ -55,8 +55,8 @@ fn targets_of(shape: &[usize], seed: u64) -> (Vec<usize>, Vec<i64>) {
     (dims, targets)
 }
 
-fn upload(gpu: &Gpu, dims: &[usize], targets: &[i64], classes: usize) -> Tensor<i32> {
-    Tensor::targets(gpu, dims, targets, classes, -100).unwrap()
+fn upload(gpu: &Gpu, dims: &[usize], targets: &[i64], classes: usize) -> Targets {
+    Targets::new(gpu, dims, targets, classes).unwrap()
 }
 
 /// An upstream gradient for a reduction: none, a scalar, or one for each loss.
@@ -83,12 +83,13 @@ fn long_rows() {
             let logits = random(2, shape.iter().product(), 4.0);
             let y = upload(&gpu, &dims, &targets, shape[1]);
             let x = Tensor::from_slice(&gpu, shape, &logits).unwrap();
-            let request = CrossEntropyRequest { grad: Grad::New, statistics: true, ..Default::default() };
+            let request = LossRequest::new().grad(Grad::New).statistics();
             let [loss, grad] = eval(&gpu, |b| {
                 let out = b.cross_entropy_with(&x, &y, &CrossEntropy::default(), request)?;
-                Ok([out.loss, out.grad.expect("it was asked for")])
+                Ok([out.loss.clone(), out.gradient()?])
             });
-            let want = cpu::cross_entropy_backward(&logits, &shape, &targets, &CrossEntropy::default(), None).unwrap();
+            let want =
+                cpu::cross_entropy_backward((&logits, &shape), &targets, &CrossEntropy::default(), None).unwrap();
             let what = format!("{shape:?} {:?}", gpu.caps().family);
             close(&format!("loss {what}"), &loss, &want.loss, 1e-6, 1e-6);
             close(&format!("grad {what}"), &grad, &want.grad, 2e-6, 1e-9);
@@ -107,35 +108,42 @@ fn cross_entropy_and_nll() {
             let y = upload(&gpu, &dims, &targets, classes);
             for reduction in REDUCTIONS {
                 let x = Tensor::from_slice(&gpu, shape, &logits).unwrap();
-                let (ce, nll) =
-                    (CrossEntropy { reduction, ..Default::default() }, Nll { reduction, ..Default::default() });
+                let (ce, nll) = (CrossEntropy::new().reduction(reduction), Nll::new().reduction(reduction));
                 for upstream in upstreams(reduction, &dims) {
                     let what =
                         format!("{shape:?} x{spread} {reduction:?} {:?} {:?}", upstream.is_some(), gpu.caps().family);
                     let g = upstream.as_ref().map(|(s, v)| Tensor::from_slice(&gpu, &s[..], v).unwrap());
                     let host = upstream.as_ref().map(|(_, v)| f64s(v));
                     let [loss, grad, forward] = eval(&gpu, |b| {
-                        let out = b.cross_entropy_backward(&x, &y, &ce, g.as_ref())?;
-                        Ok([out.loss, out.grad, b.cross_entropy(&x, &y, &ce)?])
+                        let out =
+                            b.cross_entropy_with(&x, &y, &ce, LossRequest::new().grad(Grad::New).upstream(g.as_ref()))?;
+                        Ok([out.loss.clone(), out.gradient()?, b.cross_entropy(&x, &y, &ce)?])
                     });
-                    let want = cpu::cross_entropy_backward(&logits, shape, &targets, &ce, host.as_deref()).unwrap();
+                    let want = cpu::cross_entropy_backward((&logits, shape), &targets, &ce, host.as_deref()).unwrap();
                     same_bits(&what, &loss, &forward);
                     close(&format!("loss {what}"), &loss, &want.loss, 1e-6, 2e-7 * f64::from(spread));
                     close(&format!("grad {what}"), &grad, &want.grad, 2e-6, 2e-7 * largest(upstream.as_ref()));
 
                     let in_place = Tensor::from_slice(&gpu, shape, &logits).unwrap();
                     let [loss_in_place, grad_in_place] = eval(&gpu, |b| {
-                        let loss = b.cross_entropy_backward_in_place(&in_place, &y, &ce, g.as_ref())?;
+                        let loss = b
+                            .cross_entropy_with(
+                                &in_place,
+                                &y,
+                                &ce,
+                                LossRequest::new().grad(Grad::InPlace).upstream(g.as_ref()),
+                            )?
+                            .loss;
                         Ok([loss, in_place.clone()])
                     });
                     same_bits(&format!("loss in place {what}"), &loss_in_place, &loss);
                     same_bits(&format!("grad in place {what}"), &grad_in_place, &grad);
 
                     let [loss, grad, forward] = eval(&gpu, |b| {
-                        let out = b.nll_backward(&x, &y, &nll, g.as_ref())?;
-                        Ok([out.loss, out.grad, b.nll(&x, &y, &nll)?])
+                        let out = b.nll_with(&x, &y, &nll, LossRequest::new().grad(Grad::New).upstream(g.as_ref()))?;
+                        Ok([out.loss.clone(), out.gradient()?, b.nll(&x, &y, &nll)?])
                     });
-                    let want = cpu::nll_backward(&logits, shape, &targets, &nll, host.as_deref()).unwrap();
+                    let want = cpu::nll_backward((&logits, shape), &targets, &nll, host.as_deref()).unwrap();
                     same_bits(&what, &loss, &forward);
                     close(&format!("nll {what}"), &loss, &want.loss, 1e-6, 2e-7 * f64::from(spread));
                     close(&format!("nll grad {what}"), &grad, &want.grad, 1e-6, 0.0);
@@ -178,42 +186,45 @@ fn cross_entropy_with_weights_smoothing_and_probabilities() {
             for weight in class_weights(classes) {
                 for label_smoothing in [0.0, 0.1, 1.0] {
                     for reduction in REDUCTIONS {
-                        let options =
-                            CrossEntropy { weight: weight.clone(), label_smoothing, reduction, ..Default::default() };
+                        let options = CrossEntropy::new()
+                            .weight(weight.clone())
+                            .label_smoothing(label_smoothing)
+                            .reduction(reduction);
                         let family = gpu.caps().family;
                         let what = format!("{shape:?} {} {label_smoothing} {reduction:?} {family:?}", weight.is_some());
                         let [index, index_grad, soft, soft_grad] = eval(&gpu, |b| {
-                            let index = b.cross_entropy_backward(&x, &y, &options, None)?;
-                            let soft = b.cross_entropy_backward(&x, &q, &options, None)?;
-                            Ok([index.loss, index.grad, soft.loss, soft.grad])
+                            let index = b.cross_entropy_with(&x, &y, &options, Grad::New)?;
+                            let soft = b.cross_entropy_with(&x, &q, &options, Grad::New)?;
+                            Ok([index.loss.clone(), index.gradient()?, soft.loss.clone(), soft.gradient()?])
                         });
                         let in_place = [&logits, &logits].map(|x| Tensor::from_slice(&gpu, shape, x).unwrap());
                         let [forward, soft_forward, index_in_place, soft_in_place] = eval(&gpu, |b| {
                             let forward = b.cross_entropy(&x, &y, &options)?;
                             let soft_forward = b.cross_entropy(&x, &q, &options)?;
-                            b.cross_entropy_backward_in_place(&in_place[0], &y, &options, None)?;
-                            b.cross_entropy_backward_in_place(&in_place[1], &q, &options, None)?;
+                            b.cross_entropy_with(&in_place[0], &y, &options, Grad::InPlace)?;
+                            b.cross_entropy_with(&in_place[1], &q, &options, Grad::InPlace)?;
                             Ok([forward, soft_forward, in_place[0].clone(), in_place[1].clone()])
                         });
                         same_bits(&what, &forward, &index);
                         same_bits(&what, &soft_forward, &soft);
                         same_bits(&what, &index_in_place, &index_grad);
                         same_bits(&what, &soft_in_place, &soft_grad);
-                        let want = cpu::cross_entropy_backward(&logits, shape, &targets, &options, None).unwrap();
+                        let want = cpu::cross_entropy_backward((&logits, shape), &targets, &options, None).unwrap();
                         close(&format!("index {what}"), &index, &want.loss, 2e-6, 1e-6);
                         close(&format!("index grad {what}"), &index_grad, &want.grad, 2e-6, 3e-7);
-                        let want = cpu::cross_entropy_backward(&logits, shape, &probabilities, &options, None).unwrap();
+                        let want =
+                            cpu::cross_entropy_backward((&logits, shape), &probabilities, &options, None).unwrap();
                         // The coefficients of a row sum to about half the classes, and so do errors.
                         let scale = 1.0 + classes as f64 / 2.0;
                         close(&format!("soft {what}"), &soft, &want.loss, 2e-6, 1e-6);
                         close(&format!("soft grad {what}"), &soft_grad, &want.grad, 2e-6, 3e-7 * scale);
                     }
-                    let nll = Nll { weight: weight.clone(), ..Default::default() };
+                    let nll = Nll::new().weight(weight.clone());
                     let [loss, grad] = eval(&gpu, |b| {
-                        let out = b.nll_backward(&x, &y, &nll, None)?;
-                        Ok([out.loss, out.grad])
+                        let out = b.nll_with(&x, &y, &nll, Grad::New)?;
+                        Ok([out.loss.clone(), out.gradient()?])
                     });
-                    let want = cpu::nll_backward(&logits, shape, &targets, &nll, None).unwrap();
+                    let want = cpu::nll_backward((&logits, shape), &targets, &nll, None).unwrap();
                     close(&format!("nll {shape:?}"), &loss, &want.loss, 2e-6, 1e-6);
                     close(&format!("nll grad {shape:?}"), &grad, &want.grad, 2e-6, 1e-9);
                 }
@@ -233,10 +244,10 @@ fn cross_entropy_of_more_rows_than_a_grid_has_groups() {
                 (Tensor::from_slice(&gpu, shape, &logits).unwrap(), upload(&gpu, &[shape[0]], &targets, shape[1]));
             let options = CrossEntropy::default();
             let [loss, grad] = eval(&gpu, |b| {
-                let out = b.cross_entropy_backward(&x, &y, &options, None)?;
-                Ok([out.loss, out.grad])
+                let out = b.cross_entropy_with(&x, &y, &options, Grad::New)?;
+                Ok([out.loss.clone(), out.gradient()?])
             });
-            let want = cpu::cross_entropy_backward(&logits, &shape, &targets, &options, None).unwrap();
+            let want = cpu::cross_entropy_backward((&logits, &shape), &targets, &options, None).unwrap();
             close("loss", &loss, &want.loss, 1e-6, 0.0);
             close("grad", &grad, &want.grad, 2e-6, 2e-7 / shape[0] as f64);
         }
@@ -257,18 +268,18 @@ fn a_confident_rows_loss_keeps_its_digits() {
             let targets: Vec<i64> = (0..rows).map(|row| (row % classes) as i64).collect();
             let x = Tensor::from_slice(&gpu, [rows, classes], &logits).unwrap();
             let y = upload(&gpu, &[rows], &targets, classes);
-            let options = CrossEntropy { reduction: Reduction::None, ..Default::default() };
+            let options = CrossEntropy::new().reduction(Reduction::None);
             let [loss, grad, log_probs] = eval(&gpu, |b| {
-                let out = b.cross_entropy_backward(&x, &y, &options, None)?;
-                Ok([out.loss, out.grad, b.log_softmax(&x, 1)?])
+                let out = b.cross_entropy_with(&x, &y, &options, Grad::New)?;
+                Ok([out.loss.clone(), out.gradient()?, b.log_softmax(&x, 1)?])
             });
             let shape = [rows, classes];
-            let want = cpu::cross_entropy_backward(&logits, &shape, &targets, &options, None).unwrap();
+            let want = cpu::cross_entropy_backward((&logits, &shape), &targets, &options, None).unwrap();
             // x - m is rounded at up to 82, to half of 2^-17: that is the relative error of its exponential.
             let rel = 4e-6 + 1e-6;
             close("loss", &loss, &want.loss, rel, 1e-37);
             close("grad", &grad, &want.grad, rel, 1e-37);
-            close("log_softmax", &log_probs, &cpu::log_softmax(&logits, &shape, 1).unwrap(), rel, 1e-37);
+            close("log_softmax", &log_probs, &cpu::log_softmax((&logits, &shape), 1).unwrap(), rel, 1e-37);
         }
     }
 }
@@ -289,12 +300,12 @@ fn softmax_and_log_softmax_over_every_dimension() {
                     Ok([y, grads.0, p, grads.1])
                 });
                 let what = format!("{shape:?} over {dim}");
-                close(&what, &y, &cpu::log_softmax(&logits, shape, dim).unwrap(), 1e-6, 1e-6);
-                close(&format!("softmax {what}"), &p, &cpu::softmax(&logits, shape, dim).unwrap(), 2e-6, 1e-37);
-                let want = cpu::log_softmax_backward(&y, shape, &upstream, dim).unwrap();
+                close(&what, &y, &cpu::log_softmax((&logits, shape), dim).unwrap(), 1e-6, 1e-6);
+                close(&format!("softmax {what}"), &p, &cpu::softmax((&logits, shape), dim).unwrap(), 2e-6, 1e-37);
+                let want = cpu::log_softmax_backward((&y, shape), &upstream, dim).unwrap();
                 let terms: f64 = upstream.iter().map(|g| f64::from(g.abs())).sum();
                 close(&format!("backward {what}"), &grad, &want, 2e-6, 1e-7 * terms.max(1.0).sqrt());
-                let want = cpu::softmax_backward(&p, shape, &upstream, dim).unwrap();
+                let want = cpu::softmax_backward((&p, shape), &upstream, dim).unwrap();
                 close(&format!("softmax backward {what}"), &p_grad, &want, 2e-6, 3e-7);
             }
         }
@@ -315,18 +326,19 @@ fn elementwise_losses() {
                     let host = upstream.as_ref().map(|(_, v)| f64s(v));
                     let (g, host) = (g.as_ref(), host.as_deref());
                     let (bce, logits, mse) = (
-                        Bce { reduction, ..Default::default() },
-                        BceWithLogits { reduction, ..Default::default() },
-                        Mse { reduction, ..Default::default() },
+                        Bce::new().reduction(reduction),
+                        BceWithLogits::new().reduction(reduction),
+                        Mse::new().reduction(reduction),
                     );
                     let [a, ag, b, bg, c, cg, f0, f1, f2] = eval(&gpu, |b| {
-                        let o0 = b.bce_backward(&tp, &ty, &bce, g)?;
-                        let o1 = b.bce_with_logits_backward(&tx, &ty, &logits, g)?;
-                        let o2 = b.mse_backward(&tx, &ty, &mse, g)?;
+                        let o0 = b.bce_with(&tp, &ty, &bce, LossRequest::new().grad(Grad::New).upstream(g))?;
+                        let o1 =
+                            b.bce_with_logits_with(&tx, &ty, &logits, LossRequest::new().grad(Grad::New).upstream(g))?;
+                        let o2 = b.mse_with(&tx, &ty, &mse, LossRequest::new().grad(Grad::New).upstream(g))?;
                         let forward =
                             [b.bce(&tp, &ty, &bce)?, b.bce_with_logits(&tx, &ty, &logits)?, b.mse(&tx, &ty, &mse)?];
                         let [f0, f1, f2] = forward;
-                        Ok([o0.loss, o0.grad, o1.loss, o1.grad, o2.loss, o2.grad, f0, f1, f2])
+                        Ok([o0.loss.clone(), o0.gradient()?, o1.loss.clone(), o1.gradient()?, o2.loss.clone(), o2.gradient()?, f0, f1, f2])
                     });
                     same_bits(&what, &a, &f0);
                     same_bits(&what, &b, &f1);
@@ -337,10 +349,11 @@ fn elementwise_losses() {
                         } else {
                             1.0
                         };
-                    let want = cpu::bce_backward(&p, &[p.len()], &y, &bce, host).unwrap();
+                    let want = cpu::bce_backward((&p, &[p.len()]), (&y, &[p.len()]), &bce, host).unwrap();
                     close(&format!("bce {what}"), &a, &want.loss, 1e-6, 1e-7);
                     close(&format!("bce grad {what}"), &ag, &want.grad, 1e-6, 3e-7 * scale);
-                    let want = cpu::bce_with_logits_backward(&x, &[x.len()], &y, &logits, host).unwrap();
+                    let want =
+                        cpu::bce_with_logits_backward((&x, &[x.len()]), (&y, &[x.len()]), &logits, host).unwrap();
                     close(&format!("bce_with_logits {what}"), &b, &want.loss, 1e-6, 1e-7);
                     close(&format!("bce_with_logits grad {what}"), &bg, &want.grad, 1e-6, 3e-7 * scale);
                     let want = cpu::mse_backward((&x, &[len]), (&y, &[len]), &mse, host).unwrap();
@@ -410,10 +423,10 @@ fn matmul_and_column_sum() {
                 });
                 let what = format!("{layout:?} {m}x{n}x{k} {:?}", gpu.caps().family);
                 let abs = 1e-7 * (k as f64 + 1.0);
-                close(&what, &c, &cpu::matmul(layout, (&a, a_shape), (&b, b_shape), None).unwrap(), 1e-6, abs);
-                let want = cpu::matmul(layout, (&a, a_shape), (&b, b_shape), Some(&bias)).unwrap();
+                close(&what, &c, &cpu::matmul(layout, (&a, &a_shape), (&b, &b_shape), None).unwrap(), 1e-6, abs);
+                let want = cpu::matmul(layout, (&a, &a_shape), (&b, &b_shape), Some(&bias)).unwrap();
                 close(&format!("bias {what}"), &with_bias, &want, 1e-6, abs);
-                let want = cpu::column_sum(&with_bias, [m, n]).unwrap();
+                let want = cpu::column_sum((&with_bias, &[m, n])).unwrap();
                 close(&format!("column_sum {what}"), &columns, &want, 1e-6, 1e-7 * m as f64 * (k as f64 + 1.0));
             }
         }
@@ -421,7 +434,7 @@ fn matmul_and_column_sum() {
             let input = random(6, rows * columns, 1.0);
             let x = Tensor::from_slice(&gpu, [rows, columns], &input).unwrap();
             let [sums] = eval(&gpu, |r| Ok([r.column_sum(&x)?]));
-            let want = cpu::column_sum(&input, [rows, columns]).unwrap();
+            let want = cpu::column_sum((&input, &[rows, columns])).unwrap();
             // Partial sums are of the size of sqrt(rows) and pass through about 64 roundings, which add up like a random walk.
             let abs = (rows as f64).sqrt() * 64f64.sqrt() * f64::from(f32::EPSILON);
             close(&format!("column_sum {rows}x{columns}"), &sums, &want, 1e-6, abs);
@@ -432,16 +445,16 @@ fn matmul_and_column_sum() {
 #[test]
 fn sgd() {
     let Some(gpu) = gpu() else { return };
-    let base = Sgd { lr: 0.1, ..Default::default() };
+    let base = Sgd::new().lr(0.1);
     let options = [
         base.clone(),
-        Sgd { weight_decay: 0.2, ..base.clone() },
-        Sgd { maximize: true, weight_decay: 0.2, ..base.clone() },
-        Sgd { momentum: 0.9, ..base.clone() },
-        Sgd { momentum: 0.9, dampening: 0.3, weight_decay: 0.01, ..base.clone() },
-        Sgd { momentum: 0.9, nesterov: true, ..base.clone() },
-        Sgd { momentum: 0.5, nesterov: true, maximize: true, weight_decay: 0.1, ..base.clone() },
-        Sgd { dampening: 0.5, ..base },
+        base.clone().weight_decay(0.2),
+        base.clone().maximize(true).weight_decay(0.2),
+        base.clone().momentum(0.9),
+        base.clone().momentum(0.9).dampening(0.3).weight_decay(0.01),
+        base.clone().momentum(0.9).nesterov(true),
+        base.clone().momentum(0.5).nesterov(true).maximize(true).weight_decay(0.1),
+        base.dampening(0.5),
     ];
     for gpu in families(&gpu) {
         for len in [0, 1, 5, 1024, 2051] {
@@ -475,21 +488,21 @@ fn however_threads_find_each_other() {
     let [rows, classes] = [5, 3000];
     let logits = random(1, rows * classes, 5.0);
     let index = labels(2, rows, classes);
-    let options = CrossEntropy { label_smoothing: 0.1, ..CrossEntropy::default() };
-    let want = cpu::cross_entropy_backward(&logits, &[rows, classes], &index, &options, None).unwrap();
+    let options = CrossEntropy::new().label_smoothing(0.1);
+    let want = cpu::cross_entropy_backward((&logits, &[rows, classes]), &index, &options, None).unwrap();
     let mut results: Vec<(Family, u32, [Vec<f32>; 4])> = Vec::new();
     for gpu in families(&gpu) {
         for max_invocations in [256, 64] {
             for subgroup_size in [gpu.caps().subgroup_size, 0] {
                 let gpu = gpu.with_caps(Caps { subgroup_size, max_invocations, ..gpu.caps().clone() }).unwrap();
                 let x = Tensor::from_slice(&gpu, [rows, classes], &logits).unwrap();
-                let y = Tensor::targets(&gpu, [rows], &index, classes, -100).unwrap();
+                let y = Targets::new(&gpu, [rows], &index, classes).unwrap();
                 let out = eval(&gpu, |b| {
-                    let request = CrossEntropyRequest { grad: Grad::New, statistics: true, ..Default::default() };
+                    let request = LossRequest::new().grad(Grad::New).statistics();
                     let out = b.cross_entropy_with(&x, &y, &options, request)?;
                     let p = b.softmax(&x, 1)?;
                     let back = b.softmax_backward(&p, &x, 1)?;
-                    Ok([out.loss, out.grad.unwrap(), out.statistics.unwrap().entropy, back])
+                    Ok([out.loss.clone(), out.gradient()?, out.statistics.unwrap().entropy, back])
                 });
                 let what = format!("{:?}", gpu.caps());
                 close(&format!("loss {what}"), &out[0], &want.loss, 1e-6, 1e-6);

@@ -54,12 +54,7 @@ prop_compose! {
         softcap in prop_oneof![Just(None), (2.0..30.0).prop_map(Some)],
         z_loss in prop_oneof![Just(0.0), 0.0..0.1],
     ) -> CrossEntropy {
-        CrossEntropy {
-            weight: weight.then(|| some_weights(21, classes)),
-            position_weight: position_weight.then(|| some_weights(22, tokens)),
-            reduction, label_smoothing, logit_scale, softcap, z_loss,
-            ..CrossEntropy::default()
-        }
+        CrossEntropy::new().weight(weight.then(|| some_weights(21, classes))).position_weight(position_weight.then(|| some_weights(22, tokens))).reduction(reduction).label_smoothing(label_smoothing).logit_scale(logit_scale).softcap(softcap).z_loss(z_loss)
     }
 }
 
@@ -86,7 +81,7 @@ fn linear_cross_entropy() {
         for [narrow, wide] in &devices {
             let at_once = 1 + seed % 40;
             let scratch = (at_once * 4 * classes as u64).next_multiple_of(16) * 5 / 4 + 64;
-            let few = LinearCrossEntropy { loss: loss.clone(), scratch, ..Default::default() };
+            let few = LinearCrossEntropy::new().loss(loss.clone()).scratch(scratch);
             let got = case.run(narrow, &few, which, upstream.as_deref());
             let whole = case.run(wide, &loss.clone().into(), which, upstream.as_deref());
             for (i, (got, whole)) in got.iter().zip(&whole).enumerate() {

@@ -18,7 +18,7 @@ impl Probe {
     fn new(gpu: &Gpu, schedule: Schedule, schedule_counts_skipped: bool) -> Self {
         let parameters = Parameters::new(gpu, &[("a", [1].into(), &[0.0]), ("b", [1].into(), &[0.0])]).unwrap();
         let groups = vec![Group { names: vec!["b".into()], lr: Some(GROUP_LR), weight_decay: None }];
-        let sgd = Sgd { lr: LR, ..Sgd::default() };
+        let sgd = Sgd::new().lr(LR);
         let options = Optimization {
             sgd,
             groups,

@@ -1,7 +1,7 @@
 //! Few long rows, each shared by several workgroups.
 
 use crate::common::*;
-use xent::{Caps, CrossEntropy, Error, Family, Gpu, Reduction, Tensor, cpu};
+use xent::{Caps, CrossEntropy, Error, Family, Gpu, Grad, Reduction, Targets, Tensor, Weights, cpu};
 
 /// Kernels of the GPU family; bindings and grids of every size, and bit by bit the same results.
 fn gpus(gpu: &Gpu) -> [Gpu; 2] {
@@ -29,24 +29,24 @@ fn cross_entropy_of_rows_in_parts() {
         logits[4 * classes + 11_000] = 40.0;
         let last = classes as i64 - 1;
         let targets = [0, last, 4097, last - 1, 11_000, -100];
-        let base = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
+        let base = CrossEntropy::new().reduction(Reduction::None);
         for options in [
             base.clone(),
-            CrossEntropy { reduction: Reduction::Mean, z_loss: 0.1, ..base.clone() },
-            CrossEntropy { logit_scale: 0.5, weight: Some(unit(4, classes).into()), ..base.clone() },
-            CrossEntropy { softcap: Some(6.0), reduction: Reduction::Sum, ..base },
+            base.clone().reduction(Reduction::Mean).z_loss(0.1),
+            base.clone().logit_scale(0.5).weight(Weights::from(unit(4, classes))),
+            base.softcap(6.0).reduction(Reduction::Sum),
         ] {
-            let want = cpu::cross_entropy_backward(&logits, &[rows, classes], &targets, &options, None).unwrap();
+            let want = cpu::cross_entropy_backward((&logits, &[rows, classes]), &targets, &options, None).unwrap();
             let mut first: Option<[Vec<f32>; 3]> = None;
             for gpu in gpus(&gpu) {
-                let y = Tensor::targets(&gpu, [rows], &targets, classes, -100).unwrap();
+                let y = Targets::new(&gpu, [rows], &targets, classes).unwrap();
                 let x = Tensor::from_slice(&gpu, [rows, classes], &logits).unwrap();
                 let (out, passes) = dispatches(&gpu, || {
                     eval(&gpu, |b| {
-                        let out = b.cross_entropy_backward(&x, &y, &options, None)?;
+                        let out = b.cross_entropy_with(&x, &y, &options, Grad::New)?;
                         // Over the logits, once nobody needs them.
-                        let in_place = b.cross_entropy_backward_in_place(&x, &y, &options, None)?;
-                        Ok([out.loss, out.grad, in_place])
+                        let in_place = b.cross_entropy_with(&x, &y, &options, Grad::InPlace)?.loss;
+                        Ok([out.loss.clone(), out.gradient()?, in_place])
                     })
                 });
                 assert!(passes >= 6, "{passes} dispatches: rows were not cut");
@@ -77,11 +77,11 @@ fn what_spoils_a_part_spoils_the_row() {
         let mut logits = random(1, rows * classes, 4.0);
         logits[classes + at] = value;
         let x = Tensor::from_slice(&gpu, [rows, classes], &logits).unwrap();
-        let y = Tensor::targets(&gpu, [rows], &[5, 15_000, 7, 19_999], classes, -100).unwrap();
-        let options = CrossEntropy { reduction: Reduction::None, ..CrossEntropy::default() };
+        let y = Targets::new(&gpu, [rows], &[5, 15_000, 7, 19_999], classes).unwrap();
+        let options = CrossEntropy::new().reduction(Reduction::None);
         let [loss, grad, p] = eval(&gpu, |b| {
-            let out = b.cross_entropy_backward(&x, &y, &options, None)?;
-            Ok([out.loss, out.grad, b.softmax(&x, 1)?])
+            let out = b.cross_entropy_with(&x, &y, &options, Grad::New)?;
+            Ok([out.loss.clone(), out.gradient()?, b.softmax(&x, 1)?])
         });
         for row in 0..rows {
             let spoilt = row == 1;
@@ -95,7 +95,7 @@ fn what_spoils_a_part_spoils_the_row() {
     let x = Tensor::from_slice(&gpu, [1, classes], &random(1, classes, 4.0)).unwrap();
     let y = Tensor::from_slice(&gpu, [1], &[20_000i32]).unwrap();
     let mut batch = gpu.batch();
-    let out = batch.cross_entropy_backward(&x, &y, &CrossEntropy::default(), None).unwrap();
+    let out = batch.cross_entropy_with(&x, &y, &CrossEntropy::default(), Grad::New).unwrap();
     let mut loss = batch.read(&out.loss).unwrap();
     batch.submit().unwrap();
     assert!(matches!(loss.wait(TIMEOUT), Err(Error::Data { .. })));
@@ -111,7 +111,7 @@ fn maps_of_rows_in_parts() {
             let x = Tensor::from_slice(&gpu, [2, classes], &logits).unwrap();
             let (out, passes) = dispatches(&gpu, || eval(&gpu, |b| Ok([b.softmax(&x, 1)?, b.log_softmax(&x, 1)?])));
             assert!(passes >= 4, "{passes} dispatches: rows were not cut");
-            let want = [cpu::softmax(&logits, &[2, classes], 1), cpu::log_softmax(&logits, &[2, classes], 1)];
+            let want = [cpu::softmax((&logits, &[2, classes]), 1), cpu::log_softmax((&logits, &[2, classes]), 1)];
             for (got, want) in out.iter().zip(want) {
                 close(&format!("{classes} classes"), got, &want.unwrap(), 1e-6, 1e-6);
             }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::common::*;
 use xent::nn::{Loss, Model, Sequential, Training};
-use xent::{Gpu, Optimization, Schedule, Sgd, State, Tensor, wgpu};
+use xent::{Gpu, Optimization, Schedule, Sgd, State, Targets, Tensor, wgpu};
 
 const STEPS: &str = "XENT_SOAK_STEPS";
 /// Set for the process that does the work.
@@ -105,7 +105,7 @@ fn another(like: &Gpu) -> (Gpu, Option<wgpu::Instance>) {
 fn network(gpu: &Gpu) -> Training {
     let network = Sequential::new().linear(INPUTS, 24).relu().linear(24, CLASSES);
     let options = Optimization {
-        sgd: Sgd { lr: 0.05, momentum: 0.9, weight_decay: 1e-4, ..Sgd::default() },
+        sgd: Sgd::new().lr(0.05).momentum(0.9).weight_decay(1e-4),
         schedule: Schedule::Step { every: 50_000, factor: 0.5 },
         clip_norm: Some(1.0),
         skip_non_finite: true,
@@ -125,7 +125,7 @@ fn step(gpu: &Gpu, training: &mut Training, k: u64, look: bool) -> Option<f32> {
         }
     }
     let x = Tensor::zeros(gpu, [ROWS, INPUTS]).unwrap();
-    let y = Tensor::targets(gpu, [ROWS], &classes, CLASSES, -100).unwrap();
+    let y = Targets::new(gpu, [ROWS], &classes, CLASSES).unwrap();
     let mut batch = gpu.batch();
     batch.upload(&x, &values).unwrap();
     let out = training.step(&mut batch, &x, &[(&y).into()]).unwrap();

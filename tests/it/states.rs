@@ -11,7 +11,7 @@ use xent::{
 fn values_of(gpu: &Gpu, parameters: &Parameters) -> Vec<Vec<f32>> {
     let mut batch = gpu.batch();
     let read = |name| batch.read(&parameters.value(name)?);
-    let mut tickets = parameters.names().map(read).collect::<Result<Vec<Readback<f32>>>>().unwrap();
+    let mut tickets = parameters.names().map(read).collect::<Result<Vec<Readback<Vec<f32>>>>>().unwrap();
     batch.submit().unwrap();
     tickets.iter_mut().map(|ticket| ticket.wait(TIMEOUT).unwrap()).collect()
 }
@@ -43,7 +43,7 @@ fn many_parameters_each_get_their_own_values() {
 
     // Every third has a learning rate of its own.
     let own = Group { names: names.iter().step_by(3).cloned().collect(), lr: Some(0.5), weight_decay: None };
-    let sgd = Sgd { lr: 0.25, ..Sgd::default() };
+    let sgd = Sgd::new().lr(0.25);
     let options = Optimization { sgd, groups: vec![own.clone()], ..Optimization::default() };
     let mut optimizer = Optimizer::new(&parameters, options.clone()).unwrap();
     let ones = Tensor::from_slice(&gpu, [parameters.grads().len()], &vec![1.0; parameters.grads().len()]).unwrap();
@@ -233,7 +233,7 @@ fn a_training_resumes_from_halves() {
     let Some(gpu) = gpu() else { return };
     let new = |seed| {
         let model = Model::new(&gpu, &Sequential::new().linear(2, 3), seed).unwrap();
-        let sgd = Sgd { lr: 0.5, momentum: 0.9, ..Sgd::default() };
+        let sgd = Sgd::new().lr(0.5).momentum(0.9);
         Training::new(model, vec![Loss::mse()], Optimization { sgd, ..Optimization::default() }).unwrap()
     };
     let mut training = new(1);
@@ -398,7 +398,7 @@ fn tied_weights_load_under_any_of_their_names() {
     // Saved, updated and counted once.
     let mut parameters = parameters;
     assert!(parameters.names().eq(["embed", "bias"]));
-    let sgd = Sgd { lr: 1.0, momentum: 0.5, ..Sgd::default() };
+    let sgd = Sgd::new().lr(1.0).momentum(0.5);
     let group = |names: &[&str]| Group { names: names.iter().map(|&n| n.into()).collect(), ..Group::default() };
     let options = Optimization { sgd, groups: vec![group(&["head"])], ..Optimization::default() };
     let twice = Optimization { groups: vec![group(&["head", "embed"])], ..options.clone() };

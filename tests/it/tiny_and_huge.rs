@@ -3,8 +3,8 @@
 
 use crate::common::*;
 use xent::{
-    Bce, BceWithLogits, CrossEntropy, CrossEntropyRequest, Gpu, LinearBackward, LinearCrossEntropyRequest, Mse, Nll,
-    Reduction, Tensor, Weights, cpu,
+    Bce, BceWithLogits, CrossEntropy, Gpu, Grad, LinearLossRequest, LossRequest, Mse, Nll, Reduction, Targets, Tensor,
+    Weights, cpu,
 };
 
 /// Compares what lies in the range of normal numbers; below it there may be 0, above it infinity.
@@ -68,8 +68,8 @@ fn softmaxes() {
                 Ok([back, b.log_softmax_backward(&put(&log_y), &put(&log_g), 1)?])
             });
             let what = format!("{classes} {:?}", gpu.caps().family);
-            agree(&format!("softmax {what}"), &back, &cpu::softmax_backward(&y, &shape, &g, 1).unwrap(), 4e-6);
-            let want = cpu::log_softmax_backward(&log_y, &shape, &log_g, 1).unwrap();
+            agree(&format!("softmax {what}"), &back, &cpu::softmax_backward((&y, &shape), &g, 1).unwrap(), 4e-6);
+            let want = cpu::log_softmax_backward((&log_y, &shape), &log_g, 1).unwrap();
             agree(&format!("log_softmax {what}"), &log_back, &want, 4e-6);
         }
     }
@@ -79,7 +79,7 @@ fn softmaxes() {
 #[test]
 fn rows_that_jump_at_their_end() {
     let Some(gpu) = gpu() else { return };
-    let options = CrossEntropy { reduction: Reduction::Sum, ..CrossEntropy::default() };
+    let options = CrossEntropy::new().reduction(Reduction::Sum);
     for gpu in families(&gpu) {
         for classes in [50usize, 5000, 70_000] {
             // Where a lane's elements lie depends on how many share the row.
@@ -92,15 +92,20 @@ fn rows_that_jump_at_their_end() {
                     x[classes - 1] = jump;
                     let index = [classes as i64 - 1];
                     let [loss, grad] = eval(&gpu, |b| {
-                        let y = Tensor::targets(&gpu, [1], &index, classes, -100)?;
+                        let y = Targets::new(&gpu, [1], &index, classes)?;
                         let upstream = Tensor::from_slice(&gpu, [], &[upstream])?;
                         let x = Tensor::from_slice(&gpu, [1, classes], &x)?;
-                        let out = b.cross_entropy_backward(&x, &y, &options, Some(&upstream))?;
-                        Ok([out.loss, out.grad])
+                        let out = b.cross_entropy_with(
+                            &x,
+                            &y,
+                            &options,
+                            LossRequest::new().grad(Grad::New).upstream(&upstream),
+                        )?;
+                        Ok([out.loss.clone(), out.gradient()?])
                     });
                     let upstream = [f64::from(upstream)];
                     let want =
-                        cpu::cross_entropy_backward(&x, &[1, classes], &index, &options, Some(&upstream)).unwrap();
+                        cpu::cross_entropy_backward((&x, &[1, classes]), &index, &options, Some(&upstream)).unwrap();
                     let what = format!("{jump} of {classes}, {lanes} lanes, {:?}", gpu.caps().family);
                     agree(&format!("loss {what}"), &loss, &want.loss, 1e-5);
                     agree(&format!("grad {what}"), &grad, &want.grad, 1e-5);
@@ -128,20 +133,25 @@ fn smoothed_targets() {
                     let x = random(turn as u64, 2 * classes, 2.0);
                     let index = [1, classes as i64 - 1];
                     let weights: Vec<f32> = unit(5, classes).iter().map(|u| weight * (1.0 + u)).collect();
-                    let options = CrossEntropy {
-                        label_smoothing: smoothing,
-                        weight: Some(weights.into()),
-                        reduction: Reduction::Sum,
-                        ..CrossEntropy::default()
-                    };
+                    let options = CrossEntropy::new()
+                        .label_smoothing(smoothing)
+                        .weight(Weights::from(weights))
+                        .reduction(Reduction::Sum);
                     let [grad] = eval(&gpu, |b| {
-                        let y = Tensor::targets(&gpu, [2], &index, classes, -100)?;
+                        let y = Targets::new(&gpu, [2], &index, classes)?;
                         let upstream = Tensor::from_slice(&gpu, [], &[upstream])?;
                         let x = Tensor::from_slice(&gpu, [2, classes], &x)?;
-                        Ok([b.cross_entropy_backward(&x, &y, &options, Some(&upstream))?.grad])
+                        Ok([b
+                            .cross_entropy_with(
+                                &x,
+                                &y,
+                                &options,
+                                LossRequest::new().grad(Grad::New).upstream(&upstream),
+                            )?
+                            .grad])
                     });
                     let g = [f64::from(upstream)];
-                    let want = cpu::cross_entropy_backward(&x, &[2, classes], &index, &options, Some(&g)).unwrap();
+                    let want = cpu::cross_entropy_backward((&x, &[2, classes]), &index, &options, Some(&g)).unwrap();
                     let what = format!(
                         "{classes} classes, weights {weight:e}, smoothing {smoothing}, {:?}",
                         gpu.caps().family
@@ -177,19 +187,22 @@ fn probabilities() {
                         (q[1], q[2 * classes - 1]) = (0.0625, 1.0);
                     }
                     let weights: Vec<f32> = unit(5, classes).iter().map(|u| weight * (1.0 + u)).collect();
-                    let options = CrossEntropy {
-                        weight: Some(weights.into()),
-                        reduction: Reduction::Sum,
-                        ..CrossEntropy::default()
-                    };
+                    let options = CrossEntropy::new().weight(Weights::from(weights)).reduction(Reduction::Sum);
                     let [grad] = eval(&gpu, |b| {
                         let q = Tensor::from_slice(&gpu, shape, &q)?;
                         let upstream = Tensor::from_slice(&gpu, [], &[upstream])?;
                         let x = Tensor::from_slice(&gpu, shape, &x)?;
-                        Ok([b.cross_entropy_backward(&x, &q, &options, Some(&upstream))?.grad])
+                        Ok([b
+                            .cross_entropy_with(
+                                &x,
+                                &q,
+                                &options,
+                                LossRequest::new().grad(Grad::New).upstream(&upstream),
+                            )?
+                            .grad])
                     });
                     let g = [f64::from(upstream)];
-                    let want = cpu::cross_entropy_backward(&x, &shape, &q[..], &options, Some(&g)).unwrap();
+                    let want = cpu::cross_entropy_backward((&x, &shape), &q[..], &options, Some(&g)).unwrap();
                     let family = gpu.caps().family;
                     let what = format!("{classes} classes, weights {weight:e}, {one_has_all}, {family:?}");
                     // Differences of what a class gets and gives.
@@ -210,13 +223,13 @@ fn entropies() {
                 let mut x = vec![0.0f32; classes];
                 x[classes / 2] = top;
                 let [entropy] = eval(&gpu, |b| {
-                    let y = Tensor::targets(&gpu, [1], &[0], classes, -100)?;
+                    let y = Targets::new(&gpu, [1], &[0], classes)?;
                     let x = Tensor::from_slice(&gpu, [1, classes], &x)?;
-                    let request = CrossEntropyRequest { statistics: true, ..Default::default() };
+                    let request = LossRequest { statistics: true, ..Default::default() };
                     let out = b.cross_entropy_with(&x, &y, &CrossEntropy::default(), request)?;
                     Ok([out.statistics.expect("asked for").entropy])
                 });
-                let want = cpu::cross_entropy_statistics(&x, &[1, classes], &[0], &CrossEntropy::default()).unwrap();
+                let want = cpu::cross_entropy_statistics((&x, &[1, classes]), &[0], &CrossEntropy::default()).unwrap();
                 agree(&format!("{top} of {classes}, {:?}", gpu.caps().family), &entropy, &want.entropy, 1e-5);
             }
         }
@@ -261,21 +274,36 @@ fn elementwise_losses(which: usize) {
                     let g = if each { vec![upstream; len] } else { vec![upstream] };
                     let tg = Tensor::from_slice(&gpu, if each { vec![len] } else { vec![] }, &g).unwrap();
                     let weight = weight.map(|w| Weights::from(vec![w; len]));
-                    let bce = Bce { weight: weight.clone(), reduction };
-                    let logits = BceWithLogits { weight: weight.clone(), reduction, ..BceWithLogits::default() };
-                    let mse = Mse { weight, broadcast: false, reduction };
+                    let bce = Bce::new().weight(weight.clone()).reduction(reduction);
+                    let logits = BceWithLogits::new().weight(weight.clone()).reduction(reduction);
+                    let mse = Mse::new().weight(weight).broadcast(false).reduction(reduction);
                     let [got] = eval(&gpu, |b| {
                         let out = match which {
-                            0 => b.bce_with_logits_backward(&on(&gpu, &x), &on(&gpu, &y), &logits, Some(&tg))?,
-                            1 => b.bce_backward(&on(&gpu, &p), &on(&gpu, &q), &bce, Some(&tg))?,
-                            _ => b.mse_backward(&on(&gpu, &small), &on(&gpu, &least), &mse, Some(&tg))?,
+                            0 => b.bce_with_logits_with(
+                                &on(&gpu, &x),
+                                &on(&gpu, &y),
+                                &logits,
+                                LossRequest::new().grad(Grad::New).upstream(&tg),
+                            )?,
+                            1 => b.bce_with(
+                                &on(&gpu, &p),
+                                &on(&gpu, &q),
+                                &bce,
+                                LossRequest::new().grad(Grad::New).upstream(&tg),
+                            )?,
+                            _ => b.mse_with(
+                                &on(&gpu, &small),
+                                &on(&gpu, &least),
+                                &mse,
+                                LossRequest::new().grad(Grad::New).upstream(&tg),
+                            )?,
                         };
-                        Ok([out.grad])
+                        Ok([out.gradient()?])
                     });
                     let g = wide(&g);
                     let want = match which {
-                        0 => cpu::bce_with_logits_backward(&x, &[len], &y, &logits, Some(&g)),
-                        1 => cpu::bce_backward(&p, &[len], &q, &bce, Some(&g)),
+                        0 => cpu::bce_with_logits_backward((&x, &[len]), (&y, &[len]), &logits, Some(&g)),
+                        1 => cpu::bce_backward((&p, &[len]), (&q, &[len]), &bce, Some(&g)),
                         _ => cpu::mse_backward((&small, &[len]), (&least, &[len]), &mse, Some(&g)),
                     };
                     let what = format!("{which} {:?} {upstream:e} {each} {:?}", mse.weight, gpu.caps().family);
@@ -295,14 +323,19 @@ fn huge_weights_of_positive_targets() {
         for (weight, upstream) in [(1e21f32, 1.0f32), (1e27, 1e10), (1e36, 1.0), (3e38, 1e-20), (3e38, 1e38)] {
             let y = vec![1.0f32; x.len()];
             let pos_weight = Some(Weights::new([1], &[weight]).unwrap());
-            let options = BceWithLogits { pos_weight, reduction: Reduction::Sum, ..BceWithLogits::default() };
+            let options = BceWithLogits::new().pos_weight(pos_weight).reduction(Reduction::Sum);
             let [grad] = eval(&gpu, |b| {
                 let upstream = Tensor::from_slice(&gpu, [], &[upstream])?;
-                let out = b.bce_with_logits_backward(&on(&gpu, &x), &on(&gpu, &y), &options, Some(&upstream))?;
-                Ok([out.grad])
+                let out = b.bce_with_logits_with(
+                    &on(&gpu, &x),
+                    &on(&gpu, &y),
+                    &options,
+                    LossRequest::new().grad(Grad::New).upstream(&upstream),
+                )?;
+                Ok([out.gradient()?])
             });
             let g = [f64::from(upstream)];
-            let want = cpu::bce_with_logits_backward(&x, &[x.len()], &y, &options, Some(&g)).unwrap();
+            let want = cpu::bce_with_logits_backward((&x, &[x.len()]), (&y, &[x.len()]), &options, Some(&g)).unwrap();
             agree(&format!("{weight:e}, {upstream:e}, {:?}", gpu.caps().family), &grad, &want.grad, 2e-6);
         }
     }
@@ -336,7 +369,7 @@ fn losses_of_rows() {
         let index = [0i64, 1, classes as i64 - 1];
         for gpu in families(&gpu) {
             let tx = Tensor::from_slice(&gpu, [3, classes], &x).unwrap();
-            let ty = Tensor::targets(&gpu, [3], &index, classes, -100).unwrap();
+            let ty = Targets::new(&gpu, [3], &index, classes).unwrap();
             for (upstream, row_weight, class_weight) in FACTORS {
                 for each in [false, true] {
                     turn += 1;
@@ -344,30 +377,32 @@ fn losses_of_rows() {
                         continue;
                     }
                     let reduction = if each { Reduction::None } else { Reduction::Sum };
-                    let options = CrossEntropy {
-                        weight: Some(vec![class_weight; classes].into()),
-                        position_weight: Some([row_weight; 3].into()),
-                        reduction,
-                        ..CrossEntropy::default()
-                    };
-                    let nll = Nll {
-                        weight: options.weight.clone(),
-                        position_weight: options.position_weight.clone(),
-                        reduction,
-                        ignore_index: -100,
-                    };
+                    let options = CrossEntropy::new()
+                        .weight(Weights::from(vec![class_weight; classes]))
+                        .position_weight(Weights::from([row_weight; 3]))
+                        .reduction(reduction);
+                    let nll = Nll::new().weight(options.weight.clone()).position_weight(options.position_weight.clone()).reduction(reduction)/*IGN -100*/;
                     let g = if each { vec![upstream; 3] } else { vec![upstream] };
                     let tg = Tensor::from_slice(&gpu, if each { vec![3] } else { vec![] }, &g).unwrap();
                     let [grad, nll_grad] = eval(&gpu, |b| {
-                        let out = b.cross_entropy_backward(&tx, &ty, &options, Some(&tg))?;
-                        Ok([out.grad, b.nll_backward(&tx, &ty, &nll, Some(&tg))?.grad])
+                        let out = b.cross_entropy_with(
+                            &tx,
+                            &ty,
+                            &options,
+                            LossRequest::new().grad(Grad::New).upstream(&tg),
+                        )?;
+                        Ok([
+                            out.gradient()?,
+                            b.nll_with(&tx, &ty, &nll, LossRequest::new().grad(Grad::New).upstream(&tg))?.gradient()?,
+                        ])
                     });
                     let family = gpu.caps().family;
                     let what = format!("{classes} {upstream:e} {row_weight:e} {class_weight:e} {each} {family:?}");
                     let g = wide(&g);
-                    let want = cpu::cross_entropy_backward(&x, &[3, classes], &index, &options, Some(&g)).unwrap().grad;
+                    let want =
+                        cpu::cross_entropy_backward((&x, &[3, classes]), &index, &options, Some(&g)).unwrap().grad;
                     agree(&format!("cross_entropy {what}"), &grad, &want, 4e-6);
-                    let want = cpu::nll_backward(&x, &[3, classes], &index, &nll, Some(&g)).unwrap().grad;
+                    let want = cpu::nll_backward((&x, &[3, classes]), &index, &nll, Some(&g)).unwrap().grad;
                     agree(&format!("nll {what}"), &nll_grad, &want, 1e-6);
                 }
             }
@@ -381,15 +416,19 @@ fn denominators() {
     let Some(gpu) = gpu() else { return };
     let (x, index) = ([0.0f32, -87.4, 0.0, 2.0], [0i64, 1]);
     for gpu in families(&gpu) {
-        let (tx, ty) = (on(&gpu, &x).reshape([2, 2]).unwrap(), Tensor::targets(&gpu, [2], &index, 2, -100).unwrap());
+        let (tx, ty) = (on(&gpu, &x).reshape([2, 2]).unwrap(), Targets::new(&gpu, [2], &index, 2).unwrap());
         for (weight, upstream) in
             [(1e-37f32, None), (1e38, None), (1e38, Some(1e38f32)), (1e-30, Some(1e38)), (1e30, Some(1e-10))]
         {
-            let options = CrossEntropy { position_weight: Some([weight; 2].into()), ..CrossEntropy::default() };
+            let options = CrossEntropy::new().position_weight(Weights::from([weight; 2]));
             let tg = upstream.map(|g| Tensor::from_slice(&gpu, [], &[g]).unwrap());
             let g = upstream.map(|g| vec![f64::from(g)]);
-            let [grad] = eval(&gpu, |b| Ok([b.cross_entropy_backward(&tx, &ty, &options, tg.as_ref())?.grad]));
-            let want = cpu::cross_entropy_backward(&x, &[2, 2], &index, &options, g.as_deref()).unwrap().grad;
+            let [grad] = eval(&gpu, |b| {
+                Ok([b
+                    .cross_entropy_with(&tx, &ty, &options, LossRequest::new().grad(Grad::New).upstream(tg.as_ref()))?
+                    .grad])
+            });
+            let want = cpu::cross_entropy_backward((&x, &[2, 2]), &index, &options, g.as_deref()).unwrap().grad;
             agree(&format!("{weight:e} {upstream:?}"), &grad, &want, 4e-6);
         }
     }
@@ -401,21 +440,22 @@ fn capped_logits() {
     let Some(gpu) = gpu() else { return };
     let x = [50.0f32, -45.0, 0.5, 60.0, 30.0, 1.0, -29.0, 70.0, 0.0];
     for gpu in families(&gpu) {
-        let (tx, ty) =
-            (on(&gpu, &x).reshape([3, 3]).unwrap(), Tensor::targets(&gpu, [3], &[1, 0, 2], 3, -100).unwrap());
+        let (tx, ty) = (on(&gpu, &x).reshape([3, 3]).unwrap(), Targets::new(&gpu, [3], &[1, 0, 2], 3).unwrap());
         for (logit_scale, softcap, label_smoothing) in [(1.0, 1.0, 0.0), (0.5, 0.6, 0.0), (1.0, 1.0, 0.2)] {
             let reduction = Reduction::Sum;
-            let options = CrossEntropy {
-                logit_scale,
-                softcap: Some(softcap),
-                label_smoothing,
-                reduction,
-                ..CrossEntropy::default()
-            };
+            let options = CrossEntropy::new()
+                .logit_scale(logit_scale)
+                .softcap(softcap)
+                .label_smoothing(label_smoothing)
+                .reduction(reduction);
             let tg = Tensor::from_slice(&gpu, [], &[1e38f32]).unwrap();
-            let [grad] = eval(&gpu, |b| Ok([b.cross_entropy_backward(&tx, &ty, &options, Some(&tg))?.grad]));
-            let want =
-                cpu::cross_entropy_backward(&x, &[3, 3], &[1i64, 0, 2], &options, Some(&[f64::from(1e38f32)])).unwrap();
+            let [grad] = eval(&gpu, |b| {
+                Ok([b
+                    .cross_entropy_with(&tx, &ty, &options, LossRequest::new().grad(Grad::New).upstream(&tg))?
+                    .grad])
+            });
+            let want = cpu::cross_entropy_backward((&x, &[3, 3]), &[1i64, 0, 2], &options, Some(&[f64::from(1e38f32)]))
+                .unwrap();
             agree(&format!("{logit_scale} {softcap} {label_smoothing}"), &grad, &want.grad, 4e-5);
         }
     }
@@ -426,20 +466,21 @@ fn capped_logits() {
 fn a_linear_layers_gradients() {
     let Some(gpu) = gpu() else { return };
     let (h, w) = ([1.0f32, 0.0], [0.0f32, 0.0, -87.5, 0.0, -100.0, 0.0]);
-    let options = CrossEntropy { reduction: Reduction::Sum, ..CrossEntropy::default() };
+    let options = CrossEntropy::new().reduction(Reduction::Sum);
     let g = [f64::from(1e38f32)];
-    let want = cpu::linear_cross_entropy((&h, [1, 2]), (&w, [3, 2]), None, &[0i64], &options.clone().into(), Some(&g))
-        .unwrap();
+    let want =
+        cpu::linear_cross_entropy((&h, &[1, 2]), (&w, &[3, 2]), None, &[0i64], &options.clone().into(), Some(&g))
+            .unwrap();
     for gpu in families(&gpu) {
         let (th, tw) = (on(&gpu, &h).reshape([1, 2]).unwrap(), on(&gpu, &w).reshape([3, 2]).unwrap());
-        let ty = Tensor::targets(&gpu, [1], &[0], 3, -100).unwrap();
+        let ty = Targets::new(&gpu, [1], &[0], 3).unwrap();
         let tg = Tensor::from_slice(&gpu, [], &[1e38f32]).unwrap();
         let [hidden, weight] = eval(&gpu, |b| {
-            let backward = Some(LinearBackward { upstream: Some(&tg), ..Default::default() });
-            let request = LinearCrossEntropyRequest { backward, statistics: false };
+            let backward = LinearLossRequest::gradients().upstream(&tg);
+            let request = backward;
             let out = b.linear_cross_entropy_with(&th, &tw, None, &ty, &options.clone().into(), request)?;
-            let grads = out.grads.unwrap();
-            Ok([grads.hidden, grads.weight])
+            let grads = out;
+            Ok([grads.hidden_grad.unwrap(), grads.weight_grad.unwrap()])
         });
         agree("hidden", &hidden, &want.hidden, 4e-6);
         agree("weight", &weight, &want.weight, 4e-6);

@@ -4,7 +4,7 @@ use crate::common::*;
 use xent::nn::{Linear, Loss, Model, Sequential, Training};
 use xent::{
     CrossEntropy, Error, Gpu, Group, Layout, Mse, Optimization, Optimizer, Parameters, Reduction, Schedule, Sgd, State,
-    Tensor, cpu,
+    Targets, Tensor, cpu,
 };
 
 fn state_of(gpu: &Gpu, model: &Model) -> State {
@@ -49,7 +49,7 @@ fn a_step_of_two_heads_is_what_the_reference_says() {
         let h = cpu::relu(&pre);
         let z = linear(&h, "cls.weight", "cls.bias", hidden, 4);
         let s = cpu::sigmoid(&linear(&h, "reg.out.weight", "reg.out.bias", hidden, 1));
-        let ce = cpu::cross_entropy_backward(&z, &[n, 4], &index, &CrossEntropy::default(), None).unwrap();
+        let ce = cpu::cross_entropy_backward((&z, &[n, 4]), &index, &CrossEntropy::default(), None).unwrap();
         let weight = 0.25;
         let mse = cpu::mse_backward((&s, &[n, 1]), (&wy, &[n, 1]), &Mse::default(), Some(&[weight])).unwrap();
         let dv = cpu::sigmoid_backward(&s, &mse.grad).unwrap();
@@ -59,18 +59,18 @@ fn a_step_of_two_heads_is_what_the_reference_says() {
         let dpre = cpu::relu_backward(&h, &dh).unwrap();
         let grads = [
             ("trunk.0.weight", product(Layout::Tn, (&dpre, [n, hidden]), (&wx, [n, inputs]), None)),
-            ("trunk.0.bias", cpu::column_sum(&dpre, [n, hidden]).unwrap()),
+            ("trunk.0.bias", cpu::column_sum((&dpre, &[n, hidden])).unwrap()),
             ("cls.weight", product(Layout::Tn, (&ce.grad, [n, 4]), (&h, [n, hidden]), None)),
-            ("cls.bias", cpu::column_sum(&ce.grad, [n, 4]).unwrap()),
+            ("cls.bias", cpu::column_sum((&ce.grad, &[n, 4])).unwrap()),
             ("reg.out.weight", product(Layout::Tn, (&dv, [n, 1]), (&h, [n, hidden]), None)),
-            ("reg.out.bias", cpu::column_sum(&dv, [n, 1]).unwrap()),
+            ("reg.out.bias", cpu::column_sum((&dv, &[n, 1])).unwrap()),
         ];
 
-        let options = Optimization { sgd: Sgd { lr: 0.5, ..Sgd::default() }, ..Optimization::default() };
+        let options = Optimization { sgd: Sgd::new().lr(0.5), ..Optimization::default() };
         let losses = vec![Loss::cross_entropy(), Loss::mse().weighted(weight)];
         let mut training = Training::new(model, losses, options).unwrap();
         let tx = Tensor::from_slice(&gpu, [n, inputs], &x).unwrap();
-        let ty = Tensor::targets(&gpu, [n], &index, 4, -100).unwrap();
+        let ty = Targets::new(&gpu, [n], &index, 4).unwrap();
         let tv = Tensor::from_slice(&gpu, [n, 1], &y).unwrap();
         let [ce_loss, mse_loss] = eval(&gpu, |b| {
             let out = training.step(b, &tx, &[(&ty).into(), (&tv).into()])?;
@@ -109,7 +109,7 @@ fn groups_schedules_and_accumulation() {
         let parts: Vec<_> = ["a", "b", "c"].into_iter().zip(initial.chunks(100)).collect();
         let named: Vec<_> = parts.iter().map(|(name, values)| (*name, [100].into(), *values)).collect();
         let parameters = Parameters::new(&gpu, &named).unwrap();
-        let sgd = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.3, dampening: 0.2, ..Sgd::default() };
+        let sgd = Sgd::new().lr(0.1).momentum(0.9).weight_decay(0.3).dampening(0.2);
         let group = Group { names: vec!["b".into()], lr: Some(0.7), weight_decay: Some(0.0) };
         let schedule = Schedule::Step { every: 2, factor: 0.5 };
         let options =
@@ -131,7 +131,7 @@ fn groups_schedules_and_accumulation() {
             for (i, (values, velocity)) in want.iter_mut().zip(&mut velocities).enumerate() {
                 let sum: Vec<f64> = (100 * i..100 * i + 100).map(|k| f64::from(grads[0][k] + grads[1][k])).collect();
                 let (lr, weight_decay) = if i == 1 { (0.7, 0.0) } else { (sgd.lr, sgd.weight_decay) };
-                let options = Sgd { lr: lr * factor, weight_decay, ..sgd.clone() };
+                let options = sgd.clone().lr(lr * factor).weight_decay(weight_decay);
                 cpu::sgd(values, &sum, velocity, &options).unwrap();
             }
         }
@@ -186,7 +186,7 @@ fn clipping_and_the_loss_scale() {
                 (Some(0.25), Some(1e9), 8.0),
                 (None, Some(3.0), 0.125),
             ] {
-                let sgd = Sgd { lr: 1.0, ..Sgd::default() };
+                let sgd = Sgd::new().lr(1.0);
                 let options = Optimization { sgd, clip_value, clip_norm, loss_scale, ..Optimization::default() };
                 let (values, norm, skipped) = update(&gpu, &grads, options);
                 let limit: f64 = clip_value.unwrap_or(f64::INFINITY);
@@ -221,11 +221,7 @@ fn norms_of_huge_and_tiny_gradients() {
             mixed,
             usual,
         ] {
-            let options = Optimization {
-                sgd: Sgd { lr: 1.0, ..Sgd::default() },
-                clip_norm: Some(2.0),
-                ..Optimization::default()
-            };
+            let options = Optimization { sgd: Sgd::new().lr(1.0), clip_norm: Some(2.0), ..Optimization::default() };
             let (values, norm, skipped) = update(&gpu, &grads, options);
             let want = grads.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
             // What exceeds `f32` is infinite.
@@ -240,12 +236,12 @@ fn norms_of_huge_and_tiny_gradients() {
         let (values, ..) = update(
             &gpu,
             &[1e19; 128],
-            Optimization { sgd: Sgd { lr: 1.0, ..Sgd::default() }, clip_norm: Some(2.0), ..Optimization::default() },
+            Optimization { sgd: Sgd::new().lr(1.0), clip_norm: Some(2.0), ..Optimization::default() },
         );
         close("each", &values, &[-0.176_776_695; 128], 1e-6, 0.0);
         // A bound so far below the norm that the factor is subnormal.
         for (grad, bound) in [(1e19, 1e-24), (3e25, 1e-18), (1e30, 1e-10), (1e-2, 2e-36)] {
-            let sgd = Sgd { lr: 1.0, ..Sgd::default() };
+            let sgd = Sgd::new().lr(1.0);
             let options = Optimization { sgd, clip_norm: Some(bound), ..Optimization::default() };
             let (values, ..) = update(&gpu, &[grad; 128], options);
             let norm = f64::from(grad) * 128f64.sqrt();
@@ -263,7 +259,7 @@ fn learning_rates_change_between_updates() {
     let parameters = Parameters::new(&gpu, &parts).unwrap();
     let group = |name: &str, lr| Group { names: vec![name.to_owned()], lr, ..Group::default() };
     let groups = vec![group("b", Some(10.0)), group("c", None)];
-    let sgd = Sgd { lr: 1.0, ..Sgd::default() };
+    let sgd = Sgd::new().lr(1.0);
     let options =
         Optimization { sgd, groups, schedule: Schedule::Step { every: 2, factor: 0.5 }, ..Default::default() };
     let mut optimizer = Optimizer::new(&parameters, options).unwrap();
@@ -317,17 +313,13 @@ fn a_gradient_that_is_not_finite_skips_the_update() {
             for at in [0, 1500, 2999] {
                 let mut grads = vec![0.5; 3000];
                 grads[at] = bad;
-                let sgd = Sgd { lr: 1.0, momentum: 0.5, dampening: 0.5, ..Sgd::default() };
+                let sgd = Sgd::new().lr(1.0).momentum(0.5).dampening(0.5);
                 let guarded = Optimization { sgd, skip_non_finite: true, ..Optimization::default() };
                 let (values, norm, skipped) = update(&gpu, &grads, guarded.clone());
                 assert!(values.iter().all(|v| v.to_bits() == 0) && !norm.is_finite() && skipped == 1, "{bad} at {at}");
                 // Without the guard the gradient's NaN is the caller's own.
-                let clipped = Optimization {
-                    skip_non_finite: false,
-                    clip_norm: Some(1.0),
-                    sgd: Sgd { lr: 1.0, ..Sgd::default() },
-                    ..guarded
-                };
+                let clipped =
+                    Optimization { skip_non_finite: false, clip_norm: Some(1.0), sgd: Sgd::new().lr(1.0), ..guarded };
                 let (values, _, skipped) = update(&gpu, &grads, clipped);
                 assert!(values[at].is_nan() && skipped == 0);
             }
@@ -335,7 +327,7 @@ fn a_gradient_that_is_not_finite_skips_the_update() {
         // Gradients that are numbers only as long as they have their scale.
         for (grad, loss_scale) in [(3e38f32, 0.5), (-1e37, 1e-3), (1e19, 1e-30)] {
             for clip_norm in [None, Some(1.0)] {
-                let sgd = Sgd { lr: 1.0, ..Sgd::default() };
+                let sgd = Sgd::new().lr(1.0);
                 let options =
                     Optimization { sgd, clip_norm, loss_scale, skip_non_finite: true, ..Optimization::default() };
                 let (values, norm, skipped) = update(&gpu, &[grad, 1e-30], options);
@@ -345,7 +337,7 @@ fn a_gradient_that_is_not_finite_skips_the_update() {
         }
         // The first update that is not skipped starts the velocity, as the first one would have.
         let parameters = Parameters::new(&gpu, &[("p", [2].into(), &[0.0; 2])]).unwrap();
-        let sgd = Sgd { lr: 1.0, momentum: 0.5, dampening: 0.5, ..Sgd::default() };
+        let sgd = Sgd::new().lr(1.0).momentum(0.5).dampening(0.5);
         let options = Optimization { sgd, skip_non_finite: true, ..Optimization::default() };
         let mut optimizer = Optimizer::new(&parameters, options).unwrap();
         for grads in [[f32::NAN, 1.0], [2.0, 4.0], [f32::INFINITY, 0.0], [1.0, 1.0]] {
@@ -368,7 +360,7 @@ fn digits_like(gpu: &Gpu, options: Optimization) -> Training {
 fn steps(gpu: &Gpu, training: &mut Training, range: std::ops::Range<u64>) {
     for i in range {
         let x = Tensor::from_slice(gpu, [5, 6], &random(100 + i, 30, 1.0)).unwrap();
-        let y = Tensor::targets(gpu, [5], &labels(200 + i, 5, 3), 3, -100).unwrap();
+        let y = Targets::new(gpu, [5], &labels(200 + i, 5, 3), 3).unwrap();
         let mut batch = gpu.batch();
         training.step(&mut batch, &x, &[(&y).into()]).unwrap();
         batch.submit().unwrap();
@@ -387,7 +379,7 @@ fn a_resumed_training_reaches_the_same_bits() {
     let Some(gpu) = gpu() else { return };
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("checkpoint.safetensors");
-    let sgd = Sgd { lr: 0.1, momentum: 0.9, dampening: 0.1, weight_decay: 0.01, ..Sgd::default() };
+    let sgd = Sgd::new().lr(0.1).momentum(0.9).dampening(0.1).weight_decay(0.01);
     let schedule = Schedule::Cosine { warm_up: 3, steps: 20, floor: 0.0 };
     let options =
         Optimization { sgd, schedule, clip_norm: Some(0.5), skip_non_finite: true, ..Optimization::default() };
@@ -504,10 +496,7 @@ fn options_that_make_no_sense() {
             Optimization { groups: vec![named("w"), named("w")], ..base.clone() },
             "Optimizer::new: a name must be in one group, once, got \"w\" twice",
         ),
-        (
-            Optimization { sgd: Sgd { lr: -1.0, ..Sgd::default() }, ..base.clone() },
-            "sgd: lr must be at least 0, got -1",
-        ),
+        (Optimization { sgd: Sgd::new().lr(-1.0), ..base.clone() }, "sgd: lr must be at least 0, got -1"),
         (
             Optimization { schedule: Schedule::Cosine { warm_up: 5, steps: 5, floor: 0.0 }, ..base },
             "Optimizer::new: the schedule's steps must be more than its warm-up's, got 5",
@@ -520,7 +509,7 @@ fn options_that_make_no_sense() {
     let model = Model::new(&gpu, &Sequential::new().linear(2, 1), 0).unwrap();
     let mut training = Training::new(model, vec![Loss::mse()], Optimization::default()).unwrap();
     let x = Tensor::from_slice(&gpu, [1, 2], &[0.0f32; 2]).unwrap();
-    let y = Tensor::targets(&gpu, [1], &[0], 1, -100).unwrap();
+    let y = Targets::new(&gpu, [1], &[0], 1).unwrap();
     let error = training.step(&mut gpu.batch(), &x, &[(&y).into()]).unwrap_err().to_string();
     assert_eq!(error, "Training::step: the targets of this loss must be a Tensor<f32>, got class indices");
     let _ = Reduction::Mean;
@@ -529,10 +518,10 @@ fn options_that_make_no_sense() {
 #[test]
 fn a_step_is_one_submission_and_creates_no_buffer() {
     let Some(gpu) = gpu() else { return };
-    let sgd = Sgd { lr: 0.1, momentum: 0.9, ..Sgd::default() };
+    let sgd = Sgd::new().lr(0.1).momentum(0.9);
     let mut training = digits_like(&gpu, Optimization { sgd, clip_norm: Some(1.0), ..Optimization::default() });
     let x = Tensor::from_slice(&gpu, [5, 6], &random(1, 30, 1.0)).unwrap();
-    let y = Tensor::targets(&gpu, [5], &labels(2, 5, 3), 3, -100).unwrap();
+    let y = Targets::new(&gpu, [5], &labels(2, 5, 3), 3).unwrap();
     let mut before = gpu.counters();
     for i in 0..20 {
         let mut batch = gpu.batch();
@@ -559,18 +548,18 @@ fn a_deep_networks_first_layer_gets_its_gradient() {
     let before = state_of(&gpu, &model);
     let p = |name: &str| wide(before.get(name).unwrap().1);
     let (x, index) = (random(1, n * 4, 2.0), labels(2, n, 3));
-    let pre = cpu::matmul(Layout::Nt, (&wide(&x), [n, 4]), (&p("0.weight"), [5, 4]), Some(&p("0.bias"))).unwrap();
+    let pre = cpu::matmul(Layout::Nt, (&wide(&x), &[n, 4]), (&p("0.weight"), &[5, 4]), Some(&p("0.bias"))).unwrap();
     let h = cpu::sigmoid(&pre);
-    let z = cpu::matmul(Layout::Nt, (&h, [n, 5]), (&p("2.weight"), [3, 5]), None).unwrap();
-    let dz = cpu::cross_entropy_backward(&z, &[n, 3], &index, &CrossEntropy::default(), None).unwrap().grad;
-    let dh = cpu::matmul(Layout::Nn, (&dz, [n, 3]), (&p("2.weight"), [3, 5]), None).unwrap();
+    let z = cpu::matmul(Layout::Nt, (&h, &[n, 5]), (&p("2.weight"), &[3, 5]), None).unwrap();
+    let dz = cpu::cross_entropy_backward((&z, &[n, 3]), &index, &CrossEntropy::default(), None).unwrap().grad;
+    let dh = cpu::matmul(Layout::Nn, (&dz, &[n, 3]), (&p("2.weight"), &[3, 5]), None).unwrap();
     let dpre = cpu::sigmoid_backward(&h, &dh).unwrap();
-    let grad = cpu::matmul(Layout::Tn, (&dpre, [n, 5]), (&wide(&x), [n, 4]), None).unwrap();
-    let sgd = Sgd { lr: 1.0, ..Sgd::default() };
+    let grad = cpu::matmul(Layout::Tn, (&dpre, &[n, 5]), (&wide(&x), &[n, 4]), None).unwrap();
+    let sgd = Sgd::new().lr(1.0);
     let mut training =
         Training::new(model, vec![Loss::cross_entropy()], Optimization { sgd, ..Default::default() }).unwrap();
     let tx = Tensor::from_slice(&gpu, [n, 4], &x).unwrap();
-    let ty = Tensor::targets(&gpu, [n], &index, 3, -100).unwrap();
+    let ty = Targets::new(&gpu, [n], &index, 3).unwrap();
     let _ = eval(&gpu, |b| Ok([training.step(b, &tx, &[(&ty).into()])?.losses[0].clone()]));
     let want: Vec<f64> = p("0.weight").iter().zip(&grad).map(|(value, g)| value - g).collect();
     close("0.weight", state_of(&gpu, training.model()).get("0.weight").unwrap().1, &want, 1e-6, 1e-7);
@@ -622,7 +611,7 @@ fn states_merge_under_prefixes_and_refuse_before_they_change() {
 #[test]
 fn infinite_gradients_are_clipped_as_pytorch_clips_them() {
     let Some(gpu) = gpu() else { return };
-    let sgd = Sgd { lr: 1.0, ..Sgd::default() };
+    let sgd = Sgd::new().lr(1.0);
     let both =
         Optimization { sgd: sgd.clone(), clip_value: Some(1.0), clip_norm: Some(1.0), ..Optimization::default() };
     let (values, norm, _) = update(&gpu, &[f32::INFINITY, 1.0], both);
@@ -638,9 +627,9 @@ fn accumulated_and_scaled_steps_are_one_step_on_all_rows() {
     let Some(gpu) = gpu() else { return };
     let (x, index) = (random(1, 24, 2.0), labels(2, 8, 2));
     let tx = Tensor::from_slice(&gpu, [8, 3], &x).unwrap();
-    let ty = Tensor::targets(&gpu, [8], &index, 2, -100).unwrap();
+    let ty = Targets::new(&gpu, [8], &index, 2).unwrap();
     let train = |options: Optimization, parts: usize, rescale: Option<f64>| {
-        let sgd = Sgd { lr: 0.5, ..Sgd::default() };
+        let sgd = Sgd::new().lr(0.5);
         let model = Model::new(&gpu, &Sequential::new().linear(3, 2), 1).unwrap();
         let losses = vec![Loss::cross_entropy().weighted(0.75)];
         let mut training = Training::new(model, losses, Optimization { sgd, ..options }).unwrap();
@@ -685,7 +674,7 @@ fn heads_without_layers_leave_the_callers_gradients_alone() {
         Ok([model.parameters().grad("trunk.0.weight")?, grads[0].clone(), grads[1].clone()])
     });
     let sum: Vec<f64> = a.iter().zip(&b).map(|(a, b)| f64::from(a + b)).collect();
-    let want = cpu::matmul(Layout::Tn, (&sum, [4, 3]), (&wide(&x), [4, 2]), None).unwrap();
+    let want = cpu::matmul(Layout::Tn, (&sum, &[4, 3]), (&wide(&x), &[4, 2]), None).unwrap();
     close("weight", &weight, &want, 1e-6, 1e-6);
     same_bits("a", &after_a, &a);
     same_bits("b", &after_b, &b);

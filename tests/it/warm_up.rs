@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::common::*;
-use xent::{Caps, CrossEntropy, Error, Family, Gpu, Layout, Tensor, wgpu};
+use xent::{Caps, CrossEntropy, Error, Family, Gpu, Grad, Layout, Targets, Tensor, wgpu};
 
 #[test]
 fn what_is_warm_compiles_no_more() {
@@ -13,14 +13,15 @@ fn what_is_warm_compiles_no_more() {
     // Of rows that are held, their length is a part of the kernel's form.
     let [classes, other] = [29, 30];
     let x = Tensor::from_slice(&gpu, [7, classes], &random(1, 7 * classes, 1.0)).unwrap();
-    let y = Tensor::targets(&gpu, [7], &labels(2, 7, classes), classes, -100).unwrap();
-    let options = CrossEntropy { softcap: None, z_loss: 0.5, ..CrossEntropy::default() };
+    let y = Targets::new(&gpu, [7], &labels(2, 7, classes), classes).unwrap();
+    let options = CrossEntropy::new().softcap(None).z_loss(0.5);
     let counters = gpu.counters();
-    gpu.warm_up(|rec| rec.cross_entropy_backward(&x, &y, &options, None).map(drop)).unwrap();
+    gpu.warm_up(|rec| rec.cross_entropy_with(&x, &y, &options, Grad::New).map(drop)).unwrap();
     let warm = gpu.counters();
     assert!(warm.kernels_compiled > counters.kernels_compiled);
     assert_eq!(warm.submissions, counters.submissions);
-    let [loss, grad] = eval(&gpu, |b| b.cross_entropy_backward(&x, &y, &options, None).map(|out| [out.loss, out.grad]));
+    let [loss, grad] =
+        eval(&gpu, |b| b.cross_entropy_with(&x, &y, &options, Grad::New).map(|out| [out.loss, out.grad]));
     assert_eq!(gpu.counters().kernels_compiled, warm.kernels_compiled);
     assert!(loss[0] > 0.0 && grad.iter().all(|g| g.is_finite()));
     // Another length is another form.

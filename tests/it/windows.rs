@@ -4,7 +4,7 @@ use crate::common::*;
 use xent::nn::{Loss, Model, Sequential, StepOutputs, Training};
 use xent::{
     CrossEntropy, Denominator, Error, Gpu, Layout, Mse, Optimization, Optimizer, Parameters, Reduction, Sgd, State,
-    Tensor, Weights, WindowMean, cpu,
+    Targets, Tensor, Weights, WindowMean, cpu,
 };
 
 /// What a pass gets: its rows of all of them.
@@ -26,7 +26,7 @@ impl Data {
     fn new(gpu: &Gpu) -> Self {
         Self {
             x: Tensor::from_slice(gpu, [10, 4], &random(1, 40, 2.0)).unwrap(),
-            y: Tensor::targets(gpu, [10], &TARGETS, 3, -100).unwrap(),
+            y: Targets::new(gpu, [10], &TARGETS, 3).unwrap(),
             values: Tensor::from_slice(gpu, [10, 1], &random(2, 10, 3.0)).unwrap(),
         }
     }
@@ -81,7 +81,7 @@ fn near(what: &str, got: &[(String, Vec<f32>)], want: &[(String, Vec<f32>)]) {
 }
 
 fn plain() -> Optimization {
-    Optimization { sgd: Sgd { lr: 1.0, ..Sgd::default() }, ..Optimization::default() }
+    Optimization { sgd: Sgd::new().lr(1.0), ..Optimization::default() }
 }
 
 /// The token mean over a window is that of one batch of all its tokens, whatever comes after it.
@@ -90,12 +90,8 @@ fn a_window_is_one_batch() {
     let Some(gpu) = gpu() else { return };
     for gpu in families(&gpu) {
         let data = Data::new(&gpu);
-        let weighted = CrossEntropy {
-            weight: Some(Weights::new([3], &[0.5, 2.0, 1.25]).unwrap()),
-            label_smoothing: 0.1,
-            ..CrossEntropy::default()
-        };
-        let momentum = Sgd { lr: 1.0, momentum: 0.9, weight_decay: 0.1, ..Sgd::default() };
+        let weighted = CrossEntropy::new().weight(Weights::new([3], &[0.5, 2.0, 1.25]).unwrap()).label_smoothing(0.1);
+        let momentum = Sgd::new().lr(1.0).momentum(0.9).weight_decay(0.1);
         let all = Optimization {
             sgd: momentum.clone(),
             clip_norm: Some(0.05),
@@ -168,9 +164,9 @@ fn the_token_mean_is_the_references() {
         let before = values(&gpu, &training);
         let [bias, weight] = [0, 1].map(|i| wide(&before[i].1));
         let x = wide(&random(1, 40, 2.0));
-        let logits = cpu::matmul(Layout::Nt, (&x, [10, 4]), (&weight, [3, 4]), Some(&bias)).unwrap();
-        let want = cpu::cross_entropy_backward(&logits, &[10, 3], &TARGETS, &CrossEntropy::default(), None).unwrap();
-        let grad = cpu::matmul(Layout::Tn, (&want.grad, [10, 3]), (&x, [10, 4]), None).unwrap();
+        let logits = cpu::matmul(Layout::Nt, (&x, &[10, 4]), (&weight, &[3, 4]), Some(&bias)).unwrap();
+        let want = cpu::cross_entropy_backward((&logits, &[10, 3]), &TARGETS, &CrossEntropy::default(), None).unwrap();
+        let grad = cpu::matmul(Layout::Tn, (&want.grad, &[10, 3]), (&x, &[10, 4]), None).unwrap();
         data.pass(&gpu, &mut training, UNEVEN[0].clone());
         let [_, loss] = data.pass(&gpu, &mut training, UNEVEN[1].clone());
         close("loss", &loss, &want.loss, 1e-6, 0.0);
@@ -184,15 +180,15 @@ fn the_token_mean_is_the_references() {
 fn heads_have_denominators_of_their_own() {
     let Some(gpu) = gpu() else { return };
     let data = Data::new(&gpu);
-    let summed = Mse { reduction: Reduction::Sum, ..Mse::default() };
-    let each = Mse { reduction: Reduction::None, ..Mse::default() };
+    let summed = Mse::new().reduction(Reduction::Sum);
+    let each = Mse::new().reduction(Reduction::None);
     for (what, value) in [
         ("mean", Loss::mse().weighted(0.5)),
         ("sum", Loss::from(summed).weighted(0.05)),
         ("none", Loss::from(each).weighted(0.05)),
     ] {
         let losses = vec![Loss::cross_entropy(), value];
-        let options = Optimization { sgd: Sgd { lr: 0.5, ..Sgd::default() }, ..plain() };
+        let options = Optimization { sgd: Sgd::new().lr(0.5), ..plain() };
         let mut whole = two_heads(&gpu, losses.clone(), options.clone());
         let [want, _] = data.pass(&gpu, &mut whole, 0..10);
         let mut parts = two_heads(&gpu, losses, Optimization { accumulate: 2, ..options });
@@ -210,7 +206,7 @@ fn a_window_is_flushed_or_discarded() {
     let data = Data::new(&gpu);
     for window_mean in [WindowMean::Tokens, WindowMean::Passes] {
         let new = |accumulate| {
-            let sgd = Sgd { lr: 1.0, momentum: 0.5, ..Sgd::default() };
+            let sgd = Sgd::new().lr(1.0).momentum(0.5);
             let options = Optimization { sgd, accumulate, window_mean, clip_norm: Some(0.1), ..plain() };
             one_head(&gpu, Loss::cross_entropy(), options)
         };
@@ -247,7 +243,7 @@ fn a_window_is_resumed_to_the_same_bits() {
     let Some(gpu) = gpu() else { return };
     let data = Data::new(&gpu);
     let rows = |i: usize| [0..7, 7..10, 2..5, 4..10][i % 4].clone();
-    let sgd = Sgd { lr: 0.5, momentum: 0.9, ..Sgd::default() };
+    let sgd = Sgd::new().lr(0.5).momentum(0.9);
     let options = Optimization { sgd, accumulate: 3, clip_norm: Some(0.2), skip_non_finite: true, ..plain() };
     let bits = |state: &State| -> Vec<(String, Vec<u32>)> {
         let bits = |name| state.get(name).unwrap().1.iter().map(|v| v.to_bits()).collect();
@@ -459,8 +455,8 @@ fn equal_passes_are_one_pass_of_every_mean() {
     for gpu in families(&gpu) {
         let data = Data::new(&gpu);
         for reduction in [Reduction::Mean, Reduction::MeanByCount] {
-            let classes = CrossEntropy { position_weight: rows.clone(), reduction, ..CrossEntropy::default() };
-            let value = Mse { weight: weights(10), reduction, ..Mse::default() };
+            let classes = CrossEntropy::new().position_weight(rows.clone()).reduction(reduction);
+            let value = Mse::new().weight(weights(10)).reduction(reduction);
             let losses = || vec![Loss::from(classes.clone()), Loss::from(value.clone()).weighted(0.5)];
             let mut single = two_heads(&gpu, losses(), plain());
             let mut window = two_heads(&gpu, losses(), Optimization { accumulate: 2, ..plain() });

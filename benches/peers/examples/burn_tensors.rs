@@ -11,7 +11,7 @@ use burn::backend::Wgpu;
 use burn::backend::wgpu::{AutoCompiler, CubeBackend, WgpuResource};
 use burn::tensor::{Device, Distribution, Tensor};
 use cubecl_wgpu::WgpuServer;
-use xent::{CrossEntropy, Gpu, cpu, wgpu};
+use xent::{CrossEntropy, Gpu, Grad, cpu, wgpu};
 
 const ROWS: usize = 64;
 const CLASSES: usize = 1000;
@@ -40,20 +40,20 @@ fn main() -> Result<()> {
     let logits = scores * 3.0 - 1.0;
     let grad = Tensor::<2>::zeros([ROWS, CLASSES], &device) + 0.0;
     let labels: Vec<u32> = (0..ROWS).map(|row| (row * 7919 % CLASSES) as u32).collect();
-    let targets = xent::Tensor::targets(&gpu, [ROWS], &labels, CLASSES, -100)?;
+    let targets = xent::Targets::new(&gpu, [ROWS], &labels, CLASSES)?;
 
     let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     let mut loss = with_buffer(&logits, |logits| {
         with_buffer(&grad, |grad| {
             let x = xent::Tensor::<f32>::from_buffer(&gpu, logits.buffer.clone(), logits.offset, [ROWS, CLASSES])?;
             let mut recorder = gpu.record(&mut encoder);
-            let out = recorder.cross_entropy_backward(&x, &targets, &CrossEntropy::default(), None)?;
+            let out = recorder.cross_entropy_with(&x, &targets, &CrossEntropy::default(), Grad::New)?;
             let ticket = recorder.read(&out.loss)?;
             recorder.finish()?;
             // Burn keeps several tensors in one buffer, but a kernel's output needs a buffer of its
             // own: copy it on the device.
-            let (from, bytes) = (out.grad.buffer(), (ROWS * CLASSES * 4) as u64);
-            encoder.copy_buffer_to_buffer(from, out.grad.offset(), &grad.buffer, grad.offset, bytes);
+            let (from, bytes) = (out.gradient()?.buffer(), (ROWS * CLASSES * 4) as u64);
+            encoder.copy_buffer_to_buffer(from, out.gradient()?.offset(), &grad.buffer, grad.offset, bytes);
             gpu.queue().submit([encoder.finish()]);
             Ok(ticket)
         })
@@ -64,7 +64,7 @@ fn main() -> Result<()> {
     let host = logits.into_data().try_to_vec::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))?;
     let used = used.into_data().try_to_vec::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))?;
     let labels: Vec<i64> = labels.into_iter().map(i64::from).collect();
-    let want = cpu::cross_entropy_backward(&host, &[ROWS, CLASSES], &labels, &CrossEntropy::default(), None)?;
+    let want = cpu::cross_entropy_backward((&host, &[ROWS, CLASSES]), &labels, &CrossEntropy::default(), None)?;
     let loss = loss.wait(Duration::from_secs(60))?[0];
     let worst = used.iter().zip(&want.grad).map(|(&got, want)| (f64::from(got) - 2.0 * want).abs()).fold(0.0, f64::max);
     println!("loss {loss:.6}, reference {:.6}; worst difference of a doubled gradient {worst:e}", want.loss[0]);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use xent::nn::{Loss, Model, Sequential, Training};
 use xent::{
-    BceWithLogits, CrossEntropy, Gpu, Layout, LinearBackward, LinearCrossEntropy, LinearCrossEntropyRequest, Optimization,
-    Sgd, Tensor,
+    BceWithLogits, CrossEntropy, Gpu, Grad, Layout, LinearCrossEntropy, LinearLossRequest, Optimization, Sgd, Targets,
+    Tensor,
 };
 
 use crate::{Job, Network, Work, wait};
@@ -48,31 +48,31 @@ pub fn job(gpu: &Gpu, work: &Work) -> Result<Job> {
         Work::CrossEntropy(rows) => {
             let x = Tensor::from_slice(gpu, [rows.n, rows.classes], &rows.logits)?;
             let labels: Vec<i64> = rows.labels.iter().map(|&y| y.into()).collect();
-            let y = Tensor::targets(gpu, [rows.n], &labels, rows.classes, -100)?;
+            let y = Targets::new(gpu, [rows.n], &labels, rows.classes)?;
             repeated(gpu, move |batch| {
-                let out = batch.cross_entropy_backward(&x, &y, &CrossEntropy::default(), None)?;
-                Ok((Some(out.loss), out.grad))
+                let out = batch.cross_entropy_with(&x, &y, &CrossEntropy::default(), Grad::New)?;
+                Ok((Some(out.loss), out.gradient()?))
             })
         }
         Work::LinearCrossEntropy(head) => {
             let hidden = Tensor::from_slice(gpu, [head.n, head.inputs], &head.hidden)?;
             let weight = Tensor::from_slice(gpu, [head.classes, head.inputs], &head.weight)?;
             let labels: Vec<i64> = head.labels.iter().map(|&y| y.into()).collect();
-            let y = Tensor::targets(gpu, [head.n], &labels, head.classes, -100)?;
+            let y = Targets::new(gpu, [head.n], &labels, head.classes)?;
             repeated(gpu, move |batch| {
-                let backward = Some(LinearBackward::default());
-                let request = LinearCrossEntropyRequest { backward, ..LinearCrossEntropyRequest::default() };
+                let backward = LinearLossRequest::gradients();
+                let request = backward;
                 let options = LinearCrossEntropy::default();
                 let out = batch.linear_cross_entropy_with(&hidden, &weight, None, &y, &options, request)?;
-                Ok((Some(out.loss), out.grads.expect("they were asked for").weight))
+                Ok((Some(out.loss), out.weight_grad.unwrap()))
             })
         }
         Work::BceWithLogits(vectors) => {
             let x = Tensor::from_slice(gpu, [vectors.x.len()], &vectors.x)?;
             let y = Tensor::from_slice(gpu, [vectors.y.len()], &vectors.y)?;
             repeated(gpu, move |batch| {
-                let out = batch.bce_with_logits_backward(&x, &y, &BceWithLogits::default(), None)?;
-                Ok((Some(out.loss), out.grad))
+                let out = batch.bce_with_logits_with(&x, &y, &BceWithLogits::default(), Grad::New)?;
+                Ok((Some(out.loss), out.gradient()?))
             })
         }
         Work::Matmul(side, matrices) => {
@@ -83,7 +83,7 @@ pub fn job(gpu: &Gpu, work: &Work) -> Result<Job> {
         Work::Sgd(vectors) => {
             let x = Tensor::from_slice(gpu, [vectors.x.len()], &vectors.x)?;
             let y = Tensor::from_slice(gpu, [vectors.y.len()], &vectors.y)?;
-            let sgd = Sgd { lr: 0.01, ..Sgd::default() };
+            let sgd = Sgd::new().lr(0.01);
             repeated(gpu, move |batch| {
                 batch.sgd(&x, &y, None, &sgd)?;
                 Ok((None, x.clone()))
@@ -114,12 +114,12 @@ fn step(gpu: &Gpu, network: &Network) -> Result<Job> {
         batch.upload(&parameter, &values[..])?;
         batch.submit()?;
     }
-    let options = Optimization { sgd: Sgd { lr: network.lr, ..Sgd::default() }, ..Optimization::default() };
+    let options = Optimization { sgd: Sgd::new().lr(network.lr), ..Optimization::default() };
     let weight = model.parameters().value("2.weight")?;
     let mut training = Training::new(model, vec![Loss::cross_entropy()], options)?;
     let x = Tensor::from_slice(gpu, [network.batch, inputs], &network.x)?;
     let labels: Vec<i64> = network.labels.iter().map(|&y| y.into()).collect();
-    let y = Tensor::targets(gpu, [network.batch], &labels, outputs, -100)?;
+    let y = Targets::new(gpu, [network.batch], &labels, outputs)?;
     Ok(repeated(gpu, move |batch| {
         let out = training.step(batch, &x, &[(&y).into()])?;
         Ok((out.losses.first().cloned(), weight.clone()))

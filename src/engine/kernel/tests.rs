@@ -4,7 +4,7 @@ use super::turns::Turns;
 use super::*;
 use crate::every_op::{EVERY_OP, run};
 use crate::ops::kernels;
-use crate::{Caps, CrossEntropy, CrossEntropyRequest, Family, Gpu, Grad, Layout, Tensor};
+use crate::{Caps, CrossEntropy, Family, Gpu, Grad, Layout, LossRequest, Targets, Tensor};
 
 /// Every variant that a kernel can be compiled as: read by quad or not, each output absent or present, in place or not.
 fn variants(kernel: &Kernel) -> Vec<Variant> {
@@ -64,7 +64,8 @@ fn needs_name_files_and_every_file_is_needed() {
     let needs = |file: &'static str| {
         file.lines().filter_map(|line| line.strip_prefix("// needs: ")).flat_map(str::split_whitespace)
     };
-    let all: Vec<&str> = kernels().into_iter().map(|k| k.shader).chain(text::LIBRARY.iter().map(|(_, file)| *file)).collect();
+    let all: Vec<&str> =
+        kernels().into_iter().map(|k| k.shader).chain(text::LIBRARY.iter().map(|(_, file)| *file)).collect();
     let needed: std::collections::BTreeSet<_> = all.into_iter().flat_map(needs).collect();
     let there: std::collections::BTreeSet<_> = text::LIBRARY.iter().map(|(stem, _)| *stem).collect();
     assert_eq!(needed, there);
@@ -248,9 +249,9 @@ fn turns_of_drawn_sizes_are_within_drawn_budgets() {
                 let classes = if draw < 2 { MOST } else { size(9000, MOST) };
                 let rows = size(1, MOST / classes);
                 let x = ones([rows, classes]);
-                let y = Tensor::targets(&gpu, [rows as usize], &vec![0i64; rows as usize], classes as usize, -100);
-                let smoothed = CrossEntropy { label_smoothing: 0.1, ..CrossEntropy::default() };
-                let request = CrossEntropyRequest { grad: Grad::New, statistics: true, ..Default::default() };
+                let y = Targets::new(&gpu, [rows as usize], &vec![0i64; rows as usize], classes as usize);
+                let smoothed = CrossEntropy::new().label_smoothing(0.1);
+                let request = LossRequest::new().grad(Grad::New).statistics();
                 batch.cross_entropy_with(&x, &y.expect("targets"), &smoothed, request).expect("a loss");
                 let y = batch.log_softmax(&x, 1).expect("a map");
                 batch.log_softmax_backward(&y, &x, 1).expect("its gradient");

@@ -1,30 +1,20 @@
 //! Binary cross-entropy of a linear layer's outputs.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::linear::LinearBceWithLogits;
 use crate::plan::linear::LinearPlan;
 use crate::record::Recorder;
-use crate::tensor::{Element, Float, Shape, Tensor, size32};
+use crate::tensor::{Float, Shape, Tensor, size32};
 
-use crate::ops::linear::layer::{Layer, LinearBackward, LinearGrads};
-use crate::ops::loss::elementwise::{Elementwise, ElementwiseLoss};
+use crate::ops::Classes;
+use crate::ops::linear::layer::Layer;
+use crate::ops::linear::request::{LayerGrads, LinearLossOutput, LinearLossRequest};
 use crate::ops::loss::elements::{ElementsCall, ElementsPart};
+use crate::ops::loss::elementwise::{Elementwise, ElementwiseLoss};
 use crate::ops::loss::request::GradientPlace;
-use crate::ops::loss::{BceWithLogits, Denominator, Reduction};
+use crate::ops::loss::{BceWithLogits, Reduction};
 use crate::ops::product::matmul::Zeros;
 use crate::ops::reduce::blocks::partials;
-use crate::ops::Classes;
-
-/// A loss and the gradients of a linear layer.
-#[derive(Clone, Debug)]
-pub struct LinearLossGrads<T: Element = f32> {
-    /// The loss: a scalar, or one loss per token and class with [`Reduction::None`].
-    pub loss: Tensor<f32>,
-    /// The gradients.
-    pub grads: LinearGrads<T>,
-    /// The denominator of the mean, whatever the reduction.
-    pub denominator: Denominator,
-}
 
 /// Binary cross-entropy of a linear layer, without storing all its logits.
 impl Recorder<'_> {
@@ -79,58 +69,47 @@ impl Recorder<'_> {
         targets: &Tensor<f32>,
         options: &LinearBceWithLogits,
     ) -> Result<Tensor<f32>> {
-        let op = "linear_bce_with_logits";
-        let layer = Layer::new(self, op, hidden, weight, bias)?;
-        self.linear_elements::<T>(op, &layer, targets, options, None)
+        let request = LinearLossRequest::new();
+        Ok(self.linear_bce_with_logits_with(hidden, weight, bias, targets, options, request)?.loss)
     }
 
-    /// [`linear_bce_with_logits`](Self::linear_bce_with_logits) and the gradients of hidden states,
-    /// weight and bias, whose destinations are in `backward`.
+    /// [`linear_bce_with_logits`](Self::linear_bce_with_logits) and the gradients that `request` asks
+    /// for: of hidden states, weight and bias.
     ///
     /// With the gradient `g` of the logits, as
-    /// [`bce_with_logits_backward`](Self::bce_with_logits_backward) computes it, the gradients are
+    /// [`bce_with_logits_with`](Self::bce_with_logits_with) computes it, the gradients are
     /// `g weight`, `g^T hidden`, and the column sums of `g`. Their elements are summed in the same
     /// way as those of [`linear_cross_entropy_with`](Self::linear_cross_entropy_with).
     ///
     /// # Errors
-    /// As [`linear_bce_with_logits`](Self::linear_bce_with_logits);
-    /// [`Error::Aliasing`](crate::Error::Aliasing) if a tensor for a gradient shares its buffer
-    /// with an argument.
+    /// As [`linear_bce_with_logits`](Self::linear_bce_with_logits); statistics;
+    /// [`Error::Aliasing`] if a tensor for a gradient shares its buffer with an argument.
     ///
     /// # Cost
-    /// `6 N D V` floating-point operations.
-    pub fn linear_bce_with_logits_backward<T: Float>(
+    /// `2 N D V` floating-point operations, and as many for each of the gradients of hidden states
+    /// and weight.
+    pub fn linear_bce_with_logits_with<T: Float>(
         &mut self,
         hidden: &Tensor<T>,
         weight: &Tensor<T>,
         bias: Option<&Tensor<T>>,
         targets: &Tensor<f32>,
         options: &LinearBceWithLogits,
-        backward: LinearBackward<'_>,
-    ) -> Result<LinearLossGrads<T>> {
-        let op = "linear_bce_with_logits_backward";
-        let layer = Layer::new(self, op, hidden, weight, bias)?;
-        let grads = self.linear_grads(op, &layer, backward)?;
-        let loss = self.linear_elements(op, &layer, targets, options, Some((backward, &grads)))?;
-        Ok(LinearLossGrads { loss, grads, denominator: targets.count(op)?.into() })
-    }
-
-    fn linear_elements<T: Float>(
-        &mut self,
-        op: &'static str,
-        layer: &Layer,
-        targets: &Tensor<f32>,
-        options: &LinearBceWithLogits,
-        backward: Option<(LinearBackward<'_>, &LinearGrads<T>)>,
-    ) -> Result<Tensor<f32>> {
-        let plan = LinearPlan::new(op, self.gpu().caps(), layer.sizes, (options.scratch, 2), backward.is_some())?;
-        if let Some((backward, _)) = backward {
-            let BceWithLogits { weight, pos_weight, .. } = &options.loss;
-            let weights = [("the loss's weight", weight.as_ref()), ("pos_weight", pos_weight.as_ref())];
-            layer.check(self, op, &targets.into(), &weights, backward)?;
+        request: LinearLossRequest<'_, T>,
+    ) -> Result<LinearLossOutput<T>> {
+        let op = "linear_bce_with_logits";
+        let layer = &Layer::new(self, op, hidden, weight, bias)?;
+        if request.statistics {
+            let (expected, got) = ("not requested: only linear_cross_entropy has them".to_owned(), "a request".to_owned());
+            return Err(Error::Value { op, what: "statistics", expected, got });
         }
-        let gradient = if backward.is_some() { GradientPlace::InPlace } else { GradientPlace::None };
-        let upstream = backward.and_then(|(backward, _)| backward.upstream);
+        let backward = request.backward();
+        let plan = LinearPlan::new(op, self.gpu().caps(), layer.sizes, (options.scratch, 2), backward)?;
+        let BceWithLogits { weight, pos_weight, .. } = &options.loss;
+        let weights = [("the loss's weight", weight.as_ref()), ("pos_weight", pos_weight.as_ref())];
+        layer.check_gradients(self, op, &targets.into(), &weights, &request)?;
+        let gradient = if backward { GradientPlace::InPlace } else { GradientPlace::None };
+        let upstream = request.upstream;
         let loss = Elementwise { op, ..options.loss.describe() };
         let call = ElementsCall { loss, targets, upstream, gradient, divided: true };
         let [tokens, classes] = [layer.sizes.tokens, layer.sizes.classes];
@@ -142,11 +121,13 @@ impl Recorder<'_> {
             None => self.output(op, [plan.tokens_at_once(), classes])?,
         };
         let sums: Tensor<f32> = self.output(op, [tokens])?;
+        let grads = self.layer_grads(op, layer, &request)?;
         self.linear_chunks(
             op,
             layer,
             &plan,
-            (backward.map(|(_, grads)| (grads, Zeros::Count)), None),
+            (&grads, Zeros::Count),
+            None,
             |rec, chunk, logits| {
                 let rows = chunk.start as usize..chunk.end as usize;
                 let of_chunk = if unreduced.is_some() { rows.clone() } else { 0..rows.len() };
@@ -165,9 +146,13 @@ impl Recorder<'_> {
                 rec.sum_rows_into(op, &losses, dims, &sums.rows(rows)?)
             },
         )?;
-        match unreduced {
-            Some(losses) => Ok(losses),
-            None => self.loss_of_rows(&call, &begun, &sums),
-        }
+        let loss = match unreduced {
+            Some(losses) => losses,
+            None => self.loss_of_rows(&call, &begun, &sums)?,
+        };
+        let LayerGrads { hidden, weight, bias } = grads;
+        let denominator = targets.count(op)?.into();
+        let statistics = None;
+        Ok(LinearLossOutput { loss, hidden_grad: hidden, weight_grad: weight, bias_grad: bias, statistics, denominator })
     }
 }

@@ -5,38 +5,16 @@ use crate::ops::linear::LinearCrossEntropy;
 use crate::ops::loss::CrossEntropy;
 use crate::plan::linear::LinearPlan;
 use crate::record::Recorder;
-use crate::tensor::{Element, Float, Tensor};
+use crate::tensor::{Float, Tensor};
 
-use crate::ops::linear::layer::{Layer, LinearBackward, LinearGrads};
+use crate::ops::linear::layer::Layer;
+use crate::ops::linear::request::{LayerGrads, LinearLossOutput, LinearLossRequest};
 use crate::ops::loss::cross_entropy::KERNEL;
-use crate::ops::loss::row_loss::{RowLoss, RowStatistics, RowsEnded};
-use crate::ops::product::matmul::Zeros;
 use crate::ops::loss::request::GradientPlace;
-use crate::ops::loss::{Denominator, Statistics, Targets};
+use crate::ops::loss::row_loss::{RowLoss, RowStatistics, RowsEnded};
+use crate::ops::loss::Targets;
+use crate::ops::product::matmul::Zeros;
 
-/// What [`Recorder::linear_cross_entropy_with`] computes besides the loss; by default nothing.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LinearCrossEntropyRequest<'a> {
-    /// Computes the gradients, unless this is `None`.
-    pub backward: Option<LinearBackward<'a>>,
-    /// Whether to compute the [`Statistics`].
-    pub statistics: bool,
-}
-
-/// The results of [`Recorder::linear_cross_entropy_with`].
-#[derive(Clone, Debug)]
-pub struct LinearCrossEntropyResult<T: Element = f32> {
-    /// The loss, as [`Recorder::cross_entropy`] returns it.
-    pub loss: Tensor<f32>,
-    /// The gradients, if requested.
-    pub grads: Option<LinearGrads<T>>,
-    /// The statistics, if requested.
-    pub statistics: Option<Statistics>,
-    /// The denominator of the mean, whatever the reduction.
-    pub denominator: Denominator,
-}
-
-/// Cross-entropy of a linear layer, without storing all its logits.
 impl Recorder<'_> {
     /// [`cross_entropy`](Self::cross_entropy) of the logits `hidden weight^T + bias`, storing the
     /// logits of only a few tokens at a time.
@@ -65,7 +43,7 @@ impl Recorder<'_> {
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let hidden = Tensor::from_slice(&gpu, [2, 2], &[1.0, 0.0, 0.0, 0.0f32])?;
     /// let weight = Tensor::from_slice(&gpu, [3, 2], &[2.0, 0.0, 1.0, 0.0, 0.0, 0.0f32])?;
-    /// let targets = Tensor::targets(&gpu, [2], &[0, 2], 3, -100)?;
+    /// let targets = Targets::new(&gpu, [2], &[0, 2], 3)?;
     /// let mut batch = gpu.batch();
     /// let loss = batch.linear_cross_entropy(&hidden, &weight, None, &targets, &LinearCrossEntropy::default())?;
     /// let mut loss = batch.read(&loss)?;
@@ -78,7 +56,7 @@ impl Recorder<'_> {
     ///
     /// The definition is PyTorch's `torch.nn.functional.linear_cross_entropy`, with the options of
     /// [`cross_entropy`](Self::cross_entropy).
-    pub fn linear_cross_entropy<'a, T: Float>(
+    pub fn linear_cross_entropy<T: Float>(
         &mut self,
         hidden: &Tensor<T>,
         weight: &Tensor<T>,
@@ -86,16 +64,14 @@ impl Recorder<'_> {
         targets: impl Into<Targets>,
         options: &LinearCrossEntropy,
     ) -> Result<Tensor<f32>> {
-        let request = LinearCrossEntropyRequest::default();
-        let layer = Layer::new(self, "linear_cross_entropy", hidden, weight, bias)?;
-        Ok(self.linear_loss::<T>("linear_cross_entropy", &layer, &targets.into(), options, request)?.loss)
+        Ok(self.linear_cross_entropy_with(hidden, weight, bias, targets, options, LinearLossRequest::new())?.loss)
     }
 
     /// [`linear_cross_entropy`](Self::linear_cross_entropy), and the results that `request` asks
     /// for: the gradients of hidden states, weight and bias, and the [`Statistics`].
     ///
     /// With the gradient `g` of the logits, as
-    /// [`cross_entropy_backward`](Self::cross_entropy_backward) computes it, the gradients are
+    /// [`cross_entropy_with`](Self::cross_entropy_with) computes it, the gradients are
     /// `g weight`, `g^T hidden`, and the column sums of `g`. Their bits do not depend on how many
     /// tokens' logits are stored at a time: each element is summed over tokens or classes in order,
     /// in runs, and in sections of 8192 tokens or 4096 classes. More than one section takes memory
@@ -119,51 +95,38 @@ impl Recorder<'_> {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use xent::{Gpu, LinearCrossEntropy, LinearCrossEntropyRequest, Tensor};
+    /// use xent::{Gpu, LinearCrossEntropy, LinearLossRequest, Tensor};
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let hidden = Tensor::from_slice(&gpu, [1, 2], &[1.0, 2.0f32])?;
     /// let weight = Tensor::from_slice(&gpu, [2, 2], &[1.0, 0.0, 1.0, 0.0f32])?;
-    /// let targets = Tensor::targets(&gpu, [1], &[0], 2, -100)?;
-    /// let request = LinearCrossEntropyRequest { backward: Some(Default::default()), ..Default::default() };
+    /// let targets = Targets::new(&gpu, [1], &[0], 2)?;
+    /// let request = LinearLossRequest::gradients();
     /// let mut batch = gpu.batch();
     /// let options = LinearCrossEntropy::default();
     /// let out = batch.linear_cross_entropy_with(&hidden, &weight, None, &targets, &options, request)?;
-    /// let grads = out.grads.expect("they were asked for");
-    /// let mut weight_grad = batch.read(&grads.weight)?;
+    /// let mut weight_grad = batch.read(&out.weight_grad.expect("it was requested"))?;
     /// batch.submit()?;
     /// assert_eq!(weight_grad.wait(Duration::from_secs(10))?, [-0.5, -1.0, 0.5, 1.0]);
     /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
-    pub fn linear_cross_entropy_with<'a, T: Float>(
+    pub fn linear_cross_entropy_with<T: Float>(
         &mut self,
         hidden: &Tensor<T>,
         weight: &Tensor<T>,
         bias: Option<&Tensor<T>>,
         targets: impl Into<Targets>,
         options: &LinearCrossEntropy,
-        request: LinearCrossEntropyRequest<'_>,
-    ) -> Result<LinearCrossEntropyResult<T>> {
-        let layer = Layer::new(self, "linear_cross_entropy", hidden, weight, bias)?;
-        self.linear_loss("linear_cross_entropy", &layer, &targets.into(), options, request)
-    }
-
-    fn linear_loss<T: Float>(
-        &mut self,
-        op: &'static str,
-        layer: &Layer,
-        targets: &Targets,
-        options: &LinearCrossEntropy,
-        request: LinearCrossEntropyRequest<'_>,
-    ) -> Result<LinearCrossEntropyResult<T>> {
-        let LinearCrossEntropyRequest { backward, statistics } = request;
+        request: LinearLossRequest<'_, T>,
+    ) -> Result<LinearLossOutput<T>> {
+        let (op, targets) = ("linear_cross_entropy", &targets.into());
+        let layer = &Layer::new(self, op, hidden, weight, bias)?;
         options.validate(op)?;
-        let plan = LinearPlan::new(op, self.gpu().caps(), layer.sizes, (options.scratch, 1), backward.is_some())?;
-        if let Some(backward) = backward {
-            let CrossEntropy { weight, position_weight, .. } = &options.loss;
-            let weights = [("the loss's weight", weight.as_ref()), ("position_weight", position_weight.as_ref())];
-            layer.check(self, op, targets, &weights, backward)?;
-        }
+        let backward = request.backward();
+        let plan = LinearPlan::new(op, self.gpu().caps(), layer.sizes, (options.scratch, 1), backward)?;
+        let CrossEntropy { weight, position_weight, .. } = &options.loss;
+        let weights = [("the loss's weight", weight.as_ref()), ("position_weight", position_weight.as_ref())];
+        layer.check_gradients(self, op, targets, &weights, &request)?;
         let call = RowLoss {
             op,
             kernel: &KERNEL,
@@ -171,21 +134,21 @@ impl Recorder<'_> {
             targets,
             options: options.loss.clone(),
             divided: true,
-            upstream: backward.and_then(|backward| backward.upstream),
-            gradient: if backward.is_some() { GradientPlace::InPlace } else { GradientPlace::None },
-            statistics: RowStatistics::wanted(statistics),
+            upstream: request.upstream,
+            gradient: if backward { GradientPlace::InPlace } else { GradientPlace::None },
+            statistics: RowStatistics::wanted(request.statistics),
             threshold: options.gradient_threshold,
             rows_at_once: LinearPlan::usual_tokens(layer.sizes.classes),
         };
         let begun = self.rows_begin(&call)?;
-        let grads = backward.map(|backward| self.linear_grads(op, layer, backward)).transpose()?;
-        let backward = grads.as_ref().map(|grads| (grads, Zeros::below(options.gradient_threshold)));
+        let grads = self.layer_grads(op, layer, &request)?;
         let ignoring = Some(&begun.inputs).filter(|inputs| inputs.may_ignore());
-        self.linear_chunks(op, layer, &plan, (backward, ignoring), |rec, tokens, logits| {
+        let zeros = Zeros::below(options.gradient_threshold);
+        self.linear_chunks(op, layer, &plan, (&grads, zeros), ignoring, |rec, tokens, logits| {
             rec.rows_of_tokens(&call, &begun, tokens.start as usize..tokens.end as usize, 0, logits)
         })?;
         let RowsEnded { loss, statistics, check, denominator } = self.rows_ended(&call, begun)?;
-        let grads = grads.map(|grads| grads.with_check(check.as_ref()));
-        Ok(LinearCrossEntropyResult { loss, grads, statistics, denominator })
+        let LayerGrads { hidden, weight, bias } = grads.with_check(check.as_ref());
+        Ok(LinearLossOutput { loss, hidden_grad: hidden, weight_grad: weight, bias_grad: bias, statistics, denominator })
     }
 }

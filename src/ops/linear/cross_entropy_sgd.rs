@@ -15,13 +15,13 @@ use crate::tensor::{Tensor, size32};
 use crate::ops::linear::layer::Layer;
 use crate::ops::linear::running_product::RunningProduct;
 use crate::ops::loss::cross_entropy::KERNEL;
+use crate::ops::loss::request::GradientPlace;
 use crate::ops::loss::row_loss::{RowLoss, RowStatistics, RowsBegun, RowsEnded};
+use crate::ops::loss::{Statistics, Targets};
+use crate::ops::no_alias;
 use crate::ops::product::matmul::{Sums, Zeros};
 use crate::ops::update::gradient::Gradient;
 use crate::ops::update::sgd::{Momentum, SgdStep};
-use crate::ops::loss::request::GradientPlace;
-use crate::ops::loss::{Statistics, Targets};
-use crate::ops::no_alias;
 
 /// How [`Recorder::linear_cross_entropy_sgd`] updates the layer, and what else it computes.
 #[derive(Debug)]
@@ -121,8 +121,8 @@ impl Recorder<'_> {
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let hidden = Tensor::from_slice(&gpu, [1, 2], &[1.0, 2.0f32])?;
     /// let weight = Tensor::from_slice(&gpu, [2, 2], &[1.0, 0.0, 1.0, 0.0f32])?;
-    /// let targets = Tensor::targets(&gpu, [1], &[0], 2, -100)?;
-    /// let sgd = Sgd { lr: 0.5, ..Sgd::default() };
+    /// let targets = Targets::new(&gpu, [1], &[0], 2)?;
+    /// let sgd = Sgd::new().lr(0.5);
     /// let (options, update) = (LinearCrossEntropy::default(), LinearSgd::new(&sgd));
     /// let mut batch = gpu.batch();
     /// batch.linear_cross_entropy_sgd(&hidden, &weight, None, &targets, &options, update)?;

@@ -48,7 +48,12 @@ pub(crate) struct Elementwise<'a> {
 
 impl<'a> Elementwise<'a> {
     /// A loss whose weights broadcast and do not enter the mean.
-    pub(crate) fn new(op: &'static str, kernel: &'static Kernel, weight: Option<&'a Weights>, reduction: Reduction) -> Self {
+    pub(crate) fn new(
+        op: &'static str,
+        kernel: &'static Kernel,
+        weight: Option<&'a Weights>,
+        reduction: Reduction,
+    ) -> Self {
         Self {
             op,
             kernel,
@@ -67,11 +72,8 @@ impl<'a> Elementwise<'a> {
     /// The shape of the losses of an input and targets.
     pub(crate) fn common_shape(&self, input: &Shape, targets: &Shape) -> Result<Shape> {
         let op = self.op;
-        let common = if self.broadcast {
-            broadcast_shape(input, targets)
-        } else {
-            (input == targets).then(|| input.clone())
-        };
+        let common =
+            if self.broadcast { broadcast_shape(input, targets) } else { (input == targets).then(|| input.clone()) };
         let shape = common.ok_or_else(|| {
             let expected = if self.broadcast {
                 format!("a shape that broadcasts with the input's {input}")
@@ -142,7 +144,8 @@ impl Recorder<'_> {
         let losses = unreduced.then(|| self.output(op, shape)).transpose()?;
         let partials = partials(self, op, count, 1)?;
         let (losses_to, grad_to) = (losses.as_ref(), grad.as_ref());
-        let all = ElementsPart { elements: 0..count, first: 0, x: &x, losses: losses_to, grad: grad_to, partials: &partials };
+        let all =
+            ElementsPart { elements: 0..count, first: 0, x: &x, losses: losses_to, grad: grad_to, partials: &partials };
         self.elements_part(&call, &begun, &all)?;
         let (loss, total) = match losses {
             Some(losses) => (losses, self.sum_of_partials(op, partials, 1)?),

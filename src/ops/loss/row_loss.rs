@@ -3,15 +3,15 @@
 use crate::engine::Caps;
 use crate::engine::kernel::Kernel;
 use crate::error::Result;
-use crate::ops::loss::request::GradientPlace;
 use crate::ops::loss::CrossEntropy;
+use crate::ops::loss::request::GradientPlace;
 use crate::plan::RowPlan;
 use crate::record::Recorder;
 use crate::tensor::{Check, Real, Shape, Tensor, Weights, narrow};
 
 use crate::ops::loss::statistics::{Statistics, WORDS};
-use crate::ops::reduce::blocks::Divisor;
 use crate::ops::loss::{Denominator, Reduction, Targets};
+use crate::ops::reduce::blocks::Divisor;
 use crate::ops::{Classes, no_alias, shape_error};
 use crate::plan::strips::Strip;
 

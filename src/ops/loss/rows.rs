@@ -2,14 +2,14 @@
 
 use crate::engine::Caps;
 use crate::error::Result;
+use crate::ops::loss::request::GradientPlace;
 use crate::ops::loss::row_loss::{
     Coefficients, Factor, FactorForm, Inputs, RowLoss, RowStatistics, RowsBegun, RowsEnded, RowsPart, mean_divisor,
 };
 use crate::ops::loss::statistics::{KERNEL as STATISTICS, WORDS};
+use crate::ops::loss::{Denominator, Grad, LossOutput, Reduction};
 use crate::ops::map::cast::KERNEL as CAST;
 use crate::ops::reduce::blocks::{Divisor, as_f32, check_of};
-use crate::ops::loss::request::GradientPlace;
-use crate::ops::loss::{Denominator, Grad, LossOutput, Reduction};
 use crate::ops::{Classes, no_alias, same_shape};
 use crate::plan::Cut;
 use crate::record::Recorder;

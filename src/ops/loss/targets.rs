@@ -1,5 +1,7 @@
 //! Targets of losses of rows: validation on the host, and sums of their weights on the GPU.
 
+use std::ops::Range;
+
 use crate::engine::Gpu;
 use crate::engine::kernel::{Kernel, kernel, params, read, write};
 use crate::error::{Error, Result};
@@ -59,12 +61,7 @@ impl Targets {
     ///
     /// # Errors
     /// [`Error::Value`] with the first bad target and its position; the errors of [`Tensor::from_slice`].
-    pub fn new<L: Copy + Into<i64>>(
-        gpu: &Gpu,
-        shape: impl Into<Shape>,
-        labels: &[L],
-        classes: usize,
-    ) -> Result<Self> {
+    pub fn new<L: Copy + Into<i64>>(gpu: &Gpu, shape: impl Into<Shape>, labels: &[L], classes: usize) -> Result<Self> {
         Self::new_ignoring(gpu, shape, labels, classes, Self::IGNORED)
     }
 
@@ -113,6 +110,20 @@ impl Targets {
             TargetsKind::Index { index, .. } => index.shape(),
             TargetsKind::Probabilities(probabilities) => probabilities.shape(),
         }
+    }
+
+    /// Some rows along the first dimension, such as a mini-batch, without a copy.
+    ///
+    /// # Errors
+    /// As [`Tensor::rows`].
+    pub fn rows(&self, rows: Range<usize>) -> Result<Self> {
+        let kind = match &self.kind {
+            TargetsKind::Index { index, unsigned } => {
+                TargetsKind::Index { index: index.rows(rows)?, unsigned: *unsigned }
+            }
+            TargetsKind::Probabilities(probabilities) => TargetsKind::Probabilities(probabilities.rows(rows)?),
+        };
+        Ok(Self { kind, ignored: self.ignored })
     }
 
     /// The class indices, and the ignored index as kernels compare it.

@@ -153,7 +153,7 @@ impl Recorder<'_> {
     /// let values = Tensor::from_slice(&gpu, [2], &[1.0, 2.0f32])?;
     /// let grads = Tensor::from_slice(&gpu, [2], &[0.5, -1.0f32])?;
     /// let mut batch = gpu.batch();
-    /// batch.sgd(&values, &grads, None, &Sgd { lr: 0.5, ..Sgd::default() })?;
+    /// batch.sgd(&values, &grads, None, &Sgd::new().lr(0.5))?;
     /// let mut values = batch.read(&values)?;
     /// batch.submit()?;
     /// assert_eq!(values.wait(Duration::from_secs(10))?, [0.75, 2.5]);

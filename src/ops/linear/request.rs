@@ -1,0 +1,221 @@
+//! What the loss of a linear layer computes besides its value, and what it returns.
+
+use crate::error::{Error, Result};
+use crate::ops::linear::layer::Layer;
+use crate::ops::loss::{Denominator, Grad, Statistics, Targets};
+use crate::ops::{no_alias, shape_error};
+use crate::record::Recorder;
+use crate::tensor::{Check, Element, Float, Real, Shape, Tensor, Weights};
+
+/// What the loss of a linear layer computes besides its value. By default, nothing.
+///
+/// Each gradient can be left out; its product is not computed then. With a frozen weight, for
+/// instance, there is no product of `2 N D V` operations, and no gradient of `[V, D]`.
+///
+/// # Examples
+/// ```
+/// use xent::{Grad, LinearLossRequest};
+/// let frozen: LinearLossRequest = LinearLossRequest::new().hidden_grad(Grad::New);
+/// # let _ = frozen;
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct LinearLossRequest<'a, T: Element = f32> {
+    /// The destination of the gradient with respect to the hidden states, `[N, D]`.
+    pub hidden_grad: Grad<'a, T>,
+    /// The destination of the gradient with respect to the weight, `[V, D]`: in `f32` whatever the
+    /// type of the weight, and for instance a gradient of [`Parameters`](crate::Parameters).
+    pub weight_grad: Grad<'a>,
+    /// The destination of the gradient with respect to the bias, `[V]`. Without a bias there is none.
+    pub bias_grad: Grad<'a>,
+    /// The upstream gradient: a scalar, or one value per loss; 1 if `None`.
+    pub upstream: Option<&'a Tensor<f32>>,
+    /// Whether to compute the [`Statistics`]. Only `linear_cross_entropy` has them.
+    pub statistics: bool,
+}
+
+impl<'a, T: Element> LinearLossRequest<'a, T> {
+    /// A request for the loss alone.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { hidden_grad: Grad::No, weight_grad: Grad::No, bias_grad: Grad::No, upstream: None, statistics: false }
+    }
+
+    /// A request for all gradients, in new tensors.
+    #[must_use]
+    pub fn gradients() -> Self {
+        Self { hidden_grad: Grad::New, weight_grad: Grad::New, bias_grad: Grad::New, ..Self::new() }
+    }
+
+    /// Sets the destination of the gradient of the hidden states.
+    #[must_use]
+    pub fn hidden_grad(self, hidden_grad: Grad<'a, T>) -> Self {
+        Self { hidden_grad, ..self }
+    }
+
+    /// Sets the destination of the gradient of the weight.
+    #[must_use]
+    pub fn weight_grad(self, weight_grad: Grad<'a>) -> Self {
+        Self { weight_grad, ..self }
+    }
+
+    /// Sets the destination of the gradient of the bias.
+    #[must_use]
+    pub fn bias_grad(self, bias_grad: Grad<'a>) -> Self {
+        Self { bias_grad, ..self }
+    }
+
+    /// Sets the upstream gradient.
+    #[must_use]
+    pub fn upstream(self, upstream: impl Into<Option<&'a Tensor<f32>>>) -> Self {
+        Self { upstream: upstream.into(), ..self }
+    }
+
+    /// Requests the statistics.
+    #[must_use]
+    pub fn statistics(self) -> Self {
+        Self { statistics: true, ..self }
+    }
+
+    /// Whether a gradient is requested.
+    pub(crate) fn backward(&self) -> bool {
+        let wanted = |grad: Grad<'_>| !matches!(grad, Grad::No);
+        !matches!(self.hidden_grad, Grad::No) || wanted(self.weight_grad) || wanted(self.bias_grad)
+    }
+}
+
+/// The result of the loss of a linear layer.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LinearLossOutput<T: Element = f32> {
+    /// The loss: a scalar, or one loss per token (of binary cross-entropy: per token and class) with
+    /// [`Reduction::None`](crate::Reduction::None).
+    pub loss: Tensor<f32>,
+    /// The gradient with respect to the hidden states, if requested.
+    pub hidden_grad: Option<Tensor<T>>,
+    /// The gradient with respect to the weight, if requested.
+    pub weight_grad: Option<Tensor<f32>>,
+    /// The gradient with respect to the bias, if requested, and if there is a bias.
+    pub bias_grad: Option<Tensor<f32>>,
+    /// The statistics of the tokens, if requested.
+    pub statistics: Option<Statistics>,
+    /// The denominator of the mean, whatever the reduction.
+    pub denominator: Denominator,
+}
+
+/// The tensors that gradients of a layer are written to.
+#[derive(Debug)]
+pub(crate) struct LayerGrads<T: Element> {
+    pub(crate) hidden: Option<Tensor<T>>,
+    pub(crate) weight: Option<Tensor<f32>>,
+    pub(crate) bias: Option<Tensor<f32>>,
+}
+
+impl<T: Float> LayerGrads<T> {
+
+    pub(crate) fn with_check(self, check: Option<&Check>) -> Self {
+        Self {
+            hidden: self.hidden.map(|grad| grad.with_check(check.cloned())),
+            weight: self.weight.map(|grad| grad.with_check(check.cloned())),
+            bias: self.bias.map(|grad| grad.with_check(check.cloned())),
+        }
+    }
+}
+
+/// The caller's tensor for a gradient of this shape, if there is one.
+fn destination<T: Element>(
+    rec: &Recorder<'_>,
+    op: &'static str,
+    what: &'static str,
+    grad: Grad<'_, T>,
+    shape: Option<&Shape>,
+) -> Result<Option<Tensor<T>>> {
+    match grad {
+        Grad::No | Grad::New => Ok(None),
+        Grad::InPlace => {
+            let (expected, got) = ("a tensor of its own".to_owned(), "Grad::InPlace".to_owned());
+            Err(Error::Value { op, what, expected, got })
+        }
+        Grad::Into(to) => {
+            rec.check_device(op, what, to)?;
+            match shape {
+                Some(shape) if to.shape() == shape => Ok(Some(to.clone())),
+                Some(shape) => Err(shape_error(op, what, format!("shape {shape}"), to.shape())),
+                None => Err(shape_error(op, what, "no shape: there is no bias", to.shape())),
+            }
+        }
+    }
+}
+
+impl Layer {
+    /// Checks that the caller's tensors for gradients fit, and share no memory with tensors that are read, or with each other.
+    pub(crate) fn check_gradients<T: Float>(
+        &self,
+        rec: &Recorder<'_>,
+        op: &'static str,
+        targets: &Targets,
+        weights: &[(&'static str, Option<&Weights>)],
+        request: &LinearLossRequest<'_, T>,
+    ) -> Result<()> {
+        let hidden = destination(rec, op, "hidden_grad", request.hidden_grad, Some(self.hidden.shape()))?;
+        let weight = destination(rec, op, "weight_grad", request.weight_grad, Some(self.weight.shape()))?;
+        let bias = destination(rec, op, "bias_grad", request.bias_grad, self.bias.as_ref().map(Tensor::shape))?;
+        let written = [
+            ("hidden_grad", hidden.map(|grad| grad.real())),
+            ("weight_grad", weight.map(|grad| grad.real())),
+            ("bias_grad", bias.map(|grad| grad.real())),
+        ];
+        let written: Vec<(&'static str, Tensor<Real>)> =
+            written.into_iter().filter_map(|(what, grad)| Some((what, grad?))).collect();
+        for (number, (what, grad)) in written.iter().enumerate() {
+            let written_too = (*what, grad);
+            let upstream = request.upstream.map(Tensor::real);
+            let read = [("hidden", Some(&self.hidden)), ("weight", Some(&self.weight)), ("bias", self.bias.as_ref())];
+            for (other, tensor) in read.into_iter().chain([("upstream", upstream.as_ref())]) {
+                tensor.map_or(Ok(()), |tensor| no_alias(op, written_too, (other, tensor)))?;
+            }
+            targets.no_alias(op, written_too)?;
+            for (other, weights) in weights {
+                weights.map_or(Ok(()), |weights| no_alias(op, written_too, (other, &weights.on(rec.gpu())?)))?;
+            }
+            // No dispatch writes two of them, so they may share a buffer (like those of `Parameters`).
+            for (other, tensor) in written.iter().take(number).filter(|(_, tensor)| grad.overlaps(tensor)) {
+                no_alias(op, (other, tensor), written_too)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Recorder<'_> {
+    /// The tensors that the requested gradients of a layer are written to.
+    pub(crate) fn layer_grads<T: Float>(
+        &mut self,
+        op: &'static str,
+        layer: &Layer,
+        request: &LinearLossRequest<'_, T>,
+    ) -> Result<LayerGrads<T>> {
+        let bias = match &layer.bias {
+            Some(bias) => self.gradient_of(op, request.bias_grad, bias.shape())?,
+            None => None,
+        };
+        Ok(LayerGrads {
+            hidden: self.gradient_of(op, request.hidden_grad, layer.hidden.shape())?,
+            weight: self.gradient_of(op, request.weight_grad, layer.weight.shape())?,
+            bias,
+        })
+    }
+
+    fn gradient_of<T: Element>(
+        &mut self,
+        op: &'static str,
+        grad: Grad<'_, T>,
+        shape: &Shape,
+    ) -> Result<Option<Tensor<T>>> {
+        match grad {
+            Grad::No | Grad::InPlace => Ok(None),
+            Grad::New => self.output(op, shape.clone()).map(Some),
+            Grad::Into(to) => Ok(Some(to.clone())),
+        }
+    }
+}
