@@ -297,7 +297,7 @@ fn linear_cross_entropy_variants(c: &mut Criterion, gpu: &Gpu) {
     let (options, sgd) = (LinearCrossEntropy::default(), Sgd::new().lr(1e-3));
     let operations = Throughput::Elements(8 * (n * d * v) as u64);
     bench(c, gpu, &format!("linear_cross_entropy/update/{n}x{d}x{v}"), operations, |b| {
-        black_box(b.linear_cross_entropy_sgd(&hidden, &weight, None, &y, &options, LinearSgd::new(&sgd))?);
+        black_box(b.linear_cross_entropy_sgd(&hidden, &weight, None, &y, &options, LinearSgd::new(sgd.clone()))?);
         Ok(())
     });
 }

@@ -230,14 +230,13 @@ impl Network {
         let mut batch = gpu.batch();
         let activations = self.trunk.forward(&mut batch, &inputs)?;
         let (weight_grad, bias_grad) = (self.head.grad("weight")?, self.head.grad("bias")?);
-        let backward =
+        let request =
             LinearLossRequest::gradients().weight_grad(Grad::Into(&weight_grad)).bias_grad(Grad::Into(&bias_grad));
-        let request = backward;
         let (weight, bias) = (self.head.value("weight")?, self.head.value("bias")?);
         let hidden = &activations.outputs()[0];
         let out = batch.linear_cross_entropy_with(hidden, &weight, Some(&bias), &targets, &self.loss, request)?;
-        let grads = out;
-        self.trunk.backward(&mut batch, &activations, &[grads.hidden_grad.unwrap()])?;
+        let hidden_grad = out.hidden_grad.context("it was requested")?;
+        self.trunk.backward(&mut batch, &activations, &[hidden_grad])?;
         let [trunk, head] = &mut self.optimizers;
         trunk.step(&mut batch, self.trunk.parameters())?;
         head.step(&mut batch, &self.head)?;
@@ -279,12 +278,12 @@ fn compare(gpu: &Gpu) -> Result<()> {
     let fused = |rec: &mut Recorder<'_>| -> Result<[Tensor<f32>; 3]> {
         let request = LinearLossRequest::gradients();
         let out = rec.linear_cross_entropy_with(&hidden, &weight, None, &targets, &options, request)?;
-        let grads = out;
-        Ok([out.loss, grads.hidden_grad.unwrap(), grads.weight_grad.unwrap()])
+        let requested = "it was requested";
+        Ok([out.loss, out.hidden_grad.context(requested)?, out.weight_grad.context(requested)?])
     };
     let materialised = |rec: &mut Recorder<'_>| -> Result<[Tensor<f32>; 3]> {
         let logits = rec.matmul(Layout::Nt, &hidden, &weight, None)?;
-        let request = LossRequest { grad: Grad::InPlace, ..Default::default() };
+        let request = LossRequest::new().grad(Grad::InPlace);
         let loss = rec.cross_entropy_with(&logits, &targets, &options.loss, request)?.loss;
         let hidden_grad = rec.matmul(Layout::Nn, &logits, &weight, None)?;
         Ok([loss, hidden_grad, rec.matmul(Layout::Tn, &logits, &hidden, None)?])

@@ -5,8 +5,8 @@ use xent::metrics::{BinaryOutputs, Evaluation};
 use xent::nn::{Loss, Model, Sequential, Training};
 use xent::{
     Batch, Bce, BceWithLogits, CrossEntropy, Denominator, Element, Gpu, Grad, Layout, LinearBceWithLogits,
-    LinearCrossEntropy, LinearLossOutput, LinearLossRequest, LinearSgd, LossRequest, Momentum, Mse, Nll, Optimization, Optimizer,
-    Parameters, Reduction, Result, Schedule, Sgd, Statistics, Targets, Tensor, Weights, bf16, f16,
+    LinearCrossEntropy, LinearLossOutput, LinearLossRequest, LinearSgd, LossRequest, Momentum, Mse, Nll, Optimization,
+    Optimizer, Parameters, Reduction, Result, Schedule, Sgd, Statistics, Targets, Tensor, Weights, bf16, f16,
 };
 
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(600);
@@ -115,7 +115,16 @@ pub(crate) const EVERY_OP: &[(&str, Record)] = &[
             let request = LossRequest::new().grad(Grad::New).statistics();
             let soft = out.batch.cross_entropy_with(&x, &q, &CrossEntropy::default(), request)?;
             let in_place = out.batch.cross_entropy_with(&x, &y, &options, Grad::InPlace)?.loss;
-            out.all(&[&loss, &capped.loss.clone(), &capped.gradient()?, &grads.loss.clone(), &grads.gradient()?, &soft.loss, &in_place, &x])?;
+            out.all(&[
+                &loss,
+                &capped.loss.clone(),
+                &capped.gradient()?,
+                &grads.loss.clone(),
+                &grads.gradient()?,
+                &soft.loss,
+                &in_place,
+                &x,
+            ])?;
             out.read(&soft.gradient()?)?;
             soft.statistics.iter().try_for_each(|statistics| out.statistics(statistics))?;
         }
@@ -223,7 +232,7 @@ pub(crate) const EVERY_OP: &[(&str, Record)] = &[
         let sparse = out.batch.linear_cross_entropy_with(&hidden, &weight, Some(&bias), &y, &sparse, request)?;
         out.linear(&sparse)?;
         let sgd = Sgd::new().lr(0.1);
-        let update = LinearSgd::new(&sgd);
+        let update = LinearSgd::new(sgd.clone());
         let updated = out.batch.linear_cross_entropy_sgd(&hidden, &weight, Some(&bias), &y, &options, update)?;
         out.all(&[&updated.loss, &updated.hidden_grad, &weight, &bias])
     }),

@@ -66,33 +66,19 @@ fn on_gpu(gpu: &Gpu, case: &Case) -> Result<Outputs> {
             let options = case.cross_entropy()?;
             let target = case.data("target")?;
             let classes = x.shape()[usize::from(x.shape().len() > 1)];
-            let index;
-            let probabilities;
             let targets = match case.text("target_kind")? {
-                "index" => {
-                    index = Targets::new_ignoring(gpu, &target.shape[..], &target.ints, classes, options.ignore_index)?;
-                    Targets::Index(&index)
-                }
-                "prob" => {
-                    probabilities = case.upload(gpu, "target")?;
-                    Targets::Probabilities(&probabilities)
-                }
+                "index" => Targets::new_ignoring(gpu, &target.shape[..], &target.ints, classes, case.ignored()?)?,
+                "prob" => Targets::from(&case.upload(gpu, "target")?),
                 other => bail!("target_kind {other:?}"),
             };
             eval(gpu, |b| {
-                let out = match (op, targets) {
-                    ("nll_loss", Targets::Index(index)) => {
-                        b.nll_with(&x, index, &case.nll()?, LossRequest::new().grad(Grad::New).upstream(g.as_ref()))?
-                    }
-                    _ => b.cross_entropy_with(
-                        &x,
-                        targets,
-                        &options,
-                        LossRequest::new().grad(Grad::New).upstream(g.as_ref()),
-                    )?,
+                let request = LossRequest::new().grad(Grad::New).upstream(g.as_ref());
+                let out = match op {
+                    "nll_loss" => b.nll_with(&x, &targets, &case.nll()?, request)?,
+                    _ => b.cross_entropy_with(&x, &targets, &options, request)?,
                 };
                 let log_prob = b.log_softmax(&x, usize::from(x.shape().len() > 1))?;
-                Ok([("loss", out.loss), ("grad_input", out.gradient()?), ("log_prob", log_prob)])
+                Ok([("loss", out.loss.clone()), ("grad_input", out.gradient()?), ("log_prob", log_prob)])
             })
         }
         "bce" | "bce_with_logits" | "mse" => {
@@ -119,7 +105,7 @@ fn on_gpu(gpu: &Gpu, case: &Case) -> Result<Outputs> {
                         )?
                     }
                 };
-                Ok([("loss", out.loss), ("grad_input", out.gradient()?)])
+                Ok([("loss", out.loss.clone()), ("grad_input", out.gradient()?)])
             })
         }
         "log_softmax" | "softmax" | "sigmoid" => {
@@ -177,16 +163,16 @@ fn on_cpu(case: &Case) -> Result<Outputs> {
             let target = case.data("target")?;
             let probabilities = case.floats("target")?;
             let targets = match case.text("target_kind")? {
-                "index" => cpu::Targets::from(&target.ints),
-                "prob" => cpu::Targets::Probabilities(&probabilities),
+                "index" => cpu::Targets::from(&target.ints).ignoring(case.ignored()?),
+                "prob" => cpu::Targets::from(&probabilities),
                 other => bail!("target_kind {other:?}"),
             };
             let out = match op {
-                "nll_loss" => cpu::nll_backward((&x, shape), &target.ints, &case.nll()?, case.upstream())?,
+                "nll_loss" => cpu::nll_backward((&x, shape), targets, &case.nll()?, case.upstream())?,
                 _ => cpu::cross_entropy_backward((&x, shape), targets, &case.cross_entropy()?, case.upstream())?,
             };
             let log_prob = cpu::log_softmax((&x, shape), usize::from(shape.len() > 1))?;
-            Ok(named([("loss", out.loss), ("grad_input", out.gradient()?), ("log_prob", log_prob)]))
+            Ok(named([("loss", out.loss), ("grad_input", out.grad), ("log_prob", log_prob)]))
         }
         "bce" | "bce_with_logits" | "mse" => {
             let (x, y, shape) = (case.floats("input")?, case.floats("target")?, &case.data("input")?.shape);
@@ -209,7 +195,7 @@ fn on_cpu(case: &Case) -> Result<Outputs> {
                     cpu::bce_with_logits_backward((&x, shape), (&y, shape), &options, case.upstream())?
                 }
             };
-            Ok(named([("loss", out.loss), ("grad_input", out.gradient()?)]))
+            Ok(named([("loss", out.loss), ("grad_input", out.grad)]))
         }
         "log_softmax" | "softmax" | "sigmoid" => {
             let (x, g) = (&case.data("input")?.floats, &case.data("grad_output")?.floats);

@@ -169,21 +169,22 @@ impl Case {
     }
 
     pub(crate) fn cross_entropy(&self) -> Result<CrossEntropy> {
-        let ignore_index = match self.text("target_kind")? {
-            "index" => self.text("ignore_index")?.parse()?,
-            _ => CrossEntropy::default().ignore_index,
-        };
         let label_smoothing = self.number("label_smoothing")?;
         Ok(CrossEntropy::new()
             .weight(self.weights("weight")?)
-            .reduction(self.reduction()?) /*IGN ignore_index*/
+            .reduction(self.reduction()?)
             .label_smoothing(label_smoothing))
     }
 
+    /// The ignored index of class indices.
+    pub(crate) fn ignored(&self) -> Result<i64> {
+        Ok(self.text("ignore_index")?.parse()?)
+    }
+
     pub(crate) fn nll(&self) -> Result<Nll> {
-        let CrossEntropy { weight, reduction, ignore_index, label_smoothing, .. } = self.cross_entropy()?;
+        let CrossEntropy { weight, reduction, label_smoothing, .. } = self.cross_entropy()?;
         ensure!(label_smoothing == 0.0, "nll_loss has no label smoothing");
-        Ok(Nll::new().weight(weight).reduction(reduction) /*IGN ignore_index*/)
+        Ok(Nll::new().weight(weight).reduction(reduction))
     }
 
     /// Broadcasts whenever the shapes differ, as PyTorch does.

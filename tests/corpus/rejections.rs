@@ -47,22 +47,45 @@ struct Calls<'a> {
 impl Calls<'_> {
     /// Cross-entropy of zeros of shape `[n, classes, ..]` and class indices of shape `rows`.
     fn indices(&self, shape: &[usize], index: &[i64], rows: &[usize], options: &CrossEntropy) -> [Answer; 2] {
+        self.ignoring(shape, index, rows, options, Targets::IGNORED)
+    }
+
+    fn ignoring(
+        &self,
+        shape: &[usize],
+        index: &[i64],
+        rows: &[usize],
+        options: &CrossEntropy,
+        ignored: i64,
+    ) -> [Answer; 2] {
         let zeros = vec![0.0f32; shape.iter().product()];
         let on_gpu = || {
-            let y = Targets::new_ignoring(self.gpu, rows, index, shape[1], options.ignore_index)?;
+            let y = Targets::new_ignoring(self.gpu, rows, index, shape[1], ignored)?;
             self.recorded(shape, |b, x| b.cross_entropy(x, &y, options))
         };
-        let on_cpu = || Ok(cpu::cross_entropy((&zeros, shape), index, options)?[0] as f32);
+        let on_cpu =
+            || Ok(cpu::cross_entropy((&zeros, shape), cpu::Targets::from(index).ignoring(ignored), options)?[0] as f32);
         [on_gpu(), on_cpu()]
     }
 
     fn probabilities(&self, shape: &[usize], targets: &[usize], options: &CrossEntropy) -> [Answer; 2] {
+        self.probabilities_ignoring(shape, targets, options, Targets::IGNORED)
+    }
+
+    fn probabilities_ignoring(
+        &self,
+        shape: &[usize],
+        targets: &[usize],
+        options: &CrossEntropy,
+        ignored: i64,
+    ) -> [Answer; 2] {
         let (zeros, q) = (vec![0.0f32; shape.iter().product()], vec![0.25f32; targets.iter().product()]);
         let on_gpu = || {
-            let y = Tensor::from_slice(self.gpu, targets, &q)?;
+            let y = Targets::from(&Tensor::from_slice(self.gpu, targets, &q)?).ignoring(ignored);
             self.recorded(shape, |b, x| b.cross_entropy(x, &y, options))
         };
-        let on_cpu = || Ok(cpu::cross_entropy((&zeros, shape), &q, options)?[0] as f32);
+        let on_cpu =
+            || Ok(cpu::cross_entropy((&zeros, shape), cpu::Targets::from(&q).ignoring(ignored), options)?[0] as f32);
         [on_gpu(), on_cpu()]
     }
 
@@ -102,7 +125,6 @@ pub(crate) fn check(gpu: &Gpu, case: &Rejection) -> Result<()> {
     let ce = CrossEntropy::default();
     let weighted = |len: usize| CrossEntropy::new().weight(Weights::from(vec![1.0; len]));
     let smoothed = |label_smoothing| CrossEntropy::new().label_smoothing(label_smoothing);
-    let ignoring = |ignore_index| CrossEntropy::new()/*IGN ignore_index*/;
     let one = |values: &[f32], targets: &[f32]| calls.bce((&[1], values), (&[1], targets), &Bce::default());
     let sgd = |options: Sgd| {
         let on_gpu = || {
@@ -120,7 +142,7 @@ pub(crate) fn check(gpu: &Gpu, case: &Rejection) -> Result<()> {
         "ce_target_equal_C" => (calls.indices(&[2, 3], &[3, 0], &[2], &ce).into(), &["0..3", "3 at position 0"]),
         "ce_target_negative" => (calls.indices(&[2, 3], &[0, -1], &[2], &ce).into(), &["0..3", "-1 at position 1"]),
         "ce_target_minus100_not_ignored" => {
-            (calls.indices(&[2, 3], &[-100, 0], &[2], &ignoring(1)).into(), &["0..3", "-100 at position 0"])
+            (calls.ignoring(&[2, 3], &[-100, 0], &[2], &ce, 1).into(), &["0..3", "-100 at position 0"])
         }
         "ce_batch_mismatch" => (calls.indices(&[3, 4], &[0, 0], &[2], &ce).into(), &["targets", "3", "2"]),
         "ce_spatial_mismatch" => (calls.indices(&[3, 4, 5], &[0; 18], &[3, 6], &ce).into(), &["targets"]),
@@ -139,7 +161,7 @@ pub(crate) fn check(gpu: &Gpu, case: &Rejection) -> Result<()> {
             (calls.indices(&[3, 4], &[0; 3], &[3], &smoothed(1.1)).into(), &["label_smoothing", "0..=1", "1.1"])
         }
         "ce_ignore_index_prob" => {
-            (calls.probabilities(&[3, 4], &[3, 4], &ignoring(1)).into(), &["ignore_index", "below 0", "1"])
+            (calls.probabilities_ignoring(&[3, 4], &[3, 4], &ce, 1).into(), &["the ignored index", "below 0", "1"])
         }
         "ce_float_index_target" => (calls.probabilities(&[3, 4], &[3], &ce).into(), &["targets"]),
         "ce_int_prob_target" => (calls.indices(&[3, 4], &[0; 12], &[3, 4], &ce).into(), &["targets"]),

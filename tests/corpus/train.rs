@@ -78,7 +78,7 @@ pub(crate) struct GpuHeads<'a> {
 pub(crate) struct GpuHead {
     suffix: &'static str,
     kind: &'static str,
-    classes: Option<Tensor<i32>>,
+    classes: Option<Targets>,
     target: Option<Tensor<f32>>,
     parameters: [Tensor<f32>; 2],
 }
@@ -111,13 +111,14 @@ impl Heads for GpuHeads<'_> {
                 (_, Some(y)) if *kind == "bce" => {
                     let p = batch.sigmoid(&z)?;
                     let mut out = batch.bce_with(&p, y, &Bce::default(), Grad::New)?;
-                    out.grad = batch.sigmoid_backward(&p, &out.grad)?;
+                    out.grad = Some(batch.sigmoid_backward(&p, &out.gradient()?)?);
                     out
                 }
                 (_, Some(y)) => batch.mse_with(&z, y, &Mse::default(), Grad::New)?,
                 (None, None) => bail!("a head without targets"),
             };
-            let grads = [batch.matmul(Layout::Tn, &out.grad, &self.x, None)?, batch.column_sum(&out.grad)?];
+            let grad = out.gradient()?;
+            let grads = [batch.matmul(Layout::Tn, &grad, &self.x, None)?, batch.column_sum(&grad)?];
             for (values, grad) in [weight, bias].into_iter().zip(&grads) {
                 batch.sgd(values, grad, None, &self.sgd)?;
             }

@@ -98,7 +98,7 @@ fn rows(table: &mut Table, gpu: &Gpu, classes: usize) {
         ("smoothing 0.1, weights", options(0.1, weights), false),
         ("probabilities", options(0.0, None), true),
     ] {
-        let (on_gpu, on_cpu): (Targets<'_>, cpu::Targets<'_>) = match soft {
+        let (on_gpu, on_cpu): (Targets, cpu::Targets<'_>) = match soft {
             true => ((&probabilities).into(), (&q[..]).into()),
             false => ((&targets).into(), (&index[..]).into()),
         };
@@ -245,8 +245,7 @@ fn tokens(table: &mut Table, gpu: &Gpu, n: usize) {
     let [loss, weight_grad, bias_grad] = eval(gpu, |b| {
         let request = LinearLossRequest::gradients();
         let out = b.linear_cross_entropy_with(&x, &w, Some(&bias), &y, &options, request)?;
-        let grads = out;
-        Ok([out.loss, grads.weight_grad.unwrap(), grads.bias_grad.unwrap().expect("there is one")])
+        Ok([out.loss, out.weight_grad.unwrap(), out.bias_grad.unwrap()])
     });
     let factors = ((&hidden[..], [n, inputs]), (&weight[..], [classes, inputs]));
     let want = cpu::linear_cross_entropy(factors.0, factors.1, None, &index, &options, None).unwrap();

@@ -31,7 +31,7 @@ fn shapes_that_differ_are_errors_unless_broadcasting_is_asked_for() {
         fits(b.bce_with_logits(&tx, &ty, &logits).unwrap_err(), "bce_with_logits", shapes);
         assert_eq!(gpu.counters().dispatches, before, "nothing is recorded");
         let out = b.mse_with(&tx, &ty, &broadcast, Grad::New).unwrap();
-        let (mut loss, mut grad) = (b.read(&out.loss).unwrap(), b.read(&out.gradient()?).unwrap());
+        let (mut loss, mut grad) = (b.read(&out.loss).unwrap(), b.read(&out.gradient().unwrap()).unwrap());
         b.submit().unwrap();
         close("loss", &loss.wait(TIMEOUT).unwrap(), &want.loss, 1e-6, 0.0);
         close("grad", &grad.wait(TIMEOUT).unwrap(), &want.grad, 1e-6, 1e-7);
@@ -73,10 +73,10 @@ fn weights_are_broadcast() {
                         let o1 = b.bce_with_logits_with(&tx, &ty, &logits, Grad::New)?;
                         Ok([o0.loss.clone(), o0.gradient()?, o1.loss.clone(), o1.gradient()?])
                     });
-                    let want = cpu::bce_backward((&p, shape), (&y, shape), &bce, None).unwrap();
+                    let want = cpu::bce_backward((&p, *shape), (&y, *shape), &bce, None).unwrap();
                     close(&format!("bce {what}"), &a, &want.loss, 1e-6, 1e-7);
                     close(&format!("bce grad {what}"), &ag, &want.grad, 1e-6, 3e-7);
-                    let want = cpu::bce_with_logits_backward((&x, shape), (&y, shape), &logits, None).unwrap();
+                    let want = cpu::bce_with_logits_backward((&x, *shape), (&y, *shape), &logits, None).unwrap();
                     close(&format!("bce_with_logits {what}"), &b, &want.loss, 1e-6, 1e-7);
                     close(&format!("bce_with_logits grad {what}"), &bg, &want.grad, 1e-6, 3e-7);
                 }
@@ -121,13 +121,13 @@ fn mse_takes_weights_and_broadcasts_both_tensors() {
                     let mut batch = gpu.batch();
                     let out = batch.mse_with(&tx, &ty, &options, Grad::New).unwrap();
                     let g = Tensor::from_slice(&gpu, out.loss.shape().clone(), &upstream).unwrap();
-                    let scaled = batch
-                        .mse_with(&tx, &ty, &options, LossRequest::new().grad(Grad::New).upstream(&g))
-                        .unwrap();
+                    let scaled =
+                        batch.mse_with(&tx, &ty, &options, LossRequest::new().grad(Grad::New).upstream(&g)).unwrap();
                     let forward = batch.mse(&tx, &ty, &options).unwrap();
-                    assert_eq!(out.gradient()?.shape()[..], *shape, "{what}");
+                    assert_eq!(out.gradient().unwrap().shape()[..], *shape, "{what}");
                     let [loss, grad, scaled, forward] =
-                        [&out.loss.clone(), &out.gradient()?, &scaled.gradient()?, &forward].map(|t| batch.read(t).unwrap());
+                        [&out.loss.clone(), &out.gradient().unwrap(), &scaled.gradient().unwrap(), &forward]
+                            .map(|t| batch.read(t).unwrap());
                     batch.submit().unwrap();
                     let [loss, grad, scaled, forward] =
                         [loss, grad, scaled, forward].map(|mut t| t.wait(TIMEOUT).unwrap());

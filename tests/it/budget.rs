@@ -9,7 +9,9 @@ use xent::{
     Reduction, Sgd, Targets, Tensor, Weights, cpu, wgpu,
 };
 
-const SUM: CrossEntropy = CrossEntropy::new().reduction(Reduction::Sum);
+fn sum() -> CrossEntropy {
+    CrossEntropy::new().reduction(Reduction::Sum)
+}
 
 /// So many logits in +-10, and nothing that cancels.
 fn logits(seed: u64, len: usize) -> Vec<f32> {
@@ -124,7 +126,7 @@ fn a_step_of_many_rows() {
 #[test]
 fn smoothed_losses_of_long_rows() {
     let Some(gpu) = gpu() else { return };
-    let smoothed = SUM.label_smoothing(0.5);
+    let smoothed = sum().label_smoothing(0.5);
     for (gpu, classes) in rows(&gpu, &[102_273, 152_459]) {
         let x = Tensor::<f32>::zeros(&gpu, [1, classes]).unwrap();
         let y = Targets::new(&gpu, [1], &[classes as i64 - 1], classes).unwrap();
@@ -142,7 +144,7 @@ fn smoothed_losses_of_long_rows() {
         close("entropy", &entropy, &[(classes as f64).ln()], 1e-6, 0.0);
     }
     for (gpu, classes) in rows(&gpu, &[2_200_000]) {
-        let smoothed = SUM.label_smoothing(0.1);
+        let smoothed = sum().label_smoothing(0.1);
         let values = logits(1, classes);
         let x = Tensor::from_slice(&gpu, [1, classes], &values).unwrap();
         let y = Targets::new(&gpu, [1], &[77i64], classes).unwrap();
@@ -160,13 +162,13 @@ fn statistics_of_a_long_row() {
         values[classes - 2] = 11.0;
         let x = Tensor::from_slice(&gpu, [1, classes], &values).unwrap();
         let y = Targets::new(&gpu, [1], &[5i64], classes).unwrap();
-        let request = LossRequest { statistics: true, ..Default::default() };
+        let request = LossRequest::new().statistics();
         let mut batch = gpu.batch();
-        let out = batch.cross_entropy_with(&x, &y, &SUM, request).unwrap().statistics.unwrap();
+        let out = batch.cross_entropy_with(&x, &y, &sum(), request).unwrap().statistics.unwrap();
         let mut predicted = batch.read(&out.predicted).unwrap();
         let mut entropy = batch.read(&out.entropy).unwrap();
         batch.submit().unwrap();
-        let want = cpu::cross_entropy_statistics((&values, &[1, classes]), &[5i64], &SUM).unwrap();
+        let want = cpu::cross_entropy_statistics((&values, &[1, classes]), &[5i64], &sum()).unwrap();
         assert_eq!(predicted.wait(TIMEOUT).unwrap(), [classes as i32 - 2]);
         close("entropy", &entropy.wait(TIMEOUT).unwrap(), &want.entropy, 1e-6, 0.0);
     }
@@ -176,7 +178,7 @@ fn statistics_of_a_long_row() {
 fn gradients_of_long_rows() {
     let Some(gpu) = gpu() else { return };
     for (gpu, classes) in rows(&gpu, &[1_200_000]) {
-        let capped = SUM.softcap(8.0);
+        let capped = sum().softcap(8.0);
         let values = logits(3, classes);
         let x = Tensor::from_slice(&gpu, [1, classes], &values).unwrap();
         let y = Targets::new(&gpu, [1], &[classes as i64 / 2], classes).unwrap();
@@ -197,16 +199,16 @@ fn the_longest_rows() {
     for gpu in families(&gpu) {
         let x = Tensor::from_slice(&gpu, [1, classes], &values).unwrap();
         let y = Targets::new(&gpu, [1], &target, classes).unwrap();
-        let smoothed = SUM.label_smoothing(0.1);
+        let smoothed = sum().label_smoothing(0.1);
         let [loss, smooth_grad, softmax, log_probs, nll, nll_grad] = eval(&gpu, |b| {
             let log_probs = b.log_softmax(&x, 1)?;
             let nll = b.nll_with(&log_probs, &y, &Nll::default(), Grad::New)?;
             Ok([
-                b.cross_entropy(&x, &y, &SUM)?,
+                b.cross_entropy(&x, &y, &sum())?,
                 b.cross_entropy_with(&x, &y, &smoothed, Grad::New)?.gradient()?,
                 b.softmax(&x, 1)?,
                 log_probs,
-                nll.loss,
+                nll.loss.clone(),
                 nll.gradient()?,
             ])
         });
@@ -251,10 +253,12 @@ fn short_loops_give_the_same_bits() {
         let q = Tensor::from_slice(gpu, [n, classes], &q).unwrap();
         let targets: Targets = if *soft { (&q).into() } else { (&y).into() };
         let mut outputs = eval(gpu, |b| {
-            let request = LossRequest { grad: Grad::New, statistics, ..Default::default() };
-            let out = b.cross_entropy_with(&x, targets, options, request)?;
-            let entropy = out.statistics.map_or_else(|| out.loss.clone(), |statistics| statistics.entropy);
-            let loss = b.cross_entropy(&x, targets, options)?;
+            let request = LossRequest::new().grad(Grad::New);
+            let request = if statistics { request.statistics() } else { request };
+            let out = b.cross_entropy_with(&x, &targets, options, request)?;
+            let statistics = out.statistics.as_ref();
+            let entropy = statistics.map_or_else(|| out.loss.clone(), |statistics| statistics.entropy.clone());
+            let loss = b.cross_entropy(&x, &targets, options)?;
             Ok([out.loss.clone(), out.gradient()?, entropy, loss])
         })
         .to_vec();
@@ -308,11 +312,9 @@ fn infinite_summands_of_many_tokens() {
         let y = Targets::new(&gpu, [n], &vec![1u8; n], classes).unwrap();
         let upstream = Tensor::from_slice(&gpu, [n], &upstream).unwrap();
         let [weight, bias] = eval(&gpu, |b| {
-            let backward = LinearLossRequest::gradients().upstream(&upstream);
-            let request = backward;
-            let grads = b.linear_cross_entropy_with(&x, &w, Some(&bias), &y, &options, request)?.grads;
-            let grads = grads.expect("asked for");
-            Ok([grads.weight_grad.unwrap(), grads.bias_grad.unwrap().expect("there is one")])
+            let request = LinearLossRequest::gradients().upstream(&upstream);
+            let grads = b.linear_cross_entropy_with(&x, &w, Some(&bias), &y, &options, request)?;
+            Ok([grads.weight_grad.unwrap(), grads.bias_grad.unwrap()])
         });
         assert_eq!([weight, bias], [[1.0, -1.0, 1.0], [1.0, -1.0, 1.0]].map(|v| v.map(|v| v * f32::INFINITY).to_vec()));
     }
@@ -354,7 +356,7 @@ fn a_layer_of_many_tokens() {
     let hidden: Vec<f32> = random(1, n * inputs, 1e-3).iter().map(|v| 1.1 + v).collect();
     let weight = [0.3, -0.2, 0.1, 0.4, -0.5, 0.2f32];
     let index: Vec<i64> = (0..n as i64).map(|i| i % 2).collect();
-    let options = LinearCrossEntropy::new().loss(SUM);
+    let options = LinearCrossEntropy::new().loss(sum());
     let want =
         cpu::linear_cross_entropy((&hidden, &[n, inputs]), (&weight, &[classes, inputs]), None, &index, &options, None);
     let want = want.unwrap();

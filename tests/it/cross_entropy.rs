@@ -59,7 +59,7 @@ impl Case {
         Self { shape: shape.to_vec(), rows, classes, logits, index, probabilities }
     }
 
-    fn upload(&self, gpu: &Gpu) -> (Tensor<f32>, Tensor<i32>, Tensor<f32>) {
+    fn upload(&self, gpu: &Gpu) -> (Tensor<f32>, Targets, Tensor<f32>) {
         (
             Tensor::from_slice(gpu, &self.shape[..], &self.logits).unwrap(),
             Targets::new(gpu, &self.rows[..], &self.index, self.classes).unwrap(),
@@ -88,7 +88,7 @@ fn options_agree_with_the_reference() {
             for (number, options) in variants(case.classes, &case.rows).into_iter().enumerate() {
                 for reduction in REDUCTIONS {
                     let options = options.clone().reduction(reduction);
-                    for (kind, targets) in [Targets::Index(&y), Targets::Probabilities(&q)].into_iter().enumerate() {
+                    for (kind, targets) in [Targets::from(&y), Targets::from(&q)].into_iter().enumerate() {
                         turn += 1;
                         if !has_its_turn(&gpu, turn) {
                             continue;
@@ -103,15 +103,15 @@ fn options_agree_with_the_reference() {
                         let [loss, grad, forward, loss_in_place, grad_in_place] = eval(&gpu, |b| {
                             let out = b.cross_entropy_with(
                                 &x,
-                                targets,
+                                &targets,
                                 &options,
                                 LossRequest::new().grad(Grad::New).upstream(&g),
                             )?;
-                            let forward = b.cross_entropy(&x, targets, &options)?;
+                            let forward = b.cross_entropy(&x, &targets, &options)?;
                             let loss = b
                                 .cross_entropy_with(
                                     &in_place,
-                                    targets,
+                                    &targets,
                                     &options,
                                     LossRequest::new().grad(Grad::InPlace).upstream(&g),
                                 )?
@@ -174,16 +174,16 @@ struct Values {
     grad: Option<Vec<f32>>,
 }
 
-fn values(gpu: &Gpu, x: &Tensor<f32>, targets: Targets<'_>, options: &CrossEntropy, grad: Grad) -> Values {
+fn values(gpu: &Gpu, x: &Tensor<f32>, targets: &Targets, options: &CrossEntropy, grad: Grad<'_>) -> Values {
     let mut batch = gpu.batch();
-    let request = LossRequest { grad, statistics: true, ..Default::default() };
+    let request = LossRequest::new().grad(grad).statistics();
     let out = batch.cross_entropy_with(x, targets, options, request).unwrap();
     let Statistics { log_sum_exp, target_log_prob, entropy, predicted, correct, counted } = out.statistics.unwrap();
     let floats = [log_sum_exp, target_log_prob, entropy].map(|t| batch.read(&t).unwrap());
     let mut predicted = batch.read(&predicted).unwrap();
     let counts = [correct, counted].map(|t| batch.read(&t).unwrap());
     let mut loss = batch.read(&out.loss).unwrap();
-    let mut grad = out.gradient()?.map(|grad| batch.read(&grad).unwrap());
+    let mut grad = out.grad.map(|grad| batch.read(&grad).unwrap());
     batch.submit().unwrap();
     Values {
         floats: floats.map(|mut t| t.wait(TIMEOUT).unwrap()),
@@ -216,7 +216,7 @@ fn statistics_agree_with_the_reference() {
             let variants = variants(case.classes, &case.rows);
             let few = [CrossEntropy::default(), variants[if shape[0] > 1000 { 0 } else { 5 }].clone()];
             for (number, options) in few.into_iter().enumerate() {
-                for (kind, targets) in [Targets::Index(&y), Targets::Probabilities(&q)].into_iter().enumerate() {
+                for (kind, targets) in [Targets::from(&y), Targets::from(&q)].into_iter().enumerate() {
                     turn += 1;
                     if !has_its_turn(&gpu, turn) {
                         continue;
@@ -226,15 +226,15 @@ fn statistics_agree_with_the_reference() {
                     let want =
                         cpu::cross_entropy_statistics((logits, shape), case.cpu_targets(kind), &options).unwrap();
                     let [plain, plain_grad] = eval(&gpu, |b| {
-                        let out = b.cross_entropy_with(&x, targets, &options, Grad::New)?;
+                        let out = b.cross_entropy_with(&x, &targets, &options, Grad::New)?;
                         Ok([out.loss.clone(), out.gradient()?])
                     });
                     for grad in [Grad::No, Grad::New, Grad::InPlace] {
                         let x = Tensor::from_slice(&gpu, shape, logits).unwrap();
-                        let got = values(&gpu, &x, targets, &options, grad);
+                        let got = values(&gpu, &x, &targets, &options, grad);
                         same_as_reference(&what, &got, &want, absolute(&options));
                         same_bits(&what, &got.loss, &plain);
-                        assert_eq!(got.grad.is_some(), grad != Grad::No);
+                        assert_eq!(got.grad.is_some(), !matches!(grad, Grad::No));
                         if let Some(grad) = got.grad {
                             same_bits(&what, &grad, &plain_grad);
                         }
@@ -274,7 +274,7 @@ fn statistics_of_ties_and_of_rows_without_a_softmax() {
             let q = Tensor::from_slice(&gpu, shape, &probabilities).unwrap();
             let different = random(1, 7 * classes, 2.0);
             let soft =
-                values(&gpu, &Tensor::from_slice(&gpu, shape, &different).unwrap(), (&q).into(), &options, Grad::No);
+                values(&gpu, &Tensor::from_slice(&gpu, shape, &different).unwrap(), &(&q).into(), &options, Grad::No);
             let want = cpu::cross_entropy_statistics((&different, &shape), &probabilities, &options).unwrap();
             same_as_reference(&format!("{classes} classes, probabilities"), &soft, &want, 1e-6);
             // What the reference says, said once by hand.
@@ -311,7 +311,14 @@ fn a_position_of_weight_0_is_ignored_whatever_it_holds() {
                     let out = b.cross_entropy_with(&x, &y, &options, Grad::New)?;
                     let soft = b.cross_entropy_with(&x, &q, &options, Grad::New)?;
                     let nll = b.nll_with(&x, &y, &nll, Grad::New)?;
-                    Ok([out.loss.clone(), out.gradient()?, soft.loss.clone(), soft.gradient()?, nll.loss.clone(), nll.gradient()?])
+                    Ok([
+                        out.loss.clone(),
+                        out.gradient()?,
+                        soft.loss.clone(),
+                        soft.gradient()?,
+                        nll.loss.clone(),
+                        nll.gradient()?,
+                    ])
                 });
                 let want = cpu::cross_entropy_backward((&logits, &shape), &index, &options, None).unwrap();
                 close("loss", &loss, &want.loss, 1e-6, 1e-6);
@@ -379,22 +386,22 @@ fn targets_may_be_u32() {
     let logits = random(1, 12, 2.0);
     let x = Tensor::from_slice(&gpu, [4, 3], &logits).unwrap();
     let u32s = |values: [u32; 4]| Tensor::<u32>::from_slice(&gpu, [4], &values).unwrap();
-    for (ignore_index, raw, index) in [
+    for (ignored, raw, index) in [
         (-100, [2, u32::MAX, 0, 1], [2, -100, 0, 1]),
         (1, [2, 0, 1, 1], [2, 0, 1, 1]),
         (3_000_000_000, [2, 3_000_000_000, 0, 1], [2, 3_000_000_000i64, 0, 1]),
     ] {
-        let options = CrossEntropy::new()/*IGN ignore_index*/;
-        let nll = Nll::new()/*IGN ignore_index*/;
-        let y = u32s(raw);
+        let (options, nll) = (CrossEntropy::new(), Nll::new());
+        let y = Targets::from(&u32s(raw)).ignoring(ignored);
+        let index = cpu::Targets::from(&index).ignoring(ignored);
         let [loss, grad, nll_loss] = eval(&gpu, |b| {
             let out = b.cross_entropy_with(&x, &y, &options, Grad::New)?;
             Ok([out.loss.clone(), out.gradient()?, b.nll(&x, &y, &nll)?])
         });
-        let want = cpu::cross_entropy_backward((&logits, &[4, 3]), &index, &options, None).unwrap();
+        let want = cpu::cross_entropy_backward((&logits, &[4, 3]), index.clone(), &options, None).unwrap();
         close("loss", &loss, &want.loss, 1e-6, 1e-7);
         close("grad", &grad, &want.grad, 2e-6, 1e-7);
-        close("nll", &nll_loss, &cpu::nll((&logits, &[4, 3]), &index, &nll).unwrap(), 1e-6, 1e-7);
+        close("nll", &nll_loss, &cpu::nll((&logits, &[4, 3]), index, &nll).unwrap(), 1e-6, 1e-7);
     }
     // -100 as bits is no ignored index, and neither is anything else that is no class.
     for bad in [3, 0x8000_0000, u32::MAX - 99] {
@@ -410,7 +417,7 @@ fn statistics_report_a_target_that_is_no_class() {
     let x = Tensor::from_slice(&gpu, [3, 2], &[1.0, 0.0, 0.0, 1.0, 2.0, 3.0f32]).unwrap();
     let y = Tensor::<i32>::from_slice(&gpu, [3], &[0, 2, 1]).unwrap();
     let mut batch = gpu.batch();
-    let request = LossRequest { statistics: true, ..Default::default() };
+    let request = LossRequest::new().statistics();
     let out = batch.cross_entropy_with(&x, &y, &CrossEntropy::default(), request).unwrap().statistics.unwrap();
     let mut reported = [batch.read(&out.correct).unwrap(), batch.read(&out.counted).unwrap()];
     let mut target_log_prob = batch.read(&out.target_log_prob).unwrap();
@@ -515,7 +522,7 @@ fn the_prediction_is_the_largest_logit_before_the_cap_and_nan_is_no_probability(
                 Tensor::from_slice(&gpu, [2, classes], &q).unwrap(),
             );
             let options = CrossEntropy::default();
-            let got = values(&gpu, &x, (&tq).into(), &options, Grad::No);
+            let got = values(&gpu, &x, &(&tq).into(), &options, Grad::No);
             let want = cpu::cross_entropy_statistics((&logits, &[2, classes]), &q, &options).unwrap();
             same_as_reference(&format!("{classes} classes"), &got, &want, 2e-6);
         }

@@ -121,8 +121,14 @@ fn between_the_applications_own_passes_in_one_submission() {
         let out = recorder.cross_entropy_with(&logits, &targets, &CrossEntropy::default(), Grad::New).unwrap();
         recorder.finish().unwrap();
         // The gradient of the tensor where it is, and a copy of it where the application has its own things.
-        app.pass(&mut encoder, out.gradient()?.buffer(), out.gradient()?.offset(), bytes);
-        encoder.copy_buffer_to_buffer(out.gradient()?.buffer(), out.gradient()?.offset(), &app.buffer, grad_at + shift, bytes);
+        app.pass(&mut encoder, out.gradient().unwrap().buffer(), out.gradient().unwrap().offset(), bytes);
+        encoder.copy_buffer_to_buffer(
+            out.gradient().unwrap().buffer(),
+            out.gradient().unwrap().offset(),
+            &app.buffer,
+            grad_at + shift,
+            bytes,
+        );
         encoder.copy_buffer_to_buffer(out.loss.buffer(), out.loss.offset(), &app.buffer, loss_at, 4);
         let mut recorder = gpu.record(&mut encoder);
         let mut used = recorder.read(&part(grad_at + shift, &[ROWS, CLASSES])).unwrap();

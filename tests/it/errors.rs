@@ -59,7 +59,7 @@ fn shapes() {
     );
     let narrow = Bce::new().weight(Weights::from([1.0, 2.0]));
     says(b.bce(&x, &x, &narrow), "bce: weight must have a shape that broadcasts to [4, 3], got shape [2]");
-    let deep = xent::BceWithLogits::new().pos_weight(xent::Weights::new([1, 4, 3], &[1.0; 12]).unwrap());
+    let deep = xent::BceWithLogits::new().pos_weight(Weights::new([1, 4, 3], &[1.0; 12]).unwrap());
     says(
         b.bce_with_logits(&x, &x, &deep),
         "bce_with_logits: pos_weight must have a shape that broadcasts to [4, 3], got shape [1, 4, 3]",
@@ -70,7 +70,7 @@ fn shapes() {
     );
     // The weights fit, and would be expanded first.
     let deep = xent::BceWithLogits::new()
-        .weight(xent::Weights::new([2, 1, 4], &[1.0; 8]).unwrap())
+        .weight(Weights::new([2, 1, 4], &[1.0; 8]).unwrap())
         .pos_weight(Weights::from(vec![1.0; 5]));
     let (cube, before) = (tensor(&[2, 3, 4]), gpu.counters().dispatches);
     says(
@@ -154,12 +154,12 @@ fn values() {
         "cross_entropy: label_smoothing must be at least 1.2e-38 for each of 2 classes, or 0, got 2e-38",
     );
     assert!(cpu::cross_entropy((&[0.0f32; 2], &[1, 2]), &[0], &shared).is_err());
-    let ignoring = CrossEntropy::new()/*IGN 1*/;
+    let ignoring = Targets::from(&logits).ignoring(1);
     says(
-        gpu.batch().cross_entropy(&logits, &logits, &ignoring),
-        "cross_entropy: ignore_index must be below 0 with probabilities, got 1",
+        gpu.batch().cross_entropy(&logits, &ignoring, &CrossEntropy::new()),
+        "cross_entropy: the ignored index must be below 0 with probabilities, got 1",
     );
-    let on_gpu = CrossEntropy::new().weight(Weights::from((&logits)));
+    let on_gpu = CrossEntropy::new().weight(Weights::from(&logits));
     says(
         cpu::cross_entropy((&[0.0f32; 2], &[1, 2]), &[0], &on_gpu),
         "cpu::cross_entropy: weight must be host values, got a tensor on the GPU",
@@ -222,7 +222,7 @@ fn tensors_that_do_not_go_together() {
     let columns = x.reshape([16]).unwrap().rows(0..4).unwrap();
     says(b.column_sum_into(&x, &columns), &format!("column_sum: out {alias} input"));
     let y = Tensor::from_slice(&gpu, [4], &[0; 4]).unwrap();
-    let weighted = CrossEntropy::new().position_weight(Weights::from((&columns)));
+    let weighted = CrossEntropy::new().position_weight(Weights::from(&columns));
     says(
         b.cross_entropy_with(&x, &y, &weighted, Grad::InPlace).map(|out| out.loss),
         &format!("cross_entropy_backward_in_place: logits {alias} position_weight"),

@@ -97,7 +97,7 @@ fn a_device_with_downlevel_limits_trains_and_names_what_is_short() {
         assert_eq!(error.to_string(), Error::Limit { op, what, needed: 5, allowed: 4 }.to_string());
         // Before anything is written over.
         let mut batch = gpu.batch();
-        let request = LossRequest { grad: Grad::InPlace, statistics: true, ..Default::default() };
+        let request = LossRequest::new().grad(Grad::InPlace).statistics();
         let error = batch.cross_entropy_with(&logits, &targets, &CrossEntropy::default(), request).unwrap_err();
         assert!(matches!(error, Error::Limit { op: "cross_entropy_with", needed: 6, allowed: 4, .. }), "{error}");
         let mut untouched = batch.read(&logits).unwrap();

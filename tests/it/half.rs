@@ -139,7 +139,7 @@ fn losses_of<T: Half>(gpu: &Gpu, every_option: bool) {
             let x = Tensor::from_slice(gpu, shape, &stored).unwrap();
             let mut batch = gpu.batch();
             let out = batch.cross_entropy_with(&x, &y, &options, Grad::New).unwrap();
-            let (mut loss, mut grad) = (batch.read(&out.loss).unwrap(), batch.read(&out.gradient()?).unwrap());
+            let (mut loss, mut grad) = (batch.read(&out.loss).unwrap(), batch.read(&out.gradient().unwrap()).unwrap());
             batch.submit().unwrap();
             close(&format!("loss {what}"), &loss.wait(TIMEOUT).unwrap(), &want.loss, 2e-6, 1e-6);
             let grad = grad.wait(TIMEOUT).unwrap();
@@ -153,7 +153,7 @@ fn losses_of<T: Half>(gpu: &Gpu, every_option: bool) {
             let whole = Tensor::from_slice(gpu, &larger[..], &around).unwrap();
             let middle = whole.rows(1..shape[0] + 1).unwrap();
             let after = read(gpu, |b| {
-                let request = LossRequest { grad: Grad::InPlace, ..Default::default() };
+                let request = LossRequest::new().grad(Grad::InPlace);
                 b.cross_entropy_with(&middle, &y, &options, request)?;
                 Ok(whole.clone())
             });
@@ -208,7 +208,7 @@ fn any_bits_of<T: Half>(gpu: &Gpu) {
         let y = Targets::new(gpu, [rows], &index, classes).unwrap();
         let mut batch = gpu.batch();
         let out = batch.cross_entropy_with(&x, &y, &options, Grad::New).unwrap();
-        let (mut loss, mut grad) = (batch.read(&out.loss).unwrap(), batch.read(&out.gradient()?).unwrap());
+        let (mut loss, mut grad) = (batch.read(&out.loss).unwrap(), batch.read(&out.gradient().unwrap()).unwrap());
         batch.submit().unwrap();
         let (loss, grad) = (loss.wait(TIMEOUT).unwrap(), grad.wait(TIMEOUT).unwrap());
         for (row, x) in exact.chunks(classes).enumerate() {
@@ -295,10 +295,9 @@ fn linear_of<T: Half>(gpu: &Gpu) {
         let request = LinearLossRequest::gradients();
         let out =
             batch.linear_cross_entropy_with(&on_hidden, &on_weight, Some(&on_bias), &y, &options, request).unwrap();
-        let grads = out;
-        let (mut loss, mut hidden) = (batch.read(&out.loss).unwrap(), batch.read(&grads.hidden_grad.unwrap()).unwrap());
+        let (mut loss, mut hidden) = (batch.read(&out.loss).unwrap(), batch.read(&out.hidden_grad.unwrap()).unwrap());
         let (mut weight, mut bias) =
-            (batch.read(&grads.weight_grad.unwrap()).unwrap(), batch.read(&grads.bias_grad.unwrap().unwrap()).unwrap());
+            (batch.read(&out.weight_grad.unwrap()).unwrap(), batch.read(&out.bias_grad.unwrap()).unwrap());
         batch.submit().unwrap();
         close("loss", &loss.wait(TIMEOUT).unwrap(), &want.loss, 2e-6, 0.0);
         near("hidden", &hidden.wait(TIMEOUT).unwrap(), &want.hidden, 2e-6, 1e-8);

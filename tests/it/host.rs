@@ -121,7 +121,7 @@ fn empty_and_scalar_tensors_come_back() {
 /// A small network's training step, as an application writes it.
 struct Model {
     x: Tensor<f32>,
-    y: Tensor<i32>,
+    y: Targets,
     parameters: xent::Parameters,
     momentum: Momentum,
 }

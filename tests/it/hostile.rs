@@ -204,12 +204,20 @@ fn check_rows(
     let ty = Targets::new(gpu, &row_shape[..], &index, dims.classes).unwrap();
     let tq = Tensor::from_slice(gpu, &shape[..], &q).unwrap();
     let dim = usize::from(shape.len() > 1);
-    let targets = || if *by_probabilities { xent::Targets::from(&tq) } else { xent::Targets::from(&ty) };
+    let targets = || if *by_probabilities { Targets::from(&tq) } else { Targets::from(&ty) };
     let [losses, grad, whole, nll_losses, nll_grad, softmax, log_softmax] = eval(gpu, |b| {
         let ce = b.cross_entropy_with(&tx, targets(), &none, Grad::New)?;
         let picked = b.nll_with(&tx, &ty, &nll, Grad::New)?;
         let whole = b.cross_entropy(&tx, targets(), &options)?;
-        Ok([ce.loss.clone(), ce.gradient()?, whole, picked.loss, picked.grad, b.softmax(&tx, dim)?, b.log_softmax(&tx, dim)?])
+        Ok([
+            ce.loss.clone(),
+            ce.gradient()?,
+            whole,
+            picked.loss.clone(),
+            picked.gradient()?,
+            b.softmax(&tx, dim)?,
+            b.log_softmax(&tx, dim)?,
+        ])
     });
     let host = || -> cpu::Targets<'_> { if *by_probabilities { (&q).into() } else { (&index).into() } };
     let want = cpu::cross_entropy_backward((&x, shape), host(), &none, None).unwrap();
@@ -255,7 +263,14 @@ fn check_elements(gpu: &Gpu, (len, reduction, seed): (usize, Reduction, u64)) {
         let bce = b.bce_with_logits_with(&tx, &ty, &none, Grad::New)?;
         let mse = b.mse_with(&tx, &tg, &mse_none, Grad::New)?;
         let bce_whole = b.bce_with_logits(&tx, &ty, &whole)?;
-        Ok([bce.loss.clone(), bce.gradient()?, bce_whole, mse.loss.clone(), mse.gradient()?, b.mse(&tx, &tg, &mse_whole)?])
+        Ok([
+            bce.loss.clone(),
+            bce.gradient()?,
+            bce_whole,
+            mse.loss.clone(),
+            mse.gradient()?,
+            b.mse(&tx, &tg, &mse_whole)?,
+        ])
     });
     let want = cpu::bce_with_logits_backward((&x, &[len]), (&y, &[len]), &none, None).unwrap();
     agree(&format!("bce {what}"), &bce, &want.loss, 1e-6, |_| FLUSHED);
@@ -317,7 +332,7 @@ fn probabilities() {
         let [tp, ty] = [&p, &y].map(|values| Tensor::from_slice(gpu, [len], values).unwrap());
         let got = try_eval(gpu, |b| {
             let out = b.bce_with(&tp, &ty, &none, Grad::New)?;
-            Ok([out.loss, out.grad])
+            Ok([out.loss.clone(), out.gradient()?])
         });
         let checked = Tensor::probabilities(gpu, [len], &p);
         let smallest = f64::from(f32::MIN_POSITIVE);

@@ -8,11 +8,7 @@ use xent::data::Feed;
 use xent::metrics::{BinaryOutputs, Evaluation};
 use xent::nn::{Linear, Loss, Model, Sequential, Training};
 use xent::wgpu;
-use xent::{
-    Bce, BceWithLogits, Caps, CrossEntropy, Error, Gpu, Grad, Group, Layout, LinearBceWithLogits, LinearCrossEntropy,
-    LinearSgd, LoadOptions, LossRequest, Momentum, Mse, Nll, Optimization, Optimizer, Parameters, Reduction, Schedule,
-    Sgd, State, Targets, Tensor, Weights, cpu, f16,
-};
+use xent::{Bce, BceWithLogits, Caps, CrossEntropy, Error, Gpu, Grad, Group, Layout, LinearBceWithLogits, LinearCrossEntropy, LinearLossRequest, LinearSgd, LoadOptions, LossRequest, Momentum, Mse, Nll, Optimization, Optimizer, Parameters, Reduction, Schedule, Sgd, State, Targets, Tensor, Weights, cpu, f16};
 
 #[test]
 fn tensors_and_devices() {
@@ -43,7 +39,7 @@ fn tensors_and_devices() {
     }
     let one_group = gpu.with_caps(Caps { max_groups: 1, ..gpu.caps().clone() }).unwrap();
     let rows = Tensor::<f32>::zeros(&one_group, [u32::MAX as usize, 0]).unwrap();
-    watch.refuses("a dispatch a row", || one_group.batch().cross_entropy(&rows, &rows, &CrossEntropy::DEFAULT));
+    watch.refuses("a dispatch a row", || one_group.batch().cross_entropy(&rows, &rows, &CrossEntropy::new()));
     watch.gives("rows of nothing", || one_group.batch().softmax(&rows, 1).map(|y| y.len()).ok(), Some(0));
     for dims in [[HUGE, 1], [1 << 40, 1], [1 << 32, 1], [1 << 31, 1 << 31]] {
         watch.refuses("zeros", || Tensor::<f16>::zeros(&gpu, dims));
@@ -140,9 +136,8 @@ fn operations(watch: &mut Watch, gpu: &Gpu, x: &Tensor<f32>, what: &str) {
         for weight in hostile_weights().into_iter().chain([Some(x.into())]) {
             for reduction in [Reduction::None, Reduction::Mean] {
                 let bce = BceWithLogits::new().weight(weight.clone()).pos_weight(weight.clone()).reduction(reduction);
-                watch.tries(what, || {
-                    b.bce_with_logits_with(p, q, &bce, LossRequest::new().grad(Grad::New).upstream(x))
-                });
+                watch
+                    .tries(what, || b.bce_with_logits_with(p, q, &bce, LossRequest::new().grad(Grad::New).upstream(x)));
                 watch.tries(what, || b.bce(p, q, &Bce::new().weight(weight.clone()).reduction(reduction)));
                 watch.tries(what, || {
                     b.mse_with(p, q, &Mse::new().weight(weight.clone()).broadcast(true).reduction(reduction), Grad::New)
@@ -152,15 +147,13 @@ fn operations(watch: &mut Watch, gpu: &Gpu, x: &Tensor<f32>, what: &str) {
                     b.cross_entropy_with(p, &y, &ce, LossRequest::new().grad(Grad::New).upstream(x)).is_ok()
                 });
                 watch.tries(what, || b.cross_entropy_with(p, q, &ce, Grad::InPlace).map(|out| out.loss).is_ok());
-                let (position_weight, ignore_index) = (weight.clone(), i64::MAX);
-                let nll = Nll::new().weight(weight.clone()).position_weight(position_weight).reduction(reduction)/*IGN ignore_index*/;
-                watch.tries(what, || {
-                    b.nll_with(p, &y, &nll, LossRequest::new().grad(Grad::New).upstream(x)).is_ok()
-                });
+                let nll = Nll::new().weight(weight.clone()).position_weight(weight.clone()).reduction(reduction);
+                let y = Targets::from(&y).ignoring(i64::MAX);
+                watch.tries(what, || b.nll_with(p, &y, &nll, LossRequest::new().grad(Grad::New).upstream(x)).is_ok());
                 let loss = LinearCrossEntropy::new().loss(ce);
                 watch.tries(what, || b.linear_cross_entropy(p, q, Some(x), x, &loss).is_ok());
                 watch.tries(what, || {
-                    b.linear_cross_entropy_sgd(p, q, None, &y, &loss, LinearSgd::new(&Sgd::default())).is_ok()
+                    b.linear_cross_entropy_sgd(p, q, None, &y, &loss, LinearSgd::new(Sgd::default())).is_ok()
                 });
                 let grads =
                     LinearLossRequest::gradients().weight_grad(Grad::Into(x)).bias_grad(Grad::Into(x)).upstream(x);

@@ -63,10 +63,16 @@ fn check_rows(gpu: &Gpu, shape: &[usize], smoothed: bool, seed: u64) {
     };
     let nll = |weight: Weights| Nll::new().weight(weight).reduction(Reduction::None);
     let [loss, grad, nll_loss, nll_grad, y, log_y] = eval(gpu, |b| {
-        let ce =
-            b.cross_entropy_with(&tx, &ty, &ce((&tw).into()), LossRequest::new().grad(Grad::New).upstream(&tg))?;
+        let ce = b.cross_entropy_with(&tx, &ty, &ce((&tw).into()), LossRequest::new().grad(Grad::New).upstream(&tg))?;
         let nll = b.nll_with(&tx, &ty, &nll((&tw).into()), LossRequest::new().grad(Grad::New).upstream(&tg))?;
-        Ok([ce.loss, ce.grad, nll.loss.clone(), nll.gradient()?, b.softmax(&tx, 1)?, b.log_softmax(&tx, 1)?])
+        Ok([
+            ce.loss.clone(),
+            ce.gradient()?,
+            nll.loss.clone(),
+            nll.gradient()?,
+            b.softmax(&tx, 1)?,
+            b.log_softmax(&tx, 1)?,
+        ])
     });
     let upstream = f64s(&g);
     // Of the weights that the row has to do with.
@@ -133,13 +139,16 @@ fn check_elements(gpu: &Gpu, seed: u64) {
             LossRequest::new().grad(Grad::New).upstream(&tg),
         )?;
         let bce = b.bce_with(&tp, &tt, &bce((&tw).into()), LossRequest::new().grad(Grad::New).upstream(&tg))?;
-        let mse = b.mse_with(
-            &tx,
-            &tt,
-            &mse((&on(&repeated)).into()),
-            LossRequest::new().grad(Grad::New).upstream(&tg),
-        )?;
-        Ok([logits.loss, logits.grad, bce.loss, bce.grad, mse.loss.clone(), mse.gradient()?])
+        let mse =
+            b.mse_with(&tx, &tt, &mse((&on(&repeated)).into()), LossRequest::new().grad(Grad::New).upstream(&tg))?;
+        Ok([
+            logits.loss.clone(),
+            logits.gradient()?,
+            bce.loss.clone(),
+            bce.gradient()?,
+            mse.loss.clone(),
+            mse.gradient()?,
+        ])
     });
     let want = [
         cpu::bce_with_logits_backward(
@@ -205,11 +214,10 @@ fn check_linear(gpu: &Gpu, seed: u64) {
         let backward = LinearLossRequest::gradients().upstream(&upstream);
         let options = LinearBceWithLogits::new().loss(bce.clone());
         let bce = b.linear_bce_with_logits_with(&th, &tw, None, &tt, &options, backward)?;
-        let grads = ce;
         Ok([
             ce.loss,
-            grads.hidden_grad.unwrap(),
-            grads.weight_grad.unwrap(),
+            ce.hidden_grad.unwrap(),
+            ce.weight_grad.unwrap(),
             bce.loss,
             bce.hidden_grad.unwrap(),
             bce.weight_grad.unwrap(),

@@ -7,7 +7,9 @@ use xent::{
     Momentum, Mse, Nll, Optimization, Reduction, Result, Sgd, Targets, Tensor, f16,
 };
 
-const BROADCAST: Mse = Mse::new().weight(None).broadcast(true).reduction(Reduction::Mean);
+fn broadcast() -> Mse {
+    Mse::new().broadcast(true)
+}
 
 /// Compares what `record` gives with the device's limits and with the smallest bindings.
 fn same_with_tiny_limits<const N: usize>(
@@ -68,7 +70,7 @@ fn row_losses() {
                 let log_probs = b.log_softmax(&x, 1)?;
                 let d = b.log_softmax_backward(&log_probs, &x, 1)?;
                 let loss =
-                    b.cross_entropy_with(&x, &y, &ce, LossRequest::new().grad(Grad::InPlace).upstream(upstream))?;
+                    b.cross_entropy_with(&x, &y, &ce, LossRequest::new().grad(Grad::InPlace).upstream(upstream))?.loss;
                 Ok([a.loss.clone(), a.gradient()?, c.loss.clone(), c.gradient()?, log_probs, d, loss, x])
             });
         }
@@ -90,19 +92,19 @@ fn rows_that_lie_far_apart() {
         let options = CrossEntropy::new().position_weight(position_weight).softcap(9.0);
         let request = LossRequest::new().grad(Grad::New).statistics();
         let out = b.cross_entropy_with(&x, &q, &options, request)?;
-        let statistics = out.statistics.expect("they were asked for");
+        let statistics = out.statistics.clone().expect("they were asked for");
         let flat = x.reshape([n * classes, inner])?;
         let softmax = b.softmax(&flat, 0)?;
         let narrow = Tensor::from_slice(gpu, [n, 1, inner], &unit(5, rows))?;
-        let mse = b.mse_with(&narrow, &q, &BROADCAST, Grad::New)?;
-        let repeated = b.mse(&q.rows(0..1)?, &x, &BROADCAST)?;
+        let mse = b.mse_with(&narrow, &q, &broadcast(), Grad::New)?;
+        let repeated = b.mse(&q.rows(0..1)?, &x, &broadcast())?;
         let half = b.cast::<f32, f16>(&x)?;
         let y = Targets::new(gpu, [n, inner], &labels(4, rows, classes), classes)?;
         let in_place = b.cross_entropy_with(&half, &y, &CrossEntropy::default(), Grad::InPlace)?.loss;
         let half = b.cast::<f16, f32>(&half)?;
         let grad = out.gradient()?;
         Ok([
-            out.loss,
+            out.loss.clone(),
             grad,
             statistics.entropy,
             b.softmax_backward(&softmax, &flat, 0)?,
@@ -123,7 +125,7 @@ fn wide_rows() {
         let x = Tensor::from_slice(gpu, [3, 5003], &unit(1, 15_009))?;
         let one = Tensor::from_slice(gpu, [1, 5003], &unit(2, 5003))?;
         let tall = Tensor::from_slice(gpu, [70, 5003], &random(3, 350_210, 1.0))?;
-        let mse = b.mse_with(&one, &x, &BROADCAST, Grad::New)?;
+        let mse = b.mse_with(&one, &x, &broadcast(), Grad::New)?;
         let weights = |shape: [usize; 3]| xent::Weights::new(shape, &unit(4, shape.iter().product()));
         let elements = x.reshape([1, 5003, 3])?;
         let repeated = Bce::new().weight(weights([1, 5003, 1])?);
@@ -131,7 +133,15 @@ fn wide_rows() {
         let bce = b.bce_with(&elements, &y, &repeated, Grad::New)?;
         let each = Bce::new().weight(weights([1, 5003, 3])?).reduction(Reduction::None);
         let unreduced = b.bce(&elements, &y, &each)?;
-        Ok([b.column_sum(&x)?, b.column_sum(&tall)?, mse.loss.clone(), mse.gradient()?, bce.loss.clone(), bce.gradient()?, unreduced])
+        Ok([
+            b.column_sum(&x)?,
+            b.column_sum(&tall)?,
+            mse.loss.clone(),
+            mse.gradient()?,
+            bce.loss.clone(),
+            bce.gradient()?,
+            unreduced,
+        ])
     });
 }
 
@@ -157,8 +167,19 @@ fn elementwise() {
                 let options = Sgd::new().lr(0.1).momentum(0.9);
                 b.sgd(&x, &y, Some(&mut momentum), &options)?;
                 b.sgd(&x, &y, Some(&mut momentum), &options)?;
-                let out =
-                    [o0.loss.clone(), o0.gradient()?, o1.loss.clone(), o1.gradient()?, o2.loss.clone(), o2.gradient()?, relu, relu_grad, sigmoid, sigmoid_grad, x];
+                let out = [
+                    o0.loss.clone(),
+                    o0.gradient()?,
+                    o1.loss.clone(),
+                    o1.gradient()?,
+                    o2.loss.clone(),
+                    o2.gradient()?,
+                    relu,
+                    relu_grad,
+                    sigmoid,
+                    sigmoid_grad,
+                    x,
+                ];
                 Ok(out)
             });
         }
@@ -186,7 +207,15 @@ fn grids_of_nine_workgroups() {
         let request = LinearLossRequest::gradients();
         let linear = b.linear_cross_entropy_with(&x, &weight, None, &labels, &Default::default(), request)?;
         let hidden = linear.hidden_grad.unwrap();
-        Ok([ce.loss.clone(), ce.gradient()?, b.log_softmax(&x, 1)?, b.column_sum(&product)?, product, linear.loss, hidden])
+        Ok([
+            ce.loss.clone(),
+            ce.gradient()?,
+            b.log_softmax(&x, 1)?,
+            b.column_sum(&product)?,
+            product,
+            linear.loss,
+            hidden,
+        ])
     });
 }
 
@@ -241,7 +270,14 @@ fn views_at_any_offset() {
                     b.cross_entropy_with(&part, &labels, &options, Grad::New)?,
                     b.cross_entropy_with(&copy, &labels, &options, Grad::New)?,
                 );
-                Ok([o.loss, c.loss.clone(), o.grad, c.gradient()?, b.sigmoid(&flat_part)?, b.sigmoid(&flat_copy)?])
+                Ok([
+                    o.loss.clone(),
+                    c.loss.clone(),
+                    o.gradient()?,
+                    c.gradient()?,
+                    b.sigmoid(&flat_part)?,
+                    b.sigmoid(&flat_copy)?,
+                ])
             });
             for pair in out.chunks(2) {
                 same_bits(&format!("from {start}"), &pair[0], &pair[1]);

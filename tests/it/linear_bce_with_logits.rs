@@ -1,7 +1,7 @@
 //! Binary cross-entropy of a linear layer: every option against the reference, however the tokens are cut.
 
 use crate::common::*;
-use xent::{BceWithLogits, Error, Grad, LinearBceWithLogits, Reduction, Tensor, Weights, cpu};
+use xent::{BceWithLogits, Error, Grad, LinearBceWithLogits, LinearLossRequest, Reduction, Tensor, Weights, cpu};
 
 #[test]
 fn every_option_agrees_with_the_reference_and_chunks_do_not_show() {
@@ -50,7 +50,7 @@ fn every_option_agrees_with_the_reference_and_chunks_do_not_show() {
                             alone,
                             out.hidden_grad.unwrap(),
                             out.weight_grad.unwrap(),
-                            out.bias_grad.unwrap().unwrap(),
+                            out.bias_grad.unwrap(),
                         ])
                     });
                     same_bits(&format!("loss alone {what}"), &out[1], &out[0]);
@@ -97,7 +97,7 @@ fn what_does_not_fit_is_refused() {
     assert!(matches!(error, Err(Error::Aliasing { .. })));
     // A gradient over the loss's weights, which later tokens need.
     let by_class = Tensor::zeros(&gpu, [5]).unwrap();
-    let loss = BceWithLogits::new().pos_weight(Weights::from((&by_class)));
+    let loss = BceWithLogits::new().pos_weight(Weights::from(&by_class));
     let (bias, options) = (Tensor::zeros(&gpu, [5]).unwrap(), LinearBceWithLogits::from(loss));
     let backward = LinearLossRequest::gradients().bias_grad(Grad::Into(&by_class));
     let error = batch.linear_bce_with_logits_with(&hidden, &weight, Some(&bias), &targets, &options, backward);

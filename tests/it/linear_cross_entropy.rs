@@ -21,7 +21,7 @@ pub(crate) struct Uploaded {
     pub(crate) hidden: Tensor<f32>,
     pub(crate) weight: Tensor<f32>,
     pub(crate) bias: Tensor<f32>,
-    pub(crate) index: Tensor<i32>,
+    pub(crate) index: Targets,
     pub(crate) probabilities: Tensor<f32>,
 }
 
@@ -79,21 +79,21 @@ impl Case {
             let request = backward.statistics();
             let targets = if by_probabilities { Targets::from(&on.probabilities) } else { Targets::from(&on.index) };
             let bias = biased.then_some(&on.bias);
-            let out = b.linear_cross_entropy_with(&on.hidden, &on.weight, bias, targets, options, request)?;
+            let out = b.linear_cross_entropy_with(&on.hidden, &on.weight, bias, &targets, options, request)?;
             // Without gradients the loss is the same.
-            let loss = b.linear_cross_entropy(&on.hidden, &on.weight, bias, targets, options)?;
+            let loss = b.linear_cross_entropy(&on.hidden, &on.weight, bias, &targets, options)?;
             let (mut twice, mut once) = (b.read(&out.loss)?, b.read(&loss)?);
             let mut extra = gpu.batch();
             std::mem::swap(&mut extra, b);
             extra.submit()?;
             same_bits("loss alone", &once.wait(TIMEOUT)?, &twice.wait(TIMEOUT)?);
-            let (grads, statistics) = (out, out.statistics.unwrap());
-            assert_eq!(grads.bias_grad.unwrap().is_some(), biased);
-            let bias = grads.bias_grad.unwrap().unwrap_or_else(|| out.loss.clone());
+            let statistics = out.statistics.unwrap();
+            assert_eq!(out.bias_grad.is_some(), biased);
+            let bias = out.bias_grad.unwrap_or_else(|| out.loss.clone());
             Ok([
                 out.loss,
-                grads.hidden_grad.unwrap(),
-                grads.weight_grad.unwrap(),
+                out.hidden_grad.unwrap(),
+                out.weight_grad.unwrap(),
                 bias,
                 statistics.log_sum_exp,
                 statistics.entropy,
@@ -231,7 +231,7 @@ fn it_is_a_product_and_a_cross_entropy() {
         let logits = b.matmul(Layout::Nt, &on.hidden, &on.weight, Some(&on.bias))?;
         let out = b.cross_entropy_with(&logits, &on.index, &options.loss, Grad::New)?;
         let hidden = b.matmul(Layout::Nn, &out.gradient()?, &on.weight, None)?;
-        Ok([out.loss, hidden, b.matmul(Layout::Tn, &out.gradient()?, &on.hidden, None)?])
+        Ok([out.loss.clone(), hidden, b.matmul(Layout::Tn, &out.gradient()?, &on.hidden, None)?])
     });
     let [loss, hidden, weight, ..] = case.run(gpu, &options, (true, false), None);
     for (i, (got, want)) in [loss, hidden, weight].iter().zip(&want).enumerate() {
@@ -330,7 +330,7 @@ fn hidden_states_of_ignored_tokens_reach_no_weight() {
             for &(label_smoothing, gradient_threshold) in options {
                 let position_weight = Some(Weights::new([tokens], &weights).unwrap());
                 let loss = CrossEntropy::new().position_weight(position_weight).label_smoothing(label_smoothing);
-                let options = loss.into().gradient_threshold(gradient_threshold);
+                let options = LinearCrossEntropy::from(loss).gradient_threshold(gradient_threshold);
                 let want = dirty.reference_with(&options, (true, by_probabilities), None);
                 for gpu in devices {
                     let [loss, hidden, weight, bias, ..] = dirty.run(gpu, &options, (true, by_probabilities), None);
@@ -428,7 +428,7 @@ fn small_gradients_are_left_out() {
         let loss = CrossEntropy::new().reduction(reduction).softcap(softcap).position_weight(position_weight);
         let upstream = (reduction == Reduction::None).then(|| random(9, tokens, 1.0));
         let exact = case.reference(&loss, (true, false), upstream.as_deref());
-        let options = loss.clone().into().gradient_threshold(threshold);
+        let options = LinearCrossEntropy::from(loss.clone()).gradient_threshold(threshold);
         let want = case.reference_with(&options, (true, false), upstream.as_deref());
         let left_out = |a: &[f64], b: &[f64]| a.iter().zip(b).filter(|(a, b)| a != b).count();
         assert!(left_out(&exact.bias, &want.bias) > classes / 2, "most of it is small");
@@ -473,7 +473,7 @@ fn small_gradients_are_left_out() {
     }
     // A factor that is NaN shows everywhere in its token's gradient.
     let loss = CrossEntropy::new().reduction(Reduction::None);
-    let options = loss.into().gradient_threshold(1e-3);
+    let options = LinearCrossEntropy::from(loss).gradient_threshold(1e-3);
     let mut upstream = vec![1.0; tokens];
     upstream[7] = -f32::from_bits(0x7fc1_2345);
     for gpu in families(&gpu) {

@@ -8,7 +8,9 @@ use xent::{
     Targets, Tensor,
 };
 
-const SGD: Sgd = Sgd::new().lr(0.3).momentum(0.9).dampening(0.0).weight_decay(0.05).nesterov(true).maximize(false);
+fn sgd() -> Sgd {
+    Sgd::new().lr(0.3).momentum(0.9).weight_decay(0.05).nesterov(true)
+}
 
 /// Loss, gradient of the hidden states, weight, bias, both velocities, and an entropy after two steps.
 fn run(
@@ -31,25 +33,22 @@ fn run(
         let mut out = None;
         for _ in 0..2 {
             out = Some(if at_once {
-                let update = LinearSgd {
-                    weight_momentum: Some(&mut weight_momentum),
-                    bias_momentum: Some(&mut bias_momentum),
-                    upstream,
-                    statistics: true,
-                    ..LinearSgd::new(&SGD)
-                };
+                let update = LinearSgd::new(sgd())
+                    .weight_momentum(&mut weight_momentum)
+                    .bias_momentum(&mut bias_momentum)
+                    .upstream(upstream)
+                    .statistics();
                 let out = b.linear_cross_entropy_sgd(&on.hidden, &on.weight, bias, targets(), options, update)?;
                 (out.loss, out.hidden_grad, out.statistics.expect("they were asked for"))
             } else {
                 let backward = LinearLossRequest::gradients().upstream(upstream);
                 let request = backward.statistics();
                 let out = b.linear_cross_entropy_with(&on.hidden, &on.weight, bias, targets(), options, request)?;
-                let grads = out;
-                b.sgd(&on.weight, &grads.weight_grad.unwrap(), Some(&mut weight_momentum), &SGD)?;
-                if let Some(grad) = &grads.bias_grad.unwrap() {
-                    b.sgd(&on.bias, grad, Some(&mut bias_momentum), &SGD)?;
+                b.sgd(&on.weight, &out.weight_grad.clone().unwrap(), Some(&mut weight_momentum), &sgd())?;
+                if let Some(grad) = &out.bias_grad {
+                    b.sgd(&on.bias, grad, Some(&mut bias_momentum), &sgd())?;
                 }
-                (out.loss, grads.hidden_grad.unwrap(), out.statistics.expect("they were asked for"))
+                (out.loss, out.hidden_grad.unwrap(), out.statistics.expect("they were asked for"))
             });
         }
         let (loss, hidden, statistics) = out.expect("two steps");
@@ -75,7 +74,7 @@ fn padding_reaches_no_weight() {
                 let weight = Tensor::from_slice(&gpu, [5, 3], &weight)?;
                 let targets = Targets::new(&gpu, [4], &[1, 4, -100, -100], 5)?;
                 let sgd = Sgd::new().lr(0.5);
-                let update = LinearSgd::new(&sgd);
+                let update = LinearSgd::new(sgd.clone());
                 let out = b.linear_cross_entropy_sgd(&on, &weight, None, &targets, &options, update)?;
                 Ok([out.loss, out.hidden_grad, weight])
             }));
@@ -106,7 +105,7 @@ fn it_is_the_gradients_and_a_step() {
             let gradient_threshold = if turn % 5 == 0 { 1e-3 } else { 0.0 };
             let upstream = (reduction == Reduction::None).then(|| random(9, tokens, 1.0));
             for (wide, narrow) in families(&gpu).iter().zip(&tiny(&gpu)) {
-                let options = loss.clone().into().gradient_threshold(gradient_threshold);
+                let options = LinearCrossEntropy::from(loss.clone()).gradient_threshold(gradient_threshold);
                 let want = run(wide, &case, &options, which, upstream.as_deref(), false);
                 let whole = run(wide, &case, &options, which, upstream.as_deref(), true);
                 // A few tokens or classes at a time.
@@ -147,7 +146,7 @@ fn memory_stays_within_the_plan() {
     gpu.reset_peak();
     let before = gpu.counters().bytes_in_use;
     let (mut batch, sgd) = (gpu.batch(), Sgd::default());
-    let update = LinearSgd::new(&sgd);
+    let update = LinearSgd::new(sgd.clone());
     let out = batch.linear_cross_entropy_sgd(&hidden, &weight, None, &targets, &options, update).unwrap();
     let mut loss = batch.read(&out.loss).unwrap();
     batch.submit().unwrap();
@@ -171,19 +170,19 @@ fn what_does_not_fit_is_refused() {
         batch.linear_cross_entropy_sgd(hidden, weight, bias, &on.index, &options, update).unwrap_err()
     };
     let enough = options.scratch;
-    let error = refused(&on.hidden, &on.weight, None, LinearSgd::new(&SGD), enough);
+    let error = refused(&on.hidden, &on.weight, None, LinearSgd::new(sgd()), enough);
     assert!(matches!(error, Error::Value { op: "sgd", what: "momentum", .. }), "{error}");
     let mut wrong = Momentum::new(&gpu, [40]).unwrap();
-    let update = LinearSgd { weight_momentum: Some(&mut wrong), ..LinearSgd::new(&SGD) };
+    let update = LinearSgd::new(sgd()).weight_momentum(&mut wrong);
     let error = refused(&on.hidden, &on.weight, None, update, enough);
     assert!(matches!(error, Error::Shape { what: "velocity", .. }), "{error}");
-    let error = refused(&on.weight.rows(0..6).unwrap(), &on.weight, None, LinearSgd::new(&plain), enough);
+    let error = refused(&on.weight.rows(0..6).unwrap(), &on.weight, None, LinearSgd::new(plain.clone()), enough);
     assert!(matches!(error, Error::Aliasing { output: "weight", other: "hidden", .. }), "{error}");
     let bias = on.weight.reshape([200]).unwrap().rows(160..200).unwrap();
-    let error = refused(&on.hidden, &on.weight, Some(&bias), LinearSgd::new(&plain), enough);
+    let error = refused(&on.hidden, &on.weight, Some(&bias), LinearSgd::new(plain.clone()), enough);
     assert!(matches!(error, Error::Aliasing { output: "weight", other: "bias", .. }), "{error}");
     let upstream = on.bias.rows(0..6).unwrap();
-    let update = LinearSgd { upstream: Some(&upstream), ..LinearSgd::new(&plain) };
+    let update = LinearSgd::new(plain.clone()).upstream(&upstream);
     let error = refused(&on.hidden, &on.weight, Some(&on.bias), update, enough);
     assert!(matches!(error, Error::Aliasing { output: "bias", other: "upstream", .. }), "{error}");
     // Velocities are written too.
@@ -191,24 +190,22 @@ fn what_does_not_fit_is_refused() {
     let hidden = square.clone();
     let six = Tensor::from_slice(&gpu, [6, 5], &[0.25; 30]).unwrap();
     let mut read = Momentum::resume(hidden.clone());
-    let update = LinearSgd { weight_momentum: Some(&mut read), ..LinearSgd::new(&SGD) };
+    let update = LinearSgd::new(sgd()).weight_momentum(&mut read);
     let error = refused(&hidden, &six, None, update, enough);
     assert!(matches!(error, Error::Aliasing { output: "velocity", other: "hidden", .. }), "{error}");
     let (thin, column) = (on.bias.reshape([40, 1]).unwrap(), Tensor::from_slice(&gpu, [6, 1], &[1.0; 6]).unwrap());
     let bias = Tensor::from_slice(&gpu, [40], &[0.0; 40]).unwrap();
     let mut first = Momentum::new(&gpu, [40, 1]).unwrap();
     let mut second = Momentum::resume(thin.reshape([40]).unwrap());
-    let update =
-        LinearSgd { weight_momentum: Some(&mut first), bias_momentum: Some(&mut second), ..LinearSgd::new(&SGD) };
+    let update = LinearSgd::new(sgd()).weight_momentum(&mut first).bias_momentum(&mut second);
     let error = refused(&column, &thin, Some(&bias), update, enough);
     assert!(matches!(error, Error::Aliasing { output: "velocity", other: "weight", .. }), "{error}");
     let mut first = Momentum::resume(Tensor::from_slice(&gpu, [40, 1], &[0.0; 40]).unwrap());
     let mut second = Momentum::resume(first.velocity().reshape([40]).unwrap());
-    let update =
-        LinearSgd { weight_momentum: Some(&mut first), bias_momentum: Some(&mut second), ..LinearSgd::new(&SGD) };
+    let update = LinearSgd::new(sgd()).weight_momentum(&mut first).bias_momentum(&mut second);
     let error = refused(&column, &thin, Some(&bias), update, enough);
     assert!(matches!(error, Error::Aliasing { output: "velocity", .. }), "{error}");
-    let error = refused(&on.hidden, &on.weight, None, LinearSgd::new(&plain), 200);
+    let error = refused(&on.hidden, &on.weight, None, LinearSgd::new(plain.clone()), 200);
     assert!(matches!(error, Error::Limit { op: "linear_cross_entropy_sgd", .. }), "{error}");
     assert_eq!(gpu.counters().dispatches, dispatches, "nothing is recorded");
 }

@@ -60,18 +60,30 @@ fn it_is_the_sum_over_the_number_of_rows() {
         let ty = Targets::new(gpu, [ROWS], &index, CLASSES).unwrap();
         let tq = Tensor::from_slice(gpu, shape, &q).unwrap();
         let g = Tensor::from_slice(gpu, [], &[-1.7f32]).unwrap();
-        let nll = Nll::new().weight(options.weight.clone()).position_weight(options.position_weight.clone()).reduction(options.reduction)/*IGN -100*/;
+        let nll = Nll::new()
+            .weight(options.weight.clone())
+            .position_weight(options.position_weight.clone())
+            .reduction(options.reduction);
         let in_place = Tensor::from_slice(gpu, shape, &x).unwrap();
         let [loss, grad, alone, of_place, soft, soft_grad, nll_loss, nll_grad, half_loss] = eval(gpu, |b| {
             let out = b.cross_entropy_with(&tx, &ty, options, LossRequest::new().grad(Grad::New).upstream(&g))?;
             let loss = b.cross_entropy(&tx, &ty, options)?;
-            b.cross_entropy_with(&in_place, &ty, options, LossRequest::new().grad(Grad::InPlace).upstream(&g))?
-                .loss;
+            b.cross_entropy_with(&in_place, &ty, options, LossRequest::new().grad(Grad::InPlace).upstream(&g))?.loss;
             let soft = b.cross_entropy_with(&tx, &tq, options, Grad::New)?;
             let nll = b.nll_with(&tx, &ty, &nll, Grad::New)?;
             let half = b.cast::<f32, f16>(&tx)?;
             let half = b.cross_entropy(&half, &ty, options)?;
-            Ok([out.loss.clone(), out.gradient()?, loss, in_place.clone(), soft.loss.clone(), soft.gradient()?, nll.loss.clone(), nll.gradient()?, half])
+            Ok([
+                out.loss.clone(),
+                out.gradient()?,
+                loss,
+                in_place.clone(),
+                soft.loss.clone(),
+                soft.gradient()?,
+                nll.loss.clone(),
+                nll.gradient()?,
+                half,
+            ])
         });
         same_bits(&what("alone"), &loss, &alone);
         same_bits(&what("in place"), &grad, &of_place);
@@ -112,15 +124,15 @@ fn linear_losses_take_it_in_chunks_and_with_an_update() {
                 let backward = LinearLossRequest::gradients();
                 let request = backward;
                 let out = b.linear_cross_entropy_with(&th, &tw, None, &ty, &options, request)?;
-                let step = b.linear_cross_entropy_sgd(&th, &updated, None, &ty, &options, LinearSgd::new(&sgd))?;
+                let step =
+                    b.linear_cross_entropy_sgd(&th, &updated, None, &ty, &options, LinearSgd::new(sgd.clone()))?;
                 let options = LinearBceWithLogits::new().loss(bce.clone()).scratch(scratch.max(4096));
                 let bce =
                     b.linear_bce_with_logits_with(&th, &tw, None, &tq, &options, LinearLossRequest::gradients())?;
-                let grads = out;
                 Ok([
                     out.loss,
-                    grads.hidden_grad.unwrap(),
-                    grads.weight_grad.unwrap(),
+                    out.hidden_grad.unwrap(),
+                    out.weight_grad.unwrap(),
                     step.loss,
                     updated.clone(),
                     bce.loss,
@@ -156,7 +168,14 @@ fn elementwise_losses_divide_by_the_number_of_elements() {
         let got = eval(&gpu, |b| {
             let (mse, bce) = (b.mse_with(&tx, &ty, &mse, Grad::New)?, b.bce_with(&ty, &ty, &bce, Grad::New)?);
             let logits = b.bce_with_logits_with(&tx, &ty, &logits, Grad::New)?;
-            Ok([mse.loss, mse.grad, bce.loss, bce.grad, logits.loss.clone(), logits.gradient()?])
+            Ok([
+                mse.loss.clone(),
+                mse.gradient()?,
+                bce.loss.clone(),
+                bce.gradient()?,
+                logits.loss.clone(),
+                logits.gradient()?,
+            ])
         });
         let want = [
             cpu::mse_backward((&x, &[ROWS]), (&y, &[ROWS]), &mse, None).unwrap(),

@@ -351,7 +351,7 @@ fn an_evaluation_takes_no_memory_batch_after_batch_and_survives_one_that_is_drop
     let Some(gpu) = gpu() else { return };
     let x = Tensor::from_slice(&gpu, [2, 3], &[1.0, 0.0, 0.0, 0.0, 0.0, 1.0]).unwrap();
     let y = Targets::new_ignoring(&gpu, [2], &[0, 255], 3, 255).unwrap();
-    let mut evaluation = Evaluation::new(&gpu, 3).and_then(Evaluation::with_confusion).unwrap().ignoring(255);
+    let mut evaluation = Evaluation::new(&gpu, 3).and_then(Evaluation::with_confusion).unwrap();
     let mut created = Vec::new();
     for i in 0..30 {
         let mut batch = gpu.batch();

@@ -15,7 +15,9 @@ use xent::{
 };
 
 const USAGE: BufferUsages = BufferUsages::STORAGE.union(BufferUsages::COPY_SRC).union(BufferUsages::COPY_DST);
-const NONE: CrossEntropy = CrossEntropy::new().reduction(Reduction::None);
+fn none() -> CrossEntropy {
+    CrossEntropy::new().reduction(Reduction::None)
+}
 
 fn buffer(gpu: &Gpu, size: u64, usage: BufferUsages) -> wgpu::Buffer {
     gpu.device().create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
@@ -47,7 +49,7 @@ fn writes() -> Vec<(&'static str, [usize; 2], [usize; 2], Write)> {
         ("cross_entropy_backward_in_place", [1, 8], [8, 8], |b, x, out| {
             let y = Targets::new(b.gpu(), [8], &[0u8; 8], 8)?;
             let weight = Some((&x.reshape([8])?).into());
-            b.cross_entropy_with(out, &y, &NONE.weight(weight), Grad::InPlace).map(|out| out.loss).map(drop)
+            b.cross_entropy_with(out, &y, &none().weight(weight), Grad::InPlace).map(|out| out.loss).map(drop)
         }),
         ("linear_cross_entropy", [8, 8], [8, 8], |b, x, out| {
             let y = Targets::new(b.gpu(), [8], &[1u8; 8], 8)?;
@@ -59,7 +61,7 @@ fn writes() -> Vec<(&'static str, [usize; 2], [usize; 2], Write)> {
             let y = Targets::new(b.gpu(), [8], &[1u8; 8], 8)?;
             let sgd = Sgd::new().lr(0.5);
             let options = LinearCrossEntropy::default();
-            b.linear_cross_entropy_sgd(x, out, None, &y, &options, LinearSgd::new(&sgd)).map(drop)
+            b.linear_cross_entropy_sgd(x, out, None, &y, &options, LinearSgd::new(sgd.clone())).map(drop)
         }),
     ]
 }
@@ -107,11 +109,11 @@ fn inputs_that_share_a_buffer() {
         let own = |at: u64| Tensor::from_slice(gpu, [15, 15], &all[at as usize..at as usize + 225]).unwrap();
         let results = |a: &Tensor<f32>, b: &Tensor<f32>| {
             eval(gpu, |r| {
-                let weight = Some(xent::Weights::from(b));
+                let weight = Some(Weights::from(b));
                 let bce = BceWithLogits::new().weight(weight);
-                let ce = r.cross_entropy_with(a, b, &NONE, Grad::New)?;
+                let ce = r.cross_entropy_with(a, b, &none(), Grad::New)?;
                 Ok([
-                    ce.loss,
+                    ce.loss.clone(),
                     ce.gradient()?,
                     r.bce_with_logits_with(a, b, &bce, Grad::New)?.gradient()?,
                     r.mse(a, b, &Mse::default())?,
@@ -141,13 +143,13 @@ fn tensors_of_another_device() {
     let (fx, fv, fy) = (square(&other), row(&other), index(&other));
     let mut b = gpu.batch();
     let (ce, nll, linear) = (CrossEntropy::default(), Nll::default(), LinearCrossEntropy::default());
-    let weighted = CrossEntropy::new().weight(Weights::from((&fv)));
-    let positions = CrossEntropy::new().position_weight(Weights::from((&fv)));
-    let bce = BceWithLogits::new().pos_weight(Weights::from((&fx)));
+    let weighted = CrossEntropy::new().weight(Weights::from(&fv));
+    let positions = CrossEntropy::new().position_weight(Weights::from(&fv));
+    let bce = BceWithLogits::new().pos_weight(Weights::from(&fx));
     let sgd = Sgd::new().momentum(0.9);
-    let backward = |weight_grad, upstream| {
-        LinearLossRequest::gradients().weight_grad(weight_grad.map_or(Grad::New, Grad::Into)).upstream(upstream)
-    };
+    fn backward<'a>(weight: Option<&'a Tensor<f32>>, upstream: Option<&'a Tensor<f32>>) -> LinearLossRequest<'a> {
+        LinearLossRequest::gradients().weight_grad(weight.map_or(Grad::New, Grad::Into)).upstream(upstream)
+    }
     let update = Sgd::default();
     let before = gpu.counters().dispatches;
     let results = [
@@ -156,7 +158,7 @@ fn tensors_of_another_device() {
         b.cross_entropy(&x, &fx, &ce).map(drop),
         b.cross_entropy(&x, &y, &weighted).map(drop),
         b.cross_entropy(&x, &y, &positions).map(drop),
-        b.cross_entropy_with(&x, &y, &NONE, LossRequest::new().grad(Grad::New).upstream(&fv)).map(drop),
+        b.cross_entropy_with(&x, &y, &none(), LossRequest::new().grad(Grad::New).upstream(&fv)).map(drop),
         b.cross_entropy_with(&fx, &y, &ce, Grad::InPlace).map(|out| out.loss).map(drop),
         b.nll(&x, &fy, &nll).map(drop),
         b.nll_with(&fx, &y, &nll, Grad::New).map(drop),
@@ -191,8 +193,8 @@ fn tensors_of_another_device() {
         b.linear_cross_entropy(&x, &x, Some(&fv), &y, &linear).map(drop),
         b.linear_cross_entropy(&x, &x, None, &fy, &linear).map(drop),
         b.linear_cross_entropy_with(&x, &x, None, &y, &linear, backward(Some(&fx), None)).map(drop),
-        b.linear_cross_entropy_with(&x, &x, None, &y, &NONE.into(), backward(None, Some(&fv))).map(drop),
-        b.linear_cross_entropy_sgd(&x, &fx, None, &y, &linear, LinearSgd::new(&update)).map(drop),
+        b.linear_cross_entropy_with(&x, &x, None, &y, &none().into(), backward(None, Some(&fv))).map(drop),
+        b.linear_cross_entropy_sgd(&x, &fx, None, &y, &linear, LinearSgd::new(update.clone())).map(drop),
         b.linear_bce_with_logits(&x, &x, None, &fx, &Default::default()).map(drop),
     ];
     for (i, result) in results.into_iter().enumerate() {
@@ -320,10 +322,10 @@ fn check_targets(gpu: &Gpu, (classes, rows, bad, seed): (usize, usize, i32, u64)
     }
     assert_eq!(gpu.counters(), before, "nothing was made");
     let logits = random(seed, rows * classes, 2.0);
-    let reference = cpu::cross_entropy((&logits, &[rows, classes]), &index, &NONE);
+    let reference = cpu::cross_entropy((&logits, &[rows, classes]), &index, &none());
     assert!(matches!(reference, Err(Error::Value { .. })));
 
-    let want = cpu::cross_entropy_backward((&logits, &[rows, classes]), &good, &NONE, None).unwrap();
+    let want = cpu::cross_entropy_backward((&logits, &[rows, classes]), &good, &none(), None).unwrap();
     let picked = cpu::nll((&logits, &[rows, classes]), &good, &Nll::new().reduction(Reduction::None));
     let x = Tensor::from_slice(gpu, [rows, classes], &logits).unwrap();
     let y = Tensor::<i32>::from_slice(gpu, [rows], &index).unwrap();
@@ -336,9 +338,9 @@ fn check_targets(gpu: &Gpu, (classes, rows, bad, seed): (usize, usize, i32, u64)
     let weight = Tensor::from_slice(gpu, [classes, classes], &unit).unwrap();
     let nll = Nll::new().reduction(Reduction::None);
     let mut batch = gpu.batch();
-    let by = |batch: &mut Batch, targets: Targets| batch.cross_entropy_with(&x, targets, &NONE, Grad::New).unwrap();
+    let by = |batch: &mut Batch, targets: Targets| batch.cross_entropy_with(&x, targets, &none(), Grad::New).unwrap();
     let (signed, unsigned) = (by(&mut batch, (&y).into()), by(&mut batch, (&unsigned).into()));
-    let linear = batch.linear_cross_entropy(&x, &weight, None, &y, &NONE.into()).unwrap();
+    let linear = batch.linear_cross_entropy(&x, &weight, None, &y, &none().into()).unwrap();
     let nll = batch.nll(&x, &y, &nll).unwrap();
     let mean = batch.cross_entropy(&x, &y, &CrossEntropy::default()).unwrap();
     let losses = [(&signed.loss, &want.loss), (&unsigned.loss, &want.loss), (&linear, &want.loss)];
@@ -350,7 +352,7 @@ fn check_targets(gpu: &Gpu, (classes, rows, bad, seed): (usize, usize, i32, u64)
             (batch.read(loss).unwrap(), batch.read(&bare).unwrap(), want)
         })
         .collect();
-    let (mut grad, mut mean) = (batch.read(&signed.grad).unwrap(), batch.read(&mean).unwrap());
+    let (mut grad, mut mean) = (batch.read(&signed.gradient().unwrap()).unwrap(), batch.read(&mean).unwrap());
     batch.submit().unwrap();
     for (checked, bare, want) in &mut tickets {
         let error = checked.wait(TIMEOUT).unwrap_err();

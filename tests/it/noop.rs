@@ -37,7 +37,7 @@ fn record_everything(gpu: &Gpu, batch: &mut Batch) -> Result<()> {
     let position_weight = Some(vec![0.5; 600].into());
     let ce = CrossEntropy::new().position_weight(position_weight).softcap(5.0).z_loss(0.1);
     for grad in [Grad::No, Grad::New, Grad::InPlace] {
-        let request = LossRequest { grad, statistics: true, ..Default::default() };
+        let request = LossRequest::new().grad(grad).statistics();
         batch.cross_entropy_with(&x, &y, &ce, request)?;
         let q = Tensor::probabilities(gpu, [600, 20], &vec![0.05; 12_000])?;
         batch.cross_entropy_with(&x, &q, &ce, request)?;

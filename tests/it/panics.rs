@@ -144,9 +144,9 @@ fn the_reference() {
             for reduction in [Reduction::None, Reduction::Mean] {
                 let up = [1.0, f64::NAN];
                 for upstream in [None, Some(&up[..0]), Some(&up[..1]), Some(&up[..])] {
-                    let (position_weight, ignore_index) = (weight.clone(), targets[0]);
-                    let nll = Nll::new().weight(weight.clone()).position_weight(position_weight).reduction(reduction)/*IGN ignore_index*/;
-                    all("nll", &|| Ok(cpu::nll_backward((x, shape), t, &nll, upstream)?.grad));
+                    let nll = Nll::new().weight(weight.clone()).position_weight(weight.clone()).reduction(reduction);
+                    let ignoring = || cpu::Targets::from(t).ignoring(targets[0]);
+                    all("nll", &|| Ok(cpu::nll_backward((x, shape), ignoring(), &nll, upstream)?.grad));
                     let ce = CrossEntropy::new().weight(weight.clone()).reduction(reduction);
                     all("cross_entropy", &|| Ok(cpu::cross_entropy_backward((x, shape), t, &ce, upstream)?.grad));
                     all("cross_entropy", &|| Ok(cpu::cross_entropy_backward((x, shape), x, &ce, upstream)?.grad));
@@ -189,7 +189,7 @@ fn the_reference() {
         cpu::linear_cross_entropy(tokens, classes, None, &[0i64; 1 << 13], &LinearCrossEntropy::default(), None)
     });
     watch.refuses("rows of no classes", || {
-        cpu::cross_entropy((&[0.0f32; 0], &[u32::MAX as usize, 0]), &[0.0f32; 0], &CrossEntropy::DEFAULT)
+        cpu::cross_entropy((&[0.0f32; 0], &[u32::MAX as usize, 0]), &[0.0f32; 0], &CrossEntropy::new())
     });
     let tall = vec![0.5f32; 1 << 17];
     watch.refuses("squared error of too much", || {

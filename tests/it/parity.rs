@@ -338,7 +338,17 @@ fn elementwise_losses() {
                         let forward =
                             [b.bce(&tp, &ty, &bce)?, b.bce_with_logits(&tx, &ty, &logits)?, b.mse(&tx, &ty, &mse)?];
                         let [f0, f1, f2] = forward;
-                        Ok([o0.loss.clone(), o0.gradient()?, o1.loss.clone(), o1.gradient()?, o2.loss.clone(), o2.gradient()?, f0, f1, f2])
+                        Ok([
+                            o0.loss.clone(),
+                            o0.gradient()?,
+                            o1.loss.clone(),
+                            o1.gradient()?,
+                            o2.loss.clone(),
+                            o2.gradient()?,
+                            f0,
+                            f1,
+                            f2,
+                        ])
                     });
                     same_bits(&what, &a, &f0);
                     same_bits(&what, &b, &f1);

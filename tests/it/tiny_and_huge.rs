@@ -148,7 +148,7 @@ fn smoothed_targets() {
                                 &options,
                                 LossRequest::new().grad(Grad::New).upstream(&upstream),
                             )?
-                            .grad])
+                            .gradient()?])
                     });
                     let g = [f64::from(upstream)];
                     let want = cpu::cross_entropy_backward((&x, &[2, classes]), &index, &options, Some(&g)).unwrap();
@@ -199,7 +199,7 @@ fn probabilities() {
                                 &options,
                                 LossRequest::new().grad(Grad::New).upstream(&upstream),
                             )?
-                            .grad])
+                            .gradient()?])
                     });
                     let g = [f64::from(upstream)];
                     let want = cpu::cross_entropy_backward((&x, &shape), &q[..], &options, Some(&g)).unwrap();
@@ -225,7 +225,7 @@ fn entropies() {
                 let [entropy] = eval(&gpu, |b| {
                     let y = Targets::new(&gpu, [1], &[0], classes)?;
                     let x = Tensor::from_slice(&gpu, [1, classes], &x)?;
-                    let request = LossRequest { statistics: true, ..Default::default() };
+                    let request = LossRequest::new().statistics();
                     let out = b.cross_entropy_with(&x, &y, &CrossEntropy::default(), request)?;
                     Ok([out.statistics.expect("asked for").entropy])
                 });
@@ -381,16 +381,15 @@ fn losses_of_rows() {
                         .weight(Weights::from(vec![class_weight; classes]))
                         .position_weight(Weights::from([row_weight; 3]))
                         .reduction(reduction);
-                    let nll = Nll::new().weight(options.weight.clone()).position_weight(options.position_weight.clone()).reduction(reduction)/*IGN -100*/;
+                    let nll = Nll::new()
+                        .weight(options.weight.clone())
+                        .position_weight(options.position_weight.clone())
+                        .reduction(reduction);
                     let g = if each { vec![upstream; 3] } else { vec![upstream] };
                     let tg = Tensor::from_slice(&gpu, if each { vec![3] } else { vec![] }, &g).unwrap();
                     let [grad, nll_grad] = eval(&gpu, |b| {
-                        let out = b.cross_entropy_with(
-                            &tx,
-                            &ty,
-                            &options,
-                            LossRequest::new().grad(Grad::New).upstream(&tg),
-                        )?;
+                        let out =
+                            b.cross_entropy_with(&tx, &ty, &options, LossRequest::new().grad(Grad::New).upstream(&tg))?;
                         Ok([
                             out.gradient()?,
                             b.nll_with(&tx, &ty, &nll, LossRequest::new().grad(Grad::New).upstream(&tg))?.gradient()?,
@@ -426,7 +425,7 @@ fn denominators() {
             let [grad] = eval(&gpu, |b| {
                 Ok([b
                     .cross_entropy_with(&tx, &ty, &options, LossRequest::new().grad(Grad::New).upstream(tg.as_ref()))?
-                    .grad])
+                    .gradient()?])
             });
             let want = cpu::cross_entropy_backward((&x, &[2, 2]), &index, &options, g.as_deref()).unwrap().grad;
             agree(&format!("{weight:e} {upstream:?}"), &grad, &want, 4e-6);
@@ -452,7 +451,7 @@ fn capped_logits() {
             let [grad] = eval(&gpu, |b| {
                 Ok([b
                     .cross_entropy_with(&tx, &ty, &options, LossRequest::new().grad(Grad::New).upstream(&tg))?
-                    .grad])
+                    .gradient()?])
             });
             let want = cpu::cross_entropy_backward((&x, &[3, 3]), &[1i64, 0, 2], &options, Some(&[f64::from(1e38f32)]))
                 .unwrap();
@@ -479,8 +478,7 @@ fn a_linear_layers_gradients() {
             let backward = LinearLossRequest::gradients().upstream(&tg);
             let request = backward;
             let out = b.linear_cross_entropy_with(&th, &tw, None, &ty, &options.clone().into(), request)?;
-            let grads = out;
-            Ok([grads.hidden_grad.unwrap(), grads.weight_grad.unwrap()])
+            Ok([out.hidden_grad.unwrap(), out.weight_grad.unwrap()])
         });
         agree("hidden", &hidden, &want.hidden, 4e-6);
         agree("weight", &weight, &want.weight, 4e-6);

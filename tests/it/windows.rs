@@ -18,7 +18,7 @@ const UNEVEN: [Rows; 2] = [0..7, 7..10];
 
 struct Data {
     x: Tensor<f32>,
-    y: Tensor<i32>,
+    y: Targets,
     values: Tensor<f32>,
 }
 

@@ -100,7 +100,8 @@ impl Recorder<'_> {
         let op = "linear_bce_with_logits";
         let layer = &Layer::new(self, op, hidden, weight, bias)?;
         if request.statistics {
-            let (expected, got) = ("not requested: only linear_cross_entropy has them".to_owned(), "a request".to_owned());
+            let (expected, got) =
+                ("not requested: only linear_cross_entropy has them".to_owned(), "a request".to_owned());
             return Err(Error::Value { op, what: "statistics", expected, got });
         }
         let backward = request.backward();
@@ -122,30 +123,23 @@ impl Recorder<'_> {
         };
         let sums: Tensor<f32> = self.output(op, [tokens])?;
         let grads = self.layer_grads(op, layer, &request)?;
-        self.linear_chunks(
-            op,
-            layer,
-            &plan,
-            (&grads, Zeros::Count),
-            None,
-            |rec, chunk, logits| {
-                let rows = chunk.start as usize..chunk.end as usize;
-                let of_chunk = if unreduced.is_some() { rows.clone() } else { 0..rows.len() };
-                let losses = losses.rows(of_chunk)?;
-                // The plan limits the number of elements to `u32`.
-                let width = size32(classes);
-                let elements = chunk.start * width..chunk.end * width;
-                let partials = partials(rec, op, elements.end - elements.start, 1)?;
-                let (first, to) = (elements.start, Some(&losses));
-                let part = ElementsPart { elements, first, x: logits, losses: to, grad: None, partials: &partials };
-                rec.elements_part(&call, &begun, &part)?;
-                if unreduced.is_some() {
-                    return Ok(());
-                }
-                let dims = Classes { outer: chunk.end - chunk.start, classes: width, inner: 1 };
-                rec.sum_rows_into(op, &losses, dims, &sums.rows(rows)?)
-            },
-        )?;
+        self.linear_chunks(op, layer, &plan, (&grads, Zeros::Count), None, |rec, chunk, logits| {
+            let rows = chunk.start as usize..chunk.end as usize;
+            let of_chunk = if unreduced.is_some() { rows.clone() } else { 0..rows.len() };
+            let losses = losses.rows(of_chunk)?;
+            // The plan limits the number of elements to `u32`.
+            let width = size32(classes);
+            let elements = chunk.start * width..chunk.end * width;
+            let partials = partials(rec, op, elements.end - elements.start, 1)?;
+            let (first, to) = (elements.start, Some(&losses));
+            let part = ElementsPart { elements, first, x: logits, losses: to, grad: None, partials: &partials };
+            rec.elements_part(&call, &begun, &part)?;
+            if unreduced.is_some() {
+                return Ok(());
+            }
+            let dims = Classes { outer: chunk.end - chunk.start, classes: width, inner: 1 };
+            rec.sum_rows_into(op, &losses, dims, &sums.rows(rows)?)
+        })?;
         let loss = match unreduced {
             Some(losses) => losses,
             None => self.loss_of_rows(&call, &begun, &sums)?,
@@ -153,6 +147,13 @@ impl Recorder<'_> {
         let LayerGrads { hidden, weight, bias } = grads;
         let denominator = targets.count(op)?.into();
         let statistics = None;
-        Ok(LinearLossOutput { loss, hidden_grad: hidden, weight_grad: weight, bias_grad: bias, statistics, denominator })
+        Ok(LinearLossOutput {
+            loss,
+            hidden_grad: hidden,
+            weight_grad: weight,
+            bias_grad: bias,
+            statistics,
+            denominator,
+        })
     }
 }

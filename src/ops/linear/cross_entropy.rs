@@ -9,10 +9,10 @@ use crate::tensor::{Float, Tensor};
 
 use crate::ops::linear::layer::Layer;
 use crate::ops::linear::request::{LayerGrads, LinearLossOutput, LinearLossRequest};
+use crate::ops::loss::Targets;
 use crate::ops::loss::cross_entropy::KERNEL;
 use crate::ops::loss::request::GradientPlace;
 use crate::ops::loss::row_loss::{RowLoss, RowStatistics, RowsEnded};
-use crate::ops::loss::Targets;
 use crate::ops::product::matmul::Zeros;
 
 impl Recorder<'_> {
@@ -149,6 +149,13 @@ impl Recorder<'_> {
         })?;
         let RowsEnded { loss, statistics, check, denominator } = self.rows_ended(&call, begun)?;
         let LayerGrads { hidden, weight, bias } = grads.with_check(check.as_ref());
-        Ok(LinearLossOutput { loss, hidden_grad: hidden, weight_grad: weight, bias_grad: bias, statistics, denominator })
+        Ok(LinearLossOutput {
+            loss,
+            hidden_grad: hidden,
+            weight_grad: weight,
+            bias_grad: bias,
+            statistics,
+            denominator,
+        })
     }
 }

@@ -25,9 +25,10 @@ use crate::ops::update::sgd::{Momentum, SgdStep};
 
 /// How [`Recorder::linear_cross_entropy_sgd`] updates the layer, and what else it computes.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct LinearSgd<'a> {
     /// The options of the step, as for [`Recorder::sgd`].
-    pub sgd: &'a Sgd,
+    pub sgd: Sgd,
     /// The weight's momentum, if the step uses momentum.
     pub weight_momentum: Option<&'a mut Momentum>,
     /// The bias's momentum, if there is a bias and the step uses momentum.
@@ -42,8 +43,32 @@ pub struct LinearSgd<'a> {
 impl<'a> LinearSgd<'a> {
     /// A step without momentum.
     #[must_use]
-    pub fn new(sgd: &'a Sgd) -> Self {
+    pub fn new(sgd: Sgd) -> Self {
         Self { sgd, weight_momentum: None, bias_momentum: None, upstream: None, statistics: false }
+    }
+
+    /// Sets the momentum of the weight.
+    #[must_use]
+    pub fn weight_momentum(self, momentum: impl Into<Option<&'a mut Momentum>>) -> Self {
+        Self { weight_momentum: momentum.into(), ..self }
+    }
+
+    /// Sets the momentum of the bias.
+    #[must_use]
+    pub fn bias_momentum(self, momentum: impl Into<Option<&'a mut Momentum>>) -> Self {
+        Self { bias_momentum: momentum.into(), ..self }
+    }
+
+    /// Sets the upstream gradient.
+    #[must_use]
+    pub fn upstream(self, upstream: impl Into<Option<&'a Tensor<f32>>>) -> Self {
+        Self { upstream: upstream.into(), ..self }
+    }
+
+    /// Requests the statistics.
+    #[must_use]
+    pub fn statistics(self) -> Self {
+        Self { statistics: true, ..self }
     }
 }
 
@@ -123,7 +148,7 @@ impl Recorder<'_> {
     /// let weight = Tensor::from_slice(&gpu, [2, 2], &[1.0, 0.0, 1.0, 0.0f32])?;
     /// let targets = Targets::new(&gpu, [1], &[0], 2)?;
     /// let sgd = Sgd::new().lr(0.5);
-    /// let (options, update) = (LinearCrossEntropy::default(), LinearSgd::new(&sgd));
+    /// let (options, update) = (LinearCrossEntropy::default(), LinearSgd::new(sgd));
     /// let mut batch = gpu.batch();
     /// batch.linear_cross_entropy_sgd(&hidden, &weight, None, &targets, &options, update)?;
     /// let mut weight = batch.read(&weight)?;
@@ -148,7 +173,7 @@ impl Recorder<'_> {
         options.validate(op)?;
         let by_probabilities = targets.probabilities().is_some();
         let plan = LinearPlan::with_update(op, self.gpu().caps(), layer.sizes, options.scratch, by_probabilities)?;
-        let LinearSgd { sgd, weight_momentum, bias_momentum, upstream, statistics } = update;
+        let LinearSgd { ref sgd, weight_momentum, bias_momentum, upstream, statistics } = update;
         for written in [Some(("weight", weight)), bias.map(|bias| ("bias", bias))].into_iter().flatten() {
             self.check_written(op, &layer, written, targets, &options.loss, upstream)?;
         }

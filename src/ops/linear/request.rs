@@ -112,7 +112,6 @@ pub(crate) struct LayerGrads<T: Element> {
 }
 
 impl<T: Float> LayerGrads<T> {
-
     pub(crate) fn with_check(self, check: Option<&Check>) -> Self {
         Self {
             hidden: self.hidden.map(|grad| grad.with_check(check.cloned())),
