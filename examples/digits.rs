@@ -12,7 +12,7 @@ use common::{Options, Program, TIMEOUT};
 use xent::data::{Table, batches, shuffled};
 use xent::metrics::{Confusion, Evaluation, Scores};
 use xent::nn::{Loss, Model, Sequential, Training};
-use xent::{CrossEntropy, Gpu, Optimization, Schedule, Sgd, State, Targets, Tensor};
+use xent::{Gpu, Optimization, Schedule, Sgd, State, Targets, Tensor};
 
 mod common;
 
@@ -102,16 +102,15 @@ fn read(path: &Path) -> Result<Table> {
 /// Digits on the GPU.
 struct Set {
     pixels: Tensor<f32>,
-    labels: Tensor<i32>,
+    labels: Targets,
 }
 
 impl Set {
     fn upload(gpu: &Gpu, digits: &Table, rows: &[usize]) -> Result<Self> {
         let (pixels, labels) = digits.select(rows)?.split_columns(PIXELS)?;
-        let ignored = CrossEntropy::default().ignore_index;
         Ok(Self {
             pixels: Tensor::from_slice(gpu, [rows.len(), PIXELS], pixels.values())?,
-            labels: Targets::new_ignoring(gpu, [rows.len()], &labels.classes(DIGITS)?, DIGITS, ignored)?,
+            labels: Targets::new(gpu, [rows.len()], &labels.classes(DIGITS)?, DIGITS)?,
         })
     }
 }
@@ -147,7 +146,7 @@ fn fit(gpu: &Gpu, digits: &Table, train: &[usize], validation: &Set, options: &O
         for first in (0..train.len()).step_by(BATCH) {
             let rows = first..(first + BATCH).min(train.len());
             let mut batch = gpu.batch();
-            training.step(&mut batch, &set.pixels.rows(rows.clone())?, &[(&set.labels.rows(rows)?).into()])?;
+            training.step(&mut batch, &set.pixels.rows(rows.clone())?, &[set.labels.rows(rows)?])?;
             batch.submit()?;
             bar.inc(1);
         }

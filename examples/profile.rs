@@ -67,7 +67,7 @@ fn example(options: &Options) -> Result<()> {
 }
 
 /// The time of a step when steps follow each other without waiting.
-fn plain(gpu: &Gpu, training: &mut Training, x: &Tensor<f32>, y: &Tensor<i32>, steps: usize) -> Result<Duration> {
+fn plain(gpu: &Gpu, training: &mut Training, x: &Tensor<f32>, y: &Targets, steps: usize) -> Result<Duration> {
     let start = Instant::now();
     let mut last = None;
     for _ in 0..steps {

@@ -11,10 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use common::{Options, Program, TIMEOUT};
 use xent::nn::{Linear, Model, Sequential};
-use xent::{
-    Gpu, Grad, Layout, LinearCrossEntropy, LinearLossRequest, LossRequest, Optimization, Optimizer, Parameters,
-    Recorder, Sgd, Tensor,
-};
+use xent::{Gpu, Grad, Layout, LinearCrossEntropy, LinearLossRequest, LossRequest, Optimization, Optimizer, Parameters, Recorder, Sgd, Tensor};
 
 mod common;
 
