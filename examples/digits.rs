@@ -57,7 +57,7 @@ fn example(options: &Options) -> Result<()> {
         Some(file) => file.to_owned(),
         None => {
             let (file, picture) = (options.in_out("model.safetensors")?, options.in_out("loss.svg")?);
-            let rows = [train.len(), validation.len(), test.labels.len()];
+            let rows = [train.len(), validation.len(), test.labels.shape().iter().product::<usize>()];
             println!("{} digits to train on, {} to validate, {} to test", rows[0], rows[1], rows[2]);
             let validation = Set::upload(&gpu, &digits, &validation)?;
             let (model, [training, validation]) = fit(&gpu, &digits, &train, &validation, options)?;

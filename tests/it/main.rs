@@ -33,6 +33,7 @@ mod limits;
 mod linear_bce_with_logits;
 mod linear_cross_entropy;
 mod linear_cross_entropy_sgd;
+mod losses;
 mod lost_device;
 mod mean_by_count;
 mod metrics;
