@@ -10,12 +10,13 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use xent::linear::{LinearCrossEntropy, LinearLossRequest, LinearSgd};
+use xent::loss::{Bce, BceWithLogits, CrossEntropy, Grad, Mse, Nll, Targets};
 use xent::nn::{Loss, Model, Sequential, Training};
+use xent::optim::{Momentum, Optimization, Optimizer, Parameters, Sgd};
+use xent::state::State;
 use xent::wgpu::{self, PollType};
-use xent::{
-    Batch, Bce, BceWithLogits, CrossEntropy, Float, Gpu, Grad, Layout, LinearCrossEntropy, LinearLossRequest,
-    LinearSgd, Momentum, Mse, Nll, Optimization, Optimizer, Parameters, Result, Sgd, State, Targets, Tensor, bf16, f16,
-};
+use xent::{Batch, Float, Gpu, Layout, Result, Tensor, bf16, f16};
 
 fn values(gpu: &Gpu, shape: &[usize]) -> Tensor<f32> {
     let mut rng = fastrand::Rng::with_seed(1);

@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use common::{Initial, Options, Program, TIMEOUT};
+use xent::loss::{Bce, Reduction};
 use xent::metrics::{Average, Confusion, roc_auc};
 use xent::nn::{Linear, Loss, Model, Sequential, Training};
-use xent::{Bce, Gpu, Optimization, Reduction, Sgd, Tensor};
+use xent::optim::{Optimization, Sgd};
+use xent::{Gpu, Tensor};
 
 mod common;
 

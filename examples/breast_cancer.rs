@@ -7,9 +7,11 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use common::{Options, Program};
 use xent::data::{Table, batches, shuffled};
+use xent::loss::BceWithLogits;
 use xent::metrics::{Average, Confusion, roc_auc, roc_curve};
 use xent::nn::{Linear, Loss, Model, Sequential, Training};
-use xent::{BceWithLogits, Gpu, Optimization, Schedule, Sgd, Tensor, Weights};
+use xent::optim::{Optimization, Schedule, Sgd};
+use xent::{Gpu, Tensor, Weights};
 
 mod common;
 

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use common::{Options, Program, TIMEOUT};
-use xent::{CrossEntropy, LossRequest, Reduction, Targets, Tensor, Weights};
+use xent::loss::{CrossEntropy, LossRequest, Reduction, Targets};
+use xent::{Tensor, Weights};
 
 mod common;
 

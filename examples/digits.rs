@@ -10,9 +10,12 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use common::{Options, Program, TIMEOUT};
 use xent::data::{Table, batches, shuffled};
+use xent::loss::Targets;
 use xent::metrics::{Confusion, Evaluation, Scores};
 use xent::nn::{Loss, Model, Sequential, Training};
-use xent::{Gpu, Optimization, Schedule, Sgd, State, Targets, Tensor};
+use xent::optim::{Optimization, Schedule, Sgd};
+use xent::state::State;
+use xent::{Gpu, Tensor};
 
 mod common;
 

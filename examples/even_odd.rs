@@ -8,9 +8,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use common::{Initial, Options, Program, TIMEOUT};
+use xent::Tensor;
+use xent::loss::Targets;
 use xent::metrics::{Average, Evaluation, roc_auc};
 use xent::nn::{Linear, Loss, Model, Sequential, Training};
-use xent::{Optimization, Sgd, Targets, Tensor};
+use xent::optim::{Optimization, Sgd};
 
 mod common;
 

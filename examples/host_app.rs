@@ -10,8 +10,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use common::{Options, Program, TIMEOUT};
+use xent::loss::{CrossEntropy, Grad, Targets};
 use xent::wgpu;
-use xent::{CrossEntropy, Gpu, Grad, Targets, Tensor};
+use xent::{Gpu, Tensor};
 
 mod common;
 

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use common::{Options, Program, TIMEOUT};
+use xent::loss::Targets;
 use xent::nn::{Loss, Model, Sequential, Training};
-use xent::{Gpu, Optimization, Sgd, Targets, Tensor};
+use xent::optim::{Optimization, Sgd};
+use xent::{Gpu, Tensor};
 
 mod common;
 

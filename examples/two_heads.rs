@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use common::{Initial, Options, Program};
+use xent::Tensor;
 use xent::nn::{Linear, Loss, Model, Sequential, Training};
-use xent::{Optimization, Sgd, Tensor};
+use xent::optim::{Optimization, Sgd};
 
 mod common;
 

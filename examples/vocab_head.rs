@@ -10,8 +10,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use common::{Options, Program, TIMEOUT};
+use xent::linear::{LinearCrossEntropy, LinearLossRequest};
+use xent::loss::{Grad, LossRequest};
 use xent::nn::{Linear, Model, Sequential};
-use xent::{Gpu, Grad, Layout, LinearCrossEntropy, LinearLossRequest, LossRequest, Optimization, Optimizer, Parameters, Recorder, Sgd, Tensor};
+use xent::optim::{Optimization, Optimizer, Parameters, Sgd};
+use xent::{Gpu, Layout, Recorder, Tensor};
 
 mod common;
 

@@ -1,13 +1,14 @@
 //! Every operation, with its gradients. The tests inside and outside of the crate use this list to
 //! check that results have the same bits under all circumstances.
 
+use xent::linear::{LinearBceWithLogits, LinearCrossEntropy, LinearLossOutput, LinearLossRequest, LinearSgd};
+use xent::loss::{
+    Bce, BceWithLogits, CrossEntropy, Denominator, Grad, LossRequest, Mse, Nll, Reduction, Statistics, Targets,
+};
 use xent::metrics::{BinaryOutputs, Evaluation};
 use xent::nn::{Loss, Model, Sequential, Training};
-use xent::{
-    Batch, Bce, BceWithLogits, CrossEntropy, Denominator, Element, Gpu, Grad, Layout, LinearBceWithLogits,
-    LinearCrossEntropy, LinearLossOutput, LinearLossRequest, LinearSgd, LossRequest, Momentum, Mse, Nll, Optimization,
-    Optimizer, Parameters, Reduction, Result, Schedule, Sgd, Statistics, Targets, Tensor, Weights, bf16, f16,
-};
+use xent::optim::{Momentum, Optimization, Optimizer, Parameters, Schedule, Sgd};
+use xent::{Batch, Element, Gpu, Layout, Result, Tensor, Weights, bf16, f16};
 
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(600);
 

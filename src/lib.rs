@@ -23,12 +23,12 @@ mod files;
 pub mod metrics;
 pub mod nn;
 mod ops;
-mod optim;
+pub mod optim;
 mod options;
 mod parameters;
 mod plan;
 mod record;
-mod state;
+pub mod state;
 mod tensor;
 #[cfg(not(target_arch = "wasm32"))]
 mod tune;
@@ -38,26 +38,24 @@ extern crate self as xent;
 #[cfg(test)]
 mod every_op;
 
+/// Losses and their options, for [`Recorder`].
+pub mod loss {
+    pub use crate::ops::loss::*;
+}
+
+/// Losses of linear layers that never store all logits, for [`Recorder`].
+pub mod linear {
+    pub use crate::ops::linear::*;
+    pub use crate::plan::linear::LinearPlan;
+}
+
 pub use wgpu;
 
 pub use engine::{Caps, Counters, Family, Gpu};
-pub use error::{Error, Result, Unmatched};
+pub use error::{Error, Result};
 pub use half::{bf16, f16};
-pub use ops::linear::{
-    LinearBceWithLogits, LinearCrossEntropy, LinearLossOutput, LinearLossRequest, LinearSgd, LinearSgdResult,
-};
-pub use ops::loss::{
-    Bce, BceWithLogits, CrossEntropy, Denominator, Grad, Huber, LossOutput, LossRequest, Mse, Nll, Reduction,
-    Statistics, Targets,
-};
-pub use ops::update::{Momentum, Sgd};
-pub use optim::{Group, Optimization, Optimizer, Schedule, UpdateReport, WindowMean};
-pub use parameters::Parameters;
-pub use plan::linear::LinearPlan;
 pub use plan::product::Layout;
 pub use record::{Batch, DispatchTime, Readback, Recorder};
-pub use safetensors::Dtype;
-pub use state::{LoadOptions, State};
 pub use tensor::{Element, Float, Shape, Tensor, Weights};
 
 #[cfg(fuzzing)]

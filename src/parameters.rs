@@ -13,7 +13,8 @@ use crate::tensor::{Shape, Tensor, element_count};
 ///
 /// # Examples
 /// ```
-/// use xent::{Gpu, Parameters};
+/// use xent::Gpu;
+/// use xent::optim::Parameters;
 /// # if let Ok(gpu) = Gpu::headless() {
 /// let parameters = Parameters::new(&gpu, &[
 ///     ("weight", [2, 3].into(), &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
@@ -152,7 +153,7 @@ impl Parameters {
     /// twice. A load takes the tensor under any of its names, and rejects a file that has it twice
     /// with different values, because one of the two would be lost. [`names`](Self::names), an
     /// optimiser and a saved state have it once, under its original name. (For a program that wants
-    /// both names, add the other to the file with [`State::insert`](crate::State::insert).)
+    /// both names, add the other to the file with [`State::insert`](crate::state::State::insert).)
     ///
     /// # Errors
     /// [`Error::Value`] if there is no parameter `name`, or if `alias` is already in use;
@@ -160,7 +161,9 @@ impl Parameters {
     ///
     /// # Examples
     /// ```
-    /// use xent::{Gpu, Parameters, State};
+    /// use xent::Gpu;
+    /// use xent::optim::Parameters;
+    /// use xent::state::State;
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let mut parameters = Parameters::new(&gpu, &[("embedding.weight", [3, 2].into(), &[0.0; 6])])?;
     /// parameters.tie("head.weight", "embedding.weight")?;

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use libtest_mimic::{Arguments, Trial};
-use xent::{Batch, Bce, BceWithLogits, Gpu, Grad, LossRequest, Momentum, Readback, Targets, Tensor, cpu};
+use xent::loss::{Bce, BceWithLogits, Grad, LossRequest, Targets};
+use xent::optim::Momentum;
+use xent::{Batch, Gpu, Readback, Tensor, cpu};
 
 use case::{Case, Output, Outputs};
 use judge::judge;

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use xent::wgpu;
-use xent::{Caps, CrossEntropy, Error, Gpu, Targets, Tensor};
+use xent::{Caps, Error, Gpu, Tensor};
+use xent::loss::{CrossEntropy, Targets};
 
 const TIMEOUT: Duration = Duration::from_secs(120);
 

@@ -10,8 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use plotters::prelude::*;
+use xent::loss::Targets;
 use xent::nn::Training;
-use xent::{Gpu, Readback, State, Targets, Tensor};
+use xent::state::State;
+use xent::{Gpu, Readback, Tensor};
 
 /// How long the examples wait for the GPU.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);

@@ -5,7 +5,7 @@ use super::{Classes, LossGrad, OF_NOTHING, View, class_of, count, expect_len, fa
 use crate::error::{Error, Result, try_with_capacity};
 use crate::ops::loss::{CrossEntropy, Reduction};
 
-/// The targets of rows of logits; see [`crate::Targets`]. Slices, vectors and arrays convert into it: class
+/// The targets of rows of logits; see [`crate::loss::Targets`]. Slices, vectors and arrays convert into it: class
 /// indices of `i64`, `i32`, `u32` or `u8`, or probabilities of `f32`.
 #[derive(Clone, Debug)]
 pub struct Targets<'a> {
@@ -22,7 +22,7 @@ enum Kind<'a> {
 }
 
 impl Targets<'_> {
-    /// Sets the ignored index; see [`crate::Targets::ignoring`].
+    /// Sets the ignored index; see [`crate::loss::Targets::ignoring`].
     #[must_use]
     pub fn ignoring(self, ignored: i64) -> Self {
         Self { ignored, ..self }

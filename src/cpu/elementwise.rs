@@ -74,7 +74,7 @@ macro_rules! references {
     ($($(#[$doc:meta])* $name:ident, $with:ident, $backward:ident: $Options:ident, $inputs:expr, $targets:expr;)*) => {
         $(
             $(#[$doc])*
-            #[doc = concat!("See [`", stringify!($Options), "`](crate::", stringify!($Options), ").")]
+            #[doc = concat!("See [`", stringify!($Options), "`](crate::loss::", stringify!($Options), ").")]
             ///
             /// # Errors
             #[doc = concat!("As [`", stringify!($backward), "`].")]

@@ -8,7 +8,7 @@ use crate::plan::product::Layout;
 /// The result of [`linear_cross_entropy`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearLoss {
-    /// One element, or one per token with [`Reduction::None`](crate::Reduction::None).
+    /// One element, or one per token with [`Reduction::None`](crate::loss::Reduction::None).
     pub loss: Vec<f64>,
     /// The gradient with respect to the hidden states, `[N, D]`.
     pub hidden: Vec<f64>,

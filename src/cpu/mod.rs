@@ -6,8 +6,9 @@
 //!
 //! # Examples
 //! ```
-//! use xent::{CrossEntropy, cpu};
-//! let loss = cpu::cross_entropy(&[2.0, 1.0, 0.0], &[1, 3], &[0], &CrossEntropy::default())?;
+//! use xent::cpu;
+//! use xent::loss::CrossEntropy;
+//! let loss = cpu::cross_entropy((&[2.0, 1.0, 0.0], &[1, 3]), &[0], &CrossEntropy::default())?;
 //! assert!((loss[0] - 0.4076059644443803).abs() < 1e-15);
 //! # Ok::<(), xent::Error>(())
 //! ```

@@ -4,7 +4,7 @@ use super::log_softmax::row_log_sum;
 use crate::error::Result;
 use crate::ops::loss::CrossEntropy;
 
-/// Statistics of each row's softmax; see [`crate::Statistics`].
+/// Statistics of each row's softmax; see [`crate::loss::Statistics`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
     /// The log of the sum of `exp(z_c)`.

@@ -10,7 +10,8 @@ use crate::tensor::Shape;
 ///
 /// # Examples
 /// ```
-/// use xent::{Mse, cpu};
+/// use xent::cpu;
+/// use xent::loss::Mse;
 /// let loss = cpu::mse((&[1.0, 3.0], [2]), (&[0.0, 1.0], [2]), &Mse::new())?;
 /// assert_eq!(loss, [2.5]);
 /// # Ok::<(), xent::Error>(())

@@ -44,6 +44,7 @@ pub enum BinaryOutputs<'a> {
 /// # Examples
 /// ```
 /// use std::time::Duration;
+/// use xent::loss::Targets;
 /// use xent::metrics::Evaluation;
 /// use xent::{Gpu, Tensor};
 /// # if let Ok(gpu) = Gpu::headless() {

@@ -7,8 +7,10 @@
 //! # Examples
 //! ```
 //! use std::time::Duration;
+//! use xent::loss::Targets;
 //! use xent::nn::{Loss, Model, Sequential, Training};
-//! use xent::{Gpu, Optimization, Sgd, Tensor};
+//! use xent::optim::{Optimization, Sgd};
+//! use xent::{Gpu, Tensor};
 //! # if let Ok(gpu) = Gpu::headless() {
 //! // Classifies numbers as even or odd by their last bit.
 //! let network = Sequential::new().linear(1, 2);

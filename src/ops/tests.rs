@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::engine::{Role, Storage};
+use crate::loss::{CrossEntropy, Grad, Targets};
 use crate::tensor::Tensor;
-use crate::{CrossEntropy, Gpu, Grad, Layout, Targets};
+use crate::{Gpu, Layout};
 
 /// More than 2^32 elements, of which no kernel sees more than a binding's.
 #[test]

@@ -14,10 +14,12 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::ops::loss::Denominator;
 use crate::ops::{ClipFactor, Gradient, SgdStep, unstarted};
-use crate::parameters::{Parameters, Part, Parts};
+use crate::parameters::{Part, Parts};
 use crate::record::Recorder;
 use crate::tensor::{Shape, Tensor};
 
+pub use crate::ops::update::{Momentum, Sgd};
+pub use crate::parameters::Parameters;
 pub use options::{Group, Optimization, WindowMean};
 use runs::{Run, check_lr, runs};
 use schedule::GpuSchedule;
@@ -41,7 +43,8 @@ pub struct UpdateReport {
 ///
 /// # Examples
 /// ```
-/// use xent::{Gpu, Group, Optimization, Optimizer, Parameters, Sgd};
+/// use xent::Gpu;
+/// use xent::optim::{Group, Optimization, Optimizer, Parameters, Sgd};
 /// # if let Ok(gpu) = Gpu::headless() {
 /// let parameters = Parameters::new(&gpu, &[("weight", [2].into(), &[1.0, 2.0]), ("bias", [1].into(), &[0.5])])?;
 /// let undecayed = Group { names: vec!["bias".into()], weight_decay: Some(0.0), ..Group::default() };
@@ -114,7 +117,8 @@ impl Optimizer {
     ///
     /// # Examples
     /// ```
-    /// use xent::{Gpu, Optimization, Optimizer, Parameters, Sgd};
+    /// use xent::Gpu;
+    /// use xent::optim::{Optimization, Optimizer, Parameters, Sgd};
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let parameters = Parameters::new(&gpu, &[("weight", [2].into(), &[1.0, 2.0])])?;
     /// let options = Optimization { sgd: Sgd::new().lr(0.1), ..Optimization::default() };
@@ -229,7 +233,7 @@ impl Optimizer {
     ///
     /// The denominator may only be known on the GPU, such as the number of targets that are not
     /// ignored: losses return their [`Denominator`], also with
-    /// [`Reduction::Sum`](crate::Reduction::Sum). The division comes before everything else,
+    /// [`Reduction::Sum`](crate::loss::Reduction::Sum). The division comes before everything else,
     /// including the loss scale and clipping. Sums of denominators are accurate to 2^-40, so counts
     /// far beyond 2^24 are exact.
     ///
@@ -248,7 +252,9 @@ impl Optimizer {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use xent::{CrossEntropy, Gpu, Layout, Optimization, Optimizer, Parameters, Reduction, Sgd, Tensor};
+    /// use xent::{Gpu, Layout, Tensor};
+    /// use xent::loss::{CrossEntropy, Reduction};
+    /// use xent::optim::{Optimization, Optimizer, Parameters, Sgd};
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let parameters = Parameters::new(&gpu, &[("weight", [2, 1].into(), &[0.0, 0.0])])?;
     /// let sgd = Sgd::new().lr(1.0);

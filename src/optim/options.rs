@@ -31,9 +31,9 @@ pub struct Optimization {
     /// errors.
     pub accumulate: u32,
     /// What the mean of a [`Training`](crate::nn::Training)'s losses is over, if a window has
-    /// several passes. An [`Optimizer`](crate::Optimizer) that is driven by hand is told at each
-    /// pass: [`step`](crate::Optimizer::step) adds gradients up,
-    /// [`step_mean`](crate::Optimizer::step_mean) divides by the sum of the passes' denominators.
+    /// several passes. An [`Optimizer`](crate::optim::Optimizer) that is driven by hand is told at each
+    /// pass: [`step`](crate::optim::Optimizer::step) adds gradients up,
+    /// [`step_mean`](crate::optim::Optimizer::step_mean) divides by the sum of the passes' denominators.
     pub window_mean: WindowMean,
     /// The factor that the losses were multiplied by, from 1.2e-38 to 8.5e37. Gradients are divided
     /// by it before clipping and the update.

@@ -38,7 +38,7 @@ impl Schedule {
     ///
     /// # Examples
     /// ```
-    /// use xent::Schedule;
+    /// use xent::optim::Schedule;
     /// let schedule = Schedule::Cosine { warm_up: 2, steps: 12, floor: 0.0 };
     /// assert_eq!([0, 1, 2, 12].map(|n| schedule.factor(n)), [0.5, 1.0, 1.0, 0.0]);
     /// assert!((schedule.factor(7) - 0.5).abs() < 1e-15);

@@ -20,7 +20,8 @@ pub(crate) struct LinearSizes {
 ///
 /// # Examples
 /// ```
-/// use xent::{Gpu, LinearCrossEntropy};
+/// use xent::Gpu;
+/// use xent::linear::LinearCrossEntropy;
 /// # if let Ok(gpu) = Gpu::headless() {
 /// let plan = gpu.plan_linear_cross_entropy([8192, 512, 128_256], &LinearCrossEntropy::default(), true)?;
 /// assert!(plan.scratch_bytes() <= 32 << 20);

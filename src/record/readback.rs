@@ -168,7 +168,8 @@ impl<T: Element> Readback<Vec<T>> {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use xent::{Gpu, Mse, Tensor};
+    /// use xent::loss::Mse;
+    /// use xent::{Gpu, Tensor};
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let x = Tensor::from_slice(&gpu, [2], &[1.0, 3.0f32])?;
     /// let mut batch = gpu.batch();

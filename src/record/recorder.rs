@@ -15,7 +15,7 @@ use crate::tensor::{Element, Format, Real, Shape, Tensor, bytes_of};
 /// The operations are methods of this type. Each validates its arguments and plans its dispatches before it records
 /// anything, so an invalid argument leaves the encoder unchanged. (Three errors can occur after the first dispatches of an
 /// operation: out of memory, a lost device, and too few storage bindings. Those dispatches write only memory that nobody
-/// reads.) A recorder never submits. [`Gpu::record`] borrows the caller's encoder; a [`Batch`] has an encoder of its own.
+/// reads.) A recorder never submits. [`Gpu::record`] borrows the caller's encoder; a [`Batch`](super::Batch) has an encoder of its own.
 #[derive(Debug)]
 pub struct Recorder<'e> {
     gpu: Gpu,

@@ -14,7 +14,7 @@ impl Gpu {
     /// Compiles what a recording needs, so that the first such recording takes no longer than others: records it, and throws that away.
     /// Nothing runs. To compile while something else goes on, call it from a thread with a clone of the `Gpu`.
     ///
-    /// An [`Optimizer`](crate::Optimizer), and so a [`Training`](crate::nn::Training), counts the steps that are recorded: give it one that
+    /// An [`Optimizer`](crate::optim::Optimizer), and so a [`Training`](crate::nn::Training), counts the steps that are recorded: give it one that
     /// is not used afterwards.
     ///
     /// # Errors
@@ -22,7 +22,8 @@ impl Gpu {
     ///
     /// # Examples
     /// ```
-    /// use xent::{CrossEntropy, Gpu, Tensor};
+    /// use xent::loss::{CrossEntropy, Grad};
+    /// use xent::{Gpu, Tensor};
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let logits = Tensor::<f32>::zeros(&gpu, [64, 10])?;
     /// let targets = Tensor::<i32>::zeros(&gpu, [64])?;

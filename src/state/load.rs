@@ -105,7 +105,9 @@ impl Parameters {
     ///
     /// # Examples
     /// ```
-    /// use xent::{Gpu, LoadOptions, Parameters, State};
+    /// use xent::Gpu;
+    /// use xent::optim::Parameters;
+    /// use xent::state::{LoadOptions, State};
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let parameters = Parameters::new(&gpu, &[
     ///     ("trunk.weight", [2].into(), &[0.0; 2]),

@@ -8,15 +8,15 @@ mod stored;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use safetensors::Dtype;
-
-use crate::error::{Error, Result, Unmatched};
+use crate::error::{Error, Result};
 use crate::parameters::check_name;
 use crate::tensor::{Float, Shape};
 
+pub use crate::error::Unmatched;
 pub use load::LoadOptions;
 pub(crate) use load::Wanted;
 pub(crate) use readback::StateTickets;
+pub use safetensors::Dtype;
 use stored::Stored;
 
 /// Named tensors on the host, with notes: the equivalent of PyTorch's state dict.
@@ -28,7 +28,8 @@ use stored::Stored;
 ///
 /// # Examples
 /// ```
-/// use xent::{State, bf16};
+/// use xent::bf16;
+/// use xent::state::State;
 /// let mut state = State::default();
 /// state.insert("linear.weight", [2, 1], vec![0.5f32, -0.5])?;
 /// let directory = tempfile::tempdir()?;
@@ -136,7 +137,7 @@ impl State {
     ///
     /// # Examples
     /// ```
-    /// use xent::State;
+    /// use xent::state::State;
     /// let mut state = State::default();
     /// state.insert("model.layers.0.weight", [1], vec![0.5f32])?;
     /// state.insert("norm", [1], vec![1.0f32])?;
@@ -192,7 +193,8 @@ impl State {
     ///
     /// # Examples
     /// ```
-    /// use xent::{State, f16};
+    /// use xent::f16;
+    /// use xent::state::State;
     /// let mut state = State::default();
     /// state.insert("scale", [2], vec![0.1f32, 1e9])?;
     /// assert_eq!(*state.require_as::<f16>("scale", &[2].into())?, [f16::from_f32(0.1), f16::INFINITY]);

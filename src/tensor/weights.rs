@@ -13,7 +13,8 @@ use crate::tensor::{Shape, Tensor};
 ///
 /// # Examples
 /// ```
-/// use xent::{CrossEntropy, cpu};
+/// use xent::loss::CrossEntropy;
+/// use xent::{Weights, cpu};
 /// // The second class is rare: its mistakes count four times.
 /// let options = CrossEntropy::new().weight(Weights::from([1.0, 4.0]));
 /// let loss = cpu::cross_entropy((&[0.0, 0.0, 0.0, 2.0], &[2, 2]), &[0, 1], &options)?;

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::{Dtype, SafeTensors};
-use xent::{CrossEntropy, Gpu, Mse, Nll, Reduction, Sgd, Tensor, Weights};
+use xent::loss::{CrossEntropy, Mse, Nll, Reduction};
+use xent::optim::Sgd;
+use xent::{Gpu, Tensor, Weights};
 
 /// Results by name.
 pub(crate) type Outputs = HashMap<String, Output>;

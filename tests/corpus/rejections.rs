@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use xent::{
-    Bce, BceWithLogits, CrossEntropy, Error, Gpu, Momentum, Mse, Nll, Reduction, Sgd, Targets, Tensor, Weights, cpu,
-};
+use xent::loss::{Bce, BceWithLogits, CrossEntropy, Mse, Nll, Reduction, Targets};
+use xent::optim::{Momentum, Sgd};
+use xent::{Error, Gpu, Tensor, Weights, cpu};
 
 use crate::TIMEOUT;
 

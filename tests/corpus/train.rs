@@ -1,7 +1,9 @@
 //! Repeats the training runs of the corpus on each engine.
 
 use anyhow::{Context, Result, bail};
-use xent::{Bce, CrossEntropy, Gpu, Grad, Layout, Mse, Readback, Sgd, Targets, Tensor, cpu};
+use xent::loss::{Bce, CrossEntropy, Grad, Mse, Targets};
+use xent::optim::Sgd;
+use xent::{Gpu, Layout, Readback, Tensor, cpu};
 
 use crate::case::{Case, Outputs};
 use crate::{TIMEOUT, wide};

@@ -4,10 +4,9 @@
 use std::fmt::Write as _;
 
 use crate::common::*;
-use xent::{
-    CrossEntropy, Gpu, Grad, Layout, LinearCrossEntropy, LinearLossRequest, LossRequest, Mse, Reduction, Targets,
-    Tensor, Weights, cpu,
-};
+use xent::linear::{LinearCrossEntropy, LinearLossRequest};
+use xent::loss::{CrossEntropy, Grad, LossRequest, Mse, Reduction, Targets};
+use xent::{Gpu, Layout, Tensor, Weights, cpu};
 
 /// The most that an error may be, in pairwise sums' errors.
 const BAR: f64 = 4.0;

@@ -1,7 +1,8 @@
 //! NumPy's broadcasting: of weights over a tensor, and of the squared error's two tensors.
 
 use crate::common::*;
-use xent::{Bce, BceWithLogits, Error, Grad, LossRequest, Mse, Reduction, Tensor, Weights, cpu};
+use xent::loss::{Bce, BceWithLogits, Grad, LossRequest, Mse, Reduction};
+use xent::{Error, Tensor, Weights, cpu};
 
 /// A column of predictions and a row of targets are no N x N losses unless that is asked for.
 #[test]

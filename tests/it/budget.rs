@@ -1,13 +1,13 @@
 //! Sizes at which loops are longer than a driver lets them be, and the driver's own budget.
 
 use crate::common::*;
+use xent::linear::{LinearCrossEntropy, LinearLossRequest};
+use xent::loss::{CrossEntropy, Grad, LossRequest, Mse, Nll, Reduction, Targets};
 use xent::metrics::Evaluation;
 use xent::nn::{Linear, Loss, Model, Sequential, Training};
+use xent::optim::{Optimization, Sgd};
 use xent::wgpu::util::DeviceExt as _;
-use xent::{
-    Caps, CrossEntropy, Gpu, Grad, Layout, LinearCrossEntropy, LinearLossRequest, LossRequest, Mse, Nll, Optimization,
-    Reduction, Sgd, Targets, Tensor, Weights, cpu, wgpu,
-};
+use xent::{Caps, Gpu, Layout, Tensor, Weights, cpu, wgpu};
 
 fn sum() -> CrossEntropy {
     CrossEntropy::new().reduction(Reduction::Sum)

@@ -1,7 +1,8 @@
 //! Cross-entropy's options beyond PyTorch's, alone and together, and the statistics that come with the loss.
 
 use crate::common::*;
-use xent::{CrossEntropy, Error, Gpu, Grad, LossRequest, Nll, Reduction, Statistics, Targets, Tensor, Weights, cpu};
+use xent::loss::{CrossEntropy, Grad, LossRequest, Nll, Reduction, Statistics, Targets};
+use xent::{Error, Gpu, Tensor, Weights, cpu};
 
 pub(crate) const REDUCTIONS: [Reduction; 4] =
     [Reduction::None, Reduction::Mean, Reduction::MeanByCount, Reduction::Sum];
@@ -473,7 +474,7 @@ fn weights_that_are_not_finite_and_weights_that_cancel() {
         let x = Tensor::from_slice(&gpu, [2, 2], &[0.0, 0.0, 0.0, 1.0]).unwrap();
         let y = Targets::new(&gpu, [2], &[0, 1], 2).unwrap();
         let nll = Nll::new().weight(weights(&[1.0, -1.0]));
-        let mse = xent::Mse::new().weight(weights(&[1.0, -1.0]));
+        let mse = xent::loss::Mse::new().weight(weights(&[1.0, -1.0]));
         let [ce, nll, mse] = eval(&gpu, |b| {
             let (x1, y1) = (Tensor::from_slice(&gpu, [2], &[1.0, 3.0])?, Tensor::zeros(&gpu, [2])?);
             Ok([b.cross_entropy(&x, &y, &options)?, b.nll(&x, &y, &nll)?, b.mse(&x1, &y1, &mse)?])

@@ -6,8 +6,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::common::*;
+use xent::loss::{CrossEntropy, Grad, Targets};
 use xent::wgpu;
-use xent::{CrossEntropy, Error, Gpu, Grad, Targets, Tensor, cpu};
+use xent::{Error, Gpu, Tensor, cpu};
 
 const ROWS: usize = 24;
 const CLASSES: usize = 10;

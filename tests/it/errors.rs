@@ -1,11 +1,10 @@
 //! Bad input: a typed error that names the operation, what was expected and what was given; nothing recorded, no panic.
 
 use crate::common::*;
+use xent::loss::{Bce, CrossEntropy, Grad, LossRequest, Mse, Reduction, Targets};
+use xent::optim::{Momentum, Parameters, Sgd};
 use xent::wgpu;
-use xent::{
-    Bce, Caps, CrossEntropy, Error, Family, Gpu, Grad, Layout, LossRequest, Momentum, Mse, Parameters, Reduction,
-    Result, Sgd, Targets, Tensor, Weights, cpu,
-};
+use xent::{Caps, Error, Family, Gpu, Layout, Result, Tensor, Weights, cpu};
 
 #[track_caller]
 fn says<T>(result: Result<T, Error>, message: &str) {
@@ -59,7 +58,7 @@ fn shapes() {
     );
     let narrow = Bce::new().weight(Weights::from([1.0, 2.0]));
     says(b.bce(&x, &x, &narrow), "bce: weight must have a shape that broadcasts to [4, 3], got shape [2]");
-    let deep = xent::BceWithLogits::new().pos_weight(Weights::new([1, 4, 3], &[1.0; 12]).unwrap());
+    let deep = xent::loss::BceWithLogits::new().pos_weight(Weights::new([1, 4, 3], &[1.0; 12]).unwrap());
     says(
         b.bce_with_logits(&x, &x, &deep),
         "bce_with_logits: pos_weight must have a shape that broadcasts to [4, 3], got shape [1, 4, 3]",
@@ -69,7 +68,7 @@ fn shapes() {
         "cpu::bce: weight must have a shape that broadcasts to [4, 3], got shape [2]",
     );
     // The weights fit, and would be expanded first.
-    let deep = xent::BceWithLogits::new()
+    let deep = xent::loss::BceWithLogits::new()
         .weight(Weights::new([2, 1, 4], &[1.0; 8]).unwrap())
         .pos_weight(Weights::from(vec![1.0; 5]));
     let (cube, before) = (tensor(&[2, 3, 4]), gpu.counters().dispatches);

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use crate::common::*;
 use half::{bf16, f16};
+use xent::loss::Targets;
 use xent::metrics::{Average, BinaryOutputs, Evaluation, Scores};
-use xent::{Batch, Error, Gpu, Result, Targets, Tensor};
+use xent::{Batch, Error, Gpu, Result, Tensor};
 
 /// The scores of what is recorded in a submission.
 fn try_scores(

@@ -118,7 +118,7 @@ fn a_killed_run_goes_on_to_the_same_bits() {
         child.wait().expect("a child");
         kills += 1;
         if Path::new(&checkpoint).exists() {
-            xent::State::load(&checkpoint).expect("a whole checkpoint");
+            xent::state::State::load(&checkpoint).expect("a whole checkpoint");
         }
     }
     let model = |folder: &str| std::fs::read(Path::new(folder).join("model.safetensors")).expect("a model");

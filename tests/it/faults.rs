@@ -4,12 +4,11 @@
 use std::time::Duration;
 
 use crate::common::*;
+use xent::loss::{CrossEntropy, Grad, LossRequest, Targets};
 use xent::nn::{Loss, Model, Sequential, Training};
+use xent::optim::{Optimization, Sgd};
 use xent::wgpu;
-use xent::{
-    Caps, CrossEntropy, Error, Gpu, Grad, Layout, LossRequest, Optimization, Readback, Sgd, Targets, Tensor, Weights,
-    cpu,
-};
+use xent::{Caps, Error, Gpu, Layout, Readback, Tensor, Weights, cpu};
 
 /// Everything the device can do still gives the right values.
 #[track_caller]

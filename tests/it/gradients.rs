@@ -1,7 +1,9 @@
 //! The reference against itself: every backward against central differences of its forward, in f64.
 
 use crate::common::{labels, random, unit};
-use xent::{Bce, BceWithLogits, CrossEntropy, Layout, Mse, Nll, Reduction, Result, Sgd, cpu};
+use xent::loss::{Bce, BceWithLogits, CrossEntropy, Mse, Nll, Reduction};
+use xent::optim::Sgd;
+use xent::{Layout, Result, cpu};
 
 /// Checks `grad` at `x` against central differences of the sum of `weights * f(x)`.
 #[track_caller]

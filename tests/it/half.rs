@@ -3,10 +3,9 @@
 use std::fmt::Debug;
 
 use crate::common::*;
-use xent::{
-    CrossEntropy, Error, Family, Float, Gpu, Grad, Layout, LinearCrossEntropy, LinearLossRequest, LossRequest, Nll,
-    Reduction, Targets, Tensor, bf16, cpu, f16,
-};
+use xent::linear::{LinearCrossEntropy, LinearLossRequest};
+use xent::loss::{CrossEntropy, Grad, LossRequest, Nll, Reduction, Targets};
+use xent::{Error, Family, Float, Gpu, Layout, Tensor, bf16, cpu, f16};
 
 trait Half: Float + Copy + Debug {
     /// The distance of neighbouring values around 1, as a power of 2; the same at the smallest normal value's neighbours.

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use crate::common::*;
+use xent::loss::{CrossEntropy, Grad, Targets};
+use xent::optim::{Momentum, Sgd};
 use xent::wgpu;
-use xent::{CrossEntropy, Error, Gpu, Grad, Layout, Momentum, Sgd, Targets, Tensor, cpu};
+use xent::{Error, Gpu, Layout, Tensor, cpu};
 
 #[test]
 fn scratch_of_a_recording_is_not_handed_out_before_it_is_submitted() {
@@ -16,7 +18,7 @@ fn scratch_of_a_recording_is_not_handed_out_before_it_is_submitted() {
     // The same kernels and the same scratch, but other parameters.
     let z = x.rows(0..3003).unwrap();
     let w = y.rows(0..3003).unwrap();
-    let options = xent::Mse::default();
+    let options = xent::loss::Mse::default();
     let [want_x, want_z] = eval(&gpu, |b| Ok([b.mse(&x, &y, &options)?, b.mse(&z, &w, &options)?]));
 
     // Recorded in one order, submitted in the other, results dropped in between.
@@ -122,13 +124,13 @@ fn empty_and_scalar_tensors_come_back() {
 struct Model {
     x: Tensor<f32>,
     y: Targets,
-    parameters: xent::Parameters,
+    parameters: xent::optim::Parameters,
     momentum: Momentum,
 }
 
 impl Model {
     fn new(gpu: &Gpu) -> Self {
-        let parameters = xent::Parameters::new(
+        let parameters = xent::optim::Parameters::new(
             gpu,
             &[
                 ("0.weight", [16, 9].into(), &random(1, 144, 0.5)),

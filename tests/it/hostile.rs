@@ -7,10 +7,10 @@ use proptest::prelude::*;
 use crate::common::*;
 use crate::cross_entropy::REDUCTIONS;
 use crate::properties::on_all;
-use xent::{
-    Bce, BceWithLogits, CrossEntropy, Error, Gpu, Grad, Layout, LinearCrossEntropy, Momentum, Mse, Nll, Reduction, Sgd,
-    Targets, Tensor, Weights, cpu,
-};
+use xent::linear::LinearCrossEntropy;
+use xent::loss::{Bce, BceWithLogits, CrossEntropy, Grad, Mse, Nll, Reduction, Targets};
+use xent::optim::{Momentum, Sgd};
+use xent::{Error, Gpu, Layout, Tensor, Weights, cpu};
 
 const EXTREMES: [f32; 22] = [
     f32::NAN,
@@ -400,7 +400,7 @@ fn plans_of_any_sizes() {
     let cases = ([size(), size(), size()], prop_oneof![Just(32u64 << 20), any::<u64>()], any::<bool>());
     on_all(&gpu, 400, &cases, |gpu, (sizes, scratch, flag)| {
         let options = LinearCrossEntropy::new().scratch(scratch);
-        let bce = xent::LinearBceWithLogits::new().scratch(scratch);
+        let bce = xent::linear::LinearBceWithLogits::new().scratch(scratch);
         for plan in [
             gpu.plan_linear_cross_entropy(sizes, &options, flag),
             gpu.plan_linear_cross_entropy_sgd(sizes, &options, flag),

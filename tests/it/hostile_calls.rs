@@ -5,10 +5,14 @@ use std::time::Duration;
 use crate::common::*;
 use crate::panics::{HUGE, SHAPES, Watch, hostile_weights};
 use xent::data::Feed;
+use xent::linear::{LinearBceWithLogits, LinearCrossEntropy, LinearLossRequest, LinearSgd};
+use xent::loss::{Bce, BceWithLogits, CrossEntropy, Grad, LossRequest, Mse, Nll, Reduction, Targets};
 use xent::metrics::{BinaryOutputs, Evaluation};
 use xent::nn::{Linear, Loss, Model, Sequential, Training};
+use xent::optim::{Group, Momentum, Optimization, Optimizer, Parameters, Schedule, Sgd};
+use xent::state::{LoadOptions, State};
 use xent::wgpu;
-use xent::{Bce, BceWithLogits, Caps, CrossEntropy, Error, Gpu, Grad, Group, Layout, LinearBceWithLogits, LinearCrossEntropy, LinearLossRequest, LinearSgd, LoadOptions, LossRequest, Momentum, Mse, Nll, Optimization, Optimizer, Parameters, Reduction, Schedule, Sgd, State, Targets, Tensor, Weights, cpu, f16};
+use xent::{Caps, Error, Gpu, Layout, Tensor, Weights, cpu, f16};
 
 #[test]
 fn tensors_and_devices() {
@@ -306,7 +310,7 @@ fn counts_and_times_that_overflow() {
     watch.refuses("a window that there is no room for", || optimizer.load(&last, &parameters));
     let scalars =
         [0.0f32, f32::NAN, f32::INFINITY, -1.0, f32::MIN_POSITIVE].map(|v| Tensor::from_slice(&gpu, [], &[v]));
-    let counts = [0, u32::MAX].map(xent::Denominator::Count);
+    let counts = [0, u32::MAX].map(xent::loss::Denominator::Count);
     for denominator in scalars.iter().map(|scalar| scalar.as_ref().unwrap().into()).chain(counts) {
         watch.gives("step_mean", || optimizer.step_mean(&mut gpu.batch(), &parameters, denominator).is_ok(), true);
     }

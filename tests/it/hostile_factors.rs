@@ -5,10 +5,9 @@ use proptest::prelude::*;
 use crate::common::*;
 use crate::hostile::{Dims, FLUSHED, f64s, hostile};
 use crate::properties::on_all;
-use xent::{
-    Bce, BceWithLogits, CrossEntropy, Gpu, Grad, LinearBceWithLogits, LinearLossRequest, LossRequest, Mse, Nll,
-    Reduction, Targets, Tensor, Weights, cpu,
-};
+use xent::linear::{LinearBceWithLogits, LinearLossRequest};
+use xent::loss::{Bce, BceWithLogits, CrossEntropy, Grad, LossRequest, Mse, Nll, Reduction, Targets};
+use xent::{Gpu, Tensor, Weights, cpu};
 
 const MAX: f64 = f32::MAX as f64;
 

@@ -1,7 +1,8 @@
 //! More than 2^32 elements, for devices with the memory: `cargo test --release --test it huge -- --ignored`.
 
 use crate::common::*;
-use xent::{CrossEntropy, Grad, Layout, Reduction, Targets, Tensor};
+use xent::loss::{CrossEntropy, Grad, Reduction, Targets};
+use xent::{Layout, Tensor};
 
 #[test]
 #[ignore = "takes 18 GB of device memory and a minute"]

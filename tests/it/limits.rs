@@ -1,11 +1,11 @@
 //! Tensors past a binding and grids past a dispatch: the same bits, whatever the limits.
 
 use crate::common::*;
+use xent::linear::LinearLossRequest;
+use xent::loss::{Bce, BceWithLogits, CrossEntropy, Grad, LossRequest, Mse, Nll, Reduction, Targets};
 use xent::nn::{Loss, Model, Sequential, Training};
-use xent::{
-    Batch, Bce, BceWithLogits, Caps, CrossEntropy, Error, Gpu, Grad, Group, Layout, LinearLossRequest, LossRequest,
-    Momentum, Mse, Nll, Optimization, Reduction, Result, Sgd, Targets, Tensor, f16,
-};
+use xent::optim::{Group, Momentum, Optimization, Sgd};
+use xent::{Batch, Caps, Error, Gpu, Layout, Result, Tensor, f16};
 
 fn broadcast() -> Mse {
     Mse::new().broadcast(true)

@@ -1,7 +1,9 @@
 //! Binary cross-entropy of a linear layer: every option against the reference, however the tokens are cut.
 
 use crate::common::*;
-use xent::{BceWithLogits, Error, Grad, LinearBceWithLogits, LinearLossRequest, Reduction, Tensor, Weights, cpu};
+use xent::linear::{LinearBceWithLogits, LinearLossRequest};
+use xent::loss::{BceWithLogits, Grad, Reduction};
+use xent::{Error, Tensor, Weights, cpu};
 
 #[test]
 fn every_option_agrees_with_the_reference_and_chunks_do_not_show() {

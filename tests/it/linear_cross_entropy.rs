@@ -2,10 +2,9 @@
 
 use crate::common::*;
 use crate::cross_entropy::{REDUCTIONS, variants};
-use xent::{
-    CrossEntropy, Error, Family, Gpu, Grad, Layout, LinearCrossEntropy, LinearLossRequest, Reduction, Targets, Tensor,
-    Weights, cpu,
-};
+use xent::linear::{LinearCrossEntropy, LinearLossRequest};
+use xent::loss::{CrossEntropy, Grad, Reduction, Targets};
+use xent::{Error, Family, Gpu, Layout, Tensor, Weights, cpu};
 
 pub(crate) struct Case {
     pub(crate) sizes: [usize; 3],

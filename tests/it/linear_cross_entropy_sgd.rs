@@ -3,10 +3,10 @@
 use crate::common::*;
 use crate::cross_entropy::{REDUCTIONS, variants};
 use crate::linear_cross_entropy::{Case, agrees};
-use xent::{
-    CrossEntropy, Error, Family, Gpu, LinearCrossEntropy, LinearLossRequest, LinearSgd, Momentum, Reduction, Sgd,
-    Targets, Tensor,
-};
+use xent::linear::{LinearCrossEntropy, LinearLossRequest, LinearSgd};
+use xent::loss::{CrossEntropy, Reduction, Targets};
+use xent::optim::{Momentum, Sgd};
+use xent::{Error, Family, Gpu, Tensor};
 
 fn sgd() -> Sgd {
     Sgd::new().lr(0.3).momentum(0.9).weight_decay(0.05).nesterov(true)

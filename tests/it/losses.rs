@@ -1,10 +1,8 @@
 //! One checker for all elementwise losses of the crate's table. A loss needs no more here than a row of [`variants`], if it has
 //! options of its own.
 
-use xent::{
-    Batch, Bce, BceWithLogits, Caps, Error, Gpu, Grad, Huber, LossOutput, LossRequest, Mse, Reduction, Result, Tensor,
-    Weights, cpu, elementwise_losses,
-};
+use xent::loss::{Bce, BceWithLogits, Grad, Huber, LossOutput, LossRequest, Mse, Reduction};
+use xent::{Batch, Caps, Error, Gpu, Result, Tensor, Weights, cpu, elementwise_losses};
 
 use crate::common::{close, devices, eval, families, gpu, random, same_bits, tiny, try_eval, unit};
 
@@ -97,7 +95,7 @@ macro_rules! losses {
             }
 
             mod $name {
-                use xent::$Options as Options;
+                use xent::loss::$Options as Options;
 
                 #[test]
                 fn agrees_with_the_reference() {

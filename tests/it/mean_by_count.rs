@@ -1,10 +1,10 @@
 //! The mean over the number of losses, where the weighted mean divides by a sum of weights that is about 0.
 
 use crate::common::*;
-use xent::{
-    Bce, BceWithLogits, CrossEntropy, Error, Grad, LinearBceWithLogits, LinearCrossEntropy, LinearLossRequest,
-    LinearSgd, LossRequest, Mse, Nll, Reduction, Sgd, Targets, Tensor, Weights, cpu, f16,
-};
+use xent::linear::{LinearBceWithLogits, LinearCrossEntropy, LinearLossRequest, LinearSgd};
+use xent::loss::{Bce, BceWithLogits, CrossEntropy, Grad, LossRequest, Mse, Nll, Reduction, Targets};
+use xent::optim::Sgd;
+use xent::{Error, Tensor, Weights, cpu, f16};
 
 const ROWS: usize = 41;
 const CLASSES: usize = 13;

@@ -2,8 +2,10 @@
 
 use crate::common::*;
 use xent::data::{Feed, Table, batches, shuffled};
+use xent::loss::Targets;
 use xent::metrics::{Average, BinaryOutputs, Confusion, Evaluation, average_precision, roc_auc, roc_curve};
-use xent::{Error, State, Targets, Tensor, cpu};
+use xent::state::State;
+use xent::{Error, Tensor, cpu};
 
 #[track_caller]
 fn near(got: f64, want: f64) {

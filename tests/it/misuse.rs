@@ -5,14 +5,13 @@ use proptest::prelude::*;
 
 use crate::common::*;
 use crate::properties::on_all;
+use xent::linear::{LinearCrossEntropy, LinearLossRequest, LinearSgd};
+use xent::loss::{BceWithLogits, CrossEntropy, Grad, LossRequest, Mse, Nll, Reduction, Targets};
 use xent::metrics::Evaluation;
 use xent::nn::{Model, Sequential};
+use xent::optim::{Momentum, Optimization, Optimizer, Parameters, Sgd};
 use xent::wgpu::{self, BufferUsages};
-use xent::{
-    Batch, BceWithLogits, CrossEntropy, Error, Gpu, Grad, Layout, LinearCrossEntropy, LinearLossRequest, LinearSgd,
-    LossRequest, Momentum, Mse, Nll, Optimization, Optimizer, Parameters, Reduction, Result, Sgd, Targets, Tensor,
-    Weights, cpu, f16,
-};
+use xent::{Batch, Error, Gpu, Layout, Result, Tensor, Weights, cpu, f16};
 
 const USAGE: BufferUsages = BufferUsages::STORAGE.union(BufferUsages::COPY_SRC).union(BufferUsages::COPY_DST);
 fn none() -> CrossEntropy {
@@ -162,7 +161,7 @@ fn tensors_of_another_device() {
         b.cross_entropy_with(&fx, &y, &ce, Grad::InPlace).map(|out| out.loss).map(drop),
         b.nll(&x, &fy, &nll).map(drop),
         b.nll_with(&fx, &y, &nll, Grad::New).map(drop),
-        b.bce(&x, &fx, &xent::Bce::default()).map(drop),
+        b.bce(&x, &fx, &xent::loss::Bce::default()).map(drop),
         b.bce_with_logits(&fx, &x, &BceWithLogits::default()).map(drop),
         b.bce_with_logits(&x, &x, &bce).map(drop),
         b.mse(&x, &fv, &Mse::default()).map(drop),

@@ -1,12 +1,11 @@
 //! Every operation recorded and validated on wgpu's `noop` backend, which needs no driver at all.
 
+use xent::loss::{Bce, BceWithLogits, CrossEntropy, Grad, LossRequest, Mse, Nll, Reduction, Targets};
 use xent::metrics::{BinaryOutputs, Evaluation};
 use xent::nn::{Loss, Model, Sequential, Training};
+use xent::optim::{Momentum, Optimization, Optimizer, Parameters, Schedule, Sgd};
 use xent::wgpu;
-use xent::{
-    Batch, Bce, BceWithLogits, Caps, CrossEntropy, Family, Gpu, Grad, Layout, LossRequest, Momentum, Mse, Nll,
-    Optimization, Optimizer, Parameters, Reduction, Result, Schedule, Sgd, Targets, Tensor,
-};
+use xent::{Batch, Caps, Family, Gpu, Layout, Result, Tensor};
 
 fn noop() -> Gpu {
     let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());

@@ -8,11 +8,12 @@ use std::sync::Once;
 
 use crate::errors::REJECTIONS;
 use xent::data::{CsvOptions, Missing, Standardisation, Table, batches, shuffled};
+use xent::linear::LinearCrossEntropy;
+use xent::loss::{Bce, BceWithLogits, CrossEntropy, Mse, Nll, Reduction};
 use xent::metrics::{Average, Confusion, average_precision, roc_auc, roc_curve};
-use xent::{
-    Bce, BceWithLogits, CrossEntropy, Layout, LinearCrossEntropy, Mse, Nll, Reduction, Schedule, Sgd, State, Weights,
-    cpu, f16,
-};
+use xent::optim::{Schedule, Sgd};
+use xent::state::State;
+use xent::{Layout, Weights, cpu, f16};
 
 pub(crate) const HUGE: usize = usize::MAX;
 

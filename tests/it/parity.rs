@@ -4,10 +4,9 @@
 //! elementary functions are good to 3 ulp; 1e-6 relative covers both here. Absolute parts bound cancellation.
 
 use crate::common::*;
-use xent::{
-    Bce, BceWithLogits, Caps, CrossEntropy, Family, Gpu, Grad, Layout, LossRequest, Momentum, Mse, Nll, Reduction, Sgd,
-    Targets, Tensor, cpu,
-};
+use xent::loss::{Bce, BceWithLogits, CrossEntropy, Grad, LossRequest, Mse, Nll, Reduction, Targets};
+use xent::optim::{Momentum, Sgd};
+use xent::{Caps, Family, Gpu, Layout, Tensor, cpu};
 
 const REDUCTIONS: [Reduction; 4] = [Reduction::None, Reduction::Mean, Reduction::MeanByCount, Reduction::Sum];
 

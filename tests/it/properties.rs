@@ -6,7 +6,9 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 use crate::common::*;
 use crate::cross_entropy::REDUCTIONS;
 use crate::linear_cross_entropy::{Case, agrees};
-use xent::{Caps, CrossEntropy, Gpu, LinearCrossEntropy, Reduction, Weights};
+use xent::linear::LinearCrossEntropy;
+use xent::loss::{CrossEntropy, Reduction};
+use xent::{Caps, Gpu, Weights};
 
 /// The same cases every time, fewer where kernels compile slowly; another seed or number of them by `XENT_SEED` and `PROPTEST_CASES`.
 fn runner(gpu: &Gpu, cases: u32) -> TestRunner {

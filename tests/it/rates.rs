@@ -2,7 +2,9 @@
 
 use crate::common::*;
 use xent::nn::{Loss, Model, Sequential, Training};
-use xent::{Error, Gpu, Group, Optimization, Optimizer, Parameters, Schedule, Sgd, State};
+use xent::optim::{Group, Optimization, Optimizer, Parameters, Schedule, Sgd};
+use xent::state::State;
+use xent::{Error, Gpu};
 
 const LR: f64 = 0.3;
 const GROUP_LR: f64 = 7.0;

@@ -1,7 +1,8 @@
 //! Few long rows, each shared by several workgroups.
 
 use crate::common::*;
-use xent::{Caps, CrossEntropy, Error, Family, Gpu, Grad, Reduction, Targets, Tensor, Weights, cpu};
+use xent::loss::{CrossEntropy, Grad, Reduction, Targets};
+use xent::{Caps, Error, Family, Gpu, Tensor, Weights, cpu};
 
 /// Kernels of the GPU family; bindings and grids of every size, and bit by bit the same results.
 fn gpus(gpu: &Gpu) -> [Gpu; 2] {

@@ -6,8 +6,11 @@ use std::hint::black_box;
 use std::process::{Command, Stdio};
 
 use crate::common::*;
+use xent::loss::Targets;
 use xent::nn::{Loss, Model, Sequential, Training};
-use xent::{Gpu, Optimization, Schedule, Sgd, State, Targets, Tensor, wgpu};
+use xent::optim::{Optimization, Schedule, Sgd};
+use xent::state::State;
+use xent::{Gpu, Tensor, wgpu};
 
 const STEPS: &str = "XENT_SOAK_STEPS";
 /// Set for the process that does the work.

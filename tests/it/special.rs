@@ -1,7 +1,8 @@
 //! Values that arithmetic alone gets wrong: infinities, NaN, ignored rows, targets that are no class.
 
 use crate::common::*;
-use xent::{Bce, BceWithLogits, CrossEntropy, Error, Grad, Layout, Mse, Nll, Reduction, Targets, Tensor, Weights, cpu};
+use xent::loss::{Bce, BceWithLogits, CrossEntropy, Grad, Mse, Nll, Reduction, Targets};
+use xent::{Error, Layout, Tensor, Weights, cpu};
 
 const INF: f32 = f32::INFINITY;
 const NAN: f32 = f32::NAN;

@@ -2,10 +2,9 @@
 
 use crate::common::*;
 use xent::nn::{Loss, Model, Sequential, Training};
-use xent::{
-    Dtype, Error, Gpu, Group, LoadOptions, Optimization, Optimizer, Parameters, Readback, Result, Sgd, State, Tensor,
-    Unmatched, bf16, f16,
-};
+use xent::optim::{Group, Optimization, Optimizer, Parameters, Sgd};
+use xent::state::{Dtype, LoadOptions, State, Unmatched};
+use xent::{Error, Gpu, Readback, Result, Tensor, bf16, f16};
 
 /// The values of each parameter.
 fn values_of(gpu: &Gpu, parameters: &Parameters) -> Vec<Vec<f32>> {

@@ -2,10 +2,9 @@
 //! that takes subnormal numbers for 0 must not lose them.
 
 use crate::common::*;
-use xent::{
-    Bce, BceWithLogits, CrossEntropy, Gpu, Grad, LinearLossRequest, LossRequest, Mse, Nll, Reduction, Targets, Tensor,
-    Weights, cpu,
-};
+use xent::linear::LinearLossRequest;
+use xent::loss::{Bce, BceWithLogits, CrossEntropy, Grad, LossRequest, Mse, Nll, Reduction, Targets};
+use xent::{Gpu, Tensor, Weights, cpu};
 
 /// Compares what lies in the range of normal numbers; below it there may be 0, above it infinity.
 #[track_caller]

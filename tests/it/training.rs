@@ -1,11 +1,11 @@
 //! Models, their updates and their saved states.
 
 use crate::common::*;
+use xent::loss::{CrossEntropy, Mse, Reduction, Targets};
 use xent::nn::{Linear, Loss, Model, Sequential, Training};
-use xent::{
-    CrossEntropy, Error, Gpu, Group, Layout, Mse, Optimization, Optimizer, Parameters, Reduction, Schedule, Sgd, State,
-    Targets, Tensor, cpu,
-};
+use xent::optim::{Group, Optimization, Optimizer, Parameters, Schedule, Sgd};
+use xent::state::State;
+use xent::{Error, Gpu, Layout, Tensor, cpu};
 
 fn state_of(gpu: &Gpu, model: &Model) -> State {
     let mut batch = gpu.batch();

@@ -3,7 +3,8 @@
 use std::fs;
 
 use crate::common::*;
-use xent::{Caps, CrossEntropy, Error, Family, Gpu, Grad, Layout, Targets, Tensor, wgpu};
+use xent::loss::{CrossEntropy, Grad, Targets};
+use xent::{Caps, Error, Family, Gpu, Layout, Tensor, wgpu};
 
 #[test]
 fn what_is_warm_compiles_no_more() {

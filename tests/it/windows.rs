@@ -1,11 +1,11 @@
 //! Updates with the gradients of several passes.
 
 use crate::common::*;
+use xent::loss::{CrossEntropy, Denominator, Mse, Reduction, Targets};
 use xent::nn::{Loss, Model, Sequential, StepOutputs, Training};
-use xent::{
-    CrossEntropy, Denominator, Error, Gpu, Layout, Mse, Optimization, Optimizer, Parameters, Reduction, Sgd, State,
-    Targets, Tensor, Weights, WindowMean, cpu,
-};
+use xent::optim::{Optimization, Optimizer, Parameters, Sgd, WindowMean};
+use xent::state::State;
+use xent::{Error, Gpu, Layout, Tensor, Weights, cpu};
 
 /// What a pass gets: its rows of all of them.
 type Rows = std::ops::Range<usize>;

@@ -11,7 +11,8 @@ use burn::backend::Wgpu;
 use burn::backend::wgpu::{AutoCompiler, CubeBackend, WgpuResource};
 use burn::tensor::{Device, Distribution, Tensor};
 use cubecl_wgpu::WgpuServer;
-use xent::{CrossEntropy, Gpu, Grad, cpu, wgpu};
+use xent::{Gpu, cpu, wgpu};
+use xent::loss::{CrossEntropy, Grad};
 
 const ROWS: usize = 64;
 const CLASSES: usize = 1000;
@@ -40,7 +41,7 @@ fn main() -> Result<()> {
     let logits = scores * 3.0 - 1.0;
     let grad = Tensor::<2>::zeros([ROWS, CLASSES], &device) + 0.0;
     let labels: Vec<u32> = (0..ROWS).map(|row| (row * 7919 % CLASSES) as u32).collect();
-    let targets = xent::Targets::new(&gpu, [ROWS], &labels, CLASSES)?;
+    let targets = xent::loss::Targets::new(&gpu, [ROWS], &labels, CLASSES)?;
 
     let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     let mut loss = with_buffer(&logits, |logits| {

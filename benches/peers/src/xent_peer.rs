@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use xent::nn::{Loss, Model, Sequential, Training};
-use xent::{
-    BceWithLogits, CrossEntropy, Gpu, Grad, Layout, LinearCrossEntropy, LinearLossRequest, Optimization, Sgd, Targets,
-    Tensor,
-};
+use xent::{Gpu, Layout, Tensor};
+use xent::linear::{LinearCrossEntropy, LinearLossRequest};
+use xent::loss::{BceWithLogits, CrossEntropy, Grad, Targets};
+use xent::optim::{Optimization, Sgd};
 
 use crate::{Job, Network, Work, wait};
 

@@ -3,8 +3,9 @@
 use super::turns::Turns;
 use super::*;
 use crate::every_op::{EVERY_OP, run};
+use crate::loss::{CrossEntropy, Grad, LossRequest, Targets};
 use crate::ops::kernels;
-use crate::{Caps, CrossEntropy, Family, Gpu, Grad, Layout, LossRequest, Targets, Tensor};
+use crate::{Caps, Family, Gpu, Layout, Tensor};
 
 /// Every variant that a kernel can be compiled as: read by quad or not, each output absent or present, in place or not.
 fn variants(kernel: &Kernel) -> Vec<Variant> {

@@ -45,7 +45,8 @@ impl Recorder<'_> {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use xent::{Gpu, LinearBceWithLogits, Tensor};
+    /// use xent::linear::LinearBceWithLogits;
+    /// use xent::{Gpu, Tensor};
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let hidden = Tensor::from_slice(&gpu, [1, 2], &[1.0, 1.0f32])?;
     /// let weight = Tensor::from_slice(&gpu, [2, 2], &[1.0, 1.0, -1.0, 0.0f32])?;

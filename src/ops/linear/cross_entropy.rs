@@ -26,7 +26,7 @@ impl Recorder<'_> {
     /// # Shapes
     /// `hidden` is `[N, D]`, `weight` `[V, D]`, `bias` `[V]`, all of the same [`Float`] type. Class
     /// indices and `position_weight` are `[N]`, probabilities `[N, V]`, class weights `[V]`. The
-    /// loss is a scalar, or `[N]` with [`Reduction::None`](crate::Reduction::None).
+    /// loss is a scalar, or `[N]` with [`Reduction::None`](crate::loss::Reduction::None).
     ///
     /// # Errors
     /// As [`cross_entropy`](Self::cross_entropy) and
@@ -39,7 +39,9 @@ impl Recorder<'_> {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use xent::{Gpu, LinearCrossEntropy, Tensor};
+    /// use xent::linear::LinearCrossEntropy;
+    /// use xent::loss::Targets;
+    /// use xent::{Gpu, Tensor};
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let hidden = Tensor::from_slice(&gpu, [2, 2], &[1.0, 0.0, 0.0, 0.0f32])?;
     /// let weight = Tensor::from_slice(&gpu, [3, 2], &[2.0, 0.0, 1.0, 0.0, 0.0, 0.0f32])?;
@@ -68,7 +70,7 @@ impl Recorder<'_> {
     }
 
     /// [`linear_cross_entropy`](Self::linear_cross_entropy), and the results that `request` asks
-    /// for: the gradients of hidden states, weight and bias, and the [`Statistics`].
+    /// for: the gradients of hidden states, weight and bias, and the [`Statistics`](crate::loss::Statistics).
     ///
     /// With the gradient `g` of the logits, as
     /// [`cross_entropy_with`](Self::cross_entropy_with) computes it, the gradients are
@@ -76,7 +78,7 @@ impl Recorder<'_> {
     /// tokens' logits are stored at a time: each element is summed over tokens or classes in order,
     /// in runs, and in sections of 8192 tokens or 4096 classes. More than one section takes memory
     /// for the sums of sections and their rounding errors
-    /// ([`LinearPlan::sums_bytes`](crate::LinearPlan::sums_bytes)).
+    /// ([`LinearPlan::sums_bytes`](crate::linear::LinearPlan::sums_bytes)).
     ///
     /// # Edge cases
     /// An ignored token adds nothing to the gradients of weight and bias, whatever its hidden
@@ -95,7 +97,9 @@ impl Recorder<'_> {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use xent::{Gpu, LinearCrossEntropy, LinearLossRequest, Tensor};
+    /// use xent::linear::{LinearCrossEntropy, LinearLossRequest};
+    /// use xent::loss::Targets;
+    /// use xent::{Gpu, Tensor};
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let hidden = Tensor::from_slice(&gpu, [1, 2], &[1.0, 2.0f32])?;
     /// let weight = Tensor::from_slice(&gpu, [2, 2], &[1.0, 0.0, 1.0, 0.0f32])?;

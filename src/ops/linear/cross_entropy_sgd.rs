@@ -142,7 +142,10 @@ impl Recorder<'_> {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use xent::{Gpu, LinearCrossEntropy, LinearSgd, Sgd, Tensor};
+    /// use xent::linear::{LinearCrossEntropy, LinearSgd};
+    /// use xent::loss::Targets;
+    /// use xent::optim::Sgd;
+    /// use xent::{Gpu, Tensor};
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let hidden = Tensor::from_slice(&gpu, [1, 2], &[1.0, 2.0f32])?;
     /// let weight = Tensor::from_slice(&gpu, [2, 2], &[1.0, 0.0, 1.0, 0.0f32])?;

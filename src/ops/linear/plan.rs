@@ -11,7 +11,7 @@ impl Gpu {
     /// `[N, D, V]`, with gradients if `backward`.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the logits of a single token exceed the allowed scratch, or a binding or
+    /// [`Error::Limit`](crate::Error::Limit) if the logits of a single token exceed the allowed scratch, or a binding or
     /// buffer of this device.
     pub fn plan_linear_cross_entropy(
         &self,
@@ -27,7 +27,7 @@ impl Gpu {
     /// sizes `[N, D, V]`, with probabilities as targets if `by_probabilities`.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the logits of a single token, or a row of the weight, exceed half of the
+    /// [`Error::Limit`](crate::Error::Limit) if the logits of a single token, or a row of the weight, exceed half of the
     /// allowed scratch, or a binding or buffer of this device.
     pub fn plan_linear_cross_entropy_sgd(
         &self,
@@ -44,7 +44,7 @@ impl Gpu {
     /// `[N, D, V]`, with gradients if `backward`.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the logits and losses of a single token exceed the allowed scratch, or a
+    /// [`Error::Limit`](crate::Error::Limit) if the logits and losses of a single token exceed the allowed scratch, or a
     /// binding or buffer of this device.
     pub fn plan_linear_bce_with_logits(
         &self,

@@ -14,7 +14,8 @@ use crate::tensor::{Check, Element, Float, Real, Shape, Tensor, Weights};
 ///
 /// # Examples
 /// ```
-/// use xent::{Grad, LinearLossRequest};
+/// use xent::linear::LinearLossRequest;
+/// use xent::loss::Grad;
 /// let frozen: LinearLossRequest = LinearLossRequest::new().hidden_grad(Grad::New);
 /// # let _ = frozen;
 /// ```
@@ -24,7 +25,7 @@ pub struct LinearLossRequest<'a, T: Element = f32> {
     /// The destination of the gradient with respect to the hidden states, `[N, D]`.
     pub hidden_grad: Grad<'a, T>,
     /// The destination of the gradient with respect to the weight, `[V, D]`: in `f32` whatever the
-    /// type of the weight, and for instance a gradient of [`Parameters`](crate::Parameters).
+    /// type of the weight, and for instance a gradient of [`Parameters`](crate::optim::Parameters).
     pub weight_grad: Grad<'a>,
     /// The destination of the gradient with respect to the bias, `[V]`. Without a bias there is none.
     pub bias_grad: Grad<'a>,
@@ -89,7 +90,7 @@ impl<'a, T: Element> LinearLossRequest<'a, T> {
 #[non_exhaustive]
 pub struct LinearLossOutput<T: Element = f32> {
     /// The loss: a scalar, or one loss per token (of binary cross-entropy: per token and class) with
-    /// [`Reduction::None`](crate::Reduction::None).
+    /// [`Reduction::None`](crate::loss::Reduction::None).
     pub loss: Tensor<f32>,
     /// The gradient with respect to the hidden states, if requested.
     pub hidden_grad: Option<Tensor<T>>,

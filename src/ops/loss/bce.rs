@@ -26,13 +26,14 @@ options! {
     ///
     /// # Edge cases
     /// A probability or target outside [0, 1], or NaN, gives NaN there, and reading the result gives
-    /// [`Error::Data`](crate::Error::Data) with its position. [`BceWithLogits`](crate::BceWithLogits) is
+    /// [`Error::Data`](crate::Error::Data) with its position. [`BceWithLogits`](crate::loss::BceWithLogits) is
     /// exact where a probability has rounded to 0 or 1.
     ///
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use xent::{Bce, Gpu, Tensor};
+    /// use xent::{Gpu, Tensor};
+    /// use xent::loss::Bce;
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let probabilities = Tensor::from_slice(&gpu, [2], &[0.9, 0.1f32])?;
     /// let targets = Tensor::from_slice(&gpu, [2], &[1.0, 0.0f32])?;

@@ -155,13 +155,13 @@ impl Recorder<'_> {
     /// # Shapes
     /// `logits` (of any [`Float`] type; all arithmetic is `f32`) is `[C]` or `[N, C, d1, .., dK]`; class indices (`Tensor<i32>` or `Tensor<u32>`) and `position_weight` the same
     /// without `C`, probabilities (`Tensor<f32>`) the same with it; `weight` is `[C]`. The loss is a scalar, or has the logits' shape
-    /// without `C` with [`Reduction::None`](crate::Reduction::None).
+    /// without `C` with [`Reduction::None`](crate::loss::Reduction::None).
     ///
     /// # Reduction
-    /// * [`Reduction::Mean`](crate::Reduction::Mean): for class indices it divides by the sum of `v w_t` over the rows that are not ignored (without
+    /// * [`Reduction::Mean`](crate::loss::Reduction::Mean): for class indices it divides by the sum of `v w_t` over the rows that are not ignored (without
     ///   weights: by their number); for probabilities by the sum of `v` (without: by the number of rows). If that is 0 the mean is NaN, or an
     ///   infinity where weights of both signs cancel; if it is nearly 0, as that of advantages is, the mean and its gradients are huge.
-    /// * [`Reduction::MeanByCount`](crate::Reduction::MeanByCount), for such weights: it divides by the number of rows whose target is not the ignored
+    /// * [`Reduction::MeanByCount`](crate::loss::Reduction::MeanByCount), for such weights: it divides by the number of rows whose target is not the ignored
     ///   index, whatever their weights, 0 among them; for probabilities by the number of rows. If that is 0 it is NaN.
     ///
     /// # Edge cases
@@ -170,7 +170,7 @@ impl Recorder<'_> {
     /// * A row with NaN, +infinity, or nothing but -infinity has the loss NaN. A target whose logit is -infinity costs +infinity.
     ///   (A cap makes infinite logits finite, as its formula says: mask after it.)
     /// * A target that is no class costs NaN, and reading the result gives [`Error::Data`](crate::Error::Data) with its position;
-    ///   [`Tensor::targets`] finds it on the host.
+    ///   [`Targets::new`] finds it on the host.
     /// * Probabilities need not sum to 1.
     ///
     /// # Errors
@@ -186,10 +186,11 @@ impl Recorder<'_> {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use xent::{CrossEntropy, Gpu, Tensor};
+    /// use xent::{Gpu, Tensor};
+    /// use xent::loss::CrossEntropy;
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let logits = Tensor::from_slice(&gpu, [2, 3], &[2.0, 1.0, 0.0, 0.0, 0.0, 0.0f32])?;
-    /// let targets = Tensor::targets(&gpu, [2], &[0, 2], 3, -100)?;
+    /// let targets = Targets::new(&gpu, [2], &[0, 2], 3)?;
     /// let mut batch = gpu.batch();
     /// let loss = batch.cross_entropy(&logits, &targets, &CrossEntropy::default())?;
     /// let mut loss = batch.read(&loss)?;
@@ -219,7 +220,7 @@ impl Recorder<'_> {
     /// ```
     ///
     /// with `p = softmax(z)`, the sum `A` of the coefficients `a_c`, and `g` the upstream gradient (1 if there is none), divided by
-    /// the denominator of the mean; and the [`Statistics`](crate::Statistics). `dz/dx` is 1, or `logit_scale`, times
+    /// the denominator of the mean; and the [`Statistics`](crate::loss::Statistics). `dz/dx` is 1, or `logit_scale`, times
     /// `1 - tanh(logit_scale * x / c)^2` with a cap of `c`. The upstream gradient is a scalar, or has the loss's shape.
     ///
     /// # Edge cases
@@ -240,10 +241,11 @@ impl Recorder<'_> {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use xent::{CrossEntropy, Gpu, LossRequest, Tensor};
+    /// use xent::loss::{CrossEntropy, LossRequest, Targets};
+    /// use xent::{Gpu, Tensor};
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let logits = Tensor::from_slice(&gpu, [2, 3], &[2.0, 1.0, 0.0, 0.0, 0.0, 0.0f32])?;
-    /// let targets = Tensor::targets(&gpu, [2], &[0, 2], 3, -100)?;
+    /// let targets = Targets::new(&gpu, [2], &[0, 2], 3)?;
     /// let mut batch = gpu.batch();
     /// let request = LossRequest::new().statistics();
     /// let out = batch.cross_entropy_with(&logits, &targets, &CrossEntropy::default(), request)?;

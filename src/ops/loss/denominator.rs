@@ -6,19 +6,20 @@ use crate::tensor::{Shape, Tensor};
 use crate::ops::reduce::blocks::Divisor;
 
 /// What the mean of a loss divides by: a number of rows or elements, or a sum of weights. With
-/// [`Reduction::MeanByCount`](crate::Reduction::MeanByCount) it is the number, with every other reduction what
-/// [`Reduction::Mean`](crate::Reduction::Mean) divides by: so the mean over several batches is the sum of their losses over that of their
-/// denominators ([`Optimizer::step_mean`](crate::Optimizer::step_mean)).
+/// [`Reduction::MeanByCount`](crate::loss::Reduction::MeanByCount) it is the number, with every other reduction what
+/// [`Reduction::Mean`](crate::loss::Reduction::Mean) divides by: so the mean over several batches is the sum of their losses over that of their
+/// denominators ([`Optimizer::step_mean`](crate::optim::Optimizer::step_mean)).
 ///
 /// # Examples
 /// ```
-/// use xent::{CrossEntropy, Denominator, Gpu, Reduction, Tensor};
+/// use xent::loss::{CrossEntropy, Denominator, Grad, Reduction, Targets};
+/// use xent::{Gpu, Tensor};
 /// # if let Ok(gpu) = Gpu::headless() {
 /// let logits = Tensor::from_slice(&gpu, [2, 3], &[2.0, 1.0, 0.0, 0.0, 0.0, 0.0f32])?;
-/// let targets = Tensor::targets(&gpu, [2], &[0, -100], 3, -100)?;
-/// let options = CrossEntropy { reduction: Reduction::Sum, ..CrossEntropy::default() };
+/// let targets = Targets::new(&gpu, [2], &[0, -100], 3)?;
+/// let options = CrossEntropy::new().reduction(Reduction::Sum);
 /// let mut batch = gpu.batch();
-/// let out = batch.cross_entropy_backward(&logits, &targets, &options, None)?;
+/// let out = batch.cross_entropy_with(&logits, &targets, &options, Grad::New)?;
 /// // How many targets are not ignored is only known on the GPU.
 /// let Denominator::Scalar(count) = out.denominator else { panic!("there are class indices") };
 /// let mut count = batch.read(&count)?;

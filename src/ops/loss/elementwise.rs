@@ -235,7 +235,7 @@ macro_rules! operations {
                 ///
                 /// # Errors
                 /// Shapes that differ, or do not broadcast; weights of a wrong shape; numbers outside their range; tensors
-                /// of another [`Gpu`](crate::Gpu); statistics; [`Error::Aliasing`] if the destination of the gradient shares
+                /// of another [`Gpu`](crate::Gpu); statistics; [`Error::Aliasing`](crate::Error::Aliasing) if the destination of the gradient shares
                 /// its buffer with another argument. Nothing is recorded then.
                 ///
                 /// # Cost

@@ -70,17 +70,17 @@ impl Recorder<'_> {
     /// # Shapes
     /// `log_probs` (of any [`Float`] type) is `[C]` or `[N, C, d1, .., dK]`; `targets` (`Tensor<i32>` or `Tensor<u32>`) and `position_weight` the same
     /// without `C`; `weight` is `[C]`. The loss is a scalar, or has the targets' shape with
-    /// [`Reduction::None`](crate::Reduction::None).
+    /// [`Reduction::None`](crate::loss::Reduction::None).
     ///
     /// # Reduction
-    /// The means are those of [`cross_entropy`](Self::cross_entropy): [`Reduction::Mean`](crate::Reduction::Mean) divides by the sum of `v w_t`
-    /// over the rows that are not ignored, [`Reduction::MeanByCount`](crate::Reduction::MeanByCount) by the number of rows whose target is not the
+    /// The means are those of [`cross_entropy`](Self::cross_entropy): [`Reduction::Mean`](crate::loss::Reduction::Mean) divides by the sum of `v w_t`
+    /// over the rows that are not ignored, [`Reduction::MeanByCount`](crate::loss::Reduction::MeanByCount) by the number of rows whose target is not the
     /// ignored index.
     ///
     /// # Edge cases
     /// A row whose target is the ignored index, or whose position weight is 0, is ignored: it costs 0 whatever it holds. A weight
     /// `v w_t` of 0 wins over an infinite log-probability (PyTorch: NaN). A target that is no class costs NaN, and reading the
-    /// result gives [`Error::Data`](crate::Error::Data) with its position; [`Tensor::targets`] finds it on the host. The input is
+    /// result gives [`Error::Data`](crate::Error::Data) with its position; [`Targets::new`] finds it on the host. The input is
     /// not checked to be log-probabilities.
     ///
     /// # Errors
@@ -94,10 +94,11 @@ impl Recorder<'_> {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use xent::{Gpu, Nll, Tensor};
+    /// use xent::loss::{Nll, Targets};
+    /// use xent::{Gpu, Tensor};
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let log_probs = Tensor::from_slice(&gpu, [2, 2], &[-0.5, -0.9, -1.0, -0.25f32])?;
-    /// let targets = Tensor::targets(&gpu, [2], &[0, 1], 2, -100)?;
+    /// let targets = Targets::new(&gpu, [2], &[0, 1], 2)?;
     /// let mut batch = gpu.batch();
     /// let loss = batch.nll(&log_probs, &targets, &Nll::default())?;
     /// let mut loss = batch.read(&loss)?;

@@ -8,11 +8,12 @@
 ///
 /// # Examples
 /// ```
-/// use xent::{CrossEntropy, Reduction, cpu};
+/// use xent::cpu;
+/// use xent::loss::{CrossEntropy, Reduction};
 /// // Advantages of both signs: their sum is 0, so it cannot be the denominator.
 /// let position_weight = Some([1.5, -1.5].into());
-/// let options = CrossEntropy { position_weight, reduction: Reduction::MeanByCount, ..CrossEntropy::default() };
-/// let loss = cpu::cross_entropy(&[0.0, 0.0, 0.0, 2.0], &[2, 2], &[0, 1], &options)?;
+/// let options = CrossEntropy::new().position_weight(position_weight).reduction(Reduction::MeanByCount);
+/// let loss = cpu::cross_entropy((&[0.0, 0.0, 0.0, 2.0], &[2, 2]), &[0, 1], &options)?;
 /// assert!((loss[0] - 1.5 * (2f64.ln() - (-2f64).exp().ln_1p()) / 2.0).abs() < 1e-15);
 /// # Ok::<(), xent::Error>(())
 /// ```
@@ -50,7 +51,7 @@ impl Reduction {
     ///
     /// # Examples
     /// ```
-    /// use xent::Reduction;
+    /// use xent::loss::Reduction;
     /// assert_eq!(Reduction::from_legacy(None, None), Reduction::Mean);
     /// assert_eq!(Reduction::from_legacy(Some(false), None), Reduction::Sum);
     /// assert_eq!(Reduction::from_legacy(Some(true), Some(false)), Reduction::None);

@@ -46,7 +46,7 @@ impl<T: Element> Grad<'_, T> {
 ///
 /// # Examples
 /// ```
-/// use xent::{Grad, LossRequest};
+/// use xent::loss::{Grad, LossRequest};
 /// let request: LossRequest = LossRequest::new().grad(Grad::New);
 /// # let _ = request;
 /// ```
@@ -107,7 +107,7 @@ impl<'a, T: Element> From<Grad<'a, T>> for LossRequest<'a, T> {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LossOutput<T: Element = f32> {
-    /// The loss: a scalar, or one loss per element or row with [`Reduction::None`](crate::Reduction::None).
+    /// The loss: a scalar, or one loss per element or row with [`Reduction::None`](crate::loss::Reduction::None).
     pub loss: Tensor<f32>,
     /// The gradient with respect to the input, if requested.
     pub grad: Option<Tensor<T>>,

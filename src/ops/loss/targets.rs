@@ -17,7 +17,8 @@ use crate::ops::reduce::blocks::{partials, words};
 ///
 /// # Examples
 /// ```
-/// use xent::{Targets, Tensor};
+/// use xent::Tensor;
+/// use xent::loss::Targets;
 /// # if let Ok(gpu) = xent::Gpu::headless() {
 /// // Checked on the host.
 /// let labels: [u8; 4] = [0, 2, 1, 9];

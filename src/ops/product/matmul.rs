@@ -215,7 +215,7 @@ impl Recorder<'_> {
     }
 
     /// [`matmul`](Self::matmul) into an existing tensor, such as a gradient of
-    /// [`Parameters`](crate::Parameters).
+    /// [`Parameters`](crate::optim::Parameters).
     ///
     /// # Errors
     /// As [`matmul`](Self::matmul), and [`Error::Aliasing`](crate::Error::Aliasing) if `out` shares

@@ -70,7 +70,7 @@ impl Recorder<'_> {
     }
 
     /// [`column_sum`](Self::column_sum) into an existing tensor, such as a gradient of
-    /// [`Parameters`](crate::Parameters).
+    /// [`Parameters`](crate::optim::Parameters).
     ///
     /// # Errors
     /// As [`column_sum`](Self::column_sum), and [`Error::Aliasing`](crate::Error::Aliasing) if

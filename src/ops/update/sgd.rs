@@ -126,7 +126,7 @@ pub(crate) struct SgdStep<'a> {
 /// The optimiser.
 impl Recorder<'_> {
     /// One step of stochastic gradient descent, in one dispatch for all the parameters of a model
-    /// ([`Parameters`](crate::Parameters) keeps them in one tensor).
+    /// ([`Parameters`](crate::optim::Parameters) keeps them in one tensor).
     ///
     /// ```text
     /// g = -grad if maximize else grad;  g += weight_decay * value
@@ -148,7 +148,8 @@ impl Recorder<'_> {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use xent::{Gpu, Sgd, Tensor};
+    /// use xent::{Gpu, Tensor};
+    /// use xent::optim::Sgd;
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let values = Tensor::from_slice(&gpu, [2], &[1.0, 2.0f32])?;
     /// let grads = Tensor::from_slice(&gpu, [2], &[0.5, -1.0f32])?;

@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 
 use xent::data::{Column, CsvOptions, Missing, Table};
-use xent::{Error, State, f16};
+use xent::state::State;
+use xent::{Error, f16};
 
 /// Loads bytes as safetensors, and once more with the header's length corrected. Returns whether
 /// the bytes as they are were accepted.
