@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use xent::linear::{LinearCrossEntropy, LinearLossRequest, LinearSgd};
-use xent::loss::{Bce, BceWithLogits, CrossEntropy, Grad, Mse, Nll, Targets};
+use xent::loss::{CrossEntropy, Grad, Nll, Targets};
 use xent::nn::{Loss, Model, Sequential, Training};
 use xent::optim::{Momentum, Optimization, Optimizer, Parameters, Sgd};
 use xent::state::State;
@@ -193,18 +193,17 @@ fn losses(c: &mut Criterion, gpu: &Gpu, n: usize) {
     }
     let (x, y) = (values(gpu, &[n]), values(gpu, &[n]));
     let bytes = |per_element: u64| Throughput::Bytes(n as u64 * per_element);
-    bench(c, gpu, &format!("bce/forward_backward/{n}"), bytes(12), |b| {
-        black_box(b.bce_with(&x, &y, &Bce::default(), Grad::New)?);
-        Ok(())
-    });
-    bench(c, gpu, &format!("bce_with_logits/forward_backward/{n}"), bytes(12), |b| {
-        black_box(b.bce_with_logits_with(&x, &y, &BceWithLogits::default(), Grad::New)?);
-        Ok(())
-    });
-    bench(c, gpu, &format!("mse/forward_backward/{n}"), bytes(12), |b| {
-        black_box(b.mse_with(&x, &y, &Mse::default(), Grad::New)?);
-        Ok(())
-    });
+    macro_rules! rows {
+        ($($(#[$doc:meta])* $name:ident, $with:ident, $backward:ident: $Options:ident, $inputs:expr, $targets:expr;)*) => {
+            $(
+                bench(c, gpu, &format!(concat!(stringify!($name), "/forward_backward/{}"), n), bytes(12), |b| {
+                    black_box(b.$with(&x, &y, &xent::loss::$Options::new(), Grad::New)?);
+                    Ok(())
+                });
+            )*
+        };
+    }
+    xent::elementwise_losses!(rows);
 }
 
 fn updates(c: &mut Criterion, gpu: &Gpu, n: usize) {

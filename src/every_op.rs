@@ -2,9 +2,7 @@
 //! check that results have the same bits under all circumstances.
 
 use xent::linear::{LinearBceWithLogits, LinearCrossEntropy, LinearLossOutput, LinearLossRequest, LinearSgd};
-use xent::loss::{
-    Bce, BceWithLogits, CrossEntropy, Denominator, Grad, LossRequest, Mse, Nll, Reduction, Statistics, Targets,
-};
+use xent::loss::{BceWithLogits, CrossEntropy, Denominator, Grad, LossRequest, Nll, Reduction, Statistics, Targets};
 use xent::metrics::{BinaryOutputs, Evaluation};
 use xent::nn::{Loss, Model, Sequential, Training};
 use xent::optim::{Momentum, Optimization, Optimizer, Parameters, Schedule, Sgd};
@@ -93,6 +91,30 @@ const ROWS: [[usize; 2]; 3] = [[301, 10], [37, 501], [5, 4001]];
 
 const LEN: usize = 40_007;
 
+/// Every loss of the table: alone, with its gradient, and broadcast.
+fn elementwise_losses(gpu: &Gpu, out: &mut Outputs) -> Result<()> {
+    macro_rules! record {
+        ($($(#[$doc:meta])* $name:ident, $with:ident, $backward:ident: $Options:ident, $inputs:expr, $targets:expr;)*) => {
+            $({
+                let tensor = |shape: [usize; 2], seed, [low, high]: [f32; 2]| {
+                    let values = unit(seed, shape[0] * shape[1]).into_iter().map(|u| low + u * (high - low));
+                    Tensor::from_slice(gpu, shape, &values.collect::<Vec<f32>>())
+                };
+                let (x, y) = (tensor([LEN, 1], 1, $inputs)?, tensor([LEN, 1], 2, $targets)?);
+                let options = xent::loss::$Options::new().weight(Weights::new([LEN, 1], &unit(3, LEN))?);
+                let loss = out.batch.$name(&x, &y, &options)?;
+                let both = out.batch.$with(&x, &y, &options, Grad::New)?;
+                let (narrow, wide) = (tensor([1, 70], 3, $inputs)?, tensor([90, 70], 4, $targets)?);
+                let broadcast = xent::loss::$Options::new().broadcast(true);
+                let repeated = out.batch.$with(&narrow, &wide, &broadcast, Grad::New)?;
+                out.all(&[&loss, &both.loss, &both.gradient()?, &repeated.loss, &repeated.gradient()?])?;
+            })*
+        };
+    }
+    xent::elementwise_losses!(record);
+    Ok(())
+}
+
 pub(crate) const EVERY_OP: &[(&str, Record)] = &[
     ("cross_entropy", |gpu, out| {
         for [rows, classes] in ROWS {
@@ -162,29 +184,12 @@ pub(crate) const EVERY_OP: &[(&str, Record)] = &[
         }
         Ok(())
     }),
-    ("bce", |gpu, out| {
-        let (p, y) = (units(gpu, [LEN], 1)?, units(gpu, [LEN], 2)?);
-        let options = Bce::new().weight(Weights::new([LEN], &unit(3, LEN))?);
-        let loss = out.batch.bce(&p, &y, &options)?;
-        let grads = out.batch.bce_with(&p, &y, &options, Grad::New)?;
-        out.all(&[&loss, &grads.loss.clone(), &grads.gradient()?])
-    }),
-    ("bce_with_logits", |gpu, out| {
+    ("elementwise losses", elementwise_losses),
+    ("bce_with_logits with positive weights", |gpu, out| {
         let (x, y) = (tensor(gpu, [LEN / 7, 7], 1)?, units(gpu, [LEN / 7, 7], 2)?);
-        let pos_weight = Some(Weights::new([7], &unit(3, 7))?);
-        let options = BceWithLogits::new().pos_weight(pos_weight);
-        let loss = out.batch.bce_with_logits(&x, &y, &options)?;
-        let grads = out.batch.bce_with_logits_with(&x, &y, &options, Grad::New)?;
-        out.all(&[&loss, &grads.loss.clone(), &grads.gradient()?])
-    }),
-    ("mse", |gpu, out| {
-        let (x, y) = (tensor(gpu, [LEN], 1)?, tensor(gpu, [LEN], 2)?);
-        let loss = out.batch.mse(&x, &y, &Mse::default())?;
-        let grads = out.batch.mse_with(&x, &y, &Mse::default(), Grad::New)?;
-        let narrow = tensor(gpu, [1, 70], 3)?;
-        let broadcast = Mse::new().broadcast(true);
-        let repeated = out.batch.mse_with(&narrow, &tensor(gpu, [90, 70], 4)?, &broadcast, Grad::New)?;
-        out.all(&[&loss, &grads.loss.clone(), &grads.gradient()?, &repeated.loss.clone(), &repeated.gradient()?])
+        let options = BceWithLogits::new().pos_weight(Weights::new([7], &unit(3, 7))?);
+        let both = out.batch.bce_with_logits_with(&x, &y, &options, Grad::New)?;
+        out.all(&[&both.loss, &both.gradient()?])
     }),
     ("relu, sigmoid and cast", |gpu, out| {
         let (x, g) = (tensor(gpu, [LEN], 1)?, tensor(gpu, [LEN], 2)?);

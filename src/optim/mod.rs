@@ -252,9 +252,9 @@ impl Optimizer {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use xent::{Gpu, Layout, Tensor};
-    /// use xent::loss::{CrossEntropy, Reduction};
+    /// use xent::loss::{CrossEntropy, Grad, Reduction, Targets};
     /// use xent::optim::{Optimization, Optimizer, Parameters, Sgd};
+    /// use xent::{Gpu, Layout, Tensor};
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let parameters = Parameters::new(&gpu, &[("weight", [2, 1].into(), &[0.0, 0.0])])?;
     /// let sgd = Sgd::new().lr(1.0);

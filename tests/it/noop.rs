@@ -1,6 +1,6 @@
 //! Every operation recorded and validated on wgpu's `noop` backend, which needs no driver at all.
 
-use xent::loss::{Bce, BceWithLogits, CrossEntropy, Grad, LossRequest, Mse, Nll, Reduction, Targets};
+use xent::loss::{BceWithLogits, CrossEntropy, Grad, LossRequest, Mse, Nll, Reduction, Targets};
 use xent::metrics::{BinaryOutputs, Evaluation};
 use xent::nn::{Loss, Model, Sequential, Training};
 use xent::optim::{Momentum, Optimization, Optimizer, Parameters, Schedule, Sgd};
@@ -26,12 +26,15 @@ fn record_everything(gpu: &Gpu, batch: &mut Batch) -> Result<()> {
         batch.nll(&x, &y, &nll)?;
         let out = batch.nll_with(&x, &y, &nll, Grad::New)?;
         drop(batch.read(&out.loss)?);
-        batch.bce(&p, &p, &Bce::new().reduction(reduction))?;
-        batch.bce_with(&p, &p, &Bce::new().reduction(reduction), Grad::New)?;
-        batch.bce_with_logits(&p, &p, &BceWithLogits::new().reduction(reduction))?;
-        batch.bce_with_logits_with(&p, &p, &BceWithLogits::new().reduction(reduction), Grad::New)?;
-        batch.mse(&p, &p, &Mse::new().reduction(reduction))?;
-        batch.mse_with(&p, &p, &Mse::new().reduction(reduction), Grad::New)?;
+        macro_rules! record {
+            ($($(#[$doc:meta])* $name:ident, $with:ident, $backward:ident: $Options:ident, $inputs:expr, $targets:expr;)*) => {
+                $(
+                    batch.$name(&p, &p, &xent::loss::$Options::new().reduction(reduction))?;
+                    batch.$with(&p, &p, &xent::loss::$Options::new().reduction(reduction), Grad::New)?;
+                )*
+            };
+        }
+        xent::elementwise_losses!(record);
     }
     let position_weight = Some(vec![0.5; 600].into());
     let ce = CrossEntropy::new().position_weight(position_weight).softcap(5.0).z_loss(0.1);

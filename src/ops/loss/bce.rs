@@ -32,8 +32,8 @@ options! {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use xent::{Gpu, Tensor};
     /// use xent::loss::Bce;
+    /// use xent::{Gpu, Tensor};
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let probabilities = Tensor::from_slice(&gpu, [2], &[0.9, 0.1f32])?;
     /// let targets = Tensor::from_slice(&gpu, [2], &[1.0, 0.0f32])?;

@@ -46,8 +46,8 @@ options! {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use xent::{Gpu, Tensor};
     /// use xent::loss::BceWithLogits;
+    /// use xent::{Gpu, Tensor};
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let logits = Tensor::from_slice(&gpu, [2], &[2.0, -1.0f32])?;
     /// let targets = Tensor::from_slice(&gpu, [2], &[1.0, 0.0f32])?;

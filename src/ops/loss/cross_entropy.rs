@@ -186,8 +186,8 @@ impl Recorder<'_> {
     /// # Examples
     /// ```
     /// use std::time::Duration;
+    /// use xent::loss::{CrossEntropy, Targets};
     /// use xent::{Gpu, Tensor};
-    /// use xent::loss::CrossEntropy;
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let logits = Tensor::from_slice(&gpu, [2, 3], &[2.0, 1.0, 0.0, 0.0, 0.0, 0.0f32])?;
     /// let targets = Targets::new(&gpu, [2], &[0, 2], 3)?;

@@ -32,8 +32,8 @@ options! {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use xent::{Gpu, Tensor};
     /// use xent::loss::Mse;
+    /// use xent::{Gpu, Tensor};
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let input = Tensor::from_slice(&gpu, [2], &[1.0, 3.0f32])?;
     /// let targets = Tensor::from_slice(&gpu, [2], &[0.0, 1.0f32])?;

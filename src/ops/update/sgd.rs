@@ -148,8 +148,8 @@ impl Recorder<'_> {
     /// # Examples
     /// ```
     /// use std::time::Duration;
-    /// use xent::{Gpu, Tensor};
     /// use xent::optim::Sgd;
+    /// use xent::{Gpu, Tensor};
     /// # if let Ok(gpu) = Gpu::headless() {
     /// let values = Tensor::from_slice(&gpu, [2], &[1.0, 2.0f32])?;
     /// let grads = Tensor::from_slice(&gpu, [2], &[0.5, -1.0f32])?;
