@@ -245,3 +245,62 @@ pub enum Error {
     #[error("readback: the GPU did not finish within {0:?}")]
     Timeout(Duration),
 }
+
+impl Error {
+    pub(crate) fn value(
+        op: &'static str,
+        what: &'static str,
+        expected: impl Into<String>,
+        got: impl Into<String>,
+    ) -> Self {
+        Self::Value { op, what, expected: expected.into(), got: got.into() }
+    }
+
+    pub(crate) fn shape(
+        op: &'static str,
+        what: &'static str,
+        expected: impl Into<String>,
+        got: impl Into<String>,
+    ) -> Self {
+        Self::Shape { op, what, expected: expected.into(), got: got.into() }
+    }
+
+    pub(crate) fn limit(op: &'static str, what: &'static str, needed: impl Into<u64>, allowed: impl Into<u64>) -> Self {
+        Self::Limit { op, what, needed: needed.into(), allowed: allowed.into() }
+    }
+
+    /// The operation that failed, if the error belongs to one.
+    #[must_use]
+    pub fn op(&self) -> Option<&'static str> {
+        match self {
+            Self::Shape { op, .. }
+            | Self::Value { op, .. }
+            | Self::Limit { op, .. }
+            | Self::HostMemory { op, .. }
+            | Self::Aliasing { op, .. }
+            | Self::ForeignTensor { op, .. }
+            | Self::Buffer { op, .. }
+            | Self::Data { op, .. }
+            | Self::Gpu { op, .. } => Some(op),
+            _ => None,
+        }
+    }
+
+    /// Whether there was no memory, on the GPU or on the host.
+    #[must_use]
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Gpu { source: wgpu::Error::OutOfMemory { .. }, .. } | Self::HostMemory { .. })
+    }
+
+    /// Whether the device may be lost: its results do not arrive any more. Make another one.
+    #[must_use]
+    pub fn is_device_lost(&self) -> bool {
+        matches!(self, Self::Readback(_) | Self::MapRange(_))
+    }
+
+    /// Whether data on the GPU was out of range.
+    #[must_use]
+    pub fn is_data(&self) -> bool {
+        matches!(self, Self::Data { .. })
+    }
+}

@@ -121,20 +121,17 @@ impl Parameters {
         for (name, shape, values) in parameters {
             check_name(name)?;
             if shape.checked_len() != Some(values.len()) {
-                return Err(Error::Shape {
-                    op: "Parameters::new",
-                    what: "a parameter's values",
-                    expected: format!("the elements of {shape} for {name:?}"),
-                    got: values.len().to_string(),
-                });
+                return Err(Error::shape(
+                    "Parameters::new",
+                    "a parameter's values",
+                    format!("the elements of {shape} for {name:?}"),
+                    values.len().to_string(),
+                ));
             }
             element_count("Parameters::new", shape)?;
             let part = Part { name: (*name).to_owned(), start: flat.len(), shape: shape.clone() };
-            parts.push(part).ok_or_else(|| Error::Value {
-                op: "Parameters::new",
-                what: "the names",
-                expected: "names that differ".to_owned(),
-                got: format!("{name:?} twice"),
+            parts.push(part).ok_or_else(|| {
+                Error::value("Parameters::new", "the names", "names that differ", format!("{name:?} twice"))
             })?;
             flat.extend_from_slice(values);
             flat.resize(flat.len().next_multiple_of(ALIGN), 0.0);
@@ -178,8 +175,12 @@ impl Parameters {
         check_name(alias)?;
         let (number, _) = self.part(name)?;
         if self.parts.numbers.contains_key(alias) {
-            let (expected, got) = ("one that no parameter has".to_owned(), format!("{alias:?}"));
-            return Err(Error::Value { op: "Parameters::tie", what: "a further name", expected, got });
+            return Err(Error::value(
+                "Parameters::tie",
+                "a further name",
+                "one that no parameter has",
+                format!("{alias:?}"),
+            ));
         }
         let parts = Arc::make_mut(&mut self.parts);
         parts.numbers.insert(alias.to_owned(), number);
@@ -286,11 +287,8 @@ impl Parameters {
 
     /// Returns the parameter with this name, and its number.
     pub(crate) fn part(&self, name: &str) -> Result<(usize, &Part)> {
-        self.parts.find(name).ok_or_else(|| Error::Value {
-            op: "Parameters",
-            what: "a name",
-            expected: format!("one of {}", few(self.names())),
-            got: format!("{name:?}"),
+        self.parts.find(name).ok_or_else(|| {
+            Error::value("Parameters", "a name", format!("one of {}", few(self.names())), format!("{name:?}"))
         })
     }
 }

@@ -32,10 +32,7 @@ impl Targets<'_> {
     pub(super) fn indices(&self, op: &'static str) -> Result<(&[i64], i64)> {
         match &self.kind {
             Kind::Index(index) => Ok((index, self.ignored)),
-            Kind::Probabilities(_) => {
-                let (expected, got) = ("class indices".to_owned(), "probabilities".to_owned());
-                Err(Error::Value { op, what: "targets", expected, got })
-            }
+            Kind::Probabilities(_) => Err(Error::value(op, "targets", "class indices", "probabilities")),
         }
     }
 }
@@ -227,8 +224,12 @@ pub(super) fn rows<T: Copy + Into<f64>>(
         Kind::Probabilities(probabilities) => {
             expect_len(op, "targets", probabilities.len(), logits.len())?;
             if targets.ignored >= 0 {
-                let (expected, got) = ("below 0 with probabilities".to_owned(), targets.ignored.to_string());
-                return Err(Error::Value { op, what: "the ignored index", expected, got });
+                return Err(Error::value(
+                    op,
+                    "the ignored index",
+                    "below 0 with probabilities",
+                    targets.ignored.to_string(),
+                ));
             }
             if logits.is_empty() && dims.classes > 0 { 0 } else { dims.rows() }
         }
@@ -236,7 +237,7 @@ pub(super) fn rows<T: Copy + Into<f64>>(
     // Without classes there are no elements to bound the number of rows.
     let (needed, allowed) = (rows as u64, OF_NOTHING);
     if dims.classes == 0 && needed > allowed {
-        return Err(Error::Limit { op, what: "the number of rows without classes", needed, allowed });
+        return Err(Error::limit(op, "the number of rows without classes", needed, allowed));
     }
     let outcome = |row| match &targets.kind {
         _ if position_weight(row) == 0.0 => Ok(Outcome::Ignored),

@@ -115,7 +115,7 @@ fn results<T>(op: &'static str, len: usize, inputs: usize) -> Result<Vec<T>> {
     if needed <= allowed {
         try_with_capacity(op, len)
     } else {
-        Err(Error::Limit { op, what: "the number of elements", needed, allowed })
+        Err(Error::limit(op, "the number of elements", needed, allowed))
     }
 }
 
@@ -123,7 +123,7 @@ fn results<T>(op: &'static str, len: usize, inputs: usize) -> Result<Vec<T>> {
 const OF_NOTHING: u64 = 1 << 24;
 
 fn shape_error(op: &'static str, what: &'static str, expected: impl Into<String>, got: impl Into<String>) -> Error {
-    Error::Shape { op, what, expected: expected.into(), got: got.into() }
+    Error::shape(op, what, expected.into(), got.into())
 }
 
 fn expect_len(op: &'static str, what: &'static str, got: usize, expected: usize) -> Result<()> {
@@ -137,12 +137,12 @@ fn class_of(op: &'static str, target: i64, position: usize, classes: usize, igno
     }
     match usize::try_from(target) {
         Ok(class) if class < classes => Ok(Some(class)),
-        _ => Err(Error::Value {
+        _ => Err(Error::value(
             op,
-            what: "a target",
-            expected: format!("in 0..{classes} or the ignored {ignore}"),
-            got: format!("{target} at position {position}"),
-        }),
+            "a target",
+            format!("in 0..{classes} or the ignored {ignore}"),
+            format!("{target} at position {position}"),
+        )),
     }
 }
 

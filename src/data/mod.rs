@@ -39,12 +39,12 @@ impl Table {
     /// column.
     pub fn new(columns: usize, values: Vec<f32>) -> Result<Self> {
         if columns == 0 || values.is_empty() || !values.len().is_multiple_of(columns) {
-            return Err(Error::Shape {
-                op: "Table::new",
-                what: "the values",
-                expected: format!("whole rows of {columns} columns, at least 1 of both"),
-                got: values.len().to_string(),
-            });
+            return Err(Error::shape(
+                "Table::new",
+                "the values",
+                format!("whole rows of {columns} columns, at least 1 of both"),
+                values.len().to_string(),
+            ));
         }
         Ok(Self { columns, values })
     }
@@ -77,8 +77,7 @@ impl Table {
         let mut values = try_with_capacity(op, rows.len().saturating_mul(self.columns))?;
         for &row in rows {
             let Some(of_row) = self.values.chunks_exact(self.columns.max(1)).nth(row) else {
-                let (expected, got) = (format!("in 0..{}", self.rows()), row.to_string());
-                return Err(Error::Value { op, what: "a row", expected, got });
+                return Err(Error::value(op, "a row", format!("in 0..{}", self.rows()), row.to_string()));
             };
             values.extend_from_slice(of_row);
         }
@@ -92,7 +91,7 @@ impl Table {
     pub fn split_columns(&self, at: usize) -> Result<(Self, Self)> {
         if at == 0 || at >= self.columns {
             let expected = format!("between 1 and {} columns before the split", self.columns.saturating_sub(1));
-            return Err(Error::Shape { op: "split_columns", what: "the table", expected, got: at.to_string() });
+            return Err(Error::shape("split_columns", "the table", expected, at.to_string()));
         }
         let (left, right): (Vec<_>, Vec<_>) = self.values.chunks(self.columns).map(|row| row.split_at(at)).unzip();
         Ok((Self { columns: at, values: left.concat() }, Self { columns: self.columns - at, values: right.concat() }))
@@ -106,20 +105,19 @@ impl Table {
     pub fn classes(&self, classes: usize) -> Result<Vec<i32>> {
         let op = "Table::classes";
         if self.columns != 1 {
-            let (expected, got) = ("1 column".to_owned(), self.columns.to_string());
-            return Err(Error::Shape { op, what: "the table", expected, got });
+            return Err(Error::shape(op, "the table", "1 column", self.columns.to_string()));
         }
         let class = |(row, &value): (usize, &f32)| {
             #[expect(clippy::cast_possible_truncation, reason = "a value that the conversion changes is refused")]
             let class = value as i32;
             match usize::try_from(class) {
                 Ok(number) if number < classes && f64::from(class) == f64::from(value) => Ok(class),
-                _ => Err(Error::Value {
+                _ => Err(Error::value(
                     op,
-                    what: "a class",
-                    expected: format!("a whole number in 0..{classes}"),
-                    got: format!("{value} in row {row}"),
-                }),
+                    "a class",
+                    format!("a whole number in 0..{classes}"),
+                    format!("{value} in row {row}"),
+                )),
             }
         };
         self.values.iter().enumerate().map(class).collect()
@@ -156,8 +154,12 @@ impl Standardisation {
     /// [`Error::Shape`] if the lengths differ.
     pub fn new(mean: Vec<f64>, deviation: Vec<f64>) -> Result<Self> {
         if mean.len() != deviation.len() {
-            let (expected, got) = (format!("{} elements", mean.len()), deviation.len().to_string());
-            return Err(Error::Shape { op: "Standardisation::new", what: "the deviation", expected, got });
+            return Err(Error::shape(
+                "Standardisation::new",
+                "the deviation",
+                format!("{} elements", mean.len()),
+                deviation.len().to_string(),
+            ));
         }
         Ok(Self { mean, deviation })
     }
@@ -181,8 +183,12 @@ impl Standardisation {
     #[expect(clippy::cast_possible_truncation, reason = "tables store f32")]
     pub fn apply(&self, table: &mut Table) -> Result<()> {
         if table.columns != self.mean.len() {
-            let (expected, got) = (format!("{} columns", self.mean.len()), table.columns.to_string());
-            return Err(Error::Shape { op: "Standardisation::apply", what: "the table", expected, got });
+            return Err(Error::shape(
+                "Standardisation::apply",
+                "the table",
+                format!("{} columns", self.mean.len()),
+                table.columns.to_string(),
+            ));
         }
         for row in table.values.chunks_mut(table.columns.max(1)) {
             for ((value, mean), &deviation) in row.iter_mut().zip(&self.mean).zip(&self.deviation) {
@@ -259,8 +265,12 @@ impl Feed {
     pub fn load(&mut self, rec: &mut Recorder<'_>, table: &Table, rows: &[usize]) -> Result<Tensor<f32>> {
         let columns = self.tensor.shape().get(1).copied().unwrap_or(0);
         if table.columns() != columns {
-            let (expected, got) = (format!("{columns} columns"), table.columns().to_string());
-            return Err(Error::Shape { op: "Feed::load", what: "the table", expected, got });
+            return Err(Error::shape(
+                "Feed::load",
+                "the table",
+                format!("{columns} columns"),
+                table.columns().to_string(),
+            ));
         }
         let part = self.tensor.rows(0..rows.len())?;
         rec.upload(&part, table.select(rows)?.values())?;

@@ -81,7 +81,7 @@ impl Gpu {
         let limits = device.limits();
         let caps = Caps::new(&device);
         let enough = |what, needed: u64, allowed: u64| {
-            if allowed >= needed { Ok(()) } else { Err(Error::Limit { op: "Gpu::new", what, needed, allowed }) }
+            if allowed >= needed { Ok(()) } else { Err(Error::limit("Gpu::new", what, needed, allowed)) }
         };
         enough(Caps::BINDINGS, Caps::MIN_BINDINGS.into(), caps.max_bindings.into())?;
         enough("a storage binding's bytes", Caps::MIN_BINDING, caps.max_binding)?;
@@ -96,8 +96,12 @@ impl Gpu {
         ];
         for (what, align) in aligns {
             if !align.is_power_of_two() || align > Caps::MOST_ALIGN {
-                let (expected, got) = (format!("a power of 2 up to {}", Caps::MOST_ALIGN), align.to_string());
-                return Err(Error::Value { op: "Gpu::new", what, expected, got });
+                return Err(Error::value(
+                    "Gpu::new",
+                    what,
+                    format!("a power of 2 up to {}", Caps::MOST_ALIGN),
+                    align.to_string(),
+                ));
             }
         }
         let one = guard(&device, "Gpu::new", || {
@@ -180,12 +184,7 @@ impl Gpu {
             if (least..=most).contains(&value) {
                 Ok(())
             } else {
-                Err(Error::Value {
-                    op: "with_caps",
-                    what,
-                    expected: format!("{least}..={most}"),
-                    got: value.to_string(),
-                })
+                Err(Error::value("with_caps", what, format!("{least}..={most}"), value.to_string()))
             }
         };
         within("max_binding", caps.max_binding, Caps::MIN_BINDING, device.max_binding)?;

@@ -63,12 +63,15 @@ impl Confusion {
     pub fn of(classes: usize, targets: &[usize], predicted: &[usize], sample_weight: Option<&[f32]>) -> Result<Self> {
         let op = "Confusion::of";
         if targets.len() != predicted.len() {
-            let (expected, got) = (format!("{} elements", targets.len()), predicted.len().to_string());
-            return Err(Error::Shape { op, what: "predicted", expected, got });
+            return Err(Error::shape(
+                op,
+                "predicted",
+                format!("{} elements", targets.len()),
+                predicted.len().to_string(),
+            ));
         }
         if classes > MOST_CLASSES {
-            let (needed, allowed) = (classes as u64, MOST_CLASSES as u64);
-            return Err(Error::Limit { op, what: "the number of classes", needed, allowed });
+            return Err(Error::limit(op, "the number of classes", classes as u64, MOST_CLASSES as u64));
         }
         let weights = weights(op, targets.len(), sample_weight)?;
         let mut counts = try_with_capacity(op, classes * classes)?;
@@ -78,7 +81,7 @@ impl Confusion {
             let row = confusion.counts.chunks_exact_mut(classes.max(1)).nth(target);
             let Some(count) = row.and_then(|row| row.get_mut(p)) else {
                 let got = format!("{} at position {position}", target.max(p));
-                return Err(Error::Value { op, what: "a class", expected: format!("in 0..{classes}"), got });
+                return Err(Error::value(op, "a class", format!("in 0..{classes}"), got));
             };
             *count += weight;
             for class in [target, p] {
@@ -98,12 +101,15 @@ impl Confusion {
         const MOST: f64 = 18_446_744_073_709_551_616.0;
         let op = "Confusion::from_counts";
         if classes.checked_mul(classes) != Some(counts.len()) {
-            let (expected, got) = (format!("{classes} rows of {classes}"), counts.len().to_string());
-            return Err(Error::Shape { op, what: "the counts", expected, got });
+            return Err(Error::shape(
+                op,
+                "the counts",
+                format!("{classes} rows of {classes}"),
+                counts.len().to_string(),
+            ));
         }
         if let Some((position, count)) = counts.iter().enumerate().find(|(_, count)| !(0.0..=MOST).contains(*count)) {
-            let (expected, got) = ("from 0 to 2^64".to_owned(), format!("{count} at position {position}"));
-            return Err(Error::Value { op, what: "a count", expected, got });
+            return Err(Error::value(op, "a count", "from 0 to 2^64", format!("{count} at position {position}")));
         }
         let mut confusion = Self { classes, counts, unclassified: vec![0.0; classes], occurs: Vec::new() };
         let classes = (0..classes).map(|class| confusion.of_class(class));
@@ -233,13 +239,16 @@ pub(super) fn weights<'a>(
 ) -> Result<impl Iterator<Item = f64> + 'a> {
     if let Some(weights) = sample_weight {
         if weights.len() != rows {
-            let (expected, got) = (format!("{rows} elements"), weights.len().to_string());
-            return Err(Error::Shape { op, what: "sample_weight", expected, got });
+            return Err(Error::shape(op, "sample_weight", format!("{rows} elements"), weights.len().to_string()));
         }
         let bad = weights.iter().enumerate().find(|(_, weight)| !(0.0..=f32::MAX).contains(*weight));
         if let Some((position, weight)) = bad {
-            let (expected, got) = ("at least 0 and finite".to_owned(), format!("{weight} at position {position}"));
-            return Err(Error::Value { op, what: "a sample weight", expected, got });
+            return Err(Error::value(
+                op,
+                "a sample weight",
+                "at least 0 and finite",
+                format!("{weight} at position {position}"),
+            ));
         }
     }
     Ok((0..rows).map(move |row| sample_weight.and_then(|weights| weights.get(row)).copied().map_or(1.0, f64::from)))

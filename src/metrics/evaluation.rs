@@ -78,8 +78,7 @@ impl Evaluation {
     pub fn new(gpu: &Gpu, classes: usize) -> Result<Self> {
         let op = "Evaluation::new";
         if classes == 0 {
-            let (expected, got) = ("at least 1".to_owned(), "0".to_owned());
-            return Err(Error::Value { op, what: "the number of classes", expected, got });
+            return Err(Error::value(op, "the number of classes", "at least 1", "0"));
         }
         limit_classes(op, classes, 1 << 28)?;
         Ok(Self { cells: Cells::new(gpu, classes, false)?, gpu: gpu.clone(), records: 0 })
@@ -148,7 +147,7 @@ impl Evaluation {
         let classes = self.cells.classes;
         if logits.shape().get(usize::from(logits.shape().len() > 1)) != Some(&classes) {
             let expected = format!("{classes} classes: shape [{classes}] or [N, {classes}, ..]");
-            return Err(Error::Shape { op, what: "logits", expected, got: format!("shape {}", logits.shape()) });
+            return Err(Error::shape(op, "logits", expected, format!("shape {}", logits.shape())));
         }
         self.check_device(rec, op, sample_weight)?;
         let targets = targets.into();
@@ -206,8 +205,7 @@ impl Evaluation {
     ) -> Result<()> {
         let op = "Evaluation::record_binary";
         if self.cells.classes != 2 {
-            let (expected, got) = ("2".to_owned(), self.cells.classes.to_string());
-            return Err(Error::Value { op, what: "the number of classes", expected, got });
+            return Err(Error::value(op, "the number of classes", "2", self.cells.classes.to_string()));
         }
         let (outputs, probabilities, what) = match outputs {
             BinaryOutputs::Logits(logits) => (logits, false, "logits"),
@@ -217,8 +215,12 @@ impl Evaluation {
         rec.check_device(op, what, outputs)?;
         rec.check_device(op, "targets", targets)?;
         if targets.shape() != outputs.shape() {
-            let (expected, got) = (format!("shape {}", outputs.shape()), format!("shape {}", targets.shape()));
-            return Err(Error::Shape { op, what: "targets", expected, got });
+            return Err(Error::shape(
+                op,
+                "targets",
+                format!("shape {}", outputs.shape()),
+                format!("shape {}", targets.shape()),
+            ));
         }
         expect_shape(op, sample_weight, targets)?;
         targets.count(op)?;
@@ -252,7 +254,7 @@ impl Evaluation {
 
 fn limit_classes(op: &'static str, classes: usize, most: usize) -> Result<()> {
     let (needed, allowed) = (classes as u64, most as u64);
-    if needed <= allowed { Ok(()) } else { Err(Error::Limit { op, what: "the number of classes", needed, allowed }) }
+    if needed <= allowed { Ok(()) } else { Err(Error::limit(op, "the number of classes", needed, allowed)) }
 }
 
 fn expect_shape<T: crate::tensor::Element>(
@@ -261,10 +263,12 @@ fn expect_shape<T: crate::tensor::Element>(
     targets: &Tensor<T>,
 ) -> Result<()> {
     match weight {
-        Some(weight) if weight.shape() != targets.shape() => {
-            let (expected, got) = (format!("shape {}", targets.shape()), format!("shape {}", weight.shape()));
-            Err(Error::Shape { op, what: "sample_weight", expected, got })
-        }
+        Some(weight) if weight.shape() != targets.shape() => Err(Error::shape(
+            op,
+            "sample_weight",
+            format!("shape {}", targets.shape()),
+            format!("shape {}", weight.shape()),
+        )),
         _ => Ok(()),
     }
 }

@@ -24,12 +24,10 @@ fn steps(
     sample_weight: Option<&[f32]>,
 ) -> Result<Vec<(f32, f64, f64)>> {
     if scores.len() != positive.len() {
-        let (expected, got) = (format!("{} elements", scores.len()), positive.len().to_string());
-        return Err(Error::Shape { op, what: "the labels", expected, got });
+        return Err(Error::shape(op, "the labels", format!("{} elements", scores.len()), positive.len().to_string()));
     }
     if let Some(position) = scores.iter().position(|score| score.is_nan()) {
-        let (expected, got) = ("a number".to_owned(), format!("NaN at position {position}"));
-        return Err(Error::Value { op, what: "a score", expected, got });
+        return Err(Error::value(op, "a score", "a number", format!("NaN at position {position}")));
     }
     let weights = weights(op, scores.len(), sample_weight)?;
     let rows = scores.iter().zip(positive).zip(weights).map(|((&score, &positive), weight)| (score, positive, weight));

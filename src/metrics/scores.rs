@@ -60,8 +60,7 @@ impl Scores {
         let least = u128::from(rows) << (64 - 35);
         if scores.weight() < least {
             let mean = scores.total_weight() / float(u128::from(rows) << 64);
-            let (expected, got) = ("at least 2^-35".to_owned(), format!("{mean:e}"));
-            return Err(Error::Value { op, what: "the mean of the sample weights", expected, got });
+            return Err(Error::value(op, "the mean of the sample weights", "at least 2^-35", format!("{mean:e}")));
         }
         Ok(scores)
     }

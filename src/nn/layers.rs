@@ -155,7 +155,7 @@ impl Sequential {
                     if let Some(width) = width.filter(|&width| width != linear.inputs) {
                         let expected = format!("{width} inputs for {:?}, as the layer before it gives", full("weight"));
                         let got = linear.inputs.to_string();
-                        return Err(Error::Shape { op: "Model::new", what: "a layer", expected, got });
+                        return Err(Error::shape("Model::new", "a layer", expected, got));
                     }
                     width = Some(linear.outputs);
                     linear.place(full("weight"), full("bias"), placing)?
@@ -172,11 +172,10 @@ impl Linear {
         let elements = (self.outputs as u64).saturating_mul(self.inputs as u64).max(self.outputs as u64);
         if elements > u64::from(u32::MAX) {
             let allowed = u64::from(u32::MAX);
-            return Err(Error::Limit { op, what: "a layer's parameters", needed: elements, allowed });
+            return Err(Error::limit(op, "a layer's parameters", elements, allowed));
         }
         if let Some((_, values)) = self.values.as_ref().filter(|(_, values)| !self.bias && !values.is_empty()) {
-            let (expected, got) = (format!("no bias for {weight:?}"), values.len().to_string());
-            return Err(Error::Shape { op, what: "the values", expected, got });
+            return Err(Error::shape(op, "the values", format!("no bias for {weight:?}"), values.len().to_string()));
         }
         #[expect(clippy::cast_precision_loss, reason = "the bound of random numbers may be rounded")]
         let bound = if self.inputs == 0 { 0.0 } else { 1.0 / (self.inputs as f32).sqrt() };

@@ -60,12 +60,9 @@ impl Loss {
 }
 
 fn floats(targets: &Targets) -> Result<&Tensor<f32>> {
-    targets.probabilities().ok_or_else(|| Error::Value {
-        op: "Training::step",
-        what: "the targets of this loss",
-        expected: "a Tensor<f32>".to_owned(),
-        got: "class indices".to_owned(),
-    })
+    targets
+        .probabilities()
+        .ok_or_else(|| Error::value("Training::step", "the targets of this loss", "a Tensor<f32>", "class indices"))
 }
 
 impl From<CrossEntropy> for Loss {

@@ -57,8 +57,7 @@ impl Model {
 
     fn build(gpu: &Gpu, trunk: (&str, &Sequential), heads: &[(&str, &Sequential)], seed: u64) -> Result<Self> {
         if heads.is_empty() {
-            let (expected, got) = ("at least 1".to_owned(), "0".to_owned());
-            return Err(Error::Value { op: "Model::with_heads", what: "the number of heads", expected, got });
+            return Err(Error::value("Model::with_heads", "the number of heads", "at least 1", "0"));
         }
         let mut initial = Vec::new();
         let mut placing = Placing { rng: &mut fastrand::Rng::with_seed(seed), parameters: &mut initial };
@@ -129,21 +128,24 @@ impl Model {
         let op = "Model::backward";
         if grads.len() != self.heads.len() {
             let expected = format!("{} tensors, one for each output", self.heads.len());
-            return Err(Error::Shape { op, what: "grads", expected, got: grads.len().to_string() });
+            return Err(Error::shape(op, "grads", expected, grads.len().to_string()));
         }
         let layers = |values: &[Tensor<f32>], layers: &[Placed]| values.len() == layers.len() + 1;
         let own = layers(&activations.trunk, &self.trunk)
             && activations.heads.len() == self.heads.len()
             && activations.heads.iter().zip(&self.heads).all(|(values, head)| layers(values, head));
         if !own {
-            let (expected, got) = ("the layers of this model".to_owned(), "those of another".to_owned());
-            return Err(Error::Shape { op, what: "activations", expected, got });
+            return Err(Error::shape(op, "activations", "the layers of this model", "those of another"));
         }
         for (grad, output) in grads.iter().zip(&activations.outputs) {
             rec.check_device(op, "grads", grad)?;
             if grad.shape() != output.shape() {
-                let (expected, got) = (format!("shape {}", output.shape()), format!("shape {}", grad.shape()));
-                return Err(Error::Shape { op, what: "grads", expected, got });
+                return Err(Error::shape(
+                    op,
+                    "grads",
+                    format!("shape {}", output.shape()),
+                    format!("shape {}", grad.shape()),
+                ));
             }
         }
         // The input needs no gradient.

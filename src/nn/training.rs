@@ -77,12 +77,16 @@ impl Training {
     pub fn new(model: Model, losses: Vec<Loss>, options: Optimization) -> Result<Self> {
         let op = "Training::new";
         if losses.len() != model.heads() {
-            let (expected, got) = (format!("{}, one for each head", model.heads()), losses.len().to_string());
-            return Err(Error::Value { op, what: "the number of losses", expected, got });
+            return Err(Error::value(
+                op,
+                "the number of losses",
+                format!("{}, one for each head", model.heads()),
+                losses.len().to_string(),
+            ));
         }
         if let Some(name) = model.parameters().names().find(|name| name.starts_with(OPTIMIZER)) {
             let expected = format!("outside {OPTIMIZER:?}, which a checkpoint needs");
-            return Err(Error::Value { op, what: "a parameter's name", expected, got: format!("{name:?}") });
+            return Err(Error::value(op, "a parameter's name", expected, format!("{name:?}")));
         }
         let mode = match options.window_mean {
             _ if options.accumulate <= 1 => Mode::Single,
@@ -108,16 +112,17 @@ impl Training {
                 let gpu = self.model.parameters().values().gpu();
                 Ok(Some(Tensor::from_slice(gpu, Shape::default(), &[weight])?))
             }
-            _ if !narrow(loss.weight).is_normal() => {
-                let (expected, got) =
-                    ("0, or from 1.2e-38 to 3.4e38 in magnitude".to_owned(), format!("{:e}", loss.weight));
-                Err(Error::Value { op: "Training", what: "a loss's weight", expected, got })
-            }
+            _ if !narrow(loss.weight).is_normal() => Err(Error::value(
+                "Training",
+                "a loss's weight",
+                "0, or from 1.2e-38 to 3.4e38 in magnitude",
+                format!("{:e}", loss.weight),
+            )),
             weight => {
                 let expected =
                     format!("from 1.2e-38 to 3.4e38 when multiplied with a loss's weight of {}", loss.weight);
                 let got = format!("{loss_scale:e}, which gives {weight:e}");
-                Err(Error::Value { op: "Training", what: "loss_scale", expected, got })
+                Err(Error::value("Training", "loss_scale", expected, got))
             }
         };
         self.losses.iter().map(upstream).collect()
@@ -248,8 +253,12 @@ impl Training {
     /// targets for each head, of the kind that its loss takes. Nothing is updated then.
     pub fn step(&mut self, rec: &mut Recorder<'_>, input: &Tensor<f32>, targets: &[Targets]) -> Result<StepOutputs> {
         if targets.len() != self.losses.len() {
-            let (expected, got) = (format!("{}, one for each head", self.losses.len()), targets.len().to_string());
-            return Err(Error::Value { op: "Training::step", what: "the number of targets", expected, got });
+            return Err(Error::value(
+                "Training::step",
+                "the number of targets",
+                format!("{}, one for each head", self.losses.len()),
+                targets.len().to_string(),
+            ));
         }
         let activations = self.model.forward(rec, input)?;
         let heads = self.losses.iter().zip(activations.outputs()).zip(targets).zip(&self.upstreams);

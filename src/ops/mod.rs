@@ -41,7 +41,7 @@ impl Classes {
             return Err(shape_error(op, what, format!("a dimension {split}"), shape));
         };
         let narrow = |what, size: usize| {
-            let limit = |_| Error::Limit { op, what, needed: size as u64, allowed: u64::from(u32::MAX) };
+            let limit = |_| Error::limit(op, what, size as u64, u64::from(u32::MAX));
             u32::try_from(size).map_err(limit)
         };
         let rows = before.iter().chain(after).product();
@@ -57,7 +57,7 @@ impl Classes {
 }
 
 pub(crate) fn shape_error(op: &'static str, what: &'static str, expected: impl Into<String>, got: &Shape) -> Error {
-    Error::Shape { op, what, expected: expected.into(), got: format!("shape {got}") }
+    Error::shape(op, what, expected.into(), format!("shape {got}"))
 }
 
 pub(crate) fn same_shape<A: Element, B: Element>(

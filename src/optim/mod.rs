@@ -154,8 +154,12 @@ impl Optimizer {
         check_lr("Optimizer::set_group_lr", lr)?;
         let count = self.options.groups.len();
         let Some(own) = self.options.groups.get_mut(group) else {
-            let (expected, got) = (format!("below {count}, the number of groups"), group.to_string());
-            return Err(Error::Value { op: "Optimizer::set_group_lr", what: "the group", expected, got });
+            return Err(Error::value(
+                "Optimizer::set_group_lr",
+                "the group",
+                format!("below {count}, the number of groups"),
+                group.to_string(),
+            ));
         };
         own.lr = Some(lr);
         self.set_rates();
@@ -172,7 +176,7 @@ impl Optimizer {
         if self.window.passes > 0 && loss_scale.to_bits() != self.options.loss_scale.to_bits() {
             let expected = "0 where the loss scale changes: flush or discard them".to_owned();
             let (what, got) = ("the passes since the last update", self.window.passes.to_string());
-            return Err(Error::Value { op: "Training::set_loss_scale", what, expected, got });
+            return Err(Error::value("Training::set_loss_scale", what, expected, got));
         }
         self.options.loss_scale = loss_scale;
         Ok(())
@@ -405,7 +409,6 @@ impl Optimizer {
             Some(part) => format!("{:?} of shape {} as parameter {first}", part.name, part.shape),
             None => format!("{first} of them"),
         };
-        let (expected, got) = (say(own.get(first)), say(given.get(first)));
-        Err(Error::Shape { op: "Optimizer", what: "the parameters", expected, got })
+        Err(Error::shape("Optimizer", "the parameters", say(own.get(first)), say(given.get(first))))
     }
 }

@@ -20,8 +20,7 @@ pub(super) fn check_lr(op: &'static str, lr: f64) -> Result<()> {
     if lr >= 0.0 && narrow(lr).is_finite() {
         Ok(())
     } else {
-        let (expected, got) = ("at least 0 and finite".to_owned(), lr.to_string());
-        Err(Error::Value { op, what: "lr", expected, got })
+        Err(Error::value(op, "lr", "at least 0 and finite", lr.to_string()))
     }
 }
 
@@ -33,8 +32,7 @@ pub(super) fn runs(parameters: &Parameters, options: &Optimization) -> Result<Ve
     for (group, name) in names.flat_map(|(i, group)| group.names.iter().map(move |name| (i, name))) {
         let (number, _) = parameters.part(name)?;
         if groups.get_mut(number).and_then(|own| own.replace(group)).is_some() {
-            let (expected, got) = ("in one group, once".to_owned(), format!("{name:?} twice"));
-            return Err(Error::Value { op: "Optimizer::new", what: "a name", expected, got });
+            return Err(Error::value("Optimizer::new", "a name", "in one group, once", format!("{name:?} twice")));
         }
     }
     let mut runs: Vec<Run> = Vec::new();

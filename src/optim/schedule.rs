@@ -105,7 +105,7 @@ impl GpuSchedule {
         let counted = u32::try_from(updates).ok().filter(|&updates| updates < u32::MAX);
         counted.ok_or_else(|| {
             let (what, allowed) = ("updates where skipped ones do not count", u64::from(u32::MAX));
-            Error::Limit { op: "Optimizer::step", what, needed: updates.saturating_add(1), allowed }
+            Error::limit("Optimizer::step", what, updates.saturating_add(1), allowed)
         })
     }
 

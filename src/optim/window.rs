@@ -57,7 +57,7 @@ impl Window {
         for (&before, now) in self.divided.iter().zip(divided) {
             if before != now {
                 let expected = format!("{}, as for those before it in the window", say(before));
-                return Err(Error::Value { op, what: "what a pass is divided by", expected, got: say(now).to_owned() });
+                return Err(Error::value(op, "what a pass is divided by", expected, say(now).to_owned()));
             }
         }
         Ok(())

@@ -101,7 +101,7 @@ impl<'a> Cut<'a> {
         if self.rows == 0 {
             return Ok(Vec::new());
         }
-        let limit = |what, needed, allowed| Err(Error::Limit { op: self.op, what, needed, allowed });
+        let limit = |what, needed, allowed| Err(Error::limit(self.op, what, needed, allowed));
         if by_bytes == 0 {
             let what = "a storage binding's bytes for the smallest piece of a tensor";
             return limit(what, widest, usable);

@@ -87,11 +87,11 @@ impl LinearPlan {
         let elements = (tokens as u64).saturating_mul(classes as u64);
         if copies > 1 && elements > u64::from(u32::MAX) {
             let (what, allowed) = ("the number of elements", u64::from(u32::MAX));
-            return Err(Error::Limit { op, what, needed: elements, allowed });
+            return Err(Error::limit(op, what, elements, allowed));
         }
         if row > usable {
             let what = "a storage binding's bytes for a row of the weight";
-            return Err(Error::Limit { op, what, needed: row, allowed: usable });
+            return Err(Error::limit(op, what, row, usable));
         }
         let fits = |tokens: u64| {
             logits(tokens) <= usable
@@ -109,7 +109,7 @@ impl LinearPlan {
             } else {
                 ("a buffer's bytes for the parts of one token's sums", sums(1), caps.max_buffer)
             };
-            return Err(Error::Limit { op, what, needed, allowed });
+            return Err(Error::limit(op, what, needed, allowed));
         }
         let run = Self::run(sizes, copies);
         let at_once = largest(tokens, run, fits);
@@ -215,7 +215,7 @@ impl LinearPlan {
             // What the caller gave is twice that.
             Error::Limit { op, what: Self::SCRATCH, needed, .. } => {
                 let what = "the scratch, of which one half holds the logits of a token,";
-                Error::Limit { op, what, needed: needed.saturating_mul(2), allowed: scratch }
+                Error::limit(op, what, needed.saturating_mul(2), scratch)
             }
             error => error,
         })?;
@@ -224,8 +224,12 @@ impl LinearPlan {
         let buffer = |bytes| buffer_bytes(caps, bytes);
         let half = |bytes: u64| bytes <= usable && buffer(bytes) <= scratch / 2;
         if !half(bytes(1, inputs)) {
-            let (needed, allowed) = (buffer(bytes(1, inputs)), usable.min(scratch / 2));
-            return Err(Error::Limit { op, what: "half of the scratch for a row of the weight", needed, allowed });
+            return Err(Error::limit(
+                op,
+                "half of the scratch for a row of the weight",
+                buffer(bytes(1, inputs)),
+                usable.min(scratch / 2),
+            ));
         }
         let of_classes = Order::OF_A_PRODUCT.run;
         let classes_at_once = largest(classes, of_classes, |rows| half(bytes(rows, inputs)));

@@ -164,8 +164,7 @@ impl Factors {
         let turns = tile.turns(run, run, sparse);
         let runs = most_turns(caps) / turns;
         if runs == 0 {
-            let (needed, allowed) = (turns, most_turns(caps));
-            return Err(Error::Limit { op: "matmul", what: TURNS, needed, allowed });
+            return Err(Error::limit("matmul", TURNS, turns, most_turns(caps)));
         }
         let most_at_once = u32::try_from(runs.saturating_mul(run.into())).unwrap_or(u32::MAX / run * run);
         Ok(Cuts { m: m_ranges, n: n_ranges, k: k_ranges, most_at_once })

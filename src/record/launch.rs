@@ -171,12 +171,12 @@ impl Recorder<'_> {
         }
         let allowed = plan::turn_budget(self.gpu().caps());
         if turns > allowed {
-            return Err(Error::Limit { op: kernel.label, what: plan::TURNS, needed: turns, allowed });
+            return Err(Error::limit(kernel.label, plan::TURNS, turns, allowed));
         }
         let most = plan::most_groups(self.gpu().caps());
         if groups > most {
             let what = "workgroups in a dispatch";
-            return Err(Error::Limit { op: kernel.label, what, needed: groups, allowed: most });
+            return Err(Error::limit(kernel.label, what, groups, most));
         }
         let windows = self.within_bindings(kernel, &mut variant, windows)?;
         let compiled = self.gpu().pipelines().get(self.gpu().device(), kernel, &variant)?;
@@ -263,7 +263,7 @@ impl Recorder<'_> {
     /// Checks the number of storage bindings of a shader.
     pub(crate) fn check_bindings(&self, op: &'static str, needed: usize) -> Result<()> {
         let (needed, allowed) = (needed as u64, self.gpu().caps().max_bindings.into());
-        if needed <= allowed { Ok(()) } else { Err(Error::Limit { op, what: Caps::BINDINGS, needed, allowed }) }
+        if needed <= allowed { Ok(()) } else { Err(Error::limit(op, Caps::BINDINGS, needed, allowed)) }
     }
 
     /// Finds the buffer range of a window. A window that spans two buffers is copied into one.
@@ -272,7 +272,7 @@ impl Recorder<'_> {
         let most = self.gpu().caps().max_binding;
         if *size > most {
             let what = "a storage binding's bytes for a whole tensor";
-            return Err(Error::Limit { op, what, needed: *size, allowed: most });
+            return Err(Error::limit(op, what, *size, most));
         }
         let (buffer, within) = storage.at(*offset);
         if within + size <= buffer.size() {
@@ -294,7 +294,7 @@ impl Recorder<'_> {
             self.arenas.push(Arena { storage, bytes: Vec::new() });
         }
         let Some(arena) = self.arenas.last_mut() else {
-            return Err(Error::Limit { op: "params", what: "arenas", needed: 1, allowed: 0 });
+            return Err(Error::limit("params", "arenas", 1u32, 0u32));
         };
         let offset = arena.bytes.len().next_multiple_of(align);
         arena.bytes.resize(offset, 0);

@@ -183,12 +183,7 @@ impl<T: Element> Readback<Vec<T>> {
     pub fn scalar(self) -> Readback<T> {
         self.map(|values| match values[..] {
             [value] => Ok(value),
-            _ => Err(Error::Shape {
-                op: "Readback::scalar",
-                what: "the tensor",
-                expected: "1 element".to_owned(),
-                got: values.len().to_string(),
-            }),
+            _ => Err(Error::shape("Readback::scalar", "the tensor", "1 element", values.len().to_string())),
         })
     }
 

@@ -209,12 +209,12 @@ impl<T: Element> Tensor<T> {
     pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
         if shape.checked_len() != Some(self.len()) {
-            return Err(Error::Shape {
-                op: "reshape",
-                what: "the new shape",
-                expected: format!("the {} elements of {}", self.len(), self.shape),
-                got: shape.to_string(),
-            });
+            return Err(Error::shape(
+                "reshape",
+                "the new shape",
+                format!("the {} elements of {}", self.len(), self.shape),
+                shape.to_string(),
+            ));
         }
         element_count("reshape", &shape)?;
         Ok(Self { shape, ..self.clone() })
@@ -225,8 +225,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// [`Error::Shape`] if the tensor is a scalar or the range is outside the first dimension.
     pub fn rows(&self, rows: Range<usize>) -> Result<Self> {
-        let fail =
-            |expected: String| Error::Shape { op: "rows", what: "the range", expected, got: format!("{rows:?}") };
+        let fail = |expected: String| Error::shape("rows", "the range", expected, format!("{rows:?}"));
         let Some((&first, rest)) = self.shape.split_first() else {
             return Err(fail("a tensor with a first dimension".into()));
         };
@@ -310,7 +309,7 @@ impl<T: Element> Tensor<T> {
     /// The number of elements, as the `u32` that kernels count with.
     pub(crate) fn count(&self, op: &'static str) -> Result<u32> {
         let len = self.len() as u64;
-        let limit = |_| Error::Limit { op, what: "the number of elements", needed: len, allowed: u64::from(u32::MAX) };
+        let limit = |_| Error::limit(op, "the number of elements", len, u64::from(u32::MAX));
         u32::try_from(len).map_err(limit)
     }
 

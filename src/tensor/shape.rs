@@ -84,7 +84,7 @@ pub(super) fn expect_len(op: &'static str, shape: &Shape, elements: u64, got: us
         return Ok(());
     }
     let expected = format!("{elements} elements for shape {shape}");
-    Err(Error::Shape { op, what: "the slice", expected, got: got.to_string() })
+    Err(Error::shape(op, "the slice", expected, got.to_string()))
 }
 
 /// The number of elements. Checks that every dimension is a `u32`, and that the product of the
@@ -93,7 +93,7 @@ pub(super) fn expect_len(op: &'static str, shape: &Shape, elements: u64, got: us
 pub(crate) fn element_count(op: &'static str, shape: &Shape) -> Result<u64> {
     // On the web a `usize` has 32 bits.
     const MOST: u64 = if usize::BITS < 64 { usize::MAX as u64 } else { 1 << 44 };
-    let limit = |what, needed, allowed| Err(Error::Limit { op, what, needed, allowed });
+    let limit = |what, needed, allowed| Err(Error::limit(op, what, needed, allowed));
     if let Some(&dim) = shape.iter().find(|&&dim| u32::try_from(dim).is_err()) {
         return limit("a dimension", dim as u64, u64::from(u32::MAX));
     }

@@ -45,12 +45,12 @@ impl Weights {
     pub fn new(shape: impl Into<Shape>, values: &[f32]) -> Result<Self> {
         let shape = shape.into();
         if shape.checked_len() != Some(values.len()) {
-            return Err(Error::Shape {
-                op: "Weights::new",
-                what: "the values",
-                expected: format!("the elements of {shape}"),
-                got: values.len().to_string(),
-            });
+            return Err(Error::shape(
+                "Weights::new",
+                "the values",
+                format!("the elements of {shape}"),
+                values.len().to_string(),
+            ));
         }
         Ok(Self(Source::Host(Arc::new(Host { shape, values: values.to_vec(), uploaded: Mutex::default() }))))
     }
@@ -68,12 +68,7 @@ impl Weights {
     pub(crate) fn host(&self, op: &'static str, what: &'static str) -> Result<&[f32]> {
         match &self.0 {
             Source::Host(host) => Ok(&host.values),
-            Source::Gpu(_) => Err(Error::Value {
-                op,
-                what,
-                expected: "host values".to_owned(),
-                got: "a tensor on the GPU".to_owned(),
-            }),
+            Source::Gpu(_) => Err(Error::value(op, what, "host values", "a tensor on the GPU")),
         }
     }
 

@@ -101,9 +101,12 @@ impl Recorder<'_> {
         let op = "linear_bce_with_logits";
         let layer = &Layer::new(self, op, hidden, weight, bias)?;
         if request.statistics {
-            let (expected, got) =
-                ("not requested: only linear_cross_entropy has them".to_owned(), "a request".to_owned());
-            return Err(Error::Value { op, what: "statistics", expected, got });
+            return Err(Error::value(
+                op,
+                "statistics",
+                "not requested: only linear_cross_entropy has them",
+                "a request",
+            ));
         }
         let backward = request.backward();
         let plan = LinearPlan::new(op, self.gpu().caps(), layer.sizes, (options.scratch, 2), backward)?;

@@ -35,8 +35,7 @@ impl LinearCrossEntropy {
         if threshold >= 0.0 && narrow(threshold).is_finite() {
             Ok(())
         } else {
-            let (expected, got) = ("at least 0 and finite".to_owned(), threshold.to_string());
-            Err(Error::Value { op, what: "gradient_threshold", expected, got })
+            Err(Error::value(op, "gradient_threshold", "at least 0 and finite", threshold.to_string()))
         }
     }
 }

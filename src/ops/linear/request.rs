@@ -132,10 +132,7 @@ fn destination<T: Element>(
 ) -> Result<Option<Tensor<T>>> {
     match grad {
         Grad::No | Grad::New => Ok(None),
-        Grad::InPlace => {
-            let (expected, got) = ("a tensor of its own".to_owned(), "Grad::InPlace".to_owned());
-            Err(Error::Value { op, what, expected, got })
-        }
+        Grad::InPlace => Err(Error::value(op, what, "a tensor of its own", "Grad::InPlace")),
         Grad::Into(to) => {
             rec.check_device(op, what, to)?;
             match shape {

@@ -65,9 +65,7 @@ options! {
 impl CrossEntropy {
     /// Checks the numbers among the options.
     pub(crate) fn validate(&self, op: &'static str) -> Result<()> {
-        let fail = |what, expected: &str, got: f64| {
-            Err(Error::Value { op, what, expected: expected.to_owned(), got: got.to_string() })
-        };
+        let fail = |what, expected: &str, got: f64| Err(Error::value(op, what, expected.to_owned(), got.to_string()));
         // Kernels see the numbers as `f32`.
         let positive = |value: f64| narrow(value) > 0.0 && narrow(value).is_finite();
         if !(0.0..=1.0).contains(&self.label_smoothing) {
@@ -95,7 +93,7 @@ impl CrossEntropy {
             Some((what, value)) => {
                 let may_be_zero = what == "label_smoothing" || what == "z_loss";
                 let expected = if may_be_zero { "at least 1.2e-38, or 0" } else { "at least 1.2e-38" };
-                Err(Error::Value { op, what, expected: expected.to_owned(), got: format!("{value:e}") })
+                Err(Error::value(op, what, expected.to_owned(), format!("{value:e}")))
             }
             None => Ok(()),
         }
@@ -109,7 +107,7 @@ impl CrossEntropy {
         } else {
             let expected = format!("at least 1.2e-38 for each of {classes} classes, or 0");
             let got = format!("{:e}", self.label_smoothing);
-            Err(Error::Value { op, what: "label_smoothing", expected, got })
+            Err(Error::value(op, "label_smoothing", expected, got))
         }
     }
 }

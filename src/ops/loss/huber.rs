@@ -71,8 +71,7 @@ impl ElementwiseLoss for Huber {
         if delta.is_normal() && delta > 0.0 {
             Ok(())
         } else {
-            let (expected, got) = ("at least 1.2e-38 and finite".to_owned(), self.delta.to_string());
-            Err(Error::Value { op: "huber", what: "delta", expected, got })
+            Err(Error::value("huber", "delta", "at least 1.2e-38 and finite", self.delta.to_string()))
         }
     }
 }

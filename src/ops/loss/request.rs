@@ -89,8 +89,7 @@ impl<'a, T: Element> LossRequest<'a, T> {
     /// Checks that statistics are not requested of a loss that has none.
     pub(crate) fn without_statistics(&self, op: &'static str) -> Result<()> {
         if self.statistics {
-            let (expected, got) = ("not requested: only cross_entropy has them".to_owned(), "a request".to_owned());
-            Err(Error::Value { op, what: "statistics", expected, got })
+            Err(Error::value(op, "statistics", "not requested: only cross_entropy has them", "a request"))
         } else {
             Ok(())
         }
@@ -142,5 +141,5 @@ impl<T: Element> LossOutput<T> {
 
 fn not_requested(what: &'static str) -> Error {
     let (expected, got) = ("part of the request".to_owned(), "a request without it".to_owned());
-    Error::Value { op: "LossOutput", what, expected, got }
+    Error::value("LossOutput", what, expected, got)
 }

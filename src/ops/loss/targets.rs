@@ -84,12 +84,12 @@ impl Targets {
             }
             match (usize::try_from(label), i32::try_from(label)) {
                 (Ok(class), Ok(target)) if class < classes => Ok(target),
-                _ => Err(Error::Value {
-                    op: "targets",
-                    what: "a target",
-                    expected: format!("in 0..{classes} or the ignored {ignored}"),
-                    got: format!("{label} at position {position}"),
-                }),
+                _ => Err(Error::value(
+                    "targets",
+                    "a target",
+                    format!("in 0..{classes} or the ignored {ignored}"),
+                    format!("{label} at position {position}"),
+                )),
             }
         };
         let checked = labels.iter().enumerate().map(class).collect::<Result<Vec<i32>>>()?;
@@ -134,10 +134,7 @@ impl Targets {
             TargetsKind::Index { index, unsigned: true } => {
                 Ok((index, u32::try_from(self.ignored).unwrap_or(u32::MAX).cast_signed()))
             }
-            TargetsKind::Probabilities(_) => {
-                let (expected, got) = ("class indices".to_owned(), "probabilities".to_owned());
-                Err(Error::Value { op, what: "targets", expected, got })
-            }
+            TargetsKind::Probabilities(_) => Err(Error::value(op, "targets", "class indices", "probabilities")),
         }
     }
 
@@ -152,8 +149,7 @@ impl Targets {
     /// Checks that probabilities have no ignored class.
     pub(crate) fn validate_ignored(&self, op: &'static str) -> Result<()> {
         if self.ignored >= 0 && self.probabilities().is_some() {
-            let (expected, got) = ("below 0 with probabilities".to_owned(), self.ignored.to_string());
-            return Err(Error::Value { op, what: "the ignored index", expected, got });
+            return Err(Error::value(op, "the ignored index", "below 0 with probabilities", self.ignored.to_string()));
         }
         Ok(())
     }
@@ -277,12 +273,12 @@ impl Tensor<f32> {
     /// ```
     pub fn probabilities(gpu: &Gpu, shape: impl Into<Shape>, values: &[f32]) -> Result<Self> {
         if let Some((position, value)) = values.iter().enumerate().find(|(_, value)| !(0.0..=1.0).contains(*value)) {
-            return Err(Error::Value {
-                op: "probabilities",
-                what: "a probability",
-                expected: "in 0..=1".to_owned(),
-                got: format!("{value} at position {position}"),
-            });
+            return Err(Error::value(
+                "probabilities",
+                "a probability",
+                "in 0..=1",
+                format!("{value} at position {position}"),
+            ));
         }
         Self::from_slice(gpu, shape, values)
     }

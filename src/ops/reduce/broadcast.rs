@@ -219,7 +219,7 @@ impl Recorder<'_> {
         let (size, needed) = (size32(size), (input.len() as u64).saturating_mul(size as u64));
         let allowed = u64::from(u32::MAX);
         if needed > allowed {
-            return Err(Error::Limit { op, what: "the number of elements", needed, allowed });
+            return Err(Error::limit(op, "the number of elements", needed, allowed));
         }
         let output = self.output(op, [input.len() * size as usize])?;
         // A row spans the dimensions after `d`; the output has `size` copies of each input row.

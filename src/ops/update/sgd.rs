@@ -56,9 +56,8 @@ impl Sgd {
     /// [`Error::Value`] for a negative learning rate, momentum or weight decay, and for Nesterov
     /// momentum without momentum or with dampening.
     pub fn validate(&self) -> Result<()> {
-        let fail = |what, expected: &str, got: f64| {
-            Err(Error::Value { op: "sgd", what, expected: expected.to_owned(), got: got.to_string() })
-        };
+        let fail =
+            |what, expected: &str, got: f64| Err(Error::value("sgd", what, expected.to_owned(), got.to_string()));
         for (what, value) in [("lr", self.lr), ("momentum", self.momentum), ("weight_decay", self.weight_decay)] {
             if value < 0.0 {
                 return fail(what, "at least 0", value);
@@ -209,10 +208,7 @@ impl Recorder<'_> {
                 no_alias(op, ("velocity", velocity), (what, values))?;
                 Ok(Some(velocity.clone()))
             }
-            None => {
-                let (expected, got) = ("0 without a Momentum".to_owned(), options.momentum.to_string());
-                Err(Error::Value { op, what: "momentum", expected, got })
-            }
+            None => Err(Error::value(op, "momentum", "0 without a Momentum", options.momentum.to_string())),
         }
     }
 
