@@ -1,7 +1,7 @@
 //! Chooses some of the [`Caps`] by measurement instead of by the properties of the device.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::engine::{Caps, Family, Gpu};
@@ -13,25 +13,21 @@ use crate::tensor::Tensor;
 
 /// Tuning.
 impl Gpu {
-    /// The name of the environment variable that, set to `1`, makes [`Gpu::request`] and
-    /// [`Gpu::headless`] return a [`tuned`](Self::tuned) `Gpu`.
-    pub const TUNE_VARIABLE: &str = "XENT_TUNE";
-
     /// Returns the same device with the fastest of a few choices of kernels. Measures them, which
-    /// takes seconds (on a software adapter up to half a minute), unless the user's cache directory
-    /// (`XDG_CACHE_HOME`, `HOME/.cache` or `LOCALAPPDATA`) has an earlier result for this adapter
-    /// and driver. Stores new results there. The device's default stays unless a choice is faster
-    /// by more than a twentieth; usually none is.
+    /// takes seconds (on a software adapter up to half a minute), unless `file` has an earlier
+    /// result for this adapter and driver. Stores new results there; without a file it measures
+    /// every time. The device's default stays unless a choice is faster by more than a twentieth;
+    /// usually none is.
     ///
     /// Results may differ in their last bits from those of other choices.
     ///
     /// # Errors
-    /// The errors of recording and submitting with the device's default. A cache file that cannot
-    /// be read or written is ignored.
-    pub fn tuned(&self) -> Result<Self> {
+    /// The errors of recording and submitting with the device's default. A file that cannot be read
+    /// or written is ignored.
+    pub fn tuned(&self, file: Option<&Path>) -> Result<Self> {
         // Ignore a stored choice that the device rejects: anybody may have written the file.
         let taken = |choice: Choice| self.with_caps(choice.apply(self.caps())).is_ok();
-        let choice = remembered(cache_directory().as_deref(), &self.tuning_key(), taken, || self.fastest())?;
+        let choice = remembered(file, &self.tuning_key(), taken, || self.fastest())?;
         self.with_caps(choice.apply(self.caps()))
     }
 
@@ -74,16 +70,15 @@ impl Gpu {
     }
 }
 
-/// Returns the choice for a key in a directory's file, if `taken` accepts it; else the result of
-/// `choose`, which is then stored in the file.
+/// Returns the choice for a key in a file, if `taken` accepts it; else the result of `choose`,
+/// which is then stored in the file.
 fn remembered(
-    directory: Option<&Path>,
+    path: Option<&Path>,
     key: &str,
     taken: impl Fn(Choice) -> bool,
     choose: impl FnOnce() -> Result<Choice>,
 ) -> Result<Choice> {
-    let path = directory.map(|directory| directory.join("xent").join("tuning.tsv"));
-    let known = path.as_ref().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+    let known = path.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
     if let Some(found) = known.lines().rev().find_map(|line| Choice::parse(line, key)).filter(|&found| taken(found)) {
         return Ok(found);
     }
@@ -92,19 +87,9 @@ fn remembered(
         let kept: String =
             known.lines().filter(|line| Choice::parse(line, key).is_none()).flat_map(|l| [l, "\n"]).collect();
         // A result that cannot be stored is no failure.
-        let _ = path.parent().map_or(Ok(()), fs::create_dir_all);
-        let _ = write_whole(&path, format!("{kept}{}\n", choice.line(key)).as_bytes());
+        let _ = write_whole(path, format!("{kept}{}\n", choice.line(key)).as_bytes());
     }
     Ok(choice)
-}
-
-fn cache_directory() -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let home = || variable("HOME").map(|home| home.join(".cache"));
-    variable("XDG_CACHE_HOME")
-        .or_else(home)
-        .or_else(|| variable("LOCALAPPDATA"))
-        .filter(|path: &PathBuf| Path::is_absolute(path))
 }
 
 /// The part of the [`Caps`] that is tuned.
@@ -234,18 +219,19 @@ mod tests {
     #[test]
     fn choices_are_made_once_for_each_key() {
         let directory = tempfile::tempdir().expect("a directory");
-        let at = Some(directory.path());
+        let path = directory.path().join("tuning.tsv");
+        let at = Some(path.as_path());
         let get = |at, key, new: Choice| remembered(at, key, |_| true, || Ok(new)).expect("a choice");
         let (a, b) = (Choice::simd(4), Choice::tiles(32));
         assert_eq!([get(at, "a", a), get(at, "b", b), get(at, "a", b)], [a, b, a]);
         // A choice that the device rejects is made again, and replaces the old one.
         assert_eq!(remembered(at, "a", |_| false, || Ok(b)).expect("a choice"), b);
-        let path = directory.path().join("xent/tuning.tsv");
         assert_eq!(fs::read_to_string(&path).expect("a file"), format!("{}\n{}\n", b.line("b"), b.line("a")));
         // A file that is not text counts as empty.
         fs::write(&path, [0xff, 0xfe]).expect("a file");
         assert_eq!(get(at, "a", a), a);
-        assert_eq!(get(Some(&path), "a", b), b, "below a file nothing can be kept");
+        let below = path.join("tuning.tsv");
+        assert_eq!(get(Some(below.as_path()), "a", b), b, "below a file nothing can be kept");
         assert_eq!(get(None, "a", b), b);
         assert!(remembered(None, "a", |_| true, || Err(Error::NoTimestamps)).is_err());
     }

@@ -46,6 +46,10 @@ impl Options {
     pub(crate) fn gpu(&self) -> Result<Gpu> {
         let gpu = pollster::block_on(Gpu::request(&self.adapter))?;
         println!("adapter: {}", gpu.describe());
+        // The fastest choice of kernels, remembered beside the results.
+        if std::env::var("XENT_TUNE").is_ok_and(|tune| tune == "1") {
+            return Ok(gpu.tuned(Some(&self.in_out("tuning.tsv")?))?);
+        }
         Ok(gpu)
     }
 

@@ -140,8 +140,6 @@ impl Gpu {
 
     /// Finds an adapter and makes a device with all its limits. `wanted` is as in [`Gpu::headless`]; empty takes the best.
     ///
-    /// With `XENT_TUNE=1` in the environment the result is [`tuned`](Self::tuned), which blocks.
-    ///
     /// # Errors
     /// [`Error::NoAdapter`] with a list of what there is, or [`Error::RequestDevice`].
     pub async fn request(wanted: &str) -> Result<Self> {
@@ -156,12 +154,7 @@ impl Gpu {
             .request_device(&descriptor)
             .await
             .map_err(|source| Error::RequestDevice { adapter: adapter.get_info().name, source })?;
-        let gpu = Self::new(device, queue)?;
-        #[cfg(not(target_arch = "wasm32"))]
-        if std::env::var(Self::TUNE_VARIABLE).is_ok_and(|tune| tune == "1") {
-            return gpu.tuned();
-        }
-        Ok(gpu)
+        Self::new(device, queue)
     }
 
     /// The same device with other properties for the planner: the other [`Family`], or lower limits.
