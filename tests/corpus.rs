@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use libtest_mimic::{Arguments, Trial};
-use xent::loss::{Bce, BceWithLogits, Grad, LossRequest, Targets};
+use xent::loss::{Grad, LossRequest, Targets};
 use xent::optim::Momentum;
 use xent::{Batch, Gpu, Readback, Tensor, cpu};
 
@@ -28,6 +28,8 @@ mod case;
 mod dawn;
 #[path = "corpus/judge.rs"]
 mod judge;
+#[path = "corpus/losses.rs"]
+mod losses;
 #[path = "corpus/rejections.rs"]
 mod rejections;
 #[path = "corpus/train.rs"]
@@ -62,6 +64,9 @@ fn eval<const N: usize>(
 
 fn on_gpu(gpu: &Gpu, case: &Case) -> Result<Outputs> {
     let op = case.text("op")?;
+    if let Some(outputs) = losses::on_gpu(gpu, op, case)? {
+        return Ok(outputs);
+    }
     match op {
         "cross_entropy" | "nll_loss" => {
             let (x, g) = (case.upload(gpu, "input")?, case.upload_upstream(gpu)?);
@@ -81,33 +86,6 @@ fn on_gpu(gpu: &Gpu, case: &Case) -> Result<Outputs> {
                 };
                 let log_prob = b.log_softmax(&x, usize::from(x.shape().len() > 1))?;
                 Ok([("loss", out.loss.clone()), ("grad_input", out.gradient()?), ("log_prob", log_prob)])
-            })
-        }
-        "bce" | "bce_with_logits" | "mse" => {
-            let (x, y, g) = (case.upload(gpu, "input")?, case.upload(gpu, "target")?, case.upload_upstream(gpu)?);
-            let (weight, reduction) = (case.weights("weight")?, case.reduction()?);
-            eval(gpu, |b| {
-                let out = match op {
-                    "bce" => b.bce_with(
-                        &x,
-                        &y,
-                        &Bce::new().weight(weight).reduction(reduction),
-                        LossRequest::new().grad(Grad::New).upstream(g.as_ref()),
-                    )?,
-                    "mse" => {
-                        b.mse_with(&x, &y, &case.mse()?, LossRequest::new().grad(Grad::New).upstream(g.as_ref()))?
-                    }
-                    _ => {
-                        let pos_weight = case.weights("pos_weight")?;
-                        b.bce_with_logits_with(
-                            &x,
-                            &y,
-                            &BceWithLogits::new().weight(weight).pos_weight(pos_weight).reduction(reduction),
-                            LossRequest::new().grad(Grad::New).upstream(g.as_ref()),
-                        )?
-                    }
-                };
-                Ok([("loss", out.loss.clone()), ("grad_input", out.gradient()?)])
             })
         }
         "log_softmax" | "softmax" | "sigmoid" => {
@@ -159,6 +137,9 @@ fn on_gpu(gpu: &Gpu, case: &Case) -> Result<Outputs> {
 
 fn on_cpu(case: &Case) -> Result<Outputs> {
     let op = case.text("op")?;
+    if let Some(outputs) = losses::on_cpu(op, case)? {
+        return Ok(outputs);
+    }
     match op {
         "cross_entropy" | "nll_loss" => {
             let (x, shape) = (case.floats("input")?, &case.data("input")?.shape);
@@ -175,29 +156,6 @@ fn on_cpu(case: &Case) -> Result<Outputs> {
             };
             let log_prob = cpu::log_softmax((&x, shape), usize::from(shape.len() > 1))?;
             Ok(named([("loss", out.loss), ("grad_input", out.grad), ("log_prob", log_prob)]))
-        }
-        "bce" | "bce_with_logits" | "mse" => {
-            let (x, y, shape) = (case.floats("input")?, case.floats("target")?, &case.data("input")?.shape);
-            let (weight, reduction) = (case.weights("weight")?, case.reduction()?);
-            let out = match op {
-                "bce" => cpu::bce_backward(
-                    (&x, shape),
-                    (&y, shape),
-                    &Bce::new().weight(weight).reduction(reduction),
-                    case.upstream(),
-                )?,
-                "mse" => {
-                    cpu::mse_backward((&x, shape), (&y, &case.data("target")?.shape), &case.mse()?, case.upstream())?
-                }
-                _ => {
-                    let options = BceWithLogits::new()
-                        .weight(weight)
-                        .pos_weight(case.weights("pos_weight")?)
-                        .reduction(reduction);
-                    cpu::bce_with_logits_backward((&x, shape), (&y, shape), &options, case.upstream())?
-                }
-            };
-            Ok(named([("loss", out.loss), ("grad_input", out.grad)]))
         }
         "log_softmax" | "softmax" | "sigmoid" => {
             let (x, g) = (&case.data("input")?.floats, &case.data("grad_output")?.floats);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::{Dtype, SafeTensors};
-use xent::loss::{CrossEntropy, Mse, Nll, Reduction};
+use xent::loss::{CrossEntropy, Nll, Reduction};
 use xent::optim::Sgd;
 use xent::{Gpu, Tensor, Weights};
 
@@ -189,10 +189,9 @@ impl Case {
         Ok(Nll::new().weight(weight).reduction(reduction))
     }
 
-    /// Broadcasts whenever the shapes differ, as PyTorch does.
-    pub(crate) fn mse(&self) -> Result<Mse> {
-        let broadcast = self.data("input")?.shape != self.data("target")?.shape;
-        Ok(Mse::new().weight(self.weights("weight")?).broadcast(broadcast).reduction(self.reduction()?))
+    /// Whether the shapes of input and target differ: PyTorch broadcasts then.
+    pub(crate) fn broadcasts(&self) -> Result<bool> {
+        Ok(self.data("input")?.shape != self.data("target")?.shape)
     }
 
     pub(crate) fn sgd(&self) -> Result<Sgd> {
