@@ -43,6 +43,7 @@ const KNOWN: &[(&[&str], &[&str], &[&str])] = &[
         &["class_dim", "ignore_index", "label_smoothing", "reduction", "target_kind"],
         &["grad_output", "input", "target", "weight"],
     ),
+    (&["huber"], &["delta", "reduction"], &["grad_output", "input", "target", "weight"]),
     (&["bce", "mse"], &["reduction"], &["grad_output", "input", "target", "weight"]),
     (&["bce_with_logits"], &["reduction"], &["grad_output", "input", "pos_weight", "target", "weight"]),
     (&["log_softmax", "softmax"], &["dim"], &["grad_output", "input"]),

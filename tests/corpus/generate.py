@@ -83,7 +83,7 @@ def case(op, shape, reduction, weighted, upstream, options, out):
     for output in single:
         tensors[output] = single[output]
         tensors[f"{output}_f64"] = double[output]
-    tensors = {key: np.ascontiguousarray(value) for key, value in tensors.items()}
+    tensors = {key: np.asarray(value, order="C") for key, value in tensors.items()}
     save_file(tensors, out / f"{name}.safetensors", metadata=metadata)
 
 

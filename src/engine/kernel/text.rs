@@ -14,6 +14,7 @@ pub(super) const LIBRARY: &[(&str, &str)] = library![
     "by_element",
     "by_quad",
     "count_blocks",
+    "difference",
     "element_weight",
     "elementwise_loss",
     "gradient",
