@@ -20,6 +20,7 @@ pub mod data;
 mod engine;
 mod error;
 mod files;
+pub mod guide;
 pub mod metrics;
 pub mod nn;
 mod ops;

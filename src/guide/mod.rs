@@ -1,0 +1,7 @@
+//! Guides. The table on the crate's first page says which call serves which task.
+
+#[doc = include_str!("from_pytorch.md")]
+pub mod from_pytorch {}
+
+#[doc = include_str!("embedding.md")]
+pub mod embedding {}
