@@ -1,5 +1,5 @@
 // needs: difference elementwise_loss
-// Huber's loss with the distance delta, `params.option_0`.
+// Huber's loss with the distance delta, `params.option_0`, and delta lifted as differences are, `params.option_1`.
 //
 //   loss = w d^2 / 2 if |d| <= delta, else w delta (|d| - delta / 2)        slope = clamp(d, -delta, delta)        d = x - y
 //
@@ -14,9 +14,7 @@ fn element_loss(x: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32> {
 
 fn element_slope(x: vec4<f32>, y: vec4<f32>, i: u32, careful: bool) -> Slope {
     let d = difference_slope(x, y, careful);
-    // A lifted difference is below 2^64, and its bound can be as large.
-    let lifted_delta = min(params.option_0, 0x1p-62f) * 0x1p126f;
-    let delta = bitcast<vec4<u32>>(select(vec4<f32>(params.option_0), vec4<f32>(lifted_delta), d.lifted));
+    let delta = bitcast<vec4<u32>>(select(vec4<f32>(params.option_0), vec4<f32>(params.option_1), d.lifted));
     let bits = bitcast<vec4<u32>>(d.value);
     let magnitude = bits & vec4<u32>(0x7fffffffu);
     let far = (magnitude > delta) & (magnitude <= vec4<u32>(0x7f800000u));

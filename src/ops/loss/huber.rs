@@ -63,7 +63,9 @@ options! {
 impl ElementwiseLoss for Huber {
     fn describe(&self) -> Elementwise<'_> {
         let loss = Elementwise::new("huber", &KERNEL, self.weight.as_ref(), self.reduction);
-        Elementwise { broadcast: self.broadcast, weight_like_input: true, options: [self.delta, 0.0], ..loss }
+        // A lifted difference is below 2^64, and its bound is at most that.
+        let lifted = self.delta.min(2f64.powi(-62)) * 2f64.powi(126);
+        Elementwise { broadcast: self.broadcast, weight_like_input: true, options: [self.delta, lifted], ..loss }
     }
 
     fn validate(&self) -> Result<()> {
