@@ -137,7 +137,7 @@ fn fit(
     let mut feeds = [xent::data::Feed::new(gpu, BATCH, x.columns())?, xent::data::Feed::new(gpu, BATCH, 1)?];
     let rows: Vec<usize> = (0..x.rows()).collect();
     for epoch in 0..epochs {
-        for rows in batches(&rows, BATCH, seed, epoch as u64) {
+        for rows in batches(&rows, BATCH, seed, epoch as u64)? {
             let mut batch = gpu.batch();
             let (tx, ty) = (feeds[0].load(&mut batch, &x, &rows)?, feeds[1].load(&mut batch, &y, &rows)?);
             training.step(&mut batch, &tx, &[(&ty).into()])?;

@@ -143,7 +143,7 @@ fn fit(gpu: &Gpu, digits: &Table, train: &[usize], validation: &Set, options: &O
     bar.inc((done * steps) as u64);
     for epoch in done + 1..=epochs {
         // One upload per epoch; the mini-batches are views of it.
-        let order = batches(train, train.len(), seed, epoch as u64).next().unwrap_or_default();
+        let order = batches(train, train.len(), seed, epoch as u64)?.next().unwrap_or_default();
         let set = Set::upload(gpu, digits, &order)?;
         let before = gpu.counters().submissions;
         for first in (0..train.len()).step_by(BATCH) {

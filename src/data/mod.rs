@@ -11,7 +11,7 @@
 //! let (train, test) = order.split_at(3);
 //! assert_eq!(y.select(test)?.rows(), 1);
 //! // Mini-batches of two of the three rows, in an order determined by seed 7 and epoch 0.
-//! assert_eq!(batches(train, 2, 7, 0).map(|rows| rows.len()).collect::<Vec<_>>(), [2, 1]);
+//! assert_eq!(batches(train, 2, 7, 0)?.map(|rows| rows.len()).collect::<Vec<_>>(), [2, 1]);
 //! # Ok::<(), xent::Error>(())
 //! ```
 
@@ -213,16 +213,27 @@ pub fn shuffled(rows: usize, seed: u64) -> Result<Vec<usize>> {
 /// Returns mini-batches of `size` rows (the last may have fewer), in a random order determined by
 /// the seed and the epoch: training that resumes at epoch `n` sees the batches it would have seen
 /// without the interruption.
-pub fn batches(rows: &[usize], size: usize, seed: u64, epoch: u64) -> impl Iterator<Item = Vec<usize>> + use<> {
+///
+/// # Errors
+/// [`Error::Value`] for a size of 0.
+pub fn batches(
+    rows: &[usize],
+    size: usize,
+    seed: u64,
+    epoch: u64,
+) -> Result<impl Iterator<Item = Vec<usize>> + use<>> {
+    if size == 0 {
+        return Err(Error::value("batches", "size", "at least 1", "0"));
+    }
     let mut rows = rows.to_vec();
     // Different seeds and epochs give different streams.
     let mut rng = fastrand::Rng::with_seed(fastrand::Rng::with_seed(seed).u64(..).wrapping_add(epoch));
     rng.shuffle(&mut rows);
     let mut rest = rows.into_iter();
-    std::iter::from_fn(move || {
-        let batch: Vec<usize> = rest.by_ref().take(size.max(1)).collect();
+    Ok(std::iter::from_fn(move || {
+        let batch: Vec<usize> = rest.by_ref().take(size).collect();
         (!batch.is_empty()).then_some(batch)
-    })
+    }))
 }
 
 /// GPU memory that is reused for one mini-batch of a table after another.

@@ -166,7 +166,9 @@ impl Evaluation {
             losses: &out.loss,
         };
         let recorded = self.next(Kind::Rows);
-        rec.tally(op, &self.cells, rows, sample_weight, recorded)
+        rec.tally(op, &self.cells, rows, sample_weight, recorded)?;
+        self.records = recorded.record;
+        Ok(())
     }
 
     /// Counts the elements of a binary classifier's outputs, optionally with a weight for each. The
@@ -226,7 +228,9 @@ impl Evaluation {
         targets.count(op)?;
         let recorded = self.next(if probabilities { Kind::Probabilities } else { Kind::Logits });
         let rows = Rows::Binary { targets, outputs, probabilities };
-        rec.tally(op, &self.cells, rows, sample_weight, recorded)
+        rec.tally(op, &self.cells, rows, sample_weight, recorded)?;
+        self.records = recorded.record;
+        Ok(())
     }
 
     /// Records the readback of the counters, as they are at this point of the recording.
@@ -246,9 +250,8 @@ impl Evaluation {
         sample_weight.map_or(Ok(()), |weight| rec.check_device(op, "sample_weight", weight))
     }
 
-    fn next(&mut self, kind: Kind) -> Recorded {
-        self.records = self.records.saturating_add(1);
-        Recorded { record: self.records, kind: kind as u32 }
+    fn next(&self, kind: Kind) -> Recorded {
+        Recorded { record: self.records.saturating_add(1), kind: kind as u32 }
     }
 }
 

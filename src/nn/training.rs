@@ -267,26 +267,24 @@ impl Training {
             let divided = self.mode != Mode::Tokens;
             outs.push(loss.record(rec, output, targets, upstream.as_ref(), divided)?);
         }
-        let (losses, window_losses) = self.count(rec, &outs)?.into_iter().map(|[pass, window]| (pass, window)).unzip();
         let grads = outs.iter().map(LossOutput::gradient).collect::<Result<Vec<_>>>()?;
+        if self.mode == Mode::Tokens && grads.len() > 1 {
+            for (head, grad) in grads.iter().enumerate() {
+                self.model.backward_of(rec, &activations, head, grad)?;
+                self.optimizer.add(rec, self.model.parameters(), head)?;
+            }
+        } else {
+            self.model.backward(rec, &activations, &grads)?;
+            if self.mode != Mode::Single {
+                self.optimizer.add(rec, self.model.parameters(), 0)?;
+            }
+        }
+        // Not before the backward pass: if that fails, the window has no loss without a gradient.
+        let (losses, window_losses) = self.count(rec, &outs)?.into_iter().map(|[pass, window]| (pass, window)).unzip();
         let parameters = self.model.parameters();
         let report = match self.mode {
-            Mode::Single => {
-                self.model.backward(rec, &activations, &grads)?;
-                self.optimizer.step(rec, parameters)?
-            }
-            Mode::Tokens if grads.len() > 1 => {
-                for (head, grad) in grads.iter().enumerate() {
-                    self.model.backward_of(rec, &activations, head, grad)?;
-                    self.optimizer.add(rec, parameters, head)?;
-                }
-                self.optimizer.end_pass(rec, parameters)?
-            }
-            Mode::Tokens | Mode::Passes => {
-                self.model.backward(rec, &activations, &grads)?;
-                self.optimizer.add(rec, parameters, 0)?;
-                self.optimizer.end_pass(rec, parameters)?
-            }
+            Mode::Single => self.optimizer.step(rec, parameters)?,
+            Mode::Tokens | Mode::Passes => self.optimizer.end_pass(rec, parameters)?,
         };
         Ok(StepOutputs { losses, window_losses, outputs: activations.outputs().to_vec(), report })
     }

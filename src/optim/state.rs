@@ -6,7 +6,8 @@ use crate::record::{Readback, Recorder};
 use crate::state::{LoadOptions, State, StateTickets, Wanted};
 use crate::tensor::Tensor;
 
-use super::{Optimizer, check_lr};
+use super::Optimizer;
+use super::runs::check_lr;
 
 /// The prefix of the velocities in a state.
 const MOMENTUM: &str = "momentum_buffer.";

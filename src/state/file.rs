@@ -71,8 +71,9 @@ impl State {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let bytes = self.to_bytes()?;
-        // Replace the target of a symbolic link, not the link itself.
-        let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        // Replace the target of a symbolic link, which need not exist yet, and not the link itself.
+        let linked = |_| std::fs::read_link(path).map(|link| path.parent().unwrap_or(Path::new("")).join(link));
+        let target = std::fs::canonicalize(path).or_else(linked).unwrap_or_else(|_| path.to_owned());
         write_whole(&target, &bytes).map_err(|source| Error::File { path: path.to_owned(), source })
     }
 }

@@ -114,14 +114,17 @@ impl State {
     /// Adds the tensors and notes of another state, with `prefix` before their names.
     ///
     /// # Errors
-    /// [`Error::State`] if a tensor's name is taken or reserved by the format; nothing is added
-    /// then.
+    /// [`Error::State`] if a tensor's name is taken or reserved by the format, or a note's key is
+    /// taken; nothing is added then.
     pub fn merge(&mut self, prefix: &str, other: Self) -> Result<()> {
         for name in other.names().map(|name| format!("{prefix}{name}")) {
             check_name(&name)?;
             if self.tensors.contains_key(&name) {
                 return Err(taken(&name));
             }
+        }
+        if let Some(key) = other.notes.keys().map(|key| format!("{prefix}{key}")).find(|key| self.notes.contains_key(key)) {
+            return Err(fail(&key, "a key of its own", "another note of this key".to_owned()));
         }
         self.notes.extend(other.notes.into_iter().map(|(key, text)| (format!("{prefix}{key}"), text)));
         self.tensors.extend(other.tensors.into_iter().map(|(name, stored)| (format!("{prefix}{name}"), stored)));

@@ -261,7 +261,7 @@ fn tables_are_split_shuffled_and_standardised() {
 
     let order = shuffled(100, 5).unwrap();
     assert!(order == shuffled(100, 5).unwrap() && order != shuffled(100, 6).unwrap());
-    let all = |epoch| batches(&order, 32, 1, epoch).collect::<Vec<_>>();
+    let all = |epoch| batches(&order, 32, 1, epoch).expect("a size").collect::<Vec<_>>();
     assert_eq!(all(0).iter().map(Vec::len).collect::<Vec<_>>(), [32, 32, 32, 4]);
     assert!(all(3) == all(3) && all(3) != all(4));
     let mut seen = all(3).concat();

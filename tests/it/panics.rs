@@ -199,6 +199,12 @@ fn the_reference() {
     let sgd = Sgd::new().momentum(0.9);
     watch.refuses("velocity", || cpu::sgd(&mut [0.0; 2], &[0.0f32; 2], &mut vec![0.0; 3], &sgd));
     watch.refuses("grads", || cpu::sgd(&mut [0.0; 2], &[0.0f32; 3], &mut vec![], &sgd));
+    for wrong in [f64::NAN, f64::INFINITY, 1e39, -1e-9] {
+        watch.refuses("lr", || sgd.clone().lr(wrong).validate());
+        watch.refuses("momentum", || sgd.clone().momentum(wrong).validate());
+        watch.refuses("weight decay", || sgd.clone().weight_decay(wrong).validate());
+    }
+    watch.refuses("dampening", || sgd.clone().dampening(f64::NAN).validate());
     watch.refuses("relu_backward", || cpu::relu_backward(&[0.0f32; 2], &[0.0; 1]));
     watch.refuses("sigmoid_backward", || cpu::sigmoid_backward(&[0.0f32; 2], &[0.0; 3]));
     watch.ends();
@@ -228,8 +234,8 @@ fn data_and_metrics() {
     for rows in [HUGE, HUGE / 8, 1 << 44] {
         watch.refuses("shuffled", || shuffled(rows, 0));
     }
-    watch.gives("batches of 0", || batches(&[1, 2], 0, 0, u64::MAX).count(), 2);
-    watch.gives("batches of all", || batches(&[1, 2], HUGE, u64::MAX, 0).count(), 1);
+    watch.refuses("batches of 0", || batches(&[1, 2], 0, 0, u64::MAX).map(Iterator::count));
+    watch.gives("batches of all", || batches(&[1, 2], HUGE, u64::MAX, 0).expect("a size").count(), 1);
 
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("table.csv");

@@ -187,6 +187,22 @@ fn real_numbers_of_any_width_are_read_into_what_is_asked_for() {
     assert!(state.require_as::<bf16>("bf16", &[6].into()).is_err(), "a shape is a shape");
 }
 
+/// A save goes to what a symbolic link points to, which need not exist yet.
+#[test]
+#[cfg(unix)]
+fn links_stay_links() {
+    let folder = tempfile::tempdir().unwrap();
+    let [link, file] = ["latest", "weights.safetensors"].map(|name| folder.path().join(name));
+    std::os::unix::fs::symlink(file.file_name().unwrap(), &link).unwrap();
+    for value in [1.0, 2.0f32] {
+        let mut state = State::default();
+        state.insert("w", [1], vec![value]).unwrap();
+        state.save(&link).unwrap();
+        assert!(link.is_symlink() && !file.is_symlink());
+        assert_eq!(State::load(&file).unwrap(), state);
+    }
+}
+
 /// Tensors of halves, and a state of f32 that is cast, are saved as halves.
 #[test]
 fn halves_are_saved_as_halves() {

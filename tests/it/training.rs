@@ -603,6 +603,9 @@ fn states_merge_under_prefixes_and_refuse_before_they_change() {
     all.merge("d.", state(2.0, "0")).unwrap();
     assert!(all.merge("d.", state(3.0, "9")).is_err() && all.insert("d.w", [2], vec![5.0, 6.0]).is_err());
     assert!(all.insert("__metadata__", [1], vec![1.0]).is_err());
+    let mut note = State::default();
+    note.set_note("updates", "8");
+    assert!(all.merge("d.", note).is_err());
     assert_eq!(all.split_off("d."), state(2.0, "0"));
     assert_eq!(all.split_off("g."), state(1.0, "7"));
     assert_eq!(all, State::default());

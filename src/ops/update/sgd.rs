@@ -53,15 +53,19 @@ impl Sgd {
     /// Checks the numbers as `torch.optim.SGD` does.
     ///
     /// # Errors
-    /// [`Error::Value`] for a negative learning rate, momentum or weight decay, and for Nesterov
-    /// momentum without momentum or with dampening.
+    /// [`Error::Value`] for a learning rate, momentum or weight decay that is negative, or not finite
+    /// in `f32`; for a dampening that is not finite; and for Nesterov momentum without momentum or
+    /// with dampening.
     pub fn validate(&self) -> Result<()> {
         let fail =
             |what, expected: &str, got: f64| Err(Error::value("sgd", what, expected.to_owned(), got.to_string()));
         for (what, value) in [("lr", self.lr), ("momentum", self.momentum), ("weight_decay", self.weight_decay)] {
-            if value < 0.0 {
-                return fail(what, "at least 0", value);
+            if !(value >= 0.0 && narrow(value).is_finite()) {
+                return fail(what, "at least 0 and finite", value);
             }
+        }
+        if !narrow(self.dampening).is_finite() {
+            return fail("dampening", "finite", self.dampening);
         }
         if self.nesterov && self.momentum == 0.0 {
             return fail("momentum", "above 0 with nesterov", self.momentum);
