@@ -23,6 +23,7 @@ lib/numerics: log|0.66666663|0.66766663|corpus bce_7x13
 nll|            loss = 0.0;|            loss = 0.1;|corpus nll
 bce|max(log_f32(p), -100.0)|max(log_f32(p), -101.0)|corpus bce_clamp
 bce_with_logits|falling, right) / (1.0 + e);|falling, right) / (1.1 + e);|corpus bcel_7x13
+huber|delta * (distance - 0.5 * delta)|delta * (distance - 0.6 * delta)|corpus huber
 column_sum|    var sum = Sum(0.0, 0.0);\n    if (start|    var sum = Sum(0.1, 0.0);\n    if (start|it parity::matmul_and_column_sum
 lib/simd_product|a.w * b[3]|a.w * b[2]|it parity::matmul_and_column_sum
 sigmoid_backward|(factor * (1.0 - factor))|(factor * (1.1 - factor))|it parity::maps
@@ -33,7 +34,7 @@ sigmoid_backward: subnormal|f32(bitcast<i32>(y)) * 0x1p-49f|f32(bitcast<i32>(y))
 lib/wide|power_of_two(first),|power_of_two(    1),|it tiny_and_huge::denominators
 softmax_backward|product(y, g - sum);|product(y, g - 1.0);|corpus softmax
 log_softmax_backward|return g - select(e|return 1 - select(e|corpus logsoftmax
-sum_target_weights|load_weight(params.weight_base + u32(t)|load_weight(params.weight_base + u32(0)|corpus nll
+sum_target_weights|position_weight * load_weight(u32(t)|position_weight * load_weight(u32(0)|corpus nll
 relu|select(0.0, x, passes(x))|select(0.1, x, passes(x))|it parity::maps
 relu_backward|select(0.0, upstream, passes(y))|select(0.1, upstream, passes(y))|it parity::maps
 matmul|a_quads[x][e] * b_quads[y]|a_quads[x][0] * b_quads[y]|it parity::matmul_and_column_sum
