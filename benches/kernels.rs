@@ -1,9 +1,9 @@
 //! Wall time of one operation: record, submit and wait. `XENT_ADAPTER` selects the adapter.
 //!
-//! `copy/{bytes}` is the yardstick: a kernel that only copies, with the bytes read and written
-//! counted. After each bench a line reports its time and, on adapters with timestamps, that of its
-//! kernels alone; for benches that count bytes, also the fraction of the copy's rate that they
-//! reach.
+//! `copy/{bytes}` is the baseline: a kernel that only copies, where bytes read and bytes written
+//! both count. After each bench, a line reports its time and, on adapters with timestamps, the time
+//! of its kernels alone; for benches that count bytes, also the fraction of the copy's rate that
+//! they reach.
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -29,14 +29,14 @@ thread_local! {
     static COPY: Cell<[f64; 2]> = const { Cell::new([f64::NAN; 2]) };
 }
 
-/// The median of repeated measurements.
+/// Returns the median of repeated measurements.
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-/// Prints how the bench that has just run compares with the copy. Measures its times again, because
-/// criterion does not expose its own.
+/// Prints how the bench that has just run compares with the copy. Measures the bench's times again,
+/// because criterion does not expose its measurements.
 fn compare(gpu: &Gpu, id: &str, throughput: &Throughput, record: &mut impl FnMut(&mut Batch) -> Result<()>) {
     const RUNS: usize = 5;
     let mut run = || {
@@ -216,7 +216,7 @@ fn updates(c: &mut Criterion, gpu: &Gpu, n: usize) {
 }
 
 fn matmul(c: &mut Criterion, gpu: &Gpu) {
-    // Square products, and those of a layer of 512 outputs on a batch of 64.
+    // Square products, and the products of a layer of 512 outputs on a batch of 64.
     let large = is_discrete(gpu).then_some([4096, 4096, 4096]);
     for [m, n, k] in [[512, 512, 512], [1024, 1024, 1024], [64, 512, 1024]].into_iter().chain(large) {
         for (name, layout) in [("nn", Layout::Nn), ("nt", Layout::Nt), ("tn", Layout::Tn)] {
@@ -236,7 +236,7 @@ fn matmul(c: &mut Criterion, gpu: &Gpu) {
 }
 
 /// A linear layer and cross-entropy, forward and backward: fused, without logits in memory; with
-/// them; and the three products alone.
+/// logits in memory; and the three products alone.
 fn linear_cross_entropy(c: &mut Criterion, gpu: &Gpu) {
     let large = is_discrete(gpu).then_some([8192, 512, 128_256]);
     for [n, d, v] in [[256, 64, 4096], [1024, 256, 16384]].into_iter().chain(large) {
@@ -309,7 +309,7 @@ fn peak(gpu: &Gpu, id: &str) {
     gpu.reset_peak();
 }
 
-/// A training step of the digits network on a mini-batch of 64, and the host's part of it alone.
+/// A training step of the digits network on a mini-batch of 64, and the host's part alone.
 fn step(c: &mut Criterion, gpu: &Gpu) {
     let network = Sequential::new().linear(64, 128).relu().linear(128, 10);
     let model = Model::new(gpu, &network, 0).expect("layers that fit");

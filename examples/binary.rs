@@ -55,7 +55,7 @@ fn example(options: &Options) -> Result<()> {
         if let (Some(x), Some(y)) = (init.find(&["X"])?, init.find(&["y"])?) {
             ensure!(x.len() == y.len(), "the file has {} points and {} targets", x.len(), y.len());
             train = Points { x, y };
-            // Random points say nothing about a model of the file's points.
+            // Random points cannot validate a model of the file's points.
             validation = train.clone();
         }
     }

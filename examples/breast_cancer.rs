@@ -1,5 +1,5 @@
 //! Logistic regression on real data: is a tumour malignant? Five random splits, the ROC curve, and
-//! what each threshold costs.
+//! the errors at each threshold.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! What cross-entropy is: three rows of logits, their loss, and the effect of class weights and
+//! Explains cross-entropy on three rows of logits: their loss, and the effect of class weights and
 //! label smoothing.
 
 use std::process::ExitCode;

@@ -82,7 +82,7 @@ fn example(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Reads rows of pixels, scaled to 0..1, then the digit.
+/// Reads rows of pixels, each followed by the digit. Scales the pixels to 0..1.
 fn read(path: &Path) -> Result<Table> {
     let table = Table::read_csv(path, 0)?;
     let file = path.display();
@@ -120,8 +120,8 @@ impl Set {
 
 type Curve = Vec<(f64, f64)>;
 
-/// Trains a network, from the checkpoint if there is one. Returns it with the losses after each
-/// epoch, on the training data and on the validation data.
+/// Trains a network, from the checkpoint if there is one. Returns the model and the losses after
+/// each epoch, on the training data and on the validation data.
 fn fit(gpu: &Gpu, digits: &Table, train: &[usize], validation: &Set, options: &Options) -> Result<(Model, [Curve; 2])> {
     let (epochs, seed, checkpoint) = (options.epochs, options.seed, options.file("--checkpoint"));
     let sgd = Sgd::new().lr(0.1).momentum(0.9).weight_decay(1e-3);
@@ -192,7 +192,7 @@ fn save_checkpoint(gpu: &Gpu, training: &Training, epoch: usize, run: &str, path
     Ok(state.save(path)?)
 }
 
-/// Resumes from a checkpoint of the same run. Returns the number of epochs that are done.
+/// Resumes from a checkpoint of the same run. Returns the number of finished epochs.
 fn resume(training: &mut Training, path: &Path, run: &str) -> Result<usize> {
     let state = State::load(path)?;
     let own = state.note("run").unwrap_or("nothing");

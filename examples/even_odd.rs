@@ -1,8 +1,8 @@
 //! Even or odd: trains `Linear(1, 2)` with cross-entropy on six numbers, saves and loads it, and
 //! evaluates it on seven others.
 //!
-//! A line cannot tell even from odd, so the accuracy is poor. The example shows every step, with
-//! the numbers that PyTorch gives.
+//! A linear model cannot tell even from odd, so the accuracy is poor. The example shows every step,
+//! with the same numbers as PyTorch.
 
 use std::process::ExitCode;
 

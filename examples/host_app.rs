@@ -2,8 +2,8 @@
 //! computes the loss and the gradient, another pipeline updates the parameters with it. One encoder
 //! and one submission per step, on the program's own device and buffers.
 //!
-//! It tells three arms of a spiral apart by softmax regression on 15 features, polynomials of a
-//! point's coordinates.
+//! It classifies points by the arm of a spiral, with softmax regression on 15 features, which are
+//! polynomials of a point's coordinates.
 
 use std::num::NonZero;
 use std::process::ExitCode;
@@ -27,8 +27,8 @@ const POINTS: usize = 300;
 const FEATURES: usize = 15;
 const CLASSES: usize = 3;
 
-/// `logits` multiplies features by parameters, one thread per logit; `update` is a gradient descent
-/// step, one thread per parameter. Each matrix has a buffer of its own.
+/// `logits` multiplies features by parameters, with one thread per logit; `update` is a gradient
+/// descent step, with one thread per parameter. Each matrix has its own buffer.
 const SHADER: &str = "
 const POINTS = 300u;
 const FEATURES = 15u;
@@ -77,8 +77,8 @@ fn device(wanted: &str) -> Result<(wgpu::Device, wgpu::Queue)> {
     Ok(pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default()))?)
 }
 
-/// Points of three arms: the fifteen products `x^i y^j` with `i + j < 5` of a point's coordinates
-/// (scaled by `2^(i + j)`), and its arm.
+/// Returns points of three arms: for each point the fifteen products `x^i y^j` with `i + j < 5` of
+/// its coordinates (scaled by `2^(i + j)`), and its arm.
 fn spiral(seed: u64) -> (Vec<f32>, Vec<i64>) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let (mut features, mut labels) = (Vec::new(), Vec::new());

@@ -1,5 +1,4 @@
-//! Where the time of a training step goes, as the GPU measures it: the digits network, kernel by
-//! kernel.
+//! Prints the time of each kernel in a training step of the digits network, as measured by the GPU.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -68,7 +67,7 @@ fn example(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The time of a step when steps follow each other without waiting.
+/// Returns the time per step when steps follow each other without waiting.
 fn plain(gpu: &Gpu, training: &mut Training, x: &Tensor<f32>, y: &Targets, steps: usize) -> Result<Duration> {
     let start = Instant::now();
     let mut last = None;

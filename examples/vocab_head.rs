@@ -1,7 +1,7 @@
 //! A next-token head over a vocabulary of 16 384, trained without ever storing its logits.
 //!
-//! The text is the source code of crates that xent was built with (wgpu and naga; MIT or Apache
-//! 2.0), which every machine that has built xent has. A tenth of it, in stretches, is held out.
+//! The text is the source code of two dependencies of xent (wgpu and naga; MIT or Apache 2.0),
+//! which is on every machine that has built xent. Every tenth stretch of it is held out.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -126,7 +126,7 @@ impl Text {
         Ok(Self { ids, codes, train, held_out })
     }
 
-    /// The log-probability of each word, with 1 added to every count.
+    /// Returns the log-probability of each word, with 1 added to every count.
     fn unigram(&self) -> Vec<f32> {
         let mut counts = vec![1.0; VOCABULARY];
         self.train.iter().for_each(|&i| counts[usize::from(self.ids[i])] += 1.0);
@@ -136,7 +136,7 @@ impl Text {
         counts.iter().map(log).collect()
     }
 
-    /// The codes of the words before each position, and the word there.
+    /// Returns the codes of the words before each position, and the word at each position.
     fn batch(&self, positions: &[usize]) -> (Vec<f32>, Vec<i32>) {
         let code = |i: usize| self.codes[usize::from(self.ids[i]) * CODE..][..CODE].iter().copied();
         let inputs = positions.iter().flat_map(|&i| (1..=CONTEXT).flat_map(move |back| code(i - back))).collect();
@@ -145,7 +145,7 @@ impl Text {
     }
 }
 
-/// Reads the sources of wgpu and naga from where cargo keeps them.
+/// Reads the sources of wgpu and naga from cargo's own copies.
 fn sources() -> Result<String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
@@ -245,7 +245,7 @@ impl Network {
         Ok(loss.wait(TIMEOUT)?[0])
     }
 
-    /// The perplexity of the held-out tokens.
+    /// Returns the perplexity of the held-out tokens.
     fn perplexity(&self, gpu: &Gpu, text: &Text) -> Result<f64> {
         let mut sum = 0.0;
         for positions in text.held_out.chunks(BATCH) {
@@ -311,7 +311,7 @@ fn measure(gpu: &Gpu, name: &str, record: impl Fn(&mut Recorder<'_>) -> Result<[
         let outputs = 4 * (hidden.len() + weight.len()) as u64;
         bytes = gpu.counters().peak_bytes - before - outputs;
     }
-    // The first run compiles.
+    // The first run compiles kernels.
     let time = times[1..].iter().min().context("runs")?;
     println!("| {name} | {:.1} MiB | {:.0} ms |", bytes as f64 / f64::from(1 << 20), time.as_secs_f64() * 1e3);
     Ok(())

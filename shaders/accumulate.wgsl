@@ -1,13 +1,15 @@
 // needs: by_quad sum
-// Adds `values` to `total`. Bindings: values, total, lows (the rounding errors of `total`; absent unless PRECISE).
+// Adds `values` to `total`.
+// Bindings: values, total, lows (the rounding errors of `total`; absent unless PRECISE).
 
-// 1: keeps the rounding errors.
+// 1: keeps the rounding errors of the total.
 override PRECISE: u32;
 
 fn begin() -> bool {
     return true;
 }
 
+// Adds the quad at element i, with n elements left, by one thread.
 fn quad(i: u32, n: u32) {
     let total = load_quad_total(i, 1u, n, 0.0);
     let value = load_quad_values(i, 1u, n, 0.0);

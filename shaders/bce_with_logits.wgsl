@@ -3,8 +3,9 @@
 //
 //   loss = w (v y softplus(-x) + (1 - y) softplus(x))        slope = (v y + 1 - y) sigmoid(x) - v y
 //
-// A term with factor 0 is 0 even if softplus is infinite, so that the loss is the limit at x = +-infinity.
-// Further binding: pos_weight (absent if there are none).
+// A term with factor 0 is 0 even if softplus is infinite, so that the loss is the limit at
+// x = +-infinity.
+// Further binding: pos_weight (absent without positive weights).
 
 const SLOPE_LIFT: i32 = 126;
 
@@ -51,9 +52,11 @@ fn far_from_0(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7fffffffu) - 0x42300000u <= 0x432e0000u - 0x42300000u;
 }
 
+// The slope of element i, by one thread. (v y + 1 - y) sigmoid(x) - v y cancels for confident,
+// correct x; in terms of exp(-|x|) it does not.
 fn bce_with_logits_slope(x: f32, y: f32, i: u32, careful: bool) -> ElementSlope {
-    // (v y + 1 - y) sigmoid(x) - v y cancels for confident, correct x; in terms of exp(-|x|) it does not. Far from 0 one term is small.
-    // It can be subnormal, and is lifted if it is the only term and does not overflow.
+    // Far from 0 one term is small. It can be subnormal, and is lifted if it is the only term and
+    // does not overflow.
     let e = exp_minus_abs(x);
     let lifted_e = lifted_exp_minus_abs(x);
     let positive = element_pos_weight(i) * y;
@@ -63,7 +66,8 @@ fn bce_with_logits_slope(x: f32, y: f32, i: u32, careful: bool) -> ElementSlope 
     let far = far_from_0(x);
     let alone = select(positive, negative, right) == 0.0;
     let lifted = careful && far && alone && (POS_WEIGHTED == 0u || abs(factor * lifted_e) < 0x1p126f);
-    // A large weight can make the product normal although e is subnormal. (Without weights the other term is as large.)
+    // A large weight can make the product normal although e is subnormal. (Without weights, the
+    // other term is as large.)
     let large = POS_WEIGHTED == 1u && far && abs(factor) >= 1.0;
     let small = select(factor * e, (factor * 0x1p-126f) * lifted_e, large);
     let falling = select(small, factor * lifted_e, lifted);

@@ -1,10 +1,12 @@
 // needs: tally
-// The outcomes of a binary classifier, whose outputs are logits or probabilities. Targets are 0 or 1. The loss is not clipped: it is
-// infinite if the classifier is certain and wrong. For an output of NaN there is no prediction, and the loss is NaN.
+// The outcomes of a binary classifier, whose outputs are logits or probabilities, for targets 0 and
+// 1. The loss is not clipped: it is infinite if the classifier is certain and wrong. For an output
+// of NaN there is no prediction, and the loss is NaN.
 
 // 1: outputs are probabilities.
 override PROBABILITIES: u32;
 
+// The outcome of output i, by one thread.
 fn outcome(i: u32) -> Outcome {
     let y = load_targets(i);
     let x = load_predictions(i);

@@ -1,14 +1,15 @@
 // needs: grid sum
-// Sums columns over blocks of rows. A thread adds one column of one block, in the order of the rows, in runs of RUN rows. Dispatches
-// start and end between runs.
-// Bindings: input [rows, columns], sums [blocks, columns], lows, like sums (the rounding errors of blocks that several dispatches sum;
-// absent if there are none).
+// Sums columns over blocks of rows. Dispatches start and end between runs of rows.
+// Bindings: input [rows, columns], sums [blocks, columns], lows, like sums (the rounding errors of
+// blocks that several dispatches sum; absent if there are none).
 
 // The number of rows in a run; 1 if rows arrive a few at a time.
 override RUN: u32;
 // 1: a block can have millions of rows.
 override LONG: u32;
 
+// A thread adds one column of one block, in the order of the rows, in runs of RUN rows.
+// Neighbouring threads add neighbouring columns.
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,

@@ -1,6 +1,8 @@
 // needs: by_element numerics
-// Copies rows, replacing those of ignored tokens by 0: NaN or infinity in such a row must not be multiplied by the token's gradient of 0.
-// Bindings: x and y [tokens, columns], targets [tokens] (absent for probabilities), position_weight (scalar, or [tokens]).
+// Copies rows, replacing the rows of ignored tokens by 0: NaN or infinity in such a row must not be
+// multiplied by the token's gradient of 0.
+// Bindings: x and y [tokens, columns], targets [tokens] (absent for probabilities), position_weight
+// (scalar, or [tokens]).
 
 // 0: class indices; 1: probabilities.
 override TARGETS: u32;

@@ -1,9 +1,10 @@
 // needs: row_stats row_sums scaled_logits
-// Cross-entropy of logits and targets: the losses of all rows and, if requested, their gradient (possibly in place of the
-// logits) and statistics.
+// Cross-entropy of logits and targets: the losses of all rows and, if requested, their gradient
+// (possibly in place of the logits) and statistics.
 //
-// A row has a weight v, and a coefficient a_c for each class, with sum A. With the scaled and capped logits z (`scaled_logits`),
-// their maximum m, p = softmax(z) and L = m + log(sum of exp(z - m)):
+// A row has a weight v, and a coefficient a_c for each class; A is the sum of the coefficients.
+// With the scaled and capped logits z (`scaled_logits`), their maximum m, p = softmax(z) and
+// L = m + log(sum of exp(z - m)):
 //
 //   loss = v (A log(sum of exp(z - m)) - (sum of a_c (z_c - m)) + z_loss L^2)
 //   grad_c = factor v (A p_c - a_c + 2 z_loss L p_c) dz_c/dx_c
@@ -12,22 +13,26 @@
 // TARGETS 1, indices, smoothed:   a_c = (1 - s) w_t [c = t] + s / C w_c
 // TARGETS 2, probabilities q:     a_c = w_c ((1 - s) q_c + s / C)
 //
-// Bindings: logits [outer, classes, inner]; targets [outer, inner] (absent for probabilities); probabilities, like logits (absent
-// for indices); weight (scalar, or [classes]); position_weight and factor (scalar, or [outer, inner]); losses [outer, inner];
-// grad, like logits; statistics [outer, inner, 5]: L, the log-probability of the target, the entropy, the predicted class or -1,
-// and the outcome (0: the row is ignored, 1: the prediction is wrong, 2: it is right); parts and lanes as in `row_stats` and
-// `row_sums`. All threads of a workgroup take part in the reductions; each lane writes the gradient of its own blocks.
+// Bindings: logits [outer, classes, inner]; targets [outer, inner] (absent for probabilities);
+// probabilities, like logits (absent for indices); weight (scalar, or [classes]); position_weight
+// and factor (scalar, or [outer, inner]); losses [outer, inner]; grad, like logits; statistics
+// [outer, inner, 5]: L, the log-probability of the target, the entropy, the predicted class or -1,
+// and the outcome (0: the row is ignored or its target is not a class, 1: the prediction is wrong,
+// 2: it is right); parts and lanes as in `row_stats` and `row_sums`.
 
-// A dispatch that writes the gradient of only some classes or blocks needs the statistics and A of the whole row. Another
-// dispatch (STATISTICS 2) stores them, five words per row, and the former (STATISTICS 3) loads them: the row maximum, the number of
-// elements that equal it, the lifted sum of the other exponentials, flags (1: the row is undefined, 2: A is lifted), and A.
+// A dispatch that writes the gradient of only some classes or blocks (STATISTICS 3) needs the
+// statistics and A of the whole row. Another dispatch (STATISTICS 2) has stored this row state in
+// five words: the row maximum, the number of elements that equal it, the lifted sum of the other
+// exponentials, flags (1: the softmax is undefined, 2: A is lifted), and A.
 
 override TARGETS: u32;
-// 1: write the statistics. 2: store the row state for other dispatches. 3: load it, from `parts`.
+// 1: write the statistics. 2: store the row state for other dispatches. 3: load the row state from
+// `parts`.
 override STATISTICS: u32;
 
 const HOLD_EXP: bool = true;
 
+// Whether this dispatch has only some classes or blocks.
 const SOME: bool = STATISTICS == 3u;
 
 fn first_class() -> u32 {
@@ -56,7 +61,7 @@ fn kept_coefficients(row: Row) -> Wide {
     return Wide(load_parts(at + 4u), select(0, -LIFTED_BY, lifted));
 }
 
-// The sum of the weights of all classes, which is stored after them.
+// The sum of the weights of all classes, which is stored after the weights.
 fn total_class_weight() -> f32 {
     if (params.weight_stride == 0u) {
         return load_weight(0u) * f32(params.all_classes);
@@ -64,7 +69,8 @@ fn total_class_weight() -> f32 {
     return load_weight(params.all_classes);
 }
 
-// A product that is 0 if the coefficient is 0, even if the value is infinite. (Rows with NaN are handled separately.)
+// A product that is 0 if the coefficient is 0, even if the value is infinite. (Rows with NaN are
+// handled separately.)
 fn weighted(coefficient: f32, value: f32) -> f32 {
     return select(coefficient * value, 0.0, coefficient == 0.0);
 }
@@ -77,7 +83,7 @@ fn within(room: u32) -> vec4<bool> {
     return vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(room);
 }
 
-// The weights of `room` classes from c on, padded with 0.
+// The weights of 4 classes from c on; 0 beyond the first `room`.
 fn class_weights(c: u32, room: u32) -> vec4<f32> {
     let last = first_class() + last_class();
     let first = first_class() + c;
@@ -101,8 +107,8 @@ fn probabilities4(c: u32, at: u32) -> vec4<f32> {
     );
 }
 
-// The coefficients of `room` classes from c on, padded with 0. `t` is the target, `weight` its class weight, and `at` the position
-// of the row's probabilities.
+// The coefficients of 4 classes from c on; 0 beyond the first `room`. `t` is the target, `weight`
+// its class weight, and `at` the position of the row's probabilities.
 fn coefficients(c: u32, room: u32, t: u32, weight: f32, at: u32) -> vec4<f32> {
     let weights = class_weights(c, room);
     if (TARGETS == 2u) {
@@ -120,7 +126,7 @@ fn lifted_coefficients(c: u32, room: u32, at: u32) -> vec4<f32> {
     return select(vec4<f32>(), lifted, within(room));
 }
 
-// The sum of the coefficients. Tiny ones matter only if there are no others.
+// The sum of the coefficients. Tiny coefficients matter only if there are no others.
 fn sum_of_coefficients(sums: RowSums) -> Wide {
     let sum = value_of(sums.coefficients);
     let tiny = value_of(sums.tiny_coefficients);
@@ -128,8 +134,10 @@ fn sum_of_coefficients(sums: RowSums) -> Wide {
     return Wide(select(sum + tiny * LOWER, tiny, lifted), select(0, -LIFTED_BY, lifted));
 }
 
-// The coefficients times a scale of any size, which is given as two factors. A small weight is multiplied by the scale first, a
-// large one by its share of the target, so that no intermediate product is subnormal or infinite unless the result is.
+// The coefficients of 4 classes from c on, 0 beyond the first `room`, times a scale of any size,
+// which is given as two factors. A small weight is multiplied by the scale first, a large weight by
+// its share of the target, so that no intermediate product is subnormal or infinite unless the
+// result is.
 fn scaled_coefficients(c: u32, room: u32, grad: RowGrad) -> vec4<f32> {
     if (FACTORS == 0u) {
         return grad.scale.x * coefficients(c, room, grad.t, grad.weight, grad.probabilities_start) * grad.scale.y;
@@ -162,8 +170,8 @@ fn lowered(w: Wide) -> f32 {
     return select(w.significand, w.significand * LOWER, w.exponent != 0);
 }
 
-// The gradient of a row is share * exp(z_c - m) - scale * a_c, with lifted exponentials. Share and scale are pairs of factors, to be
-// multiplied one after the other (`multipliers`).
+// The gradient of a row is share * exp(z_c - m) - scale * a_c, with lifted exponentials. Share and
+// scale are pairs of factors, to be multiplied one after the other (`multipliers`).
 struct RowGrad {
     max: f32,
     share: vec2<f32>,
@@ -177,12 +185,15 @@ struct RowGrad {
     least: u32,
 }
 
-// Compares bits, so that NaN is never small, and nothing is small if the factor is NaN.
+// The bits of the threshold times the factor of the row; 0 if that is NaN, so that nothing is
+// small.
 fn least_bits(scale: f32) -> u32 {
     let bits = bitcast<u32>(params.threshold * scale) & 0x7fffffffu;
     return select(bits, 0u, bits > 0x7f800000u);
 }
 
+// Replaces elements below the threshold by 0, if requested. Compares bits, so that NaN is never
+// small.
 fn not_small(g: vec4<f32>, least: u32) -> vec4<f32> {
     if (GRAD != 2u) {
         return g;
@@ -191,6 +202,7 @@ fn not_small(g: vec4<f32>, least: u32) -> vec4<f32> {
     return select(g, vec4<f32>(), small);
 }
 
+// Writes the gradient of the 16 elements of block i, by one lane.
 fn grad_block(row: Row, i: u32, inside: bool, grad: RowGrad) {
     var e = again(row, i, inside, grad.max);
     for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
@@ -210,6 +222,8 @@ fn grad_block(row: Row, i: u32, inside: bool, grad: RowGrad) {
     }
 }
 
+// LANES threads share a row, or one of its parts. All threads of a workgroup take part in the
+// reductions; each lane writes the gradient of its own blocks.
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -230,7 +244,8 @@ fn main(
         ignored |= target_class == params.ignored;
         valid = target_class >= 0 && u32(target_class) < all_classes();
         if (valid) {
-            // Beyond the end of the row if the target is not among the classes of this dispatch.
+            // t is beyond the end of the row if the target is not among the classes of this
+            // dispatch.
             t = u32(target_class) - first_class();
             weight = class_weight(u32(target_class));
             // In place, only the thread that overwrites the logit may read it.
@@ -275,7 +290,8 @@ fn main(
     let undefined = no_softmax(stats);
     // Without classes, probabilities have loss 0, and no index is valid.
     let poison = !ignored && (!valid || (classes() > 0u && undefined));
-    // The thread that has the logit of the target, if any.
+    // The thread that has the target's logit writes the loss; if no logit is the target's, the
+    // first thread of the row does.
     let first = row.part == 0u && row.lane == 0u && row.begin == 0u;
     let tells_loss = select(first, goes_through(row, t), valid && TARGETS != 2u);
     if (!row.surplus && tells_loss) {
@@ -312,7 +328,8 @@ fn main(
             store_statistics(at, bitcast<u32>(select(log_sum_exp, nan(), undefined)));
             store_statistics(at + 1u, bitcast<u32>(select(select(log_prob, nan(), undefined || !valid), 0.0, ignored)));
             let spread = value_of(s.spread) / sum_of_exp(stats);
-            // If log(1 + rest) equals the rest, both can be subnormal while their sum is not.
+            // If log(1 + rest) equals the rest, it and the spread can be subnormal while their sum
+            // is not.
             let tiny = stats.ties == 1.0 && stats.rest * LOWER < 0x1p-24f;
             let entropy = select(log_total + spread * LOWER, (stats.rest + spread) * LOWER, tiny);
             store_statistics(at + 2u, bitcast<u32>(select(entropy, nan(), undefined)));
@@ -343,7 +360,8 @@ fn main(
         grad.share = vec2<f32>(LOWER, factor * terms.x * (exp_factor * LOWER) / total);
         grad.least = least_bits(factor);
     } else {
-        // In this order, factors of 1 cause no rounding. (Adding a pull of 0 could flush a subnormal sum.)
+        // In this order, factors of 1 cause no rounding. (Adding a pull of 0 could flush a
+        // subnormal sum.)
         let factor = wide_factor(row.index, row_weight);
         let scale = times(factor, wide(select(1.0, params.logit_scale, LOGITS == 1u)));
         let free = is_zero(pull);
@@ -370,7 +388,7 @@ fn main(
     for (var i = row.whole; i < row.end; i++) {
         grad_block(row, i, false, grad);
     }
-    // Overwrites what the thread has just stored for the target.
+    // Overwrites the gradient that this thread has just stored for the target.
     if (TARGETS == 0u && !poison && !ignored && goes_through(row, t) && (!SOME || t < classes())) {
         var g = target_grad;
         if (LOGITS == 2u) {

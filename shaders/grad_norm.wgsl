@@ -1,15 +1,17 @@
 // needs: gradient norm_scales sum_blocks
-// Sums the squares of gradients by blocks, and finds the first gradient that is NaN or infinite. Bindings: grads, partials (a partial
-// result with 3 sums per block).
+// Sums the squares of gradients by blocks, and finds the first gradient that is NaN or infinite.
+// Bindings: grads, partials (a partial result with 3 sums per block).
 //
-// Squares of large numbers overflow, and those of tiny ones underflow. Therefore large, normal and tiny gradients have separate sums,
-// with scaled gradients in the first and the last (Blue, A portable Fortran program to find the Euclidean norm of a vector, 1978).
+// Squares of large numbers overflow, and squares of tiny numbers underflow. Therefore large, usual
+// and tiny gradients have separate sums, and large and tiny gradients are scaled before squaring
+// (Blue, A portable Fortran program to find the Euclidean norm of a vector, 1978).
 
 const SUMS: u32 = 3u;
 
+// Adds the square of gradient i to one of the thread's sums.
 fn add_element(i: u32) {
     let grad = load_grads(i);
-    // A loss scale below 1 can hide that a gradient overflows.
+    // A finite gradient can overflow when it is divided by a loss scale below 1.
     if ((bitcast<u32>(params.inverse_loss_scale * grad) & 0x7fffffffu) >= 0x7f800000u) {
         bad = min(bad, params.first + i);
     }

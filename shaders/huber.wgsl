@@ -1,9 +1,10 @@
 // needs: difference elementwise_loss
-// Huber's loss with the distance delta, `params.option_0`, and delta lifted as differences are, `params.option_1`.
+// Huber loss with delta = `params.option_0`; `params.option_1` is delta lifted like differences.
 //
-//   loss = w d^2 / 2 if |d| <= delta, else w delta (|d| - delta / 2)        slope = clamp(d, -delta, delta)        d = x - y
+//   d = x - y        loss = w d^2 / 2 if |d| <= delta, else w delta (|d| - delta / 2)
+//   slope = clamp(d, -delta, delta)
 //
-// Distances are compared by their bits, which are in the order of the numbers. NaN is larger than all of them.
+// Distances are compared by their bits, which have the order of the numbers, with NaN above them.
 
 fn element_loss(x: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32> {
     let delta = vec4<f32>(params.option_0);

@@ -1,5 +1,5 @@
 // needs: plain_logits row_map sum_across
-// (x - m) - log(sum of exp(x - m))
+// output = (x - m) - log(sum of exp(x - m)) with the row maximum m
 
 const HOLD_EXP: bool = false;
 

@@ -1,24 +1,27 @@
 // needs: grid product product_loads
 // c = op(a) op(b) + bias, by tiles in workgroup memory.
 //
-// op(a) is [m, k] and op(b) is [k, n]; A_TRANSPOSED and B_TRANSPOSED say that the stored matrix is the transpose. A workgroup
-// computes a tile of SIDE x SIDE elements of c. A thread computes ROW_QUADS x COLUMN_QUADS squares of 4 x 4, spread over the tile
-// so that neighbouring threads load neighbouring quads. Each element of c adds its runs in order, and each run adds its summands
-// in the order of k, so splitting k into dispatches does not change the result.
+// op(a) is [m, k] and op(b) is [k, n]; A_TRANSPOSED and B_TRANSPOSED say that the stored matrix is
+// the transpose. A workgroup computes a tile of SIDE x SIDE elements of c. A thread computes
+// ROW_QUADS x COLUMN_QUADS squares of 4 x 4, spread over the tile so that neighbouring threads load
+// neighbouring quads. An element of c is the sum of its runs in order, and a run is the sum of its
+// summands in the order of k, so splitting k into dispatches does not change the result.
 //
-// Parts of `params.split` depths have partial results in rows of c of their own, which the caller adds.
-// Bindings: a, b, bias [n], gate and runs like c (each absent if unused), c [m, n] or [parts * m, n]. All threads of a workgroup take
-// part in loading tiles.
+// Each part of `params.split` depths has a partial result in rows of c of its own; the caller adds
+// the partial results.
+// Bindings: a, b, bias [n], gate and runs like c (each absent if unused), c [m, n] or
+// [parts * m, n].
 
 // params stay uniform
 
-// The number of quads along a side of the tile, and along its depth.
+// The number of quads along a side of the tile, and along the depths that are loaded at a time.
 override QUADS: u32;
 override DEPTH_QUADS: u32;
+// The number of squares of a thread, down and across.
 override ROW_QUADS: u32;
 override COLUMN_QUADS: u32;
 
-// The last tile can extend beyond the last depth.
+// The last load can extend beyond the last depth.
 const PAST_THE_LAST: bool = true;
 
 const SIDE: u32 = 4u * QUADS;
@@ -27,25 +30,28 @@ const DEPTH: u32 = 4u * DEPTH_QUADS;
 const ROW_THREADS: u32 = QUADS / ROW_QUADS;
 const COLUMN_THREADS: u32 = QUADS / COLUMN_QUADS;
 const SUMS: u32 = 4u * ROW_QUADS * COLUMN_QUADS;
-// The number of threads that combine the results of the search.
+// The number of threads that combine the results of the search for nonzero elements.
 const FINDERS: u32 = 16u;
 
-// Tiles in workgroup memory: quad q of depth d, with 4 rows of op(a) or 4 columns of op(b), is at `place(d, q)`.
+// SIDE rows of op(a) and SIDE columns of op(b) at DEPTH depths, in workgroup memory. Quad q of
+// depth d, with 4 rows of op(a) or 4 columns of op(b), is at `place(d, q)`.
 var<workgroup> a_tile: array<vec4<f32>, DEPTH * QUADS>;
 var<workgroup> b_tile: array<vec4<f32>, DEPTH * QUADS>;
 
-// The sums of the current run, and of earlier runs.
+// The sums of the current run, and of earlier runs, for the thread's squares.
 var<private> sums: array<vec4<f32>, SUMS>;
 var<private> totals: array<vec4<f32>, SUMS>;
 var<private> a_quads: array<vec4<f32>, ROW_QUADS>;
 var<private> b_quads: array<vec4<f32>, COLUMN_QUADS>;
 
-// Threads that transpose while loading write at a stride of 4 depths. The quads of neighbouring depths are shifted relative to each
-// other, which avoids bank conflicts.
+// Threads that transpose while loading write at a stride of 4 depths. From one group of 4 depths to
+// the next, the quads are permuted, which avoids bank conflicts.
 fn place(d: u32, q: u32) -> u32 {
     return d * QUADS + (q ^ ((d / 4u * 2u) % QUADS));
 }
 
+// Loads SIDE rows of op(a) from `row` on and SIDE columns of op(b) from `column` on, at DEPTH
+// depths from `depth` on, into workgroup memory. All threads of the workgroup take part.
 fn load_tiles(thread: u32, row: u32, column: u32, depth: u32) {
     if (A_TRANSPOSED == 1u) {
         for (var i = thread; i < DEPTH * QUADS; i += WORKGROUP) {
@@ -89,7 +95,7 @@ fn load_tiles(thread: u32, row: u32, column: u32, depth: u32) {
     }
 }
 
-// Whether the thread's share of a tile of op(a) has a nonzero element.
+// Whether the thread's share of SIDE rows and DEPTH depths of op(a) has a nonzero element.
 fn holds_something(thread: u32, row: u32, depth: u32) -> bool {
     var bits = vec4<u32>();
     if (A_TRANSPOSED == 1u) {
@@ -105,8 +111,9 @@ fn holds_something(thread: u32, row: u32, depth: u32) -> bool {
     return any((bits << vec4<u32>(1u)) != vec4<u32>());
 }
 
-// The next tile of depths at which op(a) has a nonzero element; uniform over the workgroup. Uses the memory of the tiles, which is
-// free between two products.
+// The next depth from `first` on, in steps of DEPTH, at which SIDE rows of op(a) have a nonzero
+// element within DEPTH depths; at least `end` if there is none. All threads of the workgroup take
+// part and get the result. Uses the memory of the tiles, which is free between two loads.
 fn next_depth(thread: u32, row: u32, first: u32, end: u32) -> u32 {
     if (SPARSE == 0u) {
         return first;
@@ -139,7 +146,8 @@ fn next_depth(thread: u32, row: u32, first: u32, end: u32) -> u32 {
     return depth;
 }
 
-// Adds the summands start..end to the sums. All threads of the workgroup take part.
+// Adds the summands start..end to the sums of the tile of SIDE x SIDE elements at (row, column).
+// All threads of the workgroup take part.
 fn add_summands(thread: u32, row: u32, column: u32, start: u32, end: u32) {
     let first_row = thread / COLUMN_THREADS;
     let first_column = thread % COLUMN_THREADS;
@@ -165,6 +173,8 @@ fn add_summands(thread: u32, row: u32, column: u32, start: u32, end: u32) {
     }
 }
 
+// A workgroup computes one tile of one part of c. All its threads take part in loading; each stores
+// its own squares.
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -178,7 +188,7 @@ fn main(
     let tile = index % (rows * columns);
     let row = tile / columns * SIDE;
     let column = tile % columns * SIDE;
-    // The first quads of the thread in the tile.
+    // The first quad of the thread in the tile, down and across.
     let first_row = thread / COLUMN_THREADS;
     let first_column = thread % COLUMN_THREADS;
     for (var x = 0u; x < ROW_QUADS; x++) { // unrolled

@@ -1,8 +1,11 @@
 // needs: simd_product
-// c = op(a) op(b) + bias for software adapters without subgroups: every thread loads every row of op(a).
+// c = op(a) op(b) + bias for software adapters without subgroups: every thread loads every row of
+// op(a).
 
 const BROUGHT: u32 = select(1u, 4u, A_TRANSPOSED == 1u);
 
+// 4 depths of one row, or of 4 rows if their elements are contiguous in memory; the same in all
+// threads.
 fn a_part(row: u32, depth: u32, thread: u32) -> mat4x4<f32> {
     if (A_TRANSPOSED == 1u) {
         return transpose(mat4x4<f32>(

@@ -1,10 +1,11 @@
 // needs: simd_product
-// c = op(a) op(b) + bias for software adapters on which a workgroup is a subgroup: each thread loads some rows of op(a), and the
-// threads exchange elements by subgroup operations.
+// c = op(a) op(b) + bias for software adapters on which a workgroup is a subgroup: each thread
+// loads some rows of op(a), and the threads exchange elements by subgroup operations.
 
 const BROUGHT: u32 = min(select(WORKGROUP, 4u * WORKGROUP, A_TRANSPOSED == 1u), ROWS);
 
-// 4 depths of one row, or of 4 rows if those are contiguous in memory.
+// The thread's share of BROUGHT rows: 4 depths of one row, or of 4 rows if their elements are
+// contiguous in memory.
 fn a_part(row: u32, depth: u32, thread: u32) -> mat4x4<f32> {
     if (A_TRANSPOSED == 1u) {
         let mine = row + (4u * thread) % BROUGHT;

@@ -1,7 +1,7 @@
 // needs: difference elementwise_loss
 // Squared error.
 //
-//   loss = w (x - y)^2        slope = x - y, the 2 in `params.scale`
+//   loss = w (x - y)^2        slope = x - y; the factor 2 is in `params.scale`
 
 fn element_loss(x: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32> {
     return element_weights(i) * ((x - y) * (x - y));

@@ -3,8 +3,9 @@
 //
 //   loss = -v w_t log_probs_t        grad_c = -factor v w_t [c = t]        with the row's weight v
 //
-// Bindings: log_probs [outer, classes, inner]; targets [outer, inner]; weight (scalar, or [classes]); position_weight and factor
-// (scalar, or [outer, inner]); losses [outer, inner]; grad, like log_probs. Each lane writes the gradient of its own blocks.
+// Bindings: log_probs [outer, classes, inner]; targets [outer, inner]; weight (scalar, or
+// [classes]); position_weight and factor (scalar, or [outer, inner]); losses [outer, inner]; grad,
+// like log_probs.
 
 fn fill_block(row: Row, i: u32, inside: bool, value: f32) {
     for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
@@ -14,6 +15,8 @@ fn fill_block(row: Row, i: u32, inside: bool, value: f32) {
     }
 }
 
+// LANES threads share a row: the first lane writes its loss, and each lane the gradient of its own
+// blocks.
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -36,7 +39,8 @@ fn main(
         } else if (valid) {
             let log_prob = load_log_probs(row.start + t * params.inner);
             let weight = row_weight * class_weight(t);
-            // A weight of 0 gives 0 even if the log-probability is infinite, but not if it is NaN.
+            // With a weight of 0 the loss is 0 even if the log-probability is infinite, but not if
+            // it is NaN.
             loss = select(-(weight * log_prob), 0.0, weight == 0.0 && !is_nan(log_prob));
         }
         store_losses(row.index, loss);
@@ -58,7 +62,7 @@ fn main(
     for (var i = row.whole; i < row.end; i++) {
         fill_block(row, i, false, special);
     }
-    // Overwrites what the thread has just stored for the target.
+    // Overwrites the gradient that this thread has just stored for the target.
     if (valid && !ignored && goes_through(row, t)) {
         store_grad(row.start + t * params.inner, -scale);
     }

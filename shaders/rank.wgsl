@@ -1,8 +1,10 @@
 // needs: lanes rows
-// The rank of each target: the number of logits of its row above that of the target, where equal logits of later classes count as
-// above. Unspecified if the target is not a class. Bindings: logits [outer, classes, inner], targets and ranks [outer, inner], lanes
-// [lanes] (the state of each lane between dispatches; absent if one dispatch processes all blocks).
+// The rank of each target: the number of logits of its row above the target's logit, where equal
+// logits of later classes count as above. Unspecified if the target is not a class.
+// Bindings: logits [outer, classes, inner], targets and ranks [outer, inner], lanes [lanes] (the
+// state of each lane between dispatches; absent if one dispatch processes all blocks).
 
+// The number of logits in quad j of block i that are above the target's.
 fn above(row: Row, i: u32, j: u32, t: u32, logit: f32) -> u32 {
     let c = quad_start(row, i, j);
     let room = room_at(false, c);
@@ -14,6 +16,7 @@ fn above(row: Row, i: u32, j: u32, t: u32, logit: f32) -> u32 {
     return (count.x + count.y) + (count.z + count.w);
 }
 
+// LANES threads share a row. All threads of a workgroup take part.
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,

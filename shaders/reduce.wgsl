@@ -1,14 +1,17 @@
 // needs: numerics sum_blocks
-// Sums values or partial results by blocks. The last block also computes a loss: its sum over a divisor.
-// Bindings: input, denominator (a partial result; absent if there is none), partials (absent without input), loss (scalar; absent except
-// for the last block).
+// Sums values or partial results by blocks. If there is a single block, it can also compute a loss:
+// its sum divided by a divisor.
+// Bindings: input, denominator (a partial result; absent if there is none), partials (absent
+// without input), loss (scalar; absent if not requested).
 
 // 0: the input consists of values; else of partial results with this many sums.
 override INPUTS: u32;
+// The number of sums of a partial result.
 override SUMS: u32;
-// 1: divides the loss by the denominator.
+// 0: the divisor is a parameter; 1: it is the denominator.
 override DENOMINATOR: u32;
 
+// Adds value or partial result i to the thread's sums.
 fn add_element(i: u32) {
     if (INPUTS == 0u) {
         sums[0] = plus(sums[0], bitcast<f32>(load_input(i)));

@@ -1,6 +1,7 @@
 // needs: once wide
-// upstream / denominator as two factors, because the quotient can overflow or be subnormal. Bindings: upstream (scalar), denominator (a
-// partial result), factor (2 elements).
+// factor = upstream / denominator as two factors, because the quotient can overflow or be
+// subnormal.
+// Bindings: upstream (scalar), denominator (a partial result), factor (2 elements).
 
 fn once() {
     let divisor = wide(bitcast<f32>(load_denominator(0u)));

@@ -1,9 +1,11 @@
 // needs: scaled_logits softmax
-// The softmax statistics of parts of rows. Bindings: logits [outer, classes, inner], parts [rows, PARTS, 4] (RowStats), lanes [lanes, 7]
-// (the state of each lane between dispatches; absent if one dispatch processes all blocks). All threads of a workgroup take part.
+// The softmax statistics of parts of rows.
+// Bindings: logits [outer, classes, inner], parts [rows, PARTS, 4] (RowStats), lanes [lanes, 7]
+// (the state of each lane between dispatches; absent if one dispatch processes all blocks).
 
 const HOLD_EXP: bool = true;
 
+// LANES threads share a part of a row. All threads of a workgroup take part.
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,

@@ -1,5 +1,6 @@
 // needs: count_blocks
-// Splits the statistics that `cross_entropy` writes into one tensor each, and counts right predictions and counted rows by blocks.
+// Splits the statistics that `cross_entropy` writes into one tensor per statistic, and counts by
+// blocks the rows of outcome 2 (the prediction is right) and of an outcome other than 0.
 // Bindings: statistics [rows, 5]; log_sum_exp, target_log_prob, entropy and predicted [rows].
 
 fn counts_of(i: u32) -> vec2<u32> {

@@ -1,6 +1,6 @@
 // needs: tally
 // The outcomes of rows of logits. The prediction is -1 if the softmax is undefined.
-// Further bindings: row_ranks (the number of logits above that of the target), losses.
+// Further bindings: row_ranks (the number of logits above the target's), losses.
 
 fn outcome(i: u32) -> Outcome {
     let t = load_targets(i);

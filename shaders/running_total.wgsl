@@ -1,7 +1,9 @@
 // needs: once sum
-// Adds the loss of a record to a compensated total, and stores the position of the first bad data. Bindings: partial (a partial
-// result), totals (5 words: the compensated sum, and the record (from 1), position and kind of the first bad data).
+// Adds the loss of a record to a compensated total, and stores the position of the first bad data.
+// Bindings: partial (a partial result), totals (5 words: the compensated sum; the record, counted
+// from 1, the position and the kind of the first bad data).
 
+// Updates the 5 words, in one thread.
 fn once() {
     let before = Sum(bitcast<f32>(load_totals(0u)), bitcast<f32>(load_totals(1u)));
     let part = Sum(bitcast<f32>(load_partial(0u)), bitcast<f32>(load_partial(1u)));

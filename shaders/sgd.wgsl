@@ -5,9 +5,11 @@
 //   v = g in the first step, else momentum * v + (1 - dampening) * g        (only with momentum)
 //   value -= lr * (g without momentum, g + momentum * v with Nesterov momentum, else v)
 //
-// With the guard on, a factor of NaN skips the update. Bindings: values, grads; factor (absent if it is 1; else three elements: two
-// factors, to be multiplied one after the other, and with SCHEDULED the ratio of the learning rate to `base_lr`, unless negative);
-// velocity (absent without momentum).
+// With the guard on, a factor of NaN skips the update.
+// Bindings: values, grads; factor (absent if it is 1; else three elements: two factors, to be
+// multiplied one after the other, and, used only with SCHEDULED, the ratio of the learning rate to
+// `base_lr`, or a negative number if `lr` is the learning rate); velocity (absent without
+// momentum).
 
 // 0: no momentum; 1: momentum; 2: Nesterov momentum.
 override MOMENTUM: u32;
@@ -28,6 +30,7 @@ struct Step {
     velocity: vec4<f32>,
 }
 
+// The new values and velocities of 4 elements, by one thread.
 fn step_of(value: vec4<f32>, grad: vec4<f32>, velocity: vec4<f32>) -> Step {
     var g = params.sign * settled(grad);
     if (FACTOR == 1u) {
@@ -41,7 +44,7 @@ fn step_of(value: vec4<f32>, grad: vec4<f32>, velocity: vec4<f32>) -> Step {
     if (MOMENTUM != 0u) {
         let unstarted = bitcast<vec4<u32>>(velocity) == vec4<u32>(UNSTARTED);
         v = select(params.momentum * velocity + params.intake * g, g, unstarted);
-        // Other NaNs must not be mistaken for it.
+        // A computed NaN must not be mistaken for UNSTARTED.
         v = select(v, vec4<f32>(nan()), bitcast<vec4<u32>>(v) == vec4<u32>(UNSTARTED));
         direction = v;
         if (MOMENTUM == 2u) {
@@ -51,7 +54,8 @@ fn step_of(value: vec4<f32>, grad: vec4<f32>, velocity: vec4<f32>) -> Step {
     return Step(value - lr * direction, v);
 }
 
-// False if the guard skips the update.
+// Loads the factors and the learning rate, in every thread. Returns false if the guard skips the
+// update.
 fn begin() -> bool {
     factor = vec2<f32>(1.0);
     if (FACTOR == 1u) {

@@ -1,5 +1,5 @@
 // needs: map numerics
-// 1 / (1 + exp(-x))
+// y = 1 / (1 + exp(-x))
 
 fn map(x: f32) -> f32 {
     return sigmoid_f32(x);

@@ -1,5 +1,5 @@
 // needs: plain_logits row_map sum_across
-// exp(x - m) / (sum of exp(x - m))
+// output = exp(x - m) / (sum of exp(x - m)) with the row maximum m
 
 const HOLD_EXP: bool = true;
 

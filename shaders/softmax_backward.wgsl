@@ -1,12 +1,14 @@
 // needs: numerics row_map_backward
-// y * (g - (sum of y g))
+// grad = y * (g - (sum of y g))
 //
-// y sums to 1, so subtracting a constant from g does not change the result. Relative to a first approximation of the sum, the sum is
-// nearly 0, and so are the effects of its rounding and of the deviation of sum(y) from 1.
+// y sums to 1, so subtracting a constant from g does not change the result. With a first
+// approximation of the sum subtracted, the sum is nearly 0, and so are the effects of its rounding
+// and of the deviation of sum(y) from 1.
 
 const REFINE: bool = true;
 
-// y * g. Hardware can flush a subnormal y, but its bits are an integer multiple of 2^-149; 2^-100 of that scales g.
+// y * g. Hardware can flush a subnormal y, but the bits of y are the integer y * 2^149. That
+// integer is scaled by 2^-49, and g by the other 2^-100.
 fn product(y: vec4<f32>, g: vec4<f32>) -> vec4<f32> {
     let bits = bitcast<vec4<u32>>(y);
     let subnormal = bits < vec4<u32>(0x00800000u);

@@ -1,7 +1,9 @@
 // needs: grid sum
-// Adds tensors of equal size, element by element, in order. Bindings: parts [parts, count], sums [count], lows [count] (the rounding
-// errors of the sums; absent if one dispatch adds all parts).
+// Adds tensors of equal size, element by element, in order.
+// Bindings: parts [parts, count], sums [count], lows [count] (the rounding errors of the sums;
+// absent if one dispatch adds all parts).
 
+// Each thread sums one element over all parts.
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,

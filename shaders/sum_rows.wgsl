@@ -1,8 +1,9 @@
 // needs: rows sum_across
-// Sums rows: output[outer, inner] = sum of input[outer, classes, inner] over the classes. Bindings: input, output, lanes [lanes, 2] (the
-// state of each lane between dispatches; absent if one dispatch processes all blocks). All threads of a workgroup take part.
+// Sums rows: output[outer, inner] = sum of input[outer, classes, inner] over the classes.
+// Bindings: input, output, lanes [lanes, 2] (the state of each lane between dispatches; absent if
+// one dispatch processes all blocks).
 
-// The sum of a nonempty run of blocks. Padding is 0.
+// The sum of the lane's blocks begin..end, a nonempty run. Padding is 0.
 fn run_sum(row: Row, begin: u32, end: u32) -> f32 {
     var sum = vec4<f32>();
     var i = begin;
@@ -27,6 +28,7 @@ fn run_sum(row: Row, begin: u32, end: u32) -> f32 {
     return (sum.x + sum.y) + (sum.z + sum.w);
 }
 
+// LANES threads share a row. All threads of a workgroup take part.
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,

@@ -1,6 +1,7 @@
 // needs: by_quad numerics sum
-// Divides sums of gradients by the denominator of their passes. A gradient of 0 stays 0 for every denominator.
-// Bindings: values (absent if `total` itself is divided), total (to which the quotients are added), sums (from `window_sum`).
+// Divides sums of gradients by the denominator of their passes. A gradient of 0 stays 0 for every
+// denominator.
+// Bindings: values (absent if `total` itself is divided), total, sums (from `window_sum`).
 
 // 0: divides `total`; 1: adds `values` / denominator to `total`.
 override ADDED: u32;
@@ -16,6 +17,7 @@ fn begin() -> bool {
     return true;
 }
 
+// Divides the quad at element i, with n elements left, by one thread.
 fn quad(i: u32, n: u32) {
     let total = load_quad_total(i, 1u, n, 0.0);
     var sum = total;

@@ -1,11 +1,13 @@
 // needs: numerics once sum
-// Adds the loss and the denominator of a pass to those of earlier passes, and computes the mean loss of the pass and of all passes.
-// Bindings: loss (scalar; absent if there is none), denominator (scalar; absent if it is `count`), sums (compensated sums of losses and
-// denominators: 4 elements), means (2 elements).
+// Adds the loss and the denominator of a pass to the sums over the earlier passes of the window,
+// and computes the mean loss of the pass and of all passes.
+// Bindings: loss (scalar; absent if there is none), denominator (scalar; absent if it is `count`),
+// sums (compensated sums of losses and denominators: 4 elements), means (2 elements).
 
 // 0: no division; 1: the denominator is `count`; 2: the denominator is a tensor.
 override DENOMINATOR: u32;
 
+// Updates the 4 sums and the 2 means, in one thread.
 fn once() {
     var loss = Sum(0.0, 0.0);
     var all = Sum(0.0, 0.0);
@@ -15,7 +17,7 @@ fn once() {
     }
     let own_loss = load_loss(0u);
     loss = plus(loss, own_loss);
-    // f32 cannot represent every count, but both of its 16-bit halves.
+    // f32 cannot represent every count, but it can represent both 16-bit halves of one.
     var own = plus(Sum(f32(params.count >> 16u) * 65536.0, 0.0), f32(params.count & 0xffffu));
     if (DENOMINATOR == 2u) {
         own = Sum(load_denominator(0u), 0.0);

@@ -93,8 +93,8 @@ pub enum Error {
         /// What the device, or an option, allows.
         allowed: u64,
     },
-    /// A kernel was launched with a name that it does not have, or without one that it has: a bug
-    /// in this crate.
+    /// A kernel was launched with a name that it does not declare, or without one that it declares:
+    /// a bug in this crate.
     #[error("{kernel}: the launch and the kernel do not agree about {name:?}")]
     Kernel {
         /// The kernel.
@@ -138,8 +138,7 @@ pub enum Error {
         /// What the buffer has.
         got: String,
     },
-    /// Data that was already on the GPU holds a value outside its range. Results that depend on it
-    /// are NaN.
+    /// Data on the GPU contains a value outside its range. Results that depend on it are NaN.
     #[error("{op}: {what} at flat position {position}{} is out of range; the results that depend on it are NaN", of(*record))]
     Data {
         /// The operation that found the value.
@@ -286,13 +285,13 @@ impl Error {
         }
     }
 
-    /// Whether there was no memory, on the GPU or on the host.
+    /// Whether memory was exhausted, on the GPU or on the host.
     #[must_use]
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self, Self::Gpu { source: wgpu::Error::OutOfMemory { .. }, .. } | Self::HostMemory { .. })
     }
 
-    /// Whether the device may be lost: its results do not arrive any more. Make another one.
+    /// Whether the device may be lost. Its results no longer arrive; create another device.
     #[must_use]
     pub fn is_device_lost(&self) -> bool {
         matches!(self, Self::Readback(_) | Self::MapRange(_))

@@ -1,5 +1,5 @@
-//! Every operation, with its gradients. The tests inside and outside of the crate use this list to
-//! check that results have the same bits under all circumstances.
+//! Every operation, with its gradients. Tests inside and outside the crate run this list to check
+//! that results have the same bits under all circumstances.
 
 use xent::linear::{LinearBceWithLogits, LinearCrossEntropy, LinearLossOutput, LinearLossRequest, LinearSgd};
 use xent::loss::{BceWithLogits, CrossEntropy, Denominator, Grad, LossRequest, Nll, Reduction, Statistics, Targets};
@@ -78,7 +78,7 @@ fn units<const N: usize>(gpu: &Gpu, shape: [usize; N], seed: u64) -> Result<Tens
     Tensor::from_slice(gpu, shape, &unit(seed, shape.iter().product()))
 }
 
-/// Labels, some of which are ignored.
+/// Labels, some of them ignored.
 fn labels(gpu: &Gpu, rows: usize, classes: usize) -> Result<Targets> {
     let mut rng = fastrand::Rng::with_seed(9);
     let mut labels: Vec<_> = (0..rows).map(|_| rng.i64(0..classes as i64)).collect();
@@ -86,12 +86,13 @@ fn labels(gpu: &Gpu, rows: usize, classes: usize) -> Result<Targets> {
     Targets::new(gpu, [rows], &labels, classes)
 }
 
-/// A shape for each way kernels treat rows: in one thread, in a workgroup's registers, longer.
+/// A shape for each way in which kernels treat rows: in one thread, in a workgroup's registers,
+/// streamed.
 const ROWS: [[usize; 2]; 3] = [[301, 10], [37, 501], [5, 4001]];
 
 const LEN: usize = 40_007;
 
-/// Every loss of the table: alone, with its gradient, and broadcast.
+/// Every elementwise loss: alone, with its gradient, and broadcast.
 fn elementwise_losses(gpu: &Gpu, out: &mut Outputs) -> Result<()> {
     macro_rules! record {
         ($($(#[$doc:meta])* $name:ident, $with:ident, $backward:ident: $Options:ident, $inputs:expr, $targets:expr;)*) => {

@@ -20,8 +20,8 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Creates a temporary file with the permissions of an ordinary one, which it is to become; the
-/// default is private.
+/// Creates a temporary file with the permissions of an ordinary file, which it will become; by
+/// default it would be private.
 fn temporary_file(directory: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let builder = tempfile::Builder::new();
     #[cfg(unix)]

@@ -1,7 +1,8 @@
 //! Options: structs with public fields, defaults and setters.
 //!
-//! Options are `#[non_exhaustive]`: callers start from `new()` and set what they need, so that a field
-//! can be added without breaking them. A builder type would say the same twice, and could not be read back.
+//! Options are `#[non_exhaustive]`: callers start from `new()` and set what they need, so that a
+//! field can be added without breaking them. A separate builder type would repeat every field, and
+//! could not be read back.
 
 /// Declares a struct of options. For each field: its documentation, name, type and default. A field
 /// written `name? Type` is an `Option<Type>`, `None` by default, whose setter takes a `Type`.

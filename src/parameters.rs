@@ -36,8 +36,8 @@ pub struct Parameters {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Parts {
     list: Vec<Part>,
-    /// The number of the parameter with each name. A search of the list would visit every parameter
-    /// for each name.
+    /// The number of the parameter with each name. Without this map, each lookup would search the
+    /// whole list.
     numbers: HashMap<String, usize>,
     /// Aliases, and the numbers of their parameters.
     ties: Vec<(String, usize)>,
@@ -99,8 +99,8 @@ impl Parts {
     }
 }
 
-/// The number of elements of small parameters that are gathered for one copy. A copy for each
-/// parameter would take longer than all their data.
+/// The number of elements of small parameters that are gathered for one copy. One copy per
+/// parameter would cost more than copying all their data.
 const AT_ONCE: usize = 1 << 20;
 
 /// Parts start at multiples of 256 bytes, so that no binding needs a base, and every part can be
@@ -141,16 +141,17 @@ impl Parameters {
         Ok(Self { values, grads, parts: Arc::new(parts) })
     }
 
-    /// Gives a parameter an alias, for models whose output layer is their embedding. Both names are
-    /// the same tensor, with one gradient, to which every use must
+    /// Adds an alias for a parameter, for models whose output layer is their embedding. Both names
+    /// refer to the same tensor and to one gradient, to which every use must
     /// [add](crate::Recorder::accumulate) its own.
     ///
     /// The tie is declared once, here, and not at each load, because it is a fact about the model,
-    /// whatever a file holds: some files have such a tensor once, under either name, and some
+    /// whatever a file contains: some files have such a tensor once, under either name, and some
     /// twice. A load takes the tensor under any of its names, and rejects a file that has it twice
     /// with different values, because one of the two would be lost. [`names`](Self::names), an
-    /// optimiser and a saved state have it once, under its original name. (For a program that wants
-    /// both names, add the other to the file with [`State::insert`](crate::state::State::insert).)
+    /// optimiser and a saved state list it once, under its original name. (For a program that
+    /// expects both names, add the alias to the file with
+    /// [`State::insert`](crate::state::State::insert).)
     ///
     /// # Errors
     /// [`Error::Value`] if there is no parameter `name`, or if `alias` is already in use;
@@ -251,9 +252,9 @@ impl Parameters {
         runs.into_iter().map(|(range, numbers)| Run { range, parts: list.get(numbers).unwrap_or_default() })
     }
 
-    /// Writes values of the parameters, in their order, into a flat tensor that is laid out like
-    /// the values. A parameter without values keeps what it has. Small neighbours are copied
-    /// together.
+    /// Writes the values of the parameters, in their order, into a flat tensor with the layout of
+    /// [`values`](Self::values). A parameter without values keeps its old ones. Small neighbours
+    /// are copied together.
     pub(crate) fn write<'a>(
         &self,
         flat: &Tensor<f32>,
@@ -265,7 +266,7 @@ impl Parameters {
         };
         for (range, values) in self.ranges().zip(values) {
             let values = values?;
-            // The run ends if it is full, and before a missing or large parameter.
+            // The run ends when it is full, and before a missing or large parameter.
             if run.len() >= AT_ONCE || values.as_ref().is_none_or(|values| values.len() >= AT_ONCE) {
                 write(start, &run)?;
                 run.clear();

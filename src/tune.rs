@@ -15,9 +15,9 @@ use crate::tensor::Tensor;
 impl Gpu {
     /// Returns the same device with the fastest of a few choices of kernels. Measures them, which
     /// takes seconds (on a software adapter up to half a minute), unless `file` has an earlier
-    /// result for this adapter and driver. Stores new results there; without a file it measures
-    /// every time. The device's default stays unless a choice is faster by more than a twentieth;
-    /// usually none is.
+    /// result for this adapter and driver. Stores new results in `file`; without a file it measures
+    /// every time. The device's default stays unless another choice is faster by more than a
+    /// twentieth; usually none is.
     ///
     /// Results may differ in their last bits from those of other choices.
     ///
@@ -45,8 +45,8 @@ impl Gpu {
         key.replace(char::is_control, " ")
     }
 
-    /// Times the choices: first family and SIMD width, then, if the GPU family is the fastest, its
-    /// tiles.
+    /// Times the choices: first families and SIMD widths, then, if the GPU family is the fastest,
+    /// its tile thresholds.
     fn fastest(&self) -> Result<Choice> {
         let usual = Choice::of(self.caps());
         let work = Work::new(self)?;
@@ -57,7 +57,7 @@ impl Gpu {
                 if choices == Choice::TILES && best.family != Family::Gpu {
                     continue;
                 }
-                // Skip a choice that fails.
+                // Skip choices that fail.
                 let timed = self.with_caps(choice.apply(self.caps())).and_then(|gpu| work.time(&gpu));
                 let Ok(timing) = timed else { continue };
                 let relative = timing.relative_to(at_first);
@@ -86,7 +86,7 @@ fn remembered(
     if let Some(path) = path {
         let kept: String =
             known.lines().filter(|line| Choice::parse(line, key).is_none()).flat_map(|l| [l, "\n"]).collect();
-        // A result that cannot be stored is no failure.
+        // It is no error if the result cannot be stored.
         let _ = write_whole(path, format!("{kept}{}\n", choice.line(key)).as_bytes());
     }
     Ok(choice)
@@ -142,7 +142,7 @@ impl Choice {
     }
 }
 
-/// The operations that are timed: a loss of rows and a product.
+/// The timed operations: a loss of rows and a product.
 struct Work {
     logits: Tensor<f32>,
     targets: Tensor<i32>,
@@ -181,7 +181,7 @@ impl Work {
     }
 }
 
-/// The shortest time of three runs, after one that compiles.
+/// The shortest time of three runs, after one that compiles the kernels.
 fn shortest(gpu: &Gpu, record: impl Fn(&mut crate::record::Recorder<'_>) -> Result<()>) -> Result<Duration> {
     let mut least = Duration::MAX;
     for run in 0..4 {
@@ -224,7 +224,7 @@ mod tests {
         let get = |at, key, new: Choice| remembered(at, key, |_| true, || Ok(new)).expect("a choice");
         let (a, b) = (Choice::simd(4), Choice::tiles(32));
         assert_eq!([get(at, "a", a), get(at, "b", b), get(at, "a", b)], [a, b, a]);
-        // A choice that the device rejects is made again, and replaces the old one.
+        // A choice that the device rejects is measured again, and replaces the old one.
         assert_eq!(remembered(at, "a", |_| false, || Ok(b)).expect("a choice"), b);
         assert_eq!(fs::read_to_string(&path).expect("a file"), format!("{}\n{}\n", b.line("b"), b.line("a")));
         // A file that is not text counts as empty.

@@ -1,7 +1,7 @@
 //! Compares the GPU and the CPU reference with PyTorch's own numbers, for every file of
 //! `tests/corpus` (or of the folder in `XENT_CORPUS`).
 //!
-//! `FORMAT.md` beside the files says what they hold and how results are judged. An unknown op or
+//! `FORMAT.md` beside the files defines their contents and how results are judged. An unknown op or
 //! option is a failure, never a skip.
 
 #![expect(clippy::cast_possible_truncation, reason = "f32 values were widened to f64; casting back is exact")]
@@ -300,9 +300,9 @@ fn main() -> std::process::ExitCode {
         println!(
             "{op:16} {engine:6} {passed:7} {lenient:7} {failed:6} {on_purpose:10}  {median:.3}, {worst:.3} {file}"
         );
-        // The CPU reference is the f64 value, rounded. After a thousand training steps, parameters
-        // are random within some tens of roundings, for PyTorch too: it is off by 2 in one
-        // parameter, by 47 in another.
+        // The CPU reference is accurate to the rounding of the f64 value. After a thousand training
+        // steps, parameters vary by some tens of roundings, in PyTorch too: it is off by 2
+        // roundings in one parameter, by 47 in another.
         let bars = match *engine {
             "CPU" => (1.0, 1.0),
             _ if op.starts_with("train") => (1.0, 50.0),
@@ -315,7 +315,7 @@ fn main() -> std::process::ExitCode {
             ));
         }
     }
-    // The limits hold for the whole corpus as committed.
+    // The bars apply to the whole corpus as committed.
     if !missed.is_empty() && whole {
         eprintln!("errors beyond the bars:\n{}", missed.join("\n"));
         return std::process::ExitCode::FAILURE;

@@ -1,7 +1,8 @@
-//! A Vulkan driver that refuses a device or loses it by itself, which no call of wgpu's can make it do: a library between wgpu and the
-//! loader (`data/faulty_vulkan.c`, compiled here) gives its errors. This program runs itself with that library in the loader's place.
+//! A Vulkan driver that refuses to create a device, or loses it by itself. No wgpu call can provoke
+//! this, so a library between wgpu and the loader (`data/faulty_vulkan.c`, compiled here) returns
+//! the errors. This program runs itself again with that library in place of the loader.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -14,7 +15,7 @@ use xent::{Error, Gpu, Readback, Tensor};
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 fn main() -> ExitCode {
-    // Only tests of this name, as of others: `cargo test -- FILTER`.
+    // `cargo test -- FILTER` selects this program by its name, like other tests.
     let (options, filters): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|a| a.starts_with('-'));
     if options.iter().any(|option| option == "--list") {
         return ExitCode::SUCCESS;
@@ -37,7 +38,8 @@ fn main() -> ExitCode {
     let folder = tempfile::tempdir().unwrap();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/faulty_vulkan.c");
     let library = folder.path().join("libvulkan.so.1");
-    // By this name, and for good, so that every instance gets it and none the loader that it loads itself.
+    // With the loader's soname, and never unloaded: every wgpu instance must get this library, not
+    // the real loader, which this library loads.
     let named = ["-Wl,-soname,libvulkan.so.1", "-Wl,-z,nodelete"];
     let mut compile = Command::new("cc");
     compile.args(["-shared", "-fPIC", "-O1"]).args(named).arg("-o").args([&library, &source]).arg("-ldl");
@@ -75,7 +77,7 @@ fn with_faults(file: &Path) {
     fault("");
     works(&Gpu::headless().unwrap());
 
-    // Lost when work is submitted, and while it is waited for.
+    // The device is lost during a submission, and during a wait.
     for what in ["submit", "wait"] {
         let gpu = Gpu::headless().unwrap();
         let uncaptured = Arc::new(Mutex::new(Vec::new()));
@@ -97,7 +99,7 @@ fn with_faults(file: &Path) {
         assert!(matches!(outcome, Err(Error::Readback(_))), "{what}: {outcome:?}");
         assert!(matches!(ticket.wait(TIMEOUT), Err(Error::Taken)), "{what}");
         assert_eq!(*lost.lock().unwrap(), 1, "{what}: the application is told");
-        // What is done with it afterwards.
+        // Work that is submitted afterwards.
         let _ = late.submit();
         let outcome = late_ticket.wait(TIMEOUT);
         assert!(matches!(outcome, Err(Error::Readback(_))), "{what}: {outcome:?}");

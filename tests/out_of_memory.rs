@@ -1,24 +1,25 @@
-//! A device without memory, in a process of its own: it limits what it may have.
+//! A device that runs out of memory, in a process of its own, whose address space is limited.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use xent::loss::{CrossEntropy, Targets};
 use xent::wgpu;
 use xent::{Caps, Error, Gpu, Tensor};
-use xent::loss::{CrossEntropy, Targets};
 
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Lets the process have so many bytes of addresses beside those that it has now, or any number again. Software adapters would
-/// otherwise promise any amount of memory and lose the process when it is used.
+/// Limits the address space of the process to its current size plus `more` bytes; `None` lifts the
+/// limit. Without a limit, software adapters promise any amount of memory, and using it kills the
+/// process.
 fn limit_memory(more: Option<u64>) {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("a Linux");
     let pages: u64 = statm.split(' ').next().and_then(|pages| pages.parse().ok()).expect("a number of pages");
     let limit = more.map_or("unlimited".to_owned(), |more| (pages * 4096 + more).to_string());
-    // The soft limit alone: it can be raised again.
+    // Only the soft limit, which can be raised again.
     let arguments = [format!("--pid={}", std::process::id()), format!("--as={limit}:")];
     let status = std::process::Command::new("prlimit").args(arguments).status().expect("prlimit");
     assert!(status.success(), "{status}");
@@ -57,7 +58,7 @@ fn what_memory_there_is_not_is_an_error() {
     let scope = gpu.device().push_error_scope(wgpu::ErrorFilter::OutOfMemory);
     works(&gpu);
     if gpu.device().adapter_info().device_type != wgpu::DeviceType::Cpu {
-        // A driver of hardware knows what it has.
+        // A hardware driver knows how much memory it has.
         out_of_memory(Tensor::<f32>::zeros(&gpu, [1 << 22, 1 << 20]));
         return works(&gpu);
     }
@@ -65,7 +66,8 @@ fn what_memory_there_is_not_is_an_error() {
     limit_memory(Some(600 << 20));
     let before = gpu.counters();
     let lost = match gpu.device().adapter_info().backend {
-        // wgpu does not ask OpenGL whether it had the memory, and finds out when it maps some: that loses the device.
+        // wgpu does not check OpenGL's allocations. It finds out only when it maps a buffer, which
+        // loses the device.
         wgpu::Backend::Gl => {
             let mut batch = gpu.batch();
             let mut ticket = batch.read(&Tensor::<f32>::zeros(&gpu, [300 << 20]).unwrap()).unwrap();
@@ -73,21 +75,23 @@ fn what_memory_there_is_not_is_an_error() {
             ticket.wait(TIMEOUT)
         }
         _ => {
-            // 16 TiB of elements, and as an output.
+            // 16 TiB of elements, as a tensor and as the output of an operation.
             out_of_memory(Tensor::<f32>::zeros(&gpu, [1 << 22, 1 << 20]));
             let column = Tensor::<f32>::zeros(&gpu, [1 << 22, 1]).unwrap();
             let mut batch = gpu.batch();
             out_of_memory(batch.matmul(xent::Layout::Nt, &column, &column, None));
             drop((batch, column));
-            // In pieces: those that could be had are given back, and so is what waits to be used again.
+            // A tensor of several buffers: the failure frees the buffers that were allocated, and
+            // the free buffers in the pool.
             let pieces = gpu.with_caps(Caps { max_buffer: 64 << 20, ..gpu.caps().clone() }).unwrap();
             out_of_memory(Tensor::<f32>::zeros(&pieces, [1 << 30]));
             drop(Tensor::<f32>::zeros(&pieces, [100 << 20]).unwrap());
-            // Until the application polls, wgpu keeps what the device has made zero.
+            // wgpu keeps the buffers of cleared tensors until the application polls.
             gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
             drop(Tensor::<f32>::zeros(&gpu, [100 << 20]).unwrap());
             works(&gpu);
-            // Memory for the tensor, but not for wgpu's own copy of what is written to it: that loses the device.
+            // There is memory for the tensor, but not for wgpu's own copy of the written data,
+            // which loses the device.
             out_of_memory(Tensor::from_slice(&gpu, [zeros.len()], &zeros));
             let mut batch = gpu.batch();
             let late = Tensor::<f32>::zeros(&gpu, [4]).and_then(|x| batch.read(&x));

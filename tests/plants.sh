@@ -13,7 +13,7 @@ export XDG_RUNTIME_DIR
 trap 'rm -rf "$XDG_RUNTIME_DIR"' EXIT
 [ $# -gt 0 ] || set -- lavapipe strict llvmpipe swiftshader dawn
 
-# Kernel, its text, the replacement, and the tests to run: a binary and its filter.
+# Each line: a kernel, its text, the replacement, and the tests to run (a binary and its filter).
 plants='
 cross_entropy|weight * select(p - 1.0, -others|weight * select(p - 0.9, -others|corpus ce_7x13
 lib/softmax|select(s.ties, 0.0, higher)|select(s.ties, 0.5, higher)|corpus ce_7x13
@@ -88,7 +88,7 @@ on() {
   esac
 }
 
-# Prints how many tests of how many passed, from the output of a run; nothing if it reports no test.
+# Prints "PASSED of TOTAL" from the output of a test run; nothing if the run reports no tests.
 score() {
   awk '/^test result: / { passed += $4; failed += $6 } END { if (passed + failed) printf "%d of %d", passed, passed + failed }'
 }

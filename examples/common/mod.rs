@@ -23,7 +23,7 @@ pub(crate) struct Program {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
     pub(crate) epochs: usize,
-    /// Options of this example alone, each with a file: name and description.
+    /// This example's own options, which take a file: name and description.
     pub(crate) files: &'static [(&'static str, &'static str)],
 }
 
@@ -37,16 +37,16 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// The file given with an option such as `--init`.
+    /// Returns the file given with an option such as `--init`.
     pub(crate) fn file(&self, option: &str) -> Option<&Path> {
         self.files.iter().find(|(name, _)| name == option).map(|(_, path)| path.as_path())
     }
 
-    /// Opens the adapter that `--adapter` or `XENT_ADAPTER` selects, and prints which.
+    /// Opens the adapter that `--adapter` or `XENT_ADAPTER` selects, and prints its description.
     pub(crate) fn gpu(&self) -> Result<Gpu> {
         let gpu = pollster::block_on(Gpu::request(&self.adapter))?;
         println!("adapter: {}", gpu.describe());
-        // The fastest choice of kernels, remembered beside the results.
+        // Finds the fastest choice of kernels, and keeps it beside the results.
         if std::env::var("XENT_TUNE").is_ok_and(|tune| tune == "1") {
             return Ok(gpu.tuned(Some(&self.in_out("tuning.tsv")?))?);
         }
@@ -124,7 +124,7 @@ fn number<T: std::str::FromStr<Err: std::fmt::Display>>(flag: &str, value: &std:
     value.parse().map_err(|error| anyhow!("{flag}: {value:?}: {error}"))
 }
 
-/// A progress bar of `steps` steps.
+/// Creates a progress bar of `steps` steps.
 pub(crate) fn bar(steps: usize) -> Result<ProgressBar> {
     let bar = ProgressBar::new(steps as u64);
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} steps, {eta} to go")?);
@@ -165,7 +165,7 @@ pub(crate) fn load(model: &xent::nn::Model, path: &Path) -> Result<()> {
     model.parameters().load(&state).with_context(|| format!("{}", path.display()))
 }
 
-/// The tensors of a file, as `f32` whatever their type (F32 or I64).
+/// The tensors of a file, converted to `f32` from F32 or I64.
 pub(crate) struct Initial(Vec<u8>, PathBuf);
 
 impl Initial {
@@ -175,14 +175,14 @@ impl Initial {
         Ok(Self(bytes, path.to_owned()))
     }
 
-    /// The tensor under the first of these names that exists; an error unless it has `len` values.
+    /// Returns the tensor with the first of these names that exists, which must have `len` values.
     pub(crate) fn get(&self, names: &[&str], len: usize) -> Result<Vec<f32>> {
         let found = self.find(names)?.with_context(|| format!("{}: no tensor {names:?}", self.1.display()))?;
         ensure!(found.len() == len, "{}: {names:?} has {} values instead of {len}", self.1.display(), found.len());
         Ok(found)
     }
 
-    /// The tensor under the first of these names that exists, if any.
+    /// Returns the tensor with the first of these names that exists, if any.
     pub(crate) fn find(&self, names: &[&str]) -> Result<Option<Vec<f32>>> {
         let file = safetensors::SafeTensors::deserialize(&self.0)?;
         let Some(view) = names.iter().find_map(|name| file.tensor(name).ok()) else { return Ok(None) };

@@ -1,5 +1,5 @@
-// bfloat16: the upper halves of f32, two per word. Loads are exact; stores round to nearest even and turn NaN into a quiet
-// one.
+// bfloat16: the upper halves of f32, two per word. Loads are exact; stores round to nearest even
+// and turn NaN into a quiet NaN.
 
 fn bf16_of(words: vec2<u32>) -> vec4<f32> {
     return bitcast<vec4<f32>>(vec4<u32>(words.x << 16u, words.x & 0xffff0000u, words.y << 16u, words.y & 0xffff0000u));

@@ -1,8 +1,8 @@
 // needs: grid
 // The main function of kernels that process single elements. A shader that needs this defines
 //   fn element(i: u32)            processes element i
-// Each thread processes elements of its workgroup's block.
 
+// Each thread processes elements of its workgroup's block.
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,

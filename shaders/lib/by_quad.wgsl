@@ -1,9 +1,10 @@
 // needs: turns
 // The main function of kernels that process elements in quads. A shader that needs this defines
 //   fn begin() -> bool            initialises private variables; false: the kernel does nothing
-//   fn quad(i: u32, n: u32)       processes the elements i..i + n: 4, or fewer at the end
-// Each thread processes quads of its workgroup's block.
+//   fn quad(i: u32, n: u32)       processes the quad at element i; n elements are left from i on,
+//                                 possibly more than 4
 
+// Each thread processes quads of its workgroup's block.
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,

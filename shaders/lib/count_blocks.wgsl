@@ -1,9 +1,10 @@
 // needs: lanes
-// The main function of kernels that sum two counts over blocks of elements. A shader that needs this defines
+// The main function of kernels that sum two counts over blocks of elements. A shader that needs
+// this defines
 //   fn counts_of(i: u32) -> vec2<u32>        the counts of element i
-// Binding: partials [blocks, 2]. All threads of a workgroup take part in the reduction.
+// Binding: partials [blocks, 2].
 
-// Adds up the counts of all threads; all threads of the workgroup take part and get the result.
+// Adds up the counts of all threads of the workgroup. All of them take part and get the result.
 fn combine_counts(thread: u32, counts: vec2<u32>) -> vec2<u32> {
     var all = counts;
     for (var distance = WORKGROUP / 2u; distance > 0u; distance /= 2u) {
@@ -12,6 +13,7 @@ fn combine_counts(thread: u32, counts: vec2<u32>) -> vec2<u32> {
     return all;
 }
 
+// A workgroup counts one block; all its threads take part.
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,

@@ -1,4 +1,4 @@
-// The difference of inputs and targets as a slope, for shaders that need elementwise_loss.
+// The difference of inputs and targets as a slope, for shaders that need `elementwise_loss`.
 
 const SLOPE_LIFT: i32 = 126;
 
@@ -10,7 +10,8 @@ fn lifted4(x: vec4<f32>) -> vec4<f32> {
     return select(x * 0x1p126f, bitcast<vec4<f32>>(units), magnitude < vec4<u32>(0x00800000u));
 }
 
-// Lifted where both numbers are below 2^-63, because they or their difference can be subnormal.
+// x - y as a slope. If `careful`, lifted where both numbers are below 2^-63, because they or their
+// difference can be subnormal.
 fn difference_slope(x: vec4<f32>, y: vec4<f32>, careful: bool) -> Slope {
     if (!careful) {
         return Slope(x - y, vec4<bool>());

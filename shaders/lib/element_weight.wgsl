@@ -1,4 +1,4 @@
-// Weights of elements, broadcast over the tensor. Binding: weight (absent if there are none).
+// Weights of elements, broadcast over the tensor. Binding: weight (absent without weights).
 
 // 1: there are weights.
 override WEIGHTED: u32;

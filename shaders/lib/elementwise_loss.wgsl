@@ -1,15 +1,20 @@
 // needs: element_weight partials turns wide
-// An elementwise loss of two tensors of the same shape, with its gradient with respect to the first.
+// An elementwise loss of two tensors of the same shape, with its gradient with respect to the
+// first.
 //
 // A shader that needs this defines, for quads that start at element i of the dispatch,
 //   fn element_loss(x: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32>
-//   fn element_slope(x: vec4<f32>, y: vec4<f32>, i: u32, careful: bool) -> Slope     d loss / d x, without the weight and
-//                                                                `params.scale`; if careful, lifted where it would be subnormal
-//   const SLOPE_LIFT: i32                                        lifted slopes are multiplied by 2^SLOPE_LIFT
-//   fn in_range(x: vec4<f32>, y: vec4<f32>) -> vec4<bool>        false: loss and gradient are NaN, and the position is reported
+//       the losses, with the weight
+//   fn element_slope(x: vec4<f32>, y: vec4<f32>, i: u32, careful: bool) -> Slope
+//       d loss / d x, without the weight and `params.scale`; if careful, lifted where it would be
+//       subnormal
+//   const SLOPE_LIFT: i32
+//       lifted slopes are multiplied by 2^SLOPE_LIFT
+//   fn in_range(x: vec4<f32>, y: vec4<f32>) -> vec4<bool>
+//       where false, loss and gradient are NaN, and the position is reported
 //
-// Bindings: x, y, upstream (a scalar, two factors, or one per element), losses (absent if reduced), grad (absent if not requested),
-// partials (a partial result per block). Each thread processes quads of its block; all threads take part in the reduction.
+// Bindings: x, y, upstream (a scalar, two factors, or one per element), losses (absent if reduced),
+// grad (absent if not requested), partials (a partial result per block).
 
 const SUMS: u32 = 1u;
 
@@ -20,7 +25,7 @@ override LOSSES: u32;
 // 0: one upstream gradient for all elements; 1: one per element.
 override UPSTREAM: u32;
 
-// w * loss, which is 0 for a weight of 0 even if the loss is infinite.
+// w * loss; 0 for a weight of 0 even if the loss is infinite.
 fn weigh(w: f32, loss: f32) -> f32 {
     return select(w * loss, 0.0, is_zero(w) && is_infinite(loss));
 }
@@ -31,35 +36,40 @@ struct Slope {
     lifted: vec4<bool>,
 }
 
-// Whether elements have individual factors.
+// Whether the gradient has a factor per element.
 const OWN_FACTORS: bool = UPSTREAM == 1u || WEIGHTED == 1u;
-// Whether there is a fast path, unrolled, for factors that need no care.
+// Whether there is an unrolled fast path, for factors that need no care (`is_plain`).
 const BY_TURNS: bool = GRAD == 0u || !OWN_FACTORS;
 
-// The two factors common to all elements: for plain slopes (xy) and for lifted slopes (zw).
+// The two factors (`multipliers`) common to all elements: for plain slopes (xy) and for lifted
+// slopes (zw).
 fn shared_multipliers(of_all: Wide, upstream: f32) -> vec4<f32> {
     let factor = times(of_all, wide(upstream));
     return vec4<f32>(multipliers(factor), multipliers(Wide(factor.significand, factor.exponent - SLOPE_LIFT)));
 }
 
-// Whether the factor at most doubles a slope and is a single number. Then subnormal slopes may be flushed.
+// Whether the common factor is a single number of at most 2 in magnitude. If so, subnormal slopes
+// may be flushed.
 fn is_plain(factors: vec4<f32>) -> bool {
     return abs(factors.x) <= 2.0 && factors.y == 1.0;
 }
 
-// The two factors of an element with an individual factor.
+// The two factors (`multipliers`) of an element if the gradient has a factor per element.
 fn own_multipliers(of_all: Wide, upstream: f32, weight: f32, lifted: bool) -> vec2<f32> {
     let factor = times(of_all, times(wide(upstream), wide(weight)));
     return multipliers(Wide(factor.significand, factor.exponent - select(0, SLOPE_LIFT, lifted)));
 }
 
 struct Factors {
-    // The factor common to all elements; without the upstream gradient if elements have individual factors.
+    // The factor common to all elements, without `upstream`.
     of_all: Wide,
     upstream: f32,
+    // `shared_multipliers`; 0 if the gradient has a factor per element.
     shared_ones: vec4<f32>,
 }
 
+// The gradient of the quad at element i, by one thread. Without `careful`, the common factor is
+// plain.
 fn grad_of(slope: Slope, upstream: vec4<f32>, i: u32, factors: Factors, careful: bool) -> vec4<f32> {
     let ones = factors.shared_ones;
     if (!careful) {
@@ -70,7 +80,7 @@ fn grad_of(slope: Slope, upstream: vec4<f32>, i: u32, factors: Factors, careful:
         let second = select(vec4<f32>(ones.y), vec4<f32>(ones.w), slope.lifted);
         return slope.value * first * second;
     }
-    // These branches are always taken. Without them, SwiftShader compiles this for minutes.
+    // These branches are always taken. Without them, SwiftShader takes minutes to compile this.
     let weight = element_weights(i);
     var first = vec4<f32>();
     var second = vec4<f32>();
@@ -97,7 +107,9 @@ fn grad_of(slope: Slope, upstream: vec4<f32>, i: u32, factors: Factors, careful:
     return slope.value * first * second;
 }
 
-// Processes a quad. Padding is processed like other elements, but not added to the sum.
+// Processes the quad at element i, with n elements left, by one thread: stores losses and gradient,
+// and returns the sum of the losses. Padding is processed like other elements, but not added to the
+// sum.
 fn losses_of_quad(i: u32, n: u32, factors: Factors, careful: bool) -> Found {
     let x = load_quad_x(i, 1u, n, 0.0);
     let y = load_quad_y(i, 1u, n, 0.0);
@@ -128,6 +140,7 @@ struct Found {
     bad: u32,
 }
 
+// Each thread processes quads of its workgroup's block; all threads take part in the reduction.
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -161,7 +174,7 @@ fn main(
             sum += turn;
         }
     }
-    // The rest of the block; or all of it, in the same order of additions as the fast path.
+    // The rest of the block, or, without the fast path, all of it in the same order of additions.
     var of_turn = 0.0;
     var quads = 0u;
     for (var i = select(part.turns, part.rest, plain); i < part.end; i += STRIDE) {

@@ -1,11 +1,13 @@
-// IEEE binary16, two per word. Loads are exact; stores round to nearest even, keep subnormal numbers and turn NaN into a
-// quiet one. Uses integers, because the results of `pack2x16float` for ties and
-// overflow depend on the driver.
+// IEEE binary16, two numbers per word. Loads are exact; stores round to nearest even, keep
+// subnormal numbers and turn NaN into a quiet NaN. Uses integers, because the results of
+// `pack2x16float` for ties and overflow depend on the driver.
 
+// The 4 numbers in two words, the first in the low half of the first word.
 fn f16_of(words: vec2<u32>) -> vec4<f32> {
     let halves = vec4<u32>(words.x & 0xffffu, words.x >> 16u, words.y & 0xffffu, words.y >> 16u);
     let magnitude = halves & vec4<u32>(0x7fffu);
-    // 2^112 more, the difference of the exponents' biases, and as much again for infinity and NaN.
+    // Adds 112, the difference of the biases, to the exponent. Infinity and NaN get all exponent
+    // bits.
     let normal = (magnitude << vec4<u32>(13u)) + vec4<u32>(0x38000000u);
     let special = (magnitude << vec4<u32>(13u)) | vec4<u32>(0x7f800000u);
     let small = bitcast<vec4<u32>>(vec4<f32>(magnitude) * 0x1p-24f);
@@ -14,12 +16,13 @@ fn f16_of(words: vec2<u32>) -> vec4<f32> {
     return bitcast<vec4<f32>>(bits | ((halves & vec4<u32>(0x8000u)) << vec4<u32>(16u)));
 }
 
+// The bits of 4 numbers rounded to halves, each in the low half of a word.
 fn f16_bits(x: vec4<f32>) -> vec4<u32> {
     let bits = bitcast<vec4<u32>>(x);
     let magnitude = bits & vec4<u32>(0x7fffffffu);
     let odd = (magnitude >> vec4<u32>(13u)) & vec4<u32>(1u);
     let normal = ((magnitude + vec4<u32>(0xfffu) + odd) >> vec4<u32>(13u)) - vec4<u32>(0x1c000u);
-    // The addition rounds to whole multiples of 2^-24, which the low bits then count.
+    // The addition rounds to a multiple of 2^-24; the low bits of the sum are that multiple.
     let small = bitcast<vec4<u32>>(bitcast<vec4<f32>>(magnitude) * 0x1p24f + 0x1p23f) & vec4<u32>(0x7fffffu);
     var half = select(normal, small, magnitude < vec4<u32>(0x38800000u));
     half = select(half, vec4<u32>(0x7c00u), magnitude >= vec4<u32>(0x477ff000u));

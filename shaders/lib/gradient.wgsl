@@ -1,4 +1,4 @@
-// Gradients as updates use them: divided by the loss scale, and clipped by value.
+// Gradients as the optimizer uses them: divided by the loss scale, and clipped by value.
 
 fn settled(grad: vec4<f32>) -> vec4<f32> {
     let g = params.inverse_loss_scale * grad;

@@ -1,5 +1,7 @@
 // needs: by_quad
-// y = map(x), element by element. A shader that needs this defines fn map(x: f32) -> f32. Bindings: x, y.
+// y = map(x), element by element. A shader that needs this defines
+//   fn map(x: f32) -> f32
+// Bindings: x, y.
 
 fn begin() -> bool {
     return true;

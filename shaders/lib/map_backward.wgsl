@@ -1,11 +1,14 @@
 // needs: by_quad
-// grad = map_backward(y, upstream), element by element, from the output y of the map. A shader that needs this defines
-// fn map_backward(y: f32, upstream: f32) -> f32. Bindings: y, upstream, grad.
+// grad = map_backward(y, upstream), element by element, from the output y of the map. A shader
+// that needs this defines
+//   fn map_backward(y: f32, upstream: f32) -> f32
+// Bindings: y, upstream, grad.
 
 fn begin() -> bool {
     return true;
 }
 
+// The gradient of the quad at element i, with n elements left, by one thread.
 fn quad(i: u32, n: u32) {
     let y = load_quad_y(i, 1u, n, 0.0);
     let g = load_quad_upstream(i, 1u, n, 0.0);

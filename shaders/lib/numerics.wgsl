@@ -1,7 +1,9 @@
-// Elementary functions with at most 2 ulp of error over the whole range (sigmoid, softplus and tanh: 3 ulp), on any driver.
+// Elementary functions with at most 2 ulp of error over the whole range (sigmoid, softplus and
+// tanh: 3 ulp), on any driver.
 //
-// Drivers may optimise NaN tests away, flush subnormals, and have an `exp` with errors of 64 ulp. Therefore special values are
-// tested and produced as integers, scaling manipulates exponent bits, and no result depends on whether operations are fused.
+// Drivers may optimise NaN tests away, flush subnormals, and have an `exp` with errors of 64 ulp.
+// Therefore special values are tested and produced as integers, scaling manipulates exponent bits,
+// and no result depends on whether operations are fused.
 
 // Runtime values, because WGSL constant expressions must not be NaN or infinite.
 var<private> infinity_bits: u32 = 0x7f800000u;
@@ -41,7 +43,8 @@ fn is_infinite(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7fffffffu) == 0x7f800000u;
 }
 
-// x - n * ln(2). The first difference is exact. With `fma`, Mesa would merge the two parts of ln 2 into one product: 67 ulp.
+// x - n * ln(2). The first difference is exact. With `fma`, Mesa would merge the two parts of ln 2
+// into one product, with an error of 67 ulp.
 fn reduce_argument(x: f32, n: f32) -> f32 {
     return (x - n * LN2_HIGH) - n * LN2_LOW;
 }
@@ -57,7 +60,8 @@ fn exp_reduced(r: f32) -> f32 {
     return 1.0 + (r + r * r * p);
 }
 
-// exp(x) * 2^k for integer k, unless the result is subnormal. Unspecified for NaN, which callers handle separately.
+// exp(x) * 2^k for integer k, unless the result is subnormal. Unspecified for NaN, which callers
+// handle separately.
 fn scaled_exp4(x: vec4<f32>, k: vec4<f32>) -> vec4<f32> {
     let n = round(x * LOG2_E);
     let r = (x - n * LN2_HIGH) - n * LN2_LOW;
@@ -68,7 +72,8 @@ fn scaled_exp4(x: vec4<f32>, k: vec4<f32>) -> vec4<f32> {
     p = p * r + 1.6666666e-1;
     p = p * r + 5.0000001e-1;
     let y = 1.0 + (r + r * r * p);
-    // Adding 1.5 * 2^23 puts a small integer into the low bits of the sum: the exponent of 2^(n + k), which is shifted into place.
+    // Adding 1.5 * 2^23 puts a small integer into the low bits of the sum: the exponent of
+    // 2^(n + k), which is shifted into place. (12583039 is 1.5 * 2^23 plus the bias of 127.)
     return y * bitcast<vec4<f32>>(bitcast<vec4<u32>>(n + (k + 12583039.0)) << vec4<u32>(23u));
 }
 
@@ -81,7 +86,8 @@ fn exp_nonpositive(x: f32) -> f32 {
     return exp4_nonpositive(vec4<f32>(x)).x;
 }
 
-// The factor that lifts very small numbers out of the subnormal range. Sums of 2^32 lifted numbers up to 1 do not overflow.
+// The factor that lifts very small numbers out of the subnormal range. Sums of 2^32 lifted numbers
+// up to 1 do not overflow.
 const LIFTED_BY: i32 = 80;
 const LIFT: f32 = 0x1p80f;
 const LOWER: f32 = 0x1p-80f;
@@ -95,7 +101,8 @@ fn lifted_exp(x: f32) -> f32 {
     return lifted_exp4(vec4<f32>(x)).x;
 }
 
-// exp(-|x|), including subnormal results, which are composed as integers because hardware may flush products. Unspecified for NaN.
+// exp(-|x|), including subnormal results, which are composed as integers because hardware may flush
+// products. Unspecified for NaN.
 fn exp_minus_abs(x: f32) -> f32 {
     let t = max(-abs(x), -174.0);
     let n = round(t * LOG2_E);
@@ -127,7 +134,7 @@ fn log_reduced(f: f32, k: f32) -> f32 {
     return k * LN2_HIGH + (f - (half_square - correction));
 }
 
-// log(x).
+// log(x); -infinity for 0 and -0, NaN for other negative numbers.
 fn log_f32(x: f32) -> f32 {
     var bits = bitcast<u32>(x);
     var k = -127;
@@ -148,9 +155,9 @@ fn log_f32(x: f32) -> f32 {
     return select(special, nan(), (original > 0x7f800000u && original != 0x80000000u));
 }
 
-// log(1 + x).
+// log(1 + x); -infinity for -1, NaN below.
 fn log1p_f32(x: f32) -> f32 {
-    // The rounded sum u only selects the scale 2^-k; f = (1 + x) * 2^-k - 1 is rounded once.
+    // The rounded 1 + x only selects the scale 2^-k; f = (1 + x) * 2^-k - 1 is rounded once.
     let moved = bitcast<u32>(1.0 + x) + (0x3f800000u - 0x3f3504f3u);
     let k = i32(moved >> 23u) - 127;
     let scale = bitcast<f32>(u32(127 - min(k, 64)) << 23u);
@@ -187,12 +194,12 @@ fn softplus_tail_f32(x: f32) -> f32 {
 // log(1 + exp(x)).
 fn softplus_f32(x: f32) -> f32 {
     let tail = softplus_tail_f32(x);
-    // No addition if the tail is the result, which can be subnormal.
+    // For x <= 0 the result is the tail, which can be subnormal: an addition could flush it.
     let y = select(tail, x + tail, x > 0.0);
     return select(y, nan(), is_nan(x));
 }
 
-// tanh(x).
+// tanh(x): a polynomial up to 0.625, else by exp(-2 |x|).
 fn tanh_f32(x: f32) -> f32 {
     let e = exp_nonpositive(-2.0 * abs(x));
     let far = (1.0 - e) / (1.0 + e);

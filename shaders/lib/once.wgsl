@@ -1,6 +1,6 @@
 // needs: grid
 // The main function of kernels with a single active thread. A shader that needs this defines
-//   fn once()
+//   fn once()                     runs in the first thread of the first workgroup
 
 @compute @workgroup_size(WORKGROUP)
 fn main(

@@ -1,6 +1,7 @@
 // needs: sum_across
-// Partial results of reductions in a fixed order. A workgroup reduces a block of values to 2 * SUMS + 1 words: SUMS compensated sums
-// (`lib/sum.wgsl`), and the first position of data that is out of range (NONE if there is none). A shader that needs this defines SUMS.
+// Partial results of reductions in a fixed order. A workgroup reduces a block of values to
+// 2 * SUMS + 1 words: SUMS compensated sums (`lib/sum.wgsl`), and the first position of data that
+// is out of range (NONE if there is none). A shader that needs this defines SUMS.
 
 const NONE: u32 = 0xffffffffu;
 
@@ -13,7 +14,7 @@ fn first_across(thread: u32, position: u32) -> u32 {
     return first;
 }
 
-// The sums and the first bad position: of the thread, and after `combine_sums` of the workgroup.
+// The sums and the first bad position of the thread; after `combine_sums`, of the workgroup.
 var<private> sums: array<Sum, SUMS>;
 var<private> bad: u32;
 
@@ -43,7 +44,7 @@ fn store_partial(block: u32) {
     store_partials(to + PARTIAL_WORDS - 1u, bad);
 }
 
-// Normalises a sum, so that its first number is the rounded sum.
+// Normalises a sum, so that `high` is the rounded sum.
 fn normal(s: Sum) -> Sum {
     let rounded = value_of(s);
     let finite = (bitcast<u32>(rounded) & 0x7f800000u) != 0x7f800000u;

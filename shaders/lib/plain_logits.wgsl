@@ -9,7 +9,7 @@ fn gap4(x: vec4<f32>, m: f32) -> vec4<f32> {
     return x - m;
 }
 
-// The rounding error of the difference in `gap4`.
+// The rounding error of the difference that `gap4` returns.
 fn lost_gap(x: f32, m: f32) -> f32 {
     return plus(Sum(x, 0.0), -m).low;
 }

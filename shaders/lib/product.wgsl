@@ -1,25 +1,26 @@
 // needs: rectifier
-// The beginning and the end of a matrix product, common to all its kernels.
+// The beginning and the end of a matrix product, common to all product kernels.
 
 override A_TRANSPOSED: u32;
 override B_TRANSPOSED: u32;
-// 1: applies the rectifier to c. All summands are in one dispatch.
+// 1: applies the rectifier to c. There is one part, and this dispatch has its last summands.
 override RECTIFIED: u32;
-// 1: c is the gradient of the output of a rectifier, the gate, and is multiplied by the rectifier's derivative.
+// 1: c is the gradient with respect to the output of a rectifier, `gate`, and is multiplied by the
+// rectifier's derivative.
 override GATED: u32;
-// 1: adds a bias.
+// 1: adds a bias to the first part. This dispatch has the last summands of that part.
 override BIASED: u32;
-// 1: skips depths at which a tile of op(a) is 0.
+// 1: skips depths at which the workgroup's rows of op(a) are all 0.
 override SPARSE: u32;
-// 1: the dispatch adds several runs.
+// 1: this dispatch adds several runs of a part.
 override RUNS: u32;
 // 1: c contains the sum of earlier runs.
 override RESUMED: u32;
-// Whether an earlier dispatch has begun the first run. 1: its sum is in `runs`. 2: its sum is in c, and this dispatch does not finish
-// the run either.
+// 0: this dispatch begins its first run. 1, 2: an earlier dispatch has begun that run. 1: the sum
+// of the run so far is in `runs`. 2: it is in c, and this dispatch does not finish the run either.
 override BEGUN: u32;
 
-// A quad of the sums of earlier runs.
+// The sums of earlier runs at 1 row and 4 columns of c.
 fn resume_row(row: u32, column: u32) -> vec4<f32> {
     if (RESUMED == 1u && row < params.m) {
         let first = row * params.c_stride + column;
@@ -28,7 +29,7 @@ fn resume_row(row: u32, column: u32) -> vec4<f32> {
     return vec4<f32>();
 }
 
-// A quad of the sum of an unfinished run.
+// The sums of an unfinished run at 1 row and 4 columns of c.
 fn begin_row(row: u32, column: u32) -> vec4<f32> {
     let room = params.n - min(column, params.n);
     if (BEGUN == 1u && row < params.m) {
@@ -40,7 +41,7 @@ fn begin_row(row: u32, column: u32) -> vec4<f32> {
     return vec4<f32>();
 }
 
-// The sum of all runs, given the sum `run` of the latest, which begins at `start`.
+// The sum of all runs, given the sum `run` of the latest run, which begins at `start`.
 fn add_run(total: vec4<f32>, run: vec4<f32>, start: u32) -> vec4<f32> {
     if (RUNS == 0u && RESUMED == 0u) {
         return run;
@@ -48,7 +49,7 @@ fn add_run(total: vec4<f32>, run: vec4<f32>, start: u32) -> vec4<f32> {
     return select(run, total + run, RESUMED == 1u || start > 0u);
 }
 
-// The bias of 4 columns; 0 except in the first part, after its last summands.
+// The bias of 4 columns, if any; 0 except in the first part.
 fn bias_of(part: u32, column: u32) -> vec4<f32> {
     if (BIASED == 1u && part == 0u) {
         return load_quad_bias(column, 1u, params.n - min(column, params.n), 0.0);
@@ -60,7 +61,8 @@ fn all_pass(x: vec4<f32>) -> vec4<bool> {
     return vec4<bool>(passes(x.x), passes(x.y), passes(x.z), passes(x.w));
 }
 
-// Stores a quad of a part of c, after bias, rectifier and gate.
+// Stores 1 row and 4 columns of a part of c, after bias, rectifier and gate, by one thread. Rows
+// and columns beyond those of c are left out.
 fn finish_row(part: u32, row: u32, column: u32, sum: vec4<f32>, bias: vec4<f32>) {
     if (row >= params.m) {
         return;

@@ -1,8 +1,9 @@
-// Loads quads of the factors of a product. Beyond the last row or column, the last one is repeated, because those results are not
-// stored. Beyond the last depth, elements are 0. A shader that needs this defines
-//   const PAST_THE_LAST: bool                  whether it loads quads that are entirely beyond the last depth
+// Loads quads of the factors of a product. Beyond the last row or column, the last one is repeated,
+// because those results are not stored. Beyond the last depth, elements are 0. A shader that needs
+// this defines
+//   const PAST_THE_LAST: bool     whether it loads quads that are entirely beyond the last depth
 
-// The number of depths from `depth` on, at most 4.
+// The number of depths from `depth` on, possibly more than 4; 4 if every load is whole.
 fn depths_from(depth: u32) -> u32 {
     if (BY_QUAD && !PAST_THE_LAST) {
         return 4u;
@@ -16,7 +17,8 @@ fn a_row(row: u32, depth: u32) -> vec4<f32> {
     return load_quad_a(first, 1u, depths_from(depth), 0.0);
 }
 
-// The nearest valid depth. Invalid elements are replaced after loading, because drivers for CPUs execute both sides of an `if`.
+// The nearest valid depth. Invalid elements are replaced after loading, because drivers for CPUs
+// execute both sides of an `if`.
 fn depth_inside(depth: u32) -> u32 {
     return min(depth, params.k - 1u);
 }

@@ -1,9 +1,10 @@
 // needs: wide
-// Weights and gradient factors of losses of rows.
+// Weights and gradient factors of the losses of rows.
 
 // 1: write the gradient. 2: also replace elements below the threshold by 0.
 override GRAD: u32;
-// 1: the gradient has factors of arbitrary size besides the divisor of the mean: an upstream gradient, or weights.
+// 1: besides the divisor of the mean, the gradient has factors of arbitrary size: an upstream
+// gradient, or weights.
 override FACTORS: u32;
 
 fn class_weight(class_index: u32) -> f32 {

@@ -1,10 +1,11 @@
 // needs: row_stats
 // Maps rows of logits, given their softmax statistics. A shader that needs this defines
-//   const HOLD_EXP: bool                                  whether it maps exponentials or logits
-//   fn row_scalar(stats: RowStats) -> f32                 a scalar that all elements of the row need
-//   fn row_value(x: vec4<f32>, m: f32, scalar: f32) -> vec4<f32>     the result for the logits (or exponentials) x, the row
-//                                                         maximum m and that scalar
-// Bindings: logits and output [outer, classes, inner]; parts as in `row_stats`. All threads of a workgroup take part in the statistics.
+//   const HOLD_EXP: bool                      whether it maps exponentials instead of logits
+//   fn row_scalar(stats: RowStats) -> f32     a scalar that all elements of the row need
+//   fn row_value(x: vec4<f32>, m: f32, scalar: f32) -> vec4<f32>
+//                                             the result for 4 logits or exponentials x (as `again`
+//                                             returns them), the row maximum m and that scalar
+// Bindings: logits and output [outer, classes, inner]; parts as in `row_stats`.
 
 fn map_block(row: Row, i: u32, inside: bool, m: f32, scalar: f32, poison: bool) {
     var x = again(row, i, inside, m);
@@ -16,6 +17,8 @@ fn map_block(row: Row, i: u32, inside: bool, m: f32, scalar: f32, poison: bool) 
     }
 }
 
+// LANES threads share a row, or one of its parts. All threads of a workgroup take part in the
+// statistics; then each lane maps its own blocks.
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,

@@ -1,13 +1,17 @@
 // needs: rows sum_across
-// The gradient of a row map, from its output y and the upstream gradient g. A shader that needs this defines
-//   const REFINE: bool                                                 whether to sum again, relative to the first sum
-//   fn row_term(y: vec4<f32>, g: vec4<f32>) -> vec4<f32>               the terms to sum over the row
-//   fn row_grad(y: vec4<f32>, g: vec4<f32>, sum: f32) -> vec4<f32>     the gradient, given that sum
-// Bindings: output, upstream and grad [outer, classes, inner]; lanes [lanes, 4] (the state of each lane between dispatches; absent
-// if one dispatch computes everything).
+// The gradient of a row map, from its output y and the upstream gradient g. A shader that needs
+// this defines
+//   const REFINE: bool
+//       whether to sum twice: the second time with the first sum, the origin, subtracted from g
+//   fn row_term(y: vec4<f32>, g: vec4<f32>) -> vec4<f32>
+//       the terms to sum over the row
+//   fn row_grad(y: vec4<f32>, g: vec4<f32>, sum: f32) -> vec4<f32>
+//       the gradient, given that sum; the origin is subtracted from g
+// Bindings: output, upstream and grad [outer, classes, inner]; lanes [lanes, 4] (the state of each
+// lane between dispatches: two sums; absent if one dispatch computes everything).
 
-// 0: one dispatch computes everything. 1, 2: this dispatch adds some blocks to the first or second sum of the lanes. 3: it reads the
-// final sums and writes some blocks of the gradient.
+// 0: one dispatch computes everything. 1, 2: this dispatch adds some blocks to the first or second
+// sum of the lanes. 3: this dispatch reads the final sums and writes some blocks of the gradient.
 override SWEEP: u32;
 
 fn upstream_quad(row: Row, i: u32, j: u32, inside: bool) -> vec4<f32> {
@@ -22,6 +26,7 @@ fn output_quad(row: Row, i: u32, j: u32, inside: bool) -> vec4<f32> {
     return load_quad_output(at, params.inner, room_at(inside, c), 0.0);
 }
 
+// The sum of the terms over the 16 elements of block i.
 fn sum_block(row: Row, i: u32, inside: bool, origin: f32) -> f32 {
     var sum = vec4<f32>();
     for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
@@ -30,7 +35,7 @@ fn sum_block(row: Row, i: u32, inside: bool, origin: f32) -> f32 {
     return (sum.x + sum.y) + (sum.z + sum.w);
 }
 
-// The sum over all blocks, if they form a single run.
+// The sum of the terms over all blocks of the lane, if they form a single run.
 fn few_sum(row: Row, origin: f32) -> f32 {
     var sum = 0.0;
     for (var i = row.begin; i < row.whole; i++) {
@@ -42,7 +47,8 @@ fn few_sum(row: Row, origin: f32) -> f32 {
     return sum;
 }
 
-// The sum over a nonempty run of blocks.
+// The sum of the terms over the lane's blocks begin..end, a nonempty run. `inside` promises that
+// all of them lie inside the row.
 fn run_sum(row: Row, begin: u32, end: u32, inside: bool, origin: f32) -> f32 {
     var sum = 0.0;
     var i = begin;
@@ -56,8 +62,9 @@ fn run_sum(row: Row, begin: u32, end: u32, inside: bool, origin: f32) -> f32 {
     return sum;
 }
 
-// The sum of the terms over the blocks of the lane so far, with g relative to an origin: its first or second sum (`number`). If
-// an earlier dispatch has completed the sum, that one.
+// The lane's first or second sum (`number`) of the terms, with the origin subtracted from g: over
+// the blocks up to the end of this dispatch, or over all blocks if earlier dispatches have
+// completed it.
 fn lane_sum(row: Row, origin: f32, number: u32) -> Sum {
     let at = 4u * lane_index(row) + 2u * (number - 1u);
     var sum = Sum(0.0, 0.0);
@@ -91,6 +98,8 @@ fn grad_block(row: Row, i: u32, inside: bool, origin: f32, sum: f32) {
     }
 }
 
+// LANES threads share a row. All threads of a workgroup take part in the sums; then each lane
+// writes the gradient of its own blocks.
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -99,7 +108,7 @@ fn main(
 ) {
     let row = row_of(group_index(group, groups), thread);
     var origin = 0.0;
-    // Rows of halves do not add up to 1 accurately enough for an origin.
+    // Softmax outputs in halves do not add up to 1 accurately enough for an origin.
     if (REFINE && !HALVES) {
         let sum = value_of(sum_across(thread, lane_sum(row, 0.0, 1u), LANES));
         // An origin must not make g overflow.

@@ -1,11 +1,13 @@
 // needs: softmax
-// The softmax statistics of a row, computed here or merged from those that `row_parts` has computed.
-// Binding: parts [rows, parts, 4] (the RowStats of each part; absent if they are computed here).
+// The softmax statistics of a row, computed here, or merged from the statistics of its parts that
+// `row_parts` has computed.
+// Binding: parts [rows, PARTS, 4] (the RowStats of each part; absent if they are computed here).
 
 // 1: `row_parts` has computed the statistics of the parts.
 override FOUND: u32;
 
-// All lanes of the row get the result. All threads of the workgroup take part.
+// The statistics of the whole row. All lanes of the row get the result; all threads of the
+// workgroup take part.
 fn row_stats(row: Row, thread: u32) -> RowStats {
     if (FOUND == 0u) {
         return part_stats(lane_stats(row), thread);

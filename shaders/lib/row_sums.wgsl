@@ -1,21 +1,28 @@
 // needs: row_loss softmax sum_across
-// Sums over the classes of a row that depend on its maximum: the sums of coefficients and weighted gaps, if every class has a
-// coefficient, and the sums and predictions for statistics. They take one sweep over the row, if any is requested.
-// Binding: lanes [lanes, 11] (the state of each lane between dispatches; absent if one dispatch processes all blocks).
+// Sums over the classes of a row that depend on the row maximum: the sums of coefficients and
+// weighted gaps, if every class has a coefficient, and the sums and predictions for statistics.
+// They take one sweep over the row, if any is requested.
+// Binding: lanes [lanes, 11] (the state of each lane between dispatches; absent if one dispatch
+// processes all blocks).
 
-// 0: one dispatch computes everything. 1: this dispatch adds some blocks to the state of the lanes. 2: it reads the final state.
+// 0: one dispatch computes everything. 1: this dispatch adds some blocks to the state of the lanes.
+// 2: this dispatch reads the final state.
 override SWEEP: u32;
 
 struct RowSums {
-    // The sum of the coefficients, computed only for probabilities, and that of coefficients below 2^-80, which is lifted.
+    // Computed only for probabilities: the sum of the coefficients, and the lifted sum of those
+    // coefficients that are below 2^-80.
     coefficients: Sum,
     tiny_coefficients: Sum,
-    // For probabilities the sum of a_c (z_c - m), else the sum of w_c (z_c - m).
+    // For probabilities the sum of a_c (z_c - m); for smoothed targets the sum of w_c (z_c - m).
     gaps: Sum,
-    // The sum of exp(z_c - m) (m - z_c), lifted. The entropy is log(total) + spread / total, with the sum `total` of exp(z_c - m).
+    // The sum of exp(z_c - m) (m - z_c), lifted. The entropy is log(total) + spread / total, with
+    // the sum `total` of exp(z_c - m).
     spread: Sum,
-    // The first class with the largest logit before scale and cap, and the first with the largest probability; NONE if undefined.
+    // The first class with the largest logit before scale and cap; NONE if there is none.
     predicted: u32,
+    // The first class with the largest target probability, and that probability; NONE if there is
+    // none.
     likely: u32,
     likely_probability: f32,
 }
@@ -34,17 +41,18 @@ fn sum4(x: vec4<f32>) -> f32 {
     return (x.x + x.y) + (x.z + x.w);
 }
 
-// A product that is 0 if the coefficient is 0, even if the value is infinite. (Rows with NaN are handled separately.)
+// Products that are 0 if the coefficient is 0, even if the value is infinite. (Rows with NaN are
+// handled separately.)
 fn weighted4(coefficient: vec4<f32>, value: vec4<f32>) -> vec4<f32> {
     return select(coefficient * value, vec4<f32>(), coefficient == vec4<f32>());
 }
 
-// The products e_c * (m - z_c), which are 0 if e_c is 0, even if z_c is -infinity.
+// The products e_c * (m - z_c), given d = z_c - m: 0 if e_c is 0, even if z_c is -infinity.
 fn spread4(e: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
     return select(-e * d, vec4<f32>(), e == vec4<f32>());
 }
 
-// Updates the first class with the largest probability.
+// Updates the first class with the largest target probability by class c with probability q.
 fn with_class(before: RowSums, c: u32, q: f32, counted: bool) -> RowSums {
     var s = before;
     let larger = s.likely == NONE || q > s.likely_probability;
@@ -55,17 +63,20 @@ fn with_class(before: RowSums, c: u32, q: f32, counted: bool) -> RowSums {
     return s;
 }
 
-// The first of `room` classes from c on whose element equals the maximum m; NONE if none does.
+// The first of 4 classes from c on, within the first `room`, whose element equals the maximum m;
+// NONE if none does.
 fn first_largest(x: vec4<f32>, m: f32, c: u32, room: u32) -> u32 {
     let classes = select(vec4<u32>(NONE), vec4<u32>(c) + vec4<u32>(0u, 1u, 2u, 3u), (x == vec4<f32>(m)) & within(room));
     return min(min(classes.x, classes.y), min(classes.z, classes.w));
 }
 
-// Adds a nonempty run of blocks to the sums of the lane.
+// Adds the lane's blocks begin..end, a nonempty run, to its sums. `at` is the position of the row's
+// probabilities, if any.
 fn run_sums(row: Row, begin: u32, end: u32, m: f32, at: u32, before: RowSums) -> RowSums {
     var s = before;
-    // Coefficients, weighted gaps, spread and tiny coefficients. Every eight blocks are added up separately, because adding
-    // equal numbers, such as the probabilities of a large vocabulary, to one growing sum rounds the same way each time.
+    // Coefficients, weighted gaps, spread and tiny coefficients. Every eight blocks are added up
+    // separately, because adding equal numbers, such as the probabilities of a large vocabulary, to
+    // one growing sum rounds the same way each time.
     var run = vec4<f32>();
     var eight = vec4<f32>();
     var i = begin;
@@ -129,6 +140,7 @@ fn kept_sum(at: u32) -> Sum {
     return Sum(bitcast<f32>(load_lanes(at)), bitcast<f32>(load_lanes(at + 1u)));
 }
 
+// Loads the sums of the lane from its state.
 fn kept_sums(row: Row) -> RowSums {
     let at = 11u * lane_index(row);
     let probability = bitcast<f32>(load_lanes(at + 10u));
@@ -148,6 +160,7 @@ fn keep_sum(at: u32, sum: Sum) {
     store_lanes(at + 1u, bitcast<u32>(sum.low));
 }
 
+// Stores the sums of the lane as its state.
 fn keep_sums(row: Row, s: RowSums) {
     let at = 11u * lane_index(row);
     keep_sum(at, s.coefficients);
@@ -159,7 +172,8 @@ fn keep_sums(row: Row, s: RowSums) {
     store_lanes(at + 10u, bitcast<u32>(s.likely_probability));
 }
 
-// The sums of the lane, given the row maximum m; `at` is the position of the row's probabilities, if any.
+// The sums of the lane over its blocks up to the end of this dispatch, given the row maximum m;
+// `at` is the position of the row's probabilities, if any.
 fn lane_sums(row: Row, m: f32, at: u32) -> RowSums {
     var s = no_sums();
     if (SWEEP == 2u || (SWEEP == 1u && row.begin > 0u)) {
@@ -173,7 +187,8 @@ fn lane_sums(row: Row, m: f32, at: u32) -> RowSums {
     return s;
 }
 
-// Merges the sums of the lanes; all lanes of the row get the result. All threads of the workgroup take part.
+// Merges the sums of the lanes of the row; all of them get the result. All threads of the workgroup
+// take part.
 fn all_sums(lane: RowSums, thread: u32) -> RowSums {
     var all = lane;
     if (TARGETS == 2u) {

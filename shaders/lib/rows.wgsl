@@ -1,9 +1,10 @@
 // needs: grid
-// Distributes rows over threads. A tensor [outer, classes, inner] has outer * inner rows of `classes` elements with stride
-// `inner`. LANES threads share a row, in PARTS workgroups.
+// Distributes rows over threads. A tensor [outer, classes, inner] has outer * inner rows of
+// `classes` elements with stride `inner`. LANES threads share a row, in PARTS workgroups.
 //
-// A lane processes blocks of 16 elements: 4 quads with a stride of SPAN quads, so that SPAN neighbouring lanes load
-// consecutive quads. The blocks of these lanes are consecutive, so each SIMD unit works on its own section of the row.
+// A lane processes blocks of 16 elements: 4 quads with a stride of SPAN quads, so that SPAN
+// neighbouring lanes, a span, load consecutive quads. The blocks of a span are consecutive, so each
+// SIMD unit works on one contiguous stretch of the row.
 
 // The number of threads that share a row: 1, or a power of two that divides WORKGROUP.
 override LANES: u32;
@@ -11,9 +12,11 @@ override LANES: u32;
 override PARTS: u32;
 // The number of lanes that load consecutive quads: a power of two, at most LANES.
 override SPAN: u32;
-// The number of blocks that each lane keeps in registers between sweeps, if the whole row fits; else 0.
+// The number of blocks that each lane keeps in registers between sweeps, if the whole row fits
+// into registers; else 0.
 override HELD: u32;
-// The number of elements of a row if HELD is not 0: then all loops over the row have constant bounds.
+// The number of elements of a row if HELD is not 0, so that all loops over the row have constant
+// bounds.
 override CLASSES: u32;
 
 // 1: blocks inside the row are processed by separate code without bounds checks.
@@ -25,6 +28,7 @@ override RUNS: u32;
 // The number of blocks that are added up before their sum joins the total (`lib/sum.wgsl`).
 const RUN: u32 = 32u;
 
+// The number of elements in one block of each lane of a span.
 const TILE: u32 = 16u * SPAN;
 // The number of spans of a workgroup, and of a row.
 const PART_SPANS: u32 = LANES / SPAN;
@@ -37,9 +41,11 @@ struct Row {
     lane: u32,
     // The position of the first element of the row.
     start: u32,
-    // Surplus threads repeat the last row, because they have to take part in barriers, and store nothing.
+    // Surplus threads repeat the last row, because they have to take part in barriers; they store
+    // nothing.
     surplus: bool,
-    // The number of blocks of each lane. This dispatch processes begin..end; blocks before `whole` are inside the row.
+    // The number of blocks of each lane. This dispatch processes blocks begin..end of them; those
+    // before `whole` lie entirely inside the row.
     blocks: u32,
     begin: u32,
     whole: u32,
@@ -53,6 +59,7 @@ fn classes() -> u32 {
     return params.classes;
 }
 
+// The row of thread `thread` of workgroup `group`, and the blocks of it that the thread processes.
 fn row_of(group: u32, thread: u32) -> Row {
     let number = group / PARTS * (WORKGROUP / LANES) + thread / LANES;
     let index = min(number, params.rows - 1u);
@@ -60,7 +67,8 @@ fn row_of(group: u32, thread: u32) -> Row {
     let start = (index / params.inner) * classes() * params.inner + index % params.inner;
     let part = group % PARTS;
     let blocks = (classes() + PARTS * 16u * LANES - 1u) / (PARTS * 16u * LANES);
-    // If the row is in registers, all lanes use the block count of the last span, because that is a constant.
+    // If the row is in registers, all lanes use the `whole` of the last span, because it is a
+    // constant.
     let before = select(part * PART_SPANS + lane / SPAN, SPANS - 1u, HELD > 0u) * blocks;
     let whole = WHOLE * min(max(classes() / TILE, before) - before, blocks);
     if (HELD > 0u) {
@@ -71,7 +79,7 @@ fn row_of(group: u32, thread: u32) -> Row {
     return Row(index, part, lane, start, number >= params.rows, blocks, begin, clamp(whole, begin, end), end);
 }
 
-// The end of the runs of the lane that are entirely inside the row.
+// The end of the lane's full runs whose blocks all lie inside the row.
 fn runs_inside(row: Row) -> u32 {
     return row.begin + (row.whole - row.begin) / RUN * RUN;
 }
@@ -87,8 +95,8 @@ fn quad_start(row: Row, i: u32, j: u32) -> u32 {
     return (span * row.blocks + i) * TILE + (j * SPAN + row.lane % SPAN) * 4u;
 }
 
-// The number of elements from c to the end of the row, at most 4. `inside` promises that there are 4, and avoids the
-// comparison: loops process blocks inside the row first.
+// The number of elements from c to the end of the row, possibly more than 4. `inside` promises that
+// there are at least 4 and avoids the comparison: loops process blocks inside the row first.
 fn room_at(inside: bool, c: u32) -> u32 {
     if (inside) {
         return 4u;
@@ -96,11 +104,12 @@ fn room_at(inside: bool, c: u32) -> u32 {
     return max(classes(), c) - c;
 }
 
-// Whether this thread processes element c in this dispatch.
+// Whether element c belongs to the workgroup's part of the row.
 fn in_part(row: Row, c: u32) -> bool {
     return PARTS == 1u || c / (row.blocks * TILE) / PART_SPANS == row.part;
 }
 
+// Whether this thread processes element c in this dispatch.
 fn goes_through(row: Row, c: u32) -> bool {
     let block = c / TILE % row.blocks;
     let now = row.begin <= block && block < row.end;

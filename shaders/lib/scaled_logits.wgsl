@@ -1,10 +1,11 @@
 // needs: numerics sum
-// Scaled and soft-capped logits: z = cap * tanh(scale * x / cap). Both factors are positive, so z is monotonic in x.
+// Scaled and soft-capped logits: z = cap * tanh(scale * x / cap). Both factors are positive, so z
+// is monotonic in x.
 
-// 0: z = x; 1: z = scale * x; 2: capped too.
+// 0: z = x; 1: z = scale * x; 2: scaled and capped.
 override LOGITS: u32;
 
-// A cap makes infinite logits finite, but padding stays -infinity.
+// A quad with `room` elements. A cap makes infinite logits finite, but padding stays -infinity.
 fn admit4(x: vec4<f32>, room: u32) -> vec4<f32> {
     if (LOGITS != 2u) {
         return x;
@@ -24,6 +25,7 @@ fn over_cap(x: vec4<f32>) -> vec4<f32> {
     return params.logit_scale * x / params.softcap;
 }
 
+// z for 4 logits x.
 fn scaled4(x: vec4<f32>) -> vec4<f32> {
     if (LOGITS == 0u) {
         return x;
@@ -34,9 +36,11 @@ fn scaled4(x: vec4<f32>) -> vec4<f32> {
     return params.softcap * tanh4(over_cap(x));
 }
 
+// z(x) - z(m) for 4 logits x.
 fn gap4(x: vec4<f32>, m: f32) -> vec4<f32> {
     if (LOGITS != 2u) {
-        // The difference is taken before scaling, so that it is exactly 0 for x = m, unless it would overflow.
+        // The difference is taken before scaling, so that it is exactly 0 for x = m; after scaling
+        // only if it would overflow otherwise.
         let d = x - m;
         let overflow = bitcast<vec4<u32>>(d) == vec4<u32>(select(0u, 0xff800000u, params.logit_scale < 1.0));
         let scaled = select(params.logit_scale * d, params.logit_scale * x - params.logit_scale * m, overflow);
@@ -46,7 +50,7 @@ fn gap4(x: vec4<f32>, m: f32) -> vec4<f32> {
     return select(z, vec4<f32>(-infinity()), bitcast<vec4<u32>>(x) == vec4<u32>(0xff800000u));
 }
 
-// The rounding error of the difference in `gap4`, without those of scale and cap.
+// The rounding error of the difference in `gap4`, without the errors of scale and cap; 0 if capped.
 fn lost_gap(x: f32, m: f32) -> f32 {
     if (LOGITS == 2u) {
         return 0.0;
@@ -55,8 +59,8 @@ fn lost_gap(x: f32, m: f32) -> f32 {
     return select(lost, params.logit_scale * lost, LOGITS == 1u);
 }
 
-// Multiplies gradients g with respect to z by dz/dx = scale * (1 - tanh^2), computed without cancellation. Far beyond the cap the
-// slopes are lifted before the multiplication.
+// Multiplies gradients g with respect to z by dz/dx = scale * (1 - tanh^2), computed without
+// cancellation. Far beyond the cap the slopes are lifted before the multiplication.
 fn times_slope4(g: vec4<f32>, x: vec4<f32>) -> vec4<f32> {
     let distance = 2.0 * abs(over_cap(x));
     let lifted = lifted_exp4(-distance);

@@ -1,19 +1,25 @@
 // needs: grid product product_loads
-// Matrix products on SIMD vectors: a workgroup is one vector and computes ROWS rows of c in registers, each thread 4 columns,
-// without workgroup memory and barriers. A shader that needs this defines how rows of op(a) reach the threads:
-//   const BROUGHT: u32                                                           the number of rows per load, a divisor of ROWS
-//   fn a_part(row: u32, depth: u32, thread: u32) -> mat4x4<f32>                  loads these rows at 4 depths
-//   fn row_of_part(part: mat4x4<f32>, r: u32) -> vec4<f32>                       row r of a load, at the 4 depths
-//   fn any_thread(x: bool) -> bool                                               whether x is true in any thread of the workgroup
+// Matrix products on SIMD vectors: a workgroup is one vector and computes ROWS rows of c in
+// registers, each thread 4 columns, without workgroup memory and barriers. A shader that needs this
+// defines how rows of op(a) reach the threads:
+//   const BROUGHT: u32
+//       the number of rows per load, a divisor of ROWS
+//   fn a_part(row: u32, depth: u32, thread: u32) -> mat4x4<f32>
+//       loads BROUGHT rows from `row` on, at 4 depths
+//   fn row_of_part(part: mat4x4<f32>, r: u32) -> vec4<f32>
+//       row r of a load, at the 4 depths
+//   fn any_thread(x: bool) -> bool
+//       whether x is true in any thread of the workgroup
 //
-// Bindings: a, b, bias [n], gate and runs like c (each absent if unused), c [m, n].
+// Bindings: a, b, bias [n], gate and runs like c (each absent if unused), c [m, n] or
+// [parts * m, n].
 
 override ROWS: u32;
 
-// The number of depths per iteration.
+// Every load of 4 depths begins at a valid depth.
 const PAST_THE_LAST: bool = false;
 
-// The sums of the current run, and of earlier runs.
+// The sums of the current run, and of earlier runs, at the thread's 4 columns of each row.
 var<private> sums: array<vec4<f32>, ROWS>;
 var<private> totals: array<vec4<f32>, ROWS>;
 
@@ -40,8 +46,9 @@ fn multiply_add(c: vec4<f32>, a: vec4<f32>, b: mat4x4<f32>) -> vec4<f32> {
     return (((c + a.x * b[0]) + a.y * b[1]) + a.z * b[2]) + a.w * b[3];
 }
 
-// The next 4 depths at which a row of op(a) has a nonzero element. Zeros are skipped by this separate loop, because drivers for CPUs
-// execute the body of an `if` anyway.
+// The next depth from `first` on, in steps of 4, at which one of the ROWS rows of op(a) has a
+// nonzero element within 4 depths; at least `end` if there is none. All threads of the workgroup
+// take part. This is a separate loop, because drivers for CPUs execute the body of an `if` anyway.
 fn next_depth(row: u32, first: u32, end: u32, thread: u32) -> u32 {
     var depth = first;
     var zero = true;
@@ -61,6 +68,7 @@ fn next_depth(row: u32, first: u32, end: u32, thread: u32) -> u32 {
     return depth;
 }
 
+// Adds the summands of 4 depths to the sums.
 fn add_depths(row: u32, column: u32, depth: u32, thread: u32) {
     let b = b_block(column, depth);
     var part = mat4x4<f32>();
@@ -72,8 +80,9 @@ fn add_depths(row: u32, column: u32, depth: u32, thread: u32) {
     }
 }
 
-// Adds the nonempty summands start..end to the sums. The main loop tests its condition after the body: llvmpipe executes the body of
-// other loops once more, with all threads inactive.
+// Adds the summands start..end, at least one, to the sums of ROWS rows and the thread's 4 columns.
+// All threads of the workgroup take part. The main loop tests its condition after the body, because
+// llvmpipe executes the body of other loops once more, with all threads inactive.
 fn add_summands(row: u32, column: u32, start: u32, end: u32, thread: u32) {
     if (SPARSE == 0u) {
         var depth = start;
@@ -91,6 +100,8 @@ fn add_summands(row: u32, column: u32, start: u32, end: u32, thread: u32) {
     }
 }
 
+// A workgroup computes ROWS rows and 4 * WORKGROUP columns of a part of c; all its threads take
+// part.
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -106,7 +117,7 @@ fn main(
     let column = ((tile % columns) * WORKGROUP + thread) * 4u;
     let start = part * params.split;
     let end = min(start + params.split, params.k);
-    // Surplus workgroups of the grid have a part that does not exist.
+    // Surplus workgroups of the grid would compute a part that does not exist.
     if (start >= max(params.k, 1u)) {
         return;
     }

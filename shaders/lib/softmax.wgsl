@@ -1,19 +1,23 @@
 // needs: lanes numerics rows sum
-// The online softmax of a row of `logits`: its statistics in one sweep. A shader that needs this also needs `plain_logits`
-// or `scaled_logits`, which define
-//   fn admit4(x: vec4<f32>, room: u32) -> vec4<f32>     a loaded quad with `room` elements, padded with -infinity
+// The online softmax of a row of `logits`: its statistics in one sweep. A shader that needs this
+// also needs `plain_logits` or `scaled_logits`, which define
+//   fn admit4(x: vec4<f32>, room: u32) -> vec4<f32>     a loaded quad with `room` elements, padded
+//                                                       with -infinity
 //   fn gap4(x: vec4<f32>, m: f32) -> vec4<f32>          logit(x) - logit(m)
 //   fn lost_gap(x: f32, m: f32) -> f32                  the rounding error of that difference
 // and has to define
-//   const HOLD_EXP: bool                                whether the last sweep needs the exponentials of the row, or its logits
+//   const HOLD_EXP: bool                                whether the last sweep needs the row's
+//                                                       exponentials instead of its logits
 //
-// The statistics are the row maximum m, the number of elements that equal it, and the sum of exp(x - m) over the others.
-// Keeping the last two apart preserves the relative precision of the loss of a confident row, log1p(rest). The sum and its
-// exponentials are lifted, that is multiplied by LIFT, because a gradient can multiply a subnormal one with a huge factor.
+// The statistics are the row maximum m, the number of elements that equal it, and the sum of
+// exp(x - m) over the other elements. Keeping the last two apart preserves the relative precision
+// of the loss of a confident row, log1p(rest). The sum and the exponentials are lifted, that is
+// multiplied by LIFT, because a gradient can multiply a subnormal exponential by a huge factor.
 
 struct RowStats {
-    // The maximum of the elements as `admit4` returns them.
+    // The maximum of the elements as `admit4` returns them; LOWEST instead of -infinity.
     max: f32,
+    // The number of elements that equal the maximum.
     ties: f32,
     // The sum over the elements below the maximum, lifted.
     rest: f32,
@@ -21,8 +25,9 @@ struct RowStats {
     poison: u32,
 }
 
+// The blocks of the lane that stay in registers: exponentials if HOLD_EXP, else logits.
 var<private> held: array<mat4x4<f32>, max(HELD, 1u)>;
-// The maximum that the exponentials in registers are relative to.
+// The maximum that the exponentials in `held` are relative to: that of the lane.
 var<private> held_max: f32;
 
 // Block i of a row, padded with -infinity.
@@ -50,9 +55,10 @@ fn gap(x: f32, m: f32) -> f32 {
     return gap4(vec4<f32>(x), m).x;
 }
 
-// The maximum of elements, and whether they contain NaN or +infinity, by integer comparisons of their bits. Read as signed
-// integers, positive floats are ordered, with +infinity and NaN at the end. Read as unsigned integers, negative floats come
-// after all positive ones in reverse order, with -infinity and NaN at the end.
+// Extremes of the bits of elements, from which `stats_of` computes their maximum, and whether they
+// contain NaN or +infinity. Read as signed integers, positive floats are ordered, with +infinity
+// and NaN at the end. Read as unsigned integers, negative floats come after all positive ones in
+// reverse order, with -infinity and NaN at the end.
 struct Extremes {
     signed: vec4<i32>,
     unsigned: vec4<u32>,
@@ -74,7 +80,8 @@ fn with_block(e: Extremes, x: mat4x4<f32>) -> Extremes {
     return all;
 }
 
-// Statistics with a maximum and an empty sum. A maximum of -infinity is replaced by the lowest finite number.
+// Statistics with a maximum, and without elements in their sums. A maximum of -infinity is replaced
+// by the lowest finite number.
 fn stats_of(e: Extremes) -> RowStats {
     let signed = max(max(e.signed.x, e.signed.y), max(e.signed.z, e.signed.w));
     let unsigned = max(max(e.unsigned.x, e.unsigned.y), max(e.unsigned.z, e.unsigned.w));
@@ -89,8 +96,8 @@ fn sum_of_exp(s: RowStats) -> f32 {
     return s.ties + s.rest * LOWER;
 }
 
-// exp(gap), lifted, of a rounded gap and its rounding error. Many elements are multiplied by the result, so its error would be
-// common to all of them.
+// exp(gap), lifted, for a rounded gap and its rounding error `lost`. Without the correction, all
+// elements that are multiplied by the result would share its error.
 fn exp_of_gap(gap: f32, lost: f32) -> f32 {
     let e = lifted_exp(gap);
     // An infinite gap has no meaningful rounding error.
@@ -108,13 +115,14 @@ fn times_lifted(x: f32, e: f32) -> f32 {
     return select(x * e * LOWER, x * LOWER * e, x > 1.0);
 }
 
-// Rescales statistics to a maximum that is at least as large.
+// Rescales statistics to a maximum m that is at least theirs.
 fn raise(s: RowStats, m: f32) -> RowStats {
     let higher = m > s.max;
     let rest = sum_of_exp(s) * exp_between(s.max, m);
     return RowStats(m, select(s.ties, 0.0, higher), select(s.rest, rest, higher), s.poison);
 }
 
+// exp(x - m), lifted, for the 16 elements of a block.
 fn exp_block(x: mat4x4<f32>, m: f32) -> mat4x4<f32> {
     return mat4x4<f32>(
         lifted_exp4(gap4(x[0], m)),
@@ -124,7 +132,8 @@ fn exp_block(x: mat4x4<f32>, m: f32) -> mat4x4<f32> {
     );
 }
 
-// Adds the elements x of a block to s, whose maximum m is at least theirs; e is exp(x - m), lifted.
+// Adds the 16 elements x of a block to s, whose maximum m is at least theirs; e is exp(x - m),
+// lifted.
 fn add_block(s: RowStats, x: mat4x4<f32>, e: mat4x4<f32>) -> RowStats {
     var ties = vec4<f32>();
     var rest = vec4<f32>();
@@ -145,7 +154,7 @@ fn absorb(s: RowStats, x: mat4x4<f32>) -> RowStats {
     return add_block(all, x, exp_block(x, all.max));
 }
 
-// The statistics of the blocks begin..end; the range can be empty.
+// The statistics of the lane's blocks begin..end; the range can be empty.
 fn few_stats(row: Row, begin: u32, end: u32) -> RowStats {
     let whole = clamp(row.whole, begin, end);
     var s = RowStats(LOWEST, 0.0, 0.0, 0u);
@@ -158,9 +167,10 @@ fn few_stats(row: Row, begin: u32, end: u32) -> RowStats {
     return s;
 }
 
-// The statistics of many blocks, with a compensated sum. Exponentials are relative to `origin`, an element of the row that is
-// close to the maximum. If they were relative to the maximum itself, the sum would be rescaled, and rounded, with every block
-// of a row whose elements increase slowly.
+// The statistics of many blocks of a lane, with a compensated sum. Exponentials are relative to
+// `origin`, an element of the row that is close to the maximum. If they were relative to the
+// maximum itself, the sum would be rescaled, and rounded, with every block of a row whose elements
+// increase slowly.
 struct LaneStats {
     max: f32,
     ties: f32,
@@ -179,12 +189,13 @@ fn no_stats() -> LaneStats {
     return LaneStats(LOWEST, 0.0, LOWEST, LIFT, Sum(0.0, 0.0), 0u);
 }
 
+// Adds the 16 elements x of a block to the statistics of a lane.
 fn add_to_lane(s: LaneStats, x: mat4x4<f32>) -> LaneStats {
     let block = stats_of(with_block(no_extremes(), x));
     let m = max(s.max, block.max);
     let rise = gap(m, s.origin);
     let lost = lost_gap(m, s.origin);
-    // Then the maximum is the new origin.
+    // Whether the maximum becomes the new origin.
     let far = rise > FAR;
     let e = exp_of_gap(select(rise, -rise, far), select(lost, -lost, far));
     let origin = select(s.origin, m, far);
@@ -193,12 +204,12 @@ fn add_to_lane(s: LaneStats, x: mat4x4<f32>) -> LaneStats {
     let before = select(0.0, s.ties * select(s.exp_max, times_lifted(s.exp_max, e), far), higher);
     let more = add_block(RowStats(m, select(s.ties, 0.0, higher), before, 0u), x, exp_block(x, origin));
     let kept_high = select(s.rest.high, times_lifted(s.rest.high, e), far);
-    // The compensation is negligible beside the rounding error of this product.
+    // When the sum is rescaled, its compensation is negligible beside the rounding error.
     let rest = plus(Sum(kept_high, select(s.rest.low, 0.0, far)), more.rest);
     return LaneStats(m, more.ties, origin, select(e, LIFT, far), rest, s.poison | block.poison);
 }
 
-// Adds all blocks of the lane in this dispatch.
+// Adds all blocks that the lane processes in this dispatch.
 fn add_blocks(row: Row, before: LaneStats) -> LaneStats {
     var s = before;
     for (var i = row.begin; i < row.whole; i++) {
@@ -214,6 +225,7 @@ fn relative_to_max(s: LaneStats) -> RowStats {
     return RowStats(s.max, s.ties, value_of(s.rest) * (exp_between(s.origin, s.max) * LOWER), s.poison);
 }
 
+// The statistics of all blocks that the lane processes in this dispatch.
 fn lane_stats(row: Row) -> RowStats {
     if (HELD > 0u) {
         return held_stats(row);
@@ -224,6 +236,7 @@ fn lane_stats(row: Row) -> RowStats {
     return relative_to_max(add_blocks(row, no_stats()));
 }
 
+// The statistics of the lane's HELD blocks, which stay in registers.
 fn held_stats(row: Row) -> RowStats {
     var extremes = no_extremes();
     for (var i = 0u; i < HELD; i++) { // unrolled
@@ -250,6 +263,7 @@ fn merge(a: RowStats, b: RowStats) -> RowStats {
     return RowStats(m, x.ties + y.ties, x.rest + y.rest, x.poison | y.poison);
 }
 
+// Merges s with the statistics of the thread at this distance (`across`).
 fn with_other(s: RowStats, thread: u32, distance: u32) -> RowStats {
     let bits = vec4<u32>(bitcast<vec3<u32>>(vec3<f32>(s.max, s.ties, s.rest)), s.poison);
     let other = across(thread, bits, distance);
@@ -257,8 +271,8 @@ fn with_other(s: RowStats, thread: u32, distance: u32) -> RowStats {
     return merge(s, RowStats(numbers.x, numbers.y, numbers.z, other.w));
 }
 
-// Merges the statistics of the lanes into those of the workgroup's part of the row; all lanes get the result.
-// All threads of the workgroup take part.
+// Merges the statistics of the lanes into the statistics of the workgroup's part of the row; all
+// lanes get the result. All threads of the workgroup take part.
 fn part_stats(lane: RowStats, thread: u32) -> RowStats {
     var all = lane;
     for (var distance = LANES / 2u; distance > 0u; distance /= 2u) {
@@ -267,7 +281,8 @@ fn part_stats(lane: RowStats, thread: u32) -> RowStats {
     return all;
 }
 
-// The lifted factor that turns the exponentials from `again` into exponentials relative to the row maximum m.
+// The factor, lifted, that turns the exponentials from `again` into exponentials relative to the
+// row maximum m.
 fn lifted_exp_factor(m: f32) -> f32 {
     if (HELD > 0u && LANES > 1u) {
         return exp_between(held_max, m);
@@ -275,7 +290,8 @@ fn lifted_exp_factor(m: f32) -> f32 {
     return LIFT;
 }
 
-// A block in the last sweep: its exponentials, lifted and up to `lifted_exp_factor`, if HOLD_EXP; else its logits.
+// Block i in the last sweep: if HOLD_EXP its exponentials, lifted and still without the factor
+// `lifted_exp_factor`, else its logits.
 fn again(row: Row, i: u32, inside: bool, m: f32) -> mat4x4<f32> {
     if (HELD > 0u) {
         return held[i];
@@ -292,7 +308,7 @@ fn no_softmax(s: RowStats) -> bool {
     return s.poison != 0u || s.ties == 0.0;
 }
 
-// The logarithm of the sum of exp(x - m).
+// The logarithm of the sum of exp(x - m) over all elements.
 fn log_sum(s: RowStats) -> f32 {
     if (s.ties == 1.0) {
         return log1p_f32(s.rest * LOWER);

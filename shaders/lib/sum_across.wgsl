@@ -1,5 +1,6 @@
 // needs: lanes sum
-// Adds up the sums of `lanes` consecutive threads, a power of two. All threads of the workgroup take part.
+// Adds up the sums `mine` of `threads` consecutive threads, a power of two; each of them gets the
+// total. All threads of the workgroup take part.
 fn sum_across(thread: u32, mine: Sum, threads: u32) -> Sum {
     var sum = mine;
     for (var distance = threads / 2u; distance > 0u; distance /= 2u) {

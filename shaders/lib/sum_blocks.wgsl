@@ -1,10 +1,13 @@
 // needs: partials
-// The main function of kernels that sum blocks of elements, in a fixed order. A shader that needs this defines
-//   const SUMS: u32                              the number of sums
-//   fn add_element(i: u32)                       adds element i to `sums`, or its position to `bad` if it is out of range
-//   fn end_block(block: u32, thread: u32)        runs in all threads once `sums` has the sums of the block
-// Binding: partials (a partial result per block; absent if not requested). All threads of a workgroup take part in the reduction.
+// The main function of kernels that sum blocks of elements, in a fixed order. A shader that needs
+// this defines
+//   const SUMS: u32                           the number of sums
+//   fn add_element(i: u32)                    adds element i to `sums`; if it is out of range,
+//                                             lowers `bad` to its position instead
+//   fn end_block(block: u32, thread: u32)     runs in all threads once `sums` has the block's sums
+// Binding: partials (a partial result per block; absent if not requested).
 
+// A workgroup sums one block; all its threads take part.
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,

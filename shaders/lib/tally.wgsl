@@ -1,32 +1,38 @@
 // needs: numerics sum_blocks
-// Counts the rows of an evaluation by the rank of their target and by their prediction, and sums their losses.
+// Counts the rows of an evaluation by the rank of their target and by their prediction, and sums
+// their losses.
 //
 // A shader that needs this defines
 //   fn outcome(i: u32) -> Outcome        the outcome of row i of the dispatch
-// Bindings: targets, predictions, weights (scalar, or one per row), cells [cells, 4], partials (a partial result per block).
+// Bindings: targets, predictions, weights (scalar, or one per row), cells [cells, 4], partials (a
+// partial result per block).
 //
-// A cell is a sum of weights: an integer multiple of 2^-64 in four words, low word first. Integer sums do not depend on the order,
-// so atomic additions are reproducible. For C classes, the cells are
-//   C       by rank: rows with this many outputs above that of their target
-//   1       rows without a rank, because of NaN
-//   1       rows with the right prediction
-//   1       the number of rows, regardless of weights
+// A cell is a sum of weights: an integer multiple of 2^-64 in four words, low word first. Integer
+// sums do not depend on the order, so atomic additions are reproducible. For C classes, the cells
+// are
+//   C       by rank: the weights of rows with this many outputs above the output of their target
+//   1       the weights of rows without a rank, because of NaN
+//   1       the weights of rows with the right prediction
+//   1       the number of rows of weight other than 0, regardless of the weight
 // and, with a confusion matrix,
-//   C       rows of weight 0 that have this class as target or as prediction
+//   C       the number of times that rows of weight 0 have this class as target or as prediction
 //   C (C + 1)       by target and prediction; the last column is for rows without a prediction
 
 struct Outcome {
     ignored: bool,
-    // A row that is not fine is not counted; its position is reported.
+    // Whether the row's data are in range. If not, the row is not counted, and its position is
+    // reported.
     fine: bool,
+    // The class of the target.
     actual: u32,
     // C if there is no prediction.
     predicted: u32,
+    // C if there is no rank.
     rank: u32,
     loss: f32,
 }
 
-// Weights from 0 to 2^31 are valid, so that no cell overflows with fewer than 2^33 rows.
+// Whether a weight is from 0 to 2^31, so that no cell overflows with fewer than 2^33 rows.
 fn is_weight(bits: u32) -> bool {
     return bits <= 0x4f000000u || bits == 0x80000000u;
 }
@@ -48,7 +54,8 @@ fn cell_words(weight: f32) -> vec4<u32> {
     return select(vec4<u32>(), vec4<u32>(low), words == word) + select(vec4<u32>(), vec4<u32>(high), words == word + 1u);
 }
 
-// Adds to a word and returns the carry. The value has at most 24 significant bits, so adding a carry to it does not overflow.
+// Adds to a word and returns the carry. The value has at most 24 significant bits, so adding a
+// carry to it does not overflow.
 fn add_to_word(at: u32, value: u32, carry: u32) -> u32 {
     let addend = value + carry;
     if (addend == 0u) {
@@ -57,6 +64,7 @@ fn add_to_word(at: u32, value: u32, carry: u32) -> u32 {
     return u32(add_cells(at, addend) + addend < addend);
 }
 
+// Adds a number of four words to a cell, if this dispatch counts the cell.
 fn add_to_cell(cell: u32, words: vec4<u32>) {
     if (cell < params.first_cell || cell >= params.end_cell) {
         return;
@@ -70,6 +78,7 @@ fn add_to_cell(cell: u32, words: vec4<u32>) {
 
 const ONE: vec4<u32> = vec4<u32>(0u, 0u, 1u, 0u);
 
+// Adds one row to its cells, by one thread.
 fn count_row(row: Outcome, weight: f32) {
     let classes = params.classes;
     let occurring = classes + 3u;
@@ -97,6 +106,8 @@ const SUMS: u32 = 1u;
 // The number of rows that this thread has counted.
 var<private> rows: u32 = 0u;
 
+// Counts row i and adds its loss to the thread's sum, by one thread; reports the row's position if
+// its data are out of range.
 fn add_element(i: u32) {
     let row = outcome(i);
     let weight = load_weights(i * params.weights_stride);

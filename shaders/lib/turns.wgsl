@@ -1,16 +1,17 @@
 // needs: grid
-// Distributes a block of elements over the threads of a workgroup: first in steps of QUADS whole quads per thread, without bounds
-// checks, then the rest of the block.
+// Distributes a block of elements over the threads of a workgroup: first in steps of QUADS whole
+// quads per thread, without bounds checks, then the rest of the block.
 
 // The number of quads of a thread in one step.
 override QUADS: u32;
 
-// The distance between consecutive quads of a thread.
+// The number of elements from one quad of a thread to its next.
 const STRIDE: u32 = 4u * WORKGROUP;
+// The number of elements in one step of all threads.
 const TURN: u32 = QUADS * STRIDE;
 
 struct Part {
-    // The first element of the thread in the steps and in the rest, and the ends of both.
+    // The thread's first element in the steps, the end of the steps, and the same for the rest.
     turns: u32,
     turns_end: u32,
     rest: u32,

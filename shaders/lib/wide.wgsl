@@ -1,14 +1,16 @@
 // needs: numerics
-// Products of factors of any size, as significand and exponent. The product of two factors can overflow, or be subnormal and
-// flushed by the hardware, although the product with a third factor is a normal number.
+// Products of factors of any size, as significand and exponent. The product of two factors can
+// overflow, or be subnormal and flushed by the hardware, although the product with a third factor
+// is a normal number.
 
-// significand * 2^exponent. `wide` returns a significand in [1, 2) in magnitude, unless it is 0, infinite or NaN, so that products of
-// a few significands need no normalisation.
+// significand * 2^exponent. `wide` returns a significand in [1, 2) in magnitude, unless x is 0,
+// infinite or NaN, so that products of a few significands need no normalisation.
 struct Wide {
     significand: f32,
     exponent: i32,
 }
 
+// x as significand and exponent. 0, infinity and NaN become the significand, with the exponent 0.
 fn wide(x: f32) -> Wide {
     let bits = bitcast<u32>(x);
     let magnitude = bits & 0x7fffffffu;
@@ -35,21 +37,21 @@ fn power_of_two(k: i32) -> f32 {
     return bitcast<f32>(u32(k + 127) << 23u);
 }
 
-// Splits w into two factors, both at least 1 or both at most 1 in magnitude. If a number is multiplied by the first and then by the
-// second, the intermediate product overflows or underflows only if the number or the result does. The second factor is 1 if the
-// first can represent w.
+// Splits w into two factors, both at least 1 or both at most 1 in magnitude. If a number is
+// multiplied by the first and then by the second, the intermediate product overflows or underflows
+// only if the number or the result does. The second factor is 1 if the first can represent w.
 fn multipliers(w: Wide) -> vec2<f32> {
     let bits = bitcast<u32>(w.significand);
     let magnitude = bits & 0x7fffffffu;
     let whole = magnitude == 0u || magnitude >= 0x7f800000u;
     let k = w.exponent + i32(magnitude >> 23u) - 127;
-    // In [1, 2), or in [1/2, 1) if w is below 1.
+    // In [1, 2), or in [1/2, 1) if |w| is below 1.
     let below = k < 0;
     let significand = bitcast<f32>((bits & 0x80000000u) | (0x3f800000u - (u32(below) << 23u)) | (bits & 0x007fffffu));
     let exponent = k + i32(below);
     let first = clamp(exponent, -125, 126);
     let second = exponent - first;
-    // No f32 is large enough to make the product with a smaller number normal.
+    // Below 2^-252 the second factor is 0: the product of w and a number up to 2^126 is subnormal.
     let factors = vec2<f32>(
         significand * power_of_two(first),
         select(power_of_two(clamp(second, -126, 127)), 0.0, second < -126),

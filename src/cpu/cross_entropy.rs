@@ -5,8 +5,8 @@ use super::{Classes, LossGrad, OF_NOTHING, View, class_of, count, expect_len, fa
 use crate::error::{Error, Result, try_with_capacity};
 use crate::ops::loss::{CrossEntropy, Reduction};
 
-/// The targets of rows of logits; see [`crate::loss::Targets`]. Slices, vectors and arrays convert into it: class
-/// indices of `i64`, `i32`, `u32` or `u8`, or probabilities of `f32`.
+/// The targets of rows of logits; see [`crate::loss::Targets`]. Slices, vectors and arrays convert
+/// into it: class indices of `i64`, `i32`, `u32` or `u8`, or probabilities of `f32`.
 #[derive(Clone, Debug)]
 pub struct Targets<'a> {
     kind: Kind<'a>,
@@ -168,7 +168,7 @@ pub fn cross_entropy_backward<'a, T: Copy + Into<f64> + 'a>(
             let a = coefficient((class, i));
             // A coefficient of 0 times an infinite log-probability is 0; times NaN it is NaN.
             losses[row] += if a == 0.0 && !log_prob.is_nan() { 0.0 } else { a * -log_prob };
-            // sum * p - a, without cancellation where p is near 1.
+            // sum * p - a, without cancellation if p is near 1.
             let pull = 2.0 * options.z_loss * log_sum_exp * log_prob.exp();
             let slope = a * log_prob.exp_m1() + (sum - a) * log_prob.exp() + pull;
             grad[i] = factor(row) * position_weight(row) * slope * z[i].slope;
@@ -263,7 +263,7 @@ pub(super) fn rows<T: Copy + Into<f64>>(
             }
         }
     };
-    // Allocate with a check: the logits of a linear layer are not in a slice that the caller holds.
+    // The allocation is checked, because a linear layer's caller holds no slice of all logits.
     let mut z = try_with_capacity(op, logits.len())?;
     z.extend(logits.iter().map(logit));
     Ok(Rows { dims, logits: z, outcomes, counted })

@@ -1,4 +1,5 @@
-//! Elementwise losses: broadcasting, weights and reductions. Each loss adds the mathematics of one element.
+//! Elementwise losses: broadcasting, weights and reductions. Each loss adds the mathematics of one
+//! element.
 
 use super::{LossGrad, View, broadcast, broadcast_index, count, product, reduce, results, upstream_factor};
 use crate::error::{Error, Result};
@@ -16,7 +17,8 @@ pub(super) struct Element {
 
 /// The mathematics of an elementwise loss.
 pub(super) trait Reference: ElementwiseLoss {
-    /// Checks an element. Returns the name of the number that is out of range, its value and the range.
+    /// Checks an element. Returns the name of the number that is out of range, its value and the
+    /// range.
     fn out_of_range(&self, _: Element) -> Option<(&'static str, f64, &'static str)> {
         None
     }
@@ -89,9 +91,10 @@ macro_rules! references {
             #[doc = concat!("[`", stringify!($name), "`] with its gradient with respect to the input.")]
             ///
             /// # Errors
-            /// [`Error::Shape`] if a view does not have the elements of its shape, shapes do not fit each other, or the
-            /// upstream gradient has neither one element nor one per loss; [`Error::Value`] for a number outside its
-            /// range, and for weights that are on the GPU; [`Error::Limit`] for a common shape of 2^32 elements or more.
+            /// [`Error::Shape`] if a view does not have the elements of its shape, shapes do not
+            /// fit each other, or the upstream gradient has neither one element nor one per loss;
+            /// [`Error::Value`] for a number outside its range, and for weights that are on the
+            /// GPU; [`Error::Limit`] for a common shape of 2^32 elements or more.
             pub fn $backward<'a, T: Copy + Into<f64> + 'a>(
                 input: impl Into<View<'a, T>>,
                 targets: impl Into<View<'a, T>>,

@@ -6,7 +6,8 @@ use crate::plan::product::Layout;
 /// The result of [`linear_bce_with_logits`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearBceLoss {
-    /// One element, or one per token and class with [`Reduction::None`](crate::loss::Reduction::None).
+    /// One element, or one per token and class with
+    /// [`Reduction::None`](crate::loss::Reduction::None).
     pub loss: Vec<f64>,
     /// The gradient with respect to the hidden states, `[N, D]`.
     pub hidden: Vec<f64>,

@@ -2,8 +2,8 @@ use super::{View, expect_len, product, results, shape_error};
 use crate::error::Result;
 use crate::plan::product::Layout;
 
-/// `op(a) op(b) + bias` for matrices stored with the shapes `a_shape` and `b_shape`, where `layout`
-/// says which of them is transposed; see [`Recorder::matmul`](crate::Recorder::matmul).
+/// `op(a) op(b) + bias` for matrices that are stored transposed if `layout` says so; see
+/// [`Recorder::matmul`](crate::Recorder::matmul).
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) naming the matrix that does not fit;

@@ -2,7 +2,7 @@
 //! kernels.
 //!
 //! Inputs are row-major slices of `f32` or `f64`; results are `f64`. Use it to check kernels, to
-//! compute without an adapter, or to read what an operation means.
+//! compute without an adapter, or to look up the definition of an operation.
 //!
 //! # Examples
 //! ```
@@ -108,8 +108,8 @@ fn product(dims: &[usize]) -> usize {
     dims.iter().fold(1, |product: usize, &dim| product.saturating_mul(dim))
 }
 
-/// Allocates memory for `len` results. The limit is that of the GPU, or [`OF_NOTHING`] if there are
-/// no input elements, which would otherwise bound the number of results.
+/// Allocates memory for `len` results. The limit is the GPU's, or [`OF_NOTHING`] if there are no
+/// input elements, which would otherwise bound the number of results.
 fn results<T>(op: &'static str, len: usize, inputs: usize) -> Result<Vec<T>> {
     let (needed, allowed) = (len as u64, if inputs == 0 { OF_NOTHING } else { u32::MAX.into() });
     if needed <= allowed {
@@ -119,7 +119,7 @@ fn results<T>(op: &'static str, len: usize, inputs: usize) -> Result<Vec<T>> {
     }
 }
 
-/// The largest number of results or rows where no elements bound that number.
+/// The largest number of results or rows if no elements bound that number.
 const OF_NOTHING: u64 = 1 << 24;
 
 fn shape_error(op: &'static str, what: &'static str, expected: impl Into<String>, got: impl Into<String>) -> Error {
@@ -183,7 +183,7 @@ fn broadcast<'a>(
 /// The position in a tensor of shape `own` of element `i` of its broadcast to shape `full`. `i`
 /// must be below the size of `full`.
 fn broadcast_index(mut i: usize, own: &[usize], full: &[usize]) -> usize {
-    // From the last dimension to the first. `stride` is the dimension's in the smaller tensor.
+    // From the last dimension to the first. `stride` belongs to the tensor of shape `own`.
     let (mut index, mut stride) = (0, 1);
     for (&dim, &size) in own.iter().rev().zip(full.iter().rev()) {
         if dim != 1 {

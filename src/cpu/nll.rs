@@ -6,8 +6,9 @@ use crate::ops::loss::{Nll, Reduction};
 /// [`Recorder::nll`](crate::Recorder::nll).
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if a slice or weights do not fit the shape; [`Error::Value`](crate::Error::Value) naming the first
-/// target that is not a class, for probabilities as targets, and for weights that are on the GPU.
+/// [`Error::Shape`](crate::Error::Shape) if a slice or weights do not fit the shape;
+/// [`Error::Value`](crate::Error::Value) naming the first target that is not a class, for
+/// probabilities as targets, and for weights that are on the GPU.
 pub fn nll<'a, T: Copy + Into<f64> + 'a>(
     log_probs: impl Into<View<'a, T>>,
     targets: impl Into<Targets<'a>>,

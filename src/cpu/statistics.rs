@@ -9,12 +9,13 @@ use crate::ops::loss::CrossEntropy;
 pub struct Statistics {
     /// The log of the sum of `exp(z_c)`.
     pub log_sum_exp: Vec<f64>,
-    /// The log-probability of the target; for probabilities, of the first class with the largest
-    /// one. 0 for ignored rows.
+    /// The log-probability of the target; with probabilities, of the first class with the largest
+    /// probability. 0 for ignored rows.
     pub target_log_prob: Vec<f64>,
     /// The entropy of the softmax, in nats.
     pub entropy: Vec<f64>,
-    /// The first class with the largest logit, before scale and cap; -1 for a row without softmax.
+    /// The first class with the largest logit, before scale and cap; -1 if the softmax is
+    /// undefined.
     pub predicted: Vec<i64>,
     /// The number of rows whose target is predicted.
     pub correct: usize,

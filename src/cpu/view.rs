@@ -44,7 +44,7 @@ impl<T> View<'_, T> {
         }
     }
 
-    /// Checks that there are as many elements as the shape has.
+    /// Checks that the number of elements is the size of the shape.
     pub(super) fn check(&self, op: &'static str, what: &'static str) -> Result<()> {
         expect_len(op, what, self.data.len(), product(&self.shape))
     }

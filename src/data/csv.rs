@@ -116,7 +116,7 @@ fn read(path: &Path, bytes: &[u8], options: &CsvOptions) -> Result<Table> {
 
 /// The layout that all rows of a file must have.
 struct Layout {
-    /// The number of columns, and what determined it.
+    /// The number of columns, and the line that determines it: the header or the first row.
     width: usize,
     said_by: &'static str,
     /// Whether lines end with a delimiter that starts no column.

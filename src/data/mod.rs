@@ -84,7 +84,7 @@ impl Table {
         Ok(Self { columns: self.columns, values })
     }
 
-    /// Splits the table into the columns before `at` and those from `at` on.
+    /// Splits the table into the columns before `at` and the columns from `at` on.
     ///
     /// # Errors
     /// [`Error::Shape`] unless both parts have a column.
@@ -138,7 +138,7 @@ impl Table {
     }
 }
 
-/// Standardises columns to mean 0 and standard deviation 1. Compute it from the training data,
+/// Standardises columns to mean 0 and standard deviation 1. Compute it from the training data, and
 /// apply it to all data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standardisation {
@@ -148,7 +148,7 @@ pub struct Standardisation {
 
 impl Standardisation {
     /// Creates a standardisation from the mean and the standard deviation of each column, such as
-    /// those saved with a model.
+    /// numbers saved with a model.
     ///
     /// # Errors
     /// [`Error::Shape`] if the lengths differ.
@@ -216,17 +216,12 @@ pub fn shuffled(rows: usize, seed: u64) -> Result<Vec<usize>> {
 ///
 /// # Errors
 /// [`Error::Value`] for a size of 0.
-pub fn batches(
-    rows: &[usize],
-    size: usize,
-    seed: u64,
-    epoch: u64,
-) -> Result<impl Iterator<Item = Vec<usize>> + use<>> {
+pub fn batches(rows: &[usize], size: usize, seed: u64, epoch: u64) -> Result<impl Iterator<Item = Vec<usize>> + use<>> {
     if size == 0 {
         return Err(Error::value("batches", "size", "at least 1", "0"));
     }
     let mut rows = rows.to_vec();
-    // Different seeds and epochs give different streams.
+    // Different seeds and epochs produce different streams.
     let mut rng = fastrand::Rng::with_seed(fastrand::Rng::with_seed(seed).u64(..).wrapping_add(epoch));
     rng.shuffle(&mut rows);
     let mut rest = rows.into_iter();

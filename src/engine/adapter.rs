@@ -2,8 +2,9 @@
 
 use crate::error::{Error, Result};
 
-/// The best adapter that matches `wanted`. OpenGL is tried only if no other backend has a match: it is slow to
-/// initialise, and its libraries write warnings to standard error on machines without a display.
+/// Returns the best adapter that matches `wanted`. OpenGL is tried only if no other backend has a
+/// match: it is slow to initialise, and its libraries write warnings to standard error on machines
+/// without a display.
 pub(super) async fn find_adapter(wanted: &str) -> Result<wgpu::Adapter> {
     let wanted = wanted.trim().to_lowercase();
     let mut seen = Vec::new();
@@ -15,12 +16,14 @@ pub(super) async fn find_adapter(wanted: &str) -> Result<wgpu::Adapter> {
         if descriptor.backends.is_empty() {
             continue;
         }
-        // Debug builds would otherwise enable the driver's validation layers, although wgpu validates everything itself.
+        // Debug builds would otherwise enable the driver's validation layers, although wgpu
+        // validates everything itself.
         descriptor.flags = wgpu::InstanceFlags::empty().with_env();
         let instance = wgpu::Instance::new(descriptor);
         let adapters = instance.enumerate_adapters(backends).await;
         let infos: Vec<_> = adapters.iter().map(wgpu::Adapter::get_info).collect();
-        // The name of a backend selects that backend, even if it also occurs in the name of an adapter.
+        // The name of a backend selects that backend, even if it also occurs in the name of an
+        // adapter.
         let is_backend = wgpu::Backend::ALL.iter().any(|backend| backend.to_str() == wanted);
         let fits = |info: &wgpu::AdapterInfo| {
             if is_backend {

@@ -1,32 +1,38 @@
 //! The properties of a device that the planner uses.
 
-/// A family of kernels. Both families run on every adapter and compute the same results; they differ in speed.
+/// A family of kernels. Both families run on every adapter and compute the same results; they
+/// differ in speed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Family {
     /// Workgroups of many threads and tiles in workgroup memory: discrete and integrated GPUs.
     Gpu,
-    /// Workgroups of one SIMD vector and tiles in registers: software adapters such as lavapipe, llvmpipe
-    /// and `SwiftShader`, where a workgroup is one thread of a CPU and a barrier is a loop.
+    /// Workgroups of one SIMD vector and tiles in registers: software adapters such as lavapipe,
+    /// llvmpipe and `SwiftShader`, where a workgroup is one thread of a CPU and a barrier is a
+    /// loop.
     CpuSimd,
 }
 
-/// What the planner knows about a device.
+/// The properties of a device that the planner uses.
 ///
-/// [`Gpu::new`](crate::Gpu::new) reads it from the device. [`Gpu::with_caps`](crate::Gpu::with_caps) replaces it, for
-/// instance to force the other [`Family`] or to keep bindings small; limits can only be lowered.
+/// [`Gpu::new`](crate::Gpu::new) reads them from the device.
+/// [`Gpu::with_caps`](crate::Gpu::with_caps) replaces them, for instance to force the other
+/// [`Family`] or to keep bindings small; limits can only be lowered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caps {
     /// The kernels to use.
     pub family: Family,
-    /// Lanes of a SIMD vector on a software adapter (the size of a workgroup in [`Family::CpuSimd`]).
+    /// The width of a SIMD vector on a software adapter: the size of a workgroup in
+    /// [`Family::CpuSimd`].
     pub simd_width: u32,
-    /// Threads of a subgroup, if the device has `Features::SUBGROUP` and their number is fixed; else 0. The threads of a row
-    /// or a sum hand each other values directly as far as a subgroup goes; in [`Family::CpuSimd`] if it is `simd_width`, and there
-    /// those of a product too.
+    /// The number of threads in a subgroup, if the device has `Features::SUBGROUP` and that number
+    /// is fixed; else 0. Threads that share a row or a sum exchange values within a subgroup
+    /// directly; in [`Family::CpuSimd`] only if this equals `simd_width`, and then threads of a
+    /// product do so too.
     pub subgroup_size: u32,
-    /// The number of quads that a thread processes per iteration, in straight-line code: 1 to 4. llvmpipe is fastest
-    /// with 4; `SwiftShader` runs out of memory when it compiles that much code.
+    /// The number of quads that a thread processes per iteration, in straight-line code: 1 to 4.
+    /// llvmpipe is fastest with 4; `SwiftShader` runs out of memory when it compiles that much
+    /// code.
     pub quads_per_turn: u32,
     /// The number of tiles above which products in [`Family::Gpu`] use the next larger tile size.
     pub enough_tiles: u32,
@@ -42,14 +48,15 @@ pub struct Caps {
     pub max_groups: u32,
     /// The most threads in a workgroup.
     pub max_invocations: u32,
-    /// The most storage bindings of a shader. With few of them, operations that use many options do not fit.
+    /// The most storage bindings of a shader. With few of them, operations that use many options do
+    /// not fit.
     pub max_bindings: u32,
     /// The size of workgroup memory, in bytes.
     pub workgroup_memory: u32,
-    /// The most loop iterations of one invocation in a dispatch, over all its loops; the comparison that ends a loop
-    /// counts as an iteration. Longer work is split into several dispatches, with bit-identical results. llvmpipe and
-    /// lavapipe silently end all loops of an invocation after 65 535 iterations, and the watchdog of a GPU ends
-    /// dispatches that take seconds.
+    /// The most loop iterations of one invocation in a dispatch, over all its loops; the comparison
+    /// that ends a loop counts as an iteration. Longer work is split into several dispatches, with
+    /// bit-identical results. llvmpipe and lavapipe silently end all loops of an invocation after
+    /// 65 535 iterations, and the watchdog of a GPU ends dispatches that take seconds.
     pub max_turns: u32,
 }
 
@@ -63,7 +70,8 @@ impl Caps {
     /// The smallest supported `max_bindings`: enough for every operation without optional inputs.
     pub const MIN_BINDINGS: u32 = 4;
 
-    /// The smallest supported `workgroup_memory`: what a workgroup of 64 threads exchanges.
+    /// The smallest supported `workgroup_memory`: the values that a workgroup of 64 threads
+    /// exchanges.
     pub const MIN_WORKGROUP_MEMORY: u32 = 64 * Self::MEMORY_PER_THREAD;
 
     /// The bytes of workgroup memory per thread (`shaders/lib/lanes.wgsl`).
@@ -75,8 +83,9 @@ impl Caps {
     /// The smallest supported `max_turns`: one run of a sum in the kernel with the most loops.
     pub const MIN_TURNS: u32 = 1280;
 
-    /// The limit of llvmpipe and lavapipe, used for all adapters. A larger value would not be faster, because the cost of
-    /// a dispatch is small beside that of so many iterations; and it keeps dispatches far from any watchdog.
+    /// The limit of llvmpipe and lavapipe, used for all adapters. A larger value would not be
+    /// faster, because the cost of a dispatch is small compared to that of 65535 iterations; and
+    /// this one keeps dispatches far from any watchdog.
     const TURNS: u32 = 65535;
 
     /// The name of `max_bindings` in errors.
@@ -90,8 +99,9 @@ impl Caps {
 
     /// Reads the properties of a device.
     ///
-    /// Software adapters (`DeviceType::Cpu`) get [`Family::CpuSimd`] with the adapter's subgroup size where it is fixed
-    /// and a plausible width of a CPU's vector, and 8 lanes where it is not known; all others get [`Family::Gpu`].
+    /// Software adapters (`DeviceType::Cpu`) get [`Family::CpuSimd`], all others [`Family::Gpu`].
+    /// The SIMD width is the adapter's subgroup size if that is fixed and a power of two from 4 to
+    /// 16, and 8 otherwise.
     #[must_use]
     pub fn new(device: &wgpu::Device) -> Self {
         let (limits, info) = (device.limits(), device.adapter_info());
@@ -107,7 +117,7 @@ impl Caps {
             _ => Family::Gpu,
         };
         let quads_per_turn = if info.name.contains("llvmpipe") { 4 } else { 1 };
-        // No tensor is larger, and sums of a few such sizes do not overflow.
+        // No tensor is larger than 2^46 bytes, and sums of a few such sizes do not overflow.
         let max_buffer = limits.max_buffer_size.min(1 << 46) & !Self::SEGMENT_MASK;
         Self {
             family,
@@ -128,15 +138,18 @@ impl Caps {
         }
     }
 
-    /// The bytes of a binding that a tensor can use: a binding starts at an aligned offset, up to one alignment before it.
+    /// The bytes of a binding that a tensor can use: the binding starts at an aligned offset, up to
+    /// one alignment before the tensor.
     pub(crate) fn usable_binding(&self) -> u64 {
         self.max_binding - u64::from(self.storage_align)
     }
 
-    /// The constants `WORKGROUP` and `SUBGROUP` of kernels whose threads exchange values (`shaders/lib/lanes.wgsl`).
+    /// The constants `WORKGROUP` and `SUBGROUP` of kernels whose threads exchange values
+    /// (`shaders/lib/lanes.wgsl`).
     pub(crate) fn threads(&self) -> [u32; 2] {
         let workgroup = self.workgroup_size();
-        // If a subgroup is smaller than the workgroup, the device decides which threads belong to it.
+        // If a subgroup is smaller than the workgroup, the device decides which threads belong to
+        // it.
         let known = self.subgroup_size.is_power_of_two()
             && match self.family {
                 Family::Gpu => self.subgroup_size <= workgroup,

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 
 /// A device to compute on. Clones are cheap and share everything.
 ///
-/// Bring your own device with [`Gpu::new`], or let [`Gpu::headless`] find one. The crate installs no callbacks on the
-/// device, starts no threads and never submits an encoder that is yours.
+/// Bring your own device with [`Gpu::new`], or let [`Gpu::headless`] find one. The crate installs
+/// no callbacks on the device, starts no threads and never submits an encoder that is yours.
 #[derive(Clone, Debug)]
 pub struct Gpu {
     shared: Arc<Shared>,
@@ -33,7 +33,7 @@ struct Shared {
     dispatches: AtomicU64,
 }
 
-/// What a [`Gpu`] has done so far.
+/// Counters of the work and the memory of a [`Gpu`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
@@ -45,37 +45,38 @@ pub struct Counters {
     pub kernels_compiled: u64,
     /// Created buffers; reused ones are not counted.
     pub buffers_created: u64,
-    /// Bytes of this crate's buffers in use: tensors, scratch, parameters and staging memory. The caller's buffers and
-    /// free buffers in the pool are not counted.
+    /// Bytes of this crate's buffers in use: tensors, scratch, parameters and staging memory. The
+    /// caller's buffers and free buffers in the pool are not counted.
     pub bytes_in_use: u64,
     /// The maximum of `bytes_in_use` since the start, or since [`Gpu::reset_peak`].
     pub peak_bytes: u64,
 }
 
 impl Gpu {
-    /// The name of the environment variable that picks an adapter for [`Gpu::headless`].
+    /// The name of the environment variable that selects an adapter for [`Gpu::headless`].
     pub const ADAPTER_VARIABLE: &str = "XENT_ADAPTER";
 
-    /// The optional features that the crate uses: timestamp queries for profiles, subgroups for faster reductions, and a
-    /// pipeline cache. None is required.
+    /// The optional features that the crate uses: timestamp queries for profiles, subgroups for
+    /// faster reductions, and a pipeline cache. None is required.
     pub const USEFUL_FEATURES: wgpu::Features =
         wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::SUBGROUP).union(wgpu::Features::PIPELINE_CACHE);
 
     /// Uses the caller's device and its queue.
     ///
-    /// Threads may share the device. On OpenGL, xent calls wgpu from one thread at a time, because wgpu panics in a
-    /// thread that waits six seconds for another. Your own calls can still wait that long while a large kernel is
-    /// compiled; [`Gpu::warm_up`] compiles ahead of time.
+    /// Threads may share the device. On OpenGL, xent calls wgpu from one thread at a time, because
+    /// wgpu panics in a thread that waits six seconds for another. Your own calls can still wait
+    /// that long while a large kernel is compiled; [`Gpu::warm_up`] compiles ahead of time.
     ///
     /// # Panics
     /// Inside wgpu, if the queue belongs to another device: wgpu offers no way to check.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the device's limits are below what every kernel needs. WebGPU's default limits are enough for everything, and those of
-    /// [`wgpu::Limits::downlevel_defaults`] for operations that take few tensors: a loss and its gradient in place, without weights. What takes
-    /// more storage bindings than the device has gives [`Error::Limit`] when it is recorded; dispatches before that one, if the operation has any, stay
-    /// recorded, and write memory that nobody reads. [`Error::Value`] if bindings start at multiples of more than 4096
-    /// bytes.
+    /// [`Error::Limit`] if the device's limits are below what every kernel needs. WebGPU's default
+    /// limits are enough for every operation; [`wgpu::Limits::downlevel_defaults`] are enough for
+    /// operations on few tensors, such as a loss and its gradient in place, without weights. An
+    /// operation that needs more storage bindings than the device has returns [`Error::Limit`] when
+    /// it is recorded; its earlier dispatches, if any, stay recorded and write memory that nobody
+    /// reads. [`Error::Value`] if an offset alignment of the device exceeds 4096 bytes.
     pub fn new(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
         opengl::meet(&device);
         let limits = device.limits();
@@ -125,23 +126,26 @@ impl Gpu {
         Ok(Self { shared: Arc::new(shared), caps: Arc::new(caps) })
     }
 
-    /// Finds an adapter and makes a device with all its limits, blocking. Not on the web: see [`Gpu::request`].
+    /// Finds an adapter and creates a device with all of the adapter's limits. Blocks; not
+    /// available on the web, where [`Gpu::request`] replaces it.
     ///
-    /// The environment variable `XENT_ADAPTER` picks an adapter by its backend's name (`vulkan`, `gl`, `metal`, `dx12`) or
-    /// by a piece of its own name or its driver's. Without it, discrete GPUs come before integrated ones before software.
+    /// The environment variable `XENT_ADAPTER` selects an adapter by its backend (`vulkan`, `gl`,
+    /// `metal`, `dx12`) or by a part of its name or its driver's name. Without it, discrete GPUs
+    /// are preferred to integrated ones, and these to software adapters.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] with a list of what there is, or [`Error::RequestDevice`].
+    /// [`Error::NoAdapter`], which lists the available adapters, or [`Error::RequestDevice`].
     #[cfg(not(target_arch = "wasm32"))]
     pub fn headless() -> Result<Self> {
         let wanted = std::env::var(Self::ADAPTER_VARIABLE).unwrap_or_default();
         pollster::block_on(Self::request(&wanted))
     }
 
-    /// Finds an adapter and makes a device with all its limits. `wanted` is as in [`Gpu::headless`]; empty takes the best.
+    /// Finds an adapter and creates a device with all of the adapter's limits. `wanted` selects an
+    /// adapter as in [`Gpu::headless`]; an empty string selects the best.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] with a list of what there is, or [`Error::RequestDevice`].
+    /// [`Error::NoAdapter`], which lists the available adapters, or [`Error::RequestDevice`].
     pub async fn request(wanted: &str) -> Result<Self> {
         let adapter = find_adapter(wanted).await?;
         let descriptor = wgpu::DeviceDescriptor {
@@ -157,10 +161,11 @@ impl Gpu {
         Self::new(device, queue)
     }
 
-    /// The same device with other properties for the planner: the other [`Family`], or lower limits.
+    /// Returns the same device with other properties for the planner: the other [`Family`], or
+    /// lower limits.
     ///
     /// # Errors
-    /// [`Error::Value`] if a limit is above the device's or below what the kernels need.
+    /// [`Error::Value`] if a limit is above the device's or below the kernels' minimum.
     ///
     /// # Examples
     /// ```
@@ -234,7 +239,7 @@ impl Gpu {
         &self.caps
     }
 
-    /// What this handle and its clones have done so far.
+    /// The counters of this handle and its clones.
     #[must_use]
     pub fn counters(&self) -> Counters {
         let (bytes_in_use, peak_bytes) = self.shared.pool.bytes();

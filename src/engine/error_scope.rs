@@ -3,9 +3,11 @@
 use super::opengl;
 use crate::error::{Error, Result};
 
-/// Runs wgpu calls in error scopes and returns what wgpu would otherwise report to the device's error handler.
+/// Runs wgpu calls in error scopes and returns what wgpu would otherwise report to the device's
+/// error handler.
 ///
-/// On the web, error scopes resolve after this function has returned; such errors appear in the browser's console.
+/// On the web, error scopes resolve after this function has returned; such errors appear in the
+/// browser's console.
 pub(crate) fn guard<R>(device: &wgpu::Device, op: &'static str, create: impl FnOnce() -> R) -> Result<R> {
     match in_scopes(device, create) {
         (made, None) => Ok(made),

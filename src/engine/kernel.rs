@@ -1,4 +1,5 @@
-//! Kernels: a shader with its bindings and parameters, declared once; and the cache of compiled pipelines.
+//! Kernels: a shader with its bindings and parameters, declared once. Also the cache of compiled
+//! pipelines.
 //!
 //! [`compose`] generates the WGSL of a variant from the declaration.
 
@@ -30,7 +31,8 @@ macro_rules! kernel {
 }
 pub(crate) use kernel;
 
-/// Declares the parameters of kernels. [`compose`] generates the struct `Params` of the shader from it.
+/// Declares the parameters of kernels. [`compose`] generates the struct `Params` of the shader from
+/// it.
 macro_rules! params {
     ($(#[$meta:meta])* struct $name:ident { $($(#[$doc:meta])* $field:ident : $ty:ident),* $(,)? }) => {
         $(#[$meta])*
@@ -60,7 +62,7 @@ pub(crate) struct Field {
 pub(crate) struct Binding {
     pub(crate) name: &'static str,
     pub(crate) element: &'static str,
-    /// Whether the shader accesses it in quads (`load4`, `store4`).
+    /// Whether the shader accesses it in quads (`load4_x`, `store4_x` and their like).
     pub(crate) quads: bool,
     pub(crate) access: Access,
 }
@@ -74,7 +76,7 @@ pub(crate) enum Access {
     Update,
     /// Integers that threads add to atomically; their sums do not depend on the order.
     Count,
-    /// Written, or in place over the named binding if the caller requests it.
+    /// Written; if the caller requests it, in place over the named binding.
     WriteOver(&'static str),
 }
 
@@ -114,12 +116,13 @@ pub(crate) const fn write4_over(name: &'static str, over: &'static str) -> Bindi
     binding(name, "f32", true, Access::WriteOver(over))
 }
 
-/// A compute shader with the entry point `main`. Binding 0 is `params`, 1 and on are `bindings` in their order.
+/// A compute shader with the entry point `main`. Binding 0 is `params`; `bindings` follow from 1,
+/// in order.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     /// `xent.<stem of the shader's file>`
     pub(crate) label: &'static str,
-    /// The text of the shader file, without the library files that it needs.
+    /// The text of the shader file, without the library files it needs.
     pub(crate) shader: &'static str,
     pub(crate) bindings: &'static [Binding],
     pub(crate) params: &'static [Field],
@@ -129,13 +132,14 @@ pub(crate) struct Kernel {
 /// The complete source of a kernel, and what follows from it.
 #[derive(Debug)]
 pub(crate) struct Text {
-    /// The shader file after all library files that it needs.
+    /// The shader file, preceded by all library files it needs.
     source: String,
-    /// The names of its `override` constants.
+    /// The names of the `override` constants.
     pub(crate) constants: Vec<&'static str>,
-    /// The common parameters that it uses (see [`text`]).
+    /// The common parameters that the source uses (see [`text`]).
     pub(crate) common: Vec<&'static str>,
-    /// The declared parameters that it uses, with their index in the declaration. Kernels can share a declaration.
+    /// The declared parameters that the source uses, with their index in the declaration. Kernels
+    /// can share a declaration.
     pub(crate) own: Vec<(usize, &'static Field)>,
 }
 
@@ -181,7 +185,8 @@ impl Variant {
     }
 }
 
-/// The bindings of a variant that need a buffer: the index, the binding, and whether it is read-only.
+/// The bindings of a variant that need a buffer: the index, the binding, and whether it is
+/// read-only.
 fn bound(kernel: &Kernel, variant: &Variant) -> Vec<(usize, &'static Binding, bool)> {
     let written_over = kernel.bindings.iter().find_map(|b| match b.access {
         Access::WriteOver(over) if variant.in_place => Some(over),
@@ -202,8 +207,8 @@ pub(crate) struct Compiled {
     pub(crate) layout: wgpu::BindGroupLayout,
 }
 
-/// The pipeline of a variant, once compiled. Its own lock is held during compilation, so that other variants can be
-/// compiled at the same time.
+/// The pipeline of a variant, once compiled. Its own lock is held during compilation, so that other
+/// variants can be compiled at the same time.
 type Slot = Arc<Mutex<Option<Arc<Compiled>>>>;
 
 /// Pipelines, compiled on first use.
@@ -222,7 +227,7 @@ pub(crate) struct Pipelines {
 struct Checks {
     /// Bounds checks.
     bounds: bool,
-    /// Zero-initialised workgroup memory. No kernel needs it: all write before they read.
+    /// Zero-initialised workgroup memory. No kernel needs it: each writes before it reads.
     zeros: bool,
 }
 
@@ -267,7 +272,7 @@ impl Pipelines {
         Ok(made)
     }
 
-    /// The loop counter, in tests that use one.
+    /// The turn counter, in tests that use one.
     #[cfg(test)]
     pub(crate) fn counter(&self) -> Option<Arc<turns::TurnCounter>> {
         lock(&self.counter).clone()

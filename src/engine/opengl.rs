@@ -1,16 +1,17 @@
-//! Serialises calls to OpenGL devices. wgpu panics in a thread that waits more than six seconds for the OpenGL
-//! context, and drivers can compile or compute for longer than that.
+//! Serialises calls to OpenGL devices. wgpu panics in a thread that waits more than six seconds for
+//! the OpenGL context, and drivers can compile or compute for longer than that.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Whether this process uses an OpenGL device. If not, the backend of devices need not be queried.
+/// Whether this process uses an OpenGL device. If not, no device has to be asked for its backend.
 static IN_USE: AtomicBool = AtomicBool::new(false);
 static TURN: Mutex<()> = Mutex::new(());
 
 thread_local! {
-    /// The application's callbacks can run inside one of our calls, and call us again.
+    /// Whether this thread holds `TURN`: the application's callbacks can run inside our calls, and
+    /// call us again.
     static HAS_TURN: Cell<bool> = const { Cell::new(false) };
 }
 

@@ -20,7 +20,8 @@ pub(crate) enum Role {
     Params,
     /// Memory that the host maps to read results.
     Staging,
-    /// Memory that the host writes and the device copies from. It is mapped while it is in the pool.
+    /// Memory that the host writes and the device copies from. It is mapped while it is in the
+    /// pool.
     Upload,
 }
 
@@ -40,9 +41,10 @@ type Free = HashMap<(Role, u64), Vec<wgpu::Buffer>>;
 
 /// The free buffers of a [`Gpu`](crate::Gpu).
 ///
-/// A buffer comes back when the last [`Storage`] that holds it is dropped. Recorders hold every storage they bind until
-/// their work is submitted, so a buffer is never handed out while unsubmitted work still refers to it; work that is
-/// submitted runs before whatever is recorded for the buffer's next user.
+/// A buffer returns to the pool when the last [`Storage`] that holds it is dropped. Recorders hold
+/// every storage they bind until their work is submitted, so a buffer is never handed out while
+/// unsubmitted work still refers to it; submitted work runs before anything recorded by the
+/// buffer's next user.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     free: Mutex<Free>,
@@ -67,7 +69,8 @@ impl Pool {
         self.most_in_use.store(self.in_use.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// Memory of at least `bytes` bytes with undefined contents: one buffer, or several if it exceeds the largest one.
+    /// Takes memory of at least `bytes` bytes with undefined contents: one buffer, or several if
+    /// `bytes` exceeds the largest buffer.
     pub(crate) fn take(
         self: &Arc<Self>,
         device: &wgpu::Device,
@@ -79,7 +82,8 @@ impl Pool {
         let (full, last) = buffers(bytes, max_buffer);
         let full = usize::try_from(full).unwrap_or(usize::MAX);
         let mut sizes = std::iter::repeat_n(max_buffer, full).chain((last > 0).then_some(last));
-        // If an allocation fails, the buffers allocated so far are freed rather than pooled: memory is short.
+        // If an allocation fails, the buffers allocated so far are freed rather than pooled: memory
+        // is short.
         let first = self.take_buffer(device, op, role, sizes.next().unwrap_or(last))?;
         let mut more = Vec::new();
         for size in sizes {
@@ -101,7 +105,7 @@ impl Pool {
         self.most_in_use.fetch_max(now, Ordering::Relaxed);
     }
 
-    /// A single buffer. If memory is exhausted, frees the pool and tries again.
+    /// Takes a single buffer. If memory is exhausted, frees the pool and tries again.
     fn take_buffer(&self, device: &wgpu::Device, op: &'static str, role: Role, size: u64) -> Result<wgpu::Buffer> {
         if let Some(buffer) = lock(&self.free).get_mut(&(role, size)).and_then(Vec::pop) {
             return Ok(buffer);
@@ -157,29 +161,30 @@ pub(crate) fn storage_size(bytes: u64, max_buffer: u64) -> u64 {
     full * max_buffer + last
 }
 
-/// The size class of an allocation. There are four classes per power of two, so at most a fifth of a buffer is
-/// unused, and batches of similar size share buffers.
+/// The size class of an allocation. There are four classes per power of two, so at most a fifth of
+/// a buffer is unused, and batches of similar size share buffers.
 pub(crate) fn size_class(bytes: u64) -> u64 {
     let step = bytes.checked_next_power_of_two().map_or(1 << 61, |power| power / 8).max(16);
     bytes.checked_next_multiple_of(step).unwrap_or(u64::MAX - 15)
 }
 
-/// Memory, given back to its pool when dropped; the caller's own buffers have no pool.
+/// Memory that returns to its pool when dropped. The caller's own buffers have no pool.
 ///
-/// Memory larger than a buffer consists of segments, one buffer each; positions count from the start of the first.
+/// Memory larger than a buffer consists of segments, one buffer each; positions count from the
+/// start of the first.
 #[derive(Debug)]
 pub(crate) struct Storage {
     first: wgpu::Buffer,
-    /// All of the size of the first, except for the last.
+    /// The other segments, all as large as the first except for the last.
     more: Vec<wgpu::Buffer>,
     home: Option<Home>,
-    /// The pool that counts its bytes.
+    /// The pool that counts the bytes.
     counted: Weak<Pool>,
-    /// The recorder that allocated it as an output; 0 if none.
+    /// The recorder that allocated the memory as an output; 0 if none.
     recorder: u64,
 }
 
-/// Where a buffer goes back to.
+/// The pool that a buffer returns to, and its role there.
 pub(crate) type Home = (Weak<Pool>, Role);
 
 impl Storage {
@@ -251,8 +256,8 @@ impl Storage {
         self.recorder == recorder
     }
 
-    /// Keeps the buffer from returning to the pool, because it may still be mapped or its device be lost. Returns what
-    /// [`Storage::reattach`] needs to undo that.
+    /// Keeps the buffer from returning to the pool, because it may still be mapped, or the device
+    /// may be lost. Returns the argument of [`Storage::reattach`] that undoes this.
     pub(crate) fn detach_from_pool(&mut self) -> Option<Home> {
         self.home.take()
     }

@@ -1,4 +1,4 @@
-//! Guides. The table on the crate's first page says which call serves which task.
+//! Guides. The table on the crate's first page lists the call for each task.
 
 #[doc = include_str!("from_pytorch.md")]
 pub mod from_pytorch {}

@@ -117,8 +117,8 @@ impl Confusion {
         Ok(confusion)
     }
 
-    /// Sets the counts of rows without a prediction, by target: errors, but false positives of no
-    /// class.
+    /// Sets the counts of rows without a prediction, by target. Such a row is an error, but not a
+    /// false positive of any class.
     pub(crate) fn with_unclassified(self, unclassified: Vec<f64>) -> Self {
         let occurs: Vec<bool> = unclassified.iter().map(|&count| count > 0.0).collect();
         Self { unclassified, ..self }.with_occurring(&occurs)
@@ -163,13 +163,13 @@ impl Confusion {
         ratio(right, actual)
     }
 
-    /// Of the rows predicted as a class, the fraction whose target it is.
+    /// Of the rows predicted as a class, the fraction whose target is that class.
     #[must_use]
     pub fn precision(&self, average: Average) -> f64 {
         self.averaged(average, |counts| ratio(counts.right, counts.predicted))
     }
 
-    /// Of the rows whose target is a class, the fraction predicted as it.
+    /// Of the rows whose target is a class, the fraction predicted as that class.
     #[must_use]
     pub fn recall(&self, average: Average) -> f64 {
         self.averaged(average, |counts| ratio(counts.right, counts.actual))
@@ -200,7 +200,7 @@ impl Confusion {
         }
     }
 
-    /// The counts of a target's predictions; empty if the target is not a class.
+    /// Returns the counts of a target's predictions; empty if the target is not a class.
     fn row(&self, target: usize) -> &[f64] {
         self.counts.chunks_exact(self.classes.max(1)).nth(target).unwrap_or_default()
     }
@@ -231,7 +231,7 @@ fn ratio(a: f64, b: f64) -> f64 {
     if b == 0.0 { 0.0 } else { a / b }
 }
 
-/// Checks sample weights. Returns the weight of each row, 1 if there are none.
+/// Checks sample weights. Returns the weight of each row, which is 1 without sample weights.
 pub(super) fn weights<'a>(
     op: &'static str,
     rows: usize,

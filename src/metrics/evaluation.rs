@@ -27,8 +27,8 @@ pub enum BinaryOutputs<'a> {
 /// # Weights
 /// A record may have sample weights, as in scikit-learn's metrics: each row counts in proportion to
 /// its weight. A weight is a number from 0 to 2^31, and the mean over the counted rows is at least
-/// 2^-35 (scale smaller ones up: no score depends on their scale). A row of weight 0 is left out,
-/// whatever its logits; its target must be a class or the ignored index.
+/// 2^-35 (scale smaller weights up: no score depends on their scale). A row of weight 0 is left
+/// out, whatever its logits; its target must be a class or the ignored index.
 ///
 /// # Precision
 /// Counts are integers, and sums of weights are integer multiples of 2^-64: exact for weights that
@@ -39,7 +39,7 @@ pub enum BinaryOutputs<'a> {
 ///
 /// # Cost
 /// 16 bytes of memory for each class (4 MiB for 262144 classes), and with a confusion matrix 16 for
-/// each pair of classes. Reading the scores copies all of it to the host.
+/// each pair of classes. Reading the scores copies all counters to the host.
 ///
 /// # Examples
 /// ```
@@ -105,7 +105,7 @@ impl Evaluation {
         Ok(Self { cells: Cells::new(&gpu, cells.classes, true)?, gpu, records: 0 })
     }
 
-    /// Sets the counters to 0, before everything that is recorded but not yet submitted.
+    /// Sets the counters to 0, ahead of all work that is recorded but not yet submitted.
     ///
     /// # Errors
     /// [`Error::Gpu`] if the device is out of memory.
@@ -126,12 +126,12 @@ impl Evaluation {
     ///   prediction: it counts as wrong, and its loss is NaN.
     /// * A target whose logit is -infinity costs +infinity. Nothing is clipped.
     /// * If a target is not a class, or a weight is NaN, negative or above 2^31, the row does not
-    ///   count, and reading the scores gives [`Error::Data`] with the first such record and
+    ///   count, and reading the scores returns [`Error::Data`] with the first such record and
     ///   position.
     ///
     /// # Errors
-    /// [`Error::Shape`] for logits with another number of classes, and for weights of another shape
-    /// than the targets'; the errors of [`Recorder::cross_entropy`].
+    /// [`Error::Shape`] for logits with another number of classes, and for weights whose shape
+    /// differs from the targets'; the errors of [`Recorder::cross_entropy`].
     ///
     /// # Cost
     /// Three reads of the logits, two of them mostly from a cache, and a few dispatches over the
@@ -188,7 +188,7 @@ impl Evaluation {
     /// * Elements of weight 0 do not count.
     /// * An output of NaN is no prediction: it counts as wrong, and its loss is NaN.
     /// * If a target is neither 0 nor 1, a probability is outside [0, 1], or a weight is NaN,
-    ///   negative or above 2^31, the element does not count, and reading the scores gives
+    ///   negative or above 2^31, the element does not count, and reading the scores returns
     ///   [`Error::Data`] with the first such record and position.
     ///
     /// # Errors
@@ -233,7 +233,7 @@ impl Evaluation {
         Ok(())
     }
 
-    /// Records the readback of the counters, as they are at this point of the recording.
+    /// Records the readback of the counters at this point of the recording.
     ///
     /// # Errors
     /// The errors of [`Recorder::read`]. The ticket returns [`Error::Data`] with the first record

@@ -15,8 +15,8 @@ pub struct RocPoint {
     pub true_positive_rate: f64,
 }
 
-/// The distinct scores in descending order, each with the total weight of the positives and of the
-/// negatives that score at least as much. Rows of weight 0 are left out.
+/// Returns the distinct scores in descending order, each with the total weight of the positives and
+/// of the negatives with at least that score. Rows of weight 0 are left out.
 fn steps(
     op: &'static str,
     scores: &[f32],

@@ -4,7 +4,7 @@ use crate::error::{Error, Result, try_with_capacity};
 
 use super::Confusion;
 
-/// The kind of a record, which determines what data in it can be bad.
+/// The kind of a record, which determines the kinds of bad data that it can have.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Rows,
@@ -79,7 +79,7 @@ impl Scores {
         self.rows
     }
 
-    /// The sum of the weights of the counted rows; without weights their number.
+    /// The sum of the weights of the counted rows; without weights, their number.
     #[must_use]
     pub fn total_weight(&self) -> f64 {
         float(self.weight())
@@ -102,9 +102,9 @@ impl Scores {
 
     /// The mean cross-entropy of the rows, in nats: the sum of weight times `-log p` with the
     /// probability `p` of the target, over the sum of the weights. Nothing is clipped: a prediction
-    /// that is certain and wrong costs infinity (scikit-learn's `log_loss` clips probabilities),
-    /// one that is certain and right costs 0. Rows of weight 0 cost nothing, even where the product
-    /// would be 0 times infinity. NaN if a row has no softmax, and without rows.
+    /// that is certain and wrong costs infinity (scikit-learn's `log_loss` clips probabilities), a
+    /// prediction that is certain and right costs 0. Rows of weight 0 cost nothing, even if the
+    /// product would be 0 times infinity. NaN if a row has no softmax, and without rows.
     #[must_use]
     pub fn log_loss(&self) -> f64 {
         self.loss / self.total_weight()
@@ -121,7 +121,7 @@ impl Scores {
     }
 }
 
-/// Decodes the confusion matrix from the cells that follow those of all rows.
+/// Decodes the confusion matrix from the cells that follow the cells of all rows.
 fn matrix_of(classes: usize, mut cells: impl Iterator<Item = u128>) -> Result<Confusion> {
     let op = "Evaluation";
     let mut occurs = try_with_capacity(op, classes)?;

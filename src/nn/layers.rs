@@ -29,8 +29,8 @@ impl Linear {
         Self { bias: false, ..self }
     }
 
-    /// Names the layer; the names of its parameters begin with that name. A layer without a name is
-    /// called by its index in its [`Sequential`], as in PyTorch. An empty name adds no prefix.
+    /// Names the layer; the names of its parameters begin with that name. The default name is the
+    /// layer's index in its [`Sequential`], as in PyTorch. An empty name adds no prefix.
     #[must_use]
     pub fn named(self, name: impl Into<String>) -> Self {
         Self { name: Some(name.into()), ..self }
@@ -126,15 +126,15 @@ pub(super) enum Placed {
     Sigmoid,
 }
 
-/// The random numbers and the parameters so far, while layers are placed one after the other.
+/// The random numbers and the parameters so far, while layers are placed one by one.
 pub(super) struct Placing<'a> {
     pub(super) rng: &'a mut fastrand::Rng,
     pub(super) parameters: &'a mut Vec<Initial>,
 }
 
 impl Sequential {
-    /// Places the layers after a layer with `width` outputs, if that number is known. Returns the
-    /// placed layers and the width after them.
+    /// Places the layers after a layer with `width` outputs (`None` if unknown). Returns the placed
+    /// layers and the width after them.
     pub(super) fn place(
         &self,
         prefix: &str,

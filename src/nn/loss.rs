@@ -41,7 +41,8 @@ impl Loss {
         }
     }
 
-    /// Records the loss and its gradient; `divided` says whether a mean is divided by its denominator, or left as a sum.
+    /// Records the loss and its gradient. `divided`: whether a mean is divided by its denominator,
+    /// or left as a sum.
     pub(super) fn record(
         &self,
         rec: &mut Recorder<'_>,

@@ -2,7 +2,7 @@
 //!
 //! There is no tape. [`Model::forward`] returns the activations, the losses of
 //! [`Recorder`](crate::Recorder) return gradients with respect to the outputs, and
-//! [`Model::backward`] propagates those to the parameters. [`Training`] does all of it in one call.
+//! [`Model::backward`] propagates them to the parameters. [`Training`] does all of it in one call.
 //!
 //! # Examples
 //! ```

@@ -9,7 +9,7 @@ use crate::tensor::Tensor;
 
 use super::layers::{Placed, Placing, Sequential};
 
-/// A network with its parameters: a trunk and one or more heads, each with one output.
+/// A network with its parameters: a trunk and at least one head. Each head has one output.
 #[derive(Debug)]
 pub struct Model {
     parameters: Parameters,
@@ -36,7 +36,7 @@ impl Activations {
 }
 
 impl Model {
-    /// Creates a model of one stack of layers, whose output is that of the last layer. The seed
+    /// Creates a model of one stack of layers; the last layer's output is the model's. The seed
     /// determines the initial values that are not given.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ impl Model {
     }
 
     /// Creates a model of a trunk and heads. The names of the trunk's parameters begin with
-    /// `trunk`, those of a head's parameters with the name of the head.
+    /// `trunk`, the names of a head's parameters with the name of the head.
     ///
     /// # Errors
     /// As [`Model::new`]; [`Error::Value`] if there are no heads.
@@ -123,7 +123,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Shape`] unless there is one gradient for each output, with the shape of that
-    /// output, and the activations are those of this model.
+    /// output, and the activations come from this model.
     pub fn backward(&self, rec: &mut Recorder<'_>, activations: &Activations, grads: &[Tensor<f32>]) -> Result<()> {
         let op = "Model::backward";
         if grads.len() != self.heads.len() {
@@ -172,7 +172,7 @@ impl Model {
 
     /// Records the backward pass of one head alone. The parameters of the other heads get a
     /// gradient of 0. `grad` is the gradient with respect to the output of `head`; the activations
-    /// must be those of this model.
+    /// must come from this model.
     pub(crate) fn backward_of(
         &self,
         rec: &mut Recorder<'_>,

@@ -22,9 +22,9 @@ const LOSS_SCALE: &str = "loss_scale";
 pub struct StepOutputs {
     /// The loss of each head on this mini-batch, without its weight.
     pub losses: Vec<Tensor<f32>>,
-    /// The loss of each head over the passes of the window up to this one, combined as
-    /// [`WindowMean`] says. After the last pass of a window it is the loss that the update is for.
-    /// (A loss that is not reduced enters as its sum.) Without accumulation these are the `losses`.
+    /// The loss of each head over the passes of the window so far, combined as [`WindowMean`]
+    /// says. After the last pass of a window, it is the loss whose gradient the update takes.
+    /// (An unreduced loss counts as its sum.) Without accumulation, these are the `losses`.
     pub window_losses: Vec<Tensor<f32>>,
     /// The outputs of the heads before the update.
     pub outputs: Vec<Tensor<f32>>,
@@ -61,10 +61,10 @@ impl Training {
     ///
     /// The gradients are those of the weighted sum of the losses, times the loss scale. If an
     /// update takes several passes ([`Optimization::accumulate`]), a loss with [`Reduction::Mean`]
-    /// or [`Reduction::MeanByCount`] becomes the mean over everything that its passes count, as if
-    /// they were one batch; a loss with [`Reduction::Sum`] or [`Reduction::None`] is added up. With
-    /// [`WindowMean::Passes`] the update is for the mean of the passes' losses instead, whatever
-    /// their reductions.
+    /// or [`Reduction::MeanByCount`] becomes the mean over all rows or elements that its passes
+    /// count, as if they were one batch; a loss with [`Reduction::Sum`] or [`Reduction::None`] is
+    /// added up. With [`WindowMean::Passes`], the update takes the gradient of the mean of the
+    /// passes' losses instead, whatever their reductions.
     ///
     /// # Cost
     /// If an update takes several passes, each head needs its own gradient of the whole model, in
@@ -192,10 +192,10 @@ impl Training {
 
     /// Records a copy of everything that the training needs to continue from here, also between the
     /// passes of a window: the parameters under their names, and the optimiser's state and the loss
-    /// scale under `optimizer.` ([`State::split_off`] removes those, for a file of the model
-    /// alone). The caller has to repeat what is random in a training, such as the order of its
-    /// data. The options must be the same, except those that can be set later: learning rates and
-    /// the loss scale come from the checkpoint.
+    /// scale under `optimizer.` ([`State::split_off`] removes these two, for a file of the model
+    /// alone). The caller has to reproduce the random choices of a training, such as the order of
+    /// its data. The options must be the same, except for learning rates and the loss scale, which
+    /// come from the checkpoint.
     ///
     /// # Errors
     /// The errors of [`Optimizer::state`].
@@ -207,8 +207,8 @@ impl Training {
         Ok(tickets.finish(rec))
     }
 
-    /// Continues from a checkpoint, with the same bits that the original training would have
-    /// reached. If anything in it does not fit, nothing changes.
+    /// Continues from a checkpoint, bit for bit as the original training would have continued. If
+    /// anything in the checkpoint does not fit, nothing changes.
     ///
     /// # Errors
     /// [`Error::StateNames`] with all missing and superfluous tensors; [`Error::State`] with a
@@ -230,8 +230,8 @@ impl Training {
         parameters.take(parameters.values(), checkpoint, values)
     }
 
-    /// Returns the loss scale of a checkpoint, if it has one, and the factors of the heads'
-    /// gradients that follow from it.
+    /// Returns the loss scale of a checkpoint, and the factors of the heads' gradients that follow
+    /// from it; `None` if the checkpoint has no loss scale.
     fn scale_of(&self, checkpoint: &State) -> Result<Option<(f64, Upstreams)>> {
         let key = format!("{OPTIMIZER}{LOSS_SCALE}");
         let Some(note) = checkpoint.note(&key) else { return Ok(None) };
@@ -249,8 +249,8 @@ impl Training {
     /// Nothing is submitted; the losses are computed when the recording is submitted.
     ///
     /// # Errors
-    /// The errors of the model's layers and of the losses; [`Error::Value`] unless there are
-    /// targets for each head, of the kind that its loss takes. Nothing is updated then.
+    /// The errors of the model's layers and of the losses; [`Error::Value`] unless each head has
+    /// targets of the kind that its loss takes. Nothing is updated then.
     pub fn step(&mut self, rec: &mut Recorder<'_>, input: &Tensor<f32>, targets: &[Targets]) -> Result<StepOutputs> {
         if targets.len() != self.losses.len() {
             return Err(Error::value(
@@ -279,7 +279,7 @@ impl Training {
                 self.optimizer.add(rec, self.model.parameters(), 0)?;
             }
         }
-        // Not before the backward pass: if that fails, the window has no loss without a gradient.
+        // After the backward pass: if that fails, no loss without a gradient enters the window.
         let (losses, window_losses) = self.count(rec, &outs)?.into_iter().map(|[pass, window]| (pass, window)).unzip();
         let parameters = self.model.parameters();
         let report = match self.mode {

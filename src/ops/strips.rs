@@ -11,7 +11,7 @@ fn shape_of(strip: &Strip) -> Shape {
 }
 
 impl Recorder<'_> {
-    /// The elements of a strip: a view of the tensor, or a gathered copy.
+    /// Returns the elements of a strip: a view of the tensor, or a gathered copy.
     pub(super) fn strip_of<T: Element>(
         &mut self,
         op: &'static str,
@@ -28,8 +28,8 @@ impl Recorder<'_> {
         Ok(copy)
     }
 
-    /// A destination for the elements of a strip: a view of the tensor, or scratch memory that [`store_strip`](Self::store_strip)
-    /// scatters.
+    /// Returns a destination for the elements of a strip: a view of the tensor, or scratch memory
+    /// that [`store_strip`](Self::store_strip) scatters.
     pub(super) fn room_for_strip<T: Element>(
         &mut self,
         op: &'static str,

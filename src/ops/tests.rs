@@ -1,4 +1,5 @@
-//! What no machine that runs tests has the memory for, recorded and validated on wgpu's `noop` backend.
+//! Tensors larger than the memory of any test machine, recorded and validated on wgpu's `noop`
+//! backend.
 
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use crate::loss::{CrossEntropy, Grad, Targets};
 use crate::tensor::Tensor;
 use crate::{Gpu, Layout};
 
-/// More than 2^32 elements, of which no kernel sees more than a binding's.
+/// Logits of more than 2^32 elements. Each dispatch binds only as many as fit a binding.
 #[test]
 fn rows_of_more_than_four_thousand_million_elements() {
     const SEGMENT: u64 = 64 << 20;
@@ -19,7 +20,7 @@ fn rows_of_more_than_four_thousand_million_elements() {
         usage: Role::Storage.usage_flags(),
         mapped_at_creation: false,
     });
-    // Rows that no segment holds a whole number of.
+    // No segment holds a whole number of rows.
     let (rows, classes) = (70_000, 65_535);
     let segments = (rows as u64 * classes as u64 * 4).div_ceil(SEGMENT);
     let storage = Arc::new(Storage::repeated(&buffer, usize::try_from(segments).unwrap()));

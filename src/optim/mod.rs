@@ -31,13 +31,14 @@ use window::Window;
 #[derive(Clone, Debug)]
 pub struct UpdateReport {
     /// A scalar: the norm of all gradients, after clipping by value and before clipping by norm. It
-    /// is infinite where it exceeds `f32`; finite gradients are clipped correctly even then.
+    /// is infinite if it exceeds the range of `f32`; finite gradients are clipped correctly even
+    /// then.
     pub norm: Tensor<f32>,
     /// A scalar: 1 if the update was skipped, else 0.
     pub skipped: Tensor<u32>,
 }
 
-/// Updates the parameters of a model, one update after the other.
+/// Updates the parameters of a model.
 ///
 /// Updates, and the passes of an accumulated update, are counted when they are recorded: submit
 /// every recording, or continue from a saved state.
@@ -115,7 +116,7 @@ impl Optimizer {
         self.updates
     }
 
-    /// The number of passes since the last update: those of the open window.
+    /// The number of passes since the last update, in the open window.
     #[must_use]
     pub fn passes(&self) -> u32 {
         self.window.passes
@@ -224,8 +225,8 @@ impl Optimizer {
     }
 
     /// Records an update with the passes of the open window, which may be fewer than
-    /// [`Optimization::accumulate`], for example at the end of an epoch. Records nothing if there
-    /// are none ([`passes`](Self::passes)).
+    /// [`Optimization::accumulate`], for example at the end of an epoch. Records nothing if the
+    /// window has no [`passes`](Self::passes).
     ///
     /// # Errors
     /// As [`step`](Self::step).
@@ -317,7 +318,7 @@ impl Optimizer {
         Ok(clip.map(|ClipFactor { norm, skipped, .. }| UpdateReport { norm, skipped }))
     }
 
-    /// Checks that these parameters have the names, shapes and positions of those that the
+    /// Checks that these parameters have the names, shapes and positions of the parameters that the
     /// optimiser was created for.
     fn check(&self, parameters: &Parameters) -> Result<()> {
         let (own, given) = (&self.parameters, parameters.parts());

@@ -30,10 +30,11 @@ pub struct Optimization {
     /// selects. With more than 16 passes, the sum takes 4 more bytes a parameter, for rounding
     /// errors.
     pub accumulate: u32,
-    /// What the mean of a [`Training`](crate::nn::Training)'s losses is over, if a window has
-    /// several passes. An [`Optimizer`](crate::optim::Optimizer) that is driven by hand is told at each
-    /// pass: [`step`](crate::optim::Optimizer::step) adds gradients up,
-    /// [`step_mean`](crate::optim::Optimizer::step_mean) divides by the sum of the passes' denominators.
+    /// How a [`Training`](crate::nn::Training) takes the mean of its losses, if a window has
+    /// several passes. With an [`Optimizer`](crate::optim::Optimizer) that is driven by hand, the
+    /// call decides: [`step`](crate::optim::Optimizer::step) adds gradients up,
+    /// [`step_mean`](crate::optim::Optimizer::step_mean) divides by the sum of the passes'
+    /// denominators.
     pub window_mean: WindowMean,
     /// The factor that the losses were multiplied by, from 1.2e-38 to 8.5e37. Gradients are divided
     /// by it before clipping and the update.
@@ -59,17 +60,17 @@ impl Default for Optimization {
     }
 }
 
-/// What the mean of losses is over, if an update takes the gradients of several passes. If every
+/// How the mean of losses is taken, if an update takes the gradients of several passes. If every
 /// pass has the same denominator, both means are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WindowMean {
-    /// All tokens (elements, rows) of the window: the sum of the passes' losses divided by the sum
-    /// of their denominators, as if all passes were one batch. A token counts the same in every
+    /// Over all tokens (elements, rows) of the window: the sum of the passes' losses divided by the
+    /// sum of their denominators, as if all passes were one batch. A token counts the same in every
     /// pass.
     #[default]
     Tokens,
-    /// The passes: the mean of their means. A token counts more in a pass with few tokens than in
-    /// one with many.
+    /// Over the passes: the mean of their means. A token counts more in a pass with few tokens than
+    /// in a pass with many.
     Passes,
 }
 
@@ -88,9 +89,9 @@ impl WindowMean {
 pub struct Group {
     /// The names of the parameters.
     pub names: Vec<String>,
-    /// Their learning rate; if there is none, that of the parameters in no group.
+    /// Their learning rate; `None` takes the rate of the parameters in no group.
     pub lr: Option<f64>,
-    /// Their weight decay; if there is none, that of the parameters in no group.
+    /// Their weight decay; `None` takes the decay of the parameters in no group.
     pub weight_decay: Option<f64>,
 }
 

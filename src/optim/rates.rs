@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 impl Optimizer {
     /// Sets the learning rate from the next update on, of all parameters except those of a group
     /// with its own rate; for example to lower it when a loss stagnates. The schedule still
-    /// multiplies it. A [`state`](Self::state) has the current rates, as in PyTorch.
+    /// multiplies it. A [`state`](Self::state) includes the current rates, as in PyTorch.
     ///
     /// # Errors
     /// [`Error::Value`] unless the rate is at least 0 and finite; nothing changes then.
@@ -68,7 +68,7 @@ impl Optimizer {
         Optimization { loss_scale, ..self.options.clone() }.validate()
     }
 
-    /// Sets a loss scale that has been checked, from the next pass on.
+    /// Sets a checked loss scale from the next pass on.
     pub(crate) fn set_loss_scale(&mut self, loss_scale: f64) -> Result<()> {
         if self.window.passes > 0 && loss_scale.to_bits() != self.options.loss_scale.to_bits() {
             let expected = "0 where the loss scale changes: flush or discard them".to_owned();
@@ -79,7 +79,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Sets the loss scale of a loaded checkpoint, which the passes of its open window have.
+    /// Sets the loss scale of a loaded checkpoint, even in an open window, whose passes have it.
     pub(crate) fn load_loss_scale(&mut self, loss_scale: f64) {
         self.options.loss_scale = loss_scale;
     }

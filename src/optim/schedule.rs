@@ -60,7 +60,7 @@ impl Schedule {
     }
 }
 
-/// A schedule that skipped updates do not advance: the GPU counts the skipped ones.
+/// A schedule that skipped updates do not advance: the GPU counts the skipped updates.
 ///
 /// Until an update is skipped, the host knows the factor. After that, the GPU computes it from a
 /// table with an entry for every value of each byte of the number of steps: it multiplies powers,

@@ -15,13 +15,13 @@ const MOMENTUM: &str = "momentum_buffer.";
 /// The prefix of a window's gradient sums; the number of the sum follows.
 const ACCUMULATED: &str = "accumulated_grad.";
 
-/// The prefix of the rounding errors of those sums, if a window has many passes.
+/// The prefix of the rounding errors of the gradient sums, if a window has many passes.
 const ACCUMULATED_LOW: &str = "accumulated_grad_low.";
 
 /// The tensor of the window's losses and denominators.
 const WINDOW: &str = "window_sums";
 
-/// Keys of notes: the number of updates; the number of skipped updates, if those do not advance the
+/// Keys of notes: the number of updates; the number of skipped updates, if they do not advance the
 /// schedule; the number of passes since the last update; and for each of the window's losses,
 /// whether it is divided.
 const UPDATES: &str = "updates";
@@ -29,11 +29,11 @@ const SKIPPED: &str = "skipped_updates";
 const PASSES: &str = "passes";
 const DIVIDED: &str = "window_divided";
 
-/// The key of a note: what the mean of an open window is over.
+/// The key of the note with an open window's `WindowMean`.
 const WINDOW_MEAN: &str = "window_mean";
 
-/// Keys of notes: the learning rate, and the prefix of the groups' own learning rates, which the
-/// number of the group follows.
+/// Keys of notes: the learning rate, and the prefix of the groups' own learning rates; the number
+/// of the group follows the prefix.
 const LR: &str = "lr";
 const GROUP_LR: &str = "group_lr.";
 
@@ -43,12 +43,12 @@ struct Notes {
     skipped: u32,
     passes: u32,
     divided: Vec<bool>,
-    /// The learning rate and those of the groups, if the state has them.
+    /// The learning rate and the groups' own rates, if the state has them.
     rates: Option<(f64, Vec<Option<f64>>)>,
 }
 
 impl Optimizer {
-    /// Records a copy of what a training needs to continue from here with the same bits:
+    /// Records a copy of everything that a training needs to continue from here bit for bit:
     ///
     /// * with momentum, `momentum_buffer.<name>` for each parameter;
     /// * the notes `updates`, `lr`, and `group_lr.<number>` for each group with its own learning
@@ -96,20 +96,20 @@ impl Optimizer {
         Ok(state)
     }
 
-    /// Continues from a state. Its learning rates, which can be [set](Self::set_lr) afterwards, and
-    /// its open window replace the current ones. The state is checked as a whole first: if anything
-    /// does not fit, nothing changes.
+    /// Continues from a state. The state's learning rates, which can be [set](Self::set_lr)
+    /// afterwards, and its open window replace the current ones. The state is checked as a whole
+    /// first: if anything does not fit, nothing changes.
     ///
     /// # Errors
     /// [`Error::StateNames`] with all missing and superfluous tensors; [`Error::State`] for a
     /// tensor of another shape or not of real numbers, for a missing note `updates`, and for a note
-    /// that is no number or does not fit the options.
+    /// that is not a number or does not fit the options.
     pub fn load(&mut self, state: &State, parameters: &Parameters) -> Result<()> {
         let (found, _) = state.matching(&self.wanted(state, parameters, "")?, &LoadOptions::default())?;
         self.take(state, parameters, "", &found)
     }
 
-    /// Returns the tensors that a load of a state asks for, under names that begin with `prefix`.
+    /// Returns the tensors that loading the state needs, under names that begin with `prefix`.
     pub(crate) fn wanted<'a>(
         &'a self,
         state: &State,
@@ -134,7 +134,7 @@ impl Optimizer {
         Ok(wanted)
     }
 
-    /// Continues from tensors that fit, and from notes, whose names begin with `prefix`.
+    /// Continues from tensors that fit, and from the notes whose keys begin with `prefix`.
     pub(crate) fn take(
         &mut self,
         state: &State,

@@ -6,10 +6,10 @@ use super::{BLOCK, TURNS, most_groups, most_turns};
 use crate::engine::Caps;
 use crate::error::{Error, Result};
 
-/// The most ranges: far more than any useful plan has, and few enough to keep in a list.
+/// The most ranges of a plan: far more than any useful plan has, and few enough to keep in a list.
 const MOST_RANGES: u64 = 1 << 22;
 
-/// What limits the ranges that `rows` are split into.
+/// The limits of the ranges that `rows` are split into.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cut<'a> {
     pub(crate) op: &'static str,
@@ -31,7 +31,7 @@ pub(crate) struct Placed {
     pub(crate) offset: u64,
     /// Bytes per element.
     pub(crate) element: u64,
-    /// The size of the buffers that its memory consists of, if it is more than one.
+    /// The size of the buffers that the memory consists of, if there are several.
     pub(crate) segment: Option<u64>,
 }
 
@@ -48,11 +48,12 @@ impl Placed {
 pub(crate) struct PerRow {
     /// Bytes per row.
     pub(crate) bytes: u64,
-    /// Where its buffers end.
+    /// The positions at which the buffers of the tensor end; `None` for a single buffer.
     pub(crate) cuts: Option<Cuts>,
 }
 
-/// The positions at which buffers end, in bytes from the start of the first row: `first`, and every `step` after it.
+/// The positions at which buffers end, in bytes from the start of the first row: `first`, and every
+/// `step` after it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cuts {
     pub(crate) first: u64,
@@ -65,8 +66,8 @@ impl PerRow {
         Self { bytes, cuts: None }
     }
 
-    /// The end of a range that starts at row `start`, a multiple of `granule`: before the granule that straddles
-    /// two buffers, or after it if it is the first granule of the range.
+    /// The end of a range that starts at row `start`, a multiple of `granule`: before the granule
+    /// that straddles two buffers, or after it if it is the first granule of the range.
     fn end(&self, start: u64, granule: u64) -> u64 {
         let (Some(Cuts { first, step }), 1..) = (self.cuts, self.bytes) else { return u64::MAX };
         let bytes = self.bytes * granule;
@@ -85,8 +86,8 @@ impl<'a> Cut<'a> {
         Self { op, rows: count, per_row: per_element, granule: BLOCK, groups_per_granule: 1, turns_per_granule: 0 }
     }
 
-    /// Consecutive ranges that make up `0..rows`. Each fits a binding, the grid and the loop budget, and lies in
-    /// a single buffer if possible.
+    /// Consecutive ranges that make up `0..rows`. Each fits a binding, the grid and the loop
+    /// budget, and lies in a single buffer if possible.
     ///
     /// # Errors
     /// [`Error::Limit`] if a single granule does not fit.
@@ -122,7 +123,6 @@ impl<'a> Cut<'a> {
             rows.min(start.saturating_add(step)).min(in_one_piece)
         };
         let starts = std::iter::successors(Some(0), |&start| Some(end(start)));
-        // Ends are at most `rows`, a u32.
         #[expect(clippy::cast_possible_truncation, reason = "at most `rows`, a u32")]
         Ok(starts.take_while(|&start| start < rows).map(|start| start as u32..end(start) as u32).collect())
     }

@@ -1,4 +1,4 @@
-//! How a linear layer's loss is cut: pure integers.
+//! Splits the loss of a linear layer into chunks of tokens and blocks of classes.
 
 use std::fmt;
 use std::ops::Range;
@@ -15,8 +15,8 @@ pub(crate) struct LinearSizes {
     pub(crate) classes: usize,
 }
 
-/// How [`Recorder::linear_cross_entropy`](crate::Recorder::linear_cross_entropy) and its like go about their work, and what they need for
-/// that.
+/// How [`Recorder::linear_cross_entropy`](crate::Recorder::linear_cross_entropy) and its like split
+/// their work, and how much memory they need.
 ///
 /// # Examples
 /// ```
@@ -33,38 +33,41 @@ pub(crate) struct LinearSizes {
 pub struct LinearPlan {
     sizes: LinearSizes,
     tokens_at_once: usize,
-    /// Tokens of a run of a sum over tokens.
+    /// The tokens of a run of a sum over tokens.
     run: u32,
     scratch_bytes: u64,
     backward: bool,
     update: Option<Blocks>,
 }
 
-/// How the classes are cut whose weights are updated as soon as their gradient is known.
+/// The blocks of classes whose weights are updated as soon as their gradient is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Blocks {
     pub(crate) classes_at_once: usize,
-    /// Whose logits of these classes are stored at a time.
+    /// The number of tokens whose logits of these classes are stored at a time.
     pub(crate) tokens_at_once: usize,
 }
 
 impl LinearPlan {
-    /// Sections of sums over the classes that are in memory at a time: few tokens give a GPU too few tiles otherwise.
+    /// The sections of a sum over classes that are in memory at a time: with one, few tokens would
+    /// have too few tiles to keep a GPU busy.
     pub(crate) const SECTIONS_AT_ONCE: u32 = 4;
 
-    /// Tokens of a section of a sum over tokens. Sums of more take memory for what additions round off.
+    /// The tokens of a section of a sum over tokens. Longer sums take memory for the compensation
+    /// of rounding errors.
     const TOKENS: u32 = 8192;
 
-    /// Bytes of scratch if nothing else is said.
+    /// The default bytes of scratch.
     pub(crate) const DEFAULT_SCRATCH: u64 = 32 << 20;
 
-    /// What an error calls a scratch that is too small.
+    /// The name in errors of a scratch that is too small.
     const SCRATCH: &str = "the scratch for the logits of one token";
 
-    /// The statistics of a token's softmax.
+    /// The bytes of the statistics of a token's softmax.
     const STATISTICS_BYTES: u64 = 20;
 
-    /// The scratch may have `scratch` bytes, and holds `copies` tensors of the logits' size.
+    /// Plans for at most `scratch` bytes of scratch, which holds `copies` tensors of the logits'
+    /// size.
     pub(crate) fn new(
         op: &'static str,
         caps: &Caps,
@@ -79,11 +82,11 @@ impl LinearPlan {
         let logits = |tokens: u64| tokens.saturating_mul(classes as u64).saturating_mul(4);
         let sums = |tokens: u64| tokens.saturating_mul(inputs as u64).saturating_mul(parts.saturating_mul(4));
         let scratch_of = |tokens: u64| copies.saturating_mul(buffer_bytes(caps, logits(tokens)));
-        // What saturates fits nowhere.
+        // Makes saturated sizes fit nowhere.
         let scratch = scratch.min(u64::MAX - 1);
         let usable = caps.usable_binding();
         let row = (inputs as u64).saturating_mul(4);
-        // The losses of elements, all counted.
+        // The losses of all elements are indexed in 32 bits.
         let elements = (tokens as u64).saturating_mul(classes as u64);
         if copies > 1 && elements > u64::from(u32::MAX) {
             let (what, allowed) = ("the number of elements", u64::from(u32::MAX));
@@ -117,46 +120,51 @@ impl LinearPlan {
         Ok(Self { sizes, tokens_at_once: at_once, run, scratch_bytes, backward, update: None })
     }
 
-    /// Tokens of a run of a sum over tokens: as many as are in memory at a time with the default scratch, so that runs end where those do. It
-    /// must not depend on the scratch that there is, and neither may the sums.
+    /// The tokens of a run of a sum over tokens: as many as are in memory at a time with the
+    /// default scratch, so that runs end where chunks end. This must not depend on the actual
+    /// scratch, because the sums must not.
     fn run(LinearSizes { tokens, classes, .. }: LinearSizes, copies: u64) -> u32 {
         const LEAST: u64 = 16;
         let most: u64 = if tokens <= 4096 { 64 } else { 128 };
         let words = copies.saturating_mul(classes as u64);
-        // Buffers may be a fourth larger than what is in them.
+        // Buffers may be a quarter larger than their contents.
         let usual = Self::DEFAULT_SCRATCH / 5 / words.max(1);
         let run = usual.clamp(LEAST, most);
         1 << run.ilog2()
     }
 
-    /// Sections of a sum over the classes or the inputs.
+    /// The number of sections of a sum over classes or inputs.
     fn sections(summands: usize) -> u64 {
         (summands as u64).div_ceil(Order::OF_A_PRODUCT.section.into())
     }
 
-    /// How sums over the tokens are formed.
+    /// The order of additions in sums over tokens.
     pub(crate) fn over_tokens(&self) -> Order {
         let all = u32::try_from(self.sizes.tokens).unwrap_or(u32::MAX);
         Order { all, run: self.run, section: Self::TOKENS }
     }
 
-    /// How sums over the classes are formed.
+    /// The order of additions in sums over classes.
     pub(crate) fn over_classes(&self) -> Order {
         let all = u32::try_from(self.sizes.classes).unwrap_or(u32::MAX);
         Order { all, ..Order::OF_A_PRODUCT }
     }
 
-    /// Bytes beside scratch, gradients and inputs, at most. For more than 4096 inputs there are two tensors as large as the logits that are in memory
-    /// at a time. With gradients there are
+    /// The most bytes besides scratch, gradients and inputs. More than 4096 inputs need two tensors
+    /// as large as the logits that are in memory at a time. Gradients need
     ///
-    /// * a copy of the hidden states of the tokens whose logits are in memory, in which ignored tokens are 0;
-    /// * for more than 8192 tokens two tensors as large as the weight's gradient: the sum of the last 8192 tokens, and what the sum of all of
-    ///   them lacks;
-    /// * one more of those if fewer tokens are in memory at a time than a run of that sum has (16 to 128 tokens);
-    /// * for more than 4096 classes up to five rows of hidden states for each token whose logits are in memory.
+    /// * a copy of the hidden states of the tokens whose logits are in memory, with ignored tokens
+    ///   set to 0;
+    /// * for more than 8192 tokens, two tensors as large as the weight's gradient: the sum over the
+    ///   last 8192 tokens, and the rounding errors of the sum over all of them;
+    /// * one more of these if fewer tokens are in memory at a time than a run of that sum has (16
+    ///   to 128 tokens);
+    /// * for more than 4096 classes, up to five rows of hidden states for each token whose logits
+    ///   are in memory.
     ///
-    /// In an update the tensors for sums over tokens are as large as the gradient of a block of weights, and those for sums over classes have up to
-    /// three rows for each token of the batch.
+    /// In an update, the tensors for sums over tokens are as large as the gradient of a block of
+    /// weights, and the tensors for sums over classes have up to three rows for each token of the
+    /// batch.
     #[must_use]
     pub fn sums_bytes(&self) -> u64 {
         let LinearSizes { tokens, inputs, classes } = self.sizes;
@@ -176,7 +184,7 @@ impl LinearPlan {
                 let parts = sections.min(Self::SECTIONS_AT_ONCE.into());
                 let of_parts = match sections {
                     0 | 1 => 0,
-                    // What additions round off, too.
+                    // Includes the rounding errors of additions.
                     _ => parts + u64::from(sections > parts),
                 };
                 let weight = bytes(classes, copies(self.over_tokens(), self.tokens_at_once));
@@ -190,7 +198,8 @@ impl LinearPlan {
         }
     }
 
-    /// What sums over more inputs than a section has take: a section's, and what those of several lack.
+    /// The bytes for sums over more inputs than a section has: the sums of a section, and the
+    /// rounding errors of adding several.
     fn sums_of_logits(&self) -> u64 {
         let LinearSizes { inputs, classes, .. } = self.sizes;
         if Self::sections(inputs) <= 1 {
@@ -201,8 +210,9 @@ impl LinearPlan {
         bytes(self.tokens_at_once, classes).max(of_block)
     }
 
-    /// The weights are updated as well: the scratch holds the logits of some tokens, all of them or those of a block of classes, and the
-    /// gradient of that block's weights. Class indices are words, probabilities as large as logits.
+    /// Plans an update of the weights as well. Half of the scratch holds logits of some tokens: all
+    /// classes, or a block of classes. The other half holds the gradient of that block's weights.
+    /// Targets take a word per token, or as much as logits with `by_probabilities`.
     pub(crate) fn with_update(
         op: &'static str,
         caps: &Caps,
@@ -212,7 +222,7 @@ impl LinearPlan {
     ) -> Result<Self> {
         let LinearSizes { tokens, inputs, classes } = sizes;
         let forward = Self::new(op, caps, sizes, (scratch / 2, 1), false).map_err(|error| match error {
-            // What the caller gave is twice that.
+            // `new` got half of the caller's scratch.
             Error::Limit { op, what: Self::SCRATCH, needed, .. } => {
                 let what = "the scratch, of which one half holds the logits of a token,";
                 Error::limit(op, what, needed.saturating_mul(2), scratch)
@@ -244,25 +254,26 @@ impl LinearPlan {
         Ok(Self { scratch_bytes, backward: true, update, ..forward })
     }
 
-    /// Blocks of classes, if weights are updated.
+    /// The blocks of classes, if weights are updated.
     pub(crate) fn update(&self) -> Option<Blocks> {
         self.update
     }
 
-    /// How many tokens' logits, of all classes, are stored at a time.
+    /// The number of tokens whose logits, of all classes, are stored at a time.
     #[must_use]
     pub fn tokens_at_once(&self) -> usize {
         self.tokens_at_once
     }
 
-    /// The bytes of scratch memory: that of the logits, of binary losses, and of the gradient of the weights that are updated next. Halves take 256
-    /// bytes for each input beside that. See also [`sums_bytes`](Self::sums_bytes).
+    /// The bytes of scratch memory, for logits, binary losses, and the gradient of the weights that
+    /// are updated next. Halves take another 256 bytes per input. See also
+    /// [`sums_bytes`](Self::sums_bytes).
     #[must_use]
     pub fn scratch_bytes(&self) -> u64 {
         self.scratch_bytes
     }
 
-    /// Floating-point operations of the matrix products.
+    /// The floating-point operations of the matrix products.
     #[must_use]
     pub fn operations(&self) -> u64 {
         let LinearSizes { tokens, inputs, classes } = self.sizes;
@@ -270,25 +281,25 @@ impl LinearPlan {
         let products = match (self.backward, self.update) {
             (false, _) => 1,
             (true, None) => 3,
-            // The logits twice.
+            // The logits are computed twice.
             (true, Some(_)) => 4,
         };
         product.saturating_mul(products)
     }
 
-    /// Tokens of a chunk of the default scratch.
+    /// The tokens of a chunk with the default scratch.
     pub(crate) fn usual_tokens(classes: usize) -> u32 {
         let tokens = Self::DEFAULT_SCRATCH / (classes as u64).saturating_mul(4).max(1);
         u32::try_from(tokens).unwrap_or(u32::MAX)
     }
 
-    /// The tokens, chunk by chunk; an empty chunk if there are none.
+    /// The range of tokens of each chunk; one empty range if there are no tokens.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let (tokens, step) = (self.sizes.tokens, self.tokens_at_once);
         (0..tokens.max(1)).step_by(step).map(move |start| start..start.saturating_add(step).min(tokens))
     }
 
-    /// Sections of a sum over the classes that are in memory at a time.
+    /// The number of sections of a sum over classes that are in memory at a time.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn parts(&self) -> u64 {
         let sections = u64::from(self.over_classes().sections());
@@ -296,12 +307,13 @@ impl LinearPlan {
     }
 }
 
-/// The bytes of the buffer that the pool hands out for so many, up to the largest buffer.
+/// The size of the pool's buffer for `bytes` bytes, at most that of the largest buffer.
 fn buffer_bytes(caps: &Caps, bytes: u64) -> u64 {
     size_class(bytes.clamp(16, caps.max_buffer)).min(caps.max_buffer)
 }
 
-/// The largest number that fits, at least 1 and up to all of them; if it is fewer, whole tiles and runs, or at least whole runs.
+/// The largest number from 1 to `all` that fits. If that is below `all`, it is rounded down to
+/// whole tiles and runs, or to whole runs if it is smaller than a tile.
 fn largest(all: usize, run: u32, fits: impl Fn(u64) -> bool) -> usize {
     const TILE: u64 = 64;
     let (mut at_once, mut too_many) = (1, (all as u64).max(1).saturating_add(1));

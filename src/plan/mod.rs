@@ -1,8 +1,9 @@
 //! The planner: splits work into dispatches. Pure integers, no wgpu objects.
 //!
-//! A tensor can be larger than a binding, a dispatch larger than the largest grid, and a loop longer than
-//! a driver allows. The planner splits all three, and the split never changes a result: the arithmetic of
-//! a row, of a block of a reduction, and of an element of a product is the same for every split.
+//! A tensor can be larger than a binding, a dispatch larger than the largest grid, and a loop
+//! longer than a driver allows. The planner splits all three, and the split never changes a result:
+//! the arithmetic of a row, of a block of a reduction, and of an element of a product is the same
+//! for every split.
 //!
 //! # Glossary
 //! | word | meaning |
@@ -59,8 +60,8 @@ pub(crate) fn turns(caps: &Caps) -> [u32; 2] {
 /// The name of the loop budget in errors.
 pub(crate) const TURNS: &str = "turns of an invocation's loops in a dispatch";
 
-/// The turns of loops whose length does not depend on sizes: reduction trees, and the last comparison of outer
-/// loops. Drivers that count turns also count the comparison that ends a loop.
+/// The turns of loops whose length does not depend on sizes: reduction trees, and the last
+/// comparison of outer loops. Drivers that count turns also count the comparison that ends a loop.
 pub(crate) const FIXED_TURNS: u64 = 96;
 
 /// The size of a dispatch.
@@ -84,8 +85,9 @@ impl Work {
     }
 }
 
-/// The most turns that a dispatch is planned with: three quarters of what the device allows. The rest is a
-/// margin, because drivers rewrite loops before they count. (llvmpipe counts 27 turns where the shader has 26.)
+/// The most turns of a planned dispatch: three quarters of what the device allows. The rest is a
+/// margin, because drivers rewrite loops before they count turns. (llvmpipe counts 27 turns for a
+/// shader with 26.)
 pub(crate) fn turn_budget(caps: &Caps) -> u64 {
     u64::from(caps.max_turns) / 4 * 3
 }

@@ -11,11 +11,13 @@ use crate::error::{Error, Result};
 /// Which of a product's matrices are stored transposed. All are row-major.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layout {
-    /// `c = a b`: `a` is `[m, k]`, `b` is `[k, n]`. A layer's gradient with respect to its input: `upstream * weight`.
+    /// `c = a b`: `a` is `[m, k]`, `b` is `[k, n]`. A layer's gradient with respect to its input:
+    /// `upstream * weight`.
     Nn,
     /// `c = a b^T`: `a` is `[m, k]`, `b` is `[n, k]`. A layer forward: `input * weight^T + bias`.
     Nt,
-    /// `c = a^T b`: `a` is `[k, m]`, `b` is `[k, n]`. A layer's gradient with respect to its weight: `upstream^T * input`.
+    /// `c = a^T b`: `a` is `[k, m]`, `b` is `[k, n]`. A layer's gradient with respect to its
+    /// weight: `upstream^T * input`.
     Tn,
 }
 
@@ -47,20 +49,21 @@ impl Piece {
     }
 }
 
-/// What the planner needs to know of a product.
+/// The properties of a product that determine its plan.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Factors {
     pub(crate) layout: Layout,
     pub(crate) sizes: Sizes,
     /// The positions of `a`, `b` and `c` in memory.
     pub(crate) placed: [Placed; 3],
-    /// Skips depths at which a whole tile of `a` is 0.
+    /// Skips summands for which a whole tile of `a` is 0.
     pub(crate) sparse: bool,
 }
 
 impl Factors {
-    /// The dispatches for the summands `k`. Those that write the same elements come in the order of `k`. Each part
-    /// of `split` summands has partial results of its own, one after the other.
+    /// The dispatches for the summands `k`. Dispatches that write the same elements are in the
+    /// order of `k`. Each part of `split` summands has its own partial results; the parts are
+    /// stored one after the other.
     pub(crate) fn dispatches(&self, caps: &Caps, k: &Range<u32>, split: u32, summands: Summands) -> Result<Vec<Piece>> {
         let Sizes { m, n, .. } = self.sizes;
         let tile = Tile::new(caps, self.sizes);
@@ -137,7 +140,8 @@ impl Factors {
             }
             ranges
         };
-        // Bindings hold whole stored rows: c is indexed by m, a by m or k, b by k or n.
+        // Bindings hold whole stored rows: `c` is indexed by `m`, `a` by `m` or `k`, `b` by `k` or
+        // `n`.
         let (a_row, b_row) = (
             a.per_row(if layout == Layout::Tn { m } else { depth }.into()),
             b.per_row(if layout == Layout::Nt { depth } else { n }.into()),

@@ -1,4 +1,4 @@
-//! What the planner promises of products and of strips of rows, whatever their sizes and wherever they lie.
+//! Properties that plans of products and strips have for all sizes and all positions in memory.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use super::tile::{Sizes, Tile};
 use super::{Placed, most_groups, most_turns, turn_budget};
 
 impl Numbers<'_> {
-    /// A tensor of words or halves, in memory that buffers' ends may cut.
+    /// The position of a tensor of words or halves, possibly in several buffers.
     fn placed(&mut self, caps: &Caps, element: u64) -> Placed {
         let cut = caps.max_buffer < LARGEST && self.flag();
         let offset = self.within(0, LARGEST / WORD_BYTES) * element;
@@ -34,7 +34,7 @@ impl Numbers<'_> {
             _ => self.word(1).min(k.max(1)),
         };
         let run = 16 << self.index(4);
-        // Of sums that other products are part of, or not.
+        // Either a sum of its own, or a share of a sum that other products complete.
         let running = self.flag() && split == k.max(1);
         let before = if running { self.word(0) % (u32::MAX - k).max(1) } else { 0 };
         let all = if running { before + k + self.word(0) % (u32::MAX - k - before).max(1) } else { k };
@@ -59,13 +59,13 @@ impl Numbers<'_> {
     }
 }
 
-/// Whether there can be such a tensor.
+/// Whether a tensor with these dimensions can exist.
 fn exists(dims: &[u32]) -> bool {
     let elements = dims.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim.max(1).into()));
     elements.is_some_and(|elements| elements <= LARGEST / WORD_BYTES)
 }
 
-/// An upper bound of the ranges that so many rows are cut into.
+/// An upper bound of the number of ranges that `rows` are split into.
 fn most_ranges(caps: &Caps, rows: u64, tensors: &[(Placed, u64)], groups: u64) -> u64 {
     let by_tensor = |(placed, row): &(Placed, u64)| {
         let bytes = u128::from(rows) * u128::from(placed.element) * u128::from(*row);
@@ -76,14 +76,15 @@ fn most_ranges(caps: &Caps, rows: u64, tensors: &[(Placed, u64)], groups: u64) -
     u64::try_from(all).unwrap_or(u64::MAX)
 }
 
-/// So many rows fit a binding wherever they start.
+/// Checks that `rows` fit a binding wherever they start.
 fn check_window(caps: &Caps, rows: u64, columns: u64, element: u64) {
     let furthest = u64::from(caps.storage_align) - element;
     let bytes = u128::from(furthest) + u128::from(rows) * u128::from(columns) * u128::from(element);
     assert!(bytes.next_multiple_of(4) <= caps.max_binding.into(), "{rows} x {columns} in a binding");
 }
 
-/// Ranges, in any order and again and again, that make up all of `0..size`.
+/// Checks that the ranges, in any order and with repetitions, make up all of `0..size`. Returns the
+/// number of different ranges.
 fn check_cover<'a>(ranges: impl Iterator<Item = &'a Range<u32>>, size: u32) -> usize {
     let ranges: BTreeSet<_> = ranges.map(|range| (range.start, range.end)).collect();
     let end = ranges.iter().fold(0, |next, &(start, end)| {
@@ -127,7 +128,7 @@ fn check_product(caps: &Caps, factors: Factors, summed: &Range<u32>, (split, sum
     };
     let rectangles =
         check_cover(pieces.iter().map(|piece| &piece.m), m) * check_cover(pieces.iter().map(|piece| &piece.n), n);
-    // How far the sums of each part of the results are.
+    // The next summand of each rectangle of the result.
     let mut sums = std::collections::BTreeMap::new();
     for piece in &pieces {
         let rectangle = (piece.m.start, piece.m.end, piece.n.start, piece.n.end);
@@ -153,7 +154,7 @@ fn check_piece(
     let groups = tile.groups(piece.m.end - piece.m.start, piece.n.end - piece.n.start) * u64::from(parts);
     assert_eq!(piece.work.groups, groups, "{piece:?} {}", what());
     check_grid(caps, groups);
-    // The sums of a part, or those that other products are part of.
+    // Summands are counted within their part, or within the sum that other products complete.
     let part = summed.start + piece.part * split;
     let (first, last) = (piece.k.start - part + summands.before, piece.k.end - part + summands.before);
     let all = if of_all > 1 { (summed.end - summed.start).min(split) } else { summands.all };
@@ -179,7 +180,7 @@ fn check_piece(
     if parts == 1 {
         check_window(caps, size(&piece.m), n.into(), WORD_BYTES);
     } else {
-        // These begin with their buffer.
+        // Partial results start at the beginning of their buffer.
         assert!(u64::from(parts) * u64::from(m) * u64::from(n) * WORD_BYTES <= caps.max_binding, "{}", what());
     }
 }
@@ -230,7 +231,8 @@ fn check_strips(caps: &Caps, whole: Classes, tensors: &[Placed], bytes: u64, gro
     assert_eq!(next, u64::from(whole.rows()), "{}", what());
 }
 
-/// A class after the other, in whole words, from where the strip's rows have it.
+/// Checks that the strip's rows are copied class after class, in whole words, from their positions
+/// in the tensor.
 fn check_copies(strip: &Strip, whole: Classes, placed: &Placed) {
     let inner = u64::from(whole.inner);
     let (part, within) = (strip.first_row() / inner, strip.first_row() % inner);
@@ -250,7 +252,8 @@ mod tests {
     use super::*;
     use crate::engine::Family;
 
-    /// Few results of many summands: their parts are many workgroups, whatever the grid holds.
+    /// A product of few results and many summands has many parts. They share one dispatch only if
+    /// the grid holds their workgroups.
     #[test]
     fn parts_of_sums_keep_to_the_grid() {
         let sizes = Sizes { m: 32, n: 32, k: 1 << 16 };

@@ -1,21 +1,22 @@
-//! What the planner promises for any limits and any shape, of numbers that are made from bytes: unit tests draw them, a fuzzer searches.
+//! Properties that plans have for all limits and shapes. The numbers come from a string of bytes,
+//! which unit tests draw at random and a fuzzer searches.
 
 use crate::engine::{Caps, Family, storage_size};
 use crate::error::Error;
 use crate::plan::linear::{LinearPlan, LinearSizes};
 use crate::plan::{Cut, Cuts, FIXED_TURNS, PerRow, RowPlan, grid, most_turns, turn_budget};
 
-/// Bytes of the largest tensor there can be.
+/// The bytes of the largest possible tensor.
 pub(crate) const LARGEST: u64 = 1 << 46;
 
-/// More ranges than this take the memory of the test.
+/// Plans with more ranges are not checked, because they would need too much memory.
 pub(crate) const MOST_RANGES: u64 = 20_000;
 
-/// Checks plans of all kinds. What is missing from the bytes is 0.
+/// Checks a plan of the kind, limits and sizes that `bytes` encode. Missing bytes count as 0.
 ///
 /// # Panics
-/// If the planner breaks a promise.
-#[cfg_attr(not(fuzzing), expect(unreachable_pub, reason = "the crate's own tests need no more"))]
+/// If the plan lacks one of the properties.
+#[cfg_attr(not(fuzzing), expect(unreachable_pub, reason = "only the fuzzer needs it public"))]
 pub fn planner(bytes: &[u8]) {
     let mut numbers = Numbers(bytes);
     let caps = numbers.caps();
@@ -29,11 +30,12 @@ pub fn planner(bytes: &[u8]) {
     }
 }
 
-/// Numbers of all magnitudes: a byte says how many bits, those follow.
+/// Decodes numbers of all magnitudes: a byte with the number of bits, then the bytes that hold
+/// these bits.
 pub(crate) struct Numbers<'a>(&'a [u8]);
 
 impl Numbers<'_> {
-    /// Nothing but zeros.
+    /// No bytes: every number is the smallest allowed.
     #[cfg(test)]
     pub(crate) fn none() -> Self {
         Numbers(&[])
@@ -62,7 +64,7 @@ impl Numbers<'_> {
         u32::try_from(self.within(least.into(), u32::MAX.into())).unwrap_or(least)
     }
 
-    /// Below `count`.
+    /// An index below `count`.
     pub(crate) fn index(&mut self, count: usize) -> usize {
         self.size() % count
     }
@@ -75,7 +77,7 @@ impl Numbers<'_> {
         self.byte() % 2 == 1
     }
 
-    /// What [`Gpu::with_caps`](crate::Gpu::with_caps) lets pass on a device without limits.
+    /// Caps that [`Gpu::with_caps`](crate::Gpu::with_caps) accepts on a device without limits.
     pub(crate) fn caps(&mut self) -> Caps {
         let family = if self.flag() { Family::Gpu } else { Family::CpuSimd };
         let simd_width = 4 << self.within(0, 4);
@@ -100,7 +102,7 @@ impl Numbers<'_> {
         }
     }
 
-    /// A tensor of so many rows; memory that is cut is cut at buffers' ends.
+    /// A tensor of `rows` rows, possibly in several buffers.
     fn per_row(&mut self, caps: &Caps, rows: u32) -> PerRow {
         let bytes = self.within(0, LARGEST / u64::from(rows.max(1)));
         let step = caps.max_buffer;
@@ -157,7 +159,7 @@ pub(crate) fn check_grid(caps: &Caps, groups: u64) {
     assert!(u64::from(x) * u64::from(y) - groups < u64::from(y), "{x} x {y} for {groups}");
 }
 
-/// What cannot be done needs more than there is.
+/// Checks that the error is a limit, and that the need exceeds it.
 pub(crate) fn check_error(what: &str, error: &Error) {
     let Error::Limit { needed, allowed, .. } = error else { panic!("{what}: {error}") };
     assert!(needed > allowed, "{what}: {error}");
@@ -200,7 +202,7 @@ fn check_cut(caps: &Caps, cut: &Cut<'_>) {
         assert!(fits(rows) || rows < granule, "{range:?} of {cut:?}");
         check_grid(caps, rows.div_ceil(granule) * cut.groups_per_granule);
         for tensor in cut.per_row {
-            // Wherever it starts, its binding does so at an aligned offset before.
+            // The binding starts at an aligned offset, up to one alignment before the range.
             let furthest = u64::from(caps.storage_align) - 2;
             let window = (furthest + rows * tensor.bytes).next_multiple_of(4);
             assert!(window <= caps.max_binding, "{window} bytes of {tensor:?} for {range:?} of {cut:?}");
@@ -228,7 +230,8 @@ fn check_rows(caps: &Caps, plan: RowPlan, classes: u32, rows: u32) {
     assert!(groups / u64::from(parts) * at_once >= u64::from(rows), "{groups} groups for {rows} rows: {plan:?}");
 }
 
-/// Sweeps with few and many loops, in one dispatch or in several, go through all blocks once, and keep to the budget.
+/// Checks that sweeps with few and many loops, in one dispatch or several, visit each block once
+/// and keep to the budget.
 fn check_dispatches(caps: &Caps, plan: RowPlan, classes: u32, rows: u32) {
     for sweep in [plan.sweep(0), plan.softmax_sweep(), plan.sweep(0).and(20)] {
         let all = plan.work(rows, &[sweep; 3]);
@@ -252,12 +255,12 @@ fn check_dispatches(caps: &Caps, plan: RowPlan, classes: u32, rows: u32) {
     }
 }
 
-/// As many bytes as that is, whatever it is.
+/// The product of the factors, which saturates.
 fn product<const N: usize>(factors: [u64; N]) -> u128 {
     factors.into_iter().fold(1, |product, factor| product.saturating_mul(factor.into()))
 }
 
-/// Goes through the first and the last of the chunks.
+/// Checks the first 2000 chunks, and that they cover all tokens unless there are more chunks.
 fn check_chunks(plan: &LinearPlan, tokens: usize) {
     let mut next = 0;
     for chunk in plan.chunks().take(2000) {
@@ -316,7 +319,8 @@ fn check_linear_update(caps: &Caps, sizes: LinearSizes, scratch: u64, by_probabi
 mod tests {
     use super::*;
 
-    /// What a fuzzer found: the bytes of a token's logits, and those of a granule of rows, past 2^64.
+    /// Inputs found by a fuzzer: the bytes of a token's logits, and those of a granule of rows,
+    /// exceeded 2^64.
     const FOUND: [&[u8]; 3] = [
         &[
             0x08, 0x00, 0x0f, 0x00, 0x00, 0x40, 0x00, 0x00, 0x00, 0x00, 0x00, 0x14, 0x02, 0xff, 0x80, 0x01, 0x05, 0x11,
@@ -364,7 +368,7 @@ mod tests {
         }
     }
 
-    /// More rows of sums than a buffer holds, where the logits and the scratch are large enough.
+    /// The sums of one token exceed a buffer, although its logits fit the binding and the scratch.
     #[test]
     fn what_is_too_small_is_what_the_error_names() {
         let caps = Caps { family: Family::Gpu, max_binding: 1 << 20, max_buffer: 1 << 20, ..Numbers::none().caps() };

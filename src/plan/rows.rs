@@ -31,9 +31,10 @@ impl RowPlan {
 
     /// A plan for rows of `classes` elements with stride `inner`.
     ///
-    /// A single thread processes a row if rows interleave (then the loads of neighbouring threads coalesce) or if
-    /// rows are short. Otherwise threads share a row; on a GPU the row stays in registers if it fits. On a CPU,
-    /// registers that live across a barrier are spilled to memory, so reading the row again is as fast.
+    /// A single thread processes a row if rows interleave (then the loads of neighbouring threads
+    /// coalesce) or if rows are short. Otherwise threads share a row; on a GPU the row stays in
+    /// registers if it fits. On a CPU, registers that live across a barrier are spilled to memory,
+    /// so reading the row again is as fast.
     pub(crate) fn new(caps: &Caps, classes: u32, inner: u32) -> Self {
         // With more blocks per thread, registers spill and compilers take seconds.
         const MOST_HELD: u32 = 2;
@@ -55,8 +56,8 @@ impl RowPlan {
         Self { blocks: self.blocks_of(classes), ..self }
     }
 
-    /// The number of blocks of a lane if a row, or the part of it that a dispatch works on, has this many classes.
-    #[expect(clippy::cast_possible_truncation, reason = "fewer than there are classes")]
+    /// The number of blocks of a lane if a row, or the part of it in memory, has this many classes.
+    #[expect(clippy::cast_possible_truncation, reason = "at most the number of classes")]
     fn blocks_of(&self, classes: u32) -> u32 {
         u64::from(classes).div_ceil(16 * u64::from(self.lanes) * u64::from(self.parts)) as u32
     }
@@ -66,12 +67,12 @@ impl RowPlan {
         Self { held: 0, classes: 0, whole: 0, ..Self::new(caps, classes, inner) }
     }
 
-    /// The same plan with several workgroups per row, if there are too few rows to keep a GPU busy. One dispatch
-    /// computes the statistics of each part; in the next, every workgroup merges them and processes its part.
-    /// Rows that fit into the registers of one workgroup are never split.
+    /// The same plan with several workgroups per row, if there are too few rows to keep a GPU busy.
+    /// One dispatch computes the statistics of each part; in the next, every workgroup merges them
+    /// and processes its part. Rows that fit into the registers of one workgroup are never split.
     pub(crate) fn in_parts(self, caps: &Caps, classes: u32, rows: u32) -> Self {
         const MOST_PARTS: u32 = 64;
-        // A few for each multiprocessor of a large GPU.
+        // A few workgroups for each multiprocessor of a large GPU.
         const ENOUGH_GROUPS: u32 = 512;
         let wanted = ENOUGH_GROUPS.checked_div(rows).unwrap_or(0);
         // At least one block per thread.
@@ -101,7 +102,8 @@ impl RowPlan {
         self.lanes as usize * self.parts as usize
     }
 
-    /// A sweep with this many loops over the quads of each block. Blocks that lie inside the row have them unrolled.
+    /// A sweep with this many loops over the quads of each block. Blocks inside the row have these
+    /// loops unrolled.
     pub(crate) fn sweep(&self, loops_over_quads: u64) -> Sweep {
         Sweep { turns_per_block: 1 + if self.whole == 1 { 0 } else { Sweep::QUADS * loops_over_quads } }
     }
@@ -125,8 +127,8 @@ impl RowPlan {
         Work::new(self.groups(rows), self.turns(sweeps, self.blocks))
     }
 
-    /// The dispatches of one sweep: the blocks of each lane that a dispatch processes, and its work. `classes` is
-    /// the length of a row, or of the part of it that is in memory.
+    /// The dispatches of one sweep: the blocks of each lane that a dispatch processes, and its
+    /// work. `classes` is the length of a row, or of the part of it that is in memory.
     pub(crate) fn dispatches(
         &self,
         op: &'static str,
@@ -171,11 +173,11 @@ impl Sweep {
     /// The turns of a loop over the 4 quads of a block, with the comparison that ends it.
     pub(crate) const QUADS: u64 = 5;
 
-    /// The turns of a run besides those of its blocks: its own, and the comparisons that end the loop over blocks
-    /// inside the row and the loop over the others.
+    /// The turns of a run besides those of its blocks: its own turn, and the comparisons that end
+    /// the loop over blocks inside the row and the loop over the other blocks.
     const RUN: u64 = 3;
 
-    /// The same sweep with one more loop in each block.
+    /// The same sweep with this many more turns in each block.
     pub(crate) fn and(self, turns: u64) -> Self {
         Self { turns_per_block: self.turns_per_block + turns }
     }

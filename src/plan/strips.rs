@@ -25,9 +25,9 @@ impl Classes {
     }
 }
 
-/// Some rows of a tensor `[outer, classes, inner]`: all rows of some `outer` indices. If the rows of a single index
-/// exceed a binding, a strip is a range of `inner` instead; its elements are gathered into scratch memory, and
-/// results are scattered from there.
+/// Some rows of a tensor `[outer, classes, inner]`: all rows of some `outer` indices. If the rows
+/// of a single index exceed a binding, a strip is a range of `inner` instead; its elements are
+/// gathered into scratch memory, and results are scattered from there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Strip {
     whole: Classes,
@@ -36,8 +36,8 @@ pub(crate) struct Strip {
 }
 
 impl Strip {
-    /// Strips that make up all rows. `bytes` is the size of a row's results that share a dispatch with it, `groups`
-    /// the number of workgroups per row.
+    /// Strips that make up all rows. `bytes` is the size of a row's results that the same dispatch
+    /// binds, `groups` the number of workgroups per row.
     pub(crate) fn all(
         op: &'static str,
         caps: &Caps,
@@ -59,7 +59,7 @@ impl Strip {
             Ok(ranges) => return Ok(ranges.into_iter().map(|outer| Self { whole, outer, within: None }).collect()),
             Err(error) => error,
         };
-        // Copies have to start and end at whole words.
+        // Copies must start and end at whole words.
         let words = |tensor: &Placed| {
             let apart = u64::from(inner) * tensor.element;
             [tensor.offset, apart].iter().all(|position| position.is_multiple_of(WORD_BYTES))
@@ -72,7 +72,7 @@ impl Strip {
             let groups_per_granule = groups * u64::from(granule);
             Cut { op, rows: inner, per_row: &per_row, granule, groups_per_granule, turns_per_granule: 0 }.ranges(caps)
         };
-        // Long copies where they fit; halves are copied in pairs.
+        // Prefer long copies. Halves are copied in pairs.
         let halves = tensors.iter().any(|tensor| tensor.element < WORD_BYTES);
         let strips = strips(64).or_else(|_| strips(if halves { 2 } else { 1 }))?;
         let strips_of =
@@ -102,7 +102,8 @@ impl Strip {
         usize::try_from(u64::from(self.outer.start) * self.whole.part()).unwrap_or(usize::MAX)
     }
 
-    /// For each class: its byte offset in the tensor, its byte offset in scratch memory, and its size.
+    /// For each class: its byte offset in the tensor, its byte offset in scratch memory, and its
+    /// size.
     pub(crate) fn copies(&self, bytes: u64) -> impl Iterator<Item = (u64, u64, u64)> + use<> {
         let Classes { classes, inner, .. } = self.whole;
         let (start, rows) = (self.start() as u64, self.within.clone().unwrap_or(0..0));

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-/// Which summands a product adds, and how: each run in order, then run after run. Several products can add
-/// consecutive summands of the same sums.
+/// Which summands a product adds, and how: each run in order, then run after run. Several products
+/// can add consecutive summands of the same sums.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Summands {
     /// The number of summands of earlier products.
@@ -15,8 +15,8 @@ pub(crate) struct Summands {
 }
 
 impl Summands {
-    /// The length of a run in a single product. The rounding error grows with the square root of the length of
-    /// a run plus the square root of the number of runs.
+    /// The length of a run in a single product. The rounding error grows with the square root of
+    /// the length of a run plus the square root of the number of runs.
     pub(crate) const RUN: u32 = 64;
 
     /// The length of a section, whose runs are added up in a single `f32`.
@@ -27,8 +27,8 @@ impl Summands {
         Self { before: 0, all, run: Self::RUN }
     }
 
-    /// Splits the summands `k`, numbered over all products, into dispatches of at most `most` summands. A dispatch
-    /// has either whole runs or a part of one run, never parts of two.
+    /// Splits the summands `k`, numbered over all products, into dispatches of at most `most`
+    /// summands. A dispatch has either whole runs or a part of one run, never parts of two.
     pub(super) fn steps(self, k: Range<u32>, most: u32) -> impl Iterator<Item = Range<u32>> {
         let Range { start, end } = k;
         let next = move |start: u32| {
@@ -50,7 +50,8 @@ impl Summands {
     }
 }
 
-/// The order of additions: summands are added into runs, runs into sections, and sections with compensation.
+/// The order of additions: summands are added into runs, runs into sections, and sections with
+/// compensation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Order {
     pub(crate) all: u32,

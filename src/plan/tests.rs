@@ -1,4 +1,4 @@
-//! Cuts, grids and chunks.
+//! Tests of cuts, grids and chunks.
 
 use super::linear::{LinearPlan, LinearSizes};
 use super::*;
@@ -60,7 +60,7 @@ fn ranges_cover_every_row_once_and_fit() {
     }
 }
 
-/// In numbers, because everything else is compared with the function.
+/// Compares with literal numbers, because all other tests use the function.
 #[test]
 fn a_fourth_of_the_turns_is_left() {
     for (max_turns, budget) in [(65535, 49_149), (8192, 6144), (Caps::MIN_TURNS, 960)] {
@@ -123,7 +123,8 @@ fn ranges_end_where_memory_is_cut() {
     }
 }
 
-/// Every token is in one chunk, chunks fit the scratch and a binding, and one more token would not.
+/// Every token is in exactly one chunk, chunks fit the scratch and a binding, and chunks with 64
+/// more tokens would not.
 #[test]
 fn chunks_are_as_large_as_they_may_be() {
     for family in [Family::Gpu, Family::CpuSimd] {

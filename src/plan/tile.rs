@@ -19,16 +19,17 @@ pub(crate) struct Tile {
     pub(crate) columns: u32,
     /// The number of summands per turn of the main loop.
     depth: u32,
-    /// The turns for `depth` summands, and those that search a tile of `a` for nonzero elements.
+    /// The turns for `depth` summands, and the turns of searching a tile of `a` for nonzero
+    /// elements.
     turns_per_depth: u64,
     search_per_depth: u64,
-    /// The constants that are particular to this kernel.
+    /// The constants of this kernel alone.
     pub(crate) constants: Vec<(&'static str, u32)>,
 }
 
 impl Tile {
-    /// The tile for a product. On a GPU: the largest of which there are enough to keep all multiprocessors busy,
-    /// because larger tiles read less.
+    /// The tile for a product. On a GPU, the largest tile size with enough tiles to keep all
+    /// multiprocessors busy, because larger tiles read less.
     pub(crate) fn new(caps: &Caps, sizes: Sizes) -> Self {
         match caps.family {
             Family::Gpu => {
@@ -96,7 +97,8 @@ impl Tile {
         u64::from(summands.div_ceil(self.depth)) * (self.turns_per_depth + search) + runs * (2 + search)
     }
 
-    /// The number of summands of a part: a section, or less if a product has too few tiles to keep a GPU busy.
+    /// The number of summands of a part: a section, or fewer if a product has too few tiles to keep
+    /// a GPU busy.
     pub(crate) fn split(&self, caps: &Caps, Sizes { m, n, k }: Sizes) -> u32 {
         const FEW: u64 = 64;
         // Writing, reading and adding partial results must not cost more than the summands.

@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::plan::{BLOCK, Cut, Work};
 use crate::tensor::{Element, Real, Tensor};
 
-/// A launch over elements, in blocks of one workgroup each. It is split into several dispatches where tensors exceed
-/// a binding or the grid.
+/// A launch over elements, in blocks of one workgroup each. It is split into several dispatches if
+/// tensors exceed a binding or the grid.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Blocks {
@@ -108,8 +108,9 @@ impl Blocks {
         self.with(name, tensor, Span::Whole)
     }
 
-    /// Records the dispatches. Shaders read the number of elements of a dispatch from `params.count`, the index of the first
-    /// from `params.first`, and the size of a block from `params.block`.
+    /// Records the dispatches. A shader reads the number of elements of its dispatch from
+    /// `params.count`, the index of the first from `params.first`, and the size of a block from
+    /// `params.block`.
     pub(crate) fn run<P: Pod>(&self, rec: &mut Recorder<'_>, params: &P) -> Result<()> {
         self.run_with(rec, |_| *params)
     }

@@ -11,8 +11,8 @@ use crate::engine::Storage;
 pub(super) struct Held {
     recorder: u64,
     others: Vec<Arc<Storage>>,
-    /// The recorder's own outputs, each once, by size class. An output that nobody else holds any more can be reused by
-    /// later operations of the same recording.
+    /// The recorder's own outputs, each once, by size class. An output that nobody else holds any
+    /// more can be reused by later operations of the same recording.
     outputs: HashMap<u64, Vec<Arc<Storage>>>,
 }
 

@@ -12,8 +12,9 @@ use crate::error::{Error, Result};
 use crate::plan::{self, RowPlan, Work};
 use crate::tensor::Format;
 
-/// A launch of a kernel under construction. Every binding has to be set, if only to `None`, and every constant except
-/// those that follow from the device: otherwise recording returns [`Error::Kernel`].
+/// A launch of a kernel under construction. Every binding must be set, if only to `None`, and every
+/// constant except those that follow from the device; otherwise recording returns
+/// [`Error::Kernel`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub(crate) struct Launch {
@@ -75,7 +76,7 @@ impl Launch {
         self
     }
 
-    /// Whether quad bindings are declared as quads, where alignment permits.
+    /// Sets whether quad bindings are declared as quads, where alignment permits.
     pub(crate) fn by_quad(self, quads: bool) -> Self {
         Self { quads, ..self }
     }
@@ -88,12 +89,13 @@ impl Launch {
         self
     }
 
-    /// Whether the gradient is written in place.
+    /// Sets whether the gradient is written in place.
     pub(crate) fn in_place(self, in_place: bool) -> Self {
         Self { in_place, ..self }
     }
 
-    /// Sets the constants and parameters of rows `[rows, classes, inner]`, of which each lane processes these blocks.
+    /// Sets the constants and parameters of rows `[rows, classes, inner]`. `blocks` is the range of
+    /// blocks that each lane processes.
     pub(crate) fn rows(mut self, plan: &RowPlan, [rows, classes, inner]: [u32; 3], blocks: &Range<u32>) -> Self {
         for (name, value) in RowPlan::CONSTANTS.into_iter().zip(plan.constants()) {
             self = self.constant(name, value);
@@ -161,7 +163,7 @@ struct Place {
 }
 
 impl Recorder<'_> {
-    /// Records a launch. `params` has the kernel's own parameters.
+    /// Records a launch. `params` holds the kernel's own parameters.
     pub(crate) fn launch<P: Pod>(&mut self, launch: &Launch, params: &P, work: Work) -> Result<()> {
         let kernel = launch.kernel;
         let (mut variant, windows) = launch.form(self.gpu().caps())?;
@@ -240,7 +242,8 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// If there are more bindings than the device supports, replaces inputs that are a scalar 1 by a constant in the shader.
+    /// If there are more bindings than the device supports, replaces inputs that are a scalar 1 by
+    /// a constant in the shader.
     fn within_bindings(
         &self,
         kernel: &'static Kernel,

@@ -6,7 +6,8 @@ use crate::engine::{Role, guard};
 use crate::error::{Error, Result};
 use crate::record::{Readback, Recorder};
 
-/// The most dispatches that a recording can time: WebGPU query sets have at most 4096 entries, two per dispatch.
+/// The most dispatches that a recording can time: WebGPU query sets have at most 4096 entries, two
+/// per dispatch.
 const MOST: u32 = 2048;
 
 /// The timestamps of a recording.
@@ -35,17 +36,19 @@ impl Profile {
 pub struct DispatchTime {
     /// The kernel: `xent.` and the name of its shader.
     pub label: &'static str,
-    /// The time from its start to its end on the GPU.
+    /// The time from start to end on the GPU.
     pub time: Duration,
 }
 
 /// Profiling.
 impl Recorder<'_> {
-    /// Measures the time of all further dispatches, up to 2048. Each gets a compute pass of its own, which costs some time.
+    /// Measures the time of all further dispatches, up to 2048. Each gets its own compute pass,
+    /// which costs some time.
     ///
     /// # Errors
-    /// [`Error::NoTimestamps`] unless the device was made with [`wgpu::Features::TIMESTAMP_QUERY`]; [`Gpu::headless`](crate::Gpu::headless)
-    /// requests it if the adapter supports it.
+    /// [`Error::NoTimestamps`] unless the device was created with
+    /// [`wgpu::Features::TIMESTAMP_QUERY`]; [`Gpu::headless`](crate::Gpu::headless) requests it if
+    /// the adapter supports it.
     ///
     /// # Examples
     /// ```
@@ -78,11 +81,11 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// Stops measuring. The ticket returns the times of all dispatches since [`profile`](Self::profile), in order; none if
-    /// it was not called.
+    /// Stops measuring. The ticket returns the times of all dispatches since
+    /// [`profile`](Self::profile), in order; none if `profile` was not called.
     ///
     /// # Errors
-    /// [`Error::Gpu`] if there is no memory for them.
+    /// [`Error::Gpu`] if there is no memory for the times.
     pub fn times(&mut self) -> Result<Readback<Vec<DispatchTime>>> {
         let profile = self.set_profile(None);
         let (queries, labels) = profile.map_or((None, Vec::new()), |p| (Some(p.queries), p.labels));

@@ -36,18 +36,20 @@ impl Arrivals {
     }
 }
 
-/// A ticket for values on their way from the GPU: those of a tensor, scores, a state, times of dispatches.
+/// A ticket for values on their way from the GPU: the values of a tensor, scores, a state, or
+/// dispatch times.
 ///
-/// It is a future. Somebody has to poll the device: browsers do, and applications usually do once per frame.
-/// [`Readback::wait`] polls and blocks. A ticket can be dropped at any time.
+/// A ticket is a future. Something must poll the device: browsers do, and applications usually do
+/// once per frame. [`Readback::wait`] polls and blocks. A ticket can be dropped at any time.
 ///
 /// # Errors
-/// Awaited or waited for, it returns [`Error::NotSubmitted`], [`Error::Readback`], [`Error::Data`] if data on the GPU that the
-/// values depend on was out of range, or [`Error::HostMemory`]; and [`Error::Taken`] once it has returned its values or an error.
+/// Awaiting a ticket and [`Readback::wait`] return [`Error::NotSubmitted`]; [`Error::Readback`];
+/// [`Error::Data`] if the values depend on data on the GPU that was out of range;
+/// [`Error::HostMemory`]; and [`Error::Taken`] once the ticket has returned its values or an error.
 #[must_use = "a ticket does nothing unless it is awaited or waited for"]
 pub struct Readback<V> {
     device: wgpu::Device,
-    /// Taken once it has resolved. The mutex is never contended, it only makes the ticket `Sync`.
+    /// `None` once it has resolved. The mutex is never contended; it only makes the ticket `Sync`.
     arrival: Mutex<Option<Arrival<V>>>,
 }
 
@@ -69,17 +71,17 @@ impl<V> Readback<V> {
     /// Polls the device until the values arrive. Not available on the web.
     ///
     /// # Errors
-    /// Those of the ticket, and [`Error::Timeout`], after which the ticket stays valid.
+    /// The errors of the ticket, and [`Error::Timeout`], after which the ticket stays valid.
     ///
     /// # Panics
-    /// If a driver loses its device during a poll, wgpu panics. The panic is caught and becomes [`Error::Readback`], but panic
-    /// hooks run, and a program built with `panic = "abort"` aborts.
+    /// If a driver loses its device during a poll, wgpu panics. The panic is caught and becomes
+    /// [`Error::Readback`], but panic hooks run, and a program built with `panic = "abort"` aborts.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&mut self, timeout: std::time::Duration) -> Result<V> {
         use std::time::{Duration, Instant};
         let start = Instant::now();
         let mut context = Context::from_waker(std::task::Waker::noop());
-        // Values that have arrived do not need the device, which may be lost by now.
+        // Arrived values do not need the device, which may be lost by now.
         if let Poll::Ready(values) = self.poll_arrival(&mut context) {
             return values;
         }
@@ -100,7 +102,7 @@ impl<V> Readback<V> {
                 return Err(Error::Timeout(timeout));
             }
             if idle {
-                // Not submitted yet; another thread may do so.
+                // The recording is not submitted yet; another thread may do so.
                 std::thread::sleep(Duration::from_micros(200));
             }
         }
@@ -123,7 +125,7 @@ impl<V: Send + 'static> Readback<V> {
         Self { device, arrival: Mutex::new(Some(Box::pin(arrival))) }
     }
 
-    /// A ticket for what `decode` makes of the values.
+    /// A ticket for the result of `decode` on the values.
     pub(crate) fn map<U: Send + 'static>(self, decode: impl FnOnce(V) -> Result<U> + Send + 'static) -> Readback<U> {
         Readback::of(self.device.clone(), async move { decode(self.await?) })
     }
@@ -135,7 +137,7 @@ impl<V: 'static> Readback<V> {
         Self { device, arrival: Mutex::new(Some(Box::pin(arrival))) }
     }
 
-    /// A ticket for what `decode` makes of the values.
+    /// A ticket for the result of `decode` on the values.
     pub(crate) fn map<U: 'static>(self, decode: impl FnOnce(V) -> Result<U> + 'static) -> Readback<U> {
         Readback::of(self.device.clone(), async move { decode(self.await?) })
     }
@@ -187,14 +189,14 @@ impl<T: Element> Readback<Vec<T>> {
         })
     }
 
-    /// The size of staging memory for `bytes` bytes of data, followed by the word that reports bad data and the word that the
-    /// device clears.
+    /// The size of staging memory for `bytes` bytes of data, followed by the word that reports bad
+    /// data and the word that the device clears.
     pub(crate) fn staging_bytes(bytes: u64) -> u64 {
         bytes.next_multiple_of(WORD_BYTES) + 2 * WORD_BYTES
     }
 
-    /// A ticket for `len` elements in `staging` after `skipped` bytes, and for each of its buffers the callback of its mapping.
-    /// `check` names the check whose word follows the data.
+    /// A ticket for `len` elements in `staging` after `skipped` bytes, and, for each of its
+    /// buffers, the callback of its mapping. `check` names the check whose word follows the data.
     pub(crate) fn staged(
         device: wgpu::Device,
         staging: Storage,
@@ -266,8 +268,8 @@ impl Drop for Staging {
     }
 }
 
-/// Polls the device. Returns `None` if the driver has lost it, in which case wgpu panics. All other panics come from
-/// callbacks of the application, and are passed on.
+/// Polls the device. Returns `None` if the driver has lost it, in which case wgpu panics. All other
+/// panics come from the application's callbacks, and are passed on.
 #[cfg(not(target_arch = "wasm32"))]
 fn poll(device: &wgpu::Device, how: wgpu::PollType) -> Option<Result<wgpu::PollStatus, wgpu::PollError>> {
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

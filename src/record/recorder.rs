@@ -12,10 +12,11 @@ use crate::tensor::{Element, Format, Real, Shape, Tensor, bytes_of};
 
 /// Records operations into an encoder.
 ///
-/// The operations are methods of this type. Each validates its arguments and plans its dispatches before it records
-/// anything, so an invalid argument leaves the encoder unchanged. (Three errors can occur after the first dispatches of an
-/// operation: out of memory, a lost device, and too few storage bindings. Those dispatches write only memory that nobody
-/// reads.) A recorder never submits. [`Gpu::record`] borrows the caller's encoder; a [`Batch`](super::Batch) has an encoder of its own.
+/// The operations are methods of this type. Each validates its arguments and plans its dispatches
+/// before it records anything, so an invalid argument leaves the encoder unchanged. (Three errors
+/// can occur after the first dispatches of an operation: out of memory, a lost device, and too few
+/// storage bindings. Those dispatches write only memory that nobody reads.) A recorder never
+/// submits. [`Gpu::record`] borrows the caller's encoder; a [`Batch`](super::Batch) has its own.
 #[derive(Debug)]
 pub struct Recorder<'e> {
     gpu: Gpu,
@@ -35,7 +36,8 @@ pub(super) enum Encoder<'e> {
     Submitted,
 }
 
-/// A uniform buffer with the parameters of many dispatches, addressed by dynamic offsets and uploaded once.
+/// A uniform buffer with the parameters of many dispatches, addressed by dynamic offsets and
+/// uploaded once.
 #[derive(Debug)]
 pub(super) struct Arena {
     pub(crate) storage: Arc<Storage>,
@@ -46,7 +48,8 @@ impl Arena {
     pub(super) const BYTES: u64 = Caps::MIN_BUFFER;
 }
 
-/// A part of a tensor as a binding: an aligned range of memory, and the position of the part inside it.
+/// A part of a tensor as a binding: an aligned range of memory, and the position of the part inside
+/// it.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     pub(crate) storage: Arc<Storage>,
@@ -56,7 +59,7 @@ pub(crate) struct Window {
     pub(crate) base: u32,
     /// Whether position and length are multiples of a quad.
     pub(crate) quads: bool,
-    /// Whether it is the default scalar 1.
+    /// Whether this is the default scalar 1.
     pub(crate) one: bool,
     pub(crate) format: Format,
 }
@@ -76,10 +79,12 @@ impl<'e> Recorder<'e> {
         &self.gpu
     }
 
-    /// Copies the values that a tensor has at this point of the recording to memory that the host can read.
+    /// Copies the values that a tensor has at this point of the recording to memory that the host
+    /// can read.
     ///
     /// # Errors
-    /// [`Error::ForeignTensor`]; [`Error::Gpu`] if there is no memory for the copy. The ticket reports later errors.
+    /// [`Error::ForeignTensor`]; [`Error::Gpu`] if there is no memory for the copy. The ticket
+    /// reports later errors.
     pub fn read<T: Element>(&mut self, tensor: &Tensor<T>) -> Result<Readback<Vec<T>>> {
         self.check_device("read", "the tensor", tensor)?;
         // Copies consist of whole words, but halves can start and end inside a word.
@@ -99,7 +104,8 @@ impl<'e> Recorder<'e> {
         Ok(ticket)
     }
 
-    /// A ticket for `len` elements after `skipped` bytes of `staging`, whose first `bytes` the commands recorded last have filled.
+    /// A ticket for `len` elements after `skipped` bytes of `staging`. The commands recorded so far
+    /// must fill its first `bytes` bytes.
     pub(crate) fn ticket<T: Element>(
         &mut self,
         op: &'static str,
@@ -107,7 +113,8 @@ impl<'e> Recorder<'e> {
         (skipped, len, bytes): (u64, usize, u64),
         check: Option<(&'static str, &'static str)>,
     ) -> Result<Readback<Vec<T>>> {
-        // wgpu maps the memory even if it rejects the commands. A word that they clear shows whether they ran.
+        // wgpu maps the memory even if it rejects the commands. A word that the commands clear
+        // shows whether they ran.
         let (buffer, at) = staging.at(bytes + WORD_BYTES);
         let buffer = buffer.clone();
         guard(self.gpu.device(), op, || self.gpu.queue().write_buffer(&buffer, at, &[0xff; 4]))?;
@@ -121,12 +128,14 @@ impl<'e> Recorder<'e> {
         Ok(ticket)
     }
 
-    /// Writes values into a tensor at this point of the recording, through memory that is used again once the device has copied from
-    /// it. ([`Tensor::write`] takes effect before everything that is recorded.)
+    /// Writes values into a tensor at this point of the recording, through staging memory that is
+    /// reused once the device has copied from it. ([`Tensor::write`] takes effect before everything
+    /// recorded.)
     ///
     /// # Errors
-    /// [`Error::Shape`] if the slice's length is not the tensor's; [`Error::Buffer`] if halves begin or end within a word;
-    /// [`Error::ForeignTensor`]; [`Error::Gpu`] if there is no memory for the copy.
+    /// [`Error::Shape`] if the slice's length is not the tensor's; [`Error::Buffer`] if halves
+    /// begin or end inside a word; [`Error::ForeignTensor`]; [`Error::Gpu`] if there is no memory
+    /// for the copy.
     ///
     /// # Examples
     /// ```
@@ -157,7 +166,8 @@ impl<'e> Recorder<'e> {
         for bytes in bytes.chunks(most) {
             let length = bytes.len() as u64;
             let mut upload = self.gpu.allocate("upload", Role::Upload, length)?;
-            // Until the device has copied from it and it is mapped again, it is nobody else's.
+            // Nobody else may take the memory before the device has copied from it and mapped it
+            // again.
             let home = upload.detach_from_pool();
             upload.buffer().get_mapped_range_mut(..length).map_err(Error::MapRange)?.copy_from_slice(bytes);
             guard(self.gpu.device(), "upload", || upload.buffer().unmap())?;
@@ -175,7 +185,7 @@ impl<'e> Recorder<'e> {
         Ok(())
     }
 
-    /// Copies a tensor's values, whole words, into another of the same shape.
+    /// Copies a tensor's values, in whole words, into another tensor of the same shape.
     pub(crate) fn copy<T: Element>(&mut self, from: &Tensor<T>, to: &Tensor<T>) -> Result<()> {
         let Range { start, end } = from.bytes();
         self.copy_between((from, 0), (to, 0), end - start)?;
@@ -184,7 +194,8 @@ impl<'e> Recorder<'e> {
         Ok(())
     }
 
-    /// Copies whole words from one position to another, in bytes from the tensors' starts. The tensors are to be held.
+    /// Copies whole words between positions in bytes from the starts of two tensors. The caller
+    /// must [`hold`](Self::hold) both.
     pub(crate) fn copy_between<T: Element>(
         &mut self,
         (from, first): (&Tensor<T>, u64),
@@ -200,7 +211,7 @@ impl<'e> Recorder<'e> {
         self.held.hold(tensor.storage());
     }
 
-    /// Copies whole words from one place to another, which are not in the same memory.
+    /// Copies whole words between positions in two different memories.
     pub(crate) fn copy_bytes(
         &mut self,
         (from, first): (&Storage, u64),
@@ -237,7 +248,7 @@ impl<'e> Recorder<'e> {
         Ok(self.output_of(op, shape, T::FORMAT)?.retyped())
     }
 
-    /// An output whose elements are stored in this format.
+    /// An output whose elements are stored in `format`.
     pub(crate) fn output_of(
         &mut self,
         op: &'static str,
@@ -290,7 +301,7 @@ impl<'e> Recorder<'e> {
         self.window(tensor, 0, tensor.len() as u64)
     }
 
-    /// The open pass; all dispatches between two copies share one, unless their times are taken.
+    /// The open compute pass. All dispatches between two copies share one, unless they are timed.
     pub(crate) fn pass(&mut self, label: &'static str) -> Option<&mut wgpu::ComputePass<'static>> {
         let profiling = self.profile.is_some();
         let timestamp_writes = self.profile.as_mut().and_then(|profile| profile.next(label));
@@ -302,9 +313,9 @@ impl<'e> Recorder<'e> {
         self.pass.as_mut()
     }
 
-    /// Starts or ends taking times; gives what was taken so far.
+    /// Starts or stops timing. Returns the profile so far.
     pub(crate) fn set_profile(&mut self, profile: Option<Profile>) -> Option<Profile> {
-        // The pass that is open has the old one's times, or none.
+        // An open pass keeps the timestamp queries of the old profile, or none.
         self.pass = None;
         std::mem::replace(&mut self.profile, profile)
     }
@@ -315,8 +326,8 @@ impl<'e> Recorder<'e> {
         self.encoder.get()
     }
 
-    /// Ends the pass and uploads the parameters. The arenas belong to this recording alone until its work is done, so the
-    /// upload may happen at any time before the submission.
+    /// Ends the pass and uploads the parameters. The arenas belong to this recording alone until
+    /// its work is done, so the upload may happen at any time before the submission.
     pub(super) fn upload_params(&mut self) -> Result<()> {
         self.pass = None;
         guard(self.gpu.device(), "params", || {
@@ -338,10 +349,11 @@ impl<'e> Recorder<'e> {
         Ok(())
     }
 
-    /// Ends the recording. Dropping the recorder does the same, but has nobody to tell if the device is lost.
+    /// Ends the recording. Dropping the recorder does the same, but cannot report errors.
     ///
     /// # Errors
-    /// [`Error::Gpu`] if the device is out of memory. A lost device may show only at a readback.
+    /// [`Error::Gpu`] if the device is out of memory. A lost device may be reported only by a
+    /// readback.
     pub fn finish(mut self) -> Result<()> {
         self.close()
     }
@@ -359,7 +371,7 @@ impl Encoder<'_> {
 
 impl Drop for Recorder<'_> {
     fn drop(&mut self) {
-        // A lost device shows again at the readback.
+        // A readback also reports a lost device.
         let _ = self.close();
     }
 }

@@ -1,4 +1,4 @@
-//! Compiling ahead, and keeping what was compiled.
+//! Compiles kernels ahead of time, and keeps the driver's pipeline cache in a file.
 
 use std::path::Path;
 
@@ -7,18 +7,20 @@ use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::record::Recorder;
 
-/// Compiling ahead.
+/// Compilation ahead of time.
 ///
-/// A kernel is compiled when it is first recorded, in as many forms as are used: which one depends on options, sizes and alignments.
+/// A kernel is compiled when it is first recorded, once for each variant that is used. The variant
+/// depends on options, sizes and alignments.
 impl Gpu {
-    /// Compiles what a recording needs, so that the first such recording takes no longer than others: records it, and throws that away.
-    /// Nothing runs. To compile while something else goes on, call it from a thread with a clone of the `Gpu`.
+    /// Compiles the kernels of a recording, so that its first real run takes no longer than later
+    /// ones. Records it and discards it; nothing runs on the device. To compile in the background,
+    /// call this from another thread with a clone of the `Gpu`.
     ///
-    /// An [`Optimizer`](crate::optim::Optimizer), and so a [`Training`](crate::nn::Training), counts the steps that are recorded: give it one that
-    /// is not used afterwards.
+    /// An [`Optimizer`](crate::optim::Optimizer), and so a [`Training`](crate::nn::Training),
+    /// counts recorded steps: pass one that is not used afterwards.
     ///
     /// # Errors
-    /// Those of what is recorded.
+    /// The errors of `record`.
     ///
     /// # Examples
     /// ```
@@ -38,12 +40,14 @@ impl Gpu {
         record(&mut self.record(&mut encoder))
     }
 
-    /// From here on compiles with the driver's cache, filled from a file if there is it. Gives whether the device has such a cache: that
-    /// takes `Features::PIPELINE_CACHE`, which today only Vulkan has. (Many drivers keep one of their own besides.) A file of another
-    /// driver or device, or one that is damaged so that wgpu or the driver sees it, counts as empty.
+    /// Compiles all further kernels through the driver's pipeline cache, seeded from `path` if it
+    /// exists. Returns whether the device supports one: that takes `Features::PIPELINE_CACHE`,
+    /// today only on Vulkan. (Many drivers also keep a cache of their own.) A file counts as empty
+    /// if it is from another driver or device, or if wgpu or the driver detects that it is damaged.
     ///
     /// # Safety
-    /// The driver trusts what is in the file. It must be what [`save_pipeline_cache`](Self::save_pipeline_cache) wrote, or not be there.
+    /// The driver trusts the contents of the file. The file must have been written by
+    /// [`save_pipeline_cache`](Self::save_pipeline_cache), or not exist.
     ///
     /// # Errors
     /// [`Error::File`] if the file cannot be read; [`Error::Gpu`].
@@ -58,7 +62,7 @@ impl Gpu {
     /// gpu.save_pipeline_cache("kernels.cache")?;
     /// # Ok::<(), xent::Error>(())
     /// ```
-    #[expect(unsafe_code, reason = "the promise is the caller's")]
+    #[expect(unsafe_code, reason = "the caller vouches for the file")]
     pub unsafe fn load_pipeline_cache(&self, path: impl AsRef<Path>) -> Result<bool> {
         if !self.device().features().contains(wgpu::Features::PIPELINE_CACHE) {
             return Ok(false);
@@ -72,14 +76,15 @@ impl Gpu {
         let cache = guard(self.device(), "load_pipeline_cache", || {
             let descriptor =
                 wgpu::PipelineCacheDescriptor { label: Some("xent"), data: data.as_deref(), fallback: true };
-            // SAFETY: the caller promises that the data is what `get_data` gave.
+            // SAFETY: the caller promises that the data came from `get_data`.
             unsafe { self.device().create_pipeline_cache(&descriptor) }
         })?;
         self.pipelines().set_cache(cache);
         Ok(true)
     }
 
-    /// Writes the driver's cache to a file, whole or not at all. Gives whether there is one to write: only after
+    /// Writes the driver's pipeline cache to a file, completely or not at all. Returns whether
+    /// there is one to write, which takes an earlier
     /// [`load_pipeline_cache`](Self::load_pipeline_cache).
     ///
     /// # Errors

@@ -23,10 +23,10 @@ pub struct LoadOptions {
 
 /// A tensor that a load expects.
 pub(crate) struct Wanted<'a> {
-    /// Its own name, and the names tied to it.
+    /// The tensor's own name, and the names tied to it.
     pub(crate) names: Vec<String>,
     pub(crate) shape: &'a Shape,
-    /// Whether to load it. If not, a tensor of this name is still not superfluous.
+    /// Whether to load the tensor. If not, a tensor of this name is still not superfluous.
     pub(crate) asked: bool,
 }
 
@@ -84,20 +84,21 @@ impl State {
 }
 
 impl Parameters {
-    /// Replaces all values by those of a state. The state is checked as a whole first: if anything
+    /// Replaces all values by values of a state. The state is checked as a whole first: if anything
     /// does not fit, nothing changes.
     ///
     /// # Errors
     /// [`Error::StateNames`] with all missing and superfluous tensors; [`Error::State`] with a
-    /// tensor that has another shape, does not hold real numbers, or differs from one that it is
-    /// [tied](Self::tie) to; the errors of [`Tensor::write`](crate::Tensor::write).
+    /// tensor that has another shape, does not hold real numbers, or differs from a tensor
+    /// [tied](Self::tie) to it; the errors of [`Tensor::write`](crate::Tensor::write).
     pub fn load(&self, state: &State) -> Result<()> {
         self.load_with(state, &LoadOptions::default()).map(|_| ())
     }
 
-    /// Replaces the values that the options select by those of a state. Returns the unmatched names
-    /// that the options allow. The state is checked as a whole first: if anything does not fit,
-    /// nothing changes. Tensors that only have other names can be [renamed](State::rename) before.
+    /// Replaces the values that the options select by values of a state. Returns the unmatched
+    /// names that the options allow. The state is checked as a whole first: if anything does not
+    /// fit, nothing changes. Tensors that only have other names can be [renamed](State::rename)
+    /// first.
     ///
     /// # Errors
     /// As [`Parameters::load`]; [`Error::Value`] for a name in [`LoadOptions::only`] that is not a
@@ -132,7 +133,7 @@ impl Parameters {
         Ok(unmatched)
     }
 
-    /// The tensors that a load of all parameters expects, with `prefix` before their names.
+    /// Returns the tensors that loading all parameters needs, with `prefix` before their names.
     pub(crate) fn wanted(&self, prefix: &str) -> Vec<Wanted<'_>> {
         let mut tied: HashMap<usize, Vec<&str>> = HashMap::new();
         self.parts().ties().for_each(|(alias, number)| tied.entry(number).or_default().push(alias));
@@ -144,8 +145,8 @@ impl Parameters {
         wanted.collect()
     }
 
-    /// Writes tensors of a state into `flat`, which has the layout of the values. Where `found` is
-    /// `None`, `flat` keeps its contents. The caller has checked that the tensors fit.
+    /// Writes tensors of a state into `flat`, which has the layout of the values. Parameters whose
+    /// `found` is `None` keep their contents. The caller has checked that the tensors fit.
     pub(crate) fn take(&self, flat: &Tensor<f32>, state: &State, found: &[Option<&str>]) -> Result<()> {
         let parts = self.parts().list().iter().zip(found);
         self.write(flat, parts.map(|(part, name)| name.map(|name| state.require_as(name, &part.shape)).transpose()))

@@ -123,7 +123,9 @@ impl State {
                 return Err(taken(&name));
             }
         }
-        if let Some(key) = other.notes.keys().map(|key| format!("{prefix}{key}")).find(|key| self.notes.contains_key(key)) {
+        if let Some(key) =
+            other.notes.keys().map(|key| format!("{prefix}{key}")).find(|key| self.notes.contains_key(key))
+        {
             return Err(fail(&key, "a key of its own", "another note of this key".to_owned()));
         }
         self.notes.extend(other.notes.into_iter().map(|(key, text)| (format!("{prefix}{key}"), text)));
@@ -131,12 +133,12 @@ impl State {
         Ok(())
     }
 
-    /// Renames every tensor to what `map` returns for its name, for a model that calls its
-    /// parameters something else. Notes keep their keys.
+    /// Renames every tensor to the name that `map` returns for its old name, for a model with other
+    /// parameter names. Notes keep their keys.
     ///
     /// # Errors
-    /// [`Error::State`] if two tensors would have the same name, or one a name that the format
-    /// reserves; nothing is renamed then.
+    /// [`Error::State`] if two tensors would have the same name, or a tensor would have a name that
+    /// the format reserves; nothing is renamed then.
     ///
     /// # Examples
     /// ```
@@ -168,9 +170,9 @@ impl State {
 
     /// Converts all tensors of real numbers (`F32`, `F16`, `BF16`, `F64`) to one type, each element
     /// rounded once, to nearest even; other tensors stay as they are. Cast before
-    /// [`save`](Self::save) to write a file of halves. Tensors that must keep their type, such as
-    /// the state of an optimiser, can be [split off](Self::split_off) before and
-    /// [merged](Self::merge) afterwards.
+    /// [`save`](Self::save) to write a file of halves. To keep the type of some tensors, such as
+    /// the state of an optimiser, [split them off](Self::split_off) before and
+    /// [merge](Self::merge) them afterwards.
     pub fn cast<T: Float>(&mut self) {
         for stored in self.tensors.values_mut().filter(|stored| stored.dtype() != T::DTYPE) {
             if let Some(values) = stored.to::<T>().map(Cow::into_owned) {

@@ -73,7 +73,7 @@ impl StateTickets {
         self.tensors.extend(tensors.map(|(pieces, ticket)| (pieces.into_iter().map(renamed).collect(), ticket)));
     }
 
-    /// A ticket for the state.
+    /// Returns a ticket for the state.
     pub(crate) fn finish(self, rec: &Recorder<'_>) -> Readback<State> {
         let Self { tensors, notes, counts } = self;
         let device = rec.gpu().device();
@@ -92,7 +92,7 @@ impl StateTickets {
 
 /// Adds the tensors of one ticket to a state.
 fn unpack(state: &mut State, pieces: Vec<Piece>, mut values: Vec<f32>) -> Result<()> {
-    // From last to first, so that a tensor with a ticket of its own is moved, not copied.
+    // From last to first, so that the values of a ticket with one tensor are moved, not copied.
     for Piece { name, shape, start } in pieces.into_iter().rev() {
         let len = shape.iter().product();
         let mut own = match start {

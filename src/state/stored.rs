@@ -127,8 +127,8 @@ fn each<const N: usize, T: Saved>(bytes: &[u8], value: impl Fn([u8; N]) -> f64) 
 mod tests {
     use super::*;
 
-    /// Rounds by definition: to the nearest finite half, and of two equally near to the one whose
-    /// last bit is 0.
+    /// Rounds by definition: to the nearest finite half, and at a tie to the half whose last bit
+    /// is 0.
     fn nearest_half(value: f64, wide: impl Fn(u16) -> f64, infinity: u16) -> u16 {
         let sign = u16::from(value.is_sign_negative()) << 15;
         let value = value.abs();
@@ -158,7 +158,7 @@ mod tests {
                 _ => halves(bits),
             };
             let (next_a, next_b) = halves(bits + 1);
-            // Halfway to the next half, a hair beside halfway, and anywhere.
+            // Exactly halfway to the next half, slightly off halfway, and anywhere.
             for hair in [0.0, 1e-14, -1e-14, rng.f64() - 0.5] {
                 for sign in [1.0, -1.0] {
                     let between = |a: f64, b: f64| if i < 5 { a } else { a + (b - a) * (0.5 + hair) };

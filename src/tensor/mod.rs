@@ -19,7 +19,7 @@ use shape::expect_len;
 pub(crate) use shape::{bytes_of, element_count, size32};
 pub use weights::Weights;
 
-/// Where kernels report data that is out of range. A readback of the tensor checks it.
+/// The place where kernels report out-of-range data. A readback of the tensor checks it.
 #[derive(Clone, Debug)]
 pub(crate) struct Check {
     pub(crate) op: &'static str,
@@ -82,8 +82,8 @@ impl<T: Element> Tensor<T> {
         Ok(tensor)
     }
 
-    /// Creates a tensor of zeros, on the device, in a submission of its own. (As in any submission,
-    /// wgpu may call the callbacks of work that is done.)
+    /// Creates a tensor of zeros on the device, in a submission of its own. (As at any submission,
+    /// wgpu may call the callbacks of finished work.)
     ///
     /// # Errors
     /// [`Error::Limit`] if the tensor is absurdly large; [`Error::Gpu`] if the device is out of
@@ -117,9 +117,9 @@ impl<T: Element> Tensor<T> {
     ///
     /// The buffer must belong to the same device, must not be mapped or destroyed while work that
     /// uses it is submitted, and must not belong to a tensor that is dropped meanwhile; wgpu offers
-    /// no way to check any of this. A buffer of another device of the same `wgpu::Instance` gives
-    /// [`Error::Gpu`] on use; one of another instance makes wgpu panic, or is mistaken for some
-    /// buffer of this device.
+    /// no way to check any of this. Using a buffer of another device of the same `wgpu::Instance`
+    /// returns [`Error::Gpu`]; a buffer of another instance makes wgpu panic, or is mistaken for
+    /// some buffer of this device.
     ///
     /// # Errors
     /// [`Error::Buffer`] if the buffer lacks the usages `STORAGE | COPY_SRC | COPY_DST`, is too
@@ -171,7 +171,7 @@ impl<T: Element> Tensor<T> {
         expect_len(op, &self.shape, self.len() as u64, data.len())
     }
 
-    /// Checks that the tensor consists of whole words, which is all that copies can write.
+    /// Checks that the tensor consists of whole words, because copies write whole words.
     pub(crate) fn expect_words(&self, op: &'static str) -> Result<()> {
         let Range { start, end } = self.bytes();
         if start.is_multiple_of(WORD_BYTES) && end.is_multiple_of(WORD_BYTES) {
@@ -239,7 +239,7 @@ impl<T: Element> Tensor<T> {
     }
 
     /// Returns the elements of a flat tensor from `start` on, with this shape. The caller has
-    /// checked that they lie inside.
+    /// checked that they lie inside the tensor.
     pub(crate) fn part(&self, start: usize, shape: Shape) -> Self {
         Self { shape, offset: self.offset + start as u64 * self.format.bytes(), ..self.clone() }
     }
@@ -262,11 +262,10 @@ impl<T: Element> Tensor<T> {
         self.len() == 0
     }
 
-    /// The buffer that holds the elements, from [`offset`](Self::offset) on. If the tensor is
-    /// larger than a buffer, the one that holds the first element. It may be larger than the
-    /// tensor. Keep the tensor while your own commands, or tensors made from its buffer, are in
-    /// use: once its last clone is dropped, even a recorder that has not submitted yet may reuse
-    /// the buffer.
+    /// The buffer that holds the elements, from [`offset`](Self::offset) on; if the tensor spans
+    /// several buffers, the first one. The buffer may be larger than the tensor. Keep the tensor
+    /// while your own commands, or tensors made from its buffer, are in use: once its last clone
+    /// is dropped, even a recorder that has not submitted yet may reuse the buffer.
     #[must_use]
     pub fn buffer(&self) -> &wgpu::Buffer {
         self.storage.at(self.offset).0
@@ -278,8 +277,8 @@ impl<T: Element> Tensor<T> {
         self.storage.at(self.offset).1
     }
 
-    /// The buffers that hold the elements, and the byte range in each, in order: one, unless the
-    /// tensor is larger than a buffer. None if there are no elements.
+    /// The buffers that hold the elements, and the byte range in each, in order: one buffer, or
+    /// several if the tensor is larger than a buffer. Empty if the tensor has no elements.
     ///
     /// # Examples
     /// ```

@@ -88,7 +88,7 @@ pub(super) fn expect_len(op: &'static str, shape: &Shape, elements: u64, got: us
 }
 
 /// The number of elements. Checks that every dimension is a `u32`, and that the product of the
-/// nonzero dimensions is at most what is allowed, so that nothing computed from a tensor's shape
+/// nonzero dimensions is within the limit, so that nothing computed from a tensor's shape
 /// overflows, even if the tensor is empty.
 pub(crate) fn element_count(op: &'static str, shape: &Shape) -> Result<u64> {
     // On the web a `usize` has 32 bits.

@@ -19,8 +19,8 @@ pub(crate) struct Output {
     pub(crate) values: Vec<f64>,
 }
 
-/// The metadata keys of all operations, by `FORMAT.md`. `KNOWN` has the metadata keys and the
-/// tensors of each.
+/// The metadata keys that `FORMAT.md` defines for all operations. `KNOWN` lists the further keys
+/// and the tensors of each operation.
 const COMMON: &[&str] = &[
     "class_mismatch",
     "f64_source",
@@ -107,7 +107,7 @@ impl Case {
         Ok(case)
     }
 
-    /// Rejects unknown metadata and tensors: one that no code here reads would pass untested.
+    /// Rejects unknown metadata and tensors, which would otherwise go untested.
     fn refuse_what_is_not_known(&self) -> Result<()> {
         let op = self.text("op")?;
         let (_, keys, tensors) =
@@ -190,7 +190,7 @@ impl Case {
         Ok(Nll::new().weight(weight).reduction(reduction))
     }
 
-    /// Whether the shapes of input and target differ: PyTorch broadcasts then.
+    /// Whether the shapes of input and target differ, so that PyTorch broadcasts them.
     pub(crate) fn broadcasts(&self) -> Result<bool> {
         Ok(self.data("input")?.shape != self.data("target")?.shape)
     }

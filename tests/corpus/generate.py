@@ -4,8 +4,9 @@
     pip install torch numpy safetensors
     python3 tests/corpus/generate.py huber        # writes tests/corpus/huber_*.safetensors
 
-A new loss needs an entry in LOSSES: PyTorch's function, the ranges of inputs and targets, and the options that it has besides
-weight and reduction. Values of f64 are computed in float64 from the same f32 inputs. The same seed gives the same files.
+A new loss needs an entry in LOSSES: PyTorch's function, the ranges of inputs and targets, and its
+options besides weight and reduction. The f64 values are computed in float64 from the same f32
+inputs. Each case's random seed follows from its name, so the files are reproducible.
 """
 
 import argparse
@@ -29,7 +30,7 @@ RTOL = 1e-5
 
 
 def computed(function, dtype, tensors, reduction, options):
-    """Loss and gradient in one type."""
+    """Computes the loss and its gradient in one type."""
     x = tensors["input"].astype(dtype)
     x = torch.tensor(x, requires_grad=True)
     others = {name: torch.tensor(tensors[name].astype(dtype)) for name in tensors if name != "input"}
@@ -39,7 +40,7 @@ def computed(function, dtype, tensors, reduction, options):
 
 
 def kind(values):
-    """The class of each element: finite, infinite of a sign, or NaN."""
+    """Returns the class of each element: finite, +inf, -inf or NaN."""
     return np.where(np.isnan(values), 3.0, np.where(np.isinf(values), np.sign(values), 0.0))
 
 
@@ -96,7 +97,7 @@ def main():
     for options in LOSSES[arguments.loss][3]:
         for number, shape in enumerate(SHAPES):
             for reduction in ("none", "mean", "sum"):
-                # Every shape with every reduction; weights and upstream gradients by turns.
+                # Every shape with every reduction, some with weights, some with upstream gradients.
                 weighted = number % 2 == 1 and reduction != "sum"
                 upstream = reduction == "none" or number % 3 == 1
                 case(arguments.loss, shape, reduction, weighted, upstream, options, arguments.out)

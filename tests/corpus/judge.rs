@@ -1,4 +1,4 @@
-//! Judges results as `FORMAT.md` says.
+//! Judges results as `FORMAT.md` specifies.
 
 use anyhow::{Context, Result, ensure};
 
@@ -8,10 +8,10 @@ use crate::case::{Case, Output, Outputs};
 #[derive(Default)]
 pub(crate) struct Verdict {
     pub(crate) lenient: bool,
-    /// The number of elements where PyTorch's definition gives NaN and this crate, as intended, a
-    /// limit or a gradient of 0.
+    /// The number of elements for which PyTorch's definition yields NaN, and this crate
+    /// intentionally yields a limit or a gradient of 0.
     pub(crate) on_purpose: usize,
-    /// For each output, our error divided by that of PyTorch's f32 result.
+    /// For each output, the error of this crate divided by the error of PyTorch's f32 result.
     pub(crate) ratios: Vec<f64>,
 }
 
@@ -24,7 +24,7 @@ fn class(v: f64) -> u8 {
     }
 }
 
-/// Judges results as `FORMAT.md` says. An intended limit has to agree with the CPU reference's
+/// Judges results as `FORMAT.md` specifies. An intended limit has to agree with the CPU reference's
 /// result in `limits`.
 pub(crate) fn judge(case: &Case, got: &Outputs, limits: &Outputs) -> Result<Verdict> {
     let mut verdict = Verdict::default();

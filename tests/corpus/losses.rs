@@ -7,7 +7,7 @@ use xent::{Gpu, cpu};
 use crate::case::{Case, Outputs};
 use crate::{eval, named};
 
-/// The options that a case has besides weight and reduction.
+/// The options of a case besides weight and reduction.
 trait FromCase: Sized {
     fn with_options_of(self, _case: &Case) -> Result<Self> {
         Ok(self)
@@ -27,7 +27,7 @@ impl FromCase for BceWithLogits {
     }
 }
 
-/// The results of a case; `None` if its operation is not in the table.
+/// Runs a case on the GPU. Returns `None` if its operation is not in the table.
 pub(crate) fn on_gpu(gpu: &Gpu, op: &str, case: &Case) -> Result<Option<Outputs>> {
     macro_rules! losses {
         ($($(#[$doc:meta])* $name:ident, $with:ident, $backward:ident: $Options:ident, $inputs:expr, $targets:expr;)*) => {
@@ -48,7 +48,7 @@ pub(crate) fn on_gpu(gpu: &Gpu, op: &str, case: &Case) -> Result<Option<Outputs>
     Ok(None)
 }
 
-/// The same of the reference.
+/// Runs a case on the CPU reference.
 pub(crate) fn on_cpu(op: &str, case: &Case) -> Result<Option<Outputs>> {
     macro_rules! losses {
         ($($(#[$doc:meta])* $name:ident, $with:ident, $backward:ident: $Options:ident, $inputs:expr, $targets:expr;)*) => {

@@ -1,4 +1,4 @@
-//! Inputs that PyTorch rejects (`errors.json`), and those that it surprisingly accepts.
+//! Inputs that PyTorch rejects (`errors.json`), and inputs that it surprisingly accepts.
 
 use std::path::Path;
 
@@ -95,7 +95,8 @@ impl Calls<'_> {
             let targets = Tensor::probabilities(self.gpu, y.0, y.1)?;
             self.recorded(&[1], |b, _| b.bce(&input, &targets, options))
         };
-        // The reference takes no shape of the targets, so it checks only their length.
+        // The reference gets the input's shape for the targets, too, so it checks only their
+        // length.
         let on_cpu = || Ok(cpu::bce((p.1, p.0), (y.1, p.0), options)?[0] as f32);
         [on_gpu(), on_cpu()]
     }
@@ -149,7 +150,7 @@ pub(crate) fn check(gpu: &Gpu, case: &Rejection) -> Result<()> {
         "ce_weight_length" => (calls.indices(&[3, 4], &[0; 3], &[3], &weighted(3)).into(), &["weight", "4", "3"]),
         "ce_weight_length_prob" => (calls.probabilities(&[3, 4], &[3, 4], &weighted(3)).into(), &["weight", "4", "3"]),
         "ce_label_smoothing_neg" => {
-            // An intended difference: PyTorch takes it as 0.
+            // An intended difference: PyTorch treats a negative label smoothing as 0.
             let answers = calls.indices(&[3, 4], &[0; 3], &[3], &smoothed(-0.1));
             for answer in answers {
                 let error = answer.err().context("a negative label smoothing is accepted")?.to_string();

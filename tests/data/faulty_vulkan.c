@@ -1,4 +1,5 @@
-// A Vulkan loader whose driver fails where a file says so: everything else goes to the real loader. See tests/driver_faults.rs.
+// A Vulkan loader whose driver fails on request of a file. All other calls go to the real loader.
+// See tests/driver_faults.rs.
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -14,7 +15,7 @@ enum { INITIALIZATION_FAILED = -3, DEVICE_LOST = -4 };
 static Function real_wait, real_counter, real_submit, real_create;
 static GetProcAddress real_instance, real_device;
 
-// Whether the file that XENT_FAULT names holds this word.
+// Whether the file named by XENT_FAULT contains exactly this word.
 static int fails(const char *what) {
     char line[32] = "";
     const char *path = getenv("XENT_FAULT");

@@ -8,7 +8,7 @@ use wgpu::custom::*;
 
 use super::link::Link;
 
-/// Stands in for what the crate never asks of a device.
+/// Stands in for the result of a function that the crate never calls.
 pub(super) fn absent<T>() -> T {
     panic!("not among what Dawn is asked for")
 }

@@ -1,5 +1,5 @@
-//! The errors of long sums beside those of pairwise sums in `f32`, as a table: `cargo test --release --test it -- --ignored accuracy
-//! --nocapture`.
+//! The errors of long sums compared with the errors of pairwise sums in `f32`, as a table:
+//! `cargo test --release --test it -- --ignored accuracy --nocapture`.
 
 use std::fmt::Write as _;
 
@@ -8,13 +8,13 @@ use xent::linear::{LinearCrossEntropy, LinearLossRequest};
 use xent::loss::{CrossEntropy, Grad, LossRequest, Mse, Reduction, Targets};
 use xent::{Gpu, Layout, Tensor, Weights, cpu};
 
-/// The most that an error may be, in pairwise sums' errors.
+/// The largest allowed error, in units of the pairwise sum's error.
 const BAR: f64 = 4.0;
 
-/// What a rounded result may be off whatever was summed, in units of half an ulp of it.
+/// The relative error of rounding a result once, whatever was summed: half an ulp.
 const ROUNDING: f64 = 1.0 / (1 << 24) as f64;
 
-/// Numbers that are normally distributed.
+/// Returns numbers normally distributed around 0 with deviation `sigma`.
 fn normal(seed: u64, len: usize, sigma: f64) -> Vec<f32> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let uniform = std::iter::repeat_with(|| 1.0 - rng.f64()).take(2 * len).collect::<Vec<_>>();
@@ -22,7 +22,7 @@ fn normal(seed: u64, len: usize, sigma: f64) -> Vec<f32> {
     pairs.map(|u| (sigma * (-2.0 * u[0].ln()).sqrt() * (std::f64::consts::TAU * u[1]).cos()) as f32).collect()
 }
 
-/// A sum in `f32`, halved until a single number is left.
+/// Sums in `f32`, halving the slice recursively.
 fn pairwise(values: &[f32]) -> f32 {
     match values {
         [] => 0.0,
@@ -34,7 +34,7 @@ fn pairwise(values: &[f32]) -> f32 {
     }
 }
 
-/// Errors of several results of one kind, in units of the largest result.
+/// The relative errors of several results of one kind.
 #[derive(Clone, Copy, Default)]
 struct Errors {
     squares: f64,
@@ -52,7 +52,7 @@ impl Errors {
     }
 }
 
-/// The rows of the table, and how many are above the bar.
+/// The rows of the table, and the number of rows above the bar.
 struct Table {
     text: String,
     above: usize,
@@ -60,7 +60,7 @@ struct Table {
 
 impl Table {
     fn row(&mut self, what: &str, sizes: &str, gpu: &Gpu, (errors, pairwise): (Errors, Errors)) {
-        // A result is rounded once, even where the pairwise sum happens to be exact.
+        // A result is rounded once, even if the pairwise sum happens to be exact.
         let bar = pairwise.rms().max(ROUNDING * 0.5);
         let ratio = errors.rms() / bar;
         self.above += usize::from(ratio > BAR);
@@ -151,7 +151,8 @@ fn rows(table: &mut Table, gpu: &Gpu, classes: usize) {
     }
 }
 
-/// Losses of rows whose target's logit is far above all others: log1p of a small sum, of which errors that many summands share would show.
+/// Losses of rows whose target's logit is far above all others. They are log1p of a small sum,
+/// which would show an error that many summands share.
 fn confident_rows(table: &mut Table, gpu: &Gpu, classes: usize) {
     let n = 24;
     let mut x = normal(8, n * classes, 2.0);
@@ -179,7 +180,7 @@ fn confident_rows(table: &mut Table, gpu: &Gpu, classes: usize) {
     table.row("loss, confident", &format!("V = {classes}"), gpu, errors.into());
 }
 
-/// Products and sums of `k` summands: of numbers around 0, of positive ones, and of nearly equal ones.
+/// Products and sums of `k` summands, which are around 0, positive, or nearly equal.
 fn sums(table: &mut Table, gpu: &Gpu, k: usize) {
     const SIDE: usize = 6;
     for (what, centre, spread) in [("around 0", 0.0, 1.0), ("positive", 1.5, 0.4), ("nearly equal", 1.1, 1e-3)] {
@@ -205,7 +206,7 @@ fn sums(table: &mut Table, gpu: &Gpu, k: usize) {
         let mut sum = |which: usize, got: f32, summands: &[(f32, f64)]| {
             let want: f64 = summands.iter().map(|s| s.1).sum();
             let rounded: Vec<f32> = summands.iter().map(|s| s.0).collect();
-            // Of sums around 0, in units of what their size would be by chance.
+            // The error of a sum around 0 is relative to the sum's expected magnitude.
             let scale = summands.iter().map(|s| s.1 * s.1).sum::<f64>().sqrt().max(want.abs());
             errors[which][0].add(got, want, scale);
             errors[which][1].add(pairwise(&rounded), want, scale);
@@ -229,7 +230,7 @@ fn sums(table: &mut Table, gpu: &Gpu, k: usize) {
     }
 }
 
-/// The mean loss and the gradients of a layer of `n` tokens that are nearly equal.
+/// The mean loss and the gradients of a linear layer on `n` nearly equal tokens.
 fn tokens(table: &mut Table, gpu: &Gpu, n: usize) {
     let (inputs, classes) = (2, 3);
     let hidden: Vec<f32> = normal(7, n * inputs, 1e-3).iter().map(|v| 1.1 + v).collect();
@@ -271,7 +272,7 @@ fn tokens(table: &mut Table, gpu: &Gpu, n: usize) {
     }
 }
 
-/// Losses of a linear layer with so many inputs: of their sums, the logits.
+/// Losses of a linear layer with many inputs, whose logits are long sums.
 fn inputs(table: &mut Table, gpu: &Gpu, inputs: usize) {
     const CLASSES: usize = 4;
     let n = (1 << 20) / inputs.max(1 << 14);
@@ -301,7 +302,8 @@ fn inputs(table: &mut Table, gpu: &Gpu, inputs: usize) {
     table.row("loss, linear", &format!("D = {inputs}"), gpu, errors.into());
 }
 
-/// The rows of the table that take seconds: a vocabulary, and the gradients of a hundred thousand tokens.
+/// The rows of the table that take only seconds: a vocabulary, and the gradients of a hundred
+/// thousand tokens.
 #[test]
 fn long_sums_keep_their_digits() {
     let Some(gpu) = gpu() else { return };

@@ -4,8 +4,9 @@ use xent::{Error, Gpu, Result};
 
 use crate::dawn;
 
-/// What `XENT_ADAPTER` names: one of wgpu's adapters; or `dawn`; or `webgpu-limits`, the first of wgpu's with the default limits of WebGPU and
-/// no features (`WGPU_STRICT_WEBGPU_COMPLIANCE=1` makes wgpu itself strict, too).
+/// Opens the adapter that `XENT_ADAPTER` names: one of wgpu's; or `dawn`; or `webgpu-limits`, which
+/// is wgpu's first with WebGPU's default limits and no features
+/// (`WGPU_STRICT_WEBGPU_COMPLIANCE=1` makes wgpu itself strict, too).
 pub(crate) fn adapter() -> Result<Gpu> {
     match std::env::var(Gpu::ADAPTER_VARIABLE).as_deref() {
         Ok("dawn") => dawn::gpu(),

@@ -1,4 +1,4 @@
-//! Sizes at which loops are longer than a driver lets them be, and the driver's own budget.
+//! Sizes whose loops would exceed the driver's budget of turns, and the budget itself.
 
 use crate::common::*;
 use xent::linear::{LinearCrossEntropy, LinearLossRequest};
@@ -13,19 +13,20 @@ fn sum() -> CrossEntropy {
     CrossEntropy::new().reduction(Reduction::Sum)
 }
 
-/// So many logits in +-10, and nothing that cancels.
+/// Returns logits, uniform in +-10.
 fn logits(seed: u64, len: usize) -> Vec<f32> {
     let mut rng = fastrand::Rng::with_seed(seed);
     (0..len).map(|_| 20.0 * rng.f32() - 10.0).collect()
 }
 
-/// Each family, and one row of as many classes.
+/// Iterates over each family with each number of classes.
 fn rows<'a>(gpu: &Gpu, classes: &'a [usize]) -> impl Iterator<Item = (Gpu, usize)> + use<'a> {
     families(gpu).into_iter().flat_map(move |gpu| classes.iter().map(move |&classes| (gpu.clone(), classes)))
 }
 
-/// Loops of a bare shader, two one after the other, make all the turns that dispatches are planned with. A driver that ends them earlier,
-/// as llvmpipe does with the 65 536th, would give wrong numbers without an error.
+/// Two consecutive loops of a bare shader make all the turns that the planner assumes. A driver
+/// that ends loops earlier, as llvmpipe does at turn 65 536, would return wrong numbers without an
+/// error.
 #[test]
 fn the_driver_has_the_turns_that_are_planned_with() {
     let Some(gpu) = gpu() else { return };
@@ -44,7 +45,7 @@ fn the_driver_has_the_turns_that_are_planned_with() {
         }";
     let device = gpu.device();
     let pipeline = pipeline_of(device, shader);
-    // The end of a loop counts, unless nothing follows.
+    // The end of a loop counts as a turn, unless nothing follows.
     let parts = [turns / 3, turns - turns / 3 - 1];
     let contents = [parts[0].to_le_bytes(), parts[1].to_le_bytes()].concat();
     let usage = wgpu::BufferUsages::STORAGE;
@@ -117,7 +118,8 @@ fn a_step_of_many_rows() {
             training.step(b, &x, &[(&y).into()])?;
             Ok([training.model().parameters().value("0.weight")?])
         });
-        // Each class has half of the rows, and x0 is 1 for one and -1/2 for the other: (1 + 1/2) / 4.
+        // Each class has half of the rows; x0 is 1 in one class and -1/2 in the other: (1 + 1/2) /
+        // 4.
         let expected = [-0.375, 0.0, 0.375, 0.0];
         close("weight", &weight, &expected, 1e-6, 1e-7);
     }
@@ -189,7 +191,7 @@ fn gradients_of_long_rows() {
     }
 }
 
-/// A row as long as nine million classes, through everything that goes through rows.
+/// A row of nine million classes, through every operation on rows.
 #[test]
 fn the_longest_rows() {
     let Some(gpu) = gpu() else { return };
@@ -232,8 +234,8 @@ fn the_longest_rows() {
     }
 }
 
-/// Long rows, with loops as short as may be and as long: every option of a loss of rows, and everything else that goes through them. (Rows that
-/// the smallest bindings hold are in `limits`.)
+/// Long rows with the smallest and the largest budget of turns: every option of a row loss, and all
+/// other operations on rows. (Rows that fit the smallest bindings are in `limits`.)
 #[test]
 fn short_loops_give_the_same_bits() {
     let Some(gpu) = gpu() else { return };
@@ -296,7 +298,7 @@ fn short_loops_give_the_same_bits() {
     }
 }
 
-/// Infinite gradients stay what they are in long sums.
+/// Infinite gradients stay infinite in long sums.
 #[test]
 fn infinite_summands_of_many_tokens() {
     let Some(gpu) = gpu() else { return };
@@ -320,7 +322,7 @@ fn infinite_summands_of_many_tokens() {
     }
 }
 
-/// Ranks among thousands of classes, of many rows a workgroup.
+/// Ranks among thousands of classes, with many rows per workgroup.
 #[test]
 fn an_evaluation_of_many_classes() {
     let Some(gpu) = gpu() else { return };
@@ -347,12 +349,12 @@ fn an_evaluation_of_many_classes() {
     }
 }
 
-/// The gradients of a layer, sums over 100 000 tokens, a few at a time.
+/// The gradients of a linear layer: sums over 100 000 tokens, a few at a time.
 #[test]
 fn a_layer_of_many_tokens() {
     let Some(gpu) = gpu() else { return };
     let (n, inputs, classes) = (100_000, 2, 3);
-    // Rows that are nearly equal: what each addition to a long sum rounds off has the same sign.
+    // Nearly equal rows, so that all additions to a long sum round in the same direction.
     let hidden: Vec<f32> = random(1, n * inputs, 1e-3).iter().map(|v| 1.1 + v).collect();
     let weight = [0.3, -0.2, 0.1, 0.4, -0.5, 0.2f32];
     let index: Vec<i64> = (0..n as i64).map(|i| i % 2).collect();

@@ -11,9 +11,10 @@ pub(crate) use crate::adapter::adapter;
 
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The device that all tests share, locked; `None` if there is no adapter and none is required.
+/// Locks the device that all tests share; `None` if there is no adapter and none is required.
 ///
-/// `XENT_GPU=require` makes a missing adapter a failure; `auto` (the default) skips, and says so.
+/// `XENT_GPU=require` makes a missing adapter a failure; `auto` (the default) prints a message and
+/// skips the tests.
 pub(crate) fn gpu() -> Option<MutexGuard<'static, Gpu>> {
     static GPU: OnceLock<Option<Mutex<Gpu>>> = OnceLock::new();
     let shared = GPU.get_or_init(|| {
@@ -33,17 +34,17 @@ pub(crate) fn gpu() -> Option<MutexGuard<'static, Gpu>> {
         }
     });
     let mut gpu = shared.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
-    // A software adapter's kernels take megabytes each, and go with their device.
+    // A software adapter's kernels take megabytes each, and only a new device frees them.
     if gpu.counters().kernels_compiled > MOST_KERNELS {
         *gpu = adapter().expect("the adapter is still there");
     }
     Some(gpu)
 }
 
-/// Kernels after which tests get a new device.
+/// The number of compiled kernels after which tests get a new device.
 const MOST_KERNELS: u64 = 200;
 
-/// The adapter of wgpu's that a device is from, in an instance of its own.
+/// Finds the wgpu adapter of a device again, in a new instance.
 pub(crate) fn adapter_of(gpu: &Gpu) -> (wgpu::Instance, wgpu::Adapter) {
     let info = gpu.device().adapter_info();
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
@@ -55,7 +56,8 @@ pub(crate) fn adapter_of(gpu: &Gpu) -> (wgpu::Instance, wgpu::Adapter) {
     (instance, adapter)
 }
 
-/// A device on the adapter of another, like that but for its limits.
+/// Creates a device on `adapter` with the features of `gpu`, and with its limits as `limits`
+/// changes them.
 pub(crate) fn device_like(
     gpu: &Gpu,
     adapter: &wgpu::Adapter,
@@ -68,7 +70,7 @@ pub(crate) fn device_like(
     pollster::block_on(adapter.request_device(&descriptor)).unwrap()
 }
 
-/// A pipeline of somebody else's, with the layout that its shader says.
+/// Creates an application's pipeline, with a layout derived from its shader.
 pub(crate) fn pipeline_of(device: &wgpu::Device, wgsl: &str) -> wgpu::ComputePipeline {
     let source = wgpu::ShaderSource::Wgsl(wgsl.into());
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
@@ -82,7 +84,7 @@ pub(crate) fn pipeline_of(device: &wgpu::Device, wgsl: &str) -> wgpu::ComputePip
     })
 }
 
-/// Prints past the test harness, which keeps what passing tests print with macros to itself.
+/// Prints past the test harness, which captures the print macros of passing tests.
 pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
@@ -92,8 +94,8 @@ pub(crate) fn families(gpu: &Gpu) -> [Gpu; 2] {
     [Family::CpuSimd, Family::Gpu].map(|family| gpu.with_caps(Caps { family, ..gpu.caps().clone() }).unwrap())
 }
 
-/// Each family with the smallest bindings, grids and loops it can work with, and with memory that is cut into buffers of little more than
-/// two bindings.
+/// Each family with the smallest bindings, grids and loops that it can work with, and with memory
+/// split into buffers of little more than two bindings.
 pub(crate) fn tiny(gpu: &Gpu) -> [Gpu; 2] {
     families(gpu).map(|gpu| {
         let small = Caps { max_binding: Caps::MIN_BINDING, max_groups: 16, ..gpu.caps().clone() };
@@ -102,18 +104,19 @@ pub(crate) fn tiny(gpu: &Gpu) -> [Gpu; 2] {
     })
 }
 
-/// Both families at the device's limits, and with the smallest.
+/// Both families with the device's limits, then both with the smallest limits.
 pub(crate) fn devices(gpu: &Gpu) -> Vec<Gpu> {
     families(gpu).into_iter().chain(tiny(gpu)).collect()
 }
 
-/// Whether kernels take seconds to compile here.
+/// Whether this device takes seconds to compile a kernel.
 pub(crate) fn compiles_slowly(gpu: &Gpu) -> bool {
     gpu.device().adapter_info().name.to_lowercase().contains("swiftshader")
 }
 
-/// Whether this case of a list that compiles hundreds of kernels is to be run here: one in five where that takes minutes, as it does with
-/// llvmpipe, too, where there are no subgroups; one in eleven under Dawn, which hands SwiftShader longer code.
+/// Whether to run this case of a list that compiles hundreds of kernels. Devices on which the whole
+/// list takes minutes (SwiftShader, and llvmpipe without subgroups) run one case in five; Dawn,
+/// which hands SwiftShader longer code, runs one in eleven.
 pub(crate) fn has_its_turn(gpu: &Gpu, case: usize) -> bool {
     let info = gpu.device().adapter_info();
     let slow = compiles_slowly(gpu) || (info.name.contains("llvmpipe") && gpu.caps().subgroup_size == 0);
@@ -125,7 +128,7 @@ pub(crate) fn has_its_turn(gpu: &Gpu, case: usize) -> bool {
     case % one_in == 1 % one_in
 }
 
-/// Records with `record`, submits once, and reads what it returned.
+/// Records with `record`, submits once, and reads the tensors that it returned.
 pub(crate) fn eval<const N: usize>(
     gpu: &Gpu,
     record: impl FnOnce(&mut Batch) -> Result<[Tensor<f32>; N]>,
@@ -148,7 +151,7 @@ pub(crate) fn try_eval<const N: usize>(
     Ok(values.try_into().unwrap())
 }
 
-/// A batch that computes the ReLU of `values`, not submitted, and the ticket for it.
+/// Returns an unsubmitted batch that computes the ReLU of `values`, and the ticket for the result.
 pub(crate) fn relu_of(gpu: &Gpu, values: &[f32]) -> (Batch, Readback<Vec<f32>>) {
     let x = Tensor::from_slice(gpu, [values.len()], values).unwrap();
     let mut batch = gpu.batch();
@@ -157,13 +160,13 @@ pub(crate) fn relu_of(gpu: &Gpu, values: &[f32]) -> (Batch, Readback<Vec<f32>>) 
     (batch, ticket)
 }
 
-/// Values around 0 with the given spread, the same for the same seed.
+/// Returns values around 0 with the given spread, determined by the seed.
 pub(crate) fn random(seed: u64, len: usize, spread: f32) -> Vec<f32> {
     let mut rng = fastrand::Rng::with_seed(seed);
     (0..len).map(|_| (rng.f32() + rng.f32() + rng.f32() - 1.5) * spread).collect()
 }
 
-/// Values in [0, 1), the same for the same seed.
+/// Returns values in [0, 1), determined by the seed.
 pub(crate) fn unit(seed: u64, len: usize) -> Vec<f32> {
     let mut rng = fastrand::Rng::with_seed(seed);
     (0..len).map(|_| rng.f32()).collect()
@@ -174,7 +177,8 @@ pub(crate) fn labels(seed: u64, len: usize, classes: usize) -> Vec<i64> {
     (0..len).map(|_| rng.i64(0..classes as i64)).collect()
 }
 
-/// Compares with `|got - want| <= abs + rel * |want|`; what is not finite must be of the same kind.
+/// Checks `|got - want| <= abs` or `<= rel` times the larger magnitude; infinities and NaN must
+/// match.
 #[track_caller]
 pub(crate) fn close(what: &str, got: &[f32], want: &[f64], rel: f64, abs: f64) {
     assert_eq!(got.len(), want.len(), "{what}: length");

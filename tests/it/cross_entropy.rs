@@ -1,4 +1,4 @@
-//! Cross-entropy's options beyond PyTorch's, alone and together, and the statistics that come with the loss.
+//! Cross-entropy's options beyond PyTorch's, alone and together, and the loss's statistics.
 
 use crate::common::*;
 use xent::loss::{CrossEntropy, Grad, LossRequest, Nll, Reduction, Statistics, Targets};
@@ -7,14 +7,14 @@ use xent::{Error, Gpu, Tensor, Weights, cpu};
 pub(crate) const REDUCTIONS: [Reduction; 4] =
     [Reduction::None, Reduction::Mean, Reduction::MeanByCount, Reduction::Sum];
 
-/// Rows shorter and longer than every tier, inner dimensions, one row alone, nothing.
+/// Rows of all lengths at which plans differ, inner dimensions, a single row, empty tensors.
 const SHAPES: &[&[usize]] =
     &[&[7], &[1, 1], &[70, 10], &[4, 33], &[5, 255], &[3, 2052], &[2, 6, 5], &[3, 40, 2, 2], &[0, 4], &[3, 0]];
 
-/// Options that differ from the defaults in every way, in turn and together, for rows of this shape.
+/// Options that differ from the defaults, one at a time and together, for rows of this shape.
 pub(crate) fn variants(classes: usize, rows: &[usize]) -> Vec<CrossEntropy> {
     let len: usize = rows.iter().product();
-    // Some positions count nothing, some against.
+    // Some positions have weight 0, some a negative weight.
     let mut weights = random(11, len, 2.0);
     weights.iter_mut().skip(2).step_by(4).for_each(|w| *w = 0.0);
     let position_weight = Some(Weights::new(rows, &weights).unwrap());
@@ -73,7 +73,8 @@ impl Case {
     }
 }
 
-/// What a capped logit's rounding costs: the hyperbolic tangent is good to 3 ulp, and is multiplied with the cap.
+/// The absolute error of a capped logit: the hyperbolic tangent is accurate to 3 ulp, and is
+/// multiplied by the cap.
 fn absolute(options: &CrossEntropy) -> f64 {
     2e-6 + 4e-7 * options.softcap.unwrap_or(0.0)
 }
@@ -131,7 +132,8 @@ fn options_agree_with_the_reference() {
                         .unwrap();
                         // With probabilities, terms of the size of half the classes cancel.
                         let terms = if kind == 0 { 4.0 } else { 4.0 + case.classes as f64 };
-                        // A mean's denominator may be small, because positions count against each other.
+                        // A mean's denominator may be small, because positive and negative weights
+                        // cancel.
                         let largest = want.loss.iter().fold(1.0, |m: f64, v| m.max(v.abs()));
                         let abs = absolute(&options) * terms * largest;
                         close(&format!("loss {what}"), &loss, &want.loss, 4e-6, abs);
@@ -253,11 +255,11 @@ fn statistics_of_ties_and_of_rows_without_a_softmax() {
     for gpu in families(&gpu) {
         for classes in [4usize, 50, 3000] {
             let mut logits = vec![0.5; 7 * classes];
-            // Equal everywhere: the first class, and the largest entropy there is.
+            // Row 0 is equal everywhere: it predicts the first class, with the largest entropy.
             logits[classes + 2] = nan;
             logits[2 * classes + 2] = inf;
             logits[3 * classes..4 * classes].fill(-inf);
-            // A masked class, two that tie, and one certain.
+            // Row 4 has a masked class, row 5 two that tie, row 6 a certain one.
             logits[4 * classes + 1] = -inf;
             logits[5 * classes + classes - 1] = 7.0;
             logits[5 * classes + 1] = 7.0;
@@ -269,7 +271,8 @@ fn statistics_of_ties_and_of_rows_without_a_softmax() {
             let got = values(&gpu, &x, (&y).into(), &options, Grad::No);
             let want = cpu::cross_entropy_statistics((&logits, &shape), &index, &options).unwrap();
             same_as_reference(&format!("{classes} classes"), &got, &want, 1e-37);
-            // Equal probabilities: the first class of them, which is not the first that a thread of its own looks at.
+            // Equal probabilities: the first of the largest is the target, even if it is not the
+            // first class that its thread reads.
             let mut probabilities = vec![0.5; 7 * classes];
             probabilities.chunks_mut(classes).for_each(|row| row[..classes.min(6) - 1].fill(0.25));
             let q = Tensor::from_slice(&gpu, shape, &probabilities).unwrap();
@@ -278,7 +281,7 @@ fn statistics_of_ties_and_of_rows_without_a_softmax() {
                 values(&gpu, &Tensor::from_slice(&gpu, shape, &different).unwrap(), &(&q).into(), &options, Grad::No);
             let want = cpu::cross_entropy_statistics((&different, &shape), &probabilities, &options).unwrap();
             same_as_reference(&format!("{classes} classes, probabilities"), &soft, &want, 1e-6);
-            // What the reference says, said once by hand.
+            // The reference's results, once by hand.
             assert_eq!(got.predicted, [0, -1, -1, -1, 0, 1, 3]);
             assert_eq!(got.counts, [vec![3], vec![6]]);
             assert!(got.floats.iter().all(|v| v[1].is_nan() && v[2].is_nan() && v[3].is_nan()));
@@ -299,7 +302,7 @@ fn a_position_of_weight_0_is_ignored_whatever_it_holds() {
             let position_weight: Option<Weights> = Some([2.0, 0.0, -0.0, -0.5].into());
             let shape = [4, classes];
             let x = Tensor::from_slice(&gpu, shape, &logits).unwrap();
-            // The target of an ignored position is not looked at.
+            // The target of an ignored position is not checked.
             let targets = [0, i32::MAX, 1, 2];
             let y = Tensor::<i32>::from_slice(&gpu, [4], &targets).unwrap();
             let probabilities = unit(2, 4 * classes);
@@ -366,7 +369,7 @@ fn a_cap_makes_infinite_logits_finite() {
     }
 }
 
-/// The slope of a capped logit keeps its digits where the hyperbolic tangent is near 1.
+/// The slope of a capped logit keeps its digits even if the hyperbolic tangent is near 1.
 #[test]
 fn the_gradient_of_a_saturated_logit_keeps_its_digits() {
     let Some(gpu) = gpu() else { return };
@@ -404,7 +407,7 @@ fn targets_may_be_u32() {
         close("grad", &grad, &want.grad, 2e-6, 1e-7);
         close("nll", &nll_loss, &cpu::nll((&logits, &[4, 3]), index, &nll).unwrap(), 1e-6, 1e-7);
     }
-    // -100 as bits is no ignored index, and neither is anything else that is no class.
+    // The bits of -100 are not an ignored index, nor is any other number that is not a class.
     for bad in [3, 0x8000_0000, u32::MAX - 99] {
         let y = u32s([0, 1, bad, 2]);
         let error = try_eval(&gpu, |b| Ok([b.cross_entropy(&x, &y, &CrossEntropy::default())?])).unwrap_err();
@@ -434,7 +437,7 @@ fn statistics_report_a_target_that_is_no_class() {
     assert_eq!(predicted.wait(TIMEOUT).unwrap(), [0, 1, 1]);
 }
 
-/// A loss and its gradient on the GPU and by the reference, which have to agree.
+/// Computes a loss and its gradient on the GPU, and compares them with the reference.
 #[track_caller]
 fn agree(gpu: &Gpu, shape: &[usize], logits: &[f32], index: &[i32], options: &CrossEntropy) -> (Vec<f32>, Vec<f32>) {
     let x = Tensor::from_slice(gpu, shape, logits).unwrap();
@@ -455,7 +458,7 @@ fn weights_that_are_not_finite_and_weights_that_cancel() {
     for gpu in families(&gpu) {
         let logits = [0.0, 1.0, 2.0, 3.0, 1.0, 0.0];
         let weights = |values: &[f32]| Some(Weights::from(values));
-        // A position's weight of NaN is not one of 0.
+        // A position weight of NaN does not count as 0.
         let options = CrossEntropy::new().position_weight(weights(&[1.0, f32::NAN, 2.0]));
         let (loss, grad) = agree(&gpu, &[3, 2], &logits, &[0, 1, 0], &options);
         assert!(loss[0].is_nan() && grad.iter().all(|g| g.is_nan()));
@@ -463,13 +466,13 @@ fn weights_that_are_not_finite_and_weights_that_cancel() {
         let x = Tensor::from_slice(&gpu, [3, 2], &logits).unwrap();
         let error = try_eval(&gpu, |b| Ok([b.cross_entropy(&x, &y, &options)?])).unwrap_err();
         assert!(matches!(error, Error::Data { position: 1, .. }), "{error}");
-        // A class that is no target's may have any weight.
+        // A class that is never a target may have any weight.
         for weight in [f32::INFINITY, f32::NAN] {
             let options = CrossEntropy::new().weight(weights(&[1.0, weight]));
             let (loss, grad) = agree(&gpu, &[3, 2], &logits, &[0, 0, 0], &options);
             assert!(loss[0].is_finite() && grad.iter().all(|g| g.is_finite()));
         }
-        // The sum of the weights is 0, that of the losses is not.
+        // The sum of the weights is 0, the sum of the losses is not.
         let options = CrossEntropy::new().weight(weights(&[1.0, -1.0]));
         let x = Tensor::from_slice(&gpu, [2, 2], &[0.0, 0.0, 0.0, 1.0]).unwrap();
         let y = Targets::new(&gpu, [2], &[0, 1], 2).unwrap();

@@ -8,7 +8,7 @@ fn rows(text: &str, options: &CsvOptions) -> Vec<Vec<f32>> {
     table.values().chunks(table.columns()).map(<[f32]>::to_vec).collect()
 }
 
-/// What an error says after the file's name.
+/// Returns the message of an error after the file's name.
 fn error(text: &str, options: &CsvOptions) -> String {
     let error = Table::from_csv(text.as_bytes(), options).expect_err(text);
     assert!(matches!(error, Error::Csv { .. }), "{text:?}: {error:?}");
@@ -32,7 +32,7 @@ fn every_line_end_and_blank_lines() {
         assert_eq!(rows(text.trim_end(), &CsvOptions { header: true, ..plain.clone() }), NUMBERS, "{text:?}");
         let spaced = ["", " \t ", "1,2", "", "  ", "3,4", "", "   "].join(end);
         assert_eq!(rows(&spaced, &plain), NUMBERS, "{spaced:?}");
-        // Blank lines are lines to skip, and to count.
+        // Blank lines count, among the skipped lines and in line numbers.
         let before = ["", "a,b", "1,2", "3,4"].join(end);
         assert_eq!(rows(&before, &CsvOptions { skip: 2, ..plain.clone() }), NUMBERS, "{before:?}");
         assert_eq!(rows(&before, &CsvOptions { skip: 3, ..plain.clone() }), [[3.0, 4.0]], "{before:?}");
@@ -55,7 +55,7 @@ fn line_breaks_in_quotes_end_no_line() {
     let plain = CsvOptions::default();
     assert_eq!(rows(text, &CsvOptions { skip: 1, ..plain.clone() }), NUMBERS);
     assert_eq!(rows(text, &named(&["name,\r\nor not", "height\n(in \"m\")"])), [[2.0, 1.0], [4.0, 3.0]]);
-    // The line of the field, in an editor.
+    // The error names the line of the field, as an editor counts it.
     let text = "note,x\n\"two\nlines\",1\n\"and \"\"again\"\"\n\n\",y\n";
     let second = CsvOptions { skip: 1, columns: Some(vec![1.into()]), ..plain.clone() };
     assert_eq!(error(text, &second), "line 6, column 2: expected a finite number, got \"y\"");
@@ -64,7 +64,7 @@ fn line_breaks_in_quotes_end_no_line() {
     assert_eq!(error("\"a\"b\"c,1\n2", &plain), "line 1, column 1: expected a finite number, got \"ab\\\"c\"");
 }
 
-/// Between spaces, too, a field in quotes is one, however empty.
+/// An empty field in quotes counts, even between spaces.
 #[test]
 fn empty_fields_in_quotes_between_spaces() {
     let filled = CsvOptions { delimiter: b' ', missing: Missing::Value(-9.0), ..CsvOptions::default() };
@@ -83,7 +83,7 @@ fn any_delimiter() {
         let bad = format!("1{c}2\n3{c}four\n");
         assert_eq!(error(&bad, &of(delimiter)), "line 2, column 2: expected a finite number, got \"four\"");
     }
-    // Aligned with spaces, which are not columns; with tabs, which are.
+    // Several spaces are one delimiter; several tabs are several.
     assert_eq!(rows("  1    2\n   \n 3 4  \n", &of(b' ')), NUMBERS);
     assert_eq!(error("  1    2\n   3  x\n", &of(b' ')), "line 2, column 2: expected a finite number, got \"x\"");
     assert_eq!(error("1\t\t2\n", &of(b'\t')), "line 1, column 2: expected a finite number, got \"\"");
@@ -111,14 +111,14 @@ fn missing_values() {
         "line 1, column 1: expected at least one row without missing values, got none"
     );
 
-    // In a row that is dropped, what is no number is still an error.
+    // In a dropped row, a field that is not a number is still an error.
     for text in ["NA,x\n1,2\n", "x,NA\n1,2\n"] {
         assert!(error(text, &of(Missing::DropRow)).ends_with("expected a finite number, got \"x\""), "{text}");
     }
-    // Quotes make a missing value of a line that would be blank.
+    // Quotes turn a line that would be blank into a missing value.
     assert_eq!(rows("1\n\"\"\n\n2\n", &of(Missing::Value(0.0))), [[1.0], [0.0], [2.0]]);
 
-    // Only the given spellings, in either case, even if they are numbers.
+    // Only the given spellings are missing values, in either case, even if they are numbers.
     let spelt = CsvOptions { missing_spellings: vec!["-999".into(), "None".into()], ..of(Missing::Value(0.0)) };
     assert_eq!(rows("-999,NONE\n1,2\n", &spelt), [[0.0, 0.0], [1.0, 2.0]]);
     assert_eq!(error("1,NA\n", &spelt), "line 1, column 2: expected a finite number, got \"NA\"");
@@ -140,9 +140,9 @@ fn chosen_columns() {
     }
     let mixed = CsvOptions { columns: Some(vec![Column::Index(3), Column::Name("id".into())]), ..named(&[]) };
     assert_eq!(rows(text, &mixed), [[60.0, 1.0], [70.0, 2.0]]);
-    // In the file, whatever the table's columns are.
+    // Errors name the column in the file, not in the table.
     assert_eq!(error(text, &named(&["weight", "name"])), "line 2, column 3: expected a finite number, got \"Ada\"");
-    // What is not chosen may be missing, be no text or be too large, but it has to be there.
+    // A field that is not chosen may be empty, not text, or too large, but it has to exist.
     let bytes = b"a,b,c\n1,\xff,99999999\n2,,\n";
     assert_eq!(Table::from_csv(bytes, &named(&["a"])).unwrap().values(), [1.0, 2.0]);
     let missing = Table::from_csv(bytes, &named(&["b"])).unwrap_err().to_string();
@@ -173,7 +173,8 @@ fn chosen_columns() {
     }
 }
 
-/// A last field that is empty in all lines is no column; one that is empty in some is missing there.
+/// A last field that is empty in all lines is not a column; a last field that is empty in some
+/// lines is a missing value there.
 #[test]
 fn delimiters_at_the_ends_of_lines() {
     let (plain, header) = (CsvOptions::default(), CsvOptions { header: true, ..CsvOptions::default() });
@@ -244,7 +245,8 @@ fn files_without_rows() {
     );
 }
 
-/// A place is only counted once, for the message: the last of many lines takes no longer to name than to read.
+/// Lines are counted only once, for the message, so an error in the last of many lines takes no
+/// longer to report than to find.
 #[test]
 fn a_long_file_names_its_last_line() {
     let mut text = "0.5,\"1\"\r\n".repeat(200_000);

@@ -1,4 +1,5 @@
-//! The same bits, every time: with other work around, after others had the memory, from other threads, cut or not.
+//! Results are bit-identical every time: amid other work, in reused memory, from several threads,
+//! and whether dispatches are split or not.
 
 use crate::common::*;
 use crate::every_op::{EVERY_OP, run};
@@ -9,8 +10,8 @@ fn runs() -> usize {
     std::env::var("XENT_RUNS").map_or(10, |runs| runs.parse().expect("XENT_RUNS is a number"))
 }
 
-/// Leaves nothing but NaN in the buffers that the next operations get: of each size class (four to a power of two) more than any of them
-/// takes.
+/// Poisons the buffers that the next operations get with NaN: more buffers of each size class (four
+/// per power of two) than any operation takes.
 fn poison(gpu: &Gpu) {
     gpu.trim();
     let mut held = Vec::new();
@@ -28,7 +29,8 @@ fn poison(gpu: &Gpu) {
 #[test]
 fn every_operation_repeats_to_the_bit() {
     let Some(gpu) = gpu() else { return };
-    // And with products' tiles as large as they come, and with so few threads that long rows take several workgroups.
+    // Also with the largest tiles of products, and with so few threads that several workgroups
+    // share a long row.
     let other = Caps { family: Family::Gpu, enough_tiles: 1, max_invocations: 64, ..gpu.caps().clone() };
     let other = gpu.with_caps(other).unwrap();
     for gpu in families(&gpu).into_iter().chain([other]) {
@@ -45,7 +47,8 @@ fn every_operation_repeats_to_the_bit() {
     }
 }
 
-/// Whatever an operation does not write, it does not read: buffers that hold NaN, and work of others in the queue before and after.
+/// No operation reads memory that it has not written: buffers hold NaN, and other work is in the
+/// queue before and after.
 #[test]
 fn memory_that_others_left_makes_no_difference() {
     let Some(gpu) = gpu() else { return };
@@ -60,7 +63,7 @@ fn memory_that_others_left_makes_no_difference() {
             let before = created();
             let others: Vec<_> = EVERY_OP.iter().map(|&(_, other)| other).take(3).collect();
             assert!(run(&gpu, record).unwrap() == clean, "{name} on NaN, {:?}", gpu.caps());
-            // It ran on what was poisoned; uploads and readbacks have buffers of other kinds.
+            // The run used poisoned buffers. Uploads and readbacks have buffers of other kinds.
             let fresh = created() - before;
             assert!(fresh < takes, "{name} took {fresh} of {takes} buffers fresh, {:?}", gpu.caps());
             others.into_iter().for_each(|other| drop(run(&gpu, other).unwrap()));
@@ -69,7 +72,7 @@ fn memory_that_others_left_makes_no_difference() {
     }
 }
 
-/// With fewer bindings an operation has the same bits, or says that they are too few.
+/// With fewer bindings, an operation has the same bits, or returns an error that they are too few.
 #[test]
 fn few_bindings_make_no_difference_where_they_are_enough() {
     let Some(gpu) = gpu() else { return };
@@ -100,7 +103,7 @@ fn threads_and_cuts_make_no_difference() {
         let quads = gpu.caps().quads_per_turn;
         let cuts = [cut(Caps::MIN_BINDING, 16, quads), cut(40_000, 60_000, quads), cut(1 << 18, 3000, 1)];
         let want: Vec<_> = EVERY_OP.iter().map(|&(_, record)| run(&gpu, record).unwrap()).collect();
-        // All threads at once, each on its own handle of the one device.
+        // All threads run at once, each with its own handle to the one device.
         std::thread::scope(|scope| {
             for (number, gpu) in cuts.iter().chain([&gpu, &gpu]).enumerate() {
                 let want = &want;

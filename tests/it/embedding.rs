@@ -1,4 +1,5 @@
-//! Inside somebody else's application: its passes, its buffers, its device, its error handling, its executor.
+//! xent inside an application, with the application's passes, buffers, device, error handling and
+//! executor.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,7 +16,7 @@ const CLASSES: usize = 10;
 const ALL: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
 
-/// An application with a device, a pipeline of its own and a buffer that everything of its lies in.
+/// An application with a device, a pipeline of its own, and one buffer for all of its data.
 struct Application {
     device: wgpu::Device,
     queue: wgpu::Queue,
@@ -66,7 +67,7 @@ impl Application {
         pass.dispatch_workgroups(u32::try_from(bytes.div_ceil(32)).unwrap(), 1, 1);
     }
 
-    /// A mistake of the application's own.
+    /// Makes an invalid call that is the application's own mistake.
     fn mistake(&self) {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::MAP_WRITE;
         let descriptor = wgpu::BufferDescriptor {
@@ -106,7 +107,8 @@ fn between_the_applications_own_passes_in_one_submission() {
     let gpu = Gpu::new(app.device.clone(), app.queue.clone()).unwrap();
     let (values, labels) = (random(1, ROWS * CLASSES, 2.0), labels(2, ROWS, CLASSES));
     let bytes = (ROWS * CLASSES * 4) as u64;
-    // One buffer holds it all: logits, gradient and loss, where the application puts them; xent takes any multiple of 4.
+    // One buffer holds logits, gradient and loss at offsets that the application chooses; xent
+    // takes any multiple of 4.
     let (logits_at, loss_at, grad_at) = (256, 4444, 8192);
     for shift in [0, 4, 12] {
         let part =
@@ -121,7 +123,7 @@ fn between_the_applications_own_passes_in_one_submission() {
         let mut recorder = gpu.record(&mut encoder);
         let out = recorder.cross_entropy_with(&logits, &targets, &CrossEntropy::default(), Grad::New).unwrap();
         recorder.finish().unwrap();
-        // The gradient of the tensor where it is, and a copy of it where the application has its own things.
+        // The application changes the gradient in its tensor, and copies it to its own buffer.
         app.pass(&mut encoder, out.gradient().unwrap().buffer(), out.gradient().unwrap().offset(), bytes);
         encoder.copy_buffer_to_buffer(
             out.gradient().unwrap().buffer(),
@@ -153,7 +155,8 @@ fn between_the_applications_own_passes_in_one_submission() {
     assert_eq!(app.uncaptured(), [""; 0]);
 }
 
-/// Logits in place at offsets in the application's buffer: what lies around them stays as it was.
+/// A gradient in place of logits at offsets in the application's buffer leaves the bytes around
+/// them unchanged.
 #[test]
 fn what_surrounds_a_tensor_in_the_applications_buffer_is_not_touched() {
     let Some(_shared) = gpu() else { return };
@@ -187,8 +190,8 @@ fn what_surrounds_a_tensor_in_the_applications_buffer_is_not_touched() {
     }
 }
 
-/// Two users of xent that know nothing of each other, on one device: recorded and submitted in turns, in one encoder, and waited for in
-/// the other order.
+/// Two independent users of xent on one device record and submit alternately, also in one encoder,
+/// and wait in reverse order.
 #[test]
 fn a_second_library_on_the_same_device() {
     let Some(_shared) = gpu() else { return };
@@ -217,13 +220,13 @@ fn a_second_library_on_the_same_device() {
         same_bits("first", &first_ticket.wait(TIMEOUT).unwrap(), &relu(&values[0]));
         same_bits("second", &second_ticket.wait(TIMEOUT).unwrap(), &relu(&values[1]));
     }
-    // Their tensors are each their own; a buffer goes from one to the other as the application's.
+    // Each rejects the tensors of the other, but takes their buffers like the application's.
     let x = Tensor::from_slice(one, [3], &[1.0f32, -1.0, 2.0]).unwrap();
     assert!(matches!(two.batch().relu(&x), Err(Error::ForeignTensor { .. })));
     let passed = Tensor::<f32>::from_buffer(two, x.buffer().clone(), x.offset(), [3]).unwrap();
     assert_eq!(eval(two, |b| Ok([b.relu(&passed)?])), [[1.0, 0.0, 2.0]]);
     drop((x, passed));
-    // One goes, the other stays.
+    // One is dropped, the other still works.
     let [one, two] = gpus;
     drop(one);
     let (batch, mut ticket) = relu_of(&two, &values[0]);
@@ -262,7 +265,8 @@ fn from_tasks_of_tokio_with_nothing_but_await() {
     });
 }
 
-/// Where nobody polls, nothing arrives: however often the future is asked, and whatever else xent is asked to do meanwhile.
+/// If nobody polls the device, no value arrives, however often the future is polled, and whatever
+/// else xent is called for meanwhile.
 #[test]
 fn a_future_is_pending_until_the_application_polls() {
     let Some(_shared) = gpu() else { return };
@@ -275,7 +279,7 @@ fn a_future_is_pending_until_the_application_polls() {
     app.queue.on_submitted_work_done(move || callback.store(true, Ordering::Relaxed));
     let mut ticket = std::pin::pin!(ticket);
     let mut context = Context::from_waker(Waker::noop());
-    // The device itself is done long before the last of these.
+    // The device itself is done long before the last of these iterations.
     for _ in 0..50 {
         assert!(ticket.as_mut().poll(&mut context).is_pending(), "nobody has polled");
         let x = Tensor::from_slice(&gpu, [2], &[1.0f32, 2.0]).unwrap();
@@ -303,14 +307,16 @@ fn the_applications_error_scopes_and_callbacks_are_its_own() {
         assert_eq!(ticket.wait(TIMEOUT).unwrap(), [1.0, 0.0]);
     };
     let says_mistake = |error: &str| assert!(error.contains("the application's mistake"), "{error}");
-    // Outside of any scope its handler hears of it, before and after xent was used, once.
+    // Outside any scope, the application's handler gets each error once, before and after xent is
+    // used.
     app.mistake();
     use_xent();
     app.mistake();
     let heard = app.uncaptured();
     assert_eq!(heard.len(), 2, "{heard:?}");
     heard.iter().for_each(|error| says_mistake(error));
-    // Its scopes get its mistakes, made before or after xent is used within them, and nothing of xent's.
+    // The application's scopes get its own errors, before or after xent is used within them, and
+    // none of xent's.
     for (before, after) in [(false, false), (true, false), (false, true)] {
         let scopes = [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation]
             .map(|filter| app.device.push_error_scope(filter));
@@ -327,7 +333,7 @@ fn the_applications_error_scopes_and_callbacks_are_its_own() {
         got.iter().for_each(|error| says_mistake(&error.to_string()));
         assert!(pollster::block_on(memory.pop()).is_none() && pollster::block_on(internal.pop()).is_none());
     }
-    // What wgpu refuses xent is xent's error, not the application's.
+    // If wgpu rejects a call of xent's, the error goes to xent, not to the application.
     let scope = app.device.push_error_scope(wgpu::ErrorFilter::Validation);
     let descriptor = wgpu::BufferDescriptor { label: None, size: 64, usage: ALL, mapped_at_creation: true };
     let mapped = Tensor::<f32>::from_buffer(&gpu, app.device.create_buffer(&descriptor), 0, [16]).unwrap();
@@ -337,7 +343,7 @@ fn the_applications_error_scopes_and_callbacks_are_its_own() {
     assert!(matches!(refused, Err(Error::Gpu { .. })), "{refused:?}");
     assert!(pollster::block_on(scope.pop()).is_none());
     assert_eq!(app.uncaptured(), [""; 0]);
-    // Its callback is still there when the device goes.
+    // The application's callback still runs when the device is lost.
     assert_eq!(app.lost.load(Ordering::Relaxed), 0);
     app.device.destroy();
     let _ = app.device.poll(wgpu::PollType::wait_indefinitely());
@@ -359,7 +365,8 @@ fn a_buffer_of_another_device_is_refused_where_it_is_used() {
     assert_eq!(ticket.wait(TIMEOUT).unwrap(), [1.0, 0.0]);
 }
 
-/// wgpu rejects the whole encoder: the application hears why, and no ticket takes what an earlier reading left for a result.
+/// wgpu rejects the whole encoder: the application gets the reason, and no ticket returns the
+/// values of an earlier readback.
 #[test]
 fn a_mistake_in_the_applications_encoder_gives_no_numbers() {
     let Some(_shared) = gpu() else { return };
@@ -367,7 +374,7 @@ fn a_mistake_in_the_applications_encoder_gives_no_numbers() {
     let gpu = Gpu::new(app.device.clone(), app.queue.clone()).unwrap();
     let x = Tensor::from_slice(&gpu, [2], &[1.0f32, -1.0]).unwrap();
     for before in [true, false, true] {
-        // Leaves numbers in the memory that the next ticket takes.
+        // Leaves numbers in the memory that the next readback uses.
         let (batch, mut ticket) = relu_of(&gpu, &[7.0, 8.0]);
         batch.submit().unwrap();
         assert_eq!(ticket.wait(TIMEOUT).unwrap(), [7.0, 8.0]);

@@ -1,4 +1,5 @@
-//! Bad input: a typed error that names the operation, what was expected and what was given; nothing recorded, no panic.
+//! Bad input returns a typed error that names the operation, the expected and the given value.
+//! Nothing is recorded, and nothing panics.
 
 use crate::common::*;
 use xent::loss::{Bce, CrossEntropy, Grad, LossRequest, Mse, Reduction, Targets};
@@ -12,7 +13,7 @@ fn says<T>(result: Result<T, Error>, message: &str) {
     assert_eq!(error.to_string(), message);
 }
 
-/// All of them, for the test that watches for panics.
+/// All tests of this module, for the test that watches for panics.
 pub(crate) const REJECTIONS: [(&str, fn()); 6] = [
     ("shapes", shapes),
     ("values", values),
@@ -39,12 +40,12 @@ fn shapes() {
     says(b.cross_entropy(&scalar, &y, &ce), "cross_entropy: logits must have 1 or more dimensions, got shape []");
     says(
         b.cross_entropy_with(&x, &y, &ce, LossRequest::new().grad(Grad::New).upstream(Some(&tensor(&[4])))),
-        "cross_entropy_backward: upstream must have shape [], got shape [4]",
+        "cross_entropy: upstream must have shape [], got shape [4]",
     );
     let none = ce.reduction(Reduction::None);
     says(
         b.cross_entropy_with(&x, &y, &none, LossRequest::new().grad(Grad::New).upstream(Some(&tensor(&[3])))),
-        "cross_entropy_backward: upstream must have shape [] or [4], got shape [3]",
+        "cross_entropy: upstream must have shape [] or [4], got shape [3]",
     );
     let weighted = CrossEntropy::new().weight(Weights::from([1.0, 2.0]));
     says(b.cross_entropy(&x, &y, &weighted), "cross_entropy: weight must have shape [3], got shape [2]");
@@ -67,7 +68,7 @@ fn shapes() {
         cpu::bce((&[0.5f32; 12], &[4, 3]), (&[0.5; 12], &[4, 3]), &narrow),
         "cpu::bce: weight must have a shape that broadcasts to [4, 3], got shape [2]",
     );
-    // The weights fit, and would be expanded first.
+    // `weight` fits and would be expanded first; `pos_weight` does not fit.
     let deep = xent::loss::BceWithLogits::new()
         .weight(Weights::new([2, 1, 4], &[1.0; 8]).unwrap())
         .pos_weight(Weights::from(vec![1.0; 5]));
@@ -84,7 +85,7 @@ fn shapes() {
     says(b.bce(&x, &tensor(&[3, 4]), &Bce::default()), "bce: targets must have shape [4, 3], got shape [3, 4]");
     says(
         b.mse_with(&x, &x, &Mse::default(), LossRequest::new().grad(Grad::New).upstream(Some(&tensor(&[4, 3])))),
-        "mse_backward: upstream must have shape [], got shape [4, 3]",
+        "mse: upstream must have shape [], got shape [4, 3]",
     );
     says(
         b.matmul(Layout::Nn, &x, &x, None),
@@ -224,13 +225,13 @@ fn tensors_that_do_not_go_together() {
     let weighted = CrossEntropy::new().position_weight(Weights::from(&columns));
     says(
         b.cross_entropy_with(&x, &y, &weighted, Grad::InPlace).map(|out| out.loss),
-        &format!("cross_entropy_backward_in_place: logits {alias} position_weight"),
+        &format!("cross_entropy: logits {alias} position_weight"),
     );
     let none = CrossEntropy::new().reduction(Reduction::None);
     says(
         b.cross_entropy_with(&x, &y, &none, LossRequest::new().grad(Grad::InPlace).upstream(&columns))
             .map(|out| out.loss),
-        &format!("cross_entropy_backward_in_place: logits {alias} upstream"),
+        &format!("cross_entropy: logits {alias} upstream"),
     );
 }
 

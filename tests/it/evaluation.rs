@@ -1,4 +1,5 @@
-//! Evaluations: totals over many records, vocabularies, weights, bad data; against counts on the host in `f64`.
+//! Evaluations: totals over many records, vocabularies, weights, and bad data, compared with counts
+//! on the host in `f64`.
 
 use std::collections::HashMap;
 
@@ -8,7 +9,7 @@ use xent::loss::Targets;
 use xent::metrics::{Average, BinaryOutputs, Evaluation, Scores};
 use xent::{Batch, Error, Gpu, Result, Tensor};
 
-/// The scores of what is recorded in a submission.
+/// Records with `record`, submits, and returns the scores.
 fn try_scores(
     gpu: &Gpu,
     evaluation: &mut Evaluation,
@@ -34,14 +35,14 @@ fn near(got: f64, want: f64, relative: f64) {
     assert!((got - want).abs() <= relative * want.abs(), "{got} instead of {want}");
 }
 
-/// What records say, by the definitions.
+/// The totals of all records, computed by definition.
 #[derive(Default)]
 struct Host {
     rows: u64,
     weight: f64,
     right: f64,
     loss: f64,
-    /// Of each rank its weight.
+    /// The weight of each rank.
     ranks: HashMap<usize, f64>,
     cells: HashMap<(usize, usize), f64>,
 }
@@ -83,7 +84,7 @@ impl Host {
     }
 }
 
-/// Records the same rows of `[z, 0]`, of class 0, again and again.
+/// Records the same rows `[z, 0]` of class 0 many times, and checks the totals.
 fn records_lose_nothing(gpu: &Gpu, records: usize, rows: usize, z: f32) {
     let x = Tensor::from_slice(gpu, [rows, 2], &[z, 0.0].repeat(rows)).unwrap();
     let y = Tensor::<i32>::zeros(gpu, [rows]).unwrap();
@@ -100,7 +101,7 @@ fn records_lose_nothing(gpu: &Gpu, records: usize, rows: usize, z: f32) {
     near(scores.log_loss(), f64::ln_1p((-f64::from(z)).exp()), 1e-6);
 }
 
-/// One `f32` gives 6.714294e-3 and 0.3133194.
+/// With a total in one `f32`, the losses would be 6.714294e-3 and 0.3133194.
 #[test]
 fn twenty_thousand_records_lose_nothing() {
     let Some(gpu) = gpu() else { return };
@@ -117,7 +118,7 @@ fn a_million_records_lose_nothing() {
     records_lose_nothing(&gpu, 1_000_000, 1, 5.0);
 }
 
-/// Each of the small losses is below half an ulp of the total: one `f32` would stay where it is.
+/// Each small loss is below half an ulp of the total, so a total in one `f32` would not change.
 #[test]
 fn small_losses_add_to_a_large_total() {
     let Some(gpu) = gpu() else { return };
@@ -164,7 +165,7 @@ fn a_vocabulary_takes_no_matrix() {
     let (n, classes) = (5, 262_144);
     let logits: Vec<f32> = random(1, n * classes, 4.0).iter().map(|x| (x * 64.0).round() / 64.0).collect();
     let mut targets = labels(2, n, classes);
-    // One that is predicted, one among the first.
+    // Row 1 gets the predicted class as its target, row 3 a class with a high logit.
     let row = &logits[classes..2 * classes];
     targets[1] = (0..classes).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a))).unwrap() as i64;
     targets[3] = (0..classes as i64).find(|&c| logits[3 * classes + c as usize] > 5.0).unwrap();
@@ -177,7 +178,7 @@ fn a_vocabulary_takes_no_matrix() {
         let before = gpu.counters().bytes_in_use;
         let mut evaluation = Evaluation::new(&gpu, classes).unwrap();
         let bytes = gpu.counters().bytes_in_use - before;
-        // 4 MiB, and what the pool rounds up.
+        // 4 MiB, and the pool's rounding.
         assert!(bytes < 6 << 20, "{bytes} bytes");
         let scores = scores(&gpu, &mut evaluation, |evaluation, batch| evaluation.record(batch, &x, &y, None));
         assert_eq!(scores.confusion(), None);
@@ -187,13 +188,14 @@ fn a_vocabulary_takes_no_matrix() {
     }
 }
 
-/// The class dimension is the second, as for the losses; halves; weights, 0 among them; both types of targets.
+/// The class dimension in second place, as for the losses; halves; weights, including 0; targets of
+/// both types.
 #[test]
 fn many_dimensions_halves_and_weights() {
     let Some(gpu) = gpu() else { return };
     let (n, classes, inner) = (7, 6, 50);
     let shape = [n, classes, 5, 10];
-    // Numbers that halves hold, many of them equal.
+    // Numbers that halves represent exactly, many of them equal.
     let logits: Vec<f32> = random(3, n * classes * inner, 8.0).iter().map(|x| x.round() / 4.0).collect();
     let mut targets = labels(4, n * inner, classes);
     targets[11] = -100;
@@ -201,7 +203,7 @@ fn many_dimensions_halves_and_weights() {
     weights[20..60].fill(0.0);
     let ones = vec![1.0; n * inner];
     let mut poisoned = logits.clone();
-    // What a row of weight 0 holds does not matter.
+    // The logits of a row of weight 0 do not matter.
     (0..classes).for_each(|c| poisoned[c * inner + 30] = f32::NAN);
     let mut bits = Vec::new();
     for (number, gpu) in devices(&gpu).iter().enumerate() {
@@ -238,11 +240,11 @@ fn many_dimensions_halves_and_weights() {
             bits.push(all[0].clone());
         }
     }
-    // The cut does not show.
+    // Small limits, which split the work, do not change the scores.
     assert_eq!(bits[..4], bits[4..]);
 }
 
-/// More cells than a binding holds, and than a buffer.
+/// A matrix with more cells than a binding or a buffer holds.
 #[test]
 fn a_matrix_that_is_cut() {
     let Some(gpu) = gpu() else { return };
@@ -265,7 +267,7 @@ fn a_matrix_that_is_cut() {
     assert_eq!(all[..2], all[2..]);
 }
 
-/// Sums of weights are exact: from 2^-40 to 2^31, in one total.
+/// A sum of weights from 2^-40 to 2^31 is exact.
 #[test]
 fn weights_of_all_sizes_are_summed_exactly() {
     let Some(gpu) = gpu() else { return };
@@ -273,7 +275,7 @@ fn weights_of_all_sizes_are_summed_exactly() {
     let mut rng = fastrand::Rng::with_seed(9);
     let mut weights: Vec<f32> = (0..n).map(|_| (1.0 + rng.f32()) * 2f32.powi(rng.i32(-40..31))).collect();
     weights[..4].copy_from_slice(&[2147483648.0, 2147483648.0, -0.0, 2147483648.0]);
-    // A float's digits as a whole number of 2^-64.
+    // A weight as an integer multiple of 2^-64.
     let whole = |w: f32| match w.to_bits() >> 23 & 0xff {
         0 => 0,
         exponent => u128::from(w.to_bits() & 0x7f_ffff | 0x80_0000) << (exponent - 86),
@@ -287,7 +289,7 @@ fn weights_of_all_sizes_are_summed_exactly() {
         let scores = scores(&gpu, &mut evaluation, |evaluation, batch| evaluation.record(batch, &x, &y, Some(&w)));
         assert_eq!((scores.total_weight(), scores.counted()), (want, n as u64 - 1));
         assert_eq!(scores.top_k_accuracy(2), 1.0);
-        // Below 2^-40: rounded to whole numbers of 2^-64; refused where that might show.
+        // Weights below 2^-40 are rounded to multiples of 2^-64, and refused if that might show.
         let mut tiny = vec![1.5 * 2f32.powi(-64); n];
         let upload = |weights: &[f32]| Tensor::from_slice(&gpu, [n], weights).unwrap();
         evaluation.reset().unwrap();
@@ -310,7 +312,7 @@ fn classes_of_rows_of_weight_0_occur() {
     let mut evaluation = Evaluation::new(&gpu, 4).and_then(Evaluation::with_confusion).unwrap();
     let scores = scores(&gpu, &mut evaluation, |evaluation, batch| evaluation.record(batch, &x, &y, Some(&w)));
     let confusion = scores.confusion().unwrap();
-    // Classes 0 and 1 with a recall of 1, class 2 with 0 / 0.
+    // Classes 0 and 1 have a recall of 1, class 2 has 0 / 0.
     near(confusion.recall(Average::Macro), 2.0 / 3.0, 1e-15);
     assert_eq!((scores.accuracy(), confusion.accuracy(), scores.counted()), (1.0, 1.0, 2));
 }
@@ -400,7 +402,7 @@ fn bad_data_is_reported_with_its_record_and_position() {
         }
         for (probabilities, bad, want) in cases {
             let mut evaluation = Evaluation::binary(&gpu).unwrap();
-            // Later records are bad earlier.
+            // A later record has bad data at an earlier position.
             let later = (zeros.clone(), with(&ones, &[0], 0.5), ones.clone());
             let error = try_scores(&gpu, &mut evaluation, |evaluation, batch| {
                 [&fine, &fine, &bad, &later, &fine].iter().try_for_each(|(x, y, w)| {
@@ -416,7 +418,7 @@ fn bad_data_is_reported_with_its_record_and_position() {
             let fits = matches!(error, Error::Data { position, record: Some(2), .. } if position == want);
             assert!(fits, "{want}: {error}");
             assert!(error.to_string().contains(&format!("at flat position {want} of record 2")), "{error}");
-            // Once reset, they are forgotten.
+            // A reset forgets the bad data.
             evaluation.reset().unwrap();
             let scores = scores(&gpu, &mut evaluation, |evaluation, batch| {
                 evaluation.record_binary(batch, BinaryOutputs::Probabilities(&tensor(&ones)), &tensor(&ones), None)
@@ -428,7 +430,7 @@ fn bad_data_is_reported_with_its_record_and_position() {
         let mut targets = vec![1; n];
         (targets[1200], targets[1250], targets[3]) = (2, -1, -100);
         let y = Tensor::from_slice(&gpu, [n], &targets).unwrap();
-        // What is ignored is not looked at.
+        // The weight of an ignored row is not checked.
         let w = tensor(&with(&ones, &[3], -1.0));
         let mut evaluation = Evaluation::new(&gpu, 2).unwrap();
         let error = try_scores(&gpu, &mut evaluation, |evaluation, batch| evaluation.record(batch, &x, &y, Some(&w)));

@@ -1,4 +1,4 @@
-//! The examples, run as a user runs them.
+//! Runs the examples as a user does.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -80,7 +80,8 @@ fn breast_cancer_is_told_apart() {
     assert!(directory.path().join("roc.svg").exists());
 }
 
-/// Killed at any moment, a run leaves a whole checkpoint, and goes on from it to the bits of a run that was left alone.
+/// A run that is killed at any moment leaves a complete checkpoint, and continues from it to the
+/// same bits as an uninterrupted run.
 #[test]
 fn a_killed_run_goes_on_to_the_same_bits() {
     let Some(gpu) = gpu() else { return };
@@ -104,7 +105,7 @@ fn a_killed_run_goes_on_to_the_same_bits() {
             .stderr(std::process::Stdio::null())
             .spawn()
             .expect("it runs");
-        // Longer and longer, so that the slowest machine gets on.
+        // Longer with each attempt, so that the slowest machine makes progress.
         let alive = std::time::Duration::from_millis(rng.u64(250..1500 + 100 * attempt));
         let start = std::time::Instant::now();
         while start.elapsed() < alive && child.try_wait().expect("a child").is_none() {
@@ -130,13 +131,14 @@ fn line<'a>(output: &'a str, start: &str) -> &'a str {
     output.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no line {start:?} in\n{output}"))
 }
 
-/// Fails with exit code 2 and one line that contains all of `parts`, and leaves nothing in `out`.
+/// Checks that the program fails with exit code 2 and one line that contains all of `parts`, and
+/// leaves nothing in `out`.
 #[track_caller]
 fn fails(arguments: &[&str], out: &Path, parts: &[&str]) {
     let output = digits(arguments);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");
-    // Without a session, Mesa complains on its own account when OpenGL starts.
+    // Without a session, Mesa prints a warning of its own when OpenGL starts.
     let errors: Vec<_> = stderr.lines().filter(|line| !line.contains("XDG_RUNTIME_DIR")).collect();
     assert!(errors.len() == 1 && errors[0].starts_with("error: "), "{stderr}");
     for part in parts {
@@ -174,12 +176,12 @@ fn learns_saves_loads_and_repeats() {
         |text: &str| text.lines().filter(|line| !line.contains("submissions")).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(without_time(&stdout), without_time(&again));
 
-    // The saved model alone gives the same accuracy.
+    // The saved model alone has the same accuracy.
     let path = out.join("model.safetensors");
     let only_test = digits(&["--seed", "3", "--model", path.to_str().expect("UTF-8")]);
     assert!(String::from_utf8_lossy(&only_test.stdout).ends_with(&format!("test accuracy: {accuracy}\n")));
 
-    // A model that is no model.
+    // Files that are not models.
     for (name, bytes, part) in [
         ("short", &model[..4], "short"),
         ("half", &model[..model.len() / 2], "half"),

@@ -1,5 +1,5 @@
-//! What the host or the machine does to a recording: no adapter, no device, no memory, nobody who waits. Each ends in the documented
-//! error or in the right result.
+//! Faults of the host or the machine: no adapter, no device, no memory, dropped tickets. Each ends
+//! in the documented error or in the right result.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use xent::optim::{Optimization, Sgd};
 use xent::wgpu;
 use xent::{Caps, Error, Gpu, Layout, Readback, Tensor, Weights, cpu};
 
-/// Everything the device can do still gives the right values.
+/// Checks that the device still computes the right values.
 #[track_caller]
 fn works(gpu: &Gpu) {
     let (logits, labels) = (random(1, 35, 2.0), labels(2, 5, 7));
@@ -25,7 +25,7 @@ fn works(gpu: &Gpu) {
     close("gradient", &grad, &want.grad, 2e-6, 1e-7);
 }
 
-/// A program of the package in a process of its own, whose environment hides every driver of Vulkan.
+/// Runs an example in a process whose environment hides all Vulkan drivers.
 #[test]
 fn without_a_driver_the_error_says_so() {
     let Some(_shared) = gpu() else { return };
@@ -65,19 +65,20 @@ fn a_device_with_too_little_of_anything_is_refused() {
             other => panic!("{limit}: {other:?}"),
         }
     }
-    // What WebGPU promises is enough.
+    // WebGPU's default limits are enough.
     let (device, queue) = device_like(&shared, &adapter, |limits| *limits = wgpu::Limits::default());
     works(&Gpu::new(device, queue).unwrap());
 }
 
-/// With what wgpu promises on old devices: 4 storage bindings in a shader, and 32 bytes of workgroup memory less than the largest tiles have.
+/// With wgpu's limits for old devices: 4 storage bindings in a shader, and 32 bytes less workgroup
+/// memory than the largest tiles need.
 #[test]
 fn a_device_with_downlevel_limits_trains_and_names_what_is_short() {
     let Some(shared) = gpu() else { return };
     let (_instance, adapter) = adapter_of(&shared);
     let (device, queue) = device_like(&shared, &adapter, |limits| {
         let downlevel = wgpu::Limits::downlevel_defaults();
-        // No multiple of a quad.
+        // Not a multiple of a quad.
         let odd = downlevel.max_storage_buffer_binding_size - 20;
         *limits = wgpu::Limits { max_storage_buffer_binding_size: odd, ..downlevel };
     });
@@ -94,18 +95,19 @@ fn a_device_with_downlevel_limits_trains_and_names_what_is_short() {
         let error = gpu.batch().cross_entropy_with(&logits, &targets, &options, Grad::New).unwrap_err();
         let (op, what) = ("xent.cross_entropy", "storage bindings in a shader");
         assert_eq!(error.to_string(), Error::Limit { op, what, needed: 5, allowed: 4 }.to_string());
-        // Before anything is written over.
+        // The error comes before anything is overwritten.
         let mut batch = gpu.batch();
         let request = LossRequest::new().grad(Grad::InPlace).statistics();
         let error = batch.cross_entropy_with(&logits, &targets, &CrossEntropy::default(), request).unwrap_err();
-        assert!(matches!(error, Error::Limit { op: "cross_entropy_with", needed: 6, allowed: 4, .. }), "{error}");
+        assert!(matches!(error, Error::Limit { op: "cross_entropy", needed: 6, allowed: 4, .. }), "{error}");
         let mut untouched = batch.read(&logits).unwrap();
         batch.submit().unwrap();
         assert_eq!(untouched.wait(TIMEOUT).unwrap(), [0.0; 6]);
     }
 }
 
-/// What two clipped steps with momentum make of two layers: the products have so many tiles that a GPU gets the largest.
+/// Returns the parameters of two layers after two clipped steps with momentum. The products are so
+/// large that a GPU uses the largest tiles.
 fn trained(gpu: &Gpu) -> Vec<Vec<f32>> {
     let [rows, inputs, hidden, classes] = [1500, 9, 1500, 7];
     let model = Model::new(gpu, &Sequential::new().linear(inputs, hidden).relu().linear(hidden, classes), 1).unwrap();
@@ -136,7 +138,8 @@ fn a_ticket_that_timed_out_gives_its_values_later() {
         assert!(matches!(ticket.wait(soon), Err(Error::Timeout(limit)) if limit == soon), "not submitted");
     }
     batch.submit().unwrap();
-    // However far the device is by now: a timeout or the values, and after a timeout still the values.
+    // However far the device is by now, the result is a timeout or the values, and after a timeout
+    // the values can still be read.
     let values = match ticket.wait(Duration::ZERO) {
         Err(Error::Timeout(Duration::ZERO)) => ticket.wait(Duration::MAX).unwrap(),
         other => other.unwrap(),
@@ -194,7 +197,7 @@ fn what_a_dropped_recorder_recorded_counts_in_the_callers_encoder_and_in_no_batc
     gpu.queue().submit([encoder.finish()]);
     assert_eq!(now(), [9.0, 8.0, 7.0], "the caller's encoder keeps what was recorded");
 
-    // By a panic of the application's, in the middle of both.
+    // A panic of the application drops both recorders half-way.
     let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     let panicked = std::thread::scope(|scope| {
         let panicking = || {
@@ -210,7 +213,7 @@ fn what_a_dropped_recorder_recorded_counts_in_the_callers_encoder_and_in_no_batc
     assert_eq!(now(), [8.0, 6.0, 4.0]);
 }
 
-/// Training steps of one model: what two threads do at the same time must not differ from what each does alone.
+/// Trains one model. Two threads at the same time must get the same results as each thread alone.
 fn train(gpu: &Gpu, seed: u64, in_callers_encoder: bool) -> Vec<f32> {
     let x = Tensor::from_slice(gpu, [16, 8], &random(seed, 128, 1.0)).unwrap();
     let y = Targets::new(gpu, [16], &labels(seed + 1, 16, 5), 5).unwrap();
@@ -267,7 +270,8 @@ fn tickets_outlive_their_gpu() {
     let Some(shared) = gpu() else { return };
     let values = random(1, 5000, 1.0);
     let want: Vec<f32> = values.iter().map(|v| v.max(0.0)).collect();
-    // Waited for after the last handle to the device and its queue is gone: work in flight, and work that is done.
+    // Waits after the last handle to the device and its queue is dropped, for work in flight and
+    // for finished work.
     for finished in [false, true] {
         let gpu = adapter().unwrap();
         let (batch, mut ticket) = relu_of(&gpu, &values);
@@ -278,7 +282,7 @@ fn tickets_outlive_their_gpu() {
         drop(gpu);
         same_bits("waited for", &ticket.wait(TIMEOUT).unwrap(), &want);
     }
-    // Submitted after that.
+    // Submits after the last handle is dropped.
     let gpu = adapter().unwrap();
     let (batch, mut ticket) = relu_of(&gpu, &values);
     drop(gpu);

@@ -1,4 +1,5 @@
-//! Files that broke a loader once, or might have: what a fuzzer looks for holds for each of them, and each loads or not as its name says.
+//! Files that once broke a loader, or might have. The properties of the fuzz targets hold for each
+//! file, and its name tells whether it loads.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! The reference against itself: every backward against central differences of its forward, in f64.
+//! The reference against itself: every backward pass against central differences of its forward
+//! pass, in f64.
 
 use crate::common::{labels, random, unit};
 use xent::loss::{Bce, BceWithLogits, CrossEntropy, Mse, Nll, Reduction};
@@ -147,7 +148,8 @@ fn maps_and_products() -> Result<()> {
     let y = cpu::sigmoid(&x);
     check("sigmoid", &x, &weights, &cpu::sigmoid_backward(&y, &weights)?, cpu::sigmoid);
 
-    // A layer: output = input * weight^T + bias. Its three gradients are a product in each layout's place and a column sum.
+    // A layer: output = input * weight^T + bias. Its three gradients are two products, in the other
+    // two layouts, and a column sum.
     let (rows, inputs, outputs) = (4, 3, 5);
     let [input, weight, bias] =
         [random(6, rows * inputs, 1.0), random(7, outputs * inputs, 1.0), random(8, outputs, 1.0)];

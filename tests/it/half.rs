@@ -1,4 +1,5 @@
-//! Tensors of halves: what is stored is what was computed in `f32` from what was stored, rounded once.
+//! Tensors of halves: stored results are computed in `f32` from the stored inputs, and rounded
+//! once.
 
 use std::fmt::Debug;
 
@@ -8,7 +9,8 @@ use xent::loss::{CrossEntropy, Grad, LossRequest, Nll, Reduction, Targets};
 use xent::{Error, Family, Float, Gpu, Layout, Tensor, bf16, cpu, f16};
 
 trait Half: Float + Copy + Debug {
-    /// The distance of neighbouring values around 1, as a power of 2; the same at the smallest normal value's neighbours.
+    /// The number of bits after the leading one: neighbouring values around 1 differ by
+    /// `2^-DIGITS`, the smallest ones by `2^SMALLEST`.
     const DIGITS: i32;
     const SMALLEST: i32;
     fn of(x: f32) -> Self;
@@ -16,7 +18,7 @@ trait Half: Float + Copy + Debug {
     fn bits(self) -> u16;
     fn of_bits(bits: u16) -> Self;
 
-    /// The distance of neighbouring values around x.
+    /// Returns the distance between neighbouring values around `x`.
     fn ulp(x: f64) -> f64 {
         let exponent = if x == 0.0 { Self::SMALLEST } else { x.abs().log2().floor() as i32 };
         2f64.powi((exponent - Self::DIGITS).max(Self::SMALLEST))
@@ -62,7 +64,7 @@ fn read<T: Float>(gpu: &Gpu, record: impl FnOnce(&mut xent::Batch) -> xent::Resu
     ticket.wait(TIMEOUT).unwrap()
 }
 
-/// Within a unit in the last place of the type, and what `f32` may be off.
+/// Checks that values agree within a unit in the last place of the type, plus the error of `f32`.
 #[track_caller]
 fn near<T: Half>(what: &str, got: &[T], want: &[f64], rel: f64, abs: f64) {
     assert_eq!(got.len(), want.len(), "{what}: length");
@@ -86,12 +88,16 @@ fn conversions_of<T: Half>(gpu: &Gpu) {
         assert!(exact.to_bits() == loaded.to_bits() || exact.is_nan() && loaded.is_nan(), "{half:?} -> {loaded:e}");
         assert!(half.bits() == back.bits() || exact.is_nan() && back.value().is_nan(), "{half:?} -> {back:?}");
     }
-    // Every tie and its neighbours, and bits of all kinds. An odd number of them.
+    // Every tie and its neighbours, and random bits; an odd number of values in total.
     let mut rng = fastrand::Rng::with_seed(1);
     let mut hard: Vec<f32> = (0..100_000).map(|_| f32::from_bits(rng.u32(..))).collect();
     for pair in all.windows(2).filter(|pair| pair[0].value().is_finite()) {
         let tie = f64::midpoint(pair[0].value().into(), pair[1].value().into()) as f32;
-        hard.extend([tie, f32::from_bits(tie.to_bits().wrapping_sub(1)), f32::from_bits(tie.to_bits().wrapping_add(1))]);
+        hard.extend([
+            tie,
+            f32::from_bits(tie.to_bits().wrapping_sub(1)),
+            f32::from_bits(tie.to_bits().wrapping_add(1)),
+        ]);
     }
     hard.extend([65504.0, 65519.99, 65520.0, f32::MAX, f32::MIN_POSITIVE, 1e-40, -0.0, f32::INFINITY, f32::NAN]);
     assert_eq!(hard.len() % 2, 1);
@@ -109,9 +115,10 @@ fn conversions_are_exact_or_round_to_nearest_even() {
     conversions_of::<bf16>(&gpu);
 }
 
-/// Rows of even, odd and no multiple of four lengths, interleaved ones, and rows in the middle of a tensor whose neighbours stay as they are.
+/// Rows whose lengths are even, odd, and not a multiple of four; interleaved rows; and rows in the
+/// middle of a tensor whose neighbours must not change.
 fn losses_of<T: Half>(gpu: &Gpu, every_option: bool) {
-    // Of each shape some case has its turn, with one type or family or another.
+    // Even if only a few cases run, each shape runs with some type and family.
     let first = 4 * usize::from(T::DIGITS < 10) + 8 * usize::from(gpu.caps().family == Family::Gpu);
     for (turn, shape) in [&[5, 12][..], &[5, 7], &[2, 2051], &[3, 5, 3]].into_iter().enumerate() {
         if !has_its_turn(gpu, first + turn) {
@@ -144,7 +151,7 @@ fn losses_of<T: Half>(gpu: &Gpu, every_option: bool) {
             close(&format!("loss {what}"), &loss.wait(TIMEOUT).unwrap(), &want.loss, 2e-6, 1e-6);
             let grad = grad.wait(TIMEOUT).unwrap();
             near(&format!("grad {what}"), &grad, &want.grad, 2e-6, 1e-8);
-            // In place, in the middle of a larger tensor, from an odd element on if a part is odd.
+            // In place, in the middle of a larger tensor; an odd part starts within a word.
             let mut around = vec![T::of(1.5); part];
             around.extend(&stored);
             around.extend(vec![T::of(-2.5); part]);
@@ -164,7 +171,7 @@ fn losses_of<T: Half>(gpu: &Gpu, every_option: bool) {
         }
         let x = Tensor::from_slice(gpu, shape, &stored).unwrap();
         let what = format!("{shape:?} {:?}", gpu.caps().family);
-        // A row that is interleaved with more others than fit a small grid is refused.
+        // Softmax refuses a row that is interleaved with more rows than fit a small grid.
         for dim in (0..shape.len()).filter(|&dim| dim == 1 || every_option && len < 1000) {
             let y = read(gpu, |b| b.softmax(&x, dim));
             near(&format!("softmax {what}"), &y, &cpu::softmax((&exact, shape), dim).unwrap(), 2e-6, 1e-9);
@@ -188,7 +195,7 @@ fn losses_of<T: Half>(gpu: &Gpu, every_option: bool) {
     }
 }
 
-/// Rows of halves of any bits, and rows of ordinary numbers with one of any bits among them.
+/// Rows of halves with random bits, and rows of ordinary numbers with one such half.
 fn any_bits_of<T: Half>(gpu: &Gpu) {
     for (shape, seed) in [([40, 13], 1), ([40, 12], 2), ([8, 70], 3)] {
         let [rows, classes] = shape;
@@ -315,7 +322,7 @@ fn linear_cross_entropy() {
     }
 }
 
-/// What begins or ends within a word is not the tensor's alone to be copied over.
+/// A tensor that begins or ends within a word shares that word, so copies must not write it.
 #[test]
 fn parts_of_words_are_read_but_not_written() {
     let Some(gpu) = gpu() else { return };
@@ -339,7 +346,7 @@ fn parts_of_words_are_read_but_not_written() {
     assert_eq!(after[12..], all[12..]);
 }
 
-/// Few long rows, shared by workgroups.
+/// A few long rows, each shared by several workgroups.
 #[test]
 fn long_rows_of_halves() {
     let Some(gpu) = gpu() else { return };

@@ -1,4 +1,4 @@
-//! The host side: encoders and buffers of the caller's, tickets, counters, determinism.
+//! The host side: the caller's encoders and buffers, tickets, counters, determinism.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn scratch_of_a_recording_is_not_handed_out_before_it_is_submitted() {
     let options = xent::loss::Mse::default();
     let [want_x, want_z] = eval(&gpu, |b| Ok([b.mse(&x, &y, &options)?, b.mse(&z, &w, &options)?]));
 
-    // Recorded in one order, submitted in the other, results dropped in between.
+    // Recorded in one order and submitted in the other, with results dropped in between.
     let (mut first, mut second) = (encoder(), encoder());
     let mut recorder = gpu.record(&mut first);
     let loss = recorder.mse(&x, &y, &options).unwrap();
@@ -41,7 +41,8 @@ fn scratch_of_a_recording_is_not_handed_out_before_it_is_submitted() {
 fn inputs_that_are_dropped_before_the_submission_are_not_overwritten() {
     let Some(gpu) = gpu() else { return };
     let data = random(1, 5000, 1.0);
-    // What is uploaded next must not land in the dropped input's buffer: uploads run before the work that is submitted.
+    // The next uploads must not land in the dropped input's buffer, because uploads run before the
+    // submitted work.
     let upload_more = || -> Vec<_> {
         (2..12).map(|seed| Tensor::from_slice(&gpu, [5000], &random(seed, 5000, 1.0)).unwrap()).collect()
     };
@@ -120,7 +121,7 @@ fn empty_and_scalar_tensors_come_back() {
     assert_eq!(b, [4.5]);
 }
 
-/// A small network's training step, as an application writes it.
+/// A small network and its training step, as an application would write them.
 struct Model {
     x: Tensor<f32>,
     y: Targets,
@@ -223,7 +224,7 @@ fn profiles_have_a_time_for_every_dispatch() {
     let recorded = gpu.counters().dispatches - before;
     let mut times = batch.times().unwrap();
     batch.relu(&product).unwrap();
-    // Nothing is timed without a call of `profile`.
+    // Nothing is timed without a call to `profile`.
     let mut none = batch.times().unwrap();
     let start = std::time::Instant::now();
     batch.submit().unwrap();
@@ -237,7 +238,8 @@ fn profiles_have_a_time_for_every_dispatch() {
     assert!(sum > Duration::ZERO && sum <= wall, "{sum:?} of {wall:?}");
 }
 
-/// What was dropped while recording is written again by what is recorded next, in the order of the recording; what is still there is not.
+/// Later work of a recording reuses the memory of dropped outputs, in the order of the recording,
+/// but not the memory of outputs that are kept.
 #[test]
 fn a_recording_uses_dropped_outputs_again() {
     let Some(shared) = gpu() else { return };
@@ -270,6 +272,6 @@ fn a_recording_uses_dropped_outputs_again() {
     near("read before it was written again", &first.unwrap().wait(TIMEOUT).unwrap(), &want);
     (1..20).for_each(|_| want = sigmoid(&want));
     near("last", &last.wait(TIMEOUT).unwrap(), &want);
-    // Two to go on with, and what the one ticket reads.
+    // Two outputs that alternate, and the copy for the one ticket.
     assert!(peak <= 16 << 16, "{peak} bytes");
 }

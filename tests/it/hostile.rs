@@ -1,4 +1,5 @@
-//! Values and shapes that no training should have, in random combination: the reference's number, or the same kind of special value.
+//! Values and shapes that no training should have, in random combinations. Results are the
+//! reference's numbers, or the same kinds of special values.
 
 use std::ops::Range;
 
@@ -37,11 +38,11 @@ const EXTREMES: [f32; 22] = [
     -1.0,
 ];
 
-/// WGSL lets a device take subnormal numbers for 0, operands and results alike, and some do. What that costs a difference of two
-/// numbers, doubled.
+/// Twice the error of a difference of two numbers on a device that flushes subnormal operands and
+/// results to 0, as WGSL allows.
 pub(crate) const FLUSHED: f64 = 4.0 * f32::MIN_POSITIVE as f64;
 
-/// A tensor around its class dimension.
+/// The sizes of a tensor's dimensions before, at and after its class dimension.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dims {
     pub(crate) outer: usize,
@@ -73,7 +74,8 @@ impl Dims {
     }
 }
 
-/// Rows of ordinary values, of one value, with a single spike, with an extreme among ordinary values, of nothing but extremes.
+/// Returns rows of ordinary values, of one value, with a single spike, with an extreme among
+/// ordinary values, of subnormal values, or of extremes only.
 pub(crate) fn hostile(dims: Dims, seed: u64) -> Vec<f32> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut values = vec![0.0; dims.len()];
@@ -98,7 +100,8 @@ pub(crate) fn hostile(dims: Dims, seed: u64) -> Vec<f32> {
     values
 }
 
-/// Finite numbers agree within `rel` and an absolute error of their own; others are of the same kind.
+/// Checks that finite numbers agree within `rel` and each element's own absolute error, and that
+/// other numbers are of the same kind.
 #[track_caller]
 fn agree(what: &str, got: &[f32], want: &[f64], rel: f64, abs: impl Fn(usize) -> f64) {
     assert_eq!(got.len(), want.len(), "{what}: length");
@@ -111,13 +114,13 @@ pub(crate) fn f64s(values: &[f32]) -> Vec<f64> {
     values.iter().copied().map(f64::from).collect()
 }
 
-/// What a sum or mean of these losses must be. The sum is of `f32`, so a mean is infinite where its sum is.
+/// Checks a sum or mean of losses. The sum is an `f32`, so a mean is infinite if its sum is.
 #[track_caller]
 fn reduced(what: &str, got: f32, losses: &[f32], reduction: Reduction) {
     let all: f64 = losses.iter().map(|&loss| f64::from(loss)).sum();
     let size: f64 = losses.iter().map(|&loss| f64::from(loss).abs()).sum();
     if size > f64::from(f32::MAX) && losses.iter().all(|loss| loss.is_finite()) {
-        // Where signs differ, an order of the sum may overflow that another does not.
+        // If signs differ, the order of the summands decides whether the sum overflows.
         let one_sign = losses.iter().all(|&loss| loss >= 0.0) || losses.iter().all(|&loss| loss <= 0.0);
         assert!(!one_sign || got.is_infinite(), "{what}: {got:e} is no sum that overflows");
         return;
@@ -127,7 +130,7 @@ fn reduced(what: &str, got: f32, losses: &[f32], reduction: Reduction) {
     close(what, &[got], &[all / by], 1e-6, 1e-6 * size / by + FLUSHED * losses.len() as f64 / by);
 }
 
-/// Few shapes, because kernels are compiled for some lengths of rows.
+/// Only a few shapes, because some row lengths compile kernels of their own.
 fn shapes() -> impl Strategy<Value = Vec<usize>> {
     let shapes: [&[usize]; 14] = [
         &[0],
@@ -190,7 +193,7 @@ fn check_rows(
     row_shape.remove(usize::from(shape.len() > 1));
     let mut q = unit(*seed, dims.len());
     q.iter_mut().step_by(3).for_each(|q| *q = 0.0);
-    // The largest finite value of each row: a difference of two of them is off by its rounding.
+    // The largest finite magnitude of each row, whose rounding bounds the error of a difference.
     let mut scale = vec![0f64; dims.rows()];
     for (i, value) in x.iter().enumerate().filter(|(_, value)| value.is_finite()) {
         let row = dims.row_of(i);
@@ -232,7 +235,7 @@ fn check_rows(
     let want = cpu::log_softmax((&x, shape), dim).unwrap();
     agree(&format!("log_softmax {what}"), &log_softmax, &want, 1e-6, |i| 2e-7 * scale[dims.row_of(i)] + 4e-7);
     if *reduction != Reduction::None && !*by_probabilities && loss.weight.is_none() {
-        // A mean is over the rows that count.
+        // A mean is over the rows that are not ignored.
         let kept: Vec<f32> = losses.iter().zip(&index).filter(|(_, y)| **y >= 0).map(|(loss, _)| *loss).collect();
         reduced(&format!("reduced {what}"), whole[0], &kept, *reduction);
     }
@@ -303,7 +306,8 @@ fn check_elements(gpu: &Gpu, (len, reduction, seed): (usize, Reduction, u64)) {
     let (mut want, mut host_velocity) = (f64s(&x), Vec::new());
     cpu::sgd(&mut want, &g, &mut host_velocity, &momentum).unwrap();
     for (i, (&got, &want)) in sgd.iter().zip(&want).enumerate() {
-        // What cancels is as large as its terms; where one of them is none that f32 has, nothing ordinary comes of it.
+        // The error of a cancellation is relative to the terms. A term that is not finite leads to
+        // a special value.
         let size = f64::from(x[i]).abs() + 2.0 * f64::from(g[i]).abs();
         let abs = if size.is_finite() { 1e-6 * size + FLUSHED } else { 0.0 };
         let overflows = size.is_finite() && size > f64::from(f32::MAX) && !got.is_finite();
@@ -313,7 +317,8 @@ fn check_elements(gpu: &Gpu, (len, reduction, seed): (usize, Reduction, u64)) {
     }
 }
 
-/// Binary cross-entropy takes probabilities only: both say which is none, or both give the same.
+/// Binary cross-entropy takes only probabilities: the GPU and the reference report the same value
+/// that is not one, or return the same losses.
 #[test]
 fn probabilities() {
     let Some(gpu) = gpu() else { return };
@@ -342,7 +347,7 @@ fn probabilities() {
                 close("loss", &loss, &want.loss, 1e-6, smallest);
                 close("grad", &grad, &want.grad, 1e-6, smallest / 1e-12);
             }
-            (Err(Error::Data { op: "bce_backward" | "bce", position, .. }), Err(Error::Value { got, .. })) => {
+            (Err(Error::Data { op: "bce", position, .. }), Err(Error::Value { got, .. })) => {
                 assert!(got.ends_with(&format!("at position {position}")), "{got}, not at {position}");
                 assert!(matches!(checked, Err(Error::Value { op: "probabilities", .. })));
             }
@@ -352,7 +357,8 @@ fn probabilities() {
     on_all(&gpu, 40, &cases, check);
 }
 
-/// Infinities and NaN go where they belong in products and sums, and sums of huge numbers of either sign never end as something ordinary.
+/// Infinities and NaN reach exactly the products and sums that they are part of, and no sum of huge
+/// numbers of both signs has a wrong ordinary value.
 #[test]
 fn products_and_sums() {
     let Some(gpu) = gpu() else { return };
@@ -374,7 +380,8 @@ fn products_and_sums() {
         let against = |what: &str, got: &[f32], want: &[f64], size: &[f64]| {
             for (i, ((&got, &want), &size)) in got.iter().zip(want).zip(size).enumerate() {
                 if !want.is_nan() && size > f64::from(f32::MAX) {
-                    // The order of the terms decides whether a part of the sum overflows, and meets an infinity of the other sign.
+                    // The order of the terms decides whether a part of the sum overflows, and
+                    // whether infinities of both signs meet.
                     let fine = !got.is_finite() || (want.is_finite() && (f64::from(got) - want).abs() <= 2e-6 * size);
                     assert!(fine, "{what}, element {i}: {got:e}, want {want:e} of {size:e}");
                 } else {
@@ -392,7 +399,7 @@ fn products_and_sums() {
     on_all(&gpu, 20, &(sizes, layouts, any::<u64>()), check);
 }
 
-/// Sizes past any memory are planned or refused.
+/// Sizes beyond any memory are planned or refused.
 #[test]
 fn plans_of_any_sizes() {
     let Some(gpu) = gpu() else { return };

@@ -1,4 +1,5 @@
-//! Hostile values for everything that takes a device: errors, or what is documented, and no panic.
+//! Hostile arguments for every call that takes a device: an error or the documented result, and no
+//! panic.
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ fn tensors_and_devices() {
     let mut watch = Watch::new();
     let empty = Tensor::<f32>::from_slice(&gpu, [0], &[]).unwrap();
     let x = Tensor::from_slice(&gpu, [4, 2], &[0.5f32; 8]).unwrap();
-    // The losses of so many empty rows are 16 GiB, which some drivers take without asking.
+    // The excluded shape has losses of 16 GiB, which some drivers allocate without an error.
     for shape in SHAPES.into_iter().filter(|shape| *shape != [u32::MAX as usize, 0]) {
         let what = &format!("{shape:?}");
         watch.refuses(what, || Tensor::from_slice(&gpu, shape, &[0.0f32; 5]));
@@ -28,7 +29,7 @@ fn tensors_and_devices() {
         watch.refuses(what, || Weights::new(shape, &[0.0; 5]));
         watch.refuses(what, || x.reshape(shape));
         watch.refuses(what, || Parameters::new(&gpu, &[("x", shape.into(), &[0.0; 5])]));
-        // As an empty tensor, and what can be done with it.
+        // The shape as an empty tensor, and all operations on it.
         let tensors = [
             watch.tries(what, || empty.reshape(shape)),
             watch.tries(what, || Parameters::new(&gpu, &[("x", shape.into(), &[])]).and_then(|p| p.value("x"))),
@@ -51,9 +52,9 @@ fn tensors_and_devices() {
         watch.refuses("Momentum", || Momentum::new(&gpu, dims));
         watch.refuses("Feed", || Feed::new(&gpu, dims[0], dims[1]));
     }
-    // Far more than there is memory for, but the slice says that it is a mistake.
+    // Far more than the memory, but the slice's length is wrong, which is checked first.
     watch.refuses("from_slice", || Tensor::from_slice(&gpu, [1 << 22, 1 << 22], &[0.0f32]));
-    #[expect(clippy::reversed_empty_ranges, reason = "that is what has to be refused")]
+    #[expect(clippy::reversed_empty_ranges, reason = "such ranges must be refused")]
     for rows in [5..5, 3..2, 0..HUGE, HUGE..HUGE, HUGE..0] {
         watch.refuses("rows", || x.rows(rows.clone()));
     }
@@ -119,7 +120,7 @@ fn tensors_and_devices() {
     watch.ends();
 }
 
-/// Every operation with a tensor in every place; nothing is submitted.
+/// Records every operation with `x` as each of its operands; submits nothing.
 fn operations(watch: &mut Watch, gpu: &Gpu, x: &Tensor<f32>, what: &str) {
     let mut b = gpu.batch();
     let y = Tensor::<i32>::zeros(gpu, [4]).unwrap();
@@ -337,7 +338,7 @@ fn counts_and_times_that_overflow() {
         watch.gives("values", || values.wait(timeout).map(|v| v.len()).ok(), Some(64));
         watch.gives("times", || times.wait(timeout).map(|t| t.len()).ok(), Some(0));
         watch.refuses("dropped", || dropped.wait(timeout));
-        // What was given is not given again.
+        // A ticket returns its values only once.
         watch.refuses("scores again", || scores.wait(timeout));
         watch.refuses("a state again", || state.wait(timeout));
         watch.refuses("values again", || values.wait(timeout));
@@ -346,7 +347,7 @@ fn counts_and_times_that_overflow() {
     watch.ends();
 }
 
-/// Its tickets do not give what was in their memory before.
+/// The tickets of a failed submission do not return the earlier contents of their memory.
 #[test]
 fn a_submission_that_fails() {
     let Some(gpu) = gpu() else { return };
@@ -372,7 +373,7 @@ fn a_submission_that_fails() {
     watch.ends();
 }
 
-/// The device may be the caller's, with whatever limits it was made.
+/// A caller's device may have any limits.
 #[test]
 fn a_device_with_odd_limits() {
     let Some(shared) = gpu() else { return };

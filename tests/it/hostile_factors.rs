@@ -1,4 +1,5 @@
-//! Factors that no training should have: weights on the GPU, upstream gradients and hidden states with extremes among them.
+//! Factors that no training should have: weights on the GPU, upstream gradients, and hidden states,
+//! with extreme values among them.
 
 use proptest::prelude::*;
 
@@ -11,13 +12,15 @@ use xent::{Gpu, Tensor, Weights, cpu};
 
 const MAX: f64 = f32::MAX as f64;
 
-/// The largest of the finite values, in magnitude.
+/// Returns the largest magnitude among the finite values.
 fn largest<'a>(values: impl IntoIterator<Item = &'a f32>) -> f64 {
     values.into_iter().filter(|v| v.is_finite()).fold(0.0, |most, v| most.max(f64::from(v.abs())))
 }
 
-/// What a result is computed from is at most `size`, and it may be off by `abs`: then it is the reference's number, and no number where
-/// the reference has none. Past what `f32` holds, the order of the factors decides whether there is one.
+/// Compares results with the reference. `bounds` returns for each element the size of its
+/// intermediate values, and the allowed absolute error. A result is finite if and only if the
+/// reference is, except that it may be infinite or NaN if the size exceeds the range of `f32`,
+/// where the order of the factors matters.
 #[track_caller]
 fn agree(what: &str, got: &[f32], want: &[f64], rel: f64, bounds: impl Fn(usize) -> (f64, f64)) {
     assert_eq!(got.len(), want.len(), "{what}: length");
@@ -74,7 +77,7 @@ fn check_rows(gpu: &Gpu, shape: &[usize], smoothed: bool, seed: u64) {
         ])
     });
     let upstream = f64s(&g);
-    // Of the weights that the row has to do with.
+    // The largest of the weights that affect a row.
     let heaviest = |row: usize| if smoothed { largest(&weights) } else { largest([&weights[index[row] as usize]]) };
     let sum = |row: usize| heaviest(row) * dims.classes as f64 * 20.0;
     let factor = |i: usize| if g[dims.row_of(i)].is_finite() { upstream[dims.row_of(i)].abs() } else { 1.0 };
@@ -162,7 +165,7 @@ fn check_elements(gpu: &Gpu, seed: u64) {
     ];
     let finite = |value: f32| if value.is_finite() { f64::from(value.abs()) } else { 0.0 };
     for (which, (name, want)) in ["bce_with_logits", "bce", "mse"].iter().zip(&want).enumerate() {
-        // What the weight is multiplied with, and what that may be off by.
+        // The size of the factor that the weight multiplies, and its error.
         let bound = |i: usize| {
             let p = f64::from(p[i]);
             let largest = [10.0 * (1.0 + finite(pos[i % 24])), 100.0 + 1.0 / (p * (1.0 - p)).max(1e-12), 200.0][which];
@@ -180,7 +183,7 @@ fn check_elements(gpu: &Gpu, seed: u64) {
     }
 }
 
-/// What a token's hidden state makes of its logits stays with that token, and with the sums that it takes part in.
+/// A token's hidden state affects only that token, and the sums that the token takes part in.
 #[test]
 fn linear_losses() {
     let Some(gpu) = gpu() else { return };
@@ -190,7 +193,7 @@ fn linear_losses() {
 fn check_linear(gpu: &Gpu, seed: u64) {
     let [tokens, inputs, classes] = [21, 5, 33];
     let mut h = random(seed ^ 1, tokens * inputs, 1.0);
-    // One token's, because the weight's gradient is of all.
+    // Only one hostile token, because the weight's gradient is a sum over all tokens.
     h[5 * inputs..6 * inputs].copy_from_slice(&hostile(Dims { outer: 1, classes: inputs, inner: 1 }, seed));
     let g: Vec<f32> = unit(seed ^ 2, tokens * classes).iter().map(|g| g + 0.5).collect();
     let w = random(seed, classes * inputs, 1.0);
@@ -226,16 +229,16 @@ fn check_linear(gpu: &Gpu, seed: u64) {
     let (hidden, weight) = on_host;
     let ce = cpu::linear_cross_entropy(hidden, weight, None, &index, &loss.into(), Some(&upstream[..tokens])).unwrap();
     let bce = cpu::linear_bce_with_logits(hidden, weight, None, &f64s(&t), &bce, Some(&upstream)).unwrap();
-    // A token's logits are at most that, and off by some of its last digits.
+    // The bound of a token's logits, and of their rounding errors.
     let size = |token: usize| largest(&h[token * inputs..][..inputs]) * 1.5 * inputs as f64;
     let abs = |token: usize| 1e-6 * size(token) + 1e-6;
-    // Logits that are off by as much as 1 say nothing about their softmax.
+    // A softmax of logits with large errors may have any value.
     let slope = |token: usize| if abs(token) > 0.1 { 2.0 } else { 2.0 * abs(token) };
     let by_token = |per_logit: f64| move |i: usize| (2.0 * size(i / inputs), per_logit * slope(i / inputs));
     let by_input = |i: usize| {
         let of = |token: usize| largest([&h[token * inputs + i % inputs]]);
         let sizes: f64 = (0..tokens).map(of).sum();
-        // What spoils a token's logits spoils all sums.
+        // An overflow in one token's logits affects all sums.
         let largest = (0..tokens).map(size).fold(4.0 * sizes, f64::max);
         (largest, (0..tokens).map(|token| of(token) * slope(token)).sum::<f64>() + 1e-6 * sizes + FLUSHED)
     };

@@ -1,4 +1,5 @@
-//! More than 2^32 elements, for devices with the memory: `cargo test --release --test it huge -- --ignored`.
+//! More than 2^32 elements, for devices with the memory: `cargo test --release --test it huge --
+//! --ignored`.
 
 use crate::common::*;
 use xent::loss::{CrossEntropy, Grad, Reduction, Targets};
@@ -38,7 +39,7 @@ fn rows_of_more_than_four_thousand_million_elements() {
         let (want, grad) = reference(i);
         close(&format!("loss {i}"), &loss[i..=i], &[want], 1e-6, 0.0);
         let terms = || grad.iter().zip(&w).map(|(g, &w)| g * f64::from(w));
-        // What a sum of so many terms, one after the other, may be off by.
+        // The error bound of a sequential sum of so many terms.
         let bound = v as f64 * 2f64.powi(-24) * terms().map(f64::abs).sum::<f64>();
         close(&format!("gradient of the hidden state {i}"), &hidden_grad[i..=i], &[terms().sum()], 0.0, bound);
     }

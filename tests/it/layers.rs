@@ -1,10 +1,11 @@
-//! Networks against the operations that they are made of: what layers do at once gives the bits of one after the other.
+//! Networks against their single operations: fused layers return the same bits.
 
 use crate::common::*;
 use xent::nn::{Linear, Model, Sequential};
 use xent::{Layout, Tensor};
 
-/// Sizes of a product, those of a GPU's split sums among them, and values of which many are negative, 0, or NaN.
+/// Products of several sizes, including a size whose sums a GPU splits. Many values are negative, 0
+/// or NaN.
 #[test]
 fn linear_layers_and_rectifiers() {
     let Some(gpu) = gpu() else { return };

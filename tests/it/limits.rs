@@ -1,4 +1,5 @@
-//! Tensors past a binding and grids past a dispatch: the same bits, whatever the limits.
+//! Tensors larger than a binding and grids larger than a dispatch: results are bit-identical for
+//! all limits.
 
 use crate::common::*;
 use xent::linear::LinearLossRequest;
@@ -11,7 +12,7 @@ fn broadcast() -> Mse {
     Mse::new().broadcast(true)
 }
 
-/// Compares what `record` gives with the device's limits and with the smallest bindings.
+/// Compares the results of `record` with the device's limits and with the smallest limits.
 fn same_with_tiny_limits<const N: usize>(
     what: &str,
     gpu: &Gpu,
@@ -20,7 +21,7 @@ fn same_with_tiny_limits<const N: usize>(
     same(what, gpu, tiny(gpu), record);
 }
 
-/// Compares what `record` gives with each family as it is and with its counterpart in `cut`.
+/// Compares the results of `record` on each family and on its counterpart in `cut`.
 fn same<const N: usize>(
     what: &str,
     gpu: &Gpu,
@@ -77,7 +78,8 @@ fn row_losses() {
     }
 }
 
-/// Parts around the class dimension that no binding holds, each gone through in strips.
+/// Rows whose classes lie so far apart that no binding spans them; each part is processed in
+/// strips.
 #[test]
 fn rows_that_lie_far_apart() {
     let Some(gpu) = gpu() else { return };
@@ -117,7 +119,7 @@ fn rows_that_lie_far_apart() {
     });
 }
 
-/// Sums over rows that no binding holds, and weights that no binding holds and that are repeated.
+/// Sums over rows that exceed a binding, and repeated weights that exceed a binding.
 #[test]
 fn wide_rows() {
     let Some(gpu) = gpu() else { return };
@@ -148,7 +150,7 @@ fn wide_rows() {
 #[test]
 fn elementwise() {
     let Some(gpu) = gpu() else { return };
-    // Beyond a million elements the partial sums of a reduction are cut too.
+    // Beyond a million elements, the partial sums of a reduction are split, too.
     for len in [4097, 50_002, 1_200_004] {
         let (p, y, x) = (unit(1, len), unit(2, len), random(3, len, 8.0));
         for reduction in [Reduction::None, Reduction::Mean] {
@@ -229,7 +231,7 @@ fn products_and_column_sums() {
         [10, 64, 1000],
         [61, 47, 1001],
         [64, 72, 1024],
-        // Cut into pieces that are no multiples of a quad.
+        // Split into pieces that are not multiples of a quad.
         [64, 512, 40],
         [40, 1348, 64],
     ] {
@@ -286,7 +288,8 @@ fn views_at_any_offset() {
     }
 }
 
-/// What goes to and from tensors of several buffers, of whole words and of halves, at offsets within and across a cut.
+/// Uploads to and readbacks from tensors of several buffers, of whole words and of halves, at
+/// offsets within a buffer and across buffers.
 #[test]
 fn tensors_of_several_buffers() {
     let Some(gpu) = gpu() else { return };

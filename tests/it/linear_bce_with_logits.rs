@@ -1,4 +1,5 @@
-//! Binary cross-entropy of a linear layer: every option against the reference, however the tokens are cut.
+//! Binary cross-entropy of a linear layer: every option against the reference, for every split of
+//! the tokens.
 
 use crate::common::*;
 use xent::linear::{LinearBceWithLogits, LinearLossRequest};
@@ -97,7 +98,7 @@ fn what_does_not_fit_is_refused() {
     let backward = LinearLossRequest::gradients().weight_grad(Grad::Into(&weight));
     let error = batch.linear_bce_with_logits_with(&hidden, &weight, None, &targets, &options, backward);
     assert!(matches!(error, Err(Error::Aliasing { .. })));
-    // A gradient over the loss's weights, which later tokens need.
+    // A gradient would overwrite the loss's weights, which later tokens need.
     let by_class = Tensor::zeros(&gpu, [5]).unwrap();
     let loss = BceWithLogits::new().pos_weight(Weights::from(&by_class));
     let (bias, options) = (Tensor::zeros(&gpu, [5]).unwrap(), LinearBceWithLogits::from(loss));

@@ -1,4 +1,5 @@
-//! Cross-entropy of a linear layer: against the reference, however it is cut, and within its memory.
+//! Cross-entropy of a linear layer: against the reference, for every split, and within the planned
+//! memory.
 
 use crate::common::*;
 use crate::cross_entropy::{REDUCTIONS, variants};
@@ -15,7 +16,7 @@ pub(crate) struct Case {
     probabilities: Vec<f32>,
 }
 
-/// On the device.
+/// A case on the device.
 pub(crate) struct Uploaded {
     pub(crate) hidden: Tensor<f32>,
     pub(crate) weight: Tensor<f32>,
@@ -38,7 +39,8 @@ impl Case {
         }
     }
 
-    /// Of numbers whose products and sums are exact: what the logits are off by is nothing, whatever the softmax makes of that.
+    /// Creates a case of numbers whose products and sums are exact, so that the logits have no
+    /// rounding errors.
     pub(crate) fn exact(sizes @ [tokens, inputs, classes]: [usize; 3], seed: u64) -> Self {
         let eighths = |n: u64, len: usize| {
             let mut rng = fastrand::Rng::with_seed(seed ^ n);
@@ -63,7 +65,7 @@ impl Case {
         }
     }
 
-    /// Loss, gradients of hidden states, weight and bias, log-sum-exp and entropy.
+    /// Returns the loss, the gradients of hidden states, weight and bias, log-sum-exp and entropy.
     pub(crate) fn run(
         &self,
         gpu: &Gpu,
@@ -79,7 +81,7 @@ impl Case {
             let targets = if by_probabilities { Targets::from(&on.probabilities) } else { Targets::from(&on.index) };
             let bias = biased.then_some(&on.bias);
             let out = b.linear_cross_entropy_with(&on.hidden, &on.weight, bias, &targets, options, request)?;
-            // Without gradients the loss is the same.
+            // Without gradients, the loss must be the same.
             let loss = b.linear_cross_entropy(&on.hidden, &on.weight, bias, &targets, options)?;
             let (mut twice, mut once) = (b.read(&out.loss)?, b.read(&loss)?);
             let mut extra = gpu.batch();
@@ -109,7 +111,7 @@ impl Case {
         self.reference_with(&options.clone().into(), which, upstream)
     }
 
-    /// What the gradients of the tokens' losses are multiplied with.
+    /// Returns the factor of each token's gradient.
     fn factors(&self, options: &CrossEntropy, upstream: Option<&[f32]>) -> Vec<f64> {
         let weights = options.position_weight.as_ref().map(|_| unit(6, self.sizes[0]));
         let counted = |t: usize| f64::from(u8::from(self.index[t] >= 0));
@@ -135,7 +137,7 @@ impl Case {
     }
 }
 
-/// Compares with what the rounding of the logits, and of sums of `len` products, allows.
+/// Compares within the rounding errors of the logits and of sums of `len` products.
 #[track_caller]
 pub(crate) fn agrees(what: &str, got: &[f32], want: &[f64], len: usize) {
     let largest = want.iter().filter(|v| v.is_finite()).fold(0.0f64, |m, v| m.max(v.abs()));
@@ -160,7 +162,7 @@ fn every_option_agrees_with_the_reference() {
             if !has_its_turn(&gpu, turn) {
                 continue;
             }
-            // Everything in turn, and everything together over the sizes.
+            // Takes turns through the flags and reductions, so that all occur over the sizes.
             let (which, reduction) = ((turn % 2 == 0, turn % 3 == 0), REDUCTIONS[turn % 4]);
             let loss = options.reduction(reduction);
             let upstream = (reduction == Reduction::None).then(|| random(9, tokens, 1.0));
@@ -185,12 +187,13 @@ fn every_option_agrees_with_the_reference() {
     }
 }
 
-/// However many tokens' logits there are at a time, and however small bindings are, the bits are the same.
+/// The bits are the same for any number of tokens at a time, and for the smallest bindings.
 #[test]
 fn chunks_do_not_show() {
     let Some(gpu) = gpu() else { return };
     let mut turn = 0;
-    // The last has sums by parts on a GPU. Smallest bindings hold a token's 3000 logits, and a fiftieth of the weight.
+    // The last case splits sums into parts on a GPU. The smallest bindings hold the 3000 logits of
+    // a token, and a fiftieth of the weight.
     for (sizes, tiny_too) in [([150, 24, 70], true), ([77, 64, 3000], true), ([70, 9, 16500], false)] {
         let case = Case::new(sizes);
         let loss = CrossEntropy::new().label_smoothing(0.1).z_loss(0.01);
@@ -218,7 +221,7 @@ fn chunks_do_not_show() {
     }
 }
 
-/// The logits that a product and a cross-entropy would have, and their gradients.
+/// Loss and gradients have the same bits as those of a product and a cross-entropy.
 #[test]
 fn it_is_a_product_and_a_cross_entropy() {
     let Some(gpu) = gpu() else { return };
@@ -268,7 +271,7 @@ fn memory_stays_within_the_plan() {
     }
 }
 
-/// At a size that is not to be computed here: recorded, and dropped.
+/// A size that is too large to compute here is only recorded, and dropped.
 #[test]
 fn a_large_vocabulary_needs_what_the_plan_says() {
     let Some(shared) = gpu() else { return };
@@ -278,7 +281,7 @@ fn a_large_vocabulary_needs_what_the_plan_says() {
     let on = |shape: [usize; 2]| Tensor::<f32>::zeros(&gpu, shape).unwrap();
     let (hidden, weight, hidden_like) = (on([tokens, inputs]), on([classes, inputs]), on([tokens, inputs]));
     let targets = Tensor::<i32>::zeros(&gpu, [tokens]).unwrap();
-    // The gradients' own buffers, so that only the rest is counted.
+    // The caller's buffer for the weight's gradient, which is therefore not counted.
     let weight_grad = on([classes, inputs]);
     let options = LinearCrossEntropy::default();
     for gpu in families(&gpu) {
@@ -292,14 +295,14 @@ fn a_large_vocabulary_needs_what_the_plan_says() {
             .unwrap();
         let hidden_grad = hidden_like.len() as u64 * 4;
         let beyond = gpu.counters().peak_bytes - before - hidden_grad - plan.scratch_bytes();
-        // Statistics of the tokens, and what the pool rounds up.
+        // Statistics of the tokens, and the pool's rounding.
         let allowed = plan.sums_bytes() * 5 / 4 + (1 << 20);
         assert!(beyond < allowed, "{beyond} bytes beside inputs, outputs and scratch; {plan}");
         say(&format!("{plan}; {beyond} bytes beside that"));
     }
 }
 
-/// Whatever padding holds, it reaches no gradient and no weight, to the bit.
+/// No value in padding changes a bit of any gradient or weight.
 #[test]
 fn hidden_states_of_ignored_tokens_reach_no_weight() {
     let Some(gpu) = gpu() else { return };
@@ -313,7 +316,7 @@ fn hidden_states_of_ignored_tokens_reach_no_weight() {
         let mut weights = unit(6, tokens);
         weights.iter_mut().skip(2).step_by(7).for_each(|weight| *weight = 0.0);
         let mut dirty = Case::new(sizes);
-        // What the padding of each of the two kinds of targets has.
+        // Fills the tokens that are padding for this kind of targets.
         for by_probabilities in [false, true] {
             for t in 0..tokens {
                 let ignored = weights[t] == 0.0 || (clean.index[t] == -100 && !by_probabilities);
@@ -352,7 +355,7 @@ fn gradients_go_where_they_are_wanted() {
     let Some(gpu) = gpu() else { return };
     let case = Case::new([9, 4, 6]);
     let on = case.upload(&gpu);
-    // In one buffer, as gradients of `Parameters` are.
+    // Both gradients in one buffer, as in `Parameters`.
     let grads = Tensor::from_slice(&gpu, [9, 4], &[f32::NAN; 36]).unwrap();
     let weight_grad = grads.rows(1..7).unwrap();
     let bias_grad = grads.rows(7..9).unwrap().reshape([8]).unwrap().rows(1..7).unwrap();
@@ -410,13 +413,14 @@ fn limits_are_typed_errors() {
     assert_eq!(gpu.counters().dispatches, before);
 }
 
-/// What is below the threshold counts as 0, and nothing else; whole tiles of it are left out, and that does not show.
+/// Gradients below the threshold, and no others, count as 0. Skipping whole tiles of them does not
+/// change a bit.
 #[test]
 fn small_gradients_are_left_out() {
     let Some(gpu) = gpu() else { return };
     let sizes @ [tokens, inputs, classes] = [70, 33, 1300];
     let mut case = Case::exact(sizes, 5);
-    // A few confident classes, in one place, and none anywhere else.
+    // A few confident classes next to each other, and none elsewhere.
     case.bias.iter_mut().enumerate().for_each(|(c, bias)| *bias += if (300..340).contains(&c) { 12.0 } else { 0.0 });
     let target = |t: usize| if t % 5 == 1 { -100 } else { 300 + (t % 60) as i64 };
     case.index = (0..tokens).map(target).collect();
@@ -445,7 +449,7 @@ fn small_gradients_are_left_out() {
             agrees("bias", &bias, &want.bias, tokens);
             let zeros = |values: &[f32]| values.iter().filter(|value| **value == 0.0).count();
             assert_eq!(zeros(&bias), want.bias.iter().filter(|grad| **grad == 0.0).count(), "exactly 0");
-            // The documented bound, and nothing is far from it: it is not so generous that it says nothing.
+            // The documented bound holds, and some errors come near it, so it is not meaningless.
             let factors = case.factors(&loss, upstream.as_deref());
             let mut nearest = 0.0f64;
             for n in 0..tokens {
@@ -470,7 +474,7 @@ fn small_gradients_are_left_out() {
             }
         }
     }
-    // A factor that is NaN shows everywhere in its token's gradient.
+    // A NaN factor makes the whole gradient of its token NaN.
     let loss = CrossEntropy::new().reduction(Reduction::None);
     let options = LinearCrossEntropy::from(loss).gradient_threshold(1e-3);
     let mut upstream = vec![1.0; tokens];

@@ -1,4 +1,5 @@
-//! A linear layer's loss and its update at once: what the two operations give one after the other, without the weight's gradient.
+//! A linear layer's loss and its update in one operation: the same results as two operations, but
+//! without the weight's gradient in memory.
 
 use crate::common::*;
 use crate::cross_entropy::{REDUCTIONS, variants};
@@ -12,7 +13,8 @@ fn sgd() -> Sgd {
     Sgd::new().lr(0.3).momentum(0.9).weight_decay(0.05).nesterov(true)
 }
 
-/// Loss, gradient of the hidden states, weight, bias, both velocities, and an entropy after two steps.
+/// Runs two steps. Returns the loss, the hidden states' gradient, weight, bias, both velocities,
+/// and the entropy.
 fn run(
     gpu: &Gpu,
     case: &Case,
@@ -53,13 +55,13 @@ fn run(
         }
         let (loss, hidden, statistics) = out.expect("two steps");
         let velocity = |momentum: &Momentum| momentum.velocity().clone();
-        // Without a bias its velocity does not begin.
+        // Without a bias, the bias's velocity stays unset.
         let second = if biased { velocity(&bias_momentum) } else { loss.clone() };
         Ok([loss, hidden, on.weight.clone(), on.bias.clone(), velocity(&weight_momentum), second, statistics.entropy])
     })
 }
 
-/// Two rows of padding, which hold what is no number.
+/// Two rows of padding, which hold NaN and infinity.
 #[test]
 fn padding_reaches_no_weight() {
     let Some(gpu) = gpu() else { return };
@@ -129,7 +131,7 @@ fn it_is_the_gradients_and_a_step() {
     }
 }
 
-/// Neither the logits nor the weight's gradient are ever there.
+/// Neither the logits nor the weight's gradient are ever in memory as a whole.
 #[test]
 fn memory_stays_within_the_plan() {
     let Some(shared) = gpu() else { return };
@@ -185,7 +187,7 @@ fn what_does_not_fit_is_refused() {
     let update = LinearSgd::new(plain.clone()).upstream(&upstream);
     let error = refused(&on.hidden, &on.weight, Some(&on.bias), update, enough);
     assert!(matches!(error, Error::Aliasing { output: "bias", other: "upstream", .. }), "{error}");
-    // Velocities are written too.
+    // Velocities are written, too.
     let square = Tensor::from_slice(&gpu, [6, 5], &[0.5; 30]).unwrap();
     let hidden = square.clone();
     let six = Tensor::from_slice(&gpu, [6, 5], &[0.25; 30]).unwrap();

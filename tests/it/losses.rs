@@ -1,5 +1,5 @@
-//! One checker for all elementwise losses of the crate's table. A loss needs no more here than a row of [`variants`], if it has
-//! options of its own.
+//! One checker for all elementwise losses of the crate's table. A new loss needs nothing here but
+//! an implementation of [`Variants`], with cases for its own options.
 
 use xent::loss::{Bce, BceWithLogits, Grad, Huber, LossOutput, LossRequest, Mse, Reduction};
 use xent::{Batch, Error, Gpu, Result, Tensor, Weights, cpu, elementwise_losses};
@@ -8,7 +8,7 @@ use crate::common::{close, devices, eval, families, gpu, random, same_bits, tiny
 
 const REDUCTIONS: [Reduction; 4] = [Reduction::None, Reduction::Mean, Reduction::MeanByCount, Reduction::Sum];
 
-/// The options that a loss has besides weight, reduction and broadcasting, in the combinations to test.
+/// The combinations to test of a loss's options besides weight, reduction and broadcasting.
 trait Variants: Sized + Default {
     fn variants(_shape: &[usize]) -> Vec<Self> {
         vec![Self::default()]
@@ -30,7 +30,7 @@ impl Variants for BceWithLogits {
     }
 }
 
-/// Values spread evenly over a range, the same for the same seed.
+/// Returns values spread evenly over a range, determined by the seed.
 fn within(seed: u64, len: usize, [low, high]: [f32; 2]) -> Vec<f32> {
     unit(seed, len).into_iter().map(|u| low + u * (high - low)).collect()
 }
@@ -127,7 +127,7 @@ macro_rules! losses {
 }
 elementwise_losses!(losses);
 
-/// Upstream gradients of a reduction: none, a scalar, and one for each loss.
+/// Returns upstream gradients for a reduction: none, a scalar, and one for each loss.
 fn upstreams(reduction: Reduction, shape: &[usize]) -> Vec<Option<(Vec<usize>, Vec<f32>)>> {
     let mut all = vec![None, Some((Vec::new(), vec![-1.7]))];
     if reduction == Reduction::None {
@@ -136,12 +136,13 @@ fn upstreams(reduction: Reduction, shape: &[usize]) -> Vec<Option<(Vec<usize>, V
     all
 }
 
-/// Loss and gradient against the reference, on both families, with the smallest limits, and with the gradient in every destination.
+/// Compares loss and gradient with the reference, on both families, with the smallest limits, and
+/// with the gradient in every destination.
 fn agrees_with_the_reference<L: Loss>() {
     let Some(gpu) = gpu() else { return };
     for gpu in devices(&gpu) {
         for shape in [&[][..], &[0], &[1], &[7, 3], &[1030], &[3, 5, 333], &[40_007]] {
-            // The large ones with one set of options: they are about sums of blocks.
+            // Large shapes test sums of blocks, for which one set of options is enough.
             let large = shape.iter().product::<usize>() > 1000;
             for options in L::variants(shape).into_iter().take(if large { 1 } else { 9 }) {
                 for weighted in [false, true] {
@@ -197,7 +198,7 @@ fn the_reference_agrees_with_finite_differences<L: Loss>() {
     for options in L::variants(shape) {
         for reduction in REDUCTIONS {
             let options = options.set(Some(Weights::new(shape, &unit(3, 12)).unwrap()), reduction, false);
-            // Inside the ranges, and away from the corners of losses that have some.
+            // Inside the ranges, and away from corners of losses.
             let [low, high] = L::RANGES[0];
             let inner = [low + 0.02 * (high - low), high - 0.02 * (high - low)];
             let (x, y) = (wide(&within(5, 12, inner)), wide(&L::target(6, 12)));
@@ -219,7 +220,8 @@ fn the_reference_agrees_with_finite_differences<L: Loss>() {
     }
 }
 
-/// Values at the ends of `f32`, and those that are no numbers: what the reference gives in kind and size, where it does not refuse.
+/// Values at the ends of `f32`, infinities and NaN: results have the kind and size of the
+/// reference's results, unless the reference refuses them, too.
 fn hostile_values<L: Loss>() {
     let Some(gpu) = gpu() else { return };
     // Products of subnormal numbers and weights have few digits: `tiny_and_huge` has them.
@@ -229,7 +231,7 @@ fn hostile_values<L: Loss>() {
         for options in L::variants(&[1]) {
             let options = options.set(None, Reduction::None, false);
             for x in ends {
-                // Losses of targets in [0, 1] cancel where those are huge.
+                // Losses for targets in [0, 1] cancel if a target is huge.
                 let near = |y: &f32| L::RANGES[1][1] > 1.0 || !y.is_finite() || y.abs() <= 1.0;
                 let pairs: Vec<f32> = ends.into_iter().filter(near).collect();
                 let xs = vec![x; pairs.len()];
@@ -254,13 +256,14 @@ fn hostile_values<L: Loss>() {
     }
 }
 
-/// The same kind of number; finite ones close, where neither intermediate results overflow nor hardware flushes.
+/// Checks that numbers are of the same kind, and close unless intermediate results overflow or
+/// hardware flushes them.
 fn kinds(what: &str, got: &[f32], want: &[f64]) {
     for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
         let rounded = want as f32;
         let fine = match rounded {
             w if w.is_nan() => got.is_nan(),
-            // A square, or a product, may overflow where the result nearly does.
+            // A square or a product may overflow if the result nearly does.
             w if w.abs() > 1e37 => got.abs() > 1e37 || got.is_nan(),
             w if w.abs() < 1.2e-38 => got.abs() <= 2.4e-38,
             _ => (f64::from(got) - want).abs() <= 4e-6 * want.abs() + 1e-37,
@@ -301,7 +304,7 @@ fn wrong_calls_record_nothing<L: Loss>() {
     assert_eq!(gpu.counters().dispatches, before, "{}", L::NAME);
 }
 
-/// Inputs and targets that are repeated along each other, with the smallest limits, too.
+/// Inputs and targets that broadcast to each other's shapes, also with the smallest limits.
 fn broadcasts<L: Loss>() {
     let Some(gpu) = gpu() else { return };
     let small = tiny(&gpu);

@@ -1,4 +1,5 @@
-//! A device that is lost at every point of a recording's life. Each test has devices of its own: they are lost on purpose.
+//! Devices that are lost at every point of a recording's life. Each test has its own devices,
+//! because it destroys them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,7 +11,7 @@ use xent::{Error, Gpu, Readback, Result, Tensor};
 const VALUES: [f32; 4] = [1.0, -2.0, 3.0, 4.0];
 const WANT: [f32; 4] = [1.0, 0.0, 3.0, 4.0];
 
-/// A device of one's own, and what reached its handler of uncaptured errors.
+/// Returns a new device, and the errors that reach its handler of uncaptured errors.
 fn own() -> (Gpu, Arc<Mutex<Vec<String>>>) {
     let gpu = adapter().unwrap();
     let errors = Arc::new(Mutex::new(Vec::new()));
@@ -19,7 +20,8 @@ fn own() -> (Gpu, Arc<Mutex<Vec<String>>>) {
     (gpu, errors)
 }
 
-/// The values, or one of the errors that a lost device may give; whoever asks again is told that there is no more.
+/// Returns the values, or `None` after one of the errors that a lost device may cause. A second
+/// wait must return [`Error::Taken`].
 #[track_caller]
 fn values_or_lost(mut ticket: Readback<Vec<f32>>) -> Option<Vec<f32>> {
     let outcome = ticket.wait(TIMEOUT);
@@ -34,7 +36,7 @@ fn values_or_lost(mut ticket: Readback<Vec<f32>>) -> Option<Vec<f32>> {
     }
 }
 
-/// An error of wgpu's is the only one that recording and submitting may give.
+/// Checks that recording or submitting returns no errors other than wgpu's.
 #[track_caller]
 fn done_or_gpu_error<T>(result: Result<T>) -> Option<T> {
     match result {
@@ -55,7 +57,7 @@ fn a_new_one_works() {
 #[test]
 fn before_recording() {
     let Some(_shared) = gpu() else { return };
-    // Before anything was done with it, and with buffers that wait in the pool.
+    // Before the device is used, and with free buffers in the pool.
     for used in [false, true] {
         let (gpu, errors) = own();
         let x = Tensor::from_slice(&gpu, [4], &VALUES).unwrap();
@@ -67,7 +69,7 @@ fn before_recording() {
         }
         gpu.device().destroy();
         if used {
-            // Only now are its resources really gone.
+            // Only now are the device's resources freed.
             let _ = gpu.device().poll(wgpu::PollType::wait_indefinitely());
         }
         done_or_gpu_error(Tensor::from_slice(&gpu, [4], &VALUES));
@@ -98,7 +100,7 @@ fn between_recording_and_submission() {
     a_new_one_works();
 }
 
-/// What xent does to the application's own encoder and submission adds nothing to what wgpu tells the application.
+/// With xent in its encoder and submission, the application sees the same errors as without xent.
 #[test]
 fn between_recording_and_the_callers_submission() {
     let Some(_shared) = gpu() else { return };
@@ -136,7 +138,8 @@ fn after_submission_and_during_readback() {
         let (batch, ticket) = relu_of(&gpu, &VALUES);
         batch.submit().unwrap();
         let poll = || drop(gpu.device().poll(wgpu::PollType::wait_indefinitely()));
-        // Lost while it runs; once it is mapped; once it is mapped and the memory is gone.
+        // Lost while the work runs; after the readback is mapped; after it is mapped, with a poll
+        // that frees the memory.
         if polled >= 1 {
             poll();
         }
@@ -144,7 +147,7 @@ fn after_submission_and_during_readback() {
         if polled >= 2 {
             poll();
         }
-        // What had arrived is still good; what is asked for later is gone.
+        // Values that had arrived are still valid; later waits fail.
         assert_eq!(values_or_lost(ticket).is_some(), polled == 1, "lost after {polled} polls");
         assert_eq!(*errors.lock().unwrap(), [""; 0]);
     }

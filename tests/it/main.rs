@@ -1,6 +1,6 @@
-//! All integration tests in one binary: they share one device, which one test at a time uses.
+//! All integration tests in one binary. They share one device, which one test at a time uses.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue panics")]
 #![expect(clippy::cast_possible_truncation, reason = "tests round to f32 on purpose")]
 
 mod accuracy;

@@ -1,4 +1,5 @@
-//! The mean over the number of losses, where the weighted mean divides by a sum of weights that is about 0.
+//! The mean over the number of losses, for weights whose sum, the weighted mean's denominator, is
+//! about 0.
 
 use crate::common::*;
 use xent::linear::{LinearBceWithLogits, LinearCrossEntropy, LinearLossRequest, LinearSgd};
@@ -9,11 +10,12 @@ use xent::{Error, Tensor, Weights, cpu, f16};
 const ROWS: usize = 41;
 const CLASSES: usize = 13;
 
-/// Rows that are ignored, and one of weight 0.
+/// Ignored rows, and a row of weight 0.
 const IGNORED: [usize; 2] = [3, 20];
 const FREE: usize = 7;
 
-/// Advantages of both signs. Over the rows that are not ignored their sum is nothing but rounding.
+/// Returns advantages of both signs. Over the rows that are not ignored, their sum is a rounding
+/// error.
 fn advantages() -> Vec<f32> {
     let mut values = random(3, ROWS, 1.0);
     let with_weight: Vec<_> = (0..ROWS).filter(|row| !IGNORED.contains(row) && *row != FREE).collect();
@@ -27,7 +29,7 @@ fn options() -> CrossEntropy {
     CrossEntropy::new().position_weight(Weights::from(advantages())).reduction(Reduction::MeanByCount)
 }
 
-/// Classes, of which two are ignored.
+/// Returns class indices, with two rows ignored.
 fn index() -> Vec<i64> {
     let mut index = labels(2, ROWS, CLASSES);
     IGNORED.iter().for_each(|&row| index[row] = -100);
@@ -38,7 +40,8 @@ fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&v| v.into()).collect()
 }
 
-/// The sum of the rows' losses over the number of targets that are classes: that of weight 0 among them.
+/// The sum of the rows' losses over the number of targets that are not ignored, including the row
+/// of weight 0.
 #[test]
 fn it_is_the_sum_over_the_number_of_rows() {
     let Some(gpu) = gpu() else { return };
@@ -53,7 +56,7 @@ fn it_is_the_sum_over_the_number_of_rows() {
     let useless = cpu::cross_entropy((&x, &shape), &index, &by_weight).unwrap()[0];
     assert!(useless.abs() > 1e4, "{useless}");
     let cases = [options(), options().weight(weight.clone()).label_smoothing(0.1), options().softcap(3.0).z_loss(0.1)];
-    // Each device has one of them: every pair would compile kernels for a minute.
+    // Each device runs one case: all pairs would compile kernels for a minute.
     for (gpu, options) in devices(&gpu).iter().zip(cases.iter().cycle()) {
         let what = |name: &str| format!("{name} {:?}", gpu.caps());
         let tx = Tensor::from_slice(gpu, shape, &x).unwrap();
@@ -189,7 +192,8 @@ fn elementwise_losses_divide_by_the_number_of_elements() {
     }
 }
 
-/// A row of weight 0 may have any target; if that is no class, it counts all the same. Over nothing the mean is NaN.
+/// A row of weight 0 may have any target, and counts even if the target is not a class. A mean over
+/// no rows is NaN.
 #[test]
 fn what_counts_is_the_target() {
     let Some(gpu) = gpu() else { return };

@@ -1,4 +1,4 @@
-//! Metrics against values that scikit-learn 1.9.1 gives, and data tables.
+//! Metrics against values of scikit-learn 1.9.1, and data tables.
 
 use crate::common::*;
 use xent::data::{Feed, Table, batches, shuffled};
@@ -56,7 +56,7 @@ fn rankings_are_scikit_learns() {
         |f: fn(&xent::metrics::RocPoint) -> f64| curve.iter().map(|p| (f(p) * 6.0).round()).collect::<Vec<_>>();
     assert_eq!(sixths(|p| p.false_positive_rate), [0.0, 0.0, 0.0, 1.0, 3.0, 4.0, 5.0, 6.0]);
     assert_eq!(sixths(|p| p.true_positive_rate), [0.0, 1.0, 2.0, 3.0, 5.0, 6.0, 6.0, 6.0]);
-    // Equal scores say nothing; without both classes there is no area.
+    // Equal scores count half; without both classes there is no area.
     near(roc_auc(&[0.0, -0.0, 0.0, 0.0], &[true, false, true, false], None).unwrap(), 0.5);
     assert!(roc_auc(&[0.1, 0.2], &[true, true], None).unwrap().is_nan());
     assert_eq!(average_precision(&[0.1, 0.2], &[false, false], None).unwrap(), 0.0);
@@ -75,7 +75,7 @@ fn counters_on_the_gpu_are_scikit_learns() {
         let mut evaluation = Evaluation::new(&gpu, 4).and_then(Evaluation::with_confusion).unwrap();
         for round in 1..=2 {
             let mut batch = gpu.batch();
-            // In two batches, then once more on top.
+            // Two records per round; the second round adds to the first.
             evaluation.record(&mut batch, &x.rows(0..2).unwrap(), &y.rows(0..2).unwrap(), None).unwrap();
             evaluation.record(&mut batch, &x.rows(2..6).unwrap(), &y.rows(2..6).unwrap(), None).unwrap();
             let mut ticket = evaluation.read(&mut batch).unwrap();
@@ -84,7 +84,7 @@ fn counters_on_the_gpu_are_scikit_learns() {
             assert_eq!(scores.counted(), 5 * round);
             assert_eq!([1, 2, 3, 4].map(|k| scores.top_k_accuracy(k)), [0.2, 0.6, 0.8, 1.0]);
             assert!((scores.log_loss() - 1.6897738375161395).abs() < 1e-6);
-            // Of equal logits the first is what is predicted.
+            // Of equal logits, the first is predicted.
             let want = Confusion::of(4, &[1, 0, 2, 3, 1], &[1, 0, 0, 0, 3], None).unwrap();
             let doubled = |t, p| want.count(t, p) * round as f64;
             let confusion = scores.confusion().expect("asked for");
@@ -105,7 +105,7 @@ fn counters_on_the_gpu_are_scikit_learns() {
 /// A metric of scores, labels and sample weights.
 type Metric = fn(&[f32], &[bool], Option<&[f32]>) -> xent::Result<f64>;
 
-/// Repeating a row is what a whole weight means, and leaving it out what a weight of 0 means.
+/// An integer weight means repeating a row, and a weight of 0 leaving it out.
 #[test]
 fn rankings_with_weights_are_those_of_repeated_rows() {
     let mut rng = fastrand::Rng::with_seed(3);
@@ -120,7 +120,7 @@ fn rankings_with_weights_are_those_of_repeated_rows() {
             let got = metric(&scores, &positive, Some(&weights)).unwrap();
             let want = metric(&all_scores, &all_positive, None).unwrap();
             assert!(got.is_nan() && want.is_nan() || got == want, "{n}: {got} instead of {want}");
-            // Only what weights are to each other counts.
+            // Only the ratios of weights matter.
             let smaller: Vec<f32> = weights.iter().map(|w| w / 1024.0).collect();
             assert_eq!(metric(&scores, &positive, Some(&smaller)).unwrap().to_bits(), got.to_bits());
             let ones = vec![1.0; n];
@@ -133,7 +133,7 @@ fn rankings_with_weights_are_those_of_repeated_rows() {
     }
 }
 
-/// By the definitions, over pairs and thresholds.
+/// Compares with sums over pairs and thresholds, by definition.
 #[test]
 fn rankings_with_weights_follow_the_definitions() {
     let mut rng = fastrand::Rng::with_seed(4);
@@ -167,7 +167,7 @@ fn rankings_with_weights_follow_the_definitions() {
     let counted = positives.iter().filter(|&&i| w(i) > 0.0);
     let want: f64 = counted.map(|&i| w(i) / recall * precision(scores[i])).sum();
     near(average_precision(&scores, &positive, Some(&weights)).unwrap(), want);
-    // By hand: of the positives the one above the negative of weight 3 has weight 2 of 3.
+    // By hand: the positive above the negative has weight 2 of the positives' 3.
     near(roc_auc(&[3.0, 2.0, 1.0, 9.0], &[true, false, true, false], Some(&[2.0, 3.0, 1.0, 0.0])).unwrap(), 2.0 / 3.0);
     let ap = average_precision(&[3.0, 2.0, 1.0, 9.0], &[true, false, true, false], Some(&[2.0, 3.0, 1.0, 0.0]));
     near(ap.unwrap(), 2.0 / 3.0 + 1.0 / 3.0 * 0.5);
@@ -193,7 +193,8 @@ fn confusion_matrices_take_weights() {
     near(weighted.recall(Average::Binary(0)), 1.0 / 3.0);
     near(weighted.precision(Average::Binary(1)), 3.0 / 5.0);
     near(weighted.f1(Average::Binary(2)), 2.0 * 0.5 / (1.5 + 0.5));
-    // Class 3 occurs, if in a row of weight 0 alone: scikit-learn takes it into the mean, with 0 for 0 / 0.
+    // Class 3 occurs only in a row of weight 0: scikit-learn includes it in the mean, with 0 for
+    // 0 / 0.
     near(weighted.recall(Average::Macro), (1.0 / 3.0 + 3.0 / 4.0 + 1.0) / 4.0);
     near(weighted.recall(Average::Weighted), (3.0 * (1.0 / 3.0) + 4.0 * (3.0 / 4.0) + 0.5) / 7.5);
     near(weighted.precision(Average::Micro), 4.5 / 7.5);
@@ -224,7 +225,7 @@ fn tables_from_csv() {
         let error = read(text, 0).unwrap_err().to_string();
         assert!(error.ends_with(&format!("t.csv, {at}: {says}")), "{error}");
     }
-    // A header is not looked at, and a line of it is a line.
+    // The contents of a header are ignored, but its lines count.
     assert_eq!(read(b"gr\xf6sse,b\n1,2\n", 1).unwrap().values(), [1.0, 2.0]);
     assert_eq!(read(b"\na,b\n1,2\n3,4\n", 2).unwrap().values(), [1.0, 2.0, 3.0, 4.0]);
     let error = read(b"a,b\n1,2\n3,x\n", 1).unwrap_err().to_string();

@@ -1,5 +1,5 @@
-//! Tensors that must not be used together, buffers that are no tensors, targets that are no classes: an error that says so, or the right
-//! result.
+//! Tensors that must not be used together, buffers that cannot be tensors, targets that are not
+//! classes: each returns an error that says so, or the right result.
 
 use proptest::prelude::*;
 
@@ -22,10 +22,10 @@ fn buffer(gpu: &Gpu, size: u64, usage: BufferUsages) -> wgpu::Buffer {
     gpu.device().create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
 }
 
-/// An operation of two tensors in memory of the caller's, the second of which is written.
+/// An operation on two tensors in the caller's memory, which writes the second.
 type Write = fn(&mut Batch, &Tensor<f32>, &Tensor<f32>) -> Result<()>;
 
-/// Each with the shapes it takes.
+/// Returns operations with the shapes of their two tensors.
 fn writes() -> Vec<(&'static str, [usize; 2], [usize; 2], Write)> {
     vec![
         ("matmul", [8, 8], [8, 8], |b, x, out| b.matmul_into(Layout::Nt, x, x, None, out)),
@@ -42,10 +42,10 @@ fn writes() -> Vec<(&'static str, [usize; 2], [usize; 2], Write)> {
             let mut momentum = Momentum::resume(out.clone());
             b.sgd(&values, x, Some(&mut momentum), &Sgd::new().momentum(0.9))
         }),
-        ("cross_entropy_backward_in_place", [8, 8], [8, 8], |b, x, out| {
+        ("cross_entropy", [8, 8], [8, 8], |b, x, out| {
             b.cross_entropy_with(out, x, &CrossEntropy::default(), Grad::InPlace).map(|out| out.loss).map(drop)
         }),
-        ("cross_entropy_backward_in_place", [1, 8], [8, 8], |b, x, out| {
+        ("cross_entropy", [1, 8], [8, 8], |b, x, out| {
             let y = Targets::new(b.gpu(), [8], &[0u8; 8], 8)?;
             let weight = Some((&x.reshape([8])?).into());
             b.cross_entropy_with(out, &y, &none().weight(weight), Grad::InPlace).map(|out| out.loss).map(drop)
@@ -65,8 +65,8 @@ fn writes() -> Vec<(&'static str, [usize; 2], [usize; 2], Write)> {
     ]
 }
 
-/// The same buffer as input and output, overlapping or far apart: a dispatch must not read and write one buffer, so it is refused before
-/// anything is recorded.
+/// The same buffer as input and output, overlapping or far apart: a dispatch must not read and
+/// write one buffer, so the call is refused before anything is recorded.
 #[test]
 fn outputs_that_share_a_buffer() {
     let Some(gpu) = gpu() else { return };
@@ -96,7 +96,7 @@ fn outputs_that_share_a_buffer() {
     }
 }
 
-/// Inputs may overlap as they like.
+/// Inputs may overlap in any way.
 #[test]
 fn inputs_that_share_a_buffer() {
     let Some(gpu) = gpu() else { return };
@@ -129,7 +129,7 @@ fn inputs_that_share_a_buffer() {
     on_all(&gpu, 16, &(0u64..280, 0u64..280), check);
 }
 
-/// One tensor of another device in each place of each operation.
+/// A tensor of another device as each operand of each operation.
 #[test]
 fn tensors_of_another_device() {
     let Some(gpu) = gpu() else { return };
@@ -202,7 +202,7 @@ fn tensors_of_another_device() {
     assert_eq!(gpu.counters().dispatches, before, "nothing is recorded");
 }
 
-/// What keeps tensors from step to step, of another device than the recording's.
+/// Objects that keep tensors between steps, on another device than the recording.
 #[test]
 fn optimizers_and_counters_of_another_device() {
     let Some(gpu) = gpu() else { return };
@@ -239,7 +239,8 @@ fn optimizers_and_counters_of_another_device() {
     assert_eq!(gpu.counters().dispatches, before, "nothing is recorded");
 }
 
-/// A buffer is a tensor if it has the usages and the bytes, at any multiple of 4; then its numbers are what they would be elsewhere.
+/// A buffer can be a tensor, at any multiple of 4, if it has the usages and the bytes. Results are
+/// then the same as for a tensor of xent's.
 #[test]
 fn callers_buffers_of_any_kind() {
     let Some(gpu) = gpu() else { return };
@@ -275,7 +276,8 @@ fn callers_buffers_of_any_kind() {
     on_all(&gpu, 120, &cases, check);
 }
 
-/// Computes something of a buffer that is a tensor, and compares it with the same of a tensor of its own.
+/// Computes a softmax of a tensor in the buffer, and compares it with the softmax of a tensor in
+/// its own buffer.
 fn made<T: xent::Float + From<f16>>(gpu: &Gpu, buffer: &wgpu::Buffer, offset: u64, len: usize) -> Result<Vec<f32>> {
     let tensor = Tensor::<T>::from_buffer(gpu, buffer.clone(), offset, [len])?;
     let values: Vec<T> = random(5, len, 2.0).iter().map(|&v| f16::from_f32(v).into()).collect();
@@ -291,7 +293,8 @@ fn made<T: xent::Float + From<f16>>(gpu: &Gpu, buffer: &wgpu::Buffer, offset: u6
     Ok(got)
 }
 
-/// Classes that are none: refused on the host, with the first one's position; on the GPU their rows are NaN and reading says where.
+/// Targets that are not classes: the host rejects them with the position of the first; on the GPU
+/// their rows are NaN, and a readback reports the position.
 #[test]
 fn targets_that_are_no_class() {
     let Some(gpu) = gpu() else { return };
@@ -328,11 +331,11 @@ fn check_targets(gpu: &Gpu, (classes, rows, bad, seed): (usize, usize, i32, u64)
     let picked = cpu::nll((&logits, &[rows, classes]), &good, &Nll::new().reduction(Reduction::None));
     let x = Tensor::from_slice(gpu, [rows, classes], &logits).unwrap();
     let y = Tensor::<i32>::from_slice(gpu, [rows], &index).unwrap();
-    // As a word, -1 is the ignored index that no word can be.
+    // As a word, -1 is `u32::MAX`, which stands for the ignored index, because no word can be -100.
     let word = |&target: &i32| if target == -1 { u32::MAX - 1 } else { target.cast_unsigned() };
     let words: Vec<u32> = index.iter().map(word).collect();
     let unsigned = Tensor::<u32>::from_slice(gpu, [rows], &words).unwrap();
-    // A layer that gives the logits as they are.
+    // A layer whose outputs are its inputs, the logits.
     let unit: Vec<f32> = (0..classes * classes).map(|i| f32::from(u8::from(i % (classes + 1) == 0))).collect();
     let weight = Tensor::from_slice(gpu, [classes, classes], &unit).unwrap();
     let nll = Nll::new().reduction(Reduction::None);
@@ -346,7 +349,7 @@ fn check_targets(gpu: &Gpu, (classes, rows, bad, seed): (usize, usize, i32, u64)
     let losses = losses.into_iter().chain([(&nll, picked.as_ref().unwrap())]);
     let mut tickets: Vec<_> = losses
         .map(|(loss, want)| {
-            // A view of the result's buffer that carries no check shows the poison itself.
+            // A view of the result's buffer without its check, to see the poison itself.
             let bare = Tensor::<f32>::from_buffer(gpu, loss.buffer().clone(), loss.offset(), [rows]).unwrap();
             (batch.read(loss).unwrap(), batch.read(&bare).unwrap(), want)
         })

@@ -116,7 +116,8 @@ fn a_second_round_creates_only_what_unread_tickets_kept() {
         batch.submit().unwrap();
     };
     round();
-    // Tickets that are dropped unread keep their staging buffers from being used again: wait for what the first round mapped.
+    // Tickets that are dropped unread keep their staging buffers from reuse. Wait until the buffers
+    // of the first round are mapped.
     gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
     let before = gpu.counters().buffers_created;
     round();

@@ -1,4 +1,5 @@
-//! The elementary functions of `shaders/lib/numerics.wgsl` against f64, over their whole range, on the adapter at hand.
+//! The elementary functions of `shaders/lib/numerics.wgsl` against f64, over their whole range, on
+//! the shared device.
 
 use std::fmt::Write as _;
 
@@ -8,14 +9,15 @@ use xent::wgpu::{self, util::DeviceExt as _};
 
 const NUMERICS: &str = include_str!("../../shaders/lib/numerics.wgsl");
 
-/// A function of one argument: its name in WGSL, its definition in f64, its bound in ulp, and where it is sampled.
+/// A function of one argument: its name in WGSL, its definition in f64, the error bound in ulp, and
+/// the range of the samples.
 struct Function {
     name: &'static str,
     exact: fn(f64) -> f64,
     bound: f64,
     from: f32,
     to: f32,
-    /// The smallest magnitude of a result that is not allowed to be 0.
+    /// The smallest magnitude of a result that may not be flushed to 0.
     flush: f64,
 }
 
@@ -51,7 +53,7 @@ const FUNCTIONS: &[Function] = &[
         to: 173.9,
         flush: 0.0,
     },
-    // By its definition 0 below 2^-126.
+    // By definition 0 below 2^-126.
     Function { name: "exp_nonpositive", exact: f64::exp, bound: 2.0, from: -104.5, to: 0.0, flush: 1.1754944e-38 },
     Function { name: "log_f32", exact: f64::ln, bound: 2.0, from: 0.0, to: f32::MAX, flush: 0.0 },
     Function { name: "log1p_f32", exact: f64::ln_1p, bound: 2.0, from: -1.0, to: f32::MAX, flush: 0.0 },
@@ -71,8 +73,8 @@ fn unorder(i: i64) -> f32 {
     if i < 0 { -x } else { x }
 }
 
-/// Two million floats evenly spaced in the order of floats (every binade, subnormals too), and as many evenly spaced in value
-/// near where the functions bend.
+/// Returns two million floats evenly spaced in the order of floats (every binade, subnormals, too),
+/// and as many evenly spaced in value where the functions bend.
 fn samples(from: f32, to: f32) -> Vec<f32> {
     let (low, high) = (order(from), order(to));
     let step = ((high - low) / 2_000_000).max(1);
@@ -85,13 +87,13 @@ fn samples(from: f32, to: f32) -> Vec<f32> {
     xs
 }
 
-/// The distance in units of the last place that `f32` has at `want`.
+/// Returns the error in units in the last place of `f32` at `want`.
 pub(crate) fn ulps(got: f32, want: f64) -> f64 {
     let exponent = want.abs().log2().floor().clamp(-126.0, 127.0);
     (f64::from(got) - want).abs() / (exponent - 23.0).exp2()
 }
 
-/// Evaluates an expression of WGSL, which may call what `numerics.wgsl` has, for every x.
+/// Evaluates a WGSL expression, which may call the functions of `numerics.wgsl`, for every `x`.
 pub(crate) fn evaluate(gpu: &Gpu, expression: &str, xs: &[f32]) -> Vec<f32> {
     let device = gpu.device();
     let source = format!(
@@ -159,7 +161,7 @@ fn functions_are_accurate_over_their_whole_range() {
                 continue;
             }
             let error = ulps(y, want);
-            // NaN is never fine here.
+            // NaN is always wrong here.
             if error.is_nan() || error > worst {
                 (worst, at) = (if error.is_nan() { f64::INFINITY } else { error }, x);
             }

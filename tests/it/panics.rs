@@ -1,5 +1,5 @@
-//! No argument makes the library panic: the whole list of rejections, and hostile values for what runs on the host, under a panic hook.
-//! `hostile_calls.rs` has those for what takes a device.
+//! No argument makes the library panic: all rejections, and hostile arguments for functions on the
+//! host, under a panic hook. `hostile_calls.rs` has the hostile arguments for calls with a device.
 
 use std::cell::RefCell;
 use std::fmt::Debug;
@@ -21,7 +21,7 @@ thread_local! {
     static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What a test tried, and what went wrong.
+/// The number of calls that a test tried, and the failures.
 pub(crate) struct Watch {
     tried: usize,
     wrong: Vec<String>,
@@ -41,7 +41,7 @@ impl Watch {
         Self { tried: 0, wrong: Vec::new() }
     }
 
-    /// Whatever comes of it, but no panic: not even one that somebody catches.
+    /// Calls `case`, which may have any outcome but a panic, even one that is caught.
     pub(crate) fn tries<T>(&mut self, what: &str, case: impl FnOnce() -> T) -> Option<T> {
         self.tried += 1;
         let outcome = catch_unwind(AssertUnwindSafe(case)).ok();
@@ -49,7 +49,7 @@ impl Watch {
         outcome
     }
 
-    /// An error, which has something to say.
+    /// Calls `case`, which must return an error with a message.
     pub(crate) fn refuses<T>(&mut self, what: &str, case: impl FnOnce() -> xent::Result<T>) {
         match self.tries(what, case) {
             Some(Err(error)) if error.to_string().len() > 10 => {}
@@ -93,7 +93,7 @@ fn rejections() {
     watch.ends();
 }
 
-/// Shapes whose products overflow, or are 0 where others would.
+/// Shapes whose products overflow, or would without a 0.
 pub(crate) const SHAPES: [&[usize]; 19] = [
     &[],
     &[0],

@@ -1,7 +1,9 @@
-//! Every kernel against its twin in `xent::cpu`, with both families, at sizes that are no multiple of anything.
+//! Every kernel against its counterpart in `xent::cpu`, with both families, at sizes that are not
+//! multiples of a block, tile or quad.
 //!
-//! Tolerances follow from the arithmetic: an `f32` sum of n terms in pieces is good to a few sqrt(n) roundings, and the
-//! elementary functions are good to 3 ulp; 1e-6 relative covers both here. Absolute parts bound cancellation.
+//! Tolerances follow from the arithmetic: an `f32` sum of n terms in blocks is accurate to a few
+//! sqrt(n) roundings, and the elementary functions are accurate to 3 ulp; 1e-6 relative covers both
+//! here. Absolute parts bound cancellation.
 
 use crate::common::*;
 use xent::loss::{Bce, BceWithLogits, CrossEntropy, Grad, LossRequest, Mse, Nll, Reduction, Targets};
@@ -10,7 +12,8 @@ use xent::{Caps, Family, Gpu, Layout, Tensor, cpu};
 
 const REDUCTIONS: [Reduction; 4] = [Reduction::None, Reduction::Mean, Reduction::MeanByCount, Reduction::Sum];
 
-/// Shapes of logits: rows shorter and longer than every tier, no multiples of 4, one element, nothing, inner dimensions.
+/// Shapes of logits: rows of all lengths at which plans differ, not multiples of 4, with one
+/// element, empty, and with inner dimensions.
 const ROWS: &[&[usize]] = &[
     &[1],
     &[7],
@@ -44,7 +47,7 @@ fn targets_of(shape: &[usize], seed: u64) -> (Vec<usize>, Vec<i64>) {
     let mut dims = shape.to_vec();
     let classes = dims.remove(usize::from(dims.len() > 1));
     let mut targets = labels(seed, dims.iter().product(), classes.max(1));
-    // Some are ignored, but never the first.
+    // Some targets are ignored, but never the first.
     for target in targets.iter_mut().skip(1).step_by(5) {
         *target = -100;
     }
@@ -58,7 +61,7 @@ fn upload(gpu: &Gpu, dims: &[usize], targets: &[i64], classes: usize) -> Targets
     Targets::new(gpu, dims, targets, classes).unwrap()
 }
 
-/// An upstream gradient for a reduction: none, a scalar, or one for each loss.
+/// Returns upstream gradients for a reduction: none, a scalar, and one for each loss.
 fn upstreams(reduction: Reduction, losses: &[usize]) -> Vec<Option<(Vec<usize>, Vec<f32>)>> {
     let mut all = vec![None, Some((vec![], vec![-1.7]))];
     if reduction == Reduction::None {
@@ -67,12 +70,14 @@ fn upstreams(reduction: Reduction, losses: &[usize]) -> Vec<Option<(Vec<usize>, 
     all
 }
 
-/// The largest magnitude of the coefficients of a gradient: errors of cancelling terms are relative to it.
+/// Returns the largest magnitude of a gradient's coefficients, to which errors of cancelling terms
+/// are relative.
 fn largest(upstream: Option<&(Vec<usize>, Vec<f32>)>) -> f64 {
     upstream.map_or(1.0, |(_, values)| values.iter().fold(0.0, |m, &v| f64::from(v.abs()).max(m)))
 }
 
-/// Held in registers, and too long for that; with the class statistics, which take workgroup memory of their own.
+/// Rows held in registers, and rows too long for registers, with the class statistics, which take
+/// workgroup memory of their own.
 #[test]
 fn long_rows() {
     let Some(gpu) = gpu() else { return };
@@ -152,7 +157,7 @@ fn cross_entropy_and_nll() {
     }
 }
 
-/// No class weights, positive ones, and some with a 0.
+/// Returns no class weights, positive class weights, and class weights with a 0.
 fn class_weights(classes: usize) -> Vec<Option<xent::Weights>> {
     let mut weights: Vec<f32> = unit(7, classes).iter().map(|w| w + 0.25).collect();
     let positive = weights.clone();
@@ -172,7 +177,7 @@ fn cross_entropy_with_weights_smoothing_and_probabilities() {
             let (dims, targets) = targets_of(shape, 3);
             let mut logits = random(2, len, 4.0);
             if len > 3 {
-                // A masked class: what its coefficient of 0 is multiplied with is infinite.
+                // A masked class, whose coefficient of 0 multiplies an infinity.
                 logits[len / 2] = f32::NEG_INFINITY;
             }
             let mut probabilities = unit(4, len);
@@ -213,7 +218,8 @@ fn cross_entropy_with_weights_smoothing_and_probabilities() {
                         close(&format!("index grad {what}"), &index_grad, &want.grad, 2e-6, 3e-7);
                         let want =
                             cpu::cross_entropy_backward((&logits, shape), &probabilities, &options, None).unwrap();
-                        // The coefficients of a row sum to about half the classes, and so do errors.
+                        // The coefficients of a row sum to about half the number of classes, and
+                        // errors scale with their sum.
                         let scale = 1.0 + classes as f64 / 2.0;
                         close(&format!("soft {what}"), &soft, &want.loss, 2e-6, 1e-6);
                         close(&format!("soft grad {what}"), &soft_grad, &want.grad, 2e-6, 3e-7 * scale);
@@ -274,7 +280,8 @@ fn a_confident_rows_loss_keeps_its_digits() {
             });
             let shape = [rows, classes];
             let want = cpu::cross_entropy_backward((&logits, &shape), &targets, &options, None).unwrap();
-            // x - m is rounded at up to 82, to half of 2^-17: that is the relative error of its exponential.
+            // x - m is up to 82, with a rounding error up to half of 2^-17, which is the relative
+            // error of its exponential.
             let rel = 4e-6 + 1e-6;
             close("loss", &loss, &want.loss, rel, 1e-37);
             close("grad", &grad, &want.grad, rel, 1e-37);
@@ -410,7 +417,7 @@ fn matmul_and_column_sum() {
             [65, 130, 70],
             [3, 200, 300],
             [200, 3, 301],
-            // Of few rows and columns and many summands, of many tiles, and of more.
+            // Few rows and columns with many summands; many tiles; even more tiles.
             [10, 130, 1100],
             [5, 33, 2051],
             [600, 900, 20],
@@ -444,7 +451,8 @@ fn matmul_and_column_sum() {
             let x = Tensor::from_slice(&gpu, [rows, columns], &input).unwrap();
             let [sums] = eval(&gpu, |r| Ok([r.column_sum(&x)?]));
             let want = cpu::column_sum((&input, &[rows, columns])).unwrap();
-            // Partial sums are of the size of sqrt(rows) and pass through about 64 roundings, which add up like a random walk.
+            // Partial sums are about sqrt(rows), and go through about 64 roundings, which add up
+            // like a random walk.
             let abs = (rows as f64).sqrt() * 64f64.sqrt() * f64::from(f32::EPSILON);
             close(&format!("column_sum {rows}x{columns}"), &sums, &want, 1e-6, abs);
         }
@@ -490,7 +498,8 @@ fn sgd() {
     }
 }
 
-/// Threads that find each other as subgroups, through memory, or both, in workgroups of several sizes: the sums are the same sums.
+/// Lanes share sums through subgroups, workgroup memory, or both, in workgroups of several sizes:
+/// the sums must be the same.
 #[test]
 fn however_threads_find_each_other() {
     let Some(gpu) = gpu() else { return };

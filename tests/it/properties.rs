@@ -1,4 +1,4 @@
-//! Options in random combination, at random sizes and limits, against the reference.
+//! Random combinations of options, at random sizes and limits, against the reference.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
@@ -10,7 +10,8 @@ use xent::linear::LinearCrossEntropy;
 use xent::loss::{CrossEntropy, Reduction};
 use xent::{Caps, Gpu, Weights};
 
-/// The same cases every time, fewer where kernels compile slowly; another seed or number of them by `XENT_SEED` and `PROPTEST_CASES`.
+/// Returns a runner of the same cases every time; fewer if kernels compile slowly. `XENT_SEED` and
+/// `PROPTEST_CASES` set another seed and number of cases.
 fn runner(gpu: &Gpu, cases: u32) -> TestRunner {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let seed = RngSeed::Fixed(number("XENT_SEED").unwrap_or(1));
@@ -25,7 +26,7 @@ fn runner(gpu: &Gpu, cases: u32) -> TestRunner {
     })
 }
 
-/// Checks so many cases on both families, at the device's limits and with the smallest.
+/// Checks a number of cases on both families, with the device's limits and the smallest limits.
 pub(crate) fn on_all<S: Strategy>(gpu: &Gpu, cases: u32, strategy: &S, check: impl Fn(&Gpu, S::Value))
 where
     S::Value: Clone,
@@ -38,7 +39,7 @@ where
     runner(gpu, cases).run(strategy, check).unwrap();
 }
 
-/// Weights that do not cancel, some of them 0.
+/// Returns weights of one sign, some of them 0.
 fn some_weights(seed: u64, len: usize) -> Weights {
     let mut weights = unit(seed, len);
     weights.iter_mut().for_each(|w| *w += 0.1);
@@ -60,7 +61,8 @@ prop_compose! {
     }
 }
 
-/// Few numbers of classes, because kernels are compiled for some of them; any number of tokens and inputs.
+/// Only a few numbers of classes, because some compile kernels of their own; any number of tokens
+/// and inputs.
 fn linear_cases() -> impl Strategy<Value = ([usize; 3], CrossEntropy, (bool, bool), u64)> {
     let classes = prop::sample::select(vec![2usize, 33, 77, 301, 1030]);
     (1usize..90, 1usize..70, classes).prop_flat_map(|sizes| {

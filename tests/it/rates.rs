@@ -1,4 +1,4 @@
-//! Learning rates: schedules that skipped updates do not move, and rates in saved states.
+//! Learning rates: schedules that skipped updates do not advance, and rates in saved states.
 
 use crate::common::*;
 use xent::nn::{Loss, Model, Sequential, Training};
@@ -9,7 +9,7 @@ use xent::{Error, Gpu};
 const LR: f64 = 0.3;
 const GROUP_LR: f64 = 7.0;
 
-/// Two parameters, of which one has a rate of its own, and an optimiser of theirs.
+/// Two parameters, one of them with its own rate, and their optimiser.
 struct Probe {
     gpu: Gpu,
     parameters: Parameters,
@@ -33,7 +33,8 @@ impl Probe {
         Self { gpu: gpu.clone(), parameters, optimizer }
     }
 
-    /// The rates of an update, as it takes a gradient of -1 to them from 0; `None` if it is skipped.
+    /// Records an update of values 0 with gradients -1, so that the new values are the rates.
+    /// Returns the rates, or `None` if the update was skipped.
     fn update(&mut self, bad: bool) -> Option<[f32; 2]> {
         let mut batch = self.gpu.batch();
         for name in ["a", "b"] {
@@ -55,7 +56,7 @@ impl Probe {
         state.wait(TIMEOUT).unwrap()
     }
 
-    /// Goes on as if so many updates had been recorded, and so many of them skipped.
+    /// Continues as if `updates` updates had been recorded, and `skipped` of them skipped.
     fn jump(&mut self, updates: u64, skipped: u32) {
         let mut state = self.state();
         state.set_note("updates", updates.to_string());
@@ -80,7 +81,8 @@ const SCHEDULES: [Schedule; 6] = [
     Schedule::Cosine { warm_up: 3, steps: 1_000_003, floor: 0.0 },
 ];
 
-/// Skipped updates do not move a schedule, or do; up to the first of them the rates are the host's to the bit.
+/// Skipped updates advance a schedule only if the options say so. Before the first skipped update,
+/// the rates have the host's bits.
 #[test]
 fn skipped_updates_move_the_schedule_only_if_they_are_to() {
     let Some(gpu) = gpu() else { return };
@@ -117,7 +119,7 @@ fn skipped_updates_move_the_schedule_only_if_they_are_to() {
     }
 }
 
-/// Where the host cannot know the rate, the GPU finds that of any update: within ten roundings.
+/// If the host cannot know the rate, the GPU computes the rate of any update, within ten roundings.
 #[test]
 fn rates_far_along_a_schedule() {
     let Some(gpu) = gpu() else { return };
@@ -143,7 +145,7 @@ fn rates_far_along_a_schedule() {
             }
         }
     }
-    // What it cannot count is an error.
+    // An update that the GPU cannot count is an error.
     let steps = 1 << 32;
     let mut probe = Probe::new(&gpu, Schedule::Step { every: 2, factor: 0.5 }, false);
     probe.jump(long, 0);
@@ -156,7 +158,7 @@ fn rates_far_along_a_schedule() {
     Optimizer::new(&probe.parameters, Optimization { schedule_counts_skipped: true, ..options }).unwrap();
 }
 
-/// How many updates were skipped is part of a state.
+/// The number of skipped updates is part of a state.
 #[test]
 fn a_schedule_is_resumed_to_the_same_bits() {
     let Some(gpu) = gpu() else { return };
@@ -204,7 +206,8 @@ fn rates_that_were_set_are_saved() {
     second.optimizer.set_lr(0.25).unwrap();
     assert_eq!(second.update(false).unwrap()[0], 0.125);
 
-    // States without rates leave those that there are; what is no rate is refused as a whole.
+    // A state without rates keeps the current rates; a state with an invalid rate is rejected as a
+    // whole.
     let mut bare = State::default();
     bare.set_note("updates", "0");
     second.optimizer.load(&bare, &second.parameters).unwrap();

@@ -1,10 +1,10 @@
-//! Few long rows, each shared by several workgroups.
+//! A few long rows, each shared by several workgroups.
 
 use crate::common::*;
 use xent::loss::{CrossEntropy, Grad, Reduction, Targets};
 use xent::{Caps, Error, Family, Gpu, Tensor, Weights, cpu};
 
-/// Kernels of the GPU family; bindings and grids of every size, and bit by bit the same results.
+/// The GPU family with the largest and with the smallest grids, which must return the same bits.
 fn gpus(gpu: &Gpu) -> [Gpu; 2] {
     [u32::MAX, 3].map(|most| {
         let max_groups = most.min(gpu.caps().max_groups);
@@ -18,7 +18,8 @@ fn dispatches<T>(gpu: &Gpu, run: impl FnOnce() -> T) -> (T, u64) {
     (result, gpu.counters().dispatches - before)
 }
 
-/// Targets in the first, the last and other parts; a row that is ignored, and rows of one value and with infinities.
+/// Targets in the first, the last and other parts of rows; an ignored row, and rows of one value
+/// and with infinities.
 #[test]
 fn cross_entropy_of_rows_in_parts() {
     let Some(gpu) = gpu() else { return };
@@ -45,7 +46,7 @@ fn cross_entropy_of_rows_in_parts() {
                 let (out, passes) = dispatches(&gpu, || {
                     eval(&gpu, |b| {
                         let out = b.cross_entropy_with(&x, &y, &options, Grad::New)?;
-                        // Over the logits, once nobody needs them.
+                        // In place, after the last use of the logits.
                         let in_place = b.cross_entropy_with(&x, &y, &options, Grad::InPlace)?.loss;
                         Ok([out.loss.clone(), out.gradient()?, in_place])
                     })
@@ -68,7 +69,8 @@ fn cross_entropy_of_rows_in_parts() {
     }
 }
 
-/// NaN and infinity in one part make the whole row NaN, and no other; a target that is no class is reported.
+/// NaN or infinity in one part makes the whole row NaN, and no other row; a target that is not a
+/// class is reported.
 #[test]
 fn what_spoils_a_part_spoils_the_row() {
     let Some(gpu) = gpu() else { return };

@@ -1,6 +1,8 @@
-//! A long training: what it takes of memory and of objects stays, and its losses are those of short ones.
+//! A long training: its memory and its number of objects stay constant, and its losses equal those
+//! of short trainings.
 //!
-//! In a process of its own, because memory is counted by the process. 2000 steps; `XENT_SOAK_STEPS` says how many else.
+//! It runs in a process of its own, because memory is counted per process. It takes 2000 steps, or
+//! `XENT_SOAK_STEPS`.
 
 use std::hint::black_box;
 use std::process::{Command, Stdio};
@@ -15,12 +17,13 @@ use xent::{Gpu, Tensor, wgpu};
 const STEPS: &str = "XENT_SOAK_STEPS";
 /// Set for the process that does the work.
 const INNER: &str = "XENT_SOAK_INNER";
-/// Steps from one look at the loss to the next.
+/// The number of steps between two readbacks of the loss.
 const LOOK: u64 = 25;
-/// Bytes that the process's memory may grow by from the first quarter to the last: allocators keep pieces for themselves, and a
-/// driver's threads start when they like. A leak of 7 bytes a step is more than that after 200 000 steps, one of 700 after 2000.
+/// The number of bytes by which the process's memory may grow from the first quarter to the last,
+/// because allocators keep free memory, and a driver's threads start at any time. A leak of 7 bytes
+/// a step exceeds it after 200 000 steps, a leak of 700 bytes after 2000.
 const SLACK: u64 = 1 << 20;
-/// Steps of the short trainings.
+/// The number of steps of a short training.
 const SHORT: u64 = 1000;
 const ROWS: usize = 16;
 const INPUTS: usize = 12;
@@ -43,14 +46,14 @@ fn a_long_training_takes_no_more_in_its_last_quarter_than_in_its_first() {
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
-/// What there is at a moment when the device has nothing left to do.
+/// The memory and objects in use while the device is idle.
 #[derive(Clone, Debug, PartialEq)]
 struct Usage {
-    /// By the engine's counters.
+    /// The engine's counters.
     engine: [(&'static str, u64); 3],
-    /// wgpu's objects that were made and not dropped, of each kind.
+    /// The number of live wgpu objects of each kind.
     objects: Vec<(&'static str, usize)>,
-    /// Allocations of device memory and their bytes, where the backend counts them.
+    /// The number of allocations of device memory, and their bytes, if the backend counts them.
     device: Option<(usize, u64)>,
 }
 
@@ -87,15 +90,15 @@ impl Usage {
     }
 }
 
-/// Resident bytes of this process.
+/// Returns the resident bytes of this process.
 fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix(" kB")?;
     Some(kib.parse::<u64>().ok()? << 10)
 }
 
-/// A device like the tests' own, of which nobody else has a handle, and the instance that counts its objects: none for a device
-/// that is not wgpu's.
+/// Returns a device like the shared one, without other handles to it, and the instance that counts
+/// its objects (`None` if the device is not wgpu's).
 fn another(like: &Gpu) -> (Gpu, Option<wgpu::Instance>) {
     if like.device().adapter_info().backend == wgpu::Backend::BrowserWebGpu {
         return (adapter().unwrap(), None);
@@ -117,10 +120,11 @@ fn network(gpu: &Gpu) -> Training {
     Training::new(Model::new(gpu, &network, 1).unwrap(), vec![Loss::cross_entropy()], options).unwrap()
 }
 
-/// One step on a mini-batch that is like no other; with its loss, if that is wanted, which waits for the device.
+/// Runs one step on a fresh mini-batch. If `look`, waits for the device and returns the loss.
 fn step(gpu: &Gpu, training: &mut Training, k: u64, look: bool) -> Option<f32> {
     let values = random(k, ROWS * INPUTS, 1.0);
-    // The class is where the largest of the first inputs is; every tenth row has any class.
+    // The class is the index of the largest of the first inputs; every tenth row has a random
+    // class.
     let mut classes = labels(!k, ROWS, 10 * CLASSES);
     for (class, row) in classes.iter_mut().zip(values.chunks(INPUTS)) {
         if *class >= CLASSES as i64 {
@@ -144,14 +148,15 @@ fn checkpoint(gpu: &Gpu, training: &Training) -> State {
     state.wait(TIMEOUT).unwrap()
 }
 
-/// Steps `range`, the losses of every `LOOK`th, and what to do after each of these.
+/// Runs the steps of `range`. Returns the loss of every `LOOK`th step, and calls `after` after each
+/// of these.
 fn train(
     gpu: &Gpu,
     training: &mut Training,
     range: std::ops::Range<u64>,
     mut after: impl FnMut(u64, &Training),
 ) -> Vec<f32> {
-    // Written at once: its own pages are not to count as growth.
+    // Written now, so that the vector's own pages do not count as growth later.
     let mut losses = vec![f32::NAN; usize::try_from((range.end - range.start) / LOOK).unwrap()];
     for (loss, end) in losses.iter_mut().zip((range.start + LOOK..).step_by(LOOK as usize)) {
         (end - LOOK..end - 1).for_each(|k| assert_eq!(step(gpu, training, k, false), None));
@@ -168,8 +173,9 @@ fn soak() {
     let (gpu, instance) = another(&shared);
     let mut training = network(&gpu);
 
-    // An upload's memory comes back when the device has copied from it. How many are on their way between two looks is the device's
-    // speed; so there are as many as there can be before anything is counted.
+    // An upload's memory is free again after the device's copy, so the number of uploads in flight
+    // between two readbacks depends on the device's speed. Therefore allocate memory for the
+    // largest possible number before anything is counted.
     let x = Tensor::zeros(&gpu, [ROWS, INPUTS]).unwrap();
     let mut batch = gpu.batch();
     (0..LOOK).for_each(|_| batch.upload(&x, &[0.0; ROWS * INPUTS]).unwrap());
@@ -180,7 +186,7 @@ fn soak() {
 
     let (mut first, mut middle, mut memory) = (None, None, vec![None; usize::try_from(steps / LOOK).unwrap()]);
     let losses = train(&gpu, &mut training, 0..steps, |end, training| {
-        // The first, so that what a checkpoint takes is counted from the start.
+        // The first checkpoint makes the memory of a checkpoint count from the start.
         if end == LOOK || end == steps - SHORT {
             middle = Some(checkpoint(&gpu, training));
         }
@@ -190,7 +196,7 @@ fn soak() {
         let usage = Usage::now(&gpu, instance.as_ref());
         memory[(end / LOOK) as usize - 1] = resident();
         let first = first.get_or_insert_with(|| usage.clone());
-        // Nothing of it depends on time: the device has done everything.
+        // The usage does not depend on time, because the device has finished all work.
         assert_eq!(usage, *first, "after step {end}, against step {LOOK}");
     });
     say(&format!("soak: {steps} steps, from step {LOOK} to the end {:?}", first.unwrap()));
@@ -202,7 +208,8 @@ fn soak() {
     say(&format!("soak: a loss of {early} at first, {late} in the last quarter"));
     assert!(late < 0.8 * early, "it learns");
 
-    // The same losses from new devices: the first ones from nothing, the last ones from a checkpoint.
+    // New devices must reach the same losses: the first from a fresh start, the last from a
+    // checkpoint.
     let short = usize::try_from(SHORT / LOOK).unwrap();
     let (fresh, _instance) = another(&shared);
     same_bits("the first losses", &train(&fresh, &mut network(&fresh), 0..SHORT, |_, _| ()), &losses[..short]);
@@ -214,8 +221,8 @@ fn soak() {
     assert_eq!(checkpoint(&fresh, &resumed), checkpoint(&gpu, &training));
 }
 
-/// Takes what the allocator has in store, for good: compilers leave tens of megabytes of free memory that stays resident, and a leak
-/// would go into these before the process grew.
+/// Leaks all memory that the allocator keeps free. Compilers leave tens of megabytes of resident
+/// free memory, which a leak would fill before the process grew.
 fn fill_holes() {
     for size in [1 << 14, 1 << 11, 1 << 8, 1 << 5] {
         let before = resident();
@@ -225,7 +232,8 @@ fn fill_holes() {
     }
 }
 
-/// Checks the process's memory: the middle value of the last quarter against that of the first.
+/// Checks that the process's median memory in the last quarter is at most `SLACK` above that in the
+/// first quarter.
 fn flat(memory: &[Option<u64>], steps: u64) {
     let Some(memory) = memory.iter().copied().collect::<Option<Vec<u64>>>() else {
         assert_ne!(std::env::consts::OS, "linux", "it says how large a process is");

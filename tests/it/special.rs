@@ -1,4 +1,5 @@
-//! Values that arithmetic alone gets wrong: infinities, NaN, ignored rows, targets that are no class.
+//! Values that plain arithmetic gets wrong: infinities, NaN, ignored rows, targets that are not
+//! classes.
 
 use crate::common::*;
 use xent::loss::{Bce, BceWithLogits, CrossEntropy, Grad, Mse, Nll, Reduction, Targets};
@@ -14,7 +15,8 @@ fn none() -> CrossEntropy {
 fn rows_with_infinities_and_nan() {
     let Some(gpu) = gpu() else { return };
     for gpu in families(&gpu) {
-        // Short rows and rows that a whole workgroup shares, with the special value first, last and in between.
+        // Short rows and rows that a whole workgroup shares, with the special value first, last and
+        // in between.
         for classes in [4usize, 50, 3000] {
             for at in [0, classes / 2, classes - 1] {
                 let mut logits = random(1, 8 * classes, 2.0);
@@ -42,7 +44,7 @@ fn rows_with_infinities_and_nan() {
                     close(&format!("grad {what}"), &grad, &want.grad, 2e-6, 2e-7);
                     let want = cpu::log_softmax((&logits, &shape), 1).unwrap();
                     close(&format!("log_softmax {what}"), &log_probs, &want, 1e-6, 1e-6);
-                    // What the reference says, said once by hand.
+                    // The reference's results, once by hand.
                     assert!(loss[0].is_nan() && loss[1].is_nan() && loss[3].is_nan() && loss[6].is_nan());
                     assert_eq!(loss[2] == INF, target == at, "-infinity costs +infinity where it is the target");
                     assert!(grad[2 * classes..3 * classes].iter().all(|g| g.is_finite()));
@@ -104,19 +106,20 @@ fn a_target_on_the_gpu_that_is_no_class_poisons_its_row_and_is_reported() {
     let Some(gpu) = gpu() else { return };
     for gpu in families(&gpu) {
         for (classes, bad) in [(3usize, 3), (3, -1), (50, i32::MAX), (50, i32::MIN + 1)] {
-            // Later than one block of the count, so that its combination is tested too.
+            // Positions after the first block of the check, so that the combination of blocks is
+            // tested, too.
             let rows = 1500;
             let logits = random(1, rows * classes, 1.0);
             let mut targets = vec![1; rows];
             targets[1300] = bad;
             targets[1400] = bad;
             let x = Tensor::from_slice(&gpu, [rows, classes], &logits).unwrap();
-            // As an application would: the targets never were a checked host slice.
+            // As an application might: the targets were never checked on the host.
             let y = Tensor::<i32>::from_slice(&gpu, [rows], &targets).unwrap();
             let mut batch = gpu.batch();
             let out = batch.cross_entropy_with(&x, &y, &none(), Grad::New).unwrap();
             let mean = batch.cross_entropy(&x, &y, &CrossEntropy::default()).unwrap();
-            // A view of the results' buffers that carries no check, to see the poison itself.
+            // A view of a result's buffer without its check, to see the poison itself.
             let bare = |t: &Tensor<f32>| {
                 Tensor::<f32>::from_buffer(&gpu, t.buffer().clone(), t.offset(), t.shape().clone()).unwrap()
             };
@@ -154,7 +157,8 @@ fn bce_at_its_ends_and_outside() {
             Ok([out.loss.clone(), out.gradient()?])
         });
         let want = cpu::bce_backward((&p, &[p.len()]), (&y, &[p.len()]), &none, None).unwrap();
-        // What is subnormal may be flushed by arithmetic: the loss's product, and p before it is divided by 1e-12.
+        // Arithmetic may flush subnormal numbers: the loss's product, and p before its division by
+        // 1e-12.
         let smallest = f64::from(f32::MIN_POSITIVE);
         close("loss", &loss, &want.loss, 1e-6, smallest);
         close("grad", &grad, &want.grad, 1e-6, smallest / 1e-12);
@@ -207,7 +211,7 @@ fn bce_with_logits_takes_its_limits() {
         close("loss", &loss, &cases.map(|c| f64::from(c.2)), 1e-6, 0.0);
         close("grad", &grad, &cases.map(|c| f64::from(c.3)), 1e-6, 0.0);
 
-        // Right and confident: tiny losses and gradients keep their digits.
+        // Confident and right outputs: tiny losses and gradients keep their digits.
         let x: Vec<f32> = (0..100).map(|i| i as f32 - 50.0).collect();
         let y: Vec<f32> = x.iter().map(|&x| f32::from(u8::from(x > 0.0))).collect();
         let [tx, ty] = [&x, &y].map(|v| Tensor::from_slice(&gpu, [100], v).unwrap());
@@ -225,7 +229,8 @@ fn bce_with_logits_takes_its_limits() {
 fn a_coefficient_of_zero_wins_over_an_infinite_term() {
     let Some(gpu) = gpu() else { return };
     for gpu in families(&gpu) {
-        // The second class is masked. It has probability 0 in the first row, and is the target of the others.
+        // The second class is masked. It has probability 0 in the first row, and is the target of
+        // the others.
         let logits = [0.0, -INF, 0.0, 1.0, -INF, 2.0];
         let x = Tensor::from_slice(&gpu, [2, 3], &logits).unwrap();
         let q = Tensor::from_slice(&gpu, [2, 3], &[0.25f32, 0.0, 0.75, 1.0, 0.0, 0.0]).unwrap();
@@ -259,7 +264,7 @@ fn a_coefficient_of_zero_wins_over_an_infinite_term() {
         assert_eq!(nll, [0.0, 0.0]);
         assert_eq!((bce, bce_grad), (vec![0.0; 3], vec![0.0; 3]));
         assert!(mean[0].is_nan(), "all weights are 0: 0 / 0");
-        // A target that is masked costs +infinity when its weight is not 0.
+        // A masked target costs +infinity if its weight is not 0.
         let [masked] = eval(&gpu, |b| Ok([b.cross_entropy(&x, &y, &none())?]));
         assert_eq!(masked, [INF, INF]);
     }
@@ -286,7 +291,7 @@ fn maps_of_special_values() {
 fn products_and_squares_of_special_values() {
     let Some(gpu) = gpu() else { return };
     for gpu in families(&gpu) {
-        // A special value reaches its row or column and nothing else, at the edge of a tile too.
+        // A special value reaches only its own row of the product, also at the edge of a tile.
         let (m, n, k) = (11, 37, 21);
         for (special, at) in [(NAN, 0), (INF, 5 * k + 20), (-INF, 10 * k)] {
             let mut a = random(1, m * k, 1.0);
@@ -308,7 +313,7 @@ fn products_and_squares_of_special_values() {
                 Ok([out.loss.clone(), out.gradient()?])
             });
             let want = cpu::mse_backward((&x, &[x.len()]), (&y, &[y.len()]), &options, None).unwrap();
-            // Squares that are subnormal may be flushed.
+            // Subnormal squares may be flushed.
             close("mse", &loss, &want.loss, 1e-6, f64::from(f32::MIN_POSITIVE));
             close("mse grad", &grad, &want.grad, 1e-6, 0.0);
         }

@@ -1,12 +1,12 @@
-//! What the stack at hand makes of arithmetic that kernels do not rely on. Ignored, because nothing of it is wrong: it prints the
-//! figures of CONTRIBUTING's table.
+//! How this stack computes arithmetic that kernels do not rely on. The test is ignored, because no
+//! result is wrong: it prints the figures of CONTRIBUTING's table.
 
 use std::fmt::Write as _;
 
 use crate::common::{gpu, say};
 use crate::numerics::{evaluate, ulps};
 
-/// What is tried, an expression, its x, and what IEEE 754 gives.
+/// A description, an expression, its `x`, and the result by IEEE 754.
 const EXPRESSIONS: &[(&str, &str, f32, f32)] = &[
     ("`x != x` of NaN", "f32(x != x)", f32::NAN, 1.0),
     ("`x - x` of NaN", "x - x", f32::NAN, f32::NAN),
@@ -35,7 +35,7 @@ fn what_it_makes_of_arithmetic() {
         let xs: Vec<f32> = (0..=1_000_000u32).map(|i| from + (to - from) * (f64::from(i) * 1e-6) as f32).collect();
         let got = evaluate(&gpu, &format!("{function}(x)"), &xs);
         let errors = xs.iter().zip(&got).map(|(&x, &y)| ulps(y, exact(f64::from(x))));
-        // At 1 the logarithm is 0, and has no last place.
+        // At 1 the logarithm is 0, which has no unit in the last place.
         let worst = errors.filter(|error| error.is_finite()).fold(0.0, f64::max);
         writeln!(report, "`{function}` on [{from}, {to}]: {worst:.1} ulp").unwrap();
     }

@@ -1,4 +1,4 @@
-//! Saved states: what a file may hold, and how it gets into a model.
+//! Saved states: the contents of files, and loading them into models.
 
 use crate::common::*;
 use xent::nn::{Loss, Model, Sequential, Training};
@@ -6,7 +6,7 @@ use xent::optim::{Group, Optimization, Optimizer, Parameters, Sgd};
 use xent::state::{Dtype, LoadOptions, State, Unmatched};
 use xent::{Error, Gpu, Readback, Result, Tensor, bf16, f16};
 
-/// The values of each parameter.
+/// Returns the values of each parameter.
 fn values_of(gpu: &Gpu, parameters: &Parameters) -> Vec<Vec<f32>> {
     let mut batch = gpu.batch();
     let read = |name| batch.read(&parameters.value(name)?);
@@ -15,7 +15,8 @@ fn values_of(gpu: &Gpu, parameters: &Parameters) -> Vec<Vec<f32>> {
     tickets.iter_mut().map(|ticket| ticket.wait(TIMEOUT).unwrap()).collect()
 }
 
-/// Small parameters are gathered before they are copied, in turns with large ones and with some of no elements.
+/// Small parameters are gathered before they are copied, here between large parameters and
+/// parameters without elements.
 #[test]
 fn many_parameters_each_get_their_own_values() {
     let Some(gpu) = gpu() else { return };
@@ -40,7 +41,7 @@ fn many_parameters_each_get_their_own_values() {
     let [flat] = eval(&gpu, |_| Ok([parameters.values().clone()]));
     assert_eq!(flat.iter().filter(|v| **v != 0.0).count(), want.iter().flatten().filter(|v| **v != 0.0).count());
 
-    // Every third has a learning rate of its own.
+    // Every third parameter has its own learning rate.
     let own = Group { names: names.iter().step_by(3).cloned().collect(), lr: Some(0.5), weight_decay: None };
     let sgd = Sgd::new().lr(0.25);
     let options = Optimization { sgd, groups: vec![own.clone()], ..Optimization::default() };
@@ -64,7 +65,8 @@ fn many_parameters_each_get_their_own_values() {
     assert!(matches!(Parameters::new(&gpu, &twice), Err(Error::Value { what: "the names", .. })));
 }
 
-/// An optimiser takes parameters like its own, and says what is different about others.
+/// An optimiser accepts other parameters with the same layout, and its error names the first
+/// difference.
 #[test]
 fn an_optimizer_knows_its_parameters_again() {
     let Some(gpu) = gpu() else { return };
@@ -86,7 +88,7 @@ fn an_optimizer_knows_its_parameters_again() {
     }
 }
 
-/// A file as another program writes it.
+/// Returns a file as another program would write it.
 fn file(tensors: &[(&str, Dtype, &[usize], &[u8])]) -> Vec<u8> {
     let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
         (name, safetensors::tensor::TensorView::new(*dtype, shape.to_vec(), bytes).unwrap())
@@ -98,7 +100,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
-/// Whatever else is in a file, what is asked for is loaded, and nothing is lost on the way through.
+/// The requested tensors are loaded, whatever else is in a file, and the whole file is preserved.
 #[test]
 fn a_file_may_hold_tensors_of_any_type() {
     let Some(gpu) = gpu() else { return };
@@ -129,12 +131,12 @@ fn a_file_may_hold_tensors_of_any_type() {
     assert_eq!(parameters.load_with(&state, &options).unwrap(), unmatched);
     assert_eq!(values_of(&gpu, &parameters), [[1.5, -2.0]]);
 
-    // Only where it is asked for does a type matter.
+    // A type matters only if its tensor is requested.
     let wrong = Parameters::new(&gpu, &[("w", [2].into(), &[0.0; 2]), ("ids", [1].into(), &[3.0])]).unwrap();
     let error = wrong.load_with(&state, &options).unwrap_err().to_string();
     assert_eq!(error, "state: \"ids\" must have real numbers (F32, F16, BF16 or F64), got I32");
     assert_eq!(values_of(&gpu, &wrong), [vec![0.0; 2], vec![3.0]], "nothing changed");
-    // Before anything is copied, even what is too large to be gathered.
+    // The check comes before all copies, even of tensors that are too large to be gathered.
     let large = vec![0.0; 1 << 20];
     let list: [(&str, xent::Shape, &[f32]); 2] = [("v", [1 << 20].into(), &large), ("ids", [1].into(), &[3.0])];
     let unchanged = Parameters::new(&gpu, &list).unwrap();
@@ -148,11 +150,12 @@ fn a_file_may_hold_tensors_of_any_type() {
     assert!(state.require("ids", &[1].into()).is_err() && state.require_as::<bf16>("mask", &[3].into()).is_err());
 }
 
-/// Each type becomes what the model has, and what is asked for, by one rounding.
+/// Each type is converted to the model's or the requested type with one rounding.
 #[test]
 fn real_numbers_of_any_width_are_read_into_what_is_asked_for() {
     let Some(gpu) = gpu() else { return };
-    // Halfway between two f32 and a hair above; halfway between two f16 and too little above for an f32 to tell; past either's range.
+    // Halfway between two f32, and slightly above; halfway between two f16, and above by less than
+    // f32 resolves; outside the range of both.
     let tie = f64::from(1.0f32) + f64::from(f32::EPSILON) / 2.0;
     let half_tie = 1.0 + 2f64.powi(-11);
     let doubles = [tie, tie + 1e-15, half_tie, half_tie + 1e-12, -1e300, 1e-50];
@@ -187,7 +190,7 @@ fn real_numbers_of_any_width_are_read_into_what_is_asked_for() {
     assert!(state.require_as::<bf16>("bf16", &[6].into()).is_err(), "a shape is a shape");
 }
 
-/// A save goes to what a symbolic link points to, which need not exist yet.
+/// A save writes the target of a symbolic link, which need not exist yet.
 #[test]
 #[cfg(unix)]
 fn links_stay_links() {
@@ -203,7 +206,7 @@ fn links_stay_links() {
     }
 }
 
-/// Tensors of halves, and a state of f32 that is cast, are saved as halves.
+/// Tensors of halves, and tensors cast to halves, are saved as halves.
 #[test]
 fn halves_are_saved_as_halves() {
     let Some(gpu) = gpu() else { return };
@@ -242,7 +245,8 @@ fn halves_are_saved_as_halves() {
     assert_eq!((state.dtype("f64"), state.get("f32").unwrap().1), (Some(Dtype::F32), &want[..]));
 }
 
-/// A checkpoint of halves goes on, and what its optimiser had not started is not a NaN for it.
+/// A training continues from a checkpoint of halves, and velocities that had not started do not
+/// become NaN.
 #[test]
 fn a_training_resumes_from_halves() {
     let Some(gpu) = gpu() else { return };
@@ -310,7 +314,7 @@ fn names_that_differ_are_listed_together() {
     assert_eq!(parameters.load_with(&state, &both).unwrap(), unmatched);
     assert_eq!(values_of(&gpu, &parameters), [vec![1.0], vec![5.0, 6.0], vec![3.0]]);
 
-    // A part by name: what the rest is called in the file, and of what shape, does not matter.
+    // Loading a part by name: the other tensors' names and shapes do not matter.
     state.retain(|name| name != "x");
     state.insert("a", [1], vec![8.0]).unwrap();
     state.insert("c", [9], vec![0.0; 9]).unwrap();
@@ -328,7 +332,7 @@ fn names_that_differ_are_listed_together() {
     parameters.load_with(&state, &around).unwrap();
     assert_eq!(values_of(&gpu, &parameters), [vec![8.0], vec![5.0, 6.0], vec![4.0]], "b lies between them");
 
-    // Thousands of names are counted, and the first of them said.
+    // Of thousands of names, the error has the first few and the number of the others.
     let mut many = State::default();
     (0..5000).for_each(|i| many.insert(&format!("layers.{i}"), [1], vec![0.0]).unwrap());
     let error = parameters.load(&many).unwrap_err();
@@ -354,7 +358,7 @@ fn tensors_are_renamed_together_or_not_at_all() {
     assert_eq!(error, "state: \"w\" must have a name of its own, got another tensor of this name");
     assert!(state.rename(|_| "__metadata__".to_owned()).is_err());
     assert_eq!(state, before);
-    // To names whose order is another, and which swap.
+    // New names that swap, and that sort differently.
     let swapped = |name: &str| match name {
         "w" => "model.layers.0.w".to_owned(),
         "model.layers.0.w" => "w".to_owned(),
@@ -366,7 +370,8 @@ fn tensors_are_renamed_together_or_not_at_all() {
     assert_eq!((state.names().count(), state.note("model.layers.0.w")), (3, Some("stays")));
 }
 
-/// A tensor with two names is there once; a file has either name, or both and the same.
+/// A tensor with several names exists once; a file has one of the names, or several with the same
+/// values.
 #[test]
 fn tied_weights_load_under_any_of_their_names() {
     let Some(gpu) = gpu() else { return };
@@ -391,7 +396,7 @@ fn tied_weights_load_under_any_of_their_names() {
         let [head] = eval(&gpu, |_| Ok([parameters.value("decoder")?]));
         assert_eq!(head, [1.0, 2.0]);
     }
-    // A half of the same value is the same value.
+    // A half and an `f32` with the same value are equal.
     let mut both = file(&[("head", ab)]);
     both.insert("embed", [2], ab.map(f16::from_f32).to_vec()).unwrap();
     tied().load(&both).unwrap();
@@ -410,7 +415,7 @@ fn tied_weights_load_under_any_of_their_names() {
     parameters.load_with(&file(&[("head", ab)]), &only).unwrap();
     assert_eq!(values_of(&gpu, &parameters), [vec![1.0, 2.0], vec![0.0]]);
 
-    // Saved, updated and counted once.
+    // A tied parameter is saved, updated and counted once.
     let mut parameters = parameters;
     assert!(parameters.names().eq(["embed", "bias"]));
     let sgd = Sgd::new().lr(1.0).momentum(0.5);
@@ -419,7 +424,7 @@ fn tied_weights_load_under_any_of_their_names() {
     let twice = Optimization { groups: vec![group(&["head", "embed"])], ..options.clone() };
     assert!(Optimizer::new(&parameters, twice).is_err(), "one parameter in a group twice");
     let mut optimizer = Optimizer::new(&parameters, options).unwrap();
-    // A name that comes later does not make them other parameters.
+    // A later tie does not make them different parameters.
     parameters.tie("output", "embed").unwrap();
     let mut batch = gpu.batch();
     batch.upload(&parameters.grad("output").unwrap(), &[0.5, 0.25]).unwrap();

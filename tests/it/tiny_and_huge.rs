@@ -1,12 +1,13 @@
-//! Gradients that are ordinary numbers although one of their factors is huge and another subnormal, or would be if it were stored: hardware
-//! that takes subnormal numbers for 0 must not lose them.
+//! Gradients that are ordinary numbers although one of their factors is huge, and another is
+//! subnormal or would be if it were stored: hardware that flushes subnormal numbers to 0 must not
+//! lose them.
 
 use crate::common::*;
 use xent::linear::LinearLossRequest;
 use xent::loss::{Bce, BceWithLogits, CrossEntropy, Grad, LossRequest, Mse, Nll, Reduction, Targets};
 use xent::{Gpu, Tensor, Weights, cpu};
 
-/// Compares what lies in the range of normal numbers; below it there may be 0, above it infinity.
+/// Compares normal numbers. Smaller results may be flushed to 0; larger results must be infinite.
 #[track_caller]
 fn agree(what: &str, got: &[f32], want: &[f64], rel: f64) {
     assert_eq!(got.len(), want.len(), "{what}: length");
@@ -74,14 +75,15 @@ fn softmaxes() {
     }
 }
 
-/// Rows whose last logit is far above all others: what the others add up to, which is the loss, would be subnormal before it is multiplied.
+/// Rows whose last logit is far above all others. The sum of the others, which is the loss, would
+/// be subnormal before its multiplication.
 #[test]
 fn rows_that_jump_at_their_end() {
     let Some(gpu) = gpu() else { return };
     let options = CrossEntropy::new().reduction(Reduction::Sum);
     for gpu in families(&gpu) {
         for classes in [50usize, 5000, 70_000] {
-            // Where a lane's elements lie depends on how many share the row.
+            // The position of a lane's elements depends on the number of lanes that share the row.
             for lanes in [4, 8] {
                 for (jump, upstream) in
                     [(80.0, 1.0), (86.9, 1e30), (89.0, 1e38), (95.0, 1e38), (110.0, 1e38), (125.0, 1e38)]
@@ -155,7 +157,7 @@ fn smoothed_targets() {
                         "{classes} classes, weights {weight:e}, smoothing {smoothing}, {:?}",
                         gpu.caps().family
                     );
-                    // Differences of what a class gets and gives.
+                    // A class's gradient is a difference of two terms, which may cancel.
                     let abs = 1e-6 * want.grad.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
                     close(&what, &grad, &want.grad, 1e-5, abs.max(f64::from(f32::MIN_POSITIVE)));
                 }
@@ -204,7 +206,7 @@ fn probabilities() {
                     let want = cpu::cross_entropy_backward((&x, &shape), &q[..], &options, Some(&g)).unwrap();
                     let family = gpu.caps().family;
                     let what = format!("{classes} classes, weights {weight:e}, {one_has_all}, {family:?}");
-                    // Differences of what a class gets and gives.
+                    // A class's gradient is a difference of two terms, which may cancel.
                     let abs = 1e-6 * want.grad.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
                     close(&what, &grad, &want.grad, 1e-5, abs.max(f64::from(f32::MIN_POSITIVE)));
                 }
@@ -313,7 +315,8 @@ fn elementwise_losses(which: usize) {
     }
 }
 
-/// Weights of positive targets that are huge where exp(-|x|) is tiny, with upstream gradients that make up for what is left, or not.
+/// Huge weights of positive targets with a tiny exp(-|x|), with upstream gradients that compensate
+/// the rest, or do not.
 #[test]
 fn huge_weights_of_positive_targets() {
     let Some(gpu) = gpu() else { return };
@@ -340,9 +343,9 @@ fn huge_weights_of_positive_targets() {
     }
 }
 
-/// The factors of a case, and what makes up for them.
+/// The factors of a case, which compensate each other.
 const FACTORS: [(f32, f32, f32); 6] = [
-    // The upstream gradient, the row's weight, the class's.
+    // The upstream gradient, the row's weight, the class's weight.
     (1e38, 1.0, 1.0),
     (-1e38, 1e-40, 1.0),
     (3e38, 1.0, 1e-44),
@@ -356,10 +359,11 @@ fn losses_of_rows() {
     let Some(gpu) = gpu() else { return };
     let mut turn = 0;
     for classes in [3usize, 70, 1500, 9001] {
-        // Held in registers and streamed; by several lanes, whose maxima lie far apart.
+        // Rows held in registers, and longer rows, with several lanes whose maxima lie far apart.
         let x: Vec<f32> = (0..3 * classes).map(|i| (i % classes) as f32 * (-140.0 / classes as f32)).collect();
         let mut x: Vec<f32> = x.iter().map(|x| x.round()).collect();
-        // One class that is certain, one that is not; and two logits that are nearly all.
+        // A certain class, an unlikely one; and in the last row, two logits with nearly all
+        // probability.
         for row in 0..3 {
             x[row * classes] = 1.0;
             x[row * classes + 1] = -87.0;
@@ -408,7 +412,7 @@ fn losses_of_rows() {
     }
 }
 
-/// A mean divides by a sum of weights, in the rows or, with an upstream gradient, before them.
+/// A mean divides by a sum of weights: in the rows or, with an upstream gradient, before the rows.
 #[test]
 fn denominators() {
     let Some(gpu) = gpu() else { return };
@@ -432,7 +436,7 @@ fn denominators() {
     }
 }
 
-/// The slope of a cap, of logits far past it.
+/// The slope of a cap at logits far beyond it.
 #[test]
 fn capped_logits() {
     let Some(gpu) = gpu() else { return };
@@ -459,7 +463,7 @@ fn capped_logits() {
     }
 }
 
-/// What a linear layer's products are made of.
+/// The products of a linear layer's gradients.
 #[test]
 fn a_linear_layers_gradients() {
     let Some(gpu) = gpu() else { return };

@@ -18,7 +18,7 @@ fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().copied().map(f64::from).collect()
 }
 
-/// Two heads on a trunk, against the same computed by hand with the reference.
+/// Two heads on a trunk, compared with a step computed by hand with the reference.
 #[test]
 fn a_step_of_two_heads_is_what_the_reference_says() {
     let Some(gpu) = gpu() else { return };
@@ -160,8 +160,8 @@ fn schedules() {
     assert_eq!([104, 1_000_000].map(|n| cosine.factor(n)), [0.1, 0.1]);
 }
 
-/// One update of `grads` from values of 0 with a learning rate of 1: minus the gradient as it was used. With the norm and whether it
-/// was skipped.
+/// Updates values of 0 with `grads` and a learning rate of 1. Returns the new values, which are
+/// minus the gradients after clipping; the norm; and 1 if the update was skipped.
 fn update(gpu: &Gpu, grads: &[f32], options: Optimization) -> (Vec<f32>, f32, u32) {
     let parameters = Parameters::new(gpu, &[("p", [grads.len()].into(), &vec![0.0; grads.len()])]).unwrap();
     let mut optimizer = Optimizer::new(&parameters, options).unwrap();
@@ -224,11 +224,11 @@ fn norms_of_huge_and_tiny_gradients() {
             let options = Optimization { sgd: Sgd::new().lr(1.0), clip_norm: Some(2.0), ..Optimization::default() };
             let (values, norm, skipped) = update(&gpu, &grads, options);
             let want = grads.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
-            // What exceeds `f32` is infinite.
+            // A norm that exceeds `f32` is infinite.
             let fits = want <= f64::from(f32::MAX);
             close("norm", &[norm], &[if fits { want } else { f64::INFINITY }], 1e-6, 0.0);
             let factor = (2.0 / (want + 1e-6)).min(1.0);
-            // What is far below the others may vanish beside them.
+            // Gradients far below the others may vanish.
             let want: Vec<f64> = grads.iter().map(|&g| -f64::from(g) * factor).collect();
             close("values", &values, &want, 2e-6, 1e-37);
             assert_eq!(skipped, 0);
@@ -239,7 +239,7 @@ fn norms_of_huge_and_tiny_gradients() {
             Optimization { sgd: Sgd::new().lr(1.0), clip_norm: Some(2.0), ..Optimization::default() },
         );
         close("each", &values, &[-0.176_776_695; 128], 1e-6, 0.0);
-        // A bound so far below the norm that the factor is subnormal.
+        // The bound is so far below the norm that the factor is subnormal.
         for (grad, bound) in [(1e19, 1e-24), (3e25, 1e-18), (1e30, 1e-10), (1e-2, 2e-36)] {
             let sgd = Sgd::new().lr(1.0);
             let options = Optimization { sgd, clip_norm: Some(bound), ..Optimization::default() };
@@ -250,7 +250,7 @@ fn norms_of_huge_and_tiny_gradients() {
     }
 }
 
-/// The rate of what no group has one for, and of groups.
+/// The rates of groups, and of parameters without a rate from a group.
 #[test]
 fn learning_rates_change_between_updates() {
     let Some(gpu) = gpu() else { return };
@@ -276,7 +276,7 @@ fn learning_rates_change_between_updates() {
     assert_eq!(step(&mut optimizer), [1.0, 10.0, 1.0]);
     optimizer.set_lr(4.0).unwrap();
     assert_eq!(step(&mut optimizer), [5.0, 20.0, 5.0]);
-    // The schedule halves them from here on.
+    // The schedule halves all rates from here on.
     optimizer.set_group_lr(1, 8.0).unwrap();
     optimizer.set_lr(2.0).unwrap();
     assert_eq!(step(&mut optimizer), [6.0, 25.0, 9.0]);
@@ -288,7 +288,7 @@ fn learning_rates_change_between_updates() {
     assert_eq!(step(&mut optimizer), [7.0, 30.0, 13.0]);
 }
 
-/// An error names what the caller gave.
+/// An error names the loss scale that the caller passed.
 #[test]
 fn a_loss_scale_that_vanishes_is_named() {
     let Some(gpu) = gpu() else { return };
@@ -317,14 +317,14 @@ fn a_gradient_that_is_not_finite_skips_the_update() {
                 let guarded = Optimization { sgd, skip_non_finite: true, ..Optimization::default() };
                 let (values, norm, skipped) = update(&gpu, &grads, guarded.clone());
                 assert!(values.iter().all(|v| v.to_bits() == 0) && !norm.is_finite() && skipped == 1, "{bad} at {at}");
-                // Without the guard the gradient's NaN is the caller's own.
+                // Without the guard, the NaN of a gradient reaches the values.
                 let clipped =
                     Optimization { skip_non_finite: false, clip_norm: Some(1.0), sgd: Sgd::new().lr(1.0), ..guarded };
                 let (values, _, skipped) = update(&gpu, &grads, clipped);
                 assert!(values[at].is_nan() && skipped == 0);
             }
         }
-        // Gradients that are numbers only as long as they have their scale.
+        // Gradients that are finite only before the division by the loss scale.
         for (grad, loss_scale) in [(3e38f32, 0.5), (-1e37, 1e-3), (1e19, 1e-30)] {
             for clip_norm in [None, Some(1.0)] {
                 let sgd = Sgd::new().lr(1.0);
@@ -335,7 +335,7 @@ fn a_gradient_that_is_not_finite_skips_the_update() {
                 assert!(values.iter().all(|v| v.to_bits() == 0) && !norm.is_finite() && skipped == 1, "{what}");
             }
         }
-        // The first update that is not skipped starts the velocity, as the first one would have.
+        // The first update that is not skipped starts the velocity.
         let parameters = Parameters::new(&gpu, &[("p", [2].into(), &[0.0; 2])]).unwrap();
         let sgd = Sgd::new().lr(1.0).momentum(0.5).dampening(0.5);
         let options = Optimization { sgd, skip_non_finite: true, ..Optimization::default() };
@@ -457,7 +457,7 @@ fn files_that_are_no_whole_states() {
     state.insert("w", [2, 2], vec![1.0, -2.0, f32::NAN, 4.0]).unwrap();
     state.save(&path).unwrap();
     let whole = std::fs::read(&path).unwrap();
-    // Every truncation, and every byte of the header changed.
+    // Every truncation, and every change of a header byte.
     for len in 0..whole.len() {
         std::fs::write(&path, &whole[..len]).unwrap();
         assert!(matches!(State::load(&path), Err(Error::Format { .. })), "{len} bytes");
@@ -465,7 +465,7 @@ fn files_that_are_no_whole_states() {
     for at in 0..whole.len() - 16 {
         let mut bytes = whole.clone();
         bytes[at] ^= 0xff;
-        // It may still be a file, of another name; it must not panic.
+        // The result may still be a valid file, with another name; loading must not panic.
         let _ = State::from_bytes(&bytes);
     }
     assert!(matches!(State::load(directory.path().join("none")), Err(Error::File { .. })));

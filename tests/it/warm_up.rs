@@ -9,9 +9,9 @@ use xent::{Caps, Error, Family, Gpu, Layout, Tensor, wgpu};
 #[test]
 fn what_is_warm_compiles_no_more() {
     let Some(shared) = gpu() else { return };
-    // One that has compiled nothing.
+    // A device that has compiled nothing.
     let gpu = adapter().unwrap();
-    // Of rows that are held, their length is a part of the kernel's form.
+    // The length of rows held in registers is a constant of the kernel.
     let [classes, other] = [29, 30];
     let x = Tensor::from_slice(&gpu, [7, classes], &random(1, 7 * classes, 1.0)).unwrap();
     let y = Targets::new(&gpu, [7], &labels(2, 7, classes), classes).unwrap();
@@ -26,13 +26,13 @@ fn what_is_warm_compiles_no_more() {
     });
     assert_eq!(gpu.counters().kernels_compiled, warm.kernels_compiled);
     assert!(loss[0] > 0.0 && grad.iter().all(|g| g.is_finite()));
-    // Another length is another form.
+    // Another length is another variant of the kernel.
     drop(shared);
     let x = Tensor::from_slice(&gpu, [7, other], &random(1, 7 * other, 1.0)).unwrap();
     let y = Targets::new(&gpu, [7], &labels(2, 7, other), other).unwrap();
     gpu.warm_up(|rec| rec.cross_entropy_with(&x, &y, &options, Grad::New).map(drop)).unwrap();
     assert!(gpu.counters().kernels_compiled > warm.kernels_compiled);
-    // What cannot be recorded says so.
+    // An error of the recording is returned.
     let error = gpu.warm_up(|rec| rec.matmul(Layout::Nn, &x, &x, None).map(drop)).unwrap_err();
     assert!(matches!(error, Error::Shape { op: "matmul", .. }), "{error}");
 }
@@ -48,13 +48,13 @@ fn threads_compile_at_the_same_time() {
             scope.spawn(|| gpu.warm_up(|rec| rec.softmax(&x, 0).map(drop)).unwrap());
         }
     });
-    // The same kernel four times is compiled once.
+    // Four warm-ups of the same kernel compile it once.
     assert_eq!(gpu.counters().kernels_compiled, compiled + 1);
     drop(shared);
 }
 
 #[test]
-#[expect(unsafe_code, reason = "the promise is this test's")]
+#[expect(unsafe_code, reason = "this test upholds the safety contract")]
 fn the_drivers_cache_is_kept_in_a_file() {
     let Some(shared) = gpu() else { return };
     let fresh = || adapter().unwrap();
@@ -66,7 +66,7 @@ fn the_drivers_cache_is_kept_in_a_file() {
     };
     let gpu = fresh();
     assert!(!gpu.save_pipeline_cache(&path).unwrap(), "without a cache there is nothing to save");
-    // SAFETY: the file is not there.
+    // SAFETY: the file does not exist.
     let has = unsafe { gpu.load_pipeline_cache(&path) }.unwrap();
     assert_eq!(has, gpu.device().features().contains(wgpu::Features::PIPELINE_CACHE));
     relu(&gpu);
@@ -74,16 +74,16 @@ fn the_drivers_cache_is_kept_in_a_file() {
     if has {
         assert!(fs::metadata(&path).unwrap().len() > 0);
         let gpu = fresh();
-        // SAFETY: the file is what was saved.
+        // SAFETY: the file was saved by `save_pipeline_cache`.
         assert!(unsafe { gpu.load_pipeline_cache(&path) }.unwrap());
         relu(&gpu);
-        // wgpu looks at its own header before the driver sees anything.
+        // wgpu checks its own header before the driver sees any data.
         fs::write(&path, b"something else").unwrap();
         let gpu = fresh();
-        // SAFETY: no driver's cache begins like that, so none is made of it.
+        // SAFETY: no driver's cache begins with these bytes, so wgpu does not pass them on.
         assert!(unsafe { gpu.load_pipeline_cache(&path) }.unwrap());
         relu(&gpu);
-        // SAFETY: a directory is no file to read.
+        // SAFETY: a directory cannot be read as a file.
         let error = unsafe { fresh().load_pipeline_cache(directory.path()) }.unwrap_err();
         assert!(matches!(error, Error::File { .. }), "{error}");
         let error = gpu.save_pipeline_cache(directory.path().join("no/such/place")).unwrap_err();
@@ -95,7 +95,7 @@ fn the_drivers_cache_is_kept_in_a_file() {
 #[test]
 fn tuned_choices_are_choices_of_the_device() {
     let Some(gpu) = gpu() else { return };
-    // Choices that tuning tries beside those that every test takes.
+    // Choices that tuning tries, besides the defaults of all other tests.
     let x = Tensor::from_slice(&gpu, [70, 70], &random(1, 4900, 1.0)).unwrap();
     let product = |caps: Caps| {
         let gpu = gpu.with_caps(caps).unwrap();

@@ -7,10 +7,10 @@ use xent::optim::{Optimization, Optimizer, Parameters, Sgd, WindowMean};
 use xent::state::State;
 use xent::{Error, Gpu, Layout, Tensor, Weights, cpu};
 
-/// What a pass gets: its rows of all of them.
+/// The rows of the data that a pass gets.
 type Rows = std::ops::Range<usize>;
 
-/// Ten rows; five of their targets count, four among the first seven.
+/// The targets of ten rows; five of them count, four of these among the first seven.
 const TARGETS: [i64; 10] = [1, -100, 0, 2, -100, -100, 1, -100, 2, -100];
 
 /// A wide first pass with four tokens, and a second with one.
@@ -31,7 +31,7 @@ impl Data {
         }
     }
 
-    /// Submits a pass and gives its losses and those of the window so far.
+    /// Submits a pass. Returns its losses and the losses of the window so far.
     fn pass(&self, gpu: &Gpu, training: &mut Training, rows: Rows) -> [Vec<f32>; 2] {
         let (x, y) = (self.x.rows(rows.clone()).unwrap(), self.y.rows(rows.clone()).unwrap());
         let values = self.values.rows(rows).unwrap();
@@ -84,7 +84,8 @@ fn plain() -> Optimization {
     Optimization { sgd: Sgd::new().lr(1.0), ..Optimization::default() }
 }
 
-/// The token mean over a window is that of one batch of all its tokens, whatever comes after it.
+/// The token mean over a window equals the mean of one batch of all its tokens, with all kinds of
+/// updates.
 #[test]
 fn a_window_is_one_batch() {
     let Some(gpu) = gpu() else { return };
@@ -126,7 +127,7 @@ fn a_window_is_one_batch() {
             near(what, &values(&gpu, &parts), &values(&gpu, &whole));
         }
 
-        // The mean of the passes' means is another, and still there.
+        // The mean of the passes' means differs, and is available, too.
         let train = |options, passes: &[Rows]| {
             let mut training = one_head(&gpu, Loss::cross_entropy(), options);
             let losses: Vec<_> = passes.iter().map(|rows| data.pass(&gpu, &mut training, rows.clone())).collect();
@@ -151,7 +152,7 @@ fn a_window_is_one_batch() {
     }
 }
 
-/// Four tokens and one, against the reference on all five: no weight is off.
+/// A pass of four tokens and a pass of one, compared with the reference on all five.
 #[test]
 fn the_token_mean_is_the_references() {
     let Some(gpu) = gpu() else { return };
@@ -175,7 +176,7 @@ fn the_token_mean_is_the_references() {
     }
 }
 
-/// Each head's loss is divided by what it counts itself; sums are added up.
+/// Each head's loss is divided by its own denominator; sums are added up.
 #[test]
 fn heads_have_denominators_of_their_own() {
     let Some(gpu) = gpu() else { return };
@@ -212,7 +213,7 @@ fn a_window_is_flushed_or_discarded() {
         };
         let (mut two, mut four) = (new(2), new(4));
         UNEVEN.iter().for_each(|rows| drop(data.pass(&gpu, &mut two, rows.clone())));
-        // What is discarded leaves nothing behind.
+        // A discarded pass leaves nothing behind.
         data.pass(&gpu, &mut four, 3..9);
         assert_eq!(four.optimizer().passes(), 1);
         four.discard();
@@ -229,7 +230,7 @@ fn a_window_is_flushed_or_discarded() {
         for ((name, a), (_, b)) in values(&gpu, &two).iter().zip(&values(&gpu, &four)) {
             same_bits(name, a, b);
         }
-        // The next window begins anew.
+        // The next window starts from 0.
         data.pass(&gpu, &mut two, 0..3);
         data.pass(&gpu, &mut four, 0..3);
         two.flush(&mut gpu.batch()).unwrap();
@@ -263,7 +264,7 @@ fn a_window_is_resumed_to_the_same_bits() {
             first.set_loss_scale(8.0).unwrap();
             (0..stop).for_each(|i| drop(data.pass(&gpu, &mut first, rows(i))));
             let file = checkpoint(&gpu, &first).to_bytes().unwrap();
-            // In the middle of a window of its own, or fresh; and with another loss scale.
+            // The other training is fresh or within a window, and has another loss scale.
             let mut second = new(2.0);
             if stop > 1 {
                 data.pass(&gpu, &mut second, 1..4);
@@ -276,7 +277,7 @@ fn a_window_is_resumed_to_the_same_bits() {
             }
             assert_eq!(bits(&checkpoint(&gpu, &second)), bits(&want), "{window_mean:?} after {stop}");
         }
-        // What does not fit changes nothing.
+        // A checkpoint that does not fit changes nothing.
         let mut other = new(8.0);
         let before = checkpoint(&gpu, &other);
         let mut torn = want.clone();
@@ -302,7 +303,8 @@ fn a_window_is_resumed_to_the_same_bits() {
     }
 }
 
-/// Tokens that are not there move nothing, and a window without any is as a batch without any.
+/// A pass without tokens changes nothing, and a window without tokens acts like a batch without
+/// tokens.
 #[test]
 fn windows_and_passes_of_nothing() {
     let Some(gpu) = gpu() else { return };
@@ -320,14 +322,14 @@ fn windows_and_passes_of_nothing() {
             assert_eq!((training.optimizer().updates(), values(&gpu, &training)), (1, before));
             training
         });
-        // An empty pass beside another is not seen.
+        // A pass without tokens does not affect the other pass.
         let mut alone = one_head(&gpu, Loss::cross_entropy(), plain());
         let [want, _] = data.pass(&gpu, &mut alone, 0..4);
         data.pass(&gpu, &mut training, 4..6);
         let [_, window] = data.pass(&gpu, &mut training, 0..4);
         assert_eq!(window, want);
         near("one pass counts", &values(&gpu, &training), &values(&gpu, &alone));
-        // One that is not finite spoils its window, and no other.
+        // A pass with NaN makes its own window NaN, and no other.
         let spoiled = Tensor::from_slice(&gpu, [3, 4], &[f32::NAN; 12]).unwrap();
         let now = values(&gpu, &training);
         let mut batch = gpu.batch();
@@ -347,7 +349,7 @@ fn updated(gpu: &Gpu, parameters: &Parameters) -> Vec<f32> {
     values
 }
 
-/// An optimiser that is driven by hand: sums as they are, and means over denominators of the caller's.
+/// An optimiser that is driven by hand: plain sums, and means over the caller's denominators.
 #[test]
 fn optimizers_take_sums_and_means() {
     let Some(gpu) = gpu() else { return };
@@ -362,7 +364,7 @@ fn optimizers_take_sums_and_means() {
         let mut batch = gpu.batch();
         record(&mut batch, 0);
         optimizer.step_mean(&mut batch, &parameters, 3).unwrap();
-        // One way in a window, and denominators that are scalars.
+        // A window cannot mix sums and means, and denominators must be scalars.
         let refused = optimizer.step(&mut batch, &parameters).unwrap_err().to_string();
         let message = "Optimizer::step: what a pass is divided by must be a denominator, as for those before it in the window, got nothing";
         assert_eq!(refused, message);
@@ -387,7 +389,7 @@ fn optimizers_take_sums_and_means() {
         let want: Vec<f32> = grads[0].iter().zip(&grads[1]).map(|(&a, &b)| -(a + b)).collect();
         same_bits("sum", &updated(&gpu, &parameters), &want);
 
-        // One pass with a denominator, and the caller's gradients stay.
+        // One pass with a denominator leaves the caller's gradients unchanged.
         let mut single = Optimizer::new(&parameters, plain()).unwrap();
         let mut batch = gpu.batch();
         batch.upload(&parameters.value("p").unwrap(), &vec![0.0; len]).unwrap();
@@ -401,7 +403,7 @@ fn optimizers_take_sums_and_means() {
     }
 }
 
-/// 2^24 and 64 times 1: a sum in `f32` stays at 2^24.
+/// Denominators of 2^24 and 64 times 1: a sum in `f32` would stay at 2^24.
 #[test]
 fn denominators_are_exact_beyond_24_bits() {
     let Some(gpu) = gpu() else { return };
@@ -419,7 +421,7 @@ fn denominators_are_exact_beyond_24_bits() {
         batch.submit().unwrap();
         assert_eq!(updated(&gpu, &parameters), [-1.0]);
     }
-    // A count has more bits than a number: 2^24 + 1, and 1.
+    // A count has more bits than an `f32`: 2^24 + 1, and 1.
     let mut optimizer = Optimizer::new(&parameters, Optimization { accumulate: 2, ..plain() }).unwrap();
     let mut batch = gpu.batch();
     batch.upload(&parameters.value("p").unwrap(), &[0.0]).unwrap();
@@ -446,7 +448,7 @@ fn a_window_has_one_loss_scale() {
     assert_eq!(training.optimizer().options().loss_scale, 16.0);
 }
 
-/// A window of two equal passes is one of them, whatever its mean divides by.
+/// A window of two equal passes acts like one of them, whatever its mean divides by.
 #[test]
 fn equal_passes_are_one_pass_of_every_mean() {
     let Some(gpu) = gpu() else { return };
@@ -471,7 +473,7 @@ fn equal_passes_are_one_pass_of_every_mean() {
     }
 }
 
-/// A window of thousands of passes keeps what its sums round off, also over a checkpoint.
+/// A window of thousands of passes keeps the rounding errors of its sums, also in a checkpoint.
 #[test]
 fn long_windows_keep_their_digits() {
     let Some(gpu) = gpu() else { return };

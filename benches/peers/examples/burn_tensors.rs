@@ -17,8 +17,8 @@ use xent::loss::{CrossEntropy, Grad};
 const ROWS: usize = 64;
 const CLASSES: usize = 1000;
 
-/// Calls `use_it` with the buffer of a Burn tensor, after Burn's pending computation of it is on
-/// the queue. Burn keeps the tensor there during the call.
+/// Calls `use_it` with the buffer of a Burn tensor, after submitting Burn's pending work on it.
+/// Burn keeps the tensor in this buffer during the call.
 fn with_buffer<T>(tensor: &Tensor<2>, use_it: impl FnOnce(&WgpuResource) -> Result<T>) -> Result<T> {
     let fused = tensor.clone().try_into_primitive::<Wgpu>().map_err(|error| anyhow::anyhow!("{error:?}"))?;
     let client = fused.client.clone();

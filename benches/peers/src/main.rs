@@ -19,9 +19,9 @@ use xent::{Gpu, wgpu};
 
 /// One operation of one peer, to be run repeatedly.
 pub struct Job {
-    /// Runs the operation once; returns when the result is there.
+    /// Runs the operation once, and waits for the result.
     pub run: Box<dyn FnMut() -> Result<()>>,
-    /// Runs it again. Returns the loss (0 if there is none), and values such as a gradient.
+    /// Runs the operation again. Returns the loss (0 without one), and values such as a gradient.
     pub result: Box<dyn FnMut() -> Result<(f32, Vec<f32>)>>,
 }
 
@@ -67,7 +67,7 @@ pub struct Head {
 #[derive(Clone)]
 pub enum Work {
     CrossEntropy(Rows),
-    /// Compares the loss and the gradient of the weight; that of the hidden states is computed too.
+    /// Compares the loss and the gradient of the weight; computes the hidden states' gradient, too.
     LinearCrossEntropy(Head),
     BceWithLogits(Vectors),
     /// Square matrices.

@@ -18,7 +18,7 @@ fn read(gpu: &Gpu, tensor: &Tensor<f32>) -> Result<Vec<f32>> {
     Ok(values.wait(Duration::from_secs(60))?)
 }
 
-/// A job that records an operation, submits it and waits. Its `result` does so again and reads the
+/// A job that records an operation, submits it and waits. Its `result` repeats this and reads the
 /// values.
 fn repeated(
     gpu: &Gpu,

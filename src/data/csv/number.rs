@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::CsvOptions;
 
-/// Parses a field without blanks around it. The error is what was expected.
+/// Parses a field without blanks around it. The error names the expected kind of number.
 pub(super) fn number(field: &str, options: &CsvOptions) -> Result<f32, &'static str> {
     let Some(plain) = ungrouped(field, options.thousands) else { return Err(instead(field, options.thousands)) };
     match plain.parse::<f32>() {
@@ -20,13 +20,13 @@ pub(super) fn number(field: &str, options: &CsvOptions) -> Result<f32, &'static 
     }
 }
 
-/// What was expected in place of a field that is not a number.
+/// Returns the text of an error: what was expected in place of a field that is not a number.
 fn instead(field: &str, thousands: Option<char>) -> &'static str {
     let Some((whole, fraction)) = field.split_once(',') else { return "a finite number" };
     if thousands.is_none() && ungrouped(field, Some(',')).is_some_and(|plain| plain.parse::<f32>().is_ok()) {
         return "a finite number without a decimal comma or thousands separators (CsvOptions::thousands takes those)";
     }
-    // With a point instead of the comma, the field would be a number.
+    // With a decimal point instead of the comma, the field would be a number.
     let digit = fraction.bytes().next().is_some_and(|byte| byte.is_ascii_digit());
     if digit && format!("{whole}.{fraction}").parse::<f32>().is_ok() {
         "a finite number with a decimal point, not a decimal comma"

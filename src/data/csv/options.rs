@@ -27,9 +27,8 @@ pub struct CsvOptions {
     /// such numbers are errors.
     pub thousands: Option<char>,
     /// Whether integers that `f32` cannot represent, such as 16777217, are rounded to the nearest
-    /// that it can. Otherwise they are errors, because two identifiers could become one.
-    /// (16777217.0 counts as an integer, too. Fractions and numbers with an exponent are always
-    /// rounded.)
+    /// `f32`. Otherwise they are errors, because two identifiers could become one. (16777217.0
+    /// counts as an integer, too. Fractions and numbers with an exponent are always rounded.)
     pub allow_rounding: bool,
 }
 

@@ -1,7 +1,7 @@
 //! Positions in a CSV file, for error messages.
 
-/// The line of a byte position, counted as editors do: from 1, and ended by `\n`, `\r` or `\r\n`.
-/// Scans everything before the position, so call it only when a message needs it.
+/// Returns the line of a byte position, counted as editors count: from 1, with `\n`, `\r` or `\r\n`
+/// as line ends. Scans everything before the position, so call it only when a message needs it.
 pub(super) fn line_at(bytes: &[u8], at: usize) -> u64 {
     1 + line_ends(bytes, 0, at)
 }
@@ -13,8 +13,8 @@ pub(super) fn line_ends(bytes: &[u8], from: usize, to: usize) -> u64 {
     ends.filter(|(byte, next)| **byte == b'\n' || (**byte == b'\r' && *next != Some(&b'\n'))).count() as u64
 }
 
-/// The position at which a field of a record begins, which may be lines after the start of the
-/// record.
+/// Returns the position at which a field of a record begins, possibly some lines after the start of
+/// the record.
 pub(super) fn field_at(bytes: &[u8], record: usize, field: usize, delimiter: u8) -> usize {
     #[derive(Clone, Copy)]
     enum Inside {

@@ -40,8 +40,8 @@ impl File<'_> {
 #[derive(Clone, Default)]
 pub(super) struct Record {
     bytes: ByteRecord,
-    /// The indices of the fields that count: with spaces as delimiters, not the empty ones between
-    /// spaces.
+    /// The indices of the fields that count. With spaces as delimiters, empty fields between spaces
+    /// do not count unless they are quoted.
     fields: Vec<usize>,
     pub(super) start: usize,
 }
@@ -67,7 +67,7 @@ pub(super) struct Records<'a> {
     reader: csv::Reader<&'a [u8]>,
     /// The record read last.
     pub(super) record: Record,
-    /// Whether the record was read while skipping lines, but comes after them.
+    /// Whether the record was read while skipping lines, but lies after the skipped lines.
     waiting: bool,
 }
 
@@ -140,8 +140,7 @@ impl<'a> Records<'a> {
         let at = usize::try_from(self.reader.position().byte()).unwrap_or(usize::MAX);
         match at.checked_sub(1) {
             None if bytes.starts_with(MARK) => MARK.len(),
-            // The reader stops in the middle of `\r\n`, and takes `\n` for the start of the next
-            // line.
+            // The reader stops between `\r` and `\n`, and counts the `\n` to the next line.
             Some(last) if bytes.get(last) == Some(&b'\r') && bytes.get(at) == Some(&b'\n') => at + 1,
             _ => at,
         }

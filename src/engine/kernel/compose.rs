@@ -1,25 +1,29 @@
 //! Generates the WGSL of a variant of a kernel.
 //!
-//! Shader files do not declare their storage bindings or `Params`. [`compose`] declares them from the kernel's
-//! declaration in Rust, and generates accessors for each [`Binding`]. One shader therefore serves tensors of
-//! scalars and of quads (`vec4`), of `f32` and of halves, gradients in place, and absent outputs. A binding starts
-//! at an aligned offset, and the tensor at element `params.x_base` of the binding; the accessors add that base. For
-//! a binding `x` there are
+//! Shader files declare neither their storage bindings nor `Params`. [`compose`] generates both
+//! from the kernel's declaration in Rust, with accessors for each [`Binding`]. One shader therefore
+//! serves tensors of scalars and of quads (`vec4`), of `f32` and of halves, gradients in place, and
+//! absent outputs. A binding starts at an aligned offset, and its tensor at element `params.x_base`
+//! of the binding; the accessors add that base. The accessors of a binding `x` are
 //!
 //! * `load_x(i)`, `store_x(i, v)`: element `i`;
-//! * `add_x(i, v)`: adds to element `i`, whatever other threads add, and gives what it was before;
-//! * `load4_x(i)`, `store4_x(i, v)`: elements `i .. i + 4`, for a binding made by [`read4`](super::read4) and its like. In the variant that
-//!   is declared by quad, `i` is a multiple of 4; `BY_QUAD` tells whether it is this one, `HALVES` whether elements of some binding are halves;
-//! * `load_quad_x(i, stride, room, pad)`, `store_quad_x(i, stride, room, v)`, for the same bindings: elements `i`, `i + stride`
-//!   and so on, of which there are four or, if less, `room`, and `pad` for the others. By quad, the stride is 1 and `room` is
-//!   0 or at least 4.
+//! * `add_x(i, v)`: adds `v` to element `i` atomically, and returns the old value;
+//! * `load4_x(i)`, `store4_x(i, v)`: elements `i .. i + 4`, for bindings declared by
+//!   [`read4`](super::read4) and its like. If the variant declares them as quads, `i` must be a
+//!   multiple of 4. `BY_QUAD` is true in such variants, `HALVES` if any binding stores halves;
+//! * `load_quad_x(i, stride, room, pad)`, `store_quad_x(i, stride, room, v)`, for the same
+//!   bindings: the elements `i`, `i + stride`, .., of which the first `room` exist, at most 4;
+//!   loads return `pad` for the others. If the binding is declared as quads, the stride must be 1
+//!   and `room` 0 or at least 4.
 //!
-//! `params` has the fields of the kernel's parameters, and those of [`text`](super::text) that many kernels have, as far as the shader uses them. It is a copy that is made before the shader's `main` begins, unless the shader has the line `// params stay uniform`.
+//! `params` has the fields of the kernel's parameters and the common parameters of
+//! [`text`](super::text), without those that the shader does not use. It is a copy made at the
+//! start of `main`, unless the shader has the line `// params stay uniform`.
 //!
-//! For a kernel with the constant `SUBGROUP` there is `handed_over`, see `shaders/lib/lanes.wgsl`.
+//! Kernels with the constant `SUBGROUP` also get `handed_over`; see `shaders/lib/lanes.wgsl`.
 //!
-//! A shader's `override` constants become `const` ones with the variant's values, so that sizes of arrays can depend on them; see
-//! [`specialise`].
+//! The shader's `override` constants become `const`, with the variant's values, so that array sizes
+//! can depend on them; see [`specialise`].
 
 use std::fmt::Write as _;
 
@@ -42,7 +46,7 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
             (None, true) => "vec4<f32>",
             (None, false) => element,
             (Some(_), true) => "vec2<u32>",
-            // Neighbouring threads write the halves of a word.
+            // Different threads may write the two halves of a word.
             (Some(_), false) => {
                 if only_read {
                     "u32"
@@ -76,7 +80,7 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
             text.push_str(half.source);
         }
     }
-    // A variant by quad need not ask whether a quad is whole.
+    // With quads, shaders need not check whether a quad is complete.
     let _ = writeln!(text, "const BY_QUAD: bool = {};", variant.vec4);
     let _ = writeln!(text, "const HALVES: bool = {};", variant.f16 | variant.bf16 != 0);
     let constant = |name: &str| {
@@ -84,7 +88,7 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
         named.map(|(_, &value)| value)
     };
     if let Some(subgroup) = constant("SUBGROUP") {
-        // The builtin may only be in the text where the device has it.
+        // The source may name the builtin only if the device has subgroups.
         let value = if subgroup > 0 { "subgroupShuffleXor(v, distance)" } else { "v" };
         let _ = writeln!(text, "fn handed_over(v: vec4<u32>, distance: u32) -> vec4<u32> {{ return {value}; }}");
     }
@@ -92,7 +96,8 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
     if let (Some(subgroup @ 1..), Some(workgroup)) = (constant("SUBGROUP"), constant("WORKGROUP"))
         && subgroup < workgroup
     {
-        // Which of a workgroup's threads are neighbours in a subgroup is the device's choice.
+        // The device decides which threads of a workgroup share a subgroup, so number the threads
+        // subgroup by subgroup.
         source = source.replace(
             "    @builtin(local_invocation_index) thread: u32,\n) {",
             "    @builtin(subgroup_id) subgroup: u32,\n    @builtin(subgroup_invocation_id) member: u32,\n) {\n    \
@@ -109,7 +114,8 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
     text
 }
 
-/// The shader's `Params`: the base of each binding, the common parameters that it uses, and the fields that Rust declares.
+/// The shader's `Params`: the base of each binding, the common parameters that the shader uses, and
+/// the fields declared in Rust.
 fn params_struct(kernel: &Kernel) -> String {
     let bases = kernel.bindings.iter().map(|binding| format!("    {}_base: u32,\n", binding.name));
     let common = kernel.text().common.iter().map(|name| format!("    {name}: u32,\n"));
@@ -117,20 +123,21 @@ fn params_struct(kernel: &Kernel) -> String {
     format!("struct Params {{\n{}}}\n", bases.chain(common).chain(fields).collect::<String>())
 }
 
-/// Whether a kernel's parameters are copied. They are not if it has barriers in loops whose ends are parameters: WGSL takes only a uniform
-/// variable for the same in all threads.
+/// Whether `main` copies the parameters. It must not if parameters bound loops with barriers: WGSL
+/// requires uniform control flow at a barrier, and only the uniform variable counts as uniform.
 pub(super) fn copies_params(kernel: &Kernel) -> bool {
     !kernel.text().source.contains("\n// params stay uniform\n")
 }
 
-/// The source with parameters that are read once, before any loop: in a loop llvmpipe reads them again each time, lane by lane.
+/// The source with a `main` that first copies the parameters. Otherwise llvmpipe loads them again
+/// in every iteration of a loop, lane by lane.
 fn with_params(source: &str) -> String {
     let main = source.split_once("\nfn main(").and_then(|(before, main)| Some((before, main.split_once(") {\n")?)));
     let Some((before, (builtins, body))) = main else { return source.to_owned() };
     format!("{before}\nfn main({builtins}) {{\n    params = given_params;\n{body}")
 }
 
-/// A way to store numbers in half a word: its name, and a shader with its conversions.
+/// A 16-bit format: its name, and the WGSL source of its conversions.
 #[derive(Clone, Copy)]
 struct Half {
     name: &'static str,
@@ -141,7 +148,7 @@ const F16: Half = Half { name: "f16", source: include_str!("../../../shaders/lib
 const BF16: Half = Half { name: "bf16", source: include_str!("../../../shaders/lib/bf16.wgsl") };
 
 impl Variant {
-    /// How binding `i` is stored, if not by whole words.
+    /// The 16-bit format of binding `i`; `None` if its elements are whole words.
     fn half(&self, i: usize) -> Option<Half> {
         match (self.f16 >> i & 1, self.bf16 >> i & 1) {
             (1, _) => Some(F16),
@@ -151,13 +158,13 @@ impl Variant {
     }
 }
 
-/// What a shader calls for a binding.
+/// Generates the accessors of a binding.
 struct Accessors<'a> {
     binding: &'a Binding,
-    /// The binding whose memory it is.
+    /// The name of the binding that provides the memory.
     data: &'a str,
     present: bool,
-    /// What is absent is 1 and not 0.
+    /// Loads return 1, not 0, if the binding is absent.
     one: bool,
     by_quad: bool,
 }
@@ -171,7 +178,7 @@ impl Accessors<'_> {
         !matches!(self.binding.access, Access::Read | Access::Count)
     }
 
-    /// Element `i` of the tensor, counted from the binding's start.
+    /// The position of the tensor's element `i`, counted from the start of the binding.
     fn position(&self) -> String {
         format!("params.{}_base + i", self.data)
     }
@@ -202,7 +209,8 @@ impl Accessors<'_> {
         }
     }
 
-    /// A present binding of halves, two a word. By quad, a thread writes no word that another writes.
+    /// The accessors of a present binding of halves, two per word. With quads, no two threads write
+    /// to the same word, so stores need no atomics.
     fn of_halves(&self, text: &mut String, half: Half, only_read: bool) {
         let Self { binding: Binding { name, quads, .. }, data, by_quad, .. } = *self;
         let Half { name: half, .. } = half;
@@ -240,7 +248,8 @@ impl Accessors<'_> {
         }
     }
 
-    /// Whole quads, of a present binding that is declared by quad with this load and this store, else in terms of elements.
+    /// The accessors of whole quads: `load` and `store` if the binding is present and declared as
+    /// quads, else the accessors of single elements.
     fn quads(&self, text: &mut String, load: &str, store: &str) {
         let Self { binding: Binding { name, .. }, present, by_quad, .. } = *self;
         let whole = present && by_quad;
@@ -258,7 +267,7 @@ impl Accessors<'_> {
         self.quads_in_part(text);
     }
 
-    /// Quads of which there may be a part, in terms of the others.
+    /// The accessors of quads that may be incomplete, built from the other accessors.
     fn quads_in_part(&self, text: &mut String) {
         let name = self.binding.name;
         if self.reads() {
@@ -283,7 +292,7 @@ impl Accessors<'_> {
     }
 }
 
-/// A statement for each element of a quad that there is room for.
+/// A statement for each element of a quad, executed if there is room for the element.
 fn by_element(statement: impl Fn(usize) -> String) -> String {
     (0..4).map(|k| format!("if (room > {k}u) {{ {} }} ", statement(k))).collect()
 }

@@ -1,20 +1,24 @@
-//! A shader's text for given values of its constants: branches that those decide are decided, and marked loops written out.
+//! Specialises a shader for the values of its constants: decides branches that depend only on
+//! constants, and unrolls marked loops.
 //!
-//! Every driver would do the same, but compilers' first passes take time for all that they are given. In loops like
+//! Drivers do the same, but their first passes take time for all the code they get. In loops like
 //!
 //! ```wgsl
 //! for (var r = 0u; r < ROWS; r++) { // unrolled
 //! ```
 //!
-//! the bound is a constant or a number: arrays that are indexed by constants stay in registers, and few compilers between WGSL and a GPU
-//! unroll by themselves. (With one loop over its sums left as a loop, the product of two 4096 x 4096 matrices took 8.5 times as long on an
-//! H200.) With `// unrolled if NAME` they are written out if that constant is not 0. An `if` stands on one line with its
-//! condition, and every brace that closes a block on a line of its own.
+//! the bound must be a constant or a number. They are unrolled here because arrays with constant
+//! indices stay in registers, and few compilers between WGSL and a GPU unroll by themselves. (With
+//! one loop over its sums not unrolled, the product of two 4096 x 4096 matrices took 8.5 times as
+//! long on an H200.) A loop marked `// unrolled if NAME` is unrolled if that constant is not 0.
+//!
+//! Shaders must write an `if` and its condition on one line, and start a line with every brace that
+//! closes a block.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-/// What is known of an expression.
+/// The known value of an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Value {
     Unknown,
@@ -24,7 +28,7 @@ pub(super) enum Value {
 
 pub(super) type Constants = HashMap<String, Value>;
 
-/// Adds the constants that the text declares, as far as they follow from those that are known.
+/// Adds the constants that the source declares, if their values follow from known ones.
 pub(super) fn with_declared(mut known: Constants, source: &str) -> Constants {
     let declared: Vec<_> = source.lines().filter_map(declaration).collect();
     loop {
@@ -41,7 +45,7 @@ pub(super) fn with_declared(mut known: Constants, source: &str) -> Constants {
     }
 }
 
-/// The name and the value of a line `const NAME: u32 = value;`.
+/// The name and value of a line `const NAME: u32 = value;`.
 fn declaration(line: &str) -> Option<(&str, &str)> {
     let (name, rest) = line.strip_prefix("const ")?.split_once(": ")?;
     let value = rest.strip_prefix("u32 = ").or_else(|| rest.strip_prefix("bool = "))?;
@@ -52,14 +56,14 @@ fn indent_of(line: &str) -> &str {
     line.strip_suffix(line.trim_start()).unwrap_or_default()
 }
 
-/// The lines up to the brace that closes a block, and those from it on.
+/// The lines before the brace that closes a block, and the lines from that brace on.
 fn split_block<'l, 't>(lines: &'l [&'t str], indent: &str) -> (&'l [&'t str], &'l [&'t str]) {
     let closes = |line: &&str| line.strip_prefix(indent).is_some_and(|rest| rest.starts_with('}'));
     let end = lines.iter().position(closes).unwrap_or(lines.len());
     lines.split_at_checked(end).unwrap_or((lines, &[]))
 }
 
-/// Writes lines for these constants.
+/// Writes lines, specialised for the known constants.
 pub(super) fn write(text: &mut String, lines: &[&str], known: &Constants) {
     let mut rest = lines;
     while let Some((&line, after)) = rest.split_first() {
@@ -77,7 +81,7 @@ pub(super) fn write(text: &mut String, lines: &[&str], known: &Constants) {
         } else if let Some(condition) = condition(line) {
             let (later, ends) = write_branches(text, condition, after, indent, known);
             if ends {
-                // What follows in the same block is never reached.
+                // The rest of the block is unreachable.
                 let closes = |l: &&str| !l.trim().is_empty() && indent_of(l).len() < indent.len();
                 later.iter().position(closes).and_then(|end| later.get(end..)).unwrap_or_default()
             } else {
@@ -94,7 +98,8 @@ fn condition(line: &str) -> Option<&str> {
     line.trim_start().strip_prefix("if (")?.strip_suffix(") {")
 }
 
-/// Writes an `if` and its `else`s, as far as they are not decided. Gives the lines after them, and whether nothing there is reached.
+/// Writes the branches of an `if` that can be taken. Returns the lines after it, and whether they
+/// are unreachable.
 fn write_branches<'l, 't>(
     text: &mut String,
     first: &str,
@@ -142,7 +147,7 @@ fn write_branches<'l, 't>(
     }
 }
 
-/// The variable of a loop that is to be unrolled, and how often it goes around.
+/// The variable of a loop that must be unrolled, and the number of iterations.
 fn marked_loop<'a>(line: &'a str, known: &Constants) -> Option<(&'a str, u32)> {
     let number = |expression: &str| match evaluate(expression, known) {
         Value::Number(number) => Some(number),
@@ -158,14 +163,14 @@ fn marked_loop<'a>(line: &'a str, known: &Constants) -> Option<(&'a str, u32)> {
     Some((name, number(bound)?))
 }
 
-/// The value of an expression, if it follows from the constants.
+/// The value of an expression, if it follows from the known constants.
 pub(super) fn evaluate(expression: &str, known: &Constants) -> Value {
     let mut parser = Parser { rest: expression, known };
     let value = parser.binary(0).unwrap_or(Value::Unknown);
     if parser.rest.trim().is_empty() { value } else { Value::Unknown }
 }
 
-/// Operators, those that bind least first.
+/// Operators by precedence, the lowest first.
 const OPERATORS: [&[&str]; 5] = [&["||"], &["&&"], &["==", "!=", "<=", ">=", "<", ">"], &["+", "-"], &["*", "/", "%"]];
 
 struct Parser<'a> {
@@ -184,7 +189,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// `None` where the text is none of the expressions that are understood.
+    /// Returns `None` if the text is not a supported expression.
     fn binary(&mut self, level: usize) -> Option<Value> {
         let Some(operators) = OPERATORS.get(level) else { return self.unary() };
         let mut left = self.binary(level + 1)?;
@@ -203,7 +208,7 @@ impl<'a> Parser<'a> {
             });
         }
         let mut value = self.primary()?;
-        // Parts and elements of something.
+        // Members and elements are unknown.
         loop {
             if self.rest.starts_with('.') {
                 self.takes(".");

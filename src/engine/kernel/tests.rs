@@ -1,4 +1,4 @@
-//! Every variant of every shader, parsed and compared with what Rust says of it.
+//! Parses every variant of every shader and compares it with its declaration in Rust.
 
 use super::turns::Turns;
 use super::*;
@@ -7,9 +7,10 @@ use crate::loss::{CrossEntropy, Grad, LossRequest, Targets};
 use crate::ops::kernels;
 use crate::{Caps, Family, Gpu, Layout, Tensor};
 
-/// Every variant that a kernel can be compiled as: read by quad or not, each output absent or present, in place or not.
+/// Every variant that a kernel can be compiled as: with quads or scalars, each output absent or
+/// present, in place or not, with or without subgroups, with words or halves.
 fn variants(kernel: &Kernel) -> Vec<Variant> {
-    // Without subgroups and with them; and with halves.
+    // Without and with subgroups, then with halves.
     let mut all: Vec<_> = [0, 1].into_iter().flat_map(|subgroup| variants_with(kernel, subgroup)).collect();
     let quads = kernel.bindings.iter().enumerate().filter(|(_, b)| b.quads).fold(0, |mask, (i, _)| mask | 1 << i);
     for variant in variants_with(kernel, 0) {
@@ -48,7 +49,8 @@ fn parse(kernel: &Kernel, variant: &Variant) -> naga::Module {
         .unwrap_or_else(|e| panic!("{} {variant:?}: {}", kernel.label, e.emit_to_string(&source)))
 }
 
-/// Every parameter is one of some kernel's that it is declared for. (What a shader uses and nobody declares does not compile.)
+/// Every parameter is used by one of the kernels that share its declaration. (A parameter that a
+/// shader uses but nobody declares does not compile.)
 #[test]
 fn parameters_are_used() {
     for kernel in kernels() {
@@ -77,9 +79,12 @@ fn needs_name_files_and_every_file_is_needed() {
 fn bindings_are_used_as_declared() {
     let caps = naga::valid::Capabilities::default() | naga::valid::Capabilities::SUBGROUP;
     for kernel in kernels() {
-        // A binding may be used with some values of the constants only.
+        // A binding may be used only with some values of the constants.
         let mut unused: Vec<_> = kernel.bindings.iter().map(|binding| format!("{}_data", binding.name)).collect();
-        let others = [0, 2].map(|value| Variant::new(&vec![value; kernel.text().constants.len()]));
+        let others = [0, 2].map(|targets| {
+            let value = |&name: &&str| if name == "TARGETS" { targets } else { 1 };
+            Variant::new(&kernel.text().constants.iter().map(value).collect::<Vec<_>>())
+        });
         for variant in variants(kernel).into_iter().chain(others) {
             let module = parse(kernel, &variant);
             let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), caps);
@@ -112,7 +117,8 @@ fn bindings_are_used_as_declared() {
     }
 }
 
-/// A loop that is marked and not written out would cost speed, and nothing else would tell: its arrays leave the registers.
+/// A marked loop that is not unrolled costs only speed, because its arrays leave the registers; no
+/// other test would notice.
 #[test]
 fn every_loop_that_is_marked_so_is_unrolled() {
     for kernel in kernels() {
@@ -145,11 +151,11 @@ fn labels_name_their_shader_and_are_unique() {
     assert_eq!(labels.len(), kernels().len());
     let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders")).expect("shaders");
     let shaders = files.filter(|f| f.as_ref().is_ok_and(|f| f.path().is_file())).count();
-    // The maps and the elementwise losses have a file each as well, so every file is some kernel's.
     assert_eq!(shaders, kernels().len(), "every shader belongs to a kernel");
 }
 
-/// WebGPU's smallest limit. wgpu does not check it everywhere, and some drivers accept more.
+/// The limit is the smallest that WebGPU allows. wgpu does not check it everywhere, and some
+/// drivers accept more.
 #[test]
 fn workgroup_memory_is_what_every_device_has() {
     for kernel in kernels() {
@@ -167,8 +173,8 @@ fn workgroup_memory_is_what_every_device_has() {
     }
 }
 
-/// As outside tests, or without checks of bounds.
-#[expect(unsafe_code, reason = "a shader without checks of bounds is trusted to keep them")]
+/// Creates the module as outside tests, or without bounds checks.
+#[expect(unsafe_code, reason = "a shader without bounds checks must stay within its bindings")]
 pub(super) fn shader_module(
     device: &wgpu::Device,
     text: wgpu::ShaderModuleDescriptor<'_>,
@@ -176,14 +182,15 @@ pub(super) fn shader_module(
 ) -> wgpu::ShaderModule {
     match checks.bounds {
         true => device.create_shader_module(text),
-        // SAFETY: the kernels stay within their bindings; that is what is tested.
+        // SAFETY: the kernels stay within their bindings, as the tests verify.
         false => unsafe { device.create_shader_module_trusted(text, wgpu::ShaderRuntimeChecks::unchecked()) },
     }
 }
 
-/// No kernel relies on a driver that catches what is out of bounds, or on workgroup memory that starts as zeros; and with as few turns as may
-/// be, counted, all results have the same bits. No invocation makes more turns than were planned, and each kernel once about as many:
-/// what is planned is what work is cut by.
+/// No kernel relies on bounds checks or on zeroed workgroup memory: with both and without, all
+/// results have the same bits, even if the run with checks has the smallest turn budget. No
+/// invocation makes more turns than planned, and each kernel comes close to its plan at least once,
+/// because plans decide how work is split.
 #[test]
 fn checks_of_bounds_and_zeros_and_cuts_of_loops_make_no_difference() {
     let with = |on| {
@@ -220,8 +227,8 @@ fn checks_of_bounds_and_zeros_and_cuts_of_loops_make_no_difference() {
     }
 }
 
-/// Sizes and budgets that are drawn: no invocation makes more turns than were planned, and no plan exceeds the budget. The first row is so long that a
-/// turn too few for each of its runs would show.
+/// With drawn sizes and budgets, no invocation makes more turns than planned, and no plan exceeds
+/// the budget. The first row is so long that one turn too few per run would show.
 #[test]
 fn turns_of_drawn_sizes_are_within_drawn_budgets() {
     const MOST: u32 = 1_500_000;
@@ -236,7 +243,7 @@ fn turns_of_drawn_sizes_are_within_drawn_budgets() {
     let mut rng = fastrand::Rng::with_seed(17);
     for draw in 0..24 {
         let family = [Family::CpuSimd, Family::Gpu][draw % 2];
-        // By their logarithms, so that small ones are as likely as large ones.
+        // Uniform in the logarithm, so that small sizes are as likely as large ones.
         let mut size = |least: u32, most: u32| {
             let bits = rng.u32(least.ilog2()..=most.ilog2());
             rng.u32(1 << bits..2 << bits).clamp(least, most)
@@ -251,7 +258,7 @@ fn turns_of_drawn_sizes_are_within_drawn_budgets() {
         let mut batch = gpu.batch();
         let what = match draw / 2 % 3 {
             0 => {
-                // Long enough to be streamed: what is held in registers is compiled for each length.
+                // Long enough to be streamed: rows in registers need a pipeline for each length.
                 let classes = if draw < 2 { MOST } else { size(9000, MOST) };
                 let rows = size(1, MOST / classes);
                 let x = ones([rows, classes]);
@@ -288,7 +295,7 @@ fn turns_of_drawn_sizes_are_within_drawn_budgets() {
     }
 }
 
-/// Every variant of every shader, compiled by Tint.
+/// Compiles every variant of every shader with Tint.
 #[test]
 #[ignore = "needs Dawn: npm install --prefix tests/dawn"]
 fn dawn_compiles_every_variant() {

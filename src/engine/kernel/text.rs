@@ -1,6 +1,7 @@
-//! The text of a shader: its own file, and those of `shaders/lib/` that it needs.
+//! The source of a shader: its own file, after the files of `shaders/lib/` that it needs.
 //!
-//! A file says what it needs in a line `// needs: rows numerics`; those files' needs are met as well.
+//! A file names the files it needs in a line `// needs: rows numerics`. Those files may need
+//! others.
 
 use super::{Kernel, Text};
 
@@ -47,11 +48,14 @@ pub(super) const LIBRARY: &[(&str, &str)] = library![
     "wide",
 ];
 
-/// Parameters that many kernels have: they are there if the shader uses them, and the kernel has no field of that name.
+/// Parameters that many kernels have in common. A kernel has those that its shader uses, unless its
+/// own parameters include a field of the same name.
 ///
-/// * `count`: the elements of a dispatch, `first`: those before it, `block`: those of a workgroup;
-/// * `rows`, `classes`, `inner`: the rows `[outer, classes, inner]` of a dispatch, `first_block` and `end_block`: the blocks of each lane;
-/// * `zero`: a 0 that compilers do not know.
+/// * `count`: the number of elements of a dispatch; `first`: the index of the first; `block`: the
+///   number of elements of a workgroup;
+/// * `rows`, `classes`, `inner`: the rows of a dispatch, with dimensions `[outer, classes, inner]`;
+///   `first_block`, `end_block`: the range of blocks that each lane processes;
+/// * `zero`: a 0 that compilers cannot know to be 0.
 const COMMON: [&str; 9] = ["count", "first", "block", "rows", "classes", "inner", "first_block", "end_block", "zero"];
 
 impl Text {
@@ -68,13 +72,13 @@ impl Text {
     }
 }
 
-/// Puts a file behind those that it needs, each once.
+/// Appends a file after the files it needs, each only once.
 fn with_needs(file: &'static str, files: &mut Vec<&'static str>) {
     if files.contains(&file) {
         return;
     }
     for need in file.lines().filter_map(|line| line.strip_prefix("// needs: ")).flat_map(str::split_whitespace) {
-        // A file that there is not is missed by the shader's compiler.
+        // An unknown name is ignored: without the file, the shader does not compile.
         if let Some((_, needed)) = LIBRARY.iter().find(|(stem, _)| *stem == need) {
             with_needs(needed, files);
         }

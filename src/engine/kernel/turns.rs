@@ -1,4 +1,4 @@
-//! Counts the turns of kernels' loops, for tests: what the planner says of a dispatch is compared with what its invocations do.
+//! Counts the turns that invocations make, so that tests can compare them with the planned turns.
 
 use std::sync::{Arc, Mutex};
 
@@ -6,19 +6,21 @@ use super::{Kernel, Variant, lock};
 use crate::engine::Gpu;
 use crate::error::Result;
 
-/// Bytes between the counters of dispatches: the largest alignment of a binding that adapters of the gate have.
+/// The bytes between the counters of dispatches: the largest binding alignment of the adapters in
+/// `.ci/run`.
 const STRIDE: usize = 256;
 
-/// Dispatches that are counted.
+/// The most dispatches that are counted.
 const MOST: usize = 1 << 15;
 
-/// What counts: a word of this buffer for each dispatch holds the turns of the invocation that makes the most.
+/// The counters: for each dispatch, a word of `buffer` with the turns of the invocation that made
+/// the most.
 #[derive(Debug)]
 pub(crate) struct TurnCounter {
     buffer: wgpu::Buffer,
     pub(super) layout: wgpu::BindGroupLayout,
     group: wgpu::BindGroup,
-    /// The kernel of each dispatch, its variant, and the turns that were planned.
+    /// For each dispatch, the kernel, its variant, and the planned turns.
     planned: Mutex<Vec<(&'static str, Variant, u64)>>,
 }
 
@@ -59,7 +61,7 @@ impl TurnCounter {
         Self { buffer, layout, group, planned: Mutex::default() }
     }
 
-    /// Makes a dispatch of this pass a counted one.
+    /// Counts the turns of the next dispatch of this pass.
     pub(crate) fn count(&self, pass: &mut wgpu::ComputePass<'_>, (kernel, variant): (&Kernel, &Variant), planned: u64) {
         let mut all = lock(&self.planned);
         let offset = u32::try_from(all.len() * STRIDE).expect("fewer dispatches");
@@ -70,13 +72,13 @@ impl TurnCounter {
 }
 
 impl Gpu {
-    /// From here on the kernels of this device count their turns; none may be compiled yet.
+    /// Makes the kernels of this device count their turns. No kernel may have been compiled before.
     pub(crate) fn count_turns(&self) {
         assert_eq!(self.pipelines().compiled(), 0, "kernels that do not count are compiled");
         *lock(&self.pipelines().counter) = Some(Arc::new(TurnCounter::new(self.device())));
     }
 
-    /// The turns of all dispatches so far, which are done; counting starts anew.
+    /// The turns of all dispatches so far, which must have been submitted. Restarts the counting.
     pub(crate) fn turns(&self) -> Result<Vec<Turns>> {
         let counter = self.pipelines().counter().expect("turns are counted");
         let planned = std::mem::take(&mut *lock(&counter.planned));
@@ -101,14 +103,14 @@ impl Gpu {
     }
 }
 
-/// A shader's text with loops that count, their ends as well.
+/// Adds counting to a shader: each iteration of a loop and the end of a loop count as a turn.
 pub(super) fn counting(source: &str) -> String {
     let mut text = String::from(
         "@group(1) @binding(0) var<storage, read_write> turns_made: atomic<u32>;\n\
          var<private> my_turns: u32;\n\
          fn turn() { my_turns += 1u; atomicMax(&turns_made, my_turns); }\n",
     );
-    // The indentation of the loops that are open.
+    // The indentation of the open loops.
     let mut open: Vec<usize> = Vec::new();
     for line in source.lines() {
         text.push_str(line);

@@ -13,8 +13,8 @@ pub(crate) static KERNEL: Kernel =
     kernel!("rank", &[], &[read4("logits"), read("targets", "i32"), write("ranks", "u32"), update("lanes", "u32")]);
 
 impl Recorder<'_> {
-    /// Counts the logits of each row that are above that of its target. There is at least one
-    /// class; `targets` has the shape of the logits without the class dimension.
+    /// Counts, for each row, the logits above the logit of the target. There is at least one class;
+    /// `targets` has the shape of the logits without the class dimension.
     pub(crate) fn target_ranks(
         &mut self,
         op: &'static str,

@@ -77,7 +77,8 @@ pub(crate) struct Cells {
 }
 
 impl Cells {
-    /// Cells that are all 0. There are few enough classes to number the cells.
+    /// Creates cells that are all 0. The caller bounds `classes` so that the number of cells fits
+    /// `u32`.
     pub(crate) fn new(gpu: &Gpu, classes: usize, matrix: bool) -> Result<Self> {
         let of_matrix = if matrix { classes * (classes + 2) } else { 0 };
         let words = Tensor::zeros(gpu, [classes + 3 + of_matrix, WORDS])?;

@@ -19,12 +19,13 @@ use crate::ops::reduce::blocks::partials;
 /// Binary cross-entropy of a linear layer, without storing all its logits.
 impl Recorder<'_> {
     /// [`bce_with_logits`](Self::bce_with_logits) of the logits `hidden weight^T + bias`, storing
-    /// the logits of only a few tokens at a time. For multi-label heads, where a token can have
+    /// the logits of only a few tokens at a time. For multi-label heads, in which a token can have
     /// several classes.
     ///
-    /// All options have the same meaning as there. Each logit is summed over `D` in order, in
-    /// `f32`. The losses of each token are summed first, then those of all tokens, so the bits do
-    /// not depend on how many tokens' logits are stored at a time.
+    /// All options have the same meaning as for [`bce_with_logits`](Self::bce_with_logits). Each
+    /// logit is summed over `D` in order, in `f32`. The losses of each token are summed first, then
+    /// the sums of all tokens, so the bits do not depend on how many tokens' logits are stored at a
+    /// time.
     ///
     /// # Shapes
     /// `hidden` is `[N, D]`, `weight` `[V, D]`, `bias` `[V]`, all of the same [`Float`] type.
@@ -74,16 +75,16 @@ impl Recorder<'_> {
         Ok(self.linear_bce_with_logits_with(hidden, weight, bias, targets, options, request)?.loss)
     }
 
-    /// [`linear_bce_with_logits`](Self::linear_bce_with_logits) and the gradients that `request` asks
-    /// for: of hidden states, weight and bias.
+    /// [`linear_bce_with_logits`](Self::linear_bce_with_logits) and the gradients that `request`
+    /// asks for: of hidden states, weight and bias.
     ///
-    /// With the gradient `g` of the logits, as
-    /// [`bce_with_logits_with`](Self::bce_with_logits_with) computes it, the gradients are
-    /// `g weight`, `g^T hidden`, and the column sums of `g`. Their elements are summed in the same
-    /// way as those of [`linear_cross_entropy_with`](Self::linear_cross_entropy_with).
+    /// With the gradient `g` of the logits, as [`bce_with_logits_with`](Self::bce_with_logits_with)
+    /// computes it, the gradients are `g weight`, `g^T hidden`, and the column sums of `g`. Their
+    /// elements are summed in the same way as by
+    /// [`linear_cross_entropy_with`](Self::linear_cross_entropy_with).
     ///
     /// # Errors
-    /// As [`linear_bce_with_logits`](Self::linear_bce_with_logits); statistics;
+    /// As [`linear_bce_with_logits`](Self::linear_bce_with_logits); a request for statistics;
     /// [`Error::Aliasing`] if a tensor for a gradient shares its buffer with an argument.
     ///
     /// # Cost

@@ -1,4 +1,4 @@
-//! Copies of rows in which those of ignored tokens are 0.
+//! Copies of rows in which the rows of ignored tokens are 0.
 
 use std::ops::Range;
 

@@ -19,9 +19,9 @@ impl Recorder<'_> {
     /// [`cross_entropy`](Self::cross_entropy) of the logits `hidden weight^T + bias`, storing the
     /// logits of only a few tokens at a time.
     ///
-    /// All options have the same meaning as there, and both means the same denominators. Each logit
-    /// is summed over `D` in order, in runs of 64, as [`matmul`](Self::matmul) does on software
-    /// adapters for `D` up to 4096.
+    /// All options have the same meaning, and both means the same denominators, as for
+    /// [`cross_entropy`](Self::cross_entropy). Each logit is summed over `D` in order, in runs of
+    /// 64, as [`matmul`](Self::matmul) does on software adapters for `D` up to 4096.
     ///
     /// # Shapes
     /// `hidden` is `[N, D]`, `weight` `[V, D]`, `bias` `[V]`, all of the same [`Float`] type. Class
@@ -70,7 +70,8 @@ impl Recorder<'_> {
     }
 
     /// [`linear_cross_entropy`](Self::linear_cross_entropy), and the results that `request` asks
-    /// for: the gradients of hidden states, weight and bias, and the [`Statistics`](crate::loss::Statistics).
+    /// for: the gradients of hidden states, weight and bias, and the
+    /// [`Statistics`](crate::loss::Statistics).
     ///
     /// With the gradient `g` of the logits, as
     /// [`cross_entropy_with`](Self::cross_entropy_with) computes it, the gradients are

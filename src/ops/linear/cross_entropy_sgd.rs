@@ -23,7 +23,8 @@ use crate::ops::product::matmul::{Sums, Zeros};
 use crate::ops::update::gradient::Gradient;
 use crate::ops::update::sgd::{Momentum, SgdStep};
 
-/// How [`Recorder::linear_cross_entropy_sgd`] updates the layer, and what else it computes.
+/// How [`Recorder::linear_cross_entropy_sgd`] updates the layer, and which further results
+/// it computes.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct LinearSgd<'a> {
@@ -110,14 +111,14 @@ impl Step<'_> {
 impl Recorder<'_> {
     /// [`linear_cross_entropy`](Self::linear_cross_entropy) with its gradients, and a step of
     /// [`sgd`](Self::sgd) for weight and bias. The weight's gradient, as large as the weight, never
-    /// exists as a whole: the gradient of a block of classes is applied before that of the next
-    /// block is computed. Therefore the logits are computed twice.
+    /// exists as a whole: the gradient of a block of classes is applied before the gradient of the
+    /// next block is computed. Therefore the logits are computed twice.
     ///
     /// The loss and the gradient of the hidden states are those of the layer before the update. On
     /// software adapters all results equal those of
     /// [`linear_cross_entropy_with`](Self::linear_cross_entropy_with) and [`sgd`](Self::sgd) bit
-    /// for bit; on GPUs those operations may hold rows in registers, which this one does not, and
-    /// the last bits differ. The results do not depend on how tokens and classes are split.
+    /// for bit; on GPUs those operations may hold rows in registers, and this one does not, so the
+    /// last bits differ. The results do not depend on how tokens and classes are split.
     ///
     /// # Shapes
     /// As [`linear_cross_entropy`](Self::linear_cross_entropy). Momenta have the shapes of weight
@@ -132,11 +133,11 @@ impl Recorder<'_> {
     /// As [`linear_cross_entropy_with`](Self::linear_cross_entropy_with),
     /// [`Gpu::plan_linear_cross_entropy_sgd`](crate::Gpu::plan_linear_cross_entropy_sgd) and
     /// [`sgd`](Self::sgd); [`Error::Aliasing`](crate::Error::Aliasing) if weight or bias share
-    /// their buffer with anything else that is read, or overlap each other. On an error nothing is
+    /// their buffer with another tensor that is read, or overlap each other. On an error nothing is
     /// recorded.
     ///
     /// # Cost
-    /// `8 N D V` floating-point operations, where gradients alone take `6 N D V`; `4 V D` bytes
+    /// `8 N D V` floating-point operations, while gradients alone take `6 N D V`; `4 V D` bytes
     /// less memory.
     ///
     /// # Examples
@@ -180,8 +181,8 @@ impl Recorder<'_> {
         for written in [Some(("weight", weight)), bias.map(|bias| ("bias", bias))].into_iter().flatten() {
             self.check_written(op, &layer, written, targets, &options.loss, upstream)?;
         }
-        // No dispatch writes one and binds the other, so they may share a buffer (like those of
-        // `Parameters`).
+        // No dispatch writes one of weight and bias and binds the other, so they may share a buffer
+        // (like the tensors of `Parameters`).
         if let Some(bias) = bias.filter(|bias| weight.overlaps(bias)) {
             no_alias(op, ("weight", weight), ("bias", bias))?;
         }
@@ -277,7 +278,7 @@ impl Recorder<'_> {
         Ok(LinearSgdResult { loss, hidden_grad: step.hidden_grad.with_check(check), statistics })
     }
 
-    /// Checks that a tensor to update shares no buffer with the tensors that are read besides the
+    /// Checks that a tensor to update shares no buffer with the tensors that are read, except the
     /// layer's own.
     fn check_written(
         &self,

@@ -56,7 +56,7 @@ impl Layer {
 
 impl Recorder<'_> {
     /// Processes the tokens in chunks: computes a chunk's logits, lets `loss` compute the losses
-    /// from them and, if there is a `backward`, replace the logits by their gradient, which is
+    /// from them and, if gradients are requested, replace the logits by their gradient, which is
     /// added to the layer's gradients. `loss` gets the tokens of the chunk and their logits. Tokens
     /// that `ignoring` marks as ignored do not contribute to the weight's gradient.
     pub(crate) fn linear_chunks<T: Float>(
@@ -111,8 +111,8 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// Computes the gradients of some tokens' hidden states. For halves, those of a few tokens at a
-    /// time are summed in `f32`, then rounded.
+    /// Computes the gradients of some tokens' hidden states. For halves, sums the gradients of a
+    /// few tokens at a time in `f32`, then rounds them.
     fn hidden_grads<T: Float>(
         &mut self,
         layer: &Layer,

@@ -15,15 +15,16 @@ options! {
         /// bytes a class, and up to a fourth more, because buffer sizes are rounded up.
         /// `linear_cross_entropy_sgd` uses half of the scratch for logits.
         scratch: u64 = LinearPlan::DEFAULT_SCRATCH,
-        /// Gradients with respect to logits that are smaller than this count as 0, and products of
-        /// nothing but such zeros are skipped. The default of 0 skips nothing. The threshold is
-        /// compared with the gradient of the token's own loss, before position weights, the denominator
-        /// of the mean and the upstream gradient (together the factor `f`). An element of the gradient
-        /// of the hidden states is then off by at most `threshold * |f_n| * sum over v of |W[v, d]|`,
-        /// one of the weight's gradient by `threshold * sum over n of |f_n h[n, d]|`, and one of the
-        /// bias's by `threshold * sum over n of |f_n|`. With a large vocabulary most probabilities are
-        /// tiny. Weights and hidden states that are not finite go unnoticed if all products with them
-        /// are skipped.
+        /// Gradients with respect to logits count as 0 if their magnitude is below this threshold,
+        /// and products of nothing but such zeros are skipped. The default of 0 skips nothing. The
+        /// threshold is compared with the gradient of the token's own loss, before position
+        /// weights, the denominator of the mean and the upstream gradient (together the factor
+        /// `f`). An element of the gradient of the hidden states is then off by at most
+        /// `threshold * |f_n| * sum over v of |W[v, d]|`, an element of the weight's gradient by
+        /// `threshold * sum over n of |f_n h[n, d]|`, and an element of the bias's gradient by
+        /// `threshold * sum over n of |f_n|`. With a large vocabulary most probabilities are tiny.
+        /// Weights and hidden states that are not finite go unnoticed if all products with them are
+        /// skipped.
         gradient_threshold: f64 = 0.0,
     }
 }
@@ -47,8 +48,8 @@ impl From<CrossEntropy> for LinearCrossEntropy {
 }
 
 options! {
-    /// Options of binary cross-entropy of a linear layer's outputs (`linear_bce_with_logits` and its
-    /// like).
+    /// Options of binary cross-entropy of a linear layer's outputs (`linear_bce_with_logits` and
+    /// its like).
     pub struct LinearBceWithLogits {
         /// The options of the binary cross-entropy.
         loss: BceWithLogits = BceWithLogits::new(),

@@ -11,8 +11,8 @@ impl Gpu {
     /// `[N, D, V]`, with gradients if `backward`.
     ///
     /// # Errors
-    /// [`Error::Limit`](crate::Error::Limit) if the logits of a single token exceed the allowed scratch, or a binding or
-    /// buffer of this device.
+    /// [`Error::Limit`](crate::Error::Limit) if the logits of a single token exceed the allowed
+    /// scratch, or a binding or buffer of this device.
     pub fn plan_linear_cross_entropy(
         &self,
         [tokens, inputs, classes]: [usize; 3],
@@ -27,8 +27,8 @@ impl Gpu {
     /// sizes `[N, D, V]`, with probabilities as targets if `by_probabilities`.
     ///
     /// # Errors
-    /// [`Error::Limit`](crate::Error::Limit) if the logits of a single token, or a row of the weight, exceed half of the
-    /// allowed scratch, or a binding or buffer of this device.
+    /// [`Error::Limit`](crate::Error::Limit) if the logits of a single token, or a row of the
+    /// weight, exceed half of the allowed scratch, or a binding or buffer of this device.
     pub fn plan_linear_cross_entropy_sgd(
         &self,
         [tokens, inputs, classes]: [usize; 3],
@@ -44,8 +44,8 @@ impl Gpu {
     /// `[N, D, V]`, with gradients if `backward`.
     ///
     /// # Errors
-    /// [`Error::Limit`](crate::Error::Limit) if the logits and losses of a single token exceed the allowed scratch, or a
-    /// binding or buffer of this device.
+    /// [`Error::Limit`](crate::Error::Limit) if the logits and losses of a single token exceed the
+    /// allowed scratch, or a binding or buffer of this device.
     pub fn plan_linear_bce_with_logits(
         &self,
         [tokens, inputs, classes]: [usize; 3],

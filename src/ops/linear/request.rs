@@ -1,4 +1,4 @@
-//! What the loss of a linear layer computes besides its value, and what it returns.
+//! Requests for results of a linear layer's loss besides its value, and the results.
 
 use crate::error::{Error, Result};
 use crate::ops::linear::layer::Layer;
@@ -7,7 +7,7 @@ use crate::ops::{no_alias, shape_error};
 use crate::record::Recorder;
 use crate::tensor::{Check, Element, Float, Real, Shape, Tensor, Weights};
 
-/// What the loss of a linear layer computes besides its value. By default, nothing.
+/// The results that the loss of a linear layer computes besides its value: by default, none.
 ///
 /// Each gradient can be left out; its product is not computed then. With a frozen weight, for
 /// instance, there is no product of `2 N D V` operations, and no gradient of `[V, D]`.
@@ -24,10 +24,11 @@ use crate::tensor::{Check, Element, Float, Real, Shape, Tensor, Weights};
 pub struct LinearLossRequest<'a, T: Element = f32> {
     /// The destination of the gradient with respect to the hidden states, `[N, D]`.
     pub hidden_grad: Grad<'a, T>,
-    /// The destination of the gradient with respect to the weight, `[V, D]`: in `f32` whatever the
-    /// type of the weight, and for instance a gradient of [`Parameters`](crate::optim::Parameters).
+    /// The destination of the gradient with respect to the weight, `[V, D]`, in `f32` whatever the
+    /// type of the weight; for instance a gradient of [`Parameters`](crate::optim::Parameters).
     pub weight_grad: Grad<'a>,
-    /// The destination of the gradient with respect to the bias, `[V]`. Without a bias there is none.
+    /// The destination of the gradient with respect to the bias, `[V]`. Without a bias there is
+    /// none.
     pub bias_grad: Grad<'a>,
     /// The upstream gradient: a scalar, or one value per loss; 1 if `None`.
     pub upstream: Option<&'a Tensor<f32>>,
@@ -89,8 +90,8 @@ impl<'a, T: Element> LinearLossRequest<'a, T> {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LinearLossOutput<T: Element = f32> {
-    /// The loss: a scalar, or one loss per token (of binary cross-entropy: per token and class) with
-    /// [`Reduction::None`](crate::loss::Reduction::None).
+    /// The loss: a scalar, or one loss per token (of binary cross-entropy: per token and class)
+    /// with [`Reduction::None`](crate::loss::Reduction::None).
     pub loss: Tensor<f32>,
     /// The gradient with respect to the hidden states, if requested.
     pub hidden_grad: Option<Tensor<T>>,
@@ -145,7 +146,8 @@ fn destination<T: Element>(
 }
 
 impl Layer {
-    /// Checks that the caller's tensors for gradients fit, and share no memory with tensors that are read, or with each other.
+    /// Checks that the caller's tensors for gradients fit, and share no memory with tensors that
+    /// are read, or with each other.
     pub(crate) fn check_gradients<T: Float>(
         &self,
         rec: &Recorder<'_>,
@@ -175,7 +177,8 @@ impl Layer {
             for (other, weights) in weights {
                 weights.map_or(Ok(()), |weights| no_alias(op, written_too, (other, &weights.on(rec.gpu())?)))?;
             }
-            // No dispatch writes two of them, so they may share a buffer (like those of `Parameters`).
+            // No dispatch writes two gradients, so they may share a buffer (like the gradients of
+            // `Parameters`).
             for (other, tensor) in written.iter().take(number).filter(|(_, tensor)| grad.overlaps(tensor)) {
                 no_alias(op, (other, tensor), written_too)?;
             }

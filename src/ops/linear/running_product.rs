@@ -1,5 +1,5 @@
-//! A product whose summands arrive a few at a time, such as a weight's gradient: a sum over tokens
-//! of which only some have their logits in memory.
+//! A product whose summands arrive a few at a time, such as a weight's gradient: it sums over all
+//! tokens, but the logits of only some tokens are in memory at a time.
 
 use std::ops::Range;
 
@@ -41,8 +41,8 @@ impl RunningProduct {
         Ok(Self { layout, zeros, out: out.clone(), order, section, sections, runs: None })
     }
 
-    /// Adds the products of factors whose summands have the indices `counted` among all. Summands
-    /// arrive in order.
+    /// Adds the products of factors whose summands have the indices `counted` in the whole sum.
+    /// Summands arrive in order.
     pub(crate) fn add(
         &mut self,
         rec: &mut Recorder<'_>,

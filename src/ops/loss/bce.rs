@@ -18,16 +18,17 @@ options! {
     /// grad = g * w * (p - y) / max(p * (1 - p), 1e-12)
     /// ```
     ///
-    /// with the weight `w` (1 if there are none) and the upstream gradient `g` (1 if there is none), which
-    /// a mean divides by its denominator.
+    /// Here `w` is the weight and `g` the upstream gradient, each 1 if absent. A mean divides `g`
+    /// by its denominator.
     ///
     /// # Reduction
-    /// Both means divide by the number of losses, whatever the weights; over nothing they are NaN.
+    /// Both means divide by the number of losses, whatever the weights; the mean of nothing is NaN.
     ///
     /// # Edge cases
-    /// A probability or target outside [0, 1], or NaN, gives NaN there, and reading the result gives
-    /// [`Error::Data`](crate::Error::Data) with its position. [`BceWithLogits`](crate::loss::BceWithLogits) is
-    /// exact where a probability has rounded to 0 or 1.
+    /// A probability or target that is NaN or outside [0, 1] makes its loss and gradient NaN, and
+    /// reading the result returns [`Error::Data`](crate::Error::Data) with its position.
+    /// [`BceWithLogits`](crate::loss::BceWithLogits) is exact even if a probability rounds to 0 or
+    /// 1.
     ///
     /// # Examples
     /// ```
@@ -48,7 +49,8 @@ options! {
     ///
     /// The definition is PyTorch's `torch.nn.functional.binary_cross_entropy`.
     pub struct Bce {
-        /// Factors of the losses, of any shape that broadcasts to theirs. They do not enter the mean.
+        /// Factors of the losses, of any shape that broadcasts to the losses' shape. They do not
+        /// enter the denominator of the mean.
         weight? Weights,
         /// The reduction.
         reduction: Reduction = Reduction::Mean,

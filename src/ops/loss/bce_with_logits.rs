@@ -31,17 +31,17 @@ options! {
     /// grad = g * w * ((v * y + 1 - y) * sigmoid(x) - v * y)
     /// ```
     ///
-    /// with `softplus(u) = log(1 + exp(u))`, without overflow, the weight `w` and the positive weight `v`
-    /// (1 if there are none), and the upstream gradient `g` (1 if there is none), which a mean divides by
-    /// its denominator.
+    /// with `softplus(u) = log(1 + exp(u))`, computed without overflow. The weight `w`, the
+    /// positive weight `v` and the upstream gradient `g` are 1 if absent. A mean divides `g` by its
+    /// denominator.
     ///
     /// # Reduction
-    /// Both means divide by the number of losses, whatever the weights; over nothing they are NaN.
+    /// Both means divide by the number of losses, whatever the weights; the mean of nothing is NaN.
     ///
     /// # Edge cases
-    /// At x = +-infinity the loss is its limit: 0 if the sign of x is right, +infinity if it is wrong
-    /// (PyTorch: NaN in most of these cases). A weight of exactly 0 times an infinite loss is 0 (PyTorch:
-    /// NaN). NaN gives NaN. Targets are not restricted to [0, 1].
+    /// At x = +-infinity the loss is its limit: 0 if the sign of x is right, +infinity if it is
+    /// wrong (PyTorch: NaN in most of these cases). A weight of exactly 0 times an infinite loss is
+    /// 0 (PyTorch: NaN). NaN propagates. Targets are not restricted to [0, 1].
     ///
     /// # Examples
     /// ```
@@ -62,9 +62,11 @@ options! {
     ///
     /// The definition is PyTorch's `torch.nn.functional.binary_cross_entropy_with_logits`.
     pub struct BceWithLogits {
-        /// Factors of the losses, of any shape that broadcasts to theirs. They do not enter the mean.
+        /// Factors of the losses, of any shape that broadcasts to the losses' shape. They do not
+        /// enter the denominator of the mean.
         weight? Weights,
-        /// Factors of the positive part of the loss, of any shape that broadcasts to the losses'.
+        /// Factors of the positive part of the loss, of any shape that broadcasts to the losses'
+        /// shape.
         pos_weight? Weights,
         /// The reduction.
         reduction: Reduction = Reduction::Mean,

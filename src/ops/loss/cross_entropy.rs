@@ -31,33 +31,34 @@ pub(crate) static KERNEL: Kernel = kernel!(
 options! {
     /// Options of cross-entropy (`cross_entropy`, `cross_entropy_backward` and their like).
     ///
-    /// A number other than 0 must be at least 1.2e-38 (`f32::MIN_POSITIVE`), and so must each class's
-    /// share of `label_smoothing`: hardware may flush smaller numbers to 0.
+    /// A number other than 0 must be at least 1.2e-38 (`f32::MIN_POSITIVE`), and so must each
+    /// class's share of `label_smoothing`: hardware may flush smaller numbers to 0.
     pub struct CrossEntropy {
-        /// A factor for each class, `[C]`; 1 if there is none. With label smoothing or probabilities, a
-        /// class's part of the loss (weight times share times logit) may count as 0 below 1.2e-38;
-        /// gradients lose nothing.
+        /// A factor for each class, `[C]`; 1 if there is none. With label smoothing or
+        /// probabilities, a class's part of the loss (weight times share times logit) may count as
+        /// 0 if it is below 1.2e-38; gradients are not affected.
         weight? Weights,
-        /// A factor for each row's loss, with the shape of the targets (that of the logits without
-        /// `C`); 1 if there is none. It may be negative, such as an advantage. Use
-        /// [`Reduction::MeanByCount`] then, because the default mean divides by the sum of the weights,
-        /// which is about 0. A row of weight 0 costs 0 whatever it holds.
+        /// A factor for each row's loss, with the logits' shape without `C`; 1 if there is none. It
+        /// may be negative, such as an advantage: then use [`Reduction::MeanByCount`], because the
+        /// default mean divides by the sum of the weights, which is about 0. A row of weight 0 has
+        /// loss 0, whatever it contains.
         position_weight? Weights,
-        /// How the losses of rows are reduced. [`Reduction::Mean`] divides by the sum, over the rows
-        /// that are not ignored, of position weight times class weight of the target (without weights:
-        /// by their number); with probabilities by the sum of the position weights (without: by the
-        /// number of rows). [`Reduction::MeanByCount`] divides by the number of rows whose target is
-        /// not the ignored index.
+        /// How the losses of rows are reduced. For class indices, [`Reduction::Mean`] divides by
+        /// the sum of position weight times the target's class weight over the rows that are not
+        /// ignored (without weights: by their number); for probabilities, by the sum of the
+        /// position weights (without weights: by the number of rows). [`Reduction::MeanByCount`]
+        /// divides by the number of rows whose target is not the ignored index.
         reduction: Reduction = Reduction::Mean,
         /// The part of a target that is spread evenly over all classes, from 0 to 1. With class
         /// weights, the sum of the weights must be within the range of `f32`.
         label_smoothing: f64 = 0.0,
-        /// The factor of the logits before everything else: the inverse of a temperature, above 0.
+        /// The factor that logits are multiplied by first: the inverse of a temperature, above 0.
         logit_scale: f64 = 1.0,
-        /// The bound `c` of soft-capped logits, above 0: after the scale, `z` becomes `c tanh(z / c)`.
+        /// The bound `c` of soft-capped logits, above 0: after the scale, `z` becomes
+        /// `c tanh(z / c)`.
         softcap? f64,
-        /// The factor of the z-loss, at least 0: each row's loss grows by `z_loss` times the square of
-        /// the row's log-sum-exp, independent of class weights.
+        /// The factor of the z-loss, at least 0: each row's loss grows by `z_loss` times the square
+        /// of the row's log-sum-exp, independent of class weights.
         z_loss: f64 = 0.0,
     }
 }
@@ -142,44 +143,58 @@ impl Recorder<'_> {
     /// loss = v * (-(sum over c of a_c log softmax(z)_c) + z_loss * logsumexp(z)^2)
     /// ```
     ///
-    /// * The logits `z` are `logit_scale * x`, and with a `softcap` of `c` then `c tanh(logit_scale * x / c)`.
-    /// * The coefficients `a_c`, for class weights `w`, label smoothing `s` and `C` classes: of a class index `t`
-    ///   `(1 - s) w_t [c = t] + s / C w_c`; of class probabilities `q` `w_c ((1 - s) q_c + s / C)`.
-    /// * `v` is the position's weight.
+    /// * The logits `z` are `logit_scale * x`, or, with a `softcap` of `c`,
+    ///   `c tanh(logit_scale * x / c)`.
+    /// * The coefficients `a_c`, for class weights `w`, label smoothing `s` and `C` classes, are
+    ///   `(1 - s) w_t [c = t] + s / C w_c` for a class index `t`, and `w_c ((1 - s) q_c + s / C)`
+    ///   for class probabilities `q`.
+    /// * `v` is the position weight of the row.
     ///
-    /// Without options that is `-log softmax(x)_t`. The log-probability is formed as `(z_t - m) - log(sum of exp(z - m))` with the
-    /// row's maximum `m`, so a common offset does no harm and a confident row's small loss keeps its relative precision.
+    /// Without options, the loss is `-log softmax(x)_t`. The log-probability is computed as
+    /// `(z_t - m) - log(sum of exp(z - m))` with the row maximum `m`, so a common offset does no
+    /// harm and a confident row's small loss keeps its relative precision.
     ///
     /// # Shapes
-    /// `logits` (of any [`Float`] type; all arithmetic is `f32`) is `[C]` or `[N, C, d1, .., dK]`; class indices (`Tensor<i32>` or `Tensor<u32>`) and `position_weight` the same
-    /// without `C`, probabilities (`Tensor<f32>`) the same with it; `weight` is `[C]`. The loss is a scalar, or has the logits' shape
-    /// without `C` with [`Reduction::None`](crate::loss::Reduction::None).
+    /// `logits` (of any [`Float`] type; all arithmetic is `f32`) is `[C]` or `[N, C, d1, .., dK]`.
+    /// Class indices (`Tensor<i32>` or `Tensor<u32>`) and `position_weight` have the same shape
+    /// without `C`, probabilities (`Tensor<f32>`) the same shape; `weight` is `[C]`. The loss is a
+    /// scalar, or has the logits' shape without `C` with
+    /// [`Reduction::None`](crate::loss::Reduction::None).
     ///
     /// # Reduction
-    /// * [`Reduction::Mean`](crate::loss::Reduction::Mean): for class indices it divides by the sum of `v w_t` over the rows that are not ignored (without
-    ///   weights: by their number); for probabilities by the sum of `v` (without: by the number of rows). If that is 0 the mean is NaN, or an
-    ///   infinity where weights of both signs cancel; if it is nearly 0, as that of advantages is, the mean and its gradients are huge.
-    /// * [`Reduction::MeanByCount`](crate::loss::Reduction::MeanByCount), for such weights: it divides by the number of rows whose target is not the ignored
-    ///   index, whatever their weights, 0 among them; for probabilities by the number of rows. If that is 0 it is NaN.
+    /// * [`Reduction::Mean`](crate::loss::Reduction::Mean) divides, for class indices, by the sum
+    ///   of `v w_t` over the rows that are not ignored (without weights: by their number); for
+    ///   probabilities, by the sum of `v` (without weights: by the number of rows). If that
+    ///   denominator is 0, the mean is NaN, or an infinity if weights of both signs cancel; if it
+    ///   is nearly 0, as for advantages, the mean and its gradients are huge.
+    /// * [`Reduction::MeanByCount`](crate::loss::Reduction::MeanByCount), for such weights, divides
+    ///   by the number of rows whose target is not the ignored index, whatever their weights, even
+    ///   0; for probabilities, by the number of rows. If that denominator is 0, the mean is NaN.
     ///
     /// # Edge cases
-    /// * A row whose target is the ignored index, or whose position weight is 0, is ignored: it costs 0 whatever it holds.
+    /// * A row whose target is the ignored index, or whose position weight is 0, is ignored: its
+    ///   loss is 0, whatever it contains.
     /// * A coefficient `a_c` of exactly 0 times an infinite log-probability is 0 (PyTorch: NaN).
-    /// * A row with NaN, +infinity, or nothing but -infinity has the loss NaN. A target whose logit is -infinity costs +infinity.
-    ///   (A cap makes infinite logits finite, as its formula says: mask after it.)
-    /// * A target that is no class costs NaN, and reading the result gives [`Error::Data`](crate::Error::Data) with its position;
-    ///   [`Targets::new`] finds it on the host.
+    /// * A row with NaN, +infinity, or nothing but -infinity has the loss NaN. A target whose logit
+    ///   is -infinity has the loss +infinity. (A cap makes infinite logits finite, as its formula
+    ///   says: a mask of -infinity works only after the cap.)
+    /// * A target that is not a class makes its loss NaN, and reading the result returns
+    ///   [`Error::Data`](crate::Error::Data) with its position; [`Targets::new`] detects it on the
+    ///   host.
     /// * Probabilities need not sum to 1.
     ///
     /// # Errors
-    /// Shapes that do not fit; a label smoothing outside 0 to 1 (PyTorch takes a negative one as 0), a `logit_scale` or `softcap` that
-    /// is not above 0, a negative `z_loss`; an ignored index of 0 or more with probabilities; tensors of another
-    /// [`Gpu`](crate::Gpu); a row larger than a binding (for `[N, C, d1, .., dK]` of halves with an odd number of `d`s: one of the `N` parts). Nothing is recorded then.
+    /// Shapes that do not fit; a label smoothing outside 0 to 1 (PyTorch treats a negative one as
+    /// 0), a `logit_scale` or `softcap` that is not above 0, a negative `z_loss`; an ignored index
+    /// of 0 or more with probabilities; tensors of another [`Gpu`](crate::Gpu); a row larger than a
+    /// binding (for halves of shape `[N, C, d1, .., dK]` with an odd product of the `d`s: one of
+    /// the `N` parts). On an error nothing is recorded.
     ///
     /// # Cost
-    /// One pass over the logits, which reads them once (4 bytes an element; twice with smoothing or probabilities, the second time
-    /// mostly from a cache, and 4 bytes an element of probabilities); and over the rows the sum of the weights, with class
-    /// indices, and a reduction.
+    /// One pass over the logits reads them once (4 bytes an element); with smoothing or
+    /// probabilities it reads them twice, the second time mostly from a cache, and the
+    /// probabilities (4 bytes an element). Passes over the rows sum the weights, for class indices,
+    /// and reduce the losses.
     ///
     /// # Examples
     /// ```
@@ -199,8 +214,8 @@ impl Recorder<'_> {
     /// # Ok::<(), xent::Error>(())
     /// ```
     ///
-    /// The definition is that of PyTorch's `torch.nn.functional.cross_entropy`, to which position weights, scale, cap and z-loss
-    /// are added.
+    /// The definition is that of PyTorch's `torch.nn.functional.cross_entropy`, to which position
+    /// weights, scale, cap and z-loss are added.
     pub fn cross_entropy<'a, T: Float>(
         &mut self,
         logits: &Tensor<T>,
@@ -210,31 +225,37 @@ impl Recorder<'_> {
         Ok(self.cross_entropy_with(logits, targets, options, LossRequest::new())?.loss)
     }
 
-    /// [`cross_entropy`](Self::cross_entropy), and from the same pass what `request` asks for: the gradient with respect to
-    /// the logits,
+    /// [`cross_entropy`](Self::cross_entropy), and from the same pass the results that `request`
+    /// asks for: the [`Statistics`](crate::loss::Statistics), and the gradient with respect to the
+    /// logits,
     ///
     /// ```text
     /// grad_c = g * v * (A p_c - a_c + 2 z_loss logsumexp(z) p_c) * dz_c/dx_c
     /// ```
     ///
-    /// with `p = softmax(z)`, the sum `A` of the coefficients `a_c`, and `g` the upstream gradient (1 if there is none), divided by
-    /// the denominator of the mean; and the [`Statistics`](crate::loss::Statistics). `dz/dx` is 1, or `logit_scale`, times
-    /// `1 - tanh(logit_scale * x / c)^2` with a cap of `c`. The upstream gradient is a scalar, or has the loss's shape.
+    /// where `p` is `softmax(z)`, `A` the sum of the coefficients `a_c`, and `g` the upstream
+    /// gradient (1 if there is none), for a mean divided by its denominator. `dz/dx` is
+    /// `logit_scale`; a cap of `c` multiplies it by `1 - tanh(logit_scale * x / c)^2`. The upstream
+    /// gradient is a scalar, or has the loss's shape.
     ///
     /// # Edge cases
-    /// The gradient of an ignored row is exactly 0, whatever its logits are (PyTorch: NaN if they are NaN). A row whose
-    /// loss is NaN has a NaN gradient; one whose loss is +infinity has a finite gradient.
+    /// The gradient of an ignored row is exactly 0, whatever its logits (PyTorch: NaN if they are
+    /// NaN). A row whose loss is NaN has a NaN gradient; a row whose loss is +infinity has a finite
+    /// gradient.
     ///
     /// # Errors
-    /// As [`cross_entropy`](Self::cross_entropy); an upstream gradient or a destination of another shape;
-    /// [`Error::Aliasing`](crate::Error::Aliasing) if the destination of the gradient shares its buffer with another argument.
+    /// As [`cross_entropy`](Self::cross_entropy); an upstream gradient or a destination of another
+    /// shape; [`Error::Aliasing`](crate::Error::Aliasing) if the destination of the gradient shares
+    /// its buffer with another argument.
     ///
     /// # Cost
-    /// With a gradient two reads of a row (three with smoothing or probabilities), all but the first mostly from a cache, and one
-    /// write: 8 bytes an element to and from memory, 4 with halves. On a GPU, rows too few to keep it busy and too long for a
-    /// workgroup to hold take two dispatches, as do those of the loss alone. An upstream gradient is divided by a sum of weights in
-    /// a dispatch of its own. Statistics take one more read of a row, mostly from a cache, and 56 bytes a row in a pass that splits
-    /// them; nothing of the size of the logits is stored.
+    /// With a gradient, two reads of a row (three with smoothing or probabilities), all but the
+    /// first mostly from a cache, and one write: 8 bytes an element to and from memory, 4 with
+    /// halves. On a GPU, rows that are too few to keep it busy and too long for a workgroup to hold
+    /// take two dispatches, with or without a gradient. Dividing an upstream gradient by a sum of
+    /// weights takes a dispatch of its own. Statistics take one more read of a row, mostly from a
+    /// cache, and 56 bytes a row in a pass that splits them; nothing of the size of the logits is
+    /// stored.
     ///
     /// # Examples
     /// ```

@@ -1,13 +1,14 @@
-//! What the mean of a loss divides by.
+//! Denominators of the means of losses.
 
 use crate::record::Recorder;
 use crate::tensor::{Shape, Tensor};
 
 use crate::ops::reduce::blocks::Divisor;
 
-/// What the mean of a loss divides by: a number of rows or elements, or a sum of weights. With
-/// [`Reduction::MeanByCount`](crate::loss::Reduction::MeanByCount) it is the number, with every other reduction what
-/// [`Reduction::Mean`](crate::loss::Reduction::Mean) divides by: so the mean over several batches is the sum of their losses over that of their
+/// The denominator of a loss's mean: a number of rows or elements, or a sum of weights. With
+/// [`Reduction::MeanByCount`](crate::loss::Reduction::MeanByCount) it is the number; with every
+/// other reduction it is the denominator of [`Reduction::Mean`](crate::loss::Reduction::Mean). The
+/// mean over several batches is therefore the sum of their losses divided by the sum of their
 /// denominators ([`Optimizer::step_mean`](crate::optim::Optimizer::step_mean)).
 ///
 /// # Examples
@@ -20,7 +21,7 @@ use crate::ops::reduce::blocks::Divisor;
 /// let options = CrossEntropy::new().reduction(Reduction::Sum);
 /// let mut batch = gpu.batch();
 /// let out = batch.cross_entropy_with(&logits, &targets, &options, Grad::New)?;
-/// // How many targets are not ignored is only known on the GPU.
+/// // Only the GPU knows how many targets are not ignored.
 /// let Denominator::Scalar(count) = out.denominator else { panic!("there are class indices") };
 /// let mut count = batch.read(&count)?;
 /// batch.submit()?;
@@ -55,12 +56,12 @@ impl From<&Self> for Denominator {
 }
 
 impl Denominator {
-    /// That of a loss's mean.
+    /// Returns the denominator of a mean with this divisor.
     pub(crate) fn of(rec: &Recorder<'_>, mean: Divisor<'_>) -> Self {
         match mean {
             Divisor::One => Self::Count(1),
             Divisor::Count(count) => Self::Count(count),
-            // Of no rows.
+            // The sum over no rows.
             Divisor::Sum(sum) if sum.is_empty() => Self::Count(0),
             // The first word of a partial result is its sum, rounded.
             Divisor::Sum(sum) => {

@@ -16,7 +16,8 @@ use crate::tensor::{Shape, Tensor, Weights, narrow};
 
 params! {
     struct Params {
-        /// The constant factor of the gradient: that of the loss, divided by n for a mean.
+        /// The constant factor of the gradient: the slope of the loss, divided by the number of
+        /// losses if the mean divides by it.
         scale: f32,
         weight_first: u32,
         weight_inner: u32,
@@ -26,7 +27,7 @@ params! {
         pos_weight_size: u32,
         /// 1: the upstream gradient is the product of two elements.
         upstream_factors: u32,
-        /// The numbers of the loss.
+        /// The numbers in `Elementwise::options`.
         option_0: f32,
         option_1: f32,
     }
@@ -34,7 +35,7 @@ params! {
 
 pub(crate) const PARAMS: &[Field] = Params::FIELDS;
 
-/// A call of an elementwise loss, without its input, which may come in parts.
+/// A call of an elementwise loss, without its input, which may arrive in parts.
 #[derive(Debug)]
 pub(crate) struct ElementsCall<'a> {
     pub(crate) loss: Elementwise<'a>,
@@ -45,7 +46,7 @@ pub(crate) struct ElementsCall<'a> {
     pub(crate) divided: bool,
 }
 
-/// A call in progress: what its dispatches share.
+/// A call in progress: the values that its dispatches share.
 pub(crate) struct ElementsBegun {
     weight: Option<Broadcast>,
     pos_weight: Option<Broadcast>,
@@ -59,7 +60,7 @@ pub(crate) struct ElementsBegun {
 
 /// Some elements of a call, and their tensors.
 pub(crate) struct ElementsPart<'a> {
-    /// Indices in the whole tensors.
+    /// The indices of the elements in the whole tensors.
     pub(crate) elements: Range<u32>,
     /// The index of the first element of `x`, `losses` and `grad`.
     pub(crate) first: u32,
@@ -125,7 +126,7 @@ impl Recorder<'_> {
         Ok(begun)
     }
 
-    /// Ends a loss, given the sums of its rows.
+    /// Computes the scalar loss from the sums of rows.
     pub(crate) fn loss_of_rows(
         &mut self,
         call: &ElementsCall<'_>,
@@ -202,7 +203,7 @@ impl Recorder<'_> {
         })
     }
 
-    /// The sum of weights as a partial result.
+    /// Sums weights into a partial result.
     fn total_weight(&mut self, op: &'static str, weights: &Weights) -> Result<Tensor<u32>> {
         let values = weights.on(self.gpu())?;
         self.sum_of_values(op, &values)

@@ -1,4 +1,4 @@
-//! Elementwise losses: what the common code needs to know of each, and the operations.
+//! Elementwise losses: their descriptions for the common code, and the operations.
 
 use std::fmt::Debug;
 
@@ -18,7 +18,7 @@ use crate::tensor::{Shape, Tensor, Weights};
 pub(crate) trait ElementwiseLoss: Debug + Send + Sync {
     fn describe(&self) -> Elementwise<'_>;
 
-    /// Checks the numbers.
+    /// Checks the numbers among the options.
     fn validate(&self) -> Result<()> {
         Ok(())
     }
@@ -35,19 +35,22 @@ pub(crate) struct Elementwise<'a> {
     /// Whether inputs and targets of different shapes are broadcast.
     pub(crate) broadcast: bool,
     pub(crate) weight: Option<&'a Weights>,
-    /// Whether weights have the input's shape, or any shape that broadcasts to it.
+    /// Whether weights must have the input's shape, instead of any shape that broadcasts to the
+    /// losses.
     pub(crate) weight_like_input: bool,
-    /// Whether [`Reduction::Mean`] divides by the sum of the weights, or by the number of losses.
+    /// Whether [`Reduction::Mean`] divides by the sum of the weights, instead of the number of
+    /// losses.
     pub(crate) mean_by_weight: bool,
     pub(crate) pos_weight: Option<&'a Weights>,
-    /// A constant factor of the gradient. It is part of the scale, so that it does not overflow before the result does.
+    /// A constant factor of the gradient. As part of the scale, it cannot overflow before the
+    /// result does.
     pub(crate) slope: f64,
     /// The numbers that the shader reads as `params.option_0` and `params.option_1`.
     pub(crate) options: [f64; 2],
 }
 
 impl<'a> Elementwise<'a> {
-    /// A loss whose weights broadcast and do not enter the mean.
+    /// A loss whose weights broadcast and do not enter the denominator of the mean.
     pub(crate) fn new(
         op: &'static str,
         kernel: &'static Kernel,
@@ -103,7 +106,8 @@ pub(crate) const BINDINGS: &[Binding] = &[
 ];
 
 impl Recorder<'_> {
-    /// Records an elementwise loss; `divided` says whether a mean is divided by its denominator, or left as a sum.
+    /// Records an elementwise loss; `divided` says whether a mean is divided by its denominator, or
+    /// left as a sum.
     pub(crate) fn elementwise_loss(
         &mut self,
         options: &dyn ElementwiseLoss,
@@ -207,7 +211,8 @@ impl Recorder<'_> {
 /// Declares the operations of the elementwise losses.
 macro_rules! operations {
     ($($(#[$doc:meta])* $name:ident, $with:ident, $backward:ident: $Options:ident, $inputs:expr, $targets:expr;)*) => {
-        /// Elementwise losses. Each page of options has the formulas, an example, and the source of the definition.
+        /// Elementwise losses. The docs of each options type have the formulas, an example, and the
+        /// source of the definition.
         impl Recorder<'_> {
             $(
                 $(#[$doc])*
@@ -228,20 +233,24 @@ macro_rules! operations {
                 /// dispatch.
                 ///
                 /// # Shapes
-                /// `input` and `targets` have the same shape, or, with the option `broadcast`, shapes that broadcast to a
-                /// common one by NumPy's rules. The loss is a scalar, or has that shape with [`Reduction::None`]. The
-                /// gradient has the input's shape, and is summed over the dimensions along which the input was broadcast.
+                /// `input` and `targets` have the same shape, or, with the option `broadcast`,
+                /// shapes that broadcast to a common one by NumPy's rules. The loss is a scalar, or
+                /// has the common shape with [`Reduction::None`]. The gradient has the input's
+                /// shape, and is summed over the dimensions along which the input was broadcast.
                 /// The upstream gradient is a scalar, or has the loss's shape.
                 ///
                 /// # Errors
-                /// Shapes that differ, or do not broadcast; weights of a wrong shape; numbers outside their range; tensors
-                /// of another [`Gpu`](crate::Gpu); statistics; [`Error::Aliasing`](crate::Error::Aliasing) if the destination of the gradient shares
-                /// its buffer with another argument. Nothing is recorded then.
+                /// Shapes that differ, or do not broadcast; weights of a wrong shape; numbers
+                /// outside their range; tensors of another [`Gpu`](crate::Gpu); a request for
+                /// statistics; [`Error::Aliasing`](crate::Error::Aliasing) if the destination of
+                /// the gradient shares its buffer with another argument. On an error nothing is
+                /// recorded.
                 ///
                 /// # Cost
-                /// One pass: 8 bytes an element, 4 more for a gradient, and 4 for weights of which there is one per element.
-                /// The partial sums of blocks take another small pass for each factor of 1024 elements. Tensors that are
-                /// broadcast are repeated in memory first, except for weights that vary along neighbouring dimensions.
+                /// One pass: 8 bytes an element, 4 more for a gradient, and 4 more with one weight
+                /// per element. The partial sums of blocks take another small pass for each factor
+                /// of 1024 elements. Broadcast tensors are first repeated in memory, except for
+                /// weights that vary only along neighbouring dimensions.
                 pub fn $with<'a>(
                     &mut self,
                     input: &Tensor<f32>,

@@ -11,8 +11,9 @@ use crate::tensor::{Weights, narrow};
 pub(crate) static KERNEL: Kernel = kernel!("huber", PARAMS, BINDINGS);
 
 options! {
-    /// Huber's loss of an input `x` and targets `y`: [`Recorder::huber`](crate::Recorder::huber). Squared
-    /// error up to a distance of `delta`, absolute error beyond, so that outliers pull less.
+    /// Huber's loss of an input `x` and targets `y`: [`Recorder::huber`](crate::Recorder::huber).
+    /// Squared error up to a distance of `delta`, absolute error beyond, so that outliers pull
+    /// less.
     ///
     /// ```text
     /// loss = w * (x - y)^2 / 2                       if |x - y| <= delta
@@ -20,14 +21,15 @@ options! {
     /// grad = g * w * clamp(x - y, -delta, delta)
     /// ```
     ///
-    /// with the weight `w` (1 if there are none) and the upstream gradient `g` (1 if there is none), which
-    /// a mean divides by its denominator.
+    /// Here `w` is the weight and `g` the upstream gradient, each 1 if absent. A mean divides `g`
+    /// by its denominator.
     ///
     /// # Reduction
-    /// Both means divide by the number of losses, whatever the weights; over nothing they are NaN.
+    /// Both means divide by the number of losses, whatever the weights; the mean of nothing is NaN.
     ///
     /// # Edge cases
-    /// NaN and infinities follow IEEE arithmetic: as in PyTorch, a weight of 0 times an infinite loss is NaN.
+    /// NaN and infinities follow IEEE arithmetic: as in PyTorch, a weight of 0 times an infinite
+    /// loss is NaN.
     ///
     /// # Examples
     /// ```
@@ -49,9 +51,10 @@ options! {
     ///
     /// The definition is PyTorch's `torch.nn.functional.huber_loss`.
     pub struct Huber {
-        /// The distance from which on the loss is linear: above 0, and finite.
+        /// The distance beyond which the loss is linear: at least 1.2e-38, and finite.
         delta: f64 = 1.0,
-        /// Factors of the losses, of the input's shape. They do not enter the mean.
+        /// Factors of the losses, of the input's shape. They do not enter the denominator of the
+        /// mean.
         weight? Weights,
         /// The reduction.
         reduction: Reduction = Reduction::Mean,

@@ -17,17 +17,18 @@ options! {
     /// grad = 2 * g * w * (x - y)
     /// ```
     ///
-    /// with the weight `w` (1 if there are none) and the upstream gradient `g` (1 if there is none), which
-    /// a mean divides by its denominator.
+    /// Here `w` is the weight and `g` the upstream gradient, each 1 if absent. A mean divides `g`
+    /// by its denominator.
     ///
     /// # Reduction
-    /// [`Reduction::Mean`] divides by the number of losses, with weights by the sum of the weights (as they
-    /// are given, not broadcast); [`Reduction::MeanByCount`] by the number of losses, whatever the weights.
-    /// Over nothing both are NaN; if the sum of the weights is 0, the first is an infinity or NaN.
+    /// [`Reduction::Mean`] divides by the sum of the weights as they are given, before
+    /// broadcasting, or by the number of losses if there are no weights. [`Reduction::MeanByCount`]
+    /// divides by the number of losses, whatever the weights. The mean of nothing is NaN; if the
+    /// weights sum to 0, [`Reduction::Mean`] is an infinity or NaN.
     ///
     /// # Edge cases
-    /// NaN and infinities follow IEEE arithmetic: as in PyTorch, a weight of 0 times an infinite loss is
-    /// NaN. PyTorch broadcasts always, and warns.
+    /// NaN and infinities follow IEEE arithmetic: as in PyTorch, a weight of 0 times an infinite
+    /// loss is NaN. PyTorch always broadcasts, with a warning.
     ///
     /// # Examples
     /// ```
@@ -52,8 +53,9 @@ options! {
         weight? Weights,
         /// The reduction.
         reduction: Reduction = Reduction::Mean,
-        /// Whether inputs and targets of different shapes are broadcast to a common one. By default they
-        /// must have the same shape: `[N, 1]` and `[N]` would give `N x N` losses, and a wrong model.
+        /// Whether inputs and targets of different shapes are broadcast to a common one. By default
+        /// they must have the same shape: `[N, 1]` and `[N]` would yield `N x N` losses, and a
+        /// wrong model.
         broadcast: bool = false,
     }
 }

@@ -29,13 +29,13 @@ options! {
     pub struct Nll {
         /// A factor for each class, `[C]`; 1 if there is none.
         weight? Weights,
-        /// A factor for each row's loss, with the shape of the targets; 1 if there is none. All that
-        /// [`CrossEntropy::position_weight`] says applies.
+        /// A factor for each row's loss, with the shape of the targets; 1 if there is none. The
+        /// rules of [`CrossEntropy::position_weight`] apply.
         position_weight? Weights,
-        /// How the losses of rows are reduced. [`Reduction::Mean`] divides by the sum, over the rows
-        /// that are not ignored, of position weight times class weight of the target (without weights:
-        /// by their number), [`Reduction::MeanByCount`] by the number of rows whose target is not the
-        /// ignored index.
+        /// How the losses of rows are reduced. [`Reduction::Mean`] divides by the sum of position
+        /// weight times the target's class weight over the rows that are not ignored (without
+        /// weights: by their number), [`Reduction::MeanByCount`] by the number of rows whose target
+        /// is not the ignored index.
         reduction: Reduction = Reduction::Mean,
     }
 }
@@ -62,34 +62,40 @@ fn call<'a, T: Float>(
     }
 }
 
-/// Negative log-likelihood. For logits, [`cross_entropy`](Recorder::cross_entropy) is faster and more accurate.
+/// Negative log-likelihood. For logits, [`cross_entropy`](Recorder::cross_entropy) is faster and
+/// more accurate.
 impl Recorder<'_> {
-    /// Negative log-likelihood of log-probabilities and class indices: `loss = -v w_t log_probs_t` for the target `t`, class
-    /// weights `w` and the position's weight `v` (each 1 if there is none).
+    /// Negative log-likelihood of log-probabilities and class indices: `loss = -v w_t log_probs_t`
+    /// for the target `t`, class weights `w` and the row's position weight `v` (each 1 if absent).
     ///
     /// # Shapes
-    /// `log_probs` (of any [`Float`] type) is `[C]` or `[N, C, d1, .., dK]`; `targets` (`Tensor<i32>` or `Tensor<u32>`) and `position_weight` the same
-    /// without `C`; `weight` is `[C]`. The loss is a scalar, or has the targets' shape with
+    /// `log_probs` (of any [`Float`] type) is `[C]` or `[N, C, d1, .., dK]`; `targets`
+    /// (`Tensor<i32>` or `Tensor<u32>`) and `position_weight` have the same shape without `C`;
+    /// `weight` is `[C]`. The loss is a scalar, or has the targets' shape with
     /// [`Reduction::None`](crate::loss::Reduction::None).
     ///
     /// # Reduction
-    /// The means are those of [`cross_entropy`](Self::cross_entropy): [`Reduction::Mean`](crate::loss::Reduction::Mean) divides by the sum of `v w_t`
-    /// over the rows that are not ignored, [`Reduction::MeanByCount`](crate::loss::Reduction::MeanByCount) by the number of rows whose target is not the
-    /// ignored index.
+    /// The means are those of [`cross_entropy`](Self::cross_entropy):
+    /// [`Reduction::Mean`](crate::loss::Reduction::Mean) divides by the sum of `v w_t` over the
+    /// rows that are not ignored, [`Reduction::MeanByCount`](crate::loss::Reduction::MeanByCount)
+    /// by the number of rows whose target is not the ignored index.
     ///
     /// # Edge cases
-    /// A row whose target is the ignored index, or whose position weight is 0, is ignored: it costs 0 whatever it holds. A weight
-    /// `v w_t` of 0 wins over an infinite log-probability (PyTorch: NaN). A target that is no class costs NaN, and reading the
-    /// result gives [`Error::Data`](crate::Error::Data) with its position; [`Targets::new`] finds it on the host. The input is
-    /// not checked to be log-probabilities.
+    /// A row whose target is the ignored index, or whose position weight is 0, is ignored: its loss
+    /// is 0, whatever it contains. A weight `v w_t` of 0 times an infinite log-probability is 0
+    /// (PyTorch: NaN). A target that is not a class makes its loss NaN, and reading the result
+    /// returns [`Error::Data`](crate::Error::Data) with its position; [`Targets::new`] detects it
+    /// on the host. Nothing checks that the input consists of log-probabilities.
     ///
     /// # Errors
-    /// Shapes that do not fit, probabilities as targets, tensors of another [`Gpu`](crate::Gpu), a row larger than a binding (for
-    /// `[N, C, d1, .., dK]` of halves with an odd number of `d`s: one of the `N` parts). Nothing is recorded then.
+    /// Shapes that do not fit; probabilities as targets; tensors of another [`Gpu`](crate::Gpu); a
+    /// row larger than a binding (for halves of shape `[N, C, d1, .., dK]` with an odd product of
+    /// the `d`s: one of the `N` parts). On an error nothing is recorded.
     ///
     /// # Cost
-    /// Passes over the rows, none over the classes: the sum of the weights, the losses (one element of each row is read), and their sum,
-    /// each 4 to 16 bytes a row; sums take one more small pass for each factor of 1024 rows.
+    /// Three passes over the rows, none over the classes: the sum of the weights, the losses (one
+    /// element of each row is read), and the sum of the losses, each 4 to 16 bytes a row. Sums take
+    /// one more small pass for each factor of 1024 rows.
     ///
     /// # Examples
     /// ```
@@ -118,16 +124,17 @@ impl Recorder<'_> {
         Ok(self.nll_with(log_probs, targets, options, LossRequest::new())?.loss)
     }
 
-    /// [`nll`](Self::nll) with its gradient with respect to the log-probabilities: `-g v w_t` at the target, 0 elsewhere, where `g`
-    /// is the upstream gradient (1 if there is none), divided by the denominator of the mean. The upstream gradient is a scalar, or
-    /// has the loss's shape.
+    /// [`nll`](Self::nll) with its gradient with respect to the log-probabilities: `-g v w_t` at
+    /// the target, 0 elsewhere, where `g` is the upstream gradient (1 if there is none), for a mean
+    /// divided by its denominator. The upstream gradient is a scalar, or has the loss's shape.
     ///
-    /// # Edge cases
-    /// An ignored row has a gradient of 0; a row whose target is no class a gradient of NaN.
+    /// # Edge cases The gradient of an ignored row is 0; the gradient of a row whose target is not
+    /// a class is NaN.
     ///
     /// # Errors
-    /// As [`nll`](Self::nll); an upstream gradient or a destination of another shape; statistics;
-    /// [`Error::Aliasing`](crate::Error::Aliasing) if the destination of the gradient shares its buffer with another argument.
+    /// As [`nll`](Self::nll); an upstream gradient or a destination of another shape; a request for
+    /// statistics; [`Error::Aliasing`](crate::Error::Aliasing) if the destination of the gradient
+    /// shares its buffer with another argument.
     ///
     /// # Cost
     /// One write of the gradient (4 bytes an element), and a division of the upstream gradient.

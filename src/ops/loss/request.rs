@@ -1,4 +1,4 @@
-//! What a loss computes besides its value, and what it returns.
+//! Requests for results of a loss besides its value, and the results.
 
 use crate::error::{Error, Result};
 use crate::ops::loss::denominator::Denominator;
@@ -40,9 +40,10 @@ impl<T: Element> Grad<'_, T> {
     }
 }
 
-/// What a loss computes besides its value. By default, nothing.
+/// The results that a loss computes besides its value: by default, none.
 ///
-/// A [`Grad`] converts into a request, so that `Grad::New` can be passed where a request is expected.
+/// A [`Grad`] converts into a request, so that `Grad::New` can be passed where a request is
+/// expected.
 ///
 /// # Examples
 /// ```
@@ -86,7 +87,7 @@ impl<'a, T: Element> LossRequest<'a, T> {
         Self { statistics: true, ..self }
     }
 
-    /// Checks that statistics are not requested of a loss that has none.
+    /// Checks that statistics are not requested from a loss that has none.
     pub(crate) fn without_statistics(&self, op: &'static str) -> Result<()> {
         if self.statistics {
             Err(Error::value(op, "statistics", "not requested: only cross_entropy has them", "a request"))
@@ -106,7 +107,8 @@ impl<'a, T: Element> From<Grad<'a, T>> for LossRequest<'a, T> {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LossOutput<T: Element = f32> {
-    /// The loss: a scalar, or one loss per element or row with [`Reduction::None`](crate::loss::Reduction::None).
+    /// The loss: a scalar, or one loss per element or row with
+    /// [`Reduction::None`](crate::loss::Reduction::None).
     pub loss: Tensor<f32>,
     /// The gradient with respect to the input, if requested.
     pub grad: Option<Tensor<T>>,

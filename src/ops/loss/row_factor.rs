@@ -10,7 +10,8 @@ pub(crate) static KERNEL: Kernel =
     kernel!("row_factor", &[], &[read("upstream", "f32"), read("denominator", "u32"), write("factor", "f32")]);
 
 impl Recorder<'_> {
-    /// The quotient of a scalar upstream gradient and a sum (a partial result), as two factors.
+    /// Divides a scalar upstream gradient by a sum (a partial result). Returns the quotient as two
+    /// factors.
     pub(crate) fn row_factor(
         &mut self,
         op: &'static str,

@@ -1,4 +1,4 @@
-//! Losses of rows: what cross-entropy and the negative log-likelihood have in common.
+//! Losses of rows: code shared by cross-entropy and the negative log-likelihood.
 
 use crate::engine::Caps;
 use crate::engine::kernel::Kernel;
@@ -15,12 +15,12 @@ use crate::ops::reduce::blocks::Divisor;
 use crate::ops::{Classes, no_alias, shape_error};
 use crate::plan::strips::Strip;
 
-/// What a dispatch does with row statistics: the constant `STATISTICS`.
+/// How a dispatch uses row statistics: the constant `STATISTICS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RowStatistics {
-    /// Ignores them.
+    /// Ignores the statistics.
     No,
-    /// Writes those that the caller requests.
+    /// Writes the statistics that the caller requests.
     Wanted,
     /// Stores the row state that the gradient needs, for later dispatches.
     Kept,
@@ -62,7 +62,8 @@ pub(crate) struct RowLoss<'a> {
     pub(crate) statistics: RowStatistics,
     /// Elements of the gradient below this magnitude are replaced by 0.
     pub(crate) threshold: f64,
-    /// The number of rows that the plan assumes per dispatch; it must not depend on how rows are split.
+    /// The number of rows that the plan assumes per dispatch; it must not depend on how rows are
+    /// split.
     pub(crate) rows_at_once: u32,
 }
 
@@ -85,8 +86,9 @@ pub(crate) struct RowsBegun {
     pub(crate) inputs: Inputs,
     pub(crate) losses: Tensor<f32>,
     pub(crate) statistics: Option<Tensor<u32>>,
-    /// The denominator of the mean as a partial result: the sum of the weights of the rows, or their number. `None` if it is
-    /// the number of all rows. For class indices it also has the position of the first invalid target.
+    /// The denominator of the mean as a partial result: the sum of the weights of the rows, or
+    /// their number. `None` if it is the number of all rows. For class indices it also has the
+    /// position of the first invalid target.
     pub(crate) denominator: Option<Tensor<u32>>,
     pub(crate) factor: Factor,
 }
@@ -165,7 +167,7 @@ impl RowLoss<'_> {
         Ok(Inputs { dims, rows, targets, weight, position_weight, upstream })
     }
 
-    /// Checks that a tensor that is written shares no memory with the other inputs.
+    /// Checks that a written tensor shares no memory with the other inputs.
     pub(crate) fn check_written(&self, inputs: &Inputs, written: (&'static str, &Tensor<Real>)) -> Result<()> {
         let op = self.op;
         inputs.targets.no_alias(op, written)?;
@@ -194,7 +196,7 @@ impl RowLoss<'_> {
         Ok(())
     }
 
-    /// Weights, which must have exactly this shape; a scalar 1 if there are none.
+    /// Returns the weights, which must have exactly this shape, or a scalar 1 if there are none.
     fn weights(
         &self,
         rec: &Recorder<'_>,
@@ -227,8 +229,9 @@ impl RowLoss<'_> {
         self.kernel.bindings.iter().any(|binding| binding.name == "parts")
     }
 
-    /// Rows may stay in registers, or be split across workgroups, only if the last sweep needs nothing but their
-    /// exponentials: neither the logits, which the gradient of a cap needs, nor a coefficient per class.
+    /// Plans the rows. Rows may stay in registers, or be split across workgroups, only if the last
+    /// sweep needs nothing but their exponentials: neither the logits, which the gradient of a cap
+    /// needs, nor a coefficient per class.
     pub(crate) fn plan(&self, caps: &Caps, dims: Classes) -> RowPlan {
         let Classes { classes, inner, .. } = dims;
         if self.statistics == RowStatistics::Given {
@@ -267,7 +270,8 @@ impl RowLoss<'_> {
         if self.divided { Divisor::of(self.options.reduction, mean_divisor(inputs, denominator)) } else { Divisor::One }
     }
 
-    /// Whether gradients have factors of arbitrary size besides the denominator of the mean: the constant `FACTORS`.
+    /// Whether gradients have factors of arbitrary size besides the denominator of the mean: the
+    /// constant `FACTORS`.
     pub(crate) fn has_factors(&self) -> bool {
         let CrossEntropy { weight, position_weight, z_loss, logit_scale, .. } = &self.options;
         let weighted = weight.is_some() || position_weight.is_some();

@@ -54,7 +54,8 @@ impl Recorder<'_> {
         Ok(to)
     }
 
-    /// Scratch for the state of lanes between dispatches, `words` per lane; `None` if there is only one dispatch.
+    /// Allocates scratch for the state of lanes between dispatches, `words` per lane; returns
+    /// `None` if there is only one dispatch.
     pub(crate) fn lanes(
         &mut self,
         op: &'static str,

@@ -1,4 +1,5 @@
-//! The dispatches of a loss of rows: one for short rows, several for rows that exceed the loop budget.
+//! The dispatches of a loss of rows: one for short rows, several for rows that exceed the loop
+//! budget.
 
 use std::ops::Range;
 
@@ -22,10 +23,11 @@ params! {
         position_weight_stride: u32,
         /// 0: one factor for all rows; 1: one per row.
         factor_stride: u32,
-        /// The factor. 0: `factor / divisor`. 1: `1 / factor`. 2: the product of two elements of `factor`.
+        /// The form of the factor. 0: `factor / divisor`. 1: `1 / factor`. 2: the product of two
+        /// elements of `factor`.
         factor_form: u32,
         ignored: i32,
-        /// The share of the target, and that of each class, under label smoothing.
+        /// The shares of the target and of each class under label smoothing.
         kept: f32,
         spread: f32,
         logit_scale: f32,
@@ -33,7 +35,8 @@ params! {
         z_loss: f32,
         /// The divisor of the factor.
         divisor: f32,
-        /// The threshold below which elements of the gradient are replaced by 0, without the factor of the row.
+        /// Elements of the gradient below this threshold times the factor of the row are replaced
+        /// by 0.
         threshold: f32,
         /// The first class of this dispatch, and the number of all classes.
         first_class: u32,
@@ -49,14 +52,15 @@ const LANE_WORDS: usize = 11;
 /// The purpose of a dispatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Computes everything that is requested, for all blocks or some. The softmax may have been computed before.
+    /// Computes everything that is requested, for some or all blocks. Earlier dispatches may have
+    /// computed the softmax.
     All,
     /// Adds up the sums over classes, given the softmax.
     Sums,
     /// Writes losses and statistics, given sums and softmax.
     Tell,
-    /// Stores the row state that the gradient needs. The gradient does not read sums and softmax itself, because it would need
-    /// too many bindings.
+    /// Stores the row state that the gradient needs. The gradient does not read sums and softmax
+    /// itself, because it would need too many bindings.
     Keep,
     /// Writes the gradient of some blocks, given the row state.
     Gradient,
@@ -69,7 +73,7 @@ struct Step {
     work: Work,
 }
 
-/// The dispatches of some rows, and whether their softmax is computed before.
+/// The dispatches of some rows, and whether earlier dispatches compute their softmax.
 struct Steps {
     found: bool,
     steps: Vec<Step>,
@@ -195,7 +199,8 @@ impl Recorder<'_> {
         let Step { kind, ref blocks, work } = *step;
         let count = dims.rows();
         let len = u64::from(count) * u64::from(dims.classes);
-        // A row without classes has no elements to bind, but still a loss: NaN, or 0 if it is ignored.
+        // A row without classes has no elements to bind, but still a loss: 0 with probabilities or
+        // if it is ignored, else NaN.
         let elements = |tensor: &Tensor<Real>| (len > 0).then(|| self.window(tensor, 0, len));
         let one_a_row = |tensor: &Tensor<f32>| {
             if tensor.shape().is_empty() { self.whole(tensor) } else { self.window(tensor, first, count.into()) }

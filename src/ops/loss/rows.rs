@@ -88,7 +88,8 @@ impl Recorder<'_> {
     fn rows_begun(&mut self, call: &RowLoss<'_>, inputs: Inputs) -> Result<RowsBegun> {
         let op = call.op;
         if call.statistics == RowStatistics::Wanted {
-            // Statistics are split at the end. If that kernel has too many bindings, fail before anything is overwritten.
+            // The statistics are split at the end. If that kernel has too many bindings, fail
+            // before anything is overwritten.
             self.check_bindings(op, STATISTICS.bindings.len())?;
         }
         let inputs = match call.coefficients() {
@@ -106,7 +107,7 @@ impl Recorder<'_> {
         Ok(RowsBegun { inputs, losses, statistics, denominator, factor })
     }
 
-    /// Ends a loss: computes what depends on all rows.
+    /// Ends a loss: computes the results that depend on all rows.
     pub(crate) fn rows_ended(&mut self, call: &RowLoss<'_>, begun: RowsBegun) -> Result<RowsEnded> {
         let op = call.op;
         let RowsBegun { inputs, losses, statistics, denominator, .. } = begun;
@@ -124,7 +125,7 @@ impl Recorder<'_> {
         Ok(RowsEnded { loss: loss.with_check(check.clone()), statistics, check, denominator })
     }
 
-    /// Weights followed by their sum.
+    /// Returns weights followed by their sum.
     fn with_sum(&mut self, op: &'static str, weights: &Tensor<f32>) -> Result<Tensor<f32>> {
         let (sum, count) = (self.loss_of_values(op, weights, Divisor::One)?, weights.len());
         let both = self.output(op, [count + 1])?;
@@ -148,8 +149,8 @@ impl Recorder<'_> {
         }
     }
 
-    /// The upstream gradient divided by the divisor of the mean. Kernels divide, except if there is an upstream gradient as
-    /// well as a sum of weights.
+    /// Returns the upstream gradient divided by the divisor of the mean. Kernels divide, unless
+    /// there are both an upstream gradient and a sum of weights.
     fn factor(&mut self, call: &RowLoss<'_>, inputs: &Inputs, divisor: Divisor<'_>) -> Result<Factor> {
         let upstream = inputs.upstream.clone();
         Ok(match divisor {
@@ -166,8 +167,9 @@ impl Recorder<'_> {
         })
     }
 
-    /// Records the rows of some tokens, given their logits of some classes from `first_class` on. Takes several dispatches if
-    /// they exceed the grid, or if the probabilities span several buffers.
+    /// Records the rows of some tokens, given their logits of some classes from `first_class` on.
+    /// Takes several dispatches if the rows exceed the grid, or if the probabilities span several
+    /// buffers.
     pub(crate) fn rows_of_tokens(
         &mut self,
         call: &RowLoss<'_>,

@@ -5,21 +5,25 @@ use crate::error::Result;
 use crate::record::{Blocks, Recorder};
 use crate::tensor::{Check, Shape, Tensor, size32};
 
-/// Statistics of the softmax of each row, of the scaled and capped logits, without class weights, smoothing and position weights.
-/// The tensors have one element per row: the shape of the logits without the class dimension.
+/// Statistics of the softmax of each row's scaled and capped logits, without class weights, label
+/// smoothing and position weights. Unless a field is a scalar, its tensor has one element per row:
+/// the shape of the logits without the class dimension.
 ///
-/// For a row with an undefined softmax (it contains NaN or +infinity, or only -infinity) they are NaN, and the class is -1.
+/// A row whose softmax is undefined (it contains NaN or +infinity, or only -infinity) has
+/// statistics of NaN and the predicted class -1.
 #[derive(Clone, Debug)]
 pub struct Statistics {
     /// The logarithm of the sum of `exp(z_c)`.
     pub log_sum_exp: Tensor<f32>,
-    /// The log-probability of the target. For probabilities: of the first class with the largest probability. 0 for ignored rows.
+    /// The log-probability of the target; with probabilities, of the first class with the largest
+    /// probability. 0 for ignored rows.
     pub target_log_prob: Tensor<f32>,
     /// The entropy of the softmax: minus the sum of `p_c log p_c`, in nats.
     pub entropy: Tensor<f32>,
     /// The first class with the largest logit, before scale and cap.
     pub predicted: Tensor<i32>,
-    /// A scalar: the number of rows whose target (as for `target_log_prob`) is predicted. Ignored rows do not count.
+    /// A scalar: the number of rows whose target (as for `target_log_prob`) is predicted. Ignored
+    /// rows do not count.
     pub correct: Tensor<u32>,
     /// A scalar: the number of rows that are not ignored. The accuracy is `correct / counted`.
     pub counted: Tensor<u32>,
@@ -28,8 +32,8 @@ pub struct Statistics {
 /// The number of words of a row's statistics in the output of the kernel.
 pub(crate) const WORDS: u32 = 5;
 
-/// Rows that a workgroup counts: their words fit the smallest binding.
-const BLOCK: u32 = 512;
+/// The number of rows that a workgroup counts, so that their words fit the smallest binding.
+const ROWS_PER_BLOCK: u32 = 512;
 
 pub(crate) static KERNEL: Kernel = kernel!(
     "row_statistics",
@@ -45,7 +49,8 @@ pub(crate) static KERNEL: Kernel = kernel!(
 );
 
 impl Recorder<'_> {
-    /// Splits the statistics of rows, `WORDS` per row, into tensors. `check` is the check of the targets.
+    /// Splits the statistics of rows, `WORDS` per row, into tensors. `check` is the check of the
+    /// targets.
     pub(crate) fn row_statistics(
         &mut self,
         op: &'static str,
@@ -56,8 +61,9 @@ impl Recorder<'_> {
         let count = size32(words.shape().first().copied().unwrap_or(0));
         let (log_sum_exp, target_log_prob) = (self.output(op, rows.clone())?, self.output(op, rows.clone())?);
         let (entropy, predicted) = (self.output(op, rows.clone())?, self.output(op, rows.clone())?);
-        let partials: Tensor<u32> = self.output(op, [count.div_ceil(BLOCK) as usize, 2])?;
+        let partials: Tensor<u32> = self.output(op, [count.div_ceil(ROWS_PER_BLOCK) as usize, 2])?;
         Blocks::new(op, &KERNEL, count)
+            .of(ROWS_PER_BLOCK)
             .several("statistics", words, WORDS)
             .each("log_sum_exp", &log_sum_exp)
             .each("target_log_prob", &target_log_prob)

@@ -1,8 +1,9 @@
 //! The table of the elementwise losses.
 
-/// Calls a macro with all elementwise losses: the names of the operation, of its form with a request and of the
-/// reference with gradients; the options; and ranges of inputs and targets for tests. Modules, operations,
-/// references, exports, [`nn::Loss`](crate::nn::Loss), tests and benches are generated from it.
+/// Calls a macro with all elementwise losses: the names of the operation, of its form with a
+/// request and of the reference with gradients; the options; and ranges of inputs and targets for
+/// tests. The macros generate modules, operations, references, exports,
+/// [`nn::Loss`](crate::nn::Loss), tests and benches.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! elementwise_losses {

@@ -11,7 +11,8 @@ use crate::tensor::{Element, Shape, Tensor};
 use crate::ops::no_alias;
 use crate::ops::reduce::blocks::{partials, words};
 
-/// The targets of rows of logits: a class index per row, with an ignored index, or a probability per class and row.
+/// The targets of rows of logits: a class index per row, with an ignored index, or a probability
+/// per class and row.
 ///
 /// Tensors convert into targets whose ignored index is [`Targets::IGNORED`].
 ///
@@ -40,11 +41,11 @@ pub struct Targets {
 
 #[derive(Clone, Debug)]
 pub(crate) enum TargetsKind {
-    /// One class per row. Valid classes are below 2^31, so that they have the same bits as `i32` and `u32`; all other numbers are
-    /// invalid as both types.
+    /// One class per row. Valid classes are below 2^31, so they have the same bits as `i32` and
+    /// `u32`; all other numbers are invalid in both types.
     Index {
         index: Tensor<i32>,
-        /// Whether the caller's tensor is of `u32`.
+        /// Whether the caller's tensor has type `u32`.
         unsigned: bool,
     },
     /// One probability per class and row.
@@ -52,16 +53,18 @@ pub(crate) enum TargetsKind {
 }
 
 impl Targets {
-    /// The ignored index by default, PyTorch's.
+    /// The default ignored index, the same as PyTorch's.
     pub const IGNORED: i64 = -100;
 
-    /// Uploads class indices after checking each: it must be a class, in `0..classes`, or [`IGNORED`](Self::IGNORED).
+    /// Uploads class indices after checking that each is a class, in `0..classes`, or
+    /// [`IGNORED`](Self::IGNORED).
     ///
-    /// Targets that are already on the GPU cannot be checked: a loss whose target is no class is NaN, and its
-    /// readback gives [`Error::Data`].
+    /// The host cannot check targets that are already on the GPU: a loss whose target is not a
+    /// class is NaN, and its readback returns [`Error::Data`].
     ///
     /// # Errors
-    /// [`Error::Value`] with the first bad target and its position; the errors of [`Tensor::from_slice`].
+    /// [`Error::Value`] with the first bad target and its position; the errors of
+    /// [`Tensor::from_slice`].
     pub fn new<L: Copy + Into<i64>>(gpu: &Gpu, shape: impl Into<Shape>, labels: &[L], classes: usize) -> Result<Self> {
         Self::new_ignoring(gpu, shape, labels, classes, Self::IGNORED)
     }
@@ -96,15 +99,17 @@ impl Targets {
         Ok(Self::from(&Tensor::from_slice(gpu, shape, &checked)?).ignoring(ignored))
     }
 
-    /// Sets the ignored index: rows with this target have loss 0 and gradient 0, and do not count in the mean. It may lie
-    /// outside the classes. One that the type of the tensor cannot represent is `i32::MIN` in a `Tensor<i32>` (which is what
-    /// [`new_ignoring`](Self::new_ignoring) writes) and `u32::MAX` in a `Tensor<u32>`. With probabilities it must be negative, and has no effect.
+    /// Sets the ignored index: rows with this target have loss 0 and gradient 0, and do not count
+    /// in the mean. It may lie outside the classes. An index that the type of the tensor cannot
+    /// represent stands for `i32::MIN` in a `Tensor<i32>` (the value that
+    /// [`new_ignoring`](Self::new_ignoring) writes) and for `u32::MAX` in a `Tensor<u32>`. With
+    /// probabilities it must be negative, and has no effect.
     #[must_use]
     pub fn ignoring(self, ignored: i64) -> Self {
         Self { ignored, ..self }
     }
 
-    /// The shape: that of the logits, without the class dimension for class indices.
+    /// The shape of the logits; for class indices, without the class dimension.
     #[must_use]
     pub fn shape(&self) -> &Shape {
         match &self.kind {
@@ -146,7 +151,7 @@ impl Targets {
         }
     }
 
-    /// Checks that probabilities have no ignored class.
+    /// Checks that the ignored index is negative if the targets are probabilities.
     pub(crate) fn validate_ignored(&self, op: &'static str) -> Result<()> {
         if self.ignored >= 0 && self.probabilities().is_some() {
             return Err(Error::value(op, "the ignored index", "below 0 with probabilities", self.ignored.to_string()));
@@ -154,7 +159,7 @@ impl Targets {
         Ok(())
     }
 
-    /// Checks that a tensor that is written shares no buffer with the targets.
+    /// Checks that a written tensor shares no buffer with the targets.
     pub(crate) fn no_alias<T: Element>(&self, op: &'static str, written: (&'static str, &Tensor<T>)) -> Result<()> {
         match &self.kind {
             TargetsKind::Index { index, .. } => no_alias(op, written, ("targets", index)),
@@ -196,8 +201,8 @@ impl From<&Self> for Targets {
 }
 
 /// The ignored index in 32 bits, as kernels compare it. A value that does not fit cannot be a
-/// class: it becomes `i32::MIN`, which no class can have. Host slices are translated with this
-/// function.
+/// class: it becomes `i32::MIN`, which cannot be a class either. Host slices are translated with
+/// this function.
 fn device_ignored(ignored: i64) -> i32 {
     i32::try_from(ignored).unwrap_or(i32::MIN)
 }
@@ -222,8 +227,9 @@ pub(crate) static KERNEL: Kernel = kernel!(
 );
 
 impl Recorder<'_> {
-    /// Sums the weights of the targets that are not ignored, or counts them, and finds the first invalid target. Returns a partial
-    /// result. `weight` is a scalar, or has one element per class; `position_weight` is a scalar, or has one element per target.
+    /// Sums the weights of the targets that are not ignored, or counts them, and finds the first
+    /// invalid target. Returns a partial result. `weight` is a scalar, or has one element per
+    /// class; `position_weight` is a scalar, or has one element per target.
     pub(crate) fn sum_target_weights(
         &mut self,
         op: &'static str,
@@ -256,13 +262,14 @@ impl Recorder<'_> {
 }
 
 impl Tensor<f32> {
-    /// Uploads probabilities after checking each: it must lie in [0, 1].
+    /// Uploads probabilities after checking that each lies in [0, 1].
     ///
-    /// What is already on the GPU cannot be checked ahead: binary cross-entropy of it is NaN, and its readback gives
-    /// [`Error::Data`].
+    /// The host cannot check probabilities that are already on the GPU: the binary cross-entropy of
+    /// an invalid one is NaN, and its readback returns [`Error::Data`].
     ///
     /// # Errors
-    /// [`Error::Value`] with the first bad value and its position; the errors of [`Tensor::from_slice`].
+    /// [`Error::Value`] with the first bad value and its position; the errors of
+    /// [`Tensor::from_slice`].
     ///
     /// # Examples
     /// ```

@@ -51,7 +51,7 @@ pub(crate) enum Rectifier<'a> {
 /// How the sums of a product are split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sums {
-    /// Into parts: sections, or shorter parts where a GPU would have too little to do. Their length
+    /// Into parts: sections, or shorter parts if a GPU would have too little to do. Their length
     /// depends on all sizes.
     Auto,
     /// Into sections, which depend on the number of summands alone; `at_once` of them are in memory
@@ -61,8 +61,8 @@ pub(crate) enum Sums {
 
 impl Sums {
     /// For a linear layer's logits, whose bits must not depend on which tokens and classes are in
-    /// memory. A section takes as much memory as the logits, and so do the rounding errors of the
-    /// sum of several.
+    /// memory. A section takes as much memory as the logits; several sections take as much again
+    /// for rounding errors.
     pub(crate) const OF_LOGITS: Self = Self::Sections { at_once: 1 };
 }
 
@@ -71,7 +71,7 @@ impl Sums {
 pub(crate) enum Zeros {
     /// They are multiplied like other factors.
     Count,
-    /// Summands are skipped where a tile of `a` is 0, whatever the other factors are.
+    /// Summands are skipped if their tile of `a` is 0, whatever the tile of `b` contains.
     AreLeftOut,
 }
 
@@ -90,7 +90,7 @@ pub(crate) struct Product<'a> {
     pub(crate) b: &'a Tensor<Real>,
     pub(crate) bias: Option<&'a Tensor<Real>>,
     pub(crate) rectifier: Rectifier<'a>,
-    /// The summands to add, a range of those of the factors.
+    /// The range of the factors' summands to add.
     pub(crate) k: Range<u32>,
     pub(crate) summands: Summands,
     pub(crate) out: &'a Tensor<f32>,

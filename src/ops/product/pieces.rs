@@ -14,7 +14,8 @@ use std::ops::Range;
 /// The most bytes of partial results in memory at a time.
 const PARTS_BYTES: u64 = 64 << 20;
 
-/// Rows of a matrix, from a column on, as a window.
+/// The window over rows of a matrix with `columns` columns, from column `first` of the first row
+/// on.
 fn rows_of<T: Element>(
     rec: &Recorder<'_>,
     tensor: &Tensor<T>,
@@ -113,7 +114,7 @@ impl Recorder<'_> {
             split: *split,
             run: summands.run,
         };
-        // The size of the piece in the direction of a factor's quads, where a cut can split quads.
+        // The size of the piece along a factor's quads: a cut in this direction can split quads.
         let along = match layout {
             Layout::Tn => params.m,
             Layout::Nn | Layout::Nt => params.k,

@@ -1,4 +1,4 @@
-//! Sums of tensors of equal size, such as the partial results of a product, of which a few are in
+//! Sums of tensors of equal size, such as the partial results of a product. Only a few are in
 //! memory at a time.
 
 use std::ops::Range;
@@ -12,7 +12,7 @@ use crate::tensor::Tensor;
 
 params! {
     struct Params {
-        /// The number of elements of this dispatch, and from one part to the next.
+        /// The number of elements of this dispatch, and the distance from one part to the next.
         count: u32,
         stride: u32,
         parts: u32,
@@ -36,7 +36,7 @@ pub(crate) struct SumOfParts {
 }
 
 impl SumOfParts {
-    /// A sum of `parts` parts, of which at most `at_once` are in memory at a time.
+    /// A sum of `parts` parts; at most `at_once` are in memory at a time.
     pub(crate) fn new(out: &Tensor<f32>, parts: u32, at_once: u64) -> Self {
         Self { out: out.clone(), parts, at_once, lows: None }
     }

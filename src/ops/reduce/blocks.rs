@@ -1,5 +1,5 @@
 //! Sums in a fixed order: of values into partial results, of partial results into one, and of the
-//! last ones into a loss.
+//! last partial results into a loss.
 
 use crate::engine::kernel::{Kernel, kernel, params, read, write};
 use crate::error::Result;
@@ -53,7 +53,7 @@ impl<'a> Divisor<'a> {
 /// The number of words of a partial result with one sum.
 pub(crate) const WORDS: u32 = words(1);
 
-/// The number of words of a partial result: of its sums, and the first bad position.
+/// The number of words of a partial result: its sums, and the first bad position.
 pub(crate) const fn words(sums: u32) -> u32 {
     2 * sums + 1
 }

@@ -52,11 +52,12 @@ pub(crate) struct Broadcast {
     pub(crate) tensor: Tensor<f32>,
     pub(crate) inner: u32,
     pub(crate) size: u32,
-    /// Whether each element has its own weight; a dispatch then binds only those of its elements.
+    /// Whether each element has its own weight; a dispatch then binds only the weights of its
+    /// elements.
     pub(crate) each: bool,
 }
 
-/// How to bring weights into that form: the dimensions to repeat first, and how often.
+/// How to bring weights into the form of [`Broadcast`]: the dimensions to repeat, and how often.
 #[derive(Debug)]
 pub(crate) struct BroadcastPlan {
     op: &'static str,
@@ -97,7 +98,8 @@ impl Recorder<'_> {
             pairs.filter(|(_, (dim, full))| dim != full).map(|(d, (_, &full))| (d, full)).collect()
         };
         let product = |dims: Range<usize>| size32(shape.iter().take(dims.end).skip(dims.start).product());
-        // The dimensions along which weights differ must be neighbours: repeat those in between.
+        // The dimensions along which weights differ must be neighbours: repeat the dimensions in
+        // between.
         let (between, all) = (repeated(first..last), repeated(0..shape.len()));
         plan.repeat = between;
         (plan.size, plan.inner) = (product(first..last + 1), product(last + 1..shape.len()));
@@ -122,7 +124,7 @@ impl Recorder<'_> {
         Ok(Broadcast { tensor, inner, size, each })
     }
 
-    /// Repeats a tensor to a shape that its own broadcasts to.
+    /// Repeats a tensor to `shape`, to which its own shape broadcasts.
     pub(crate) fn broadcast_to(
         &mut self,
         op: &'static str,
@@ -154,7 +156,7 @@ impl Recorder<'_> {
         tensor.reshape(shape.clone())
     }
 
-    /// Sums over dimension `d`, which remains with size 1.
+    /// Sums over dimension `d`, which stays with size 1.
     fn sum_dimension(&mut self, op: &'static str, input: &Tensor<f32>, d: usize) -> Result<Tensor<f32>> {
         let dims = Classes::along(op, "input", input.shape(), d)?;
         let mut shape = input.shape().to_vec();
@@ -170,7 +172,7 @@ impl Recorder<'_> {
         Ok(output)
     }
 
-    /// Sums rows.
+    /// Sums each row of `input` into an element of `output`.
     pub(crate) fn sum_rows_into(
         &mut self,
         op: &'static str,

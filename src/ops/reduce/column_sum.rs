@@ -31,7 +31,7 @@ params! {
 pub(crate) static KERNEL: Kernel =
     kernel!("column_sum", Params::FIELDS, &[read("input", "f32"), update("sums", "f32"), update("lows", "f32")]);
 
-/// The number of rows in a run, within which rounding errors are not kept.
+/// The number of rows in a run. Rounding errors within a run are not kept.
 const RUN: u32 = 8;
 
 /// Sums of columns.
@@ -130,8 +130,8 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// Sums columns in the order of the rows, of which the input holds `rows` of `all`. The sums of
-    /// earlier rows are in `out`, and their rounding errors in `lows`.
+    /// Sums columns in the order of the rows. The input holds the rows `rows` out of `all`. The
+    /// sums of earlier rows are in `out`, and their rounding errors in `lows`.
     pub(crate) fn column_sum_resumed(
         &mut self,
         input: &Tensor<f32>,
@@ -141,8 +141,8 @@ impl Recorder<'_> {
         if out.is_empty() { Ok(()) } else { self.column_sum_level(input, (rows, all), u32::MAX, (out, Some(lows))) }
     }
 
-    /// Sums blocks of rows, of which the input holds `rows` of `all`, starting in the first block.
-    /// Without rows the sums are 0.
+    /// Sums blocks of rows. The input holds the rows `rows` out of `all`, starting in the first
+    /// block. Without rows the sums are 0.
     fn column_sum_level(
         &mut self,
         input: &Tensor<f32>,
@@ -158,7 +158,7 @@ impl Recorder<'_> {
         let long = block == u32::MAX;
         let run = if long { 1 } else { RUN };
         let mut lows = lows.cloned();
-        // First as many columns as a grid has workgroups for, then as many rows of them as
+        // First as many columns as a grid has workgroups for, then as many of their rows as
         // possible.
         let by_columns = Cut {
             op: "column_sum",
@@ -205,7 +205,7 @@ impl Recorder<'_> {
                     last: all - first_block * block,
                 };
                 let groups = u64::from(blocks) * per_block;
-                // Whole runs, and the rows of an incomplete one.
+                // Whole runs, and the rows of an incomplete run.
                 let turns = block.min(range.end - range.start).div_ceil(run) + if long { 0 } else { run };
                 let work = Work::new(groups, turns.into());
                 let launch = Launch::new(&KERNEL)

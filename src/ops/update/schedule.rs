@@ -10,9 +10,9 @@ params! {
     struct Params {
         /// The number of earlier updates, including skipped ones.
         updates: u32,
-        /// For powers: the number of updates between two of them.
+        /// For a step schedule: the number of updates after which the exponent grows by 1.
         every: u32,
-        /// For a cosine, as are the next two.
+        /// For a cosine schedule, like `steps` and `floor`.
         warm_up: u32,
         steps: u32,
         floor: f32,
@@ -43,8 +43,8 @@ pub(crate) struct ScheduleStep<'a> {
     /// A scalar: the number of skipped updates.
     pub(crate) skips: &'a Tensor<u32>,
     pub(crate) table: &'a Tensor<f32>,
-    /// The two factors of the gradients, then the factor of the learning rates: -1 as long as the
-    /// host knows it.
+    /// The two factors of the gradients, then the factor of the learning rates: -1 until an update
+    /// is skipped, because the host knows it until then.
     pub(crate) factor: &'a Tensor<f32>,
 }
 

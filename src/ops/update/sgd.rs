@@ -31,7 +31,8 @@ pub(crate) static KERNEL: Kernel =
     kernel!("sgd", Params::FIELDS, &[update4("values"), read4("grads"), read("factor", "f32"), update4("velocity")]);
 
 options! {
-    /// Options of stochastic gradient descent, with the meaning and the defaults of `torch.optim.SGD`.
+    /// Options of stochastic gradient descent, with the meaning and the defaults of
+    /// `torch.optim.SGD`.
     pub struct Sgd {
         /// The learning rate.
         lr: f64 = 1e-3,
@@ -39,8 +40,8 @@ options! {
         momentum: f64 = 0.0,
         /// The fraction of the gradient that does not enter the velocity.
         dampening: f64 = 0.0,
-        /// The factor of the parameters that is added to their gradient, after `maximize` has set its
-        /// sign.
+        /// The factor of the parameters that is added to their gradient, after `maximize` has set
+        /// its sign.
         weight_decay: f64 = 0.0,
         /// Whether to look ahead along the velocity (Nesterov momentum).
         nesterov: bool = false,
@@ -53,9 +54,9 @@ impl Sgd {
     /// Checks the numbers as `torch.optim.SGD` does.
     ///
     /// # Errors
-    /// [`Error::Value`] for a learning rate, momentum or weight decay that is negative, or not finite
-    /// in `f32`; for a dampening that is not finite; and for Nesterov momentum without momentum or
-    /// with dampening.
+    /// [`Error::Value`] for a learning rate, momentum or weight decay that is negative, or not
+    /// finite in `f32`; for a dampening that is not finite; and for Nesterov momentum without
+    /// momentum or with dampening.
     pub fn validate(&self) -> Result<()> {
         let fail =
             |what, expected: &str, got: f64| Err(Error::value("sgd", what, expected.to_owned(), got.to_string()));
@@ -121,8 +122,8 @@ pub(crate) struct SgdStep<'a> {
     pub(crate) gradient: Gradient,
     /// The factors of the gradients, from [`Recorder::clip_factor`].
     pub(crate) factor: Option<&'a Tensor<f32>>,
-    /// If present, the learning rate is this times the third element of `factor`, unless that is
-    /// negative.
+    /// If present, the learning rate is `base_lr` times the third element of `factor`, unless that
+    /// element is negative.
     pub(crate) base_lr: Option<f64>,
 }
 

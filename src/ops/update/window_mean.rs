@@ -9,7 +9,7 @@ pub(crate) static KERNEL: Kernel =
     kernel!("window_mean", &[], &[read4("values"), update4("total"), read("sums", "f32")]);
 
 impl Recorder<'_> {
-    /// Divides `total` by the denominator in `sums`, or adds `values`, divided by it, to `total`.
+    /// Divides `total` by the denominator in `sums`; or adds `values`, divided by it, to `total`.
     pub(crate) fn window_mean(
         &mut self,
         values: Option<&Tensor<f32>>,

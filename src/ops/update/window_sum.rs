@@ -11,7 +11,7 @@ use crate::ops::shape_error;
 
 params! {
     struct Params {
-        /// The denominator of the pass, unless a tensor has it.
+        /// The denominator of the pass, unless it is a tensor.
         count: u32,
         /// 1: this is the first pass.
         first: u32,
@@ -36,8 +36,9 @@ impl Recorder<'_> {
         }
     }
 
-    /// Adds the loss and the denominator of a pass to `sums`, four numbers; the first pass starts
-    /// them. Returns the loss of the pass and that of all passes so far.
+    /// Adds the loss and the denominator of a pass to `sums` (two compensated sums, `[4]`), which
+    /// the first pass overwrites. Returns `[2]`: the loss of the pass and of all passes so far,
+    /// divided by the denominators if there are any.
     pub(crate) fn window_sum(
         &mut self,
         loss: Option<&Tensor<f32>>,

@@ -1,5 +1,5 @@
-//! Properties that hold for any bytes as a file. The fuzz targets search for violations;
-//! `tests/it/fuzz_corpus.rs` tries the kept inputs.
+//! Properties that hold for a file of any bytes. The fuzz targets search for violations;
+//! `tests/it/fuzz_corpus.rs` runs the kept inputs.
 
 use std::path::PathBuf;
 
@@ -8,11 +8,11 @@ use xent::state::State;
 use xent::{Error, f16};
 
 /// Loads bytes as safetensors, and once more with the header's length corrected. Returns whether
-/// the bytes as they are were accepted.
+/// the unchanged bytes were accepted.
 ///
 /// # Panics
-/// If the loader accepts an incomplete file, loses something on the way through a file, or reports
-/// an error that it does not document.
+/// If the loader accepts an incomplete file, if a state changes when it is saved and loaded, or if
+/// the loader returns an undocumented error.
 pub fn state(bytes: &[u8]) -> bool {
     if let Some(end) = bytes.iter().rposition(|&byte| byte == b'}').filter(|&end| end >= 8) {
         let length = (end as u64 - 7).to_le_bytes();
@@ -100,7 +100,7 @@ pub fn csv(bytes: &[u8]) -> bool {
     let filled = table(text, &zero);
     let dropping = CsvOptions { missing: Missing::DropRow, allow_rounding: true, ..options.clone() };
     match (&result, table(text, &dropping), filled) {
-        // A table that is read without these options is read the same with them.
+        // A table that is valid without these options reads the same with them.
         (Ok(strict), dropped, filled) => assert!(dropped.as_ref() == Ok(strict) && filled.as_ref() == Ok(strict)),
         (Err(_), Ok(dropped), filled) => {
             let (columns, values) = filled.expect("it has the same rows and more");
@@ -117,7 +117,7 @@ pub fn csv(bytes: &[u8]) -> bool {
     result.is_ok()
 }
 
-/// A table's columns and values, or the line and column that an error names.
+/// Returns a table's number of columns and its values, or the line and column that an error names.
 fn table(text: &[u8], options: &CsvOptions) -> Plain {
     match Table::from_csv(text, options) {
         Ok(table) => {
@@ -134,7 +134,7 @@ fn table(text: &[u8], options: &CsvOptions) -> Plain {
     }
 }
 
-/// Columns and values, or the line and column of the first error.
+/// The number of columns and the values, or the line and column of the first error.
 type Plain = Result<(usize, Vec<f32>), (u64, usize)>;
 
 /// Splits a file at lines and commas. `None` if it has quotes, carriage returns or anything but
@@ -145,7 +145,7 @@ fn plain(skip: usize, text: &[u8]) -> Option<Plain> {
     }
     let text = std::str::from_utf8(text).ok()?;
     let rows = (1..).zip(text.split('\n')).skip(skip);
-    // Blank lines are those of ASCII white space.
+    // A line of ASCII white space is blank.
     let rows = rows.filter(|(_, row)| row.contains(',') || !row.as_bytes().trim_ascii().is_empty());
     let mut rows: Vec<(u64, Vec<&str>)> = rows.map(|(line, row)| (line, row.split(',').collect())).collect();
     let closed =
@@ -169,7 +169,7 @@ fn plain(skip: usize, text: &[u8]) -> Option<Plain> {
     Some(if columns > 0 { Ok((columns, values)) } else { Err((1, 1)) })
 }
 
-/// Whether `field` is no integer, or `value` is exactly the integer of its digits.
+/// Whether `field` is not an integer, or `value` equals it exactly.
 fn held(value: f32, field: &str) -> bool {
     let digits = field.trim_start_matches(['+', '-']);
     let digits = digits.split_once('.').map_or(digits, |(integer, fraction)| match fraction.trim_matches('0') {
@@ -180,7 +180,7 @@ fn held(value: f32, field: &str) -> bool {
     !said.bytes().all(|byte| byte.is_ascii_digit()) || said.is_empty() || format!("{:.0}", value.abs()) == said
 }
 
-/// Writes bytes to a file, which exists as long as the directory is kept.
+/// Writes bytes to a file, which exists until the returned directory is dropped.
 fn file(bytes: &[u8]) -> (PathBuf, tempfile::TempDir) {
     let directory = tempfile::tempdir().expect("a directory for temporary files");
     let path = directory.path().join("file");
