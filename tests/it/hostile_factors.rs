@@ -210,8 +210,7 @@ fn check_linear(gpu: &Gpu, seed: u64) {
     let got: [Vec<f32>; 6] = eval(gpu, |b| {
         let upstream = Tensor::from_slice(gpu, [tokens], &g[..tokens])?;
         let backward = LinearLossRequest::gradients().upstream(&upstream);
-        let request = backward;
-        let ce = b.linear_cross_entropy_with(&th, &tw, None, &ty, &loss.clone().into(), request)?;
+        let ce = b.linear_cross_entropy_with(&th, &tw, None, &ty, &loss.clone().into(), backward)?;
         let upstream = Tensor::from_slice(gpu, [tokens, classes], &g)?;
         let backward = LinearLossRequest::gradients().upstream(&upstream);
         let options = LinearBceWithLogits::new().loss(bce.clone());

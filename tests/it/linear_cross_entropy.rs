@@ -290,8 +290,7 @@ fn a_large_vocabulary_needs_what_the_plan_says() {
         gpu.reset_peak();
         let before = gpu.counters().bytes_in_use;
         let backward = LinearLossRequest::gradients().weight_grad(Grad::Into(&weight_grad));
-        let request = backward;
-        gpu.warm_up(|rec| rec.linear_cross_entropy_with(&hidden, &weight, None, &targets, &options, request).map(drop))
+        gpu.warm_up(|rec| rec.linear_cross_entropy_with(&hidden, &weight, None, &targets, &options, backward).map(drop))
             .unwrap();
         let hidden_grad = hidden_like.len() as u64 * 4;
         let beyond = gpu.counters().peak_bytes - before - hidden_grad - plan.scratch_bytes();
@@ -363,10 +362,9 @@ fn gradients_go_where_they_are_wanted() {
     let options = LinearCrossEntropy::default();
     let backward =
         LinearLossRequest::gradients().weight_grad(Grad::Into(&weight_grad)).bias_grad(Grad::Into(&bias_grad));
-    let request = backward;
     let bias = Some(&on.bias);
     let [weight, bias_got] = eval(&gpu, |b| {
-        b.linear_cross_entropy_with(&on.hidden, &on.weight, bias, &on.index, &options, request)?;
+        b.linear_cross_entropy_with(&on.hidden, &on.weight, bias, &on.index, &options, backward)?;
         Ok([weight_grad.clone(), bias_grad.clone()])
     });
     let want = case.reference(&options.loss, (true, false), None);
@@ -374,9 +372,8 @@ fn gradients_go_where_they_are_wanted() {
     agrees("bias", &bias_got, &want.bias, 9);
 
     let fail = |backward: LinearLossRequest<'_>, bias: Option<&Tensor<f32>>| {
-        let request = backward;
         let (mut batch, before) = (gpu.batch(), gpu.counters().dispatches);
-        let out = batch.linear_cross_entropy_with(&on.hidden, &on.weight, bias, &on.index, &options, request);
+        let out = batch.linear_cross_entropy_with(&on.hidden, &on.weight, bias, &on.index, &options, backward);
         assert_eq!(gpu.counters().dispatches, before, "nothing is recorded");
         out.unwrap_err()
     };

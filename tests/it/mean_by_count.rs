@@ -125,8 +125,7 @@ fn linear_losses_take_it_in_chunks_and_with_an_update() {
             let got: [Vec<f32>; 7] = eval(&gpu, |b| {
                 let options = LinearCrossEntropy::new().loss(options()).scratch(scratch);
                 let backward = LinearLossRequest::gradients();
-                let request = backward;
-                let out = b.linear_cross_entropy_with(&th, &tw, None, &ty, &options, request)?;
+                let out = b.linear_cross_entropy_with(&th, &tw, None, &ty, &options, backward)?;
                 let step =
                     b.linear_cross_entropy_sgd(&th, &updated, None, &ty, &options, LinearSgd::new(sgd.clone()))?;
                 let options = LinearBceWithLogits::new().loss(bce.clone()).scratch(scratch.max(4096));

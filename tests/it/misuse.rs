@@ -53,8 +53,7 @@ fn writes() -> Vec<(&'static str, [usize; 2], [usize; 2], Write)> {
         ("linear_cross_entropy", [8, 8], [8, 8], |b, x, out| {
             let y = Targets::new(b.gpu(), [8], &[1u8; 8], 8)?;
             let backward = LinearLossRequest::gradients().weight_grad(Grad::Into(out));
-            let request = backward;
-            b.linear_cross_entropy_with(x, x, None, &y, &LinearCrossEntropy::default(), request).map(drop)
+            b.linear_cross_entropy_with(x, x, None, &y, &LinearCrossEntropy::default(), backward).map(drop)
         }),
         ("linear_cross_entropy_sgd", [8, 8], [8, 8], |b, x, out| {
             let y = Targets::new(b.gpu(), [8], &[1u8; 8], 8)?;

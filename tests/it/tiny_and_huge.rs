@@ -479,8 +479,7 @@ fn a_linear_layers_gradients() {
         let tg = Tensor::from_slice(&gpu, [], &[1e38f32]).unwrap();
         let [hidden, weight] = eval(&gpu, |b| {
             let backward = LinearLossRequest::gradients().upstream(&tg);
-            let request = backward;
-            let out = b.linear_cross_entropy_with(&th, &tw, None, &ty, &options.clone().into(), request)?;
+            let out = b.linear_cross_entropy_with(&th, &tw, None, &ty, &options.clone().into(), backward)?;
             Ok([out.hidden_grad.unwrap(), out.weight_grad.unwrap()])
         });
         agree("hidden", &hidden, &want.hidden, 4e-6);

@@ -1,7 +1,7 @@
 //! Models, their updates and their saved states.
 
 use crate::common::*;
-use xent::loss::{CrossEntropy, Mse, Reduction, Targets};
+use xent::loss::{CrossEntropy, Mse, Targets};
 use xent::nn::{Linear, Loss, Model, Sequential, Training};
 use xent::optim::{Group, Optimization, Optimizer, Parameters, Schedule, Sgd};
 use xent::state::State;
@@ -512,7 +512,6 @@ fn options_that_make_no_sense() {
     let y = Targets::new(&gpu, [1], &[0], 1).unwrap();
     let error = training.step(&mut gpu.batch(), &x, &[(&y).into()]).unwrap_err().to_string();
     assert_eq!(error, "Training::step: the targets of this loss must be a Tensor<f32>, got class indices");
-    let _ = Reduction::Mean;
 }
 
 #[test]

@@ -61,9 +61,8 @@ pub fn job(gpu: &Gpu, work: &Work) -> Result<Job> {
             let y = Targets::new(gpu, [head.n], &labels, head.classes)?;
             repeated(gpu, move |batch| {
                 let backward = LinearLossRequest::gradients();
-                let request = backward;
                 let options = LinearCrossEntropy::default();
-                let out = batch.linear_cross_entropy_with(&hidden, &weight, None, &y, &options, request)?;
+                let out = batch.linear_cross_entropy_with(&hidden, &weight, None, &y, &options, backward)?;
                 Ok((Some(out.loss), out.weight_grad.unwrap()))
             })
         }
