@@ -82,7 +82,10 @@ fn shapes() {
         cpu::cross_entropy((&[0.0f32; 0], &[usize::MAX, 0]), &[0.0f32; 0], &CrossEntropy::default()),
         &format!("cpu::cross_entropy: the number of rows without classes needs {}, the limit is 16777216", usize::MAX),
     );
-    says(b.bce(&x, &tensor(&[3, 4]), &Bce::default()), "bce: targets must have shape [4, 3], got shape [3, 4]");
+    says(
+        b.bce(&x, &tensor(&[3, 4]), &Bce::default()),
+        "bce: targets must have the input's shape [4, 3] (or, with the option `broadcast`, one that broadcasts with it), got shape [3, 4]",
+    );
     says(
         b.mse_with(&x, &x, &Mse::default(), LossRequest::new().grad(Grad::New).upstream(Some(&tensor(&[4, 3])))),
         "mse: upstream must have shape [], got shape [4, 3]",
@@ -168,9 +171,9 @@ fn values() {
     let g = Tensor::from_slice(&gpu, [2], &[0.0f32; 2]).unwrap();
     let mut b = gpu.batch();
     for (options, message) in [
-        (Sgd::new().lr(-1.0), "sgd: lr must be at least 0, got -1"),
-        (Sgd::new().momentum(-0.5), "sgd: momentum must be at least 0, got -0.5"),
-        (Sgd::new().weight_decay(-0.5), "sgd: weight_decay must be at least 0, got -0.5"),
+        (Sgd::new().lr(-1.0), "sgd: lr must be at least 0 and finite, got -1"),
+        (Sgd::new().momentum(-0.5), "sgd: momentum must be at least 0 and finite, got -0.5"),
+        (Sgd::new().weight_decay(-0.5), "sgd: weight_decay must be at least 0 and finite, got -0.5"),
         (Sgd::new().nesterov(true), "sgd: momentum must be above 0 with nesterov, got 0"),
         (Sgd::new().nesterov(true).momentum(0.9).dampening(0.1), "sgd: dampening must be 0 with nesterov, got 0.1"),
         (Sgd::new().momentum(0.9), "sgd: momentum must be 0 without a Momentum, got 0.9"),

@@ -290,8 +290,10 @@ fn a_large_vocabulary_needs_what_the_plan_says() {
         gpu.reset_peak();
         let before = gpu.counters().bytes_in_use;
         let backward = LinearLossRequest::gradients().weight_grad(Grad::Into(&weight_grad));
-        gpu.warm_up(|rec| rec.linear_cross_entropy_with(&hidden, &weight, None, &targets, &options, backward).map(drop))
-            .unwrap();
+        gpu.warm_up(|rec| {
+            rec.linear_cross_entropy_with(&hidden, &weight, None, &targets, &options, backward).map(drop)
+        })
+        .unwrap();
         let hidden_grad = hidden_like.len() as u64 * 4;
         let beyond = gpu.counters().peak_bytes - before - hidden_grad - plan.scratch_bytes();
         // Statistics of the tokens, and the pool's rounding.

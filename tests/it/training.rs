@@ -496,7 +496,7 @@ fn options_that_make_no_sense() {
             Optimization { groups: vec![named("w"), named("w")], ..base.clone() },
             "Optimizer::new: a name must be in one group, once, got \"w\" twice",
         ),
-        (Optimization { sgd: Sgd::new().lr(-1.0), ..base.clone() }, "sgd: lr must be at least 0, got -1"),
+        (Optimization { sgd: Sgd::new().lr(-1.0), ..base.clone() }, "sgd: lr must be at least 0 and finite, got -1"),
         (
             Optimization { schedule: Schedule::Cosine { warm_up: 5, steps: 5, floor: 0.0 }, ..base },
             "Optimizer::new: the schedule's steps must be more than its warm-up's, got 5",
