@@ -126,8 +126,10 @@ fn write_branches<'l, 't>(
             };
             let _ = writeln!(text, "{indent}{head}");
             write(text, body, known);
-            let jumps =
-                |line: &&str| ["return", "break", "continue"].iter().any(|jump| line.trim_start().starts_with(jump));
+            let jumps = |line: &&str| {
+                let word = line.trim().split([' ', ';']).next();
+                word.is_some_and(|word| ["return", "break", "continue"].contains(&word))
+            };
             ends = !written && decided && body.last().is_some_and(jumps);
             written = true;
         }

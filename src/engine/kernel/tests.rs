@@ -81,8 +81,8 @@ fn bindings_are_used_as_declared() {
     for kernel in kernels() {
         // A binding may be used only with some values of the constants.
         let mut unused: Vec<_> = kernel.bindings.iter().map(|binding| format!("{}_data", binding.name)).collect();
-        let others = [0, 2].map(|targets| {
-            let value = |&name: &&str| if name == "TARGETS" { targets } else { 1 };
+        let others = [0, 2].map(|mode| {
+            let value = |&name: &&str| if ["SWEEP", "TARGETS"].contains(&name) { mode } else { 1 };
             Variant::new(&kernel.text().constants.iter().map(value).collect::<Vec<_>>())
         });
         for variant in variants(kernel).into_iter().chain(others) {
