@@ -116,7 +116,18 @@ fn elementwise_losses(gpu: &Gpu, out: &mut Outputs) -> Result<()> {
     Ok(())
 }
 
-pub(crate) const EVERY_OP: &[(&str, Record)] = &[
+/// Whether the sweeps run in full, as in the gate: `XENT_SWEEPS=full`. By default each runs a sample.
+pub(crate) fn sweeps_in_full() -> bool {
+    std::env::var_os("XENT_SWEEPS").is_some_and(|sweeps| sweeps == "full")
+}
+
+/// The operations of a sweep: all, or a sample of every fifth from `first` on.
+pub(crate) fn ops(first: usize) -> Vec<(&'static str, Record)> {
+    let step = if sweeps_in_full() { 1 } else { 5 };
+    EVERY_OP.iter().copied().skip(first % step).step_by(step).collect()
+}
+
+const EVERY_OP: &[(&str, Record)] = &[
     ("cross_entropy", |gpu, out| {
         for [rows, classes] in ROWS {
             let (x, y) = (tensor(gpu, [rows, classes], 1)?, labels(gpu, rows, classes)?);

@@ -8,6 +8,7 @@ use xent::wgpu;
 use xent::{Batch, Caps, Family, Gpu, Readback, Result, Tensor};
 
 pub(crate) use crate::adapter::adapter;
+pub(crate) use crate::every_op::sweeps_in_full;
 
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -114,14 +115,16 @@ pub(crate) fn compiles_slowly(gpu: &Gpu) -> bool {
     gpu.device().adapter_info().name.to_lowercase().contains("swiftshader")
 }
 
-/// Whether to run this case of a list that compiles hundreds of kernels. Devices on which the whole
-/// list takes minutes (SwiftShader, and llvmpipe without subgroups) run one case in five; Dawn,
-/// which hands SwiftShader longer code, runs one in eleven.
+/// Whether to run this case of a list that compiles hundreds of kernels. By default one case in
+/// eleven runs. With the sweeps in full all cases run, except on devices where the list takes minutes:
+/// SwiftShader and llvmpipe without subgroups run one case in five, and Dawn, which hands
+/// SwiftShader longer code, one in eleven.
 pub(crate) fn has_its_turn(gpu: &Gpu, case: usize) -> bool {
     let info = gpu.device().adapter_info();
     let slow = compiles_slowly(gpu) || (info.name.contains("llvmpipe") && gpu.caps().subgroup_size == 0);
     let one_in = match slow {
         true if info.backend == wgpu::Backend::BrowserWebGpu => 11,
+        _ if !sweeps_in_full() => 11,
         true => 5,
         false => 1,
     };

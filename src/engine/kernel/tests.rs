@@ -2,7 +2,7 @@
 
 use super::turns::Turns;
 use super::*;
-use crate::every_op::{EVERY_OP, run};
+use crate::every_op::{ops, run, sweeps_in_full};
 use crate::loss::{CrossEntropy, Grad, LossRequest, Targets};
 use crate::ops::kernels;
 use crate::{Caps, Family, Gpu, Layout, Tensor};
@@ -79,8 +79,10 @@ fn needs_name_files_and_every_file_is_needed() {
 fn bindings_are_used_as_declared() {
     let caps = naga::valid::Capabilities::default() | naga::valid::Capabilities::SUBGROUP;
     for kernel in kernels() {
-        // A binding may be used only with some values of the constants.
+        // A binding may be used, or written, only with some values of the constants.
         let mut unused: Vec<_> = kernel.bindings.iter().map(|binding| format!("{}_data", binding.name)).collect();
+        let mut unwritten = Vec::new();
+        let mut written = Vec::new();
         let others = [0, 2].map(|mode| {
             let value = |&name: &&str| if ["SWEEP", "TARGETS"].contains(&name) { mode } else { 1 };
             Variant::new(&kernel.text().constants.iter().map(value).collect::<Vec<_>>())
@@ -103,7 +105,10 @@ fn bindings_are_used_as_declared() {
                 if let naga::AddressSpace::Storage { access } = global.space {
                     let writes = use_.contains(naga::valid::GlobalUse::WRITE);
                     let may_write = access.contains(naga::StorageAccess::STORE);
-                    assert!(use_.is_empty() || writes == may_write, "{} {variant:?}: {name}", kernel.label);
+                    assert!(may_write || !writes, "{} {variant:?}: {name}", kernel.label);
+                    if may_write {
+                        if writes { &mut written } else { &mut unwritten }.push(name.to_owned());
+                    }
                 }
                 slots.push((binding.binding as usize, name.to_owned()));
             }
@@ -114,6 +119,8 @@ fn bindings_are_used_as_declared() {
             assert_eq!(slots, want, "{} {variant:?}", kernel.label);
         }
         assert!(unused.is_empty(), "{}: {unused:?} are declared and never used", kernel.label);
+        unwritten.retain(|name| !written.contains(name));
+        assert!(unwritten.is_empty(), "{}: {unwritten:?} are never written", kernel.label);
     }
 }
 
@@ -212,7 +219,7 @@ fn checks_of_bounds_and_zeros_and_cuts_of_loops_make_no_difference() {
         let budget = crate::plan::turn_budget(&few);
         let on = on.with_caps(few).expect("its caps");
         let off = off.with_caps(Caps { family, ..off.caps().clone() }).expect("its caps");
-        for &(name, record) in EVERY_OP {
+        for (name, record) in ops(4) {
             let (on_bits, off_bits) = (run(&on, record).expect(name), run(&off, record).expect(name));
             assert!(on_bits == off_bits, "{name}, {family:?}");
             for Turns { label, variant, planned, made } in on.turns().expect("turns") {
@@ -223,7 +230,9 @@ fn checks_of_bounds_and_zeros_and_cuts_of_loops_make_no_difference() {
         }
     }
     for (label, slack) in slack {
-        assert!(slack <= 2 * crate::plan::FIXED_TURNS, "{label}: at least {slack} turns fewer than planned");
+        // A sample need not have the sizes at which a kernel takes all its turns.
+        let tight = slack <= 2 * crate::plan::FIXED_TURNS || !sweeps_in_full();
+        assert!(tight, "{label}: at least {slack} turns fewer than planned");
     }
 }
 
@@ -241,7 +250,7 @@ fn turns_of_drawn_sizes_are_within_drawn_budgets() {
     };
     on.count_turns();
     let mut rng = fastrand::Rng::with_seed(17);
-    for draw in 0..24 {
+    for draw in 0..if sweeps_in_full() { 24 } else { 6 } {
         let family = [Family::CpuSimd, Family::Gpu][draw % 2];
         // Uniform in the logarithm, so that small sizes are as likely as large ones.
         let mut size = |least: u32, most: u32| {
