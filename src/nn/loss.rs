@@ -17,7 +17,7 @@ pub struct Loss {
 
 #[derive(Clone, Debug)]
 enum Kind {
-    CrossEntropy(CrossEntropy),
+    CrossEntropy(Box<CrossEntropy>),
     Elementwise(Arc<dyn ElementwiseLoss>),
 }
 
@@ -68,7 +68,7 @@ fn floats(targets: &Targets) -> Result<&Tensor<f32>> {
 
 impl From<CrossEntropy> for Loss {
     fn from(options: CrossEntropy) -> Self {
-        Self { kind: Kind::CrossEntropy(options), weight: 1.0 }
+        Self { kind: Kind::CrossEntropy(Box::new(options)), weight: 1.0 }
     }
 }
 

@@ -100,9 +100,9 @@ impl Window {
         }
         for (total, number) in others.iter().zip(1..) {
             if divided(number) {
-                rec.window_mean(Some(total), first, &self.sums_of(number))?
+                rec.window_mean(Some(total), first, &self.sums_of(number))?;
             } else {
-                rec.accumulate(total, first)?
+                rec.accumulate(total, first)?;
             }
         }
         Ok(Some(first.clone()))

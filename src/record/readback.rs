@@ -207,7 +207,7 @@ impl<T: Element> Readback<Vec<T>> {
         let missing = staging.buffers().count();
         let arrivals = Arc::new(Arrivals { missing: AtomicUsize::new(missing), sender });
         let staging = Staging { device: device.clone(), storage: Some(staging) };
-        let ticket = Readback::of(device, async move {
+        let ticket = Self::of(device, async move {
             match receiver.receive().await {
                 None => Err(Error::NotSubmitted),
                 Some(Err(source)) => Err(Error::Readback(source)),

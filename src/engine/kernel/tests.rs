@@ -84,7 +84,8 @@ fn bindings_are_used_as_declared() {
         let mut unwritten = Vec::new();
         let mut written = Vec::new();
         let others = [0, 2].map(|mode| {
-            let value = |&name: &&str| if ["SWEEP", "TARGETS"].contains(&name) { mode } else { 1 };
+            let value =
+                |&name: &&str| if ["DENOMINATOR", "FOUND", "SWEEP", "TARGETS"].contains(&name) { mode } else { 1 };
             Variant::new(&kernel.text().constants.iter().map(value).collect::<Vec<_>>())
         });
         for variant in variants(kernel).into_iter().chain(others) {
@@ -274,7 +275,7 @@ fn turns_of_drawn_sizes_are_within_drawn_budgets() {
                 let y = Targets::new(&gpu, [rows as usize], &vec![0i64; rows as usize], classes as usize);
                 let smoothed = CrossEntropy::new().label_smoothing(0.1);
                 let request = LossRequest::new().grad(Grad::New).statistics();
-                batch.cross_entropy_with(&x, &y.expect("targets"), &smoothed, request).expect("a loss");
+                batch.cross_entropy_with(&x, y.expect("targets"), &smoothed, request).expect("a loss");
                 let y = batch.log_softmax(&x, 1).expect("a map");
                 batch.log_softmax_backward(&y, &x, 1).expect("its gradient");
                 format!("rows [{rows}, {classes}]")

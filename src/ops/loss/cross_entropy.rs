@@ -216,7 +216,7 @@ impl Recorder<'_> {
     ///
     /// The definition is that of PyTorch's `torch.nn.functional.cross_entropy`, to which position
     /// weights, scale, cap and z-loss are added.
-    pub fn cross_entropy<'a, T: Float>(
+    pub fn cross_entropy<T: Float>(
         &mut self,
         logits: &Tensor<T>,
         targets: impl Into<Targets>,

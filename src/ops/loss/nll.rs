@@ -115,7 +115,7 @@ impl Recorder<'_> {
     /// ```
     ///
     /// The definition is PyTorch's `torch.nn.functional.nll_loss`.
-    pub fn nll<'a, T: Float>(
+    pub fn nll<T: Float>(
         &mut self,
         log_probs: &Tensor<T>,
         targets: impl Into<Targets>,
