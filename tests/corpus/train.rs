@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use xent::loss::{Bce, CrossEntropy, Grad, Mse, Targets};
 use xent::optim::Sgd;
-use xent::{Gpu, Layout, Readback, Tensor, cpu};
+use xent::{Gpu, Layout, Tensor, cpu};
 
 use crate::case::{Case, Outputs};
 use crate::{TIMEOUT, wide};
@@ -129,15 +129,17 @@ impl Heads for GpuHeads<'_> {
             tickets.push((*suffix, loss, reads));
         }
         batch.submit()?;
-        let finish = |(suffix, mut loss, reads): (_, Readback<Vec<f32>>, [xent::Result<Readback<Vec<f32>>>; 4])| {
+        let mut steps = Vec::new();
+        for (suffix, mut loss, reads) in tickets {
             let mut values = Vec::new();
             for read in reads {
                 values.push(wide(&read?.wait(TIMEOUT)?));
             }
             let [gw, gb, w, b]: [Vec<f64>; 4] = values.try_into().ok().context("four reads")?;
-            Ok(HeadStep { suffix, loss: f64::from(loss.wait(TIMEOUT)?[0]), grads: [gw, gb], values: [w, b] })
-        };
-        tickets.into_iter().map(finish).collect()
+            let loss = f64::from(loss.wait(TIMEOUT)?[0]);
+            steps.push(HeadStep { suffix, loss, grads: [gw, gb], values: [w, b] });
+        }
+        Ok(steps)
     }
 }
 

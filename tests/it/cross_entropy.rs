@@ -268,7 +268,7 @@ fn statistics_of_ties_and_of_rows_without_a_softmax() {
             let x = Tensor::from_slice(&gpu, shape, &logits).unwrap();
             let y = Targets::new(&gpu, [7], &index, classes).unwrap();
             let options = CrossEntropy::default();
-            let got = values(&gpu, &x, (&y).into(), &options, Grad::No);
+            let got = values(&gpu, &x, &y, &options, Grad::No);
             let want = cpu::cross_entropy_statistics((&logits, &shape), &index, &options).unwrap();
             same_as_reference(&format!("{classes} classes"), &got, &want, 1e-37);
             // Equal probabilities: the first of the largest is the target, even if it is not the
@@ -511,7 +511,7 @@ fn the_prediction_is_the_largest_logit_before_the_cap_and_nan_is_no_probability(
         let x = Tensor::from_slice(&gpu, [1, 3], &[100.0, 200.0, 50.0]).unwrap();
         let y = Targets::new(&gpu, [1], &[1], 3).unwrap();
         let options = CrossEntropy::new().softcap(1.0);
-        let got = values(&gpu, &x, (&y).into(), &options, Grad::No);
+        let got = values(&gpu, &x, &y, &options, Grad::No);
         let want = cpu::cross_entropy_statistics((&[100.0f32, 200.0, 50.0], &[1, 3]), &[1i64], &options).unwrap();
         same_as_reference("capped", &got, &want, 1e-6);
         assert_eq!((got.predicted, got.counts), (vec![1], [vec![1], vec![1]]));

@@ -76,8 +76,8 @@ fn counters_on_the_gpu_are_scikit_learns() {
         for round in 1..=2 {
             let mut batch = gpu.batch();
             // Two records per round; the second round adds to the first.
-            evaluation.record(&mut batch, &x.rows(0..2).unwrap(), &y.rows(0..2).unwrap(), None).unwrap();
-            evaluation.record(&mut batch, &x.rows(2..6).unwrap(), &y.rows(2..6).unwrap(), None).unwrap();
+            evaluation.record(&mut batch, &x.rows(0..2).unwrap(), y.rows(0..2).unwrap(), None).unwrap();
+            evaluation.record(&mut batch, &x.rows(2..6).unwrap(), y.rows(2..6).unwrap(), None).unwrap();
             let mut ticket = evaluation.read(&mut batch).unwrap();
             batch.submit().unwrap();
             let scores = ticket.wait(TIMEOUT).unwrap();
