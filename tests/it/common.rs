@@ -115,20 +115,10 @@ pub(crate) fn compiles_slowly(gpu: &Gpu) -> bool {
     gpu.device().adapter_info().name.to_lowercase().contains("swiftshader")
 }
 
-/// Whether to run this case of a list that compiles hundreds of kernels. By default one case in
-/// eleven runs. With the sweeps in full all cases run, except on devices where the list takes minutes:
-/// SwiftShader and llvmpipe without subgroups run one case in five, and Dawn, which hands
-/// SwiftShader longer code, one in eleven.
-pub(crate) fn has_its_turn(gpu: &Gpu, case: usize) -> bool {
-    let info = gpu.device().adapter_info();
-    let slow = compiles_slowly(gpu) || (info.name.contains("llvmpipe") && gpu.caps().subgroup_size == 0);
-    let one_in = match slow {
-        true if info.backend == wgpu::Backend::BrowserWebGpu => 11,
-        _ if !sweeps_in_full() => 11,
-        true => 5,
-        false => 1,
-    };
-    case % one_in == 1 % one_in
+/// Whether to run this case of a list that compiles hundreds of kernels: every case with the sweeps
+/// in full, else one in eleven.
+pub(crate) fn has_its_turn(case: usize) -> bool {
+    sweeps_in_full() || case % 11 == 1
 }
 
 /// Records with `record`, submits once, and reads the tensors that it returned.

@@ -92,7 +92,7 @@ fn options_agree_with_the_reference() {
                     let options = options.clone().reduction(reduction);
                     for (kind, targets) in [Targets::from(&y), Targets::from(&q)].into_iter().enumerate() {
                         turn += 1;
-                        if !has_its_turn(&gpu, turn) {
+                        if !has_its_turn(turn) {
                             continue;
                         }
                         let what = format!("{shape:?} options {number} {reduction:?} targets {kind} {:?}", gpu.caps());
@@ -221,7 +221,7 @@ fn statistics_agree_with_the_reference() {
             for (number, options) in few.into_iter().enumerate() {
                 for (kind, targets) in [Targets::from(&y), Targets::from(&q)].into_iter().enumerate() {
                     turn += 1;
-                    if !has_its_turn(&gpu, turn) {
+                    if !has_its_turn(turn) {
                         continue;
                     }
                     let what = format!("{shape:?} options {number} targets {kind} {:?}", gpu.caps());

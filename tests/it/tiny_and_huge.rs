@@ -128,7 +128,7 @@ fn smoothed_targets() {
             {
                 for smoothing in [0.2, 1.0] {
                     turn += 1;
-                    if !has_its_turn(&gpu, turn) {
+                    if !has_its_turn(turn) {
                         continue;
                     }
                     let x = random(turn as u64, 2 * classes, 2.0);
@@ -176,7 +176,7 @@ fn probabilities() {
             for (weight, upstream) in [(1e-37f32, 1e38f32), (3e-38, 3e37), (1e33, 1e-34), (1e-25, 1e26), (1.0, 1.0)] {
                 for one_has_all in [false, true] {
                     turn += 1;
-                    if !has_its_turn(&gpu, turn) {
+                    if !has_its_turn(turn) {
                         continue;
                     }
                     let shape = [2, classes];
@@ -268,7 +268,7 @@ fn elementwise_losses(which: usize) {
             for upstream in [1.0f32, -1e38, 1e-38, 1e-40, 1e20] {
                 for each in [false, true] {
                     turn += 1;
-                    if !has_its_turn(&gpu, turn) {
+                    if !has_its_turn(turn) {
                         continue;
                     }
                     let reduction = if each { Reduction::None } else { Reduction::MeanByCount };
@@ -376,7 +376,7 @@ fn losses_of_rows() {
             for (upstream, row_weight, class_weight) in FACTORS {
                 for each in [false, true] {
                     turn += 1;
-                    if !has_its_turn(&gpu, turn) {
+                    if !has_its_turn(turn) {
                         continue;
                     }
                     let reduction = if each { Reduction::None } else { Reduction::Sum };
