@@ -1,7 +1,8 @@
 //! The shared device, inputs, and comparisons.
 
 use std::io::Write as _;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
 use xent::wgpu;
@@ -12,18 +13,19 @@ pub(crate) use crate::every_op::sweeps_in_full;
 
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Locks the device that all tests share; `None` if there is no adapter and none is required.
+/// Locks one of the devices that the tests share; `None` if there is no adapter and none is
+/// required.
 ///
 /// `XENT_GPU=require` makes a missing adapter a failure; `auto` (the default) prints a message and
 /// skips the tests.
 pub(crate) fn gpu() -> Option<MutexGuard<'static, Gpu>> {
-    static GPU: OnceLock<Option<Mutex<Gpu>>> = OnceLock::new();
-    let shared = GPU.get_or_init(|| {
+    static DEVICES: OnceLock<Option<[Mutex<Gpu>; DEVICES_SHARED]>> = OnceLock::new();
+    let shared = DEVICES.get_or_init(|| {
         let policy = std::env::var("XENT_GPU").unwrap_or_else(|_| "auto".to_owned());
         match (adapter(), policy.as_str()) {
             (Ok(gpu), "auto" | "require") => {
                 say(&format!("adapter: {}", gpu.describe()));
-                Some(Mutex::new(gpu))
+                Some(std::array::from_fn(|_| Mutex::new(adapter().expect("the adapter is still there"))))
             }
             (Err(error), "require") => panic!("XENT_GPU=require: {error}"),
             (Err(error), "auto") if std::env::var_os("XENT_ADAPTER").is_none() => {
@@ -34,7 +36,17 @@ pub(crate) fn gpu() -> Option<MutexGuard<'static, Gpu>> {
             (_, other) => panic!("XENT_GPU must be auto or require, got {other:?}"),
         }
     });
-    let mut gpu = shared.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+    let devices = shared.as_ref()?;
+    let free = devices.iter().find_map(|device| match device.try_lock() {
+        Ok(gpu) => Some(gpu),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    });
+    let mut gpu = free.unwrap_or_else(|| {
+        static WAITING: AtomicUsize = AtomicUsize::new(0);
+        let next = WAITING.fetch_add(1, Ordering::Relaxed) % DEVICES_SHARED;
+        devices[next].lock().unwrap_or_else(PoisonError::into_inner)
+    });
     // A software adapter's kernels take megabytes each, and only a new device frees them.
     if gpu.counters().kernels_compiled > MOST_KERNELS {
         *gpu = adapter().expect("the adapter is still there");
@@ -42,8 +54,12 @@ pub(crate) fn gpu() -> Option<MutexGuard<'static, Gpu>> {
     Some(gpu)
 }
 
+/// The number of shared devices, each used by one test at a time: two cores compile kernels faster
+/// than one.
+const DEVICES_SHARED: usize = 2;
+
 /// The number of compiled kernels after which tests get a new device.
-const MOST_KERNELS: u64 = 200;
+const MOST_KERNELS: u64 = 60;
 
 /// Finds the wgpu adapter of a device again, in a new instance.
 pub(crate) fn adapter_of(gpu: &Gpu) -> (wgpu::Instance, wgpu::Adapter) {
@@ -110,15 +126,14 @@ pub(crate) fn devices(gpu: &Gpu) -> Vec<Gpu> {
     families(gpu).into_iter().chain(tiny(gpu)).collect()
 }
 
-/// Whether this device takes seconds to compile a kernel.
-pub(crate) fn compiles_slowly(gpu: &Gpu) -> bool {
-    gpu.device().adapter_info().name.to_lowercase().contains("swiftshader")
-}
-
-/// Whether to run this case of a list that compiles hundreds of kernels: every case with the sweeps
-/// in full, else one in eleven.
-pub(crate) fn has_its_turn(case: usize) -> bool {
-    sweeps_in_full() || case % 11 == 1
+/// Returns a function that chooses which cases of a sweep run: all with the sweeps in full, else the
+/// second of every `n`. With a prime `n`, the sample covers every value of the inner loops.
+pub(crate) fn one_in(n: usize) -> impl FnMut() -> bool {
+    let mut case = 0;
+    move || {
+        case += 1;
+        sweeps_in_full() || case % n == 2 % n
+    }
 }
 
 /// Records with `record`, submits once, and reads the tensors that it returned.

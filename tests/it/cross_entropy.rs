@@ -82,7 +82,7 @@ fn absolute(options: &CrossEntropy) -> f64 {
 #[test]
 fn options_agree_with_the_reference() {
     let Some(gpu) = gpu() else { return };
-    let mut turn = 0;
+    let mut chosen = one_in(307);
     for gpu in devices(&gpu) {
         for &shape in SHAPES {
             let case = Case::new(shape);
@@ -91,8 +91,7 @@ fn options_agree_with_the_reference() {
                 for reduction in REDUCTIONS {
                     let options = options.clone().reduction(reduction);
                     for (kind, targets) in [Targets::from(&y), Targets::from(&q)].into_iter().enumerate() {
-                        turn += 1;
-                        if !has_its_turn(turn) {
+                        if !chosen() {
                             continue;
                         }
                         let what = format!("{shape:?} options {number} {reduction:?} targets {kind} {:?}", gpu.caps());
@@ -210,7 +209,7 @@ fn same_as_reference(what: &str, got: &Values, want: &cpu::Statistics, abs: f64)
 #[test]
 fn statistics_agree_with_the_reference() {
     let Some(gpu) = gpu() else { return };
-    let mut turn = 0;
+    let mut chosen = one_in(89);
     for gpu in devices(&gpu) {
         // Many rows: their counts are summed in several levels.
         for &shape in SHAPES.iter().chain(&[&[70_001, 3][..]]) {
@@ -220,8 +219,7 @@ fn statistics_agree_with_the_reference() {
             let few = [CrossEntropy::default(), variants[if shape[0] > 1000 { 0 } else { 5 }].clone()];
             for (number, options) in few.into_iter().enumerate() {
                 for (kind, targets) in [Targets::from(&y), Targets::from(&q)].into_iter().enumerate() {
-                    turn += 1;
-                    if !has_its_turn(turn) {
+                    if !chosen() {
                         continue;
                     }
                     let what = format!("{shape:?} options {number} targets {kind} {:?}", gpu.caps());
@@ -342,8 +340,9 @@ fn a_position_of_weight_0_is_ignored_whatever_it_holds() {
 #[test]
 fn a_cap_makes_infinite_logits_finite() {
     let Some(gpu) = gpu() else { return };
+    let mut chosen = one_in(5);
     for gpu in families(&gpu) {
-        for classes in [4usize, 5, 50, 3001] {
+        for classes in [4usize, 5, 50, 3001].into_iter().filter(|_| chosen()) {
             let mut logits = random(1, 6 * classes, 2.0);
             logits[1] = f32::INFINITY;
             logits[classes + 1] = f32::NEG_INFINITY;

@@ -5,9 +5,10 @@ use crate::common::*;
 use crate::every_op::{ops, run};
 use xent::{Caps, Error, Family, Gpu, Tensor};
 
-/// How often each operation is repeated: `XENT_RUNS` times, or 10.
+/// How often each operation is repeated: `XENT_RUNS` times, or 10, or 4 of a sample.
 fn runs() -> usize {
-    std::env::var("XENT_RUNS").map_or(10, |runs| runs.parse().expect("XENT_RUNS is a number"))
+    std::env::var("XENT_RUNS")
+        .map_or(if sweeps_in_full() { 10 } else { 4 }, |runs| runs.parse().expect("XENT_RUNS is a number"))
 }
 
 /// Poisons the buffers that the next operations get with NaN: more buffers of each size class (four
@@ -34,7 +35,7 @@ fn every_operation_repeats_to_the_bit() {
     let other = Caps { family: Family::Gpu, enough_tiles: 1, max_invocations: 64, ..gpu.caps().clone() };
     let other = gpu.with_caps(other).unwrap();
     for gpu in families(&gpu).into_iter().chain([other]) {
-        for (name, record) in ops(0) {
+        for (name, record) in ops(5) {
             let first = run(&gpu, record).unwrap();
             assert!(first.iter().any(|&byte| byte != 0), "{name}");
             for time in 1..runs() {

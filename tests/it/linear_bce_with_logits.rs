@@ -9,6 +9,7 @@ use xent::{Error, Tensor, Weights, cpu};
 #[test]
 fn every_option_agrees_with_the_reference_and_chunks_do_not_show() {
     let Some(gpu) = gpu() else { return };
+    let mut chosen = one_in(5);
     for sizes @ [tokens, inputs, classes] in [[70, 9, 33], [5, 4, 300], [3, 0, 5], [0, 4, 5], [1, 3, 1]] {
         let hidden = random(1, tokens * inputs, 2.0);
         let weight = random(2, classes * inputs, 2.0);
@@ -33,7 +34,7 @@ fn every_option_agrees_with_the_reference_and_chunks_do_not_show() {
             let want =
                 cpu::linear_bce_with_logits(shapes.0, shapes.1, Some(&bias), &wide, &loss, wide_upstream.as_deref())
                     .unwrap();
-            for gpu in families(&gpu) {
+            for gpu in families(&gpu).into_iter().filter(|_| chosen()) {
                 let x = Tensor::from_slice(&gpu, [tokens, inputs], &hidden).unwrap();
                 let w = Tensor::from_slice(&gpu, [classes, inputs], &weight).unwrap();
                 let v = Tensor::from_slice(&gpu, [classes], &bias).unwrap();

@@ -93,7 +93,7 @@ fn padding_reaches_no_weight() {
 #[test]
 fn it_is_the_gradients_and_a_step() {
     let Some(gpu) = gpu() else { return };
-    let mut turn = 0;
+    let (mut turn, mut chosen) = (0, one_in(19));
     for sizes in [[37, 70, 45], [5, 12, 3001], [0, 4, 6]] {
         let case = Case::new(sizes);
         let [tokens, inputs, classes] = sizes;
@@ -106,6 +106,9 @@ fn it_is_the_gradients_and_a_step() {
             let loss = loss.reduction(reduction);
             let gradient_threshold = if turn % 5 == 0 { 1e-3 } else { 0.0 };
             let upstream = (reduction == Reduction::None).then(|| random(9, tokens, 1.0));
+            if !chosen() {
+                continue;
+            }
             for (wide, narrow) in families(&gpu).iter().zip(&tiny(&gpu)) {
                 let options = LinearCrossEntropy::from(loss.clone()).gradient_threshold(gradient_threshold);
                 let want = run(wide, &case, &options, which, upstream.as_deref(), false);

@@ -1,4 +1,4 @@
-//! All integration tests in one binary. They share one device, which one test at a time uses.
+//! All integration tests in one binary. They share two devices, each used by one test at a time.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot continue panics")]
 #![expect(clippy::cast_possible_truncation, reason = "tests round to f32 on purpose")]

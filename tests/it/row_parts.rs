@@ -23,6 +23,7 @@ fn dispatches<T>(gpu: &Gpu, run: impl FnOnce() -> T) -> (T, u64) {
 #[test]
 fn cross_entropy_of_rows_in_parts() {
     let Some(gpu) = gpu() else { return };
+    let mut chosen = one_in(7);
     for classes in [12_000, 20_000, 33_001] {
         let rows = 6;
         let mut logits = random(1, rows * classes, 4.0);
@@ -37,7 +38,10 @@ fn cross_entropy_of_rows_in_parts() {
             base.clone().reduction(Reduction::Mean).z_loss(0.1),
             base.clone().logit_scale(0.5).weight(Weights::from(unit(4, classes))),
             base.softcap(6.0).reduction(Reduction::Sum),
-        ] {
+        ]
+        .into_iter()
+        .filter(|_| chosen())
+        {
             let want = cpu::cross_entropy_backward((&logits, &[rows, classes]), &targets, &options, None).unwrap();
             let mut first: Option<[Vec<f32>; 3]> = None;
             for gpu in gpus(&gpu) {

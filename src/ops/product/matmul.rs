@@ -147,12 +147,11 @@ fn check_product(
 ) -> Result<Sizes> {
     let op = "matmul";
     let sizes = layout.sizes(op, a, b)?;
-    for (what, tensor) in [("a", Some(a)), ("b", Some(b)), ("bias", bias), ("out", Some(out))] {
+    rec.check_device(op, "out", out)?;
+    for (what, tensor) in [("a", Some(a)), ("b", Some(b)), ("bias", bias)] {
         let Some(tensor) = tensor else { continue };
         rec.check_device(op, what, tensor)?;
-        if what != "out" {
-            no_alias(op, ("out", out), (what, tensor))?;
-        }
+        no_alias(op, ("out", out), (what, tensor))?;
     }
     let fits = |what, tensor: &Tensor<Real>, dims: &[u32]| {
         let same = tensor.shape().iter().copied().eq(dims.iter().map(|&d| d as usize));
