@@ -1,4 +1,4 @@
-//! The shared device, inputs, and comparisons.
+//! The shared devices, inputs, and comparisons.
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
