@@ -15,6 +15,10 @@
     )
 )]
 
+// First, because its macros are for the modules below.
+#[macro_use]
+mod ops;
+
 pub mod cpu;
 pub mod data;
 mod engine;
@@ -23,7 +27,6 @@ mod files;
 pub mod guide;
 pub mod metrics;
 pub mod nn;
-mod ops;
 pub mod optim;
 mod options;
 mod parameters;

@@ -3,7 +3,7 @@
 
 use super::{LossGrad, View, broadcast, broadcast_index, count, product, reduce, results, upstream_factor};
 use crate::error::{Error, Result};
-use crate::ops::loss::elementwise::{Elementwise, ElementwiseLoss};
+use crate::ops::loss::definition::{Elementwise, ElementwiseLoss};
 use crate::ops::loss::{Bce, BceWithLogits, Huber, Mse, Reduction};
 
 /// An input, its target, and their factors.
@@ -106,4 +106,4 @@ macro_rules! references {
         )*
     };
 }
-crate::elementwise_losses!(references);
+elementwise_losses!(references);

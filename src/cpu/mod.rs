@@ -50,7 +50,7 @@ macro_rules! modules {
         )*
     };
 }
-crate::elementwise_losses!(modules);
+elementwise_losses!(modules);
 
 use crate::error::{Error, Result, try_with_capacity};
 use crate::ops::loss::Reduction;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::ops::loss::elementwise::ElementwiseLoss;
+use crate::ops::loss::definition::ElementwiseLoss;
 use crate::ops::loss::{CrossEntropy, Grad, LossOutput, LossRequest, Reduction, Targets};
 use crate::record::Recorder;
 use crate::tensor::Tensor;
@@ -94,4 +94,4 @@ macro_rules! conversions {
         )*
     };
 }
-crate::elementwise_losses!(conversions);
+elementwise_losses!(conversions);

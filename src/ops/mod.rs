@@ -2,6 +2,7 @@
 
 mod count;
 pub(crate) mod linear;
+#[macro_use]
 pub(crate) mod loss;
 mod map;
 mod product;

@@ -7,10 +7,10 @@ use crate::record::Recorder;
 use crate::tensor::{Float, Shape, Tensor, size32};
 
 use crate::ops::Classes;
-use crate::ops::linear::layer::Layer;
-use crate::ops::linear::request::{LayerGrads, LinearLossOutput, LinearLossRequest};
+use crate::ops::linear::layer::{Layer, LayerGrads};
+use crate::ops::linear::request::{LinearLossOutput, LinearLossRequest};
+use crate::ops::loss::definition::{Elementwise, ElementwiseLoss};
 use crate::ops::loss::elements::{ElementsCall, ElementsPart};
-use crate::ops::loss::elementwise::{Elementwise, ElementwiseLoss};
 use crate::ops::loss::request::GradientPlace;
 use crate::ops::loss::{BceWithLogits, Reduction};
 use crate::ops::product::matmul::Zeros;

@@ -7,8 +7,8 @@ use crate::plan::linear::LinearPlan;
 use crate::record::Recorder;
 use crate::tensor::{Float, Tensor};
 
-use crate::ops::linear::layer::Layer;
-use crate::ops::linear::request::{LayerGrads, LinearLossOutput, LinearLossRequest};
+use crate::ops::linear::layer::{Layer, LayerGrads};
+use crate::ops::linear::request::{LinearLossOutput, LinearLossRequest};
 use crate::ops::loss::Targets;
 use crate::ops::loss::cross_entropy::KERNEL;
 use crate::ops::loss::request::GradientPlace;

@@ -7,9 +7,8 @@ use crate::error::Result;
 use crate::plan::linear::{LinearPlan, LinearSizes};
 use crate::plan::product::Layout;
 use crate::record::Recorder;
-use crate::tensor::{Float, Format, Real, Tensor, size32};
+use crate::tensor::{Check, Element, Float, Format, Real, Tensor, size32};
 
-use crate::ops::linear::request::LayerGrads;
 use crate::ops::linear::running_product::RunningProduct;
 use crate::ops::loss::row_loss::Inputs;
 use crate::ops::product::matmul::{Sums, Zeros};
@@ -21,6 +20,24 @@ pub(crate) struct Layer {
     pub(crate) weight: Tensor<Real>,
     pub(crate) bias: Option<Tensor<Real>>,
     pub(crate) sizes: LinearSizes,
+}
+
+/// The tensors that gradients of a layer are written to.
+#[derive(Debug)]
+pub(crate) struct LayerGrads<T: Element> {
+    pub(crate) hidden: Option<Tensor<T>>,
+    pub(crate) weight: Option<Tensor<f32>>,
+    pub(crate) bias: Option<Tensor<f32>>,
+}
+
+impl<T: Float> LayerGrads<T> {
+    pub(crate) fn with_check(self, check: Option<&Check>) -> Self {
+        Self {
+            hidden: self.hidden.map(|grad| grad.with_check(check.cloned())),
+            weight: self.weight.map(|grad| grad.with_check(check.cloned())),
+            bias: self.bias.map(|grad| grad.with_check(check.cloned())),
+        }
+    }
 }
 
 impl Layer {

@@ -1,11 +1,11 @@
 //! Requests for results of a linear layer's loss besides its value, and the results.
 
 use crate::error::{Error, Result};
-use crate::ops::linear::layer::Layer;
+use crate::ops::linear::layer::{Layer, LayerGrads};
 use crate::ops::loss::{Denominator, Grad, Statistics, Targets};
 use crate::ops::{no_alias, shape_error};
 use crate::record::Recorder;
-use crate::tensor::{Check, Element, Float, Real, Shape, Tensor, Weights};
+use crate::tensor::{Element, Float, Real, Shape, Tensor, Weights};
 
 /// The results that the loss of a linear layer computes besides its value: by default, none.
 ///
@@ -103,24 +103,6 @@ pub struct LinearLossOutput<T: Element = f32> {
     pub statistics: Option<Statistics>,
     /// The denominator of the mean, whatever the reduction.
     pub denominator: Denominator,
-}
-
-/// The tensors that gradients of a layer are written to.
-#[derive(Debug)]
-pub(crate) struct LayerGrads<T: Element> {
-    pub(crate) hidden: Option<Tensor<T>>,
-    pub(crate) weight: Option<Tensor<f32>>,
-    pub(crate) bias: Option<Tensor<f32>>,
-}
-
-impl<T: Float> LayerGrads<T> {
-    pub(crate) fn with_check(self, check: Option<&Check>) -> Self {
-        Self {
-            hidden: self.hidden.map(|grad| grad.with_check(check.cloned())),
-            weight: self.weight.map(|grad| grad.with_check(check.cloned())),
-            bias: self.bias.map(|grad| grad.with_check(check.cloned())),
-        }
-    }
 }
 
 /// The caller's tensor for a gradient of this shape, if there is one.

@@ -2,7 +2,7 @@
 
 use crate::engine::kernel::{Kernel, kernel};
 use crate::ops::loss::Reduction;
-use crate::ops::loss::elementwise::{BINDINGS, Elementwise, ElementwiseLoss};
+use crate::ops::loss::definition::{BINDINGS, Elementwise, ElementwiseLoss};
 use crate::ops::loss::elements::PARAMS;
 use crate::options::options;
 use crate::tensor::Weights;

@@ -2,7 +2,7 @@
 
 use crate::engine::kernel::{Kernel, kernel, read, read4, write, write4, write4_over};
 use crate::ops::loss::Reduction;
-use crate::ops::loss::elementwise::{Elementwise, ElementwiseLoss};
+use crate::ops::loss::definition::{Elementwise, ElementwiseLoss};
 use crate::ops::loss::elements::PARAMS;
 use crate::options::options;
 use crate::tensor::Weights;

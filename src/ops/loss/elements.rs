@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::engine::kernel::{Field, params};
 use crate::error::Result;
-use crate::ops::loss::elementwise::Elementwise;
+use crate::ops::loss::definition::Elementwise;
 use crate::ops::loss::request::GradientPlace;
 use crate::ops::loss::row_loss::check_upstream;
 use crate::ops::loss::{Denominator, Reduction};

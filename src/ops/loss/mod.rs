@@ -8,10 +8,12 @@ macro_rules! modules {
         )*
     };
 }
+#[macro_use]
 mod table;
-crate::elementwise_losses!(modules);
+elementwise_losses!(modules);
 
 pub(crate) mod cross_entropy;
+pub(crate) mod definition;
 pub(crate) mod denominator;
 pub(crate) mod elements;
 pub(crate) mod elementwise;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::engine::Caps;
 use crate::engine::kernel::{Field, params};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::{RowPlan, Sweep, Work};
 use crate::record::{Launch, Recorder, Window};
 use crate::tensor::{Real, Tensor, narrow};
@@ -98,7 +98,7 @@ impl RowLoss<'_> {
         }
         let by_blocks = |kind, sweep| {
             let dispatches = plan.dispatches(self.op, caps, (rows, classes), sweep)?;
-            Ok::<_, crate::Error>(dispatches.into_iter().map(move |(blocks, work)| Step { kind, blocks, work }))
+            Ok::<_, Error>(dispatches.into_iter().map(move |(blocks, work)| Step { kind, blocks, work }))
         };
         let mut steps = Vec::new();
         match (sums, grad) {
