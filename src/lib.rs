@@ -40,6 +40,7 @@ mod tune;
 #[cfg(test)]
 extern crate self as xent;
 #[cfg(test)]
+#[path = "../tests/unit/every_op.rs"]
 mod every_op;
 
 /// Losses and their options, for [`Recorder`].

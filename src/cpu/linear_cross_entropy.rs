@@ -35,6 +35,7 @@ pub fn linear_cross_entropy<'a, T: Copy + Into<f64> + 'a>(
 ) -> Result<LinearLoss> {
     let targets = targets.into();
     let op = "cpu::linear_cross_entropy";
+    options.validate(op)?;
     let (hidden, weight) = (hidden.into(), weight.into());
     let logits = matmul(Layout::Nt, hidden.clone(), weight.clone(), bias)?;
     let (hidden_shape, weight_shape) = (hidden.matrix(op, "hidden")?, weight.matrix(op, "weight")?);
@@ -42,7 +43,6 @@ pub fn linear_cross_entropy<'a, T: Copy + Into<f64> + 'a>(
     let ([tokens, inputs], classes) = (hidden_shape, weight_shape[0]);
     let shape = [tokens, classes];
     let loss = &options.loss;
-    options.validate(op)?;
     let out = cross_entropy_backward((&logits, &shape), targets.clone(), loss, upstream)?;
     let statistics = cross_entropy_statistics((&logits, &shape), targets.clone(), loss)?;
     let outcomes = rows(op, (&logits, &shape).into(), &targets, loss)?.outcomes;

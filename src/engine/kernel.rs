@@ -347,4 +347,5 @@ fn shader_module(device: &wgpu::Device, text: wgpu::ShaderModuleDescriptor<'_>, 
 use self::tests::shader_module;
 
 #[cfg(test)]
+#[path = "../../tests/unit/kernel.rs"]
 mod tests;

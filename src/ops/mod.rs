@@ -9,6 +9,7 @@ mod product;
 mod reduce;
 mod strips;
 #[cfg(test)]
+#[path = "../../tests/unit/ops.rs"]
 mod tests;
 pub(crate) mod update;
 

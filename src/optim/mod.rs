@@ -7,6 +7,7 @@ mod runs;
 mod schedule;
 mod state;
 #[cfg(test)]
+#[path = "../../tests/unit/optim.rs"]
 mod tests;
 mod window;
 

@@ -27,13 +27,16 @@ mod cut;
 pub(crate) mod linear;
 pub(crate) mod product;
 #[cfg(any(test, fuzzing))]
+#[path = "../../tests/unit/product_properties.rs"]
 mod product_properties;
 #[cfg(any(test, fuzzing))]
+#[path = "../../tests/unit/plan_properties.rs"]
 pub(crate) mod properties;
 mod rows;
 pub(crate) mod strips;
 pub(crate) mod summands;
 #[cfg(test)]
+#[path = "../../tests/unit/plan.rs"]
 mod tests;
 pub(crate) mod tile;
 

@@ -16,7 +16,7 @@ mod determinism;
 mod embedding;
 mod errors;
 mod evaluation;
-#[path = "../../src/every_op.rs"]
+#[path = "../unit/every_op.rs"]
 mod every_op;
 mod examples;
 mod faults;
