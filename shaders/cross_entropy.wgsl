@@ -224,13 +224,8 @@ fn grad_block(row: Row, i: u32, inside: bool, grad: RowGrad) {
 
 // LANES threads share a row, or one of its parts. All threads of a workgroup take part in the
 // reductions; each lane writes the gradient of its own blocks.
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let row = row_of(group_index(group, groups), thread);
+fn body(group: u32, thread: u32) {
+    let row = row_of(group, thread);
     let probabilities_start = select(row.start, row.index * all_classes(), SOME && all_classes() != classes());
 
     let row_weight = position_weight(row.index);

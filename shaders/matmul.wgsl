@@ -175,15 +175,10 @@ fn add_summands(thread: u32, row: u32, column: u32, start: u32, end: u32) {
 
 // A workgroup computes one tile of one part of c. All its threads take part in loading; each stores
 // its own squares.
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
+fn body(group: u32, thread: u32) {
     let rows = (params.m + SIDE - 1u) / SIDE;
     let columns = (params.n + SIDE - 1u) / SIDE;
-    let index = group_index(group, groups);
+    let index = group;
     let part = index / (rows * columns);
     let tile = index % (rows * columns);
     let row = tile / columns * SIDE;

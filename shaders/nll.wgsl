@@ -15,15 +15,10 @@ fn fill_block(row: Row, i: u32, inside: bool, value: f32) {
     }
 }
 
-// LANES threads share a row: the first lane writes its loss, and each lane the gradient of its own
-// blocks.
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let row = row_of(group_index(group, groups), thread);
+// LANES threads share a row. The loss is written by the lane whose blocks include the target, or by
+// the first lane if no class is the target; each lane writes the gradient of its own blocks.
+fn body(group: u32, thread: u32) {
+    let row = row_of(group, thread);
     if (row.surplus) {
         return;
     }
@@ -32,18 +27,18 @@ fn main(
     let ignored = target_class == params.ignored || is_zero(row_weight);
     let valid = target_class >= 0 && u32(target_class) < classes();
     let t = select(0u, u32(target_class), valid);
-    if (row.lane == 0u && row.begin == 0u) {
-        var loss = nan();
-        if (ignored) {
-            loss = 0.0;
-        } else if (valid) {
+    let has_target = valid && !ignored;
+    if (has_target) {
+        // In place, only the thread that overwrites the log-probability may read it.
+        if (goes_through(row, t)) {
             let log_prob = load_log_probs(row.start + t * params.inner);
             let weight = row_weight * class_weight(t);
             // With a weight of 0 the loss is 0 even if the log-probability is infinite, but not if
             // it is NaN.
-            loss = select(-(weight * log_prob), 0.0, weight == 0.0 && !is_nan(log_prob));
+            store_losses(row.index, select(-(weight * log_prob), 0.0, is_zero(weight) && !is_nan(log_prob)));
         }
-        store_losses(row.index, loss);
+    } else if (row.lane == 0u && row.begin == 0u) {
+        store_losses(row.index, select(nan(), 0.0, ignored));
     }
     if (GRAD == 0u) {
         return;
@@ -55,15 +50,15 @@ fn main(
         let factors = multipliers(times(wide_factor(row.index, row_weight), wide(class_weight(t))));
         scale = factors.x * factors.y;
     }
-    let special = select(select(nan(), 0.0, valid), 0.0, ignored);
+    let others = select(nan(), 0.0, valid || ignored);
     for (var i = row.begin; i < row.whole; i++) {
-        fill_block(row, i, true, special);
+        fill_block(row, i, true, others);
     }
     for (var i = row.whole; i < row.end; i++) {
-        fill_block(row, i, false, special);
+        fill_block(row, i, false, others);
     }
     // Overwrites the gradient that this thread has just stored for the target.
-    if (valid && !ignored && goes_through(row, t)) {
+    if (has_target && goes_through(row, t)) {
         store_grad(row.start + t * params.inner, -scale);
     }
 }

@@ -17,13 +17,8 @@ fn above(row: Row, i: u32, j: u32, t: u32, logit: f32) -> u32 {
 }
 
 // LANES threads share a row. All threads of a workgroup take part.
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let row = row_of(group_index(group, groups), thread);
+fn body(group: u32, thread: u32) {
+    let row = row_of(group, thread);
     let target_class = load_targets(row.index);
     let t = min(u32(max(target_class, 0)), params.classes - 1u);
     let logit = load_logits(row.start + t * params.inner);

@@ -6,13 +6,8 @@
 const HOLD_EXP: bool = true;
 
 // LANES threads share a part of a row. All threads of a workgroup take part.
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let row = row_of(group_index(group, groups), thread);
+fn body(group: u32, thread: u32) {
+    let row = row_of(group, thread);
     let at = 7u * lane_index(row);
     var lane = no_stats();
     if (row.begin > 0u) {

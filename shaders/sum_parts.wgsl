@@ -4,13 +4,8 @@
 // absent if one dispatch adds all parts).
 
 // Each thread sums one element over all parts.
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let i = group_index(group, groups) * WORKGROUP + thread;
+fn body(group: u32, thread: u32) {
+    let i = group * WORKGROUP + thread;
     if (i >= params.count) {
         return;
     }

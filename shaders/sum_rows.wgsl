@@ -29,13 +29,8 @@ fn run_sum(row: Row, begin: u32, end: u32) -> f32 {
 }
 
 // LANES threads share a row. All threads of a workgroup take part.
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let row = row_of(group_index(group, groups), thread);
+fn body(group: u32, thread: u32) {
+    let row = row_of(group, thread);
     let at = 2u * lane_index(row);
     var mine = Sum(0.0, 0.0);
     if (row.begin > 0u) {

@@ -1,20 +1,15 @@
 // needs: turns
-// The main function of kernels that process elements in quads. A shader that needs this defines
+// The function `body` of kernels that process elements in quads. A shader that needs this defines
 //   fn begin() -> bool            initialises private variables; false: the kernel does nothing
 //   fn quad(i: u32, n: u32)       processes the quad at element i; n elements are left from i on,
 //                                 possibly more than 4
 
 // Each thread processes quads of its workgroup's block.
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
+fn body(group: u32, thread: u32) {
     if (!begin()) {
         return;
     }
-    let part = part_of(group_index(group, groups), thread);
+    let part = part_of(group, thread);
     for (var i = part.turns; i < part.turns_end; i += TURN) {
         for (var q = 0u; q < QUADS; q++) { // unrolled
             quad(i + q * STRIDE, 4u);

@@ -1,5 +1,5 @@
 // needs: lanes
-// The main function of kernels that sum two counts over blocks of elements. A shader that needs
+// The function `body` of kernels that sum two counts over blocks of elements. A shader that needs
 // this defines
 //   fn counts_of(i: u32) -> vec2<u32>        the counts of element i
 // Binding: partials [blocks, 2].
@@ -14,13 +14,8 @@ fn combine_counts(thread: u32, counts: vec2<u32>) -> vec2<u32> {
 }
 
 // A workgroup counts one block; all its threads take part.
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let block = group_index(group, groups);
+fn body(group: u32, thread: u32) {
+    let block = group;
     let start = min(block * params.block, params.count);
     let end = min(start + params.block, params.count);
     var counts = vec2<u32>();

@@ -141,13 +141,8 @@ struct Found {
 }
 
 // Each thread processes quads of its workgroup's block; all threads take part in the reduction.
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let block = group_index(group, groups);
+fn body(group: u32, thread: u32) {
+    let block = group;
     let part = part_of(block, thread);
     let upstream = load_upstream(0u);
     var factors = Factors(wide(params.scale), upstream, vec4<f32>());

@@ -19,13 +19,8 @@ fn map_block(row: Row, i: u32, inside: bool, m: f32, scalar: f32, poison: bool) 
 
 // LANES threads share a row, or one of its parts. All threads of a workgroup take part in the
 // statistics; then each lane maps its own blocks.
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let row = row_of(group_index(group, groups), thread);
+fn body(group: u32, thread: u32) {
+    let row = row_of(group, thread);
     let stats = row_stats(row, thread);
     let scalar = row_scalar(stats);
     let poison = no_softmax(stats);

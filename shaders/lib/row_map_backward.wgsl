@@ -100,13 +100,8 @@ fn grad_block(row: Row, i: u32, inside: bool, origin: f32, sum: f32) {
 
 // LANES threads share a row. All threads of a workgroup take part in the sums; then each lane
 // writes the gradient of its own blocks.
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let row = row_of(group_index(group, groups), thread);
+fn body(group: u32, thread: u32) {
+    let row = row_of(group, thread);
     var origin = 0.0;
     // Softmax outputs in halves do not add up to 1 accurately enough for an origin.
     if (REFINE && !HALVES) {

@@ -40,9 +40,9 @@ fn scaled4(x: vec4<f32>) -> vec4<f32> {
 fn gap4(x: vec4<f32>, m: f32) -> vec4<f32> {
     if (LOGITS != 2u) {
         // The difference is taken before scaling, so that it is exactly 0 for x = m; after scaling
-        // only if it would overflow otherwise.
+        // only if it overflows although the scaled difference does not.
         let d = x - m;
-        let overflow = bitcast<vec4<u32>>(d) == vec4<u32>(select(0u, 0xff800000u, params.logit_scale < 1.0));
+        let overflow = bitcast<vec4<u32>>(d) == vec4<u32>(0xff800000u) & vec4<bool>(params.logit_scale < 1.0);
         let scaled = select(params.logit_scale * d, params.logit_scale * x - params.logit_scale * m, overflow);
         return select(d, scaled, LOGITS == 1u);
     }

@@ -102,15 +102,10 @@ fn add_summands(row: u32, column: u32, start: u32, end: u32, thread: u32) {
 
 // A workgroup computes ROWS rows and 4 * WORKGROUP columns of a part of c; all its threads take
 // part.
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
+fn body(group: u32, thread: u32) {
     let rows = (params.m + ROWS - 1u) / ROWS;
     let columns = (params.n + 4u * WORKGROUP - 1u) / (4u * WORKGROUP);
-    let index = group_index(group, groups);
+    let index = group;
     let part = index / (rows * columns);
     let tile = index % (rows * columns);
     let row = tile / columns * ROWS;

@@ -1,5 +1,5 @@
 // needs: partials
-// The main function of kernels that sum blocks of elements, in a fixed order. A shader that needs
+// The function `body` of kernels that sum blocks of elements, in a fixed order. A shader that needs
 // this defines
 //   const SUMS: u32                           the number of sums
 //   fn add_element(i: u32)                    adds element i to `sums`; if it is out of range,
@@ -8,13 +8,8 @@
 // Binding: partials (a partial result per block; absent if not requested).
 
 // A workgroup sums one block; all its threads take part.
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let block = group_index(group, groups);
+fn body(group: u32, thread: u32) {
+    let block = group;
     let start = min(block * params.block, params.count);
     let end = min(start + params.block, params.count);
     begin_sums();

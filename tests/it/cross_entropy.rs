@@ -368,6 +368,30 @@ fn a_cap_makes_infinite_logits_finite() {
     }
 }
 
+/// Scaled logits that exceed `f32` cancel in the loss.
+#[test]
+fn scaled_logits_may_overflow() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        for classes in [3usize, 70] {
+            let mut logits = random(1, 2 * classes, 2.0);
+            [logits[0], logits[1]] = [3e38, 3e38];
+            logits[classes..].iter_mut().for_each(|logit| *logit = -3e38 - *logit);
+            let (shape, index) = ([2, classes], [1, 2]);
+            let options = CrossEntropy::new().logit_scale(2.0).reduction(Reduction::None);
+            let x = Tensor::from_slice(&gpu, shape, &logits).unwrap();
+            let y = Targets::new(&gpu, [2], &index, classes).unwrap();
+            let [loss, grad] = eval(&gpu, |b| {
+                let out = b.cross_entropy_with(&x, &y, &options, Grad::New)?;
+                Ok([out.loss.clone(), out.gradient()?])
+            });
+            let want = cpu::cross_entropy_backward((&logits, &shape), &index, &options, None).unwrap();
+            close("loss", &loss, &want.loss, 1e-6, 0.0);
+            close("grad", &grad, &want.grad, 1e-6, 1e-37);
+        }
+    }
+}
+
 /// The slope of a capped logit keeps its digits even if the hyperbolic tangent is near 1.
 #[test]
 fn the_gradient_of_a_saturated_logit_keeps_its_digits() {

@@ -276,18 +276,19 @@ fn kinds(what: &str, got: &[f32], want: &[f64]) {
 fn wrong_calls_record_nothing<L: Loss>() {
     let Some(gpu) = gpu() else { return };
     let on = |shape: &[usize]| Tensor::<f32>::zeros(&gpu, shape).unwrap();
-    let (x, y, short, scalar) = (on(&[4, 3]), on(&[4, 3]), on(&[4]), on(&[]));
+    let (x, y, short, row, scalar) = (on(&[4, 3]), on(&[4, 3]), on(&[4]), on(&[1, 3]), on(&[]));
     let options = L::default();
-    let weighted = |shape: &[usize]| {
+    let weighted = |shape: &[usize], broadcast| {
         let len = shape.iter().product();
-        options.set(Some(Weights::new(shape, &vec![1.0; len]).unwrap()), Reduction::Mean, false)
+        options.set(Some(Weights::new(shape, &vec![1.0; len]).unwrap()), Reduction::Mean, broadcast)
     };
     let request = LossRequest::new;
     let own = x.clone();
     let calls: Vec<(L, &Tensor<f32>, &Tensor<f32>, LossRequest<'_>)> = vec![
         (options.clone(), &x, &short, request()),
         (options.clone(), &short, &y, request()),
-        (weighted(&[4, 4]), &x, &y, request()),
+        (weighted(&[4, 4], false), &x, &y, request()),
+        (weighted(&[4, 4], true), &x, &row, request()),
         (options.clone(), &x, &y, request().upstream(&short)),
         (options.clone(), &x, &y, request().statistics()),
         (options.clone(), &x, &y, request().grad(Grad::Into(&short))),

@@ -152,6 +152,13 @@ fn cross_entropy_and_nll() {
                     });
                     let want = cpu::nll_backward((&logits, shape), &targets, &nll, host.as_deref()).unwrap();
                     same_bits(&what, &loss, &forward);
+                    let in_place = Tensor::from_slice(&gpu, shape, &logits).unwrap();
+                    let [loss_in_place, grad_in_place] = eval(&gpu, |b| {
+                        let request = LossRequest::new().grad(Grad::InPlace).upstream(g.as_ref());
+                        Ok([b.nll_with(&in_place, &y, &nll, request)?.loss, in_place.clone()])
+                    });
+                    same_bits(&format!("nll in place {what}"), &loss_in_place, &loss);
+                    same_bits(&format!("nll grad in place {what}"), &grad_in_place, &grad);
                     close(&format!("nll {what}"), &loss, &want.loss, 1e-6, 2e-7 * f64::from(spread));
                     close(&format!("nll grad {what}"), &grad, &want.grad, 1e-6, 0.0);
                 }

@@ -39,6 +39,12 @@ impl Recorder<'_> {
             check_upstream(op, upstream, if unreduced { &shape } else { &scalar })?;
         }
         self.check_gradient(&loss, input, targets, &shape, request)?;
+        if input.shape() != targets.shape() {
+            // Broadcasting records copies, so the weights are checked before it.
+            for (what, weights) in [("weight", loss.weight), ("pos_weight", loss.pos_weight)] {
+                weights.map(|weights| self.plan_broadcast(op, what, weights, &shape)).transpose()?;
+            }
+        }
         let (x, y) = (self.broadcast_to(op, input, &shape)?, self.broadcast_to(op, targets, &shape)?);
         let count = x.count(op)?;
         Cut::by_blocks(op, count, &[x.per_row(1)]).ranges(self.gpu().caps())?;
