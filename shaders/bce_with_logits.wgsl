@@ -55,8 +55,8 @@ fn far_from_0(x: f32) -> bool {
 // The slope of element i, by one thread. (v y + 1 - y) sigmoid(x) - v y cancels for confident,
 // correct x; in terms of exp(-|x|) it does not.
 fn bce_with_logits_slope(x: f32, y: f32, i: u32, careful: bool) -> ElementSlope {
-    // Far from 0 one term is small. It can be subnormal, and is lifted if it is the only term and
-    // does not overflow.
+    // Far from 0 one term is small and can be subnormal. If `careful`, it is lifted if the other
+    // term is 0 and lifting does not overflow.
     let e = exp_minus_abs(x);
     let lifted_e = lifted_exp_minus_abs(x);
     let positive = element_pos_weight(i) * y;
@@ -66,8 +66,9 @@ fn bce_with_logits_slope(x: f32, y: f32, i: u32, careful: bool) -> ElementSlope 
     let far = far_from_0(x);
     let alone = select(positive, negative, right) == 0.0;
     let lifted = careful && far && alone && (POS_WEIGHTED == 0u || abs(factor * lifted_e) < 0x1p126f);
-    // A large weight can make the product normal although e is subnormal. (Without weights, the
-    // other term is as large.)
+    // A large weight can make the product normal although e is subnormal. (Without positive weights
+    // this cannot matter: the two factors add up to 1, so if |factor| >= 1, either factor is 1, or
+    // the other term is large enough to hide the small one.)
     let large = POS_WEIGHTED == 1u && far && abs(factor) >= 1.0;
     let small = select(factor * e, (factor * 0x1p-126f) * lifted_e, large);
     let falling = select(small, factor * lifted_e, lifted);

@@ -2,9 +2,10 @@
 // Cross-entropy of logits and targets: the losses of all rows and, if requested, their gradient
 // (possibly in place of the logits) and statistics.
 //
-// A row has a weight v, and a coefficient a_c for each class; A is the sum of the coefficients.
-// With the scaled and capped logits z (`scaled_logits`), their maximum m, p = softmax(z) and
-// L = m + log(sum of exp(z - m)):
+// A row has a weight v, and a coefficient a_c for each class (see below), which depends on the
+// class weights w, the target t or its probabilities q, the label smoothing s and the number of
+// classes C. A is the sum of the coefficients. With the scaled and capped logits z
+// (`scaled_logits`), their maximum m, p = softmax(z) and L = m + log(sum of exp(z - m)):
 //
 //   loss = v (A log(sum of exp(z - m)) - (sum of a_c (z_c - m)) + z_loss L^2)
 //   grad_c = factor v (A p_c - a_c + 2 z_loss L p_c) dz_c/dx_c
@@ -14,11 +15,12 @@
 // TARGETS 2, probabilities q:     a_c = w_c ((1 - s) q_c + s / C)
 //
 // Bindings: logits [outer, classes, inner]; targets [outer, inner] (absent for probabilities);
-// probabilities, like logits (absent for indices); weight (scalar, or [classes]); position_weight
-// and factor (scalar, or [outer, inner]); losses [outer, inner]; grad, like logits; statistics
-// [outer, inner, 5]: L, the log-probability of the target, the entropy, the predicted class or -1,
-// and the outcome (0: the row is ignored or its target is not a class, 1: the prediction is wrong,
-// 2: it is right); parts and lanes as in `row_stats` and `row_sums`.
+// probabilities, like logits (absent for indices); weight (scalar, or [classes], with TARGETS 1
+// followed by the sum); position_weight and factor (scalar, or [outer, inner]); losses [outer,
+// inner]; grad, like logits; statistics [outer, inner, 5]: L, the log-probability of the target,
+// the entropy, the predicted class or -1, and the outcome (0: the row is ignored or its target is
+// not a class, 1: the prediction is wrong, 2: it is right); parts and lanes as in `row_stats` and
+// `row_sums`.
 
 // A dispatch that writes the gradient of only some classes or blocks (STATISTICS 3) needs the
 // statistics and A of the whole row. Another dispatch (STATISTICS 2) has stored this row state in
@@ -33,17 +35,17 @@ override STATISTICS: u32;
 const HOLD_EXP: bool = true;
 
 // Whether this dispatch has only some classes or blocks.
-const SOME: bool = STATISTICS == 3u;
+const PARTIAL_ROW: bool = STATISTICS == 3u;
 
 fn first_class() -> u32 {
-    if (SOME) {
+    if (PARTIAL_ROW) {
         return params.first_class;
     }
     return 0u;
 }
 
 fn all_classes() -> u32 {
-    if (SOME) {
+    if (PARTIAL_ROW) {
         return params.all_classes;
     }
     return classes();
@@ -61,7 +63,8 @@ fn kept_coefficients(row: Row) -> Wide {
     return Wide(load_parts(at + 4u), select(0, -LIFTED_BY, lifted));
 }
 
-// The sum of the weights of all classes, which is stored after the weights.
+// The sum of the weights of all classes: stored after the weights, unless there is one weight for
+// all.
 fn total_class_weight() -> f32 {
     if (params.weight_stride == 0u) {
         return load_weight(0u) * f32(params.all_classes);
@@ -83,7 +86,7 @@ fn within(room: u32) -> vec4<bool> {
     return vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(room);
 }
 
-// The weights of 4 classes from c on; 0 beyond the first `room`.
+// The weights of 4 classes from c on, by one lane; 0 beyond the first `room`.
 fn class_weights(c: u32, room: u32) -> vec4<f32> {
     let last = first_class() + last_class();
     let first = first_class() + c;
@@ -119,7 +122,7 @@ fn coefficients(c: u32, room: u32, t: u32, weight: f32, at: u32) -> vec4<f32> {
     return weights * params.spread + select(vec4<f32>(), vec4<f32>(params.kept * weight), hit);
 }
 
-// The coefficients of probabilities, lifted: each factor contributes half of the lift.
+// The coefficients if targets are probabilities, lifted: each factor contributes half of the lift.
 fn lifted_coefficients(c: u32, room: u32, at: u32) -> vec4<f32> {
     let shares = params.kept * probabilities4(c, at) + params.spread;
     let lifted = (class_weights(c, room) * 0x1p40f) * (shares * 0x1p40f);
@@ -135,9 +138,9 @@ fn sum_of_coefficients(sums: RowSums) -> Wide {
 }
 
 // The coefficients of 4 classes from c on, 0 beyond the first `room`, times a scale of any size,
-// which is given as two factors. A small weight is multiplied by the scale first, a large weight by
-// its share of the target, so that no intermediate product is subnormal or infinite unless the
-// result is.
+// which is given as two factors; by one lane. A small weight is multiplied by the scale first, a
+// large weight by its share of the target, so that no intermediate product is subnormal or infinite
+// unless the result is.
 fn scaled_coefficients(c: u32, room: u32, grad: RowGrad) -> vec4<f32> {
     if (FACTORS == 0u) {
         return grad.scale.x * coefficients(c, room, grad.t, grad.weight, grad.probabilities_start) * grad.scale.y;
@@ -204,7 +207,7 @@ fn not_small(g: vec4<f32>, least: u32) -> vec4<f32> {
 
 // Writes the gradient of the 16 elements of block i, by one lane.
 fn grad_block(row: Row, i: u32, inside: bool, grad: RowGrad) {
-    var e = again(row, i, inside, grad.max);
+    var e = reread_block(row, i, inside, grad.max);
     for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
         let c = quad_start(row, i, j);
         let room = room_at(inside, c);
@@ -226,7 +229,7 @@ fn grad_block(row: Row, i: u32, inside: bool, grad: RowGrad) {
 // reductions; each lane writes the gradient of its own blocks.
 fn body(group: u32, thread: u32) {
     let row = row_of(group, thread);
-    let probabilities_start = select(row.start, row.index * all_classes(), SOME && all_classes() != classes());
+    let probabilities_start = select(row.start, row.index * all_classes(), PARTIAL_ROW && all_classes() != classes());
 
     let row_weight = position_weight(row.index);
     var ignored = is_zero(row_weight);
@@ -239,19 +242,19 @@ fn body(group: u32, thread: u32) {
         ignored |= target_class == params.ignored;
         valid = target_class >= 0 && u32(target_class) < all_classes();
         if (valid) {
-            // t is beyond the end of the row if the target is not among the classes of this
-            // dispatch.
+            // If the target is not among the classes of this dispatch, t (which can wrap around) is
+            // beyond the end of the row.
             t = u32(target_class) - first_class();
             weight = class_weight(u32(target_class));
             // In place, only the thread that overwrites the logit may read it.
-            if (goes_through(row, t) && (!SOME || t < classes())) {
+            if (processes(row, t) && (!PARTIAL_ROW || t < classes())) {
                 target_logit = one_logit(row, t);
             }
         }
     }
 
     var stats: RowStats;
-    if (SOME) {
+    if (PARTIAL_ROW) {
         stats = kept_stats(row);
     } else {
         stats = row_stats(row, thread);
@@ -272,7 +275,7 @@ fn body(group: u32, thread: u32) {
     let target_gap = gap(target_logit, stats.max);
     var terms = vec2<f32>(weight, weighted(weight, target_gap));
     var sum_of_all = Wide(0.0, 0);
-    if (SOME) {
+    if (PARTIAL_ROW) {
         sum_of_all = kept_coefficients(row);
         terms.x = lowered(sum_of_all);
     } else if (TARGETS == 1u) {
@@ -285,10 +288,10 @@ fn body(group: u32, thread: u32) {
     let undefined = no_softmax(stats);
     // Without classes, probabilities have loss 0, and no index is valid.
     let poison = !ignored && (!valid || (classes() > 0u && undefined));
-    // The thread that has the target's logit writes the loss; if no logit is the target's, the
-    // first thread of the row does.
+    // The thread that has the target's logit writes the loss; if the targets are probabilities, or
+    // the target is not a class, the first thread of the row does.
     let first = row.part == 0u && row.lane == 0u && row.begin == 0u;
-    let tells_loss = select(first, goes_through(row, t), valid && TARGETS != 2u);
+    let tells_loss = select(first, processes(row, t), valid && TARGETS != 2u);
     if (!row.surplus && tells_loss) {
         let normaliser = weighted(params.z_loss * log_sum_exp, log_sum_exp);
         let loss = row_weight * (weighted(terms.x, log_total) - terms.y + select(normaliser, 0.0, undefined));
@@ -312,7 +315,7 @@ fn body(group: u32, thread: u32) {
             statistics_class = s.likely;
             log_prob = nan();
             if (s.likely != NONE) {
-                tells = goes_through(row, s.likely);
+                tells = processes(row, s.likely);
                 if (tells) {
                     log_prob = gap(one_logit(row, s.likely), stats.max) - log_total;
                 }
@@ -323,8 +326,8 @@ fn body(group: u32, thread: u32) {
             store_statistics(at, bitcast<u32>(select(log_sum_exp, nan(), undefined)));
             store_statistics(at + 1u, bitcast<u32>(select(select(log_prob, nan(), undefined || !valid), 0.0, ignored)));
             let spread = value_of(s.spread) / sum_of_exp(stats);
-            // If log(1 + rest) equals the rest, it and the spread can be subnormal while their sum
-            // is not.
+            // If log(1 + rest) equals the rest, the rest and the spread can each be subnormal while
+            // their sum is not.
             let tiny = stats.ties == 1.0 && stats.rest * LOWER < 0x1p-24f;
             let entropy = select(log_total + spread * LOWER, (stats.rest + spread) * LOWER, tiny);
             store_statistics(at + 2u, bitcast<u32>(select(entropy, nan(), undefined)));
@@ -355,7 +358,7 @@ fn body(group: u32, thread: u32) {
         grad.share = vec2<f32>(LOWER, factor * terms.x * (exp_factor * LOWER) / total);
         grad.least = least_bits(factor);
     } else {
-        // In this order, factors of 1 cause no rounding. (Adding a pull of 0 could flush a
+        // In this order, factors of 1 cause no rounding. (Adding a z-loss slope of 0 could flush a
         // subnormal sum.)
         let factor = wide_factor(row.index, row_weight);
         let scale = times(factor, wide(select(1.0, params.logit_scale, LOGITS == 1u)));
@@ -384,7 +387,7 @@ fn body(group: u32, thread: u32) {
         grad_block(row, i, false, grad);
     }
     // Overwrites the gradient that this thread has just stored for the target.
-    if (TARGETS == 0u && !poison && !ignored && goes_through(row, t) && (!SOME || t < classes())) {
+    if (TARGETS == 0u && !poison && !ignored && processes(row, t) && (!PARTIAL_ROW || t < classes())) {
         var g = target_grad;
         if (LOGITS == 2u) {
             g = times_slope4(vec4<f32>(g), vec4<f32>(target_logit)).x;

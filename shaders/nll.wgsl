@@ -30,7 +30,7 @@ fn body(group: u32, thread: u32) {
     let has_target = valid && !ignored;
     if (has_target) {
         // In place, only the thread that overwrites the log-probability may read it.
-        if (goes_through(row, t)) {
+        if (processes(row, t)) {
             let log_prob = load_log_probs(row.start + t * params.inner);
             let weight = row_weight * class_weight(t);
             // With a weight of 0 the loss is 0 even if the log-probability is infinite, but not if
@@ -58,7 +58,7 @@ fn body(group: u32, thread: u32) {
         fill_block(row, i, false, others);
     }
     // Overwrites the gradient that this thread has just stored for the target.
-    if (has_target && goes_through(row, t)) {
+    if (has_target && processes(row, t)) {
         store_grad(row.start + t * params.inner, -scale);
     }
 }

@@ -16,7 +16,8 @@ fn above(row: Row, i: u32, j: u32, t: u32, logit: f32) -> u32 {
     return (count.x + count.y) + (count.z + count.w);
 }
 
-// LANES threads share a row. All threads of a workgroup take part.
+// LANES threads share a row. All threads of a workgroup take part in the reduction; the first lane
+// stores the result, or each lane its state.
 fn body(group: u32, thread: u32) {
     let row = row_of(group, thread);
     let target_class = load_targets(row.index);

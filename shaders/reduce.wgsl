@@ -1,6 +1,6 @@
 // needs: numerics sum_blocks
-// Sums values or partial results by blocks. If there is a single block, it can also compute a loss:
-// its sum divided by a divisor.
+// Sums values or partial results by blocks. If there is a single block, the kernel can also compute
+// a loss: the block's sum divided by a divisor.
 // Bindings: input, denominator (a partial result; absent if there is none), partials (absent
 // without input), loss (scalar; absent if not requested).
 

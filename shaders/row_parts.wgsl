@@ -5,7 +5,8 @@
 
 const HOLD_EXP: bool = true;
 
-// LANES threads share a part of a row. All threads of a workgroup take part.
+// LANES threads share a part of a row. All threads of a workgroup take part in the reduction; the
+// first lane stores the result, or each lane its state.
 fn body(group: u32, thread: u32) {
     let row = row_of(group, thread);
     let at = 7u * lane_index(row);

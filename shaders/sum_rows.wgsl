@@ -28,7 +28,8 @@ fn run_sum(row: Row, begin: u32, end: u32) -> f32 {
     return (sum.x + sum.y) + (sum.z + sum.w);
 }
 
-// LANES threads share a row. All threads of a workgroup take part.
+// LANES threads share a row. All threads of a workgroup take part in the reduction; the first lane
+// stores the result, or each lane its state.
 fn body(group: u32, thread: u32) {
     let row = row_of(group, thread);
     let at = 2u * lane_index(row);

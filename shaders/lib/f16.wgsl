@@ -1,6 +1,6 @@
 // IEEE binary16, two numbers per word. Loads are exact; stores round to nearest even, keep
-// subnormal numbers and turn NaN into a quiet NaN. Uses integers, because the results of
-// `pack2x16float` for ties and overflow depend on the driver.
+// subnormal numbers and turn NaN into a quiet NaN. Avoids `pack2x16float`, because its results for
+// ties and overflow depend on the driver.
 
 // The 4 numbers in two words, the first in the low half of the first word.
 fn f16_of(words: vec2<u32>) -> vec4<f32> {
@@ -22,7 +22,7 @@ fn f16_bits(x: vec4<f32>) -> vec4<u32> {
     let magnitude = bits & vec4<u32>(0x7fffffffu);
     let odd = (magnitude >> vec4<u32>(13u)) & vec4<u32>(1u);
     let normal = ((magnitude + vec4<u32>(0xfffu) + odd) >> vec4<u32>(13u)) - vec4<u32>(0x1c000u);
-    // The addition rounds to a multiple of 2^-24; the low bits of the sum are that multiple.
+    // The addition rounds x * 2^24 to an integer, which is in the low bits of the sum.
     let small = bitcast<vec4<u32>>(bitcast<vec4<f32>>(magnitude) * 0x1p24f + 0x1p23f) & vec4<u32>(0x7fffffu);
     var half = select(normal, small, magnitude < vec4<u32>(0x38800000u));
     half = select(half, vec4<u32>(0x7c00u), magnitude >= vec4<u32>(0x477ff000u));

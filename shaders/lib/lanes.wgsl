@@ -2,7 +2,7 @@
 // Exchange of values between threads, for butterfly reductions: pairs of threads exchange values at
 // distances that halve, and in the end each thread has the combined result of all threads.
 //
-// Threads of the same subgroup exchange values by `handed_over(value, distance)`, a shuffle that
+// Threads of the same subgroup exchange values by `shuffled(value, distance)`, a shuffle that
 // `compose` declares. Other threads use workgroup memory and barriers. If a workgroup has several
 // subgroups, threads are numbered subgroup by subgroup.
 
@@ -16,7 +16,7 @@ var<workgroup> shared_values: array<vec4<u32>, 2u * WORKGROUP>;
 // take part, in calls at distances that halve down to 1.
 fn across(thread: u32, value: vec4<u32>, distance: u32) -> vec4<u32> {
     if (SUBGROUP >= WORKGROUP || distance < SUBGROUP) {
-        return handed_over(value, distance);
+        return shuffled(value, distance);
     }
     let side = (firstTrailingBit(distance) % 2u) * WORKGROUP;
     shared_values[side + thread] = value;

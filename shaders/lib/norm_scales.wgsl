@@ -1,5 +1,6 @@
 // In a norm, gradients of at least LARGE are multiplied by DOWN before squaring, and gradients
-// below TINY by UP: powers of 2 for which sums of 2^32 squares neither overflow nor underflow.
+// below TINY by UP: powers of 2 for which sums of 2^32 squares neither overflow nor underflow
+// (except squares of subnormal gradients).
 
 const LARGE: f32 = 0x1p+45;
 const TINY: f32 = 0x1p-50;

@@ -86,13 +86,13 @@ fn exp_nonpositive(x: f32) -> f32 {
     return exp4_nonpositive(vec4<f32>(x)).x;
 }
 
-// The factor that lifts very small numbers out of the subnormal range. Sums of 2^32 lifted numbers
-// up to 1 do not overflow.
+// LIFT (2^LIFTED_BY) lifts very small numbers out of the subnormal range. A sum of 2^32 numbers up
+// to 1, each lifted, does not overflow.
 const LIFTED_BY: i32 = 80;
 const LIFT: f32 = 0x1p80f;
 const LOWER: f32 = 0x1p-80f;
 
-// LIFT * exp(x) for x <= 30; 0 if exp(x) is below 2^-206.
+// LIFT * exp(x) for x <= 30; 0 for x < -142.7, where exp(x) is below about 2^-206.
 fn lifted_exp4(x: vec4<f32>) -> vec4<f32> {
     return select(scaled_exp4(x, vec4<f32>(f32(LIFTED_BY))), vec4<f32>(), x < vec4<f32>(-142.7));
 }
@@ -166,7 +166,7 @@ fn log1p_f32(x: f32) -> f32 {
     let f = select(x * scale + (scale - 1.0), mantissa - 1.0, k > 25);
     let bits = bitcast<u32>(x);
     var special = log_reduced(f, f32(k));
-    // Below 2^-24 the result is x, even if the hardware flushes subnormals.
+    // Below 2^-24 in magnitude the result is x, even if the hardware flushes subnormals.
     special = select(special, x, (bits & 0x7fffffffu) < 0x33800000u);
     special = select(special, -infinity(), bits == 0xbf800000u);
     special = select(special, infinity(), bits == 0x7f800000u);
@@ -210,7 +210,7 @@ fn tanh_f32(x: f32) -> f32 {
     p = p * z + 1.3331443e-1;
     p = p * z - 3.3333281e-1;
     let y = select(x + x * (z * p), select(far, -far, x < 0.0), abs(x) > 0.625);
-    // Below 2^-12 the result is x, which can be subnormal.
+    // Below 2^-12 in magnitude the result is x, which can be subnormal.
     let tiny = (bitcast<u32>(x) & 0x7fffffffu) < 0x39800000u;
     return select(select(y, x, tiny), nan(), is_nan(x));
 }

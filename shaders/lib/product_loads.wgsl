@@ -23,7 +23,7 @@ fn depth_inside(depth: u32) -> u32 {
     return min(depth, params.k - 1u);
 }
 
-// op(a) at 4 rows and 1 depth, if the transpose is stored.
+// op(a) at 4 rows and 1 depth, if the transpose is stored; loaded by one thread.
 fn a_column(row: u32, depth: u32) -> vec4<f32> {
     let first = depth_inside(depth) * params.a_stride;
     var column: vec4<f32>;
@@ -41,7 +41,7 @@ fn a_column(row: u32, depth: u32) -> vec4<f32> {
     return select(vec4<f32>(), column, depth < params.k);
 }
 
-// op(b) at 1 depth and 4 columns.
+// op(b) at 1 depth and 4 columns, loaded by one thread.
 fn b_row(column: u32, depth: u32) -> vec4<f32> {
     let first = depth_inside(depth) * params.b_stride;
     var row: vec4<f32>;

@@ -4,7 +4,7 @@
 // 1: write the gradient. 2: also replace elements below the threshold by 0.
 override GRAD: u32;
 // 1: besides the divisor of the mean, the gradient has factors of arbitrary size: an upstream
-// gradient, or weights.
+// gradient, weights, a z-loss or a logit scale.
 override FACTORS: u32;
 
 fn class_weight(class_index: u32) -> f32 {

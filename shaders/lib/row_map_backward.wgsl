@@ -64,7 +64,7 @@ fn run_sum(row: Row, begin: u32, end: u32, inside: bool, origin: f32) -> f32 {
 
 // The lane's first or second sum (`number`) of the terms, with the origin subtracted from g: over
 // the blocks up to the end of this dispatch, or over all blocks if earlier dispatches have
-// completed it.
+// completed it. By one lane; without barriers, so surplus threads may call it.
 fn lane_sum(row: Row, origin: f32, number: u32) -> Sum {
     let at = 4u * lane_index(row) + 2u * (number - 1u);
     var sum = Sum(0.0, 0.0);

@@ -1,17 +1,26 @@
 // needs: row_loss softmax sum_across
-// Sums over the classes of a row that depend on the row maximum: the sums of coefficients and
-// weighted gaps, if every class has a coefficient, and the sums and predictions for statistics.
+// Sums over the classes of a row, computed once the row maximum is known: the sums of coefficients
+// and weighted gaps, if every class has a coefficient, and the sums and predictions for statistics.
 // They take one sweep over the row, if any is requested.
+//
+// A shader that needs this defines
+//   override TARGETS, STATISTICS: u32      see `cross_entropy`
+//   fn within(room: u32) -> vec4<bool>     which of 4 elements are among the first `room`
+// and, for the 4 classes from c on (`at` is the position of the row's probabilities),
+//   fn class_weights(c: u32, room: u32) -> vec4<f32>
+//   fn probabilities4(c: u32, at: u32) -> vec4<f32>
+//   fn coefficients(c: u32, room: u32, t: u32, weight: f32, at: u32) -> vec4<f32>
+//   fn lifted_coefficients(c: u32, room: u32, at: u32) -> vec4<f32>
 // Binding: lanes [lanes, 11] (the state of each lane between dispatches; absent if one dispatch
 // processes all blocks).
 
-// 0: one dispatch computes everything. 1: this dispatch adds some blocks to the state of the lanes.
-// 2: this dispatch reads the final state.
+// 0: the dispatch uses no stored state of the lanes. 1: this dispatch adds some blocks to the state
+// of the lanes. 2: this dispatch reads the final state.
 override SWEEP: u32;
 
 struct RowSums {
-    // Computed only for probabilities: the sum of the coefficients, and the lifted sum of those
-    // coefficients that are below 2^-80.
+    // Computed only for probabilities: the sum of the coefficients (with FACTORS only of those of
+    // at least 2^-80), and the lifted sum of the smaller ones.
     coefficients: Sum,
     tiny_coefficients: Sum,
     // For probabilities the sum of a_c (z_c - m); for smoothed targets the sum of w_c (z_c - m).
@@ -52,7 +61,7 @@ fn spread4(e: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
     return select(-e * d, vec4<f32>(), e == vec4<f32>());
 }
 
-// Updates the first class with the largest target probability by class c with probability q.
+// Updates `likely` with class c of probability q, if the class exists (`counted`).
 fn with_class(before: RowSums, c: u32, q: f32, counted: bool) -> RowSums {
     var s = before;
     let larger = s.likely == NONE || q > s.likely_probability;
@@ -70,8 +79,8 @@ fn first_largest(x: vec4<f32>, m: f32, c: u32, room: u32) -> u32 {
     return min(min(classes.x, classes.y), min(classes.z, classes.w));
 }
 
-// Adds the lane's blocks begin..end, a nonempty run, to its sums. `at` is the position of the row's
-// probabilities, if any.
+// Adds the lane's blocks begin..end, a nonempty run, to its sums: 16 elements a block; by one lane,
+// without exchange. `at` is the position of the row's probabilities, if any.
 fn run_sums(row: Row, begin: u32, end: u32, m: f32, at: u32, before: RowSums) -> RowSums {
     var s = before;
     // Coefficients, weighted gaps, spread and tiny coefficients. Every eight blocks are added up

@@ -1,12 +1,13 @@
 // needs: grid
 // Distributes rows over threads. A tensor [outer, classes, inner] has outer * inner rows of
-// `classes` elements with stride `inner`. LANES threads share a row, in PARTS workgroups.
+// `classes` elements with stride `inner`. LANES threads of each of PARTS workgroups share a row.
 //
 // A lane processes blocks of 16 elements: 4 quads with a stride of SPAN quads, so that SPAN
 // neighbouring lanes, a span, load consecutive quads. The blocks of a span are consecutive, so each
 // SIMD unit works on one contiguous stretch of the row.
 
-// The number of threads that share a row: 1, or a power of two that divides WORKGROUP.
+// The number of threads of a workgroup that share a row: 1, or a power of two that divides
+// WORKGROUP.
 override LANES: u32;
 // The number of workgroups that share a row. If it is more than 1, LANES is WORKGROUP.
 override PARTS: u32;
@@ -22,7 +23,7 @@ override CLASSES: u32;
 // 1: blocks inside the row are processed by separate code without bounds checks.
 override WHOLE: u32;
 
-// 1: a lane can have more than RUN blocks.
+// 1: each lane has more than RUN blocks of the whole row.
 override RUNS: u32;
 
 // The number of blocks that are added up before their sum joins the total (`lib/sum.wgsl`).
@@ -30,13 +31,13 @@ const RUN: u32 = 32u;
 
 // The number of elements in one block of each lane of a span.
 const TILE: u32 = 16u * SPAN;
-// The number of spans of a workgroup, and of a row.
+// The number of spans of a part of a row, and of a row.
 const PART_SPANS: u32 = LANES / SPAN;
 const SPANS: u32 = PARTS * PART_SPANS;
 
 struct Row {
     index: u32,
-    // The index of the part, and of the lane in its workgroup.
+    // The index of the part, and of the lane in the part.
     part: u32,
     lane: u32,
     // The position of the first element of the row.
@@ -60,6 +61,7 @@ fn classes() -> u32 {
 }
 
 // The row of thread `thread` of workgroup `group`, and the blocks of it that the thread processes.
+// Every thread calls this, surplus threads too.
 fn row_of(group: u32, thread: u32) -> Row {
     let number = group / PARTS * (WORKGROUP / LANES) + thread / LANES;
     let index = min(number, params.rows - 1u);
@@ -79,7 +81,7 @@ fn row_of(group: u32, thread: u32) -> Row {
     return Row(index, part, lane, start, number >= params.rows, blocks, begin, clamp(whole, begin, end), end);
 }
 
-// The end of the lane's full runs whose blocks all lie inside the row.
+// The first block after the lane's full runs that lie entirely inside the row.
 fn runs_inside(row: Row) -> u32 {
     return row.begin + (row.whole - row.begin) / RUN * RUN;
 }
@@ -110,7 +112,7 @@ fn in_part(row: Row, c: u32) -> bool {
 }
 
 // Whether this thread processes element c in this dispatch.
-fn goes_through(row: Row, c: u32) -> bool {
+fn processes(row: Row, c: u32) -> bool {
     let block = c / TILE % row.blocks;
     let now = row.begin <= block && block < row.end;
     return now && in_part(row, c) && row.lane == (c / (row.blocks * TILE)) % PART_SPANS * SPAN + (c / 4u) % SPAN;

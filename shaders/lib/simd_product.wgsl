@@ -23,7 +23,7 @@ const PAST_THE_LAST: bool = false;
 var<private> sums: array<vec4<f32>, ROWS>;
 var<private> totals: array<vec4<f32>, ROWS>;
 
-// op(b) at 4 columns, a vector for each of 4 depths.
+// op(b) at 4 depths (one vector each) and the thread's 4 columns, loaded by one thread.
 fn b_block(column: u32, depth: u32) -> mat4x4<f32> {
     if (B_TRANSPOSED == 1u) {
         return transpose(mat4x4<f32>(

@@ -80,8 +80,8 @@ fn with_block(e: Extremes, x: mat4x4<f32>) -> Extremes {
     return all;
 }
 
-// Statistics with a maximum, and without elements in their sums. A maximum of -infinity is replaced
-// by the lowest finite number.
+// Statistics that have only a maximum (and `poison`); `ties` and `rest` are 0. A maximum of
+// -infinity is replaced by the lowest finite number.
 fn stats_of(e: Extremes) -> RowStats {
     let signed = max(max(e.signed.x, e.signed.y), max(e.signed.z, e.signed.w));
     let unsigned = max(max(e.unsigned.x, e.unsigned.y), max(e.unsigned.z, e.unsigned.w));
@@ -116,7 +116,7 @@ fn times_lifted(x: f32, e: f32) -> f32 {
 }
 
 // Rescales statistics to a maximum m that is at least theirs.
-fn raise(s: RowStats, m: f32) -> RowStats {
+fn rescaled(s: RowStats, m: f32) -> RowStats {
     let higher = m > s.max;
     let rest = sum_of_exp(s) * exp_between(s.max, m);
     return RowStats(m, select(s.ties, 0.0, higher), select(s.rest, rest, higher), s.poison);
@@ -132,8 +132,8 @@ fn exp_block(x: mat4x4<f32>, m: f32) -> mat4x4<f32> {
     );
 }
 
-// Adds the 16 elements x of a block to s, whose maximum m is at least theirs; e is exp(x - m),
-// lifted.
+// Adds the 16 elements x of a block to s, whose maximum m is at least theirs, by one lane; e is
+// exp(x - m), lifted.
 fn add_block(s: RowStats, x: mat4x4<f32>, e: mat4x4<f32>) -> RowStats {
     var ties = vec4<f32>();
     var rest = vec4<f32>();
@@ -147,22 +147,22 @@ fn add_block(s: RowStats, x: mat4x4<f32>, e: mat4x4<f32>) -> RowStats {
 }
 
 // Merges a block into statistics.
-fn absorb(s: RowStats, x: mat4x4<f32>) -> RowStats {
+fn with_block(s: RowStats, x: mat4x4<f32>) -> RowStats {
     let block = stats_of(with_block(no_extremes(), x));
-    var all = raise(s, max(s.max, block.max));
+    var all = rescaled(s, max(s.max, block.max));
     all.poison |= block.poison;
     return add_block(all, x, exp_block(x, all.max));
 }
 
-// The statistics of the lane's blocks begin..end; the range can be empty.
+// The statistics of the lane's blocks begin..end, by one lane; the range can be empty.
 fn few_stats(row: Row, begin: u32, end: u32) -> RowStats {
     let whole = clamp(row.whole, begin, end);
     var s = RowStats(LOWEST, 0.0, 0.0, 0u);
     for (var i = begin; i < whole; i++) {
-        s = absorb(s, logits_block(row, i, true));
+        s = with_block(s, logits_block(row, i, true));
     }
     for (var i = whole; i < end; i++) {
-        s = absorb(s, logits_block(row, i, false));
+        s = with_block(s, logits_block(row, i, false));
     }
     return s;
 }
@@ -258,8 +258,8 @@ fn held_stats(row: Row) -> RowStats {
 
 fn merge(a: RowStats, b: RowStats) -> RowStats {
     let m = max(a.max, b.max);
-    let x = raise(a, m);
-    let y = raise(b, m);
+    let x = rescaled(a, m);
+    let y = rescaled(b, m);
     return RowStats(m, x.ties + y.ties, x.rest + y.rest, x.poison | y.poison);
 }
 
@@ -281,8 +281,8 @@ fn part_stats(lane: RowStats, thread: u32) -> RowStats {
     return all;
 }
 
-// The factor, lifted, that turns the exponentials from `again` into exponentials relative to the
-// row maximum m.
+// The factor, lifted, that turns the exponentials from `reread_block` into exponentials relative to
+// the row maximum m.
 fn lifted_exp_factor(m: f32) -> f32 {
     if (HELD > 0u && LANES > 1u) {
         return exp_between(held_max, m);
@@ -292,7 +292,7 @@ fn lifted_exp_factor(m: f32) -> f32 {
 
 // Block i in the last sweep: if HOLD_EXP its exponentials, lifted and still without the factor
 // `lifted_exp_factor`, else its logits.
-fn again(row: Row, i: u32, inside: bool, m: f32) -> mat4x4<f32> {
+fn reread_block(row: Row, i: u32, inside: bool, m: f32) -> mat4x4<f32> {
     if (HELD > 0u) {
         return held[i];
     }

@@ -1,5 +1,6 @@
 // Compensated sums: short runs are added up in f32, and their sums are added to a pair of numbers
-// that keeps the rounding error. The error of such a sum does not grow with its length.
+// that keeps the rounding error. The error of such a sum hardly grows with its length (for millions
+// of numbers, see `settled_sum`).
 
 struct Sum {
     high: f32,

@@ -3,8 +3,9 @@
 // this defines
 //   const SUMS: u32                           the number of sums
 //   fn add_element(i: u32)                    adds element i to `sums`; if it is out of range,
-//                                             lowers `bad` to its position instead
-//   fn end_block(block: u32, thread: u32)     runs in all threads once `sums` has the block's sums
+//                                             lowers `bad` to its position
+//   fn end_block(block: u32, thread: u32)     runs in all threads, also in surplus workgroups, once
+//                                             `sums` has the block's sums
 // Binding: partials (a partial result per block; absent if not requested).
 
 // A workgroup sums one block; all its threads take part.

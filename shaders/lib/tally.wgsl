@@ -37,7 +37,7 @@ fn is_weight(bits: u32) -> bool {
     return bits <= 0x4f000000u || bits == 0x80000000u;
 }
 
-// A weight as an integer multiple of 2^-64, rounded to nearest; exact from 2^-40 on.
+// A weight as an integer multiple of 2^-64, rounded to nearest; exact from 2^-41 on.
 fn cell_words(weight: f32) -> vec4<u32> {
     let bits = bitcast<u32>(weight) & 0x7fffffffu;
     let exponent = bits >> 23u;

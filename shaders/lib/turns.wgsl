@@ -11,10 +11,13 @@ const STRIDE: u32 = 4u * WORKGROUP;
 const TURN: u32 = QUADS * STRIDE;
 
 struct Part {
-    // The thread's first element in the steps, the end of the steps, and the same for the rest.
+    // The thread's first element in the steps.
     turns: u32,
+    // The end of the steps.
     turns_end: u32,
+    // The thread's first element in the rest of the block.
     rest: u32,
+    // The end of the block.
     end: u32,
 }
 

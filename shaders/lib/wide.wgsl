@@ -38,14 +38,15 @@ fn power_of_two(k: i32) -> f32 {
 }
 
 // Splits w into two factors, both at least 1 or both at most 1 in magnitude. If a number is
-// multiplied by the first and then by the second, the intermediate product overflows or underflows
-// only if the number or the result does. The second factor is 1 if the first can represent w.
+// multiplied by the first and then by the second, the intermediate product is subnormal or infinite
+// only if the number or the result is itself subnormal or infinite. The second factor is 1 for
+// 2^-126 <= |w| < 2^127 and for 0, infinity and NaN.
 fn multipliers(w: Wide) -> vec2<f32> {
     let bits = bitcast<u32>(w.significand);
     let magnitude = bits & 0x7fffffffu;
     let whole = magnitude == 0u || magnitude >= 0x7f800000u;
     let k = w.exponent + i32(magnitude >> 23u) - 127;
-    // In [1, 2), or in [1/2, 1) if |w| is below 1.
+    // The significand is in [1, 2), or in [1/2, 1) if |w| is below 1.
     let below = k < 0;
     let significand = bitcast<f32>((bits & 0x80000000u) | (0x3f800000u - (u32(below) << 23u)) | (bits & 0x007fffffu));
     let exponent = k + i32(below);

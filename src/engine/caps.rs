@@ -1,15 +1,15 @@
 //! The properties of a device that the planner uses.
 
-/// A family of kernels. Both families run on every adapter and compute the same results; they
-/// differ in speed.
+/// A family of kernels. Both families run on every adapter and compute the same results up to
+/// rounding; they differ in speed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Family {
     /// Workgroups of many threads and tiles in workgroup memory: discrete and integrated GPUs.
     Gpu,
     /// Workgroups of one SIMD vector and tiles in registers: software adapters such as lavapipe,
-    /// llvmpipe and `SwiftShader`, where a workgroup is one thread of a CPU and a barrier is a
-    /// loop.
+    /// llvmpipe and `SwiftShader`, where a workgroup is one thread of a CPU and a barrier saves the
+    /// registers of all threads and starts a new loop over them.
     CpuSimd,
 }
 
@@ -34,7 +34,7 @@ pub struct Caps {
     /// llvmpipe is fastest with 4; `SwiftShader` runs out of memory when it compiles that much
     /// code.
     pub quads_per_turn: u32,
-    /// The number of tiles above which products in [`Family::Gpu`] use the next larger tile size.
+    /// The number of tiles from which on products in [`Family::Gpu`] use the next larger tile size.
     pub enough_tiles: u32,
     /// The largest storage binding, in bytes.
     pub max_binding: u64,
@@ -61,13 +61,15 @@ pub struct Caps {
 }
 
 impl Caps {
-    /// The smallest supported `max_binding`: a block of a reduction, and its alignment.
+    /// The smallest supported `max_binding`: a block of 1024 partial results of three words, and
+    /// the largest alignment (4096).
     pub const MIN_BINDING: u64 = 16384;
 
     /// The smallest supported `max_buffer`: the size of a parameter arena.
     pub const MIN_BUFFER: u64 = 32768;
 
-    /// The smallest supported `max_bindings`: enough for every operation without optional inputs.
+    /// The smallest supported `max_bindings`: enough for every operation without optional inputs
+    /// and statistics.
     pub const MIN_BINDINGS: u32 = 4;
 
     /// The smallest supported `workgroup_memory`: the values that a workgroup of 64 threads
@@ -94,7 +96,8 @@ impl Caps {
     /// The largest supported alignment of bindings.
     pub(crate) const MOST_ALIGN: u32 = 4096;
 
-    /// Segment sizes are multiples of every supported alignment.
+    /// The low bits that are 0 in every segment size, so that segment sizes are multiples of every
+    /// supported alignment.
     pub(crate) const SEGMENT_MASK: u64 = 4095;
 
     /// Reads the properties of a device.
@@ -117,7 +120,8 @@ impl Caps {
             _ => Family::Gpu,
         };
         let quads_per_turn = if info.name.contains("llvmpipe") { 4 } else { 1 };
-        // No tensor is larger than 2^46 bytes, and sums of a few such sizes do not overflow.
+        // At most 2^46 bytes, the size of the largest tensor, so that sums of a few sizes do not
+        // overflow.
         let max_buffer = limits.max_buffer_size.min(1 << 46) & !Self::SEGMENT_MASK;
         Self {
             family,
@@ -148,8 +152,9 @@ impl Caps {
     /// (`shaders/lib/lanes.wgsl`).
     pub(crate) fn threads(&self) -> [u32; 2] {
         let workgroup = self.workgroup_size();
-        // If a subgroup is smaller than the workgroup, the device decides which threads belong to
-        // it.
+        // If a workgroup has several subgroups, the device decides which threads form one, so
+        // `compose` renumbers the threads; kernels of `CpuSimd` need a subgroup that is the whole
+        // workgroup.
         let known = self.subgroup_size.is_power_of_two()
             && match self.family {
                 Family::Gpu => self.subgroup_size <= workgroup,

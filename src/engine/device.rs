@@ -75,8 +75,8 @@ impl Gpu {
     /// limits are enough for every operation; [`wgpu::Limits::downlevel_defaults`] are enough for
     /// operations on few tensors, such as a loss and its gradient in place, without weights. An
     /// operation that needs more storage bindings than the device has returns [`Error::Limit`] when
-    /// it is recorded; its earlier dispatches, if any, stay recorded and write memory that nobody
-    /// reads. [`Error::Value`] if an offset alignment of the device exceeds 4096 bytes.
+    /// it is recorded; its earlier dispatches, if any, stay recorded and may write outputs.
+    /// [`Error::Value`] if an offset alignment of the device exceeds 4096 bytes.
     pub fn new(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
         opengl::meet(&device);
         let limits = device.limits();
@@ -274,7 +274,7 @@ impl Gpu {
         self.shared.pool.clear();
     }
 
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    pub(crate) fn is_same_device(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
 

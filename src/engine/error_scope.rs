@@ -6,8 +6,7 @@ use crate::error::{Error, Result};
 /// Runs wgpu calls in error scopes and returns what wgpu would otherwise report to the device's
 /// error handler.
 ///
-/// On the web, error scopes resolve after this function has returned; such errors appear in the
-/// browser's console.
+/// On the web, error scopes resolve after this function has returned; such errors are lost.
 pub(crate) fn guard<R>(device: &wgpu::Device, op: &'static str, create: impl FnOnce() -> R) -> Result<R> {
     match in_scopes(device, create) {
         (made, None) => Ok(made),
@@ -15,7 +14,8 @@ pub(crate) fn guard<R>(device: &wgpu::Device, op: &'static str, create: impl FnO
     }
 }
 
-/// The result of `create`, and the first error that wgpu reports.
+/// The result of `create`, and one of the errors that wgpu reports: an internal error before out of
+/// memory before a validation error.
 pub(crate) fn in_scopes<R>(device: &wgpu::Device, create: impl FnOnce() -> R) -> (R, Option<wgpu::Error>) {
     use wgpu::ErrorFilter as F;
     let _turn = opengl::turn(device);

@@ -161,11 +161,12 @@ pub(crate) struct Variant {
     /// Declares bindings that are accessed in quads as arrays of `vec4`.
     pub(crate) vec4: bool,
     /// Bit `i`: declares binding `i` as scalars even though the shader accesses it in quads.
-    pub(crate) by_element: u32,
+    pub(crate) by_scalar: u32,
     /// The [`Access::WriteOver`] binding shares the memory of its input.
     pub(crate) in_place: bool,
-    /// Bit `i`: binding `i` stores halves, two per word.
+    /// Bit `i`: binding `i` stores `f16`, two per word.
     pub(crate) f16: u32,
+    /// Bit `i`: binding `i` stores `bf16`, two per word.
     pub(crate) bf16: u32,
     /// Bit `i`: binding `i` is absent; loads return 0 and stores do nothing.
     pub(crate) absent: u32,
@@ -181,7 +182,7 @@ impl Variant {
 
     /// Whether binding `i` is declared as quads, provided that the shader accesses it in quads.
     pub(crate) fn by_quad(&self, i: usize) -> bool {
-        self.vec4 && self.by_element & (1 << i) == 0
+        self.vec4 && self.by_scalar & (1 << i) == 0
     }
 }
 

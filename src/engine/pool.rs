@@ -41,10 +41,9 @@ type Free = HashMap<(Role, u64), Vec<wgpu::Buffer>>;
 
 /// The free buffers of a [`Gpu`](crate::Gpu).
 ///
-/// A buffer returns to the pool when the last [`Storage`] that holds it is dropped. Recorders hold
-/// every storage they bind until their work is submitted, so a buffer is never handed out while
-/// unsubmitted work still refers to it; submitted work runs before anything recorded by the
-/// buffer's next user.
+/// A buffer returns to the pool when its [`Storage`] is dropped. Recorders hold every storage they
+/// bind until their work is submitted, so a buffer is never handed out while unsubmitted work still
+/// refers to it; submitted work runs before anything recorded by the buffer's next user.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     free: Mutex<Free>,
@@ -162,7 +161,7 @@ pub(crate) fn storage_size(bytes: u64, max_buffer: u64) -> u64 {
 }
 
 /// The size class of an allocation. There are four classes per power of two, so at most a fifth of
-/// a buffer is unused, and batches of similar size share buffers.
+/// a buffer is unused (of buffers above 64 bytes), and batches of similar size share buffers.
 pub(crate) fn size_class(bytes: u64) -> u64 {
     let step = bytes.checked_next_power_of_two().map_or(1 << 61, |power| power / 8).max(16);
     bytes.checked_next_multiple_of(step).unwrap_or(u64::MAX - 15)
@@ -170,8 +169,8 @@ pub(crate) fn size_class(bytes: u64) -> u64 {
 
 /// Memory that returns to its pool when dropped. The caller's own buffers have no pool.
 ///
-/// Memory larger than a buffer consists of segments, one buffer each; positions count from the
-/// start of the first.
+/// Memory larger than the largest buffer consists of segments, one buffer each; positions count
+/// from the start of the first.
 #[derive(Debug)]
 pub(crate) struct Storage {
     first: wgpu::Buffer,
@@ -256,8 +255,8 @@ impl Storage {
         self.recorder == recorder
     }
 
-    /// Keeps the buffer from returning to the pool, because it may still be mapped, or the device
-    /// may be lost. Returns the argument of [`Storage::reattach`] that undoes this.
+    /// Keeps the buffer from returning to the pool, while it may still be mapped or copied from, or
+    /// if the device may be lost. Returns the argument of [`Storage::reattach`] that undoes this.
     pub(crate) fn detach_from_pool(&mut self) -> Option<Home> {
         self.home.take()
     }

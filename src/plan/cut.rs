@@ -66,8 +66,8 @@ impl PerRow {
         Self { bytes, cuts: None }
     }
 
-    /// The end of a range that starts at row `start`, a multiple of `granule`: before the granule
-    /// that straddles two buffers, or after it if it is the first granule of the range.
+    /// The end of the longest range from `start` (a multiple of `granule`) that lies in one buffer.
+    /// A granule that straddles two buffers is a range of its own.
     fn end(&self, start: u64, granule: u64) -> u64 {
         let (Some(Cuts { first, step }), 1..) = (self.cuts, self.bytes) else { return u64::MAX };
         let bytes = self.bytes * granule;
@@ -90,7 +90,8 @@ impl<'a> Cut<'a> {
     /// budget, and lies in a single buffer if possible.
     ///
     /// # Errors
-    /// [`Error::Limit`] if a single granule does not fit.
+    /// [`Error::Limit`] if a single granule does not fit, or if there would be more than
+    /// `MOST_RANGES` ranges.
     pub(crate) fn ranges(&self, caps: &Caps) -> Result<Vec<Range<u32>>> {
         let granule = u64::from(self.granule);
         let usable = caps.usable_binding();

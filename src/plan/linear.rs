@@ -33,7 +33,7 @@ pub(crate) struct LinearSizes {
 pub struct LinearPlan {
     sizes: LinearSizes,
     tokens_at_once: usize,
-    /// The tokens of a run of a sum over tokens.
+    /// The number of tokens in a run of a sum over tokens.
     run: u32,
     scratch_bytes: u64,
     backward: bool,
@@ -49,12 +49,12 @@ pub(crate) struct Blocks {
 }
 
 impl LinearPlan {
-    /// The sections of a sum over classes that are in memory at a time: with one, few tokens would
-    /// have too few tiles to keep a GPU busy.
+    /// The number of sections of a sum over classes that are in memory at a time. With only one, a
+    /// product for few tokens has too few tiles to keep a GPU busy.
     pub(crate) const SECTIONS_AT_ONCE: u32 = 4;
 
-    /// The tokens of a section of a sum over tokens. Longer sums take memory for the compensation
-    /// of rounding errors.
+    /// The number of tokens in a section of a sum over tokens. Longer sums take memory for the
+    /// compensation of rounding errors.
     const TOKENS: u32 = 8192;
 
     /// The default bytes of scratch.
@@ -82,7 +82,7 @@ impl LinearPlan {
         let logits = |tokens: u64| tokens.saturating_mul(classes as u64).saturating_mul(4);
         let sums = |tokens: u64| tokens.saturating_mul(inputs as u64).saturating_mul(parts.saturating_mul(4));
         let scratch_of = |tokens: u64| copies.saturating_mul(buffer_bytes(caps, logits(tokens)));
-        // Makes saturated sizes fit nowhere.
+        // A size that saturated at u64::MAX must not fit.
         let scratch = scratch.min(u64::MAX - 1);
         let usable = caps.usable_binding();
         let row = (inputs as u64).saturating_mul(4);
@@ -120,9 +120,10 @@ impl LinearPlan {
         Ok(Self { sizes, tokens_at_once: at_once, run, scratch_bytes, backward, update: None })
     }
 
-    /// The tokens of a run of a sum over tokens: as many as are in memory at a time with the
-    /// default scratch, so that runs end where chunks end. This must not depend on the actual
-    /// scratch, because the sums must not.
+    /// The number of tokens in a run of a sum over tokens: as many as are in memory at a time with
+    /// the default scratch, so that runs end where chunks end; but at least 16, at most 64 (128
+    /// above 4096 tokens), and a power of two. This must not depend on the actual scratch, because
+    /// the sums must not.
     fn run(LinearSizes { tokens, classes, .. }: LinearSizes, copies: u64) -> u32 {
         const LEAST: u64 = 16;
         let most: u64 = if tokens <= 4096 { 64 } else { 128 };
@@ -156,7 +157,7 @@ impl LinearPlan {
     /// * a copy of the hidden states of the tokens whose logits are in memory, with ignored tokens
     ///   set to 0;
     /// * for more than 8192 tokens, two tensors as large as the weight's gradient: the sum over the
-    ///   last 8192 tokens, and the rounding errors of the sum over all of them;
+    ///   current section of up to 8192 tokens, and the rounding errors of the total;
     /// * one more of these if fewer tokens are in memory at a time than a run of that sum has (16
     ///   to 128 tokens);
     /// * for more than 4096 classes, up to five rows of hidden states for each token whose logits
@@ -198,8 +199,9 @@ impl LinearPlan {
         }
     }
 
-    /// The bytes for sums over more inputs than a section has: the sums of a section, and the
-    /// rounding errors of adding several.
+    /// If there are more inputs than a section has, the logits are sums of several sections. This
+    /// is the memory, in bytes, for one section's sums and for the rounding errors of adding
+    /// sections.
     fn sums_of_logits(&self) -> u64 {
         let LinearSizes { inputs, classes, .. } = self.sizes;
         if Self::sections(inputs) <= 1 {
@@ -266,8 +268,8 @@ impl LinearPlan {
     }
 
     /// The bytes of scratch memory, for logits, binary losses, and the gradient of the weights that
-    /// are updated next. Halves take another 256 bytes per input. See also
-    /// [`sums_bytes`](Self::sums_bytes).
+    /// are updated next. With 16-bit hidden states, their gradients take another 256 bytes per
+    /// input feature (64 tokens in `f32`). See also [`sums_bytes`](Self::sums_bytes).
     #[must_use]
     pub fn scratch_bytes(&self) -> u64 {
         self.scratch_bytes
@@ -334,19 +336,19 @@ impl fmt::Display for LinearPlan {
         let LinearSizes { tokens, inputs, classes } = self.sizes;
         let direction = if self.backward { "forward and backward" } else { "forward" };
         let chunks = tokens.div_ceil(self.tokens_at_once.max(1)).max(1);
-        let mib = |bytes: u64| bytes.div_ceil(1 << 10);
+        let kib = |bytes: u64| bytes.div_ceil(1 << 10);
         write!(
             f,
             "linear layer and loss {tokens} x {inputs} x {classes}, {direction}: {chunks} chunks of {} tokens, {} KiB of scratch",
             self.tokens_at_once,
-            mib(self.scratch_bytes)
+            kib(self.scratch_bytes)
         )?;
         if let Some(Blocks { classes_at_once, tokens_at_once }) = self.update {
             let blocks = classes.div_ceil(classes_at_once.max(1)).max(1);
             write!(f, ", updates of {blocks} blocks of {classes_at_once} classes by {tokens_at_once} tokens")?;
         }
         if self.sums_bytes() > 0 {
-            write!(f, ", {} KiB for sums", mib(self.sums_bytes()))?;
+            write!(f, ", {} KiB for sums", kib(self.sums_bytes()))?;
         }
         write!(f, ", {} operations", self.operations())
     }

@@ -11,17 +11,23 @@
 //! | row | the elements along the class dimension, with all other indices fixed |
 //! | quad | 4 neighbouring elements, loaded as one `vec4` |
 //! | block | of a reduction: the [`BLOCK`] elements that one workgroup sums; of a row: 4 quads |
-//! | lane | one of the threads that share a row |
+//! | lane | one of the threads of a workgroup that share a row (or a part of it) |
+//! | span | neighbouring lanes that load consecutive quads of a row |
 //! | run | consecutive blocks of a lane, or summands of a product, that are added up before the sum joins the total |
-//! | section | consecutive runs of a product whose sum is one number |
-//! | part | of a row: what one of several workgroups that share it works on; of a product: the summands of one partial result |
-//! | strip | rows that one dispatch works on |
+//! | depth | the index of a summand in a product, along `k` |
+//! | section | consecutive runs of a product that are summed in one `f32` |
+//! | part | of a row: the elements that one of several workgroups processes; of a product: the summands of one partial result |
+//! | partial result | of a reduction: the compensated sums of a block, and its first position out of range; of a product: the sums of a part |
+//! | row state | the softmax statistics of a row and the sum of its coefficients, stored for later dispatches |
+//! | strip | rows of a tensor that can be bound at once: all rows of some `outer` indices, or a range of `inner` of one |
 //! | range | consecutive rows or elements that one dispatch works on |
-//! | granule | the smallest number of rows or elements that a range may be a multiple of |
+//! | granule | ranges start at multiples of this many rows or elements |
 //! | tile | the part of a product's result that one workgroup computes |
 //! | piece | the part of a product that one dispatch computes |
 //! | sweep | one pass of a kernel's loops over the blocks of a row |
 //! | turn | one iteration of a loop in a kernel; what drivers limit |
+//! | lifted | multiplied by a power of two, so that the number is not subnormal |
+//! | surplus | of a thread or workgroup: beyond the last row or block; it stores nothing |
 
 mod cut;
 pub(crate) mod linear;
@@ -47,24 +53,26 @@ pub(crate) use cut::Cuts;
 pub(crate) use cut::{Cut, PerRow, Placed};
 pub(crate) use rows::{RowPlan, Sweep};
 
-/// The number of elements, or of partial results, that one workgroup of a reduction sums.
+/// The number of elements, or of partial results, that one workgroup of an elementwise kernel or a
+/// reduction processes.
 pub(crate) const BLOCK: u32 = 1024;
 
 /// The number of rows that one thread of a column sum adds in order.
 pub(crate) const COLUMN_BLOCK: u32 = 64;
 
-/// The constants WORKGROUP and QUADS of `shaders/lib/turns.wgsl`.
+/// The constants WORKGROUP of `shaders/lib/grid.wgsl` and QUADS of `shaders/lib/turns.wgsl`.
 pub(crate) fn turns(caps: &Caps) -> [u32; 2] {
     let workgroup = caps.workgroup_size();
-    // Unrolled code pays off only if a block has several steps of it.
+    // A step must not be longer than a block.
     [workgroup, (BLOCK / (4 * workgroup)).clamp(1, caps.quads_per_turn)]
 }
 
 /// The name of the loop budget in errors.
 pub(crate) const TURNS: &str = "turns of an invocation's loops in a dispatch";
 
-/// The turns of loops whose length does not depend on sizes: reduction trees, and the last
-/// comparison of outer loops. Drivers that count turns also count the comparison that ends a loop.
+/// An upper bound of the turns that do not depend on sizes: those of reduction trees, and the
+/// comparisons that end outer loops. Drivers that count turns also count the comparison that ends a
+/// loop.
 pub(crate) const FIXED_TURNS: u64 = 96;
 
 /// The size of a dispatch.
@@ -110,7 +118,7 @@ pub(crate) fn grid(groups: u64, caps: &Caps) -> [u32; 3] {
     let most = u64::from(caps.max_groups);
     let y = groups.div_ceil(most).max(1);
     let x = groups.div_ceil(y);
-    // `Cut` keeps `groups` at most `max_groups` squared.
+    // `Recorder::launch` rejects more than `max_groups` squared.
     #[expect(clippy::cast_possible_truncation, reason = "both are at most `max_groups`")]
     [x as u32, y as u32, 1]
 }

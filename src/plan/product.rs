@@ -31,13 +31,13 @@ pub(crate) struct Piece {
     pub(crate) part: u32,
     /// The number of summands of a part.
     pub(crate) split: u32,
-    /// Adds to sums that earlier dispatches have written.
+    /// Whether the piece adds to sums that earlier dispatches have written.
     pub(crate) resumed: bool,
-    /// Continues a run that an earlier dispatch has begun.
+    /// Whether the piece continues a run that an earlier dispatch has begun.
     pub(crate) begun: bool,
-    /// Leaves its only run to be continued by a later dispatch.
+    /// Whether the piece leaves its only run to be continued by a later dispatch.
     pub(crate) unfinished: bool,
-    /// Includes the last summands of its part.
+    /// Whether the piece includes the last summands of its part.
     pub(crate) last: bool,
     pub(crate) work: Work,
 }
@@ -56,7 +56,7 @@ pub(crate) struct Factors {
     pub(crate) sizes: Sizes,
     /// The positions of `a`, `b` and `c` in memory.
     pub(crate) placed: [Placed; 3],
-    /// Skips summands for which a whole tile of `a` is 0.
+    /// Whether to skip summands for which a whole tile of `a` is 0.
     pub(crate) sparse: bool,
 }
 

@@ -6,7 +6,8 @@ use super::{Cut, Work, most_turns};
 use crate::engine::{Caps, Family};
 use crate::error::Result;
 
-/// How threads share rows: the constants of `shaders/lib/rows.wgsl`, which documents them.
+/// How threads share rows: the constants of `grid.wgsl`, `lanes.wgsl` and `rows.wgsl` in
+/// `shaders/lib/`, which document them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RowPlan {
     workgroup: u32,
@@ -17,7 +18,7 @@ pub(crate) struct RowPlan {
     held: u32,
     classes: u32,
     whole: u32,
-    /// The number of blocks of the lane that has the most.
+    /// The number of blocks of each lane.
     blocks: u32,
 }
 
@@ -32,9 +33,9 @@ impl RowPlan {
     /// A plan for rows of `classes` elements with stride `inner`.
     ///
     /// A single thread processes a row if rows interleave (then the loads of neighbouring threads
-    /// coalesce) or if rows are short. Otherwise threads share a row; on a GPU the row stays in
-    /// registers if it fits. On a CPU, registers that live across a barrier are spilled to memory,
-    /// so reading the row again is as fast.
+    /// coalesce) or if rows are short. Otherwise threads share a row. The row stays in registers if
+    /// it fits, except where several threads share it on a CPU: there registers that live across a
+    /// barrier are spilled to memory, so reading the row again is as fast.
     pub(crate) fn new(caps: &Caps, classes: u32, inner: u32) -> Self {
         // With more blocks per thread, registers spill and compilers take seconds.
         const MOST_HELD: u32 = 2;
@@ -62,7 +63,8 @@ impl RowPlan {
         u64::from(classes).div_ceil(16 * u64::from(self.lanes) * u64::from(self.parts)) as u32
     }
 
-    /// The same plan without registers and unrolling: one pipeline serves rows of all lengths.
+    /// The same plan without keeping rows in registers and without unrolling, so that few pipelines
+    /// serve rows of all lengths.
     pub(crate) fn streamed(caps: &Caps, classes: u32, inner: u32) -> Self {
         Self { held: 0, classes: 0, whole: 0, ..Self::new(caps, classes, inner) }
     }
@@ -102,8 +104,8 @@ impl RowPlan {
         self.lanes as usize * self.parts as usize
     }
 
-    /// A sweep with this many loops over the quads of each block. Blocks inside the row have these
-    /// loops unrolled.
+    /// A sweep with this many loops over the quads of each block. If `whole` is 1, these loops are
+    /// unrolled.
     pub(crate) fn sweep(&self, loops_over_quads: u64) -> Sweep {
         Sweep { turns_per_block: 1 + if self.whole == 1 { 0 } else { Sweep::QUADS * loops_over_quads } }
     }
@@ -127,8 +129,8 @@ impl RowPlan {
         Work::new(self.groups(rows), self.turns(sweeps, self.blocks))
     }
 
-    /// The dispatches of one sweep: the blocks of each lane that a dispatch processes, and its
-    /// work. `classes` is the length of a row, or of the part of it that is in memory.
+    /// The dispatches of one sweep; for each, the range of blocks that it processes in every lane,
+    /// and its work. `classes` is the length of a row, or of the part of it that is in memory.
     pub(crate) fn dispatches(
         &self,
         op: &'static str,

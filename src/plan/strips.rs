@@ -1,4 +1,4 @@
-//! Splits the rows of a tensor into strips, one dispatch each.
+//! Splits the rows of a tensor into strips that can be bound at once.
 
 use std::ops::Range;
 
@@ -26,8 +26,8 @@ impl Classes {
 }
 
 /// Some rows of a tensor `[outer, classes, inner]`: all rows of some `outer` indices. If the rows
-/// of a single index exceed a binding, a strip is a range of `inner` instead; its elements are
-/// gathered into scratch memory, and results are scattered from there.
+/// of a single index exceed a binding, a strip is a range of `inner` of one `outer` index; its
+/// elements are gathered into scratch memory, and results are scattered from there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Strip {
     whole: Classes,
@@ -97,13 +97,13 @@ impl Strip {
         first + self.within.as_ref().map_or(0, |rows| u64::from(rows.start))
     }
 
-    /// The index of the first element.
+    /// The index of the first element of the strip's first `outer` index.
     pub(crate) fn start(&self) -> usize {
         usize::try_from(u64::from(self.outer.start) * self.whole.part()).unwrap_or(usize::MAX)
     }
 
-    /// For each class: its byte offset in the tensor, its byte offset in scratch memory, and its
-    /// size.
+    /// For each class, the bytes to copy: their offset in the tensor, their offset in scratch
+    /// memory, and their number. `bytes` is the size of an element.
     pub(crate) fn copies(&self, bytes: u64) -> impl Iterator<Item = (u64, u64, u64)> + use<> {
         let Classes { classes, inner, .. } = self.whole;
         let (start, rows) = (self.start() as u64, self.within.clone().unwrap_or(0..0));

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-/// Which summands a product adds, and how: each run in order, then run after run. Several products
-/// can add consecutive summands of the same sums.
+/// Which summands a product adds, and in what order: within a run, in order of `k`; then the runs,
+/// in order. Several products can add consecutive summands of the same sums.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Summands {
     /// The number of summands of earlier products.

@@ -19,9 +19,9 @@ pub(crate) struct Tile {
     pub(crate) columns: u32,
     /// The number of summands per turn of the main loop.
     depth: u32,
-    /// The turns for `depth` summands, and the turns of searching a tile of `a` for nonzero
-    /// elements.
+    /// The turns that add `depth` summands.
     turns_per_depth: u64,
+    /// The turns that search `depth` columns of `a`'s tile for nonzero elements.
     search_per_depth: u64,
     /// The constants of this kernel alone.
     pub(crate) constants: Vec<(&'static str, u32)>,
@@ -112,7 +112,7 @@ impl Tile {
             }
             _ => k.max(1).into(),
         };
-        // A section fits u32.
+        // A split that exceeds u32 is longer than a section.
         u32::try_from(split).map_or(Summands::SECTION, |split| split.min(Summands::SECTION))
     }
 }

@@ -10,7 +10,7 @@ use crate::plan::{BLOCK, Cut, Work};
 use crate::tensor::{Element, Real, Tensor};
 
 /// A launch over elements, in blocks of one workgroup each. It is split into several dispatches if
-/// tensors exceed a binding or the grid.
+/// a tensor exceeds a binding, or the number of blocks the grid.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Blocks {

@@ -1,4 +1,5 @@
-//! Keeps memory alive until the work that uses it is submitted.
+//! Keeps memory alive at least until the work that uses it is submitted (for the caller's encoder:
+//! until it is done).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::engine::Storage;
 
-/// The memory that a recorder keeps alive until its work is submitted.
+/// The memory that a recorder keeps alive, at least until its work is submitted (for the caller's
+/// encoder: until it is done).
 #[derive(Debug)]
 pub(super) struct Held {
     recorder: u64,

@@ -24,9 +24,13 @@ pub(crate) struct Launch {
     constants: Vec<Option<u32>>,
     /// The values of common parameters (see [`text`](crate::engine::kernel::text)).
     common: Vec<(&'static str, u32)>,
+    /// Whether quad bindings are declared as quads, where alignment permits.
     quads: bool,
-    scalars: u32,
+    /// Bit `i`: quad binding `i` is declared as scalars even if the others are declared as quads.
+    by_scalar: u32,
+    /// Whether the gradient is written in place.
     in_place: bool,
+    /// A name that was set although the kernel does not declare it.
     unknown: Option<&'static str>,
 }
 
@@ -38,7 +42,7 @@ impl Launch {
             constants: vec![None; kernel.text().constants.len()],
             common: Vec::new(),
             quads: false,
-            scalars: 0,
+            by_scalar: 0,
             in_place: false,
             unknown: None,
         }
@@ -84,7 +88,7 @@ impl Launch {
     /// Declares this quad binding as scalars even if the others are declared as quads.
     pub(crate) fn by_scalar(mut self, name: &'static str) -> Self {
         if let Some(i) = self.binding(name) {
-            self.scalars |= 1 << i;
+            self.by_scalar |= 1 << i;
         }
         self
     }
@@ -133,7 +137,7 @@ impl Launch {
         let mut variant = Variant {
             constants,
             vec4: self.quads,
-            by_element: self.scalars,
+            by_scalar: self.by_scalar,
             in_place: self.in_place,
             ..Variant::default()
         };

@@ -102,7 +102,7 @@ impl<V> Readback<V> {
                 return Err(Error::Timeout(timeout));
             }
             if idle {
-                // The recording is not submitted yet; another thread may do so.
+                // The recording is not submitted yet; another thread may submit it.
                 std::thread::sleep(Duration::from_micros(200));
             }
         }
@@ -225,7 +225,7 @@ struct Staging {
 }
 
 impl Staging {
-    /// Copies the values out of the mapped buffer and returns it to the pool.
+    /// Copies the values out of the mapped buffers, unmaps them and returns them to the pool.
     fn take<T: Element>(
         mut self,
         (skipped, len): (u64, usize),

@@ -12,11 +12,12 @@ use crate::tensor::{Element, Format, Real, Shape, Tensor, bytes_of};
 
 /// Records operations into an encoder.
 ///
-/// The operations are methods of this type. Each validates its arguments and plans its dispatches
-/// before it records anything, so an invalid argument leaves the encoder unchanged. (Three errors
-/// can occur after the first dispatches of an operation: out of memory, a lost device, and too few
-/// storage bindings. Those dispatches write only memory that nobody reads.) A recorder never
-/// submits. [`Gpu::record`] borrows the caller's encoder; a [`Batch`](super::Batch) has its own.
+/// The operations are methods of this type. Each validates its arguments before it records
+/// anything, so an invalid argument leaves the encoder unchanged. (Three errors can occur after the
+/// first dispatches of an operation: out of memory, a lost device, and too few storage bindings.
+/// The dispatches recorded before the error may write outputs, including tensors written in place.)
+/// A recorder never submits. [`Gpu::record`] borrows the caller's encoder; a
+/// [`Batch`](super::Batch) has its own.
 #[derive(Debug)]
 pub struct Recorder<'e> {
     gpu: Gpu,
@@ -24,7 +25,8 @@ pub struct Recorder<'e> {
     pass: Option<wgpu::ComputePass<'static>>,
     pub(super) arenas: Vec<Arena>,
     profile: Option<Profile>,
-    /// All bound memory, kept alive until the work is submitted.
+    /// All bound memory, kept alive at least until the work is submitted (for the caller's encoder:
+    /// until it is done).
     pub(super) held: Held,
 }
 
@@ -105,7 +107,7 @@ impl<'e> Recorder<'e> {
     }
 
     /// A ticket for `len` elements after `skipped` bytes of `staging`. The commands recorded so far
-    /// must fill its first `bytes` bytes.
+    /// must fill the first `bytes` bytes of `staging`.
     pub(crate) fn ticket<T: Element>(
         &mut self,
         op: &'static str,
@@ -194,8 +196,8 @@ impl<'e> Recorder<'e> {
         Ok(())
     }
 
-    /// Copies whole words between positions in bytes from the starts of two tensors. The caller
-    /// must [`hold`](Self::hold) both.
+    /// Copies whole words from one tensor to another. Both positions are in bytes from the start of
+    /// the tensor. The caller must [`hold`](Self::hold) both.
     pub(crate) fn copy_between<T: Element>(
         &mut self,
         (from, first): (&Tensor<T>, u64),
@@ -243,7 +245,7 @@ impl<'e> Recorder<'e> {
         Ok(())
     }
 
-    /// An output of an operation.
+    /// Allocates an output of an operation, or reuses one that nobody holds.
     pub(crate) fn output<T: Element>(&mut self, op: &'static str, shape: impl Into<Shape>) -> Result<Tensor<T>> {
         Ok(self.output_of(op, shape, T::FORMAT)?.retyped())
     }
@@ -275,7 +277,7 @@ impl<'e> Recorder<'e> {
         what: &'static str,
         tensor: &Tensor<T>,
     ) -> Result<()> {
-        if tensor.gpu().is(&self.gpu) { Ok(()) } else { Err(Error::ForeignTensor { op, what }) }
+        if tensor.gpu().is_same_device(&self.gpu) { Ok(()) } else { Err(Error::ForeignTensor { op, what }) }
     }
 
     /// Elements `start .. start + len` of a tensor, as a binding. `len` is at least 1.
@@ -301,7 +303,8 @@ impl<'e> Recorder<'e> {
         self.window(tensor, 0, tensor.len() as u64)
     }
 
-    /// The open compute pass. All dispatches between two copies share one, unless they are timed.
+    /// Returns the open compute pass; begins one if there is none. All dispatches between two
+    /// copies share one, unless they are timed.
     pub(crate) fn pass(&mut self, label: &'static str) -> Option<&mut wgpu::ComputePass<'static>> {
         let profiling = self.profile.is_some();
         let timestamp_writes = self.profile.as_mut().and_then(|profile| profile.next(label));
@@ -327,7 +330,7 @@ impl<'e> Recorder<'e> {
     }
 
     /// Ends the pass and uploads the parameters. The arenas belong to this recording alone until
-    /// its work is done, so the upload may happen at any time before the submission.
+    /// its work is submitted, so the upload may happen at any time before the submission.
     pub(super) fn upload_params(&mut self) -> Result<()> {
         self.pass = None;
         guard(self.gpu.device(), "params", || {
@@ -371,7 +374,7 @@ impl Encoder<'_> {
 
 impl Drop for Recorder<'_> {
     fn drop(&mut self) {
-        // A readback also reports a lost device.
+        // Errors are dropped here; `finish` reports them.
         let _ = self.close();
     }
 }

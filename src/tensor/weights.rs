@@ -78,7 +78,7 @@ impl Weights {
             Source::Gpu(tensor) => Ok(tensor.clone()),
             Source::Host(host) => {
                 let mut uploaded = host.uploaded.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(tensor) = uploaded.as_ref().filter(|tensor| tensor.gpu().is(gpu)) {
+                if let Some(tensor) = uploaded.as_ref().filter(|tensor| tensor.gpu().is_same_device(gpu)) {
                     return Ok(tensor.clone());
                 }
                 let tensor = Tensor::from_slice(gpu, host.shape.clone(), &host.values)?;

@@ -1,4 +1,4 @@
-//! Parses every variant of every shader and compares it with its declaration in Rust.
+//! Parses representative variants of every shader and compares them with its declaration in Rust.
 
 use super::turns::Turns;
 use super::*;
@@ -7,8 +7,9 @@ use crate::loss::{CrossEntropy, Grad, LossRequest, Targets};
 use crate::ops::kernels;
 use crate::{Caps, Family, Gpu, Layout, Tensor};
 
-/// Every variant that a kernel can be compiled as: with quads or scalars, each output absent or
-/// present, in place or not, with or without subgroups, with words or halves.
+/// Representative variants of a kernel, with all constants 1 (`SUBGROUP` 0 or 1): with quads or
+/// scalars, each output absent or present, in place or not, with or without subgroups, with words
+/// or halves.
 fn variants(kernel: &Kernel) -> Vec<Variant> {
     // Without and with subgroups, then with halves.
     let mut all: Vec<_> = [0, 1].into_iter().flat_map(|subgroup| variants_with(kernel, subgroup)).collect();
@@ -195,8 +196,8 @@ pub(super) fn shader_module(
     }
 }
 
-/// No kernel relies on bounds checks or on zeroed workgroup memory: with both and without, all
-/// results have the same bits, even if the run with checks has the smallest turn budget. No
+/// No kernel relies on bounds checks or on zeroed workgroup memory: results have the same bits with
+/// both checks and without them, although the run with checks also has the smallest turn budget. No
 /// invocation makes more turns than planned, and each kernel comes close to its plan at least once,
 /// because plans decide how work is split.
 #[test]
@@ -238,7 +239,7 @@ fn checks_of_bounds_and_zeros_and_cuts_of_loops_make_no_difference() {
 }
 
 /// With drawn sizes and budgets, no invocation makes more turns than planned, and no plan exceeds
-/// the budget. The first row is so long that one turn too few per run would show.
+/// the budget. The row of the first two draws is so long that one turn too few per run would show.
 #[test]
 fn turns_of_drawn_sizes_are_within_drawn_budgets() {
     const MOST: u32 = 1_500_000;
@@ -305,7 +306,7 @@ fn turns_of_drawn_sizes_are_within_drawn_budgets() {
     }
 }
 
-/// Compiles every variant of every shader with Tint.
+/// Compiles representative variants of every shader with Tint.
 #[test]
 #[ignore = "needs Dawn: npm install --prefix tests/dawn"]
 fn dawn_compiles_every_variant() {

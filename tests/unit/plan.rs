@@ -60,7 +60,7 @@ fn ranges_cover_every_row_once_and_fit() {
     }
 }
 
-/// Compares with literal numbers, because all other tests use the function.
+/// Compares with literal numbers, because all other tests use `turn_budget` itself.
 #[test]
 fn a_fourth_of_the_turns_is_left() {
     for (max_turns, budget) in [(65535, 49_149), (8192, 6144), (Caps::MIN_TURNS, 960)] {

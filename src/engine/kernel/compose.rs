@@ -4,13 +4,15 @@
 //! from the kernel's declaration in Rust, with accessors for each [`Binding`]. One shader therefore
 //! serves tensors of scalars and of quads (`vec4`), of `f32` and of halves, gradients in place, and
 //! absent outputs. A binding starts at an aligned offset, and its tensor at element `params.x_base`
-//! of the binding; the accessors add that base. The accessors of a binding `x` are
+//! of the binding; the accessors add that base. The accessors of a binding `x` are, as far as its
+//! [`Access`] permits,
 //!
 //! * `load_x(i)`, `store_x(i, v)`: element `i`;
 //! * `add_x(i, v)`: adds `v` to element `i` atomically, and returns the old value;
 //! * `load4_x(i)`, `store4_x(i, v)`: elements `i .. i + 4`, for bindings declared by
 //!   [`read4`](super::read4) and its like. If the variant declares them as quads, `i` must be a
-//!   multiple of 4. `BY_QUAD` is true in such variants, `HALVES` if any binding stores halves;
+//!   multiple of 4. `BY_QUAD` is the variant's `vec4`, even if a single binding is declared as
+//!   scalars; `HALVES` is true if any binding stores halves;
 //! * `load_quad_x(i, stride, room, pad)`, `store_quad_x(i, stride, room, v)`, for the same
 //!   bindings: the elements `i`, `i + stride`, .., of which the first `room` exist, at most 4;
 //!   loads return `pad` for the others. If the binding is declared as quads, the stride must be 1
@@ -20,7 +22,7 @@
 //! [`text`](super::text), without those that the shader does not use. It is a copy made at the
 //! start of `main`, unless the shader has the line `// params stay uniform`.
 //!
-//! Kernels with the constant `SUBGROUP` also get `handed_over`; see `shaders/lib/lanes.wgsl`.
+//! Kernels with the constant `SUBGROUP` also get `shuffled`; see `shaders/lib/lanes.wgsl`.
 //!
 //! The shader's `override` constants become `const`, with the variant's values, so that array sizes
 //! can depend on them; see [`specialise`].
@@ -90,7 +92,7 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
     if let Some(subgroup) = constant("SUBGROUP") {
         // The source may name the builtin only if the device has subgroups.
         let value = if subgroup > 0 { "subgroupShuffleXor(v, distance)" } else { "v" };
-        let _ = writeln!(text, "fn handed_over(v: vec4<u32>, distance: u32) -> vec4<u32> {{ return {value}; }}");
+        let _ = writeln!(text, "fn shuffled(v: vec4<u32>, distance: u32) -> vec4<u32> {{ return {value}; }}");
     }
     let mut source = if copied { with_params(&kernel.text().source) } else { kernel.text().source.clone() };
     if let (Some(subgroup @ 1..), Some(workgroup)) = (constant("SUBGROUP"), constant("WORKGROUP"))

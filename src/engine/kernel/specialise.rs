@@ -1,16 +1,17 @@
 //! Specialises a shader for the values of its constants: decides branches that depend only on
 //! constants, and unrolls marked loops.
 //!
-//! Drivers do the same, but their first passes take time for all the code they get. In loops like
+//! Drivers do the same, but their first passes take time for all the code they get. A loop is
+//! unrolled if it has this form, where the bound is made of constants and numbers:
 //!
 //! ```wgsl
 //! for (var r = 0u; r < ROWS; r++) { // unrolled
 //! ```
 //!
-//! the bound must be a constant or a number. They are unrolled here because arrays with constant
-//! indices stay in registers, and few compilers between WGSL and a GPU unroll by themselves. (With
-//! one loop over its sums not unrolled, the product of two 4096 x 4096 matrices took 8.5 times as
-//! long on an H200.) A loop marked `// unrolled if NAME` is unrolled if that constant is not 0.
+//! Such loops are unrolled here because arrays with constant indices stay in registers, and few of
+//! the compilers between WGSL and a GPU unroll by themselves. (With one loop over its sums not
+//! unrolled, the product of two 4096 x 4096 matrices took 8.5 times as long on an H200.) A loop
+//! marked `// unrolled if NAME` is unrolled if that constant is not 0.
 //!
 //! Shaders must write an `if` and its condition on one line, and start a line with every brace that
 //! closes a block.
@@ -18,7 +19,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-/// The known value of an expression.
+/// What is known about the value of an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Value {
     Unknown,
@@ -45,7 +46,7 @@ pub(super) fn with_declared(mut known: Constants, source: &str) -> Constants {
     }
 }
 
-/// The name and value of a line `const NAME: u32 = value;`.
+/// The name and value of a line `const NAME: u32 = value;` or `const NAME: bool = value;`.
 fn declaration(line: &str) -> Option<(&str, &str)> {
     let (name, rest) = line.strip_prefix("const ")?.split_once(": ")?;
     let value = rest.strip_prefix("u32 = ").or_else(|| rest.strip_prefix("bool = "))?;

@@ -145,14 +145,14 @@ impl Recorder<'_> {
             threshold: options.gradient_threshold,
             rows_at_once: LinearPlan::usual_tokens(layer.sizes.classes),
         };
-        let begun = self.rows_begin(&call)?;
+        let begun = self.begin_rows(&call)?;
         let grads = self.layer_grads(op, layer, &request)?;
         let ignoring = Some(&begun.inputs).filter(|inputs| inputs.may_ignore());
         let zeros = Zeros::below(options.gradient_threshold);
         self.linear_chunks(op, layer, &plan, (&grads, zeros), ignoring, |rec, tokens, logits| {
             rec.rows_of_tokens(&call, &begun, tokens.start as usize..tokens.end as usize, 0, logits)
         })?;
-        let RowsEnded { loss, statistics, check, denominator } = self.rows_ended(&call, begun)?;
+        let RowsEnded { loss, statistics, check, denominator } = self.end_rows(&call, begun)?;
         let LayerGrads { hidden, weight, bias } = grads.with_check(check.as_ref());
         Ok(LinearLossOutput {
             loss,

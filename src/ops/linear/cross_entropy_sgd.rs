@@ -213,9 +213,9 @@ impl Recorder<'_> {
             rows_at_once: u32::MAX,
         };
         let given = call(GradientPlace::InPlace, RowStatistics::Given);
-        let begun = self.rows_begin(&given)?;
+        let begun = self.begin_rows(&given)?;
         let wanted = call(GradientPlace::None, RowStatistics::Wanted);
-        let also = statistics.then(|| self.rows_begin(&wanted)).transpose()?;
+        let also = statistics.then(|| self.begin_rows(&wanted)).transpose()?;
         let (kept, blocks) = (call(GradientPlace::None, RowStatistics::Kept), plan.update());
         let LinearSizes { classes, inputs, .. } = layer.sizes;
         let blocks = blocks.unwrap_or(Blocks { classes_at_once: 1, tokens_at_once: 1 });
@@ -270,9 +270,9 @@ impl Recorder<'_> {
             let (velocity, gradient) = (bias_velocity.as_ref(), Gradient::AS_IT_IS);
             self.sgd_step(&SgdStep { values, grads, velocity, options: sgd, gradient, factor: None, base_lr: None })?;
         }
-        let RowsEnded { loss, check, .. } = self.rows_ended(&given, begun)?;
+        let RowsEnded { loss, check, .. } = self.end_rows(&given, begun)?;
         let statistics = match also {
-            Some(also) => self.rows_ended(&wanted, also)?.statistics,
+            Some(also) => self.end_rows(&wanted, also)?.statistics,
             None => None,
         };
         Ok(LinearSgdResult { loss, hidden_grad: step.hidden_grad.with_check(check), statistics })

@@ -27,8 +27,8 @@ options! {
     /// # Edge cases
     /// A probability or target that is NaN or outside [0, 1] makes its loss and gradient NaN, and
     /// reading the result returns [`Error::Data`](crate::Error::Data) with its position.
-    /// [`BceWithLogits`](crate::loss::BceWithLogits) is exact even if a probability rounds to 0 or
-    /// 1.
+    /// [`BceWithLogits`](crate::loss::BceWithLogits) stays accurate even where a probability would
+    /// round to 0 or 1.
     ///
     /// # Examples
     /// ```

@@ -29,7 +29,7 @@ pub(crate) static KERNEL: Kernel = kernel!(
 );
 
 options! {
-    /// Options of cross-entropy (`cross_entropy`, `cross_entropy_backward` and their like).
+    /// Options of cross-entropy (`cross_entropy`, `cross_entropy_with` and their like).
     ///
     /// A number other than 0 must be at least 1.2e-38 (`f32::MIN_POSITIVE`), and so must each
     /// class's share of `label_smoothing`: hardware may flush smaller numbers to 0.

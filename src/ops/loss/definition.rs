@@ -37,8 +37,8 @@ pub(crate) struct Elementwise<'a> {
     /// losses.
     pub(crate) mean_by_weight: bool,
     pub(crate) pos_weight: Option<&'a Weights>,
-    /// A constant factor of the gradient. As part of the scale, it cannot overflow before the
-    /// result does.
+    /// A constant factor of the gradient. It is folded into `Params::scale`, so that no
+    /// intermediate product overflows unless the gradient does.
     pub(crate) slope: f64,
     /// The numbers that the shader reads as `params.option_0` and `params.option_1`.
     pub(crate) options: [f64; 2],

@@ -19,9 +19,12 @@ params! {
         /// The constant factor of the gradient: the slope of the loss, divided by the number of
         /// losses if the mean divides by it.
         scale: f32,
+        /// Element `i` of the dispatch has the weight of index
+        /// `((weight_first + i) / weight_inner) % weight_size`.
         weight_first: u32,
         weight_inner: u32,
         weight_size: u32,
+        /// The same for positive weights.
         pos_weight_first: u32,
         pos_weight_inner: u32,
         pos_weight_size: u32,
@@ -62,7 +65,7 @@ pub(crate) struct ElementsBegun {
 pub(crate) struct ElementsPart<'a> {
     /// The indices of the elements in the whole tensors.
     pub(crate) elements: Range<u32>,
-    /// The index of the first element of `x`, `losses` and `grad`.
+    /// The index in the whole tensors of the first element that `x`, `losses` and `grad` hold.
     pub(crate) first: u32,
     pub(crate) x: &'a Tensor<f32>,
     pub(crate) losses: Option<&'a Tensor<f32>>,

@@ -142,7 +142,7 @@ macro_rules! operations {
                 }
 
                 #[doc = concat!("[`", stringify!($name), "`](Self::", stringify!($name), ") with its gradient, in one")]
-                /// dispatch.
+                /// pass.
                 ///
                 /// # Shapes
                 /// `input` and `targets` have the same shape, or, with the option `broadcast`,

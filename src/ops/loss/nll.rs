@@ -25,7 +25,7 @@ pub(crate) static KERNEL: Kernel = kernel!(
 );
 
 options! {
-    /// Options of the negative log-likelihood (`nll`, `nll_backward`).
+    /// Options of the negative log-likelihood (`nll`, `nll_with`).
     pub struct Nll {
         /// A factor for each class, `[C]`; 1 if there is none.
         weight? Weights,
@@ -128,8 +128,9 @@ impl Recorder<'_> {
     /// the target, 0 elsewhere, where `g` is the upstream gradient (1 if there is none), for a mean
     /// divided by its denominator. The upstream gradient is a scalar, or has the loss's shape.
     ///
-    /// # Edge cases The gradient of an ignored row is 0; the gradient of a row whose target is not
-    /// a class is NaN.
+    /// # Edge cases
+    /// The gradient of an ignored row is 0; the gradient of a row whose target is not a class is
+    /// NaN.
     ///
     /// # Errors
     /// As [`nll`](Self::nll); an upstream gradient or a destination of another shape; a request for
@@ -137,7 +138,8 @@ impl Recorder<'_> {
     /// shares its buffer with another argument.
     ///
     /// # Cost
-    /// One write of the gradient (4 bytes an element), and a division of the upstream gradient.
+    /// One write of the gradient (4 bytes an element, 2 with halves), and a division of the
+    /// upstream gradient.
     pub fn nll_with<'a, T: Float>(
         &mut self,
         log_probs: &Tensor<T>,

@@ -24,7 +24,7 @@ pub(crate) enum RowStatistics {
     Wanted,
     /// Stores the row state that the gradient needs, for later dispatches.
     Kept,
-    /// Loads the row state, because the dispatch has only some classes of the rows.
+    /// Loads the row state, because the dispatch has only some classes or blocks of the rows.
     Given,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct RowLoss<'a> {
     pub(crate) upstream: Option<&'a Tensor<f32>>,
     pub(crate) gradient: GradientPlace,
     pub(crate) statistics: RowStatistics,
-    /// Elements of the gradient below this magnitude are replaced by 0.
+    /// Elements of the gradient below this number times the row's factor are replaced by 0.
     pub(crate) threshold: f64,
     /// The number of rows that the plan assumes per dispatch; it must not depend on how rows are
     /// split.
@@ -229,9 +229,10 @@ impl RowLoss<'_> {
         self.kernel.bindings.iter().any(|binding| binding.name == "parts")
     }
 
-    /// Plans the rows. Rows may stay in registers, or be split across workgroups, only if the last
-    /// sweep needs nothing but their exponentials: neither the logits, which the gradient of a cap
-    /// needs, nor a coefficient per class.
+    /// Plans the rows. Rows stay in registers only if the last sweep needs nothing but their
+    /// exponentials: no cap (its gradient needs the logits) and no coefficient per class. They are
+    /// split across workgroups only if there is no coefficient per class and no statistics are
+    /// computed.
     pub(crate) fn plan(&self, caps: &Caps, dims: Classes) -> RowPlan {
         let Classes { classes, inner, .. } = dims;
         if self.statistics == RowStatistics::Given {
@@ -270,8 +271,8 @@ impl RowLoss<'_> {
         if self.divided { Divisor::of(self.options.reduction, mean_divisor(inputs, denominator)) } else { Divisor::One }
     }
 
-    /// Whether gradients have factors of arbitrary size besides the denominator of the mean: the
-    /// constant `FACTORS`.
+    /// Whether gradients have factors of arbitrary size besides the denominator of the mean (an
+    /// upstream gradient, weights, a z-loss or a logit scale): the constant `FACTORS`.
     pub(crate) fn has_factors(&self) -> bool {
         let CrossEntropy { weight, position_weight, z_loss, logit_scale, .. } = &self.options;
         let weighted = weight.is_some() || position_weight.is_some();

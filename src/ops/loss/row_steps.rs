@@ -1,5 +1,5 @@
 //! The dispatches of a loss of rows: one for short rows, several for rows that exceed the loop
-//! budget.
+//! budget or that several workgroups share.
 
 use std::ops::Range;
 
@@ -58,10 +58,10 @@ enum Kind {
     /// Adds up the sums over classes, given the softmax.
     Sums,
     /// Writes losses and statistics, given sums and softmax.
-    Tell,
+    WriteResults,
     /// Stores the row state that the gradient needs. The gradient does not read sums and softmax
     /// itself, because it would need too many bindings.
-    Keep,
+    StoreRowState,
     /// Writes the gradient of some blocks, given the row state.
     Gradient,
 }
@@ -106,11 +106,11 @@ impl RowLoss<'_> {
             (None, Some(grad)) => steps.extend(by_blocks(Kind::All, grad)?),
             (Some(sums), _) => {
                 steps.extend(by_blocks(Kind::Sums, sums)?);
-                steps.push(once(Kind::Tell, &[]));
+                steps.push(once(Kind::WriteResults, &[]));
             }
         }
         if let (Some(_), Some(grad)) = (sums, grad) {
-            steps.push(once(Kind::Keep, &[]));
+            steps.push(once(Kind::StoreRowState, &[]));
             steps.extend(by_blocks(Kind::Gradient, grad)?);
         }
         Ok(Steps { found: softmax.is_some(), steps })
@@ -127,7 +127,7 @@ impl RowLoss<'_> {
         let sweep = match kind {
             Kind::All | Kind::Gradient => 0u32,
             Kind::Sums => 1,
-            Kind::Tell | Kind::Keep => 2,
+            Kind::WriteResults | Kind::StoreRowState => 2,
         };
         launch
             .constant("TARGETS", self.coefficients() as u32)
@@ -139,15 +139,15 @@ impl RowLoss<'_> {
 
     fn statistics_of(&self, kind: Kind) -> RowStatistics {
         match kind {
-            Kind::All | Kind::Sums | Kind::Tell => self.statistics,
-            Kind::Keep => RowStatistics::Kept,
+            Kind::All | Kind::Sums | Kind::WriteResults => self.statistics,
+            Kind::StoreRowState => RowStatistics::Kept,
             Kind::Gradient => RowStatistics::Given,
         }
     }
 }
 
 /// The state that dispatches of the same rows share.
-struct HandedOn {
+struct SharedState {
     /// The softmax statistics of the parts of rows.
     parts: Option<Window>,
     /// The sums of lanes.
@@ -180,9 +180,13 @@ impl Recorder<'_> {
         };
         let any = |kind| steps.iter().any(|step| step.kind == kind);
         let lanes = self.lanes(op, plan, rows as usize, (LANE_WORDS, if any(Kind::Sums) { usize::MAX } else { 0 }))?;
-        let kept = if any(Kind::Keep) { Some(self.output::<u32>(op, [rows as usize, WORDS as usize])?) } else { None };
-        let handed_on = HandedOn { parts, lanes, kept: kept.map(|kept| self.whole(&kept)) };
-        steps.iter().try_for_each(|step| self.rows_step(call, begun, part, &handed_on, (plan, step)))
+        let kept = if any(Kind::StoreRowState) {
+            Some(self.output::<u32>(op, [rows as usize, WORDS as usize])?)
+        } else {
+            None
+        };
+        let shared = SharedState { parts, lanes, kept: kept.map(|kept| self.whole(&kept)) };
+        steps.iter().try_for_each(|step| self.rows_step(call, begun, part, &shared, (plan, step)))
     }
 
     /// Records one dispatch.
@@ -191,7 +195,7 @@ impl Recorder<'_> {
         call: &RowLoss<'_>,
         begun: &RowsBegun,
         part: &RowsPart<'_>,
-        handed_on: &HandedOn,
+        shared: &SharedState,
         (plan, step): (RowPlan, &Step),
     ) -> Result<()> {
         let Inputs { dims: whole, targets, weight, position_weight, .. } = &begun.inputs;
@@ -223,19 +227,21 @@ impl Recorder<'_> {
             if begun.factor.by_row() { one_a_row(&begun.factor.value) } else { self.whole(&begun.factor.value) }
         });
         let statistics = call.statistics_of(kind);
-        // The pass that saw every class has already written the losses.
-        let tells = matches!(kind, Kind::All | Kind::Tell) && statistics != RowStatistics::Given;
-        let losses = tells.then(|| self.window(&begun.losses, first, count.into()));
+        // With `RowStatistics::Given`, an earlier dispatch that saw all classes has written the
+        // losses.
+        let writes_losses = matches!(kind, Kind::All | Kind::WriteResults) && statistics != RowStatistics::Given;
+        let losses = writes_losses.then(|| self.window(&begun.losses, first, count.into()));
         let words = u64::from(WORDS);
         let of_call = || begun.statistics.as_ref().map(|t| self.window(t, first * words, u64::from(count) * words));
         let (statistics_to, parts) = match (kind, statistics) {
-            (Kind::Gradient, _) => (None, handed_on.kept.clone()),
+            (Kind::Gradient, _) => (None, shared.kept.clone()),
             (_, RowStatistics::Given) => (None, of_call()),
-            (Kind::Keep, _) => (handed_on.kept.clone(), handed_on.parts.clone()),
-            (Kind::Sums, _) => (None, handed_on.parts.clone()),
-            (Kind::All | Kind::Tell, _) => (of_call(), handed_on.parts.clone()),
+            (Kind::StoreRowState, _) => (shared.kept.clone(), shared.parts.clone()),
+            (Kind::Sums, _) => (None, shared.parts.clone()),
+            (Kind::All | Kind::WriteResults, _) => (of_call(), shared.parts.clone()),
         };
-        let lanes = handed_on.lanes.as_ref().filter(|_| matches!(kind, Kind::Sums | Kind::Tell | Kind::Keep));
+        let lanes =
+            shared.lanes.as_ref().filter(|_| matches!(kind, Kind::Sums | Kind::WriteResults | Kind::StoreRowState));
         let new_grad = grad.filter(|_| writes_grad).and_then(elements);
         let in_place = writes_grad && call.gradient == GradientPlace::InPlace && len > 0;
         let smoothing = call.options.label_smoothing;
@@ -256,7 +262,7 @@ impl Recorder<'_> {
             all_classes: whole.classes,
         };
         let launch = call
-            .launch(kind, handed_on.parts.is_some())
+            .launch(kind, shared.parts.is_some())
             .rows(&plan, [count, dims.classes, dims.inner], blocks)
             .by_quad(whole.inner == 1 && dims.classes.is_multiple_of(4))
             .in_place(in_place)

@@ -55,7 +55,7 @@ impl Recorder<'_> {
         }
         let (whole, new_grad) = (input.real(), to.as_ref().map(Tensor::real));
         let strips = call.strips(self.gpu().caps(), inputs.dims, &whole, new_grad.as_ref())?;
-        let begun = self.rows_begun(call, inputs)?;
+        let begun = self.begin_validated_rows(call, inputs)?;
         for strip in strips {
             let (first, dims) = (strip.first_row(), strip.dims());
             let input = &self.strip_of(op, &whole, &strip)?;
@@ -70,7 +70,7 @@ impl Recorder<'_> {
                 _ => {}
             }
         }
-        let RowsEnded { loss, statistics, check, denominator } = self.rows_ended(call, begun)?;
+        let RowsEnded { loss, statistics, check, denominator } = self.end_rows(call, begun)?;
         let grad = match grad {
             Grad::InPlace => Some(input.clone()),
             Grad::No | Grad::New | Grad::Into(_) => to,
@@ -80,12 +80,12 @@ impl Recorder<'_> {
     }
 
     /// Begins a loss whose rows are recorded in several parts.
-    pub(crate) fn rows_begin(&mut self, call: &RowLoss<'_>) -> Result<RowsBegun> {
+    pub(crate) fn begin_rows(&mut self, call: &RowLoss<'_>) -> Result<RowsBegun> {
         let inputs = call.validate(self)?;
-        self.rows_begun(call, inputs)
+        self.begin_validated_rows(call, inputs)
     }
 
-    fn rows_begun(&mut self, call: &RowLoss<'_>, inputs: Inputs) -> Result<RowsBegun> {
+    fn begin_validated_rows(&mut self, call: &RowLoss<'_>, inputs: Inputs) -> Result<RowsBegun> {
         let op = call.op;
         if call.statistics == RowStatistics::Wanted {
             // The statistics are split at the end. If that kernel has too many bindings, fail
@@ -108,7 +108,7 @@ impl Recorder<'_> {
     }
 
     /// Ends a loss: computes the results that depend on all rows.
-    pub(crate) fn rows_ended(&mut self, call: &RowLoss<'_>, begun: RowsBegun) -> Result<RowsEnded> {
+    pub(crate) fn end_rows(&mut self, call: &RowLoss<'_>, begun: RowsBegun) -> Result<RowsEnded> {
         let op = call.op;
         let RowsBegun { inputs, losses, statistics, denominator, .. } = begun;
         let divisor = call.divisor(&inputs, denominator.as_ref());

@@ -10,7 +10,7 @@ use crate::tensor::{Check, Shape, Tensor, size32};
 /// the shape of the logits without the class dimension.
 ///
 /// A row whose softmax is undefined (it contains NaN or +infinity, or only -infinity) has
-/// statistics of NaN and the predicted class -1.
+/// statistics of NaN and the predicted class -1 (an ignored row still has `target_log_prob` 0).
 #[derive(Clone, Debug)]
 pub struct Statistics {
     /// The logarithm of the sum of `exp(z_c)`.
@@ -25,7 +25,8 @@ pub struct Statistics {
     /// A scalar: the number of rows whose target (as for `target_log_prob`) is predicted. Ignored
     /// rows do not count.
     pub correct: Tensor<u32>,
-    /// A scalar: the number of rows that are not ignored. The accuracy is `correct / counted`.
+    /// A scalar: the number of rows that are not ignored and whose target is a class. The accuracy
+    /// is `correct / counted`.
     pub counted: Tensor<u32>,
 }
 
