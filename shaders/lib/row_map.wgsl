@@ -3,8 +3,9 @@
 //   const HOLD_EXP: bool                      whether it maps exponentials instead of logits
 //   fn row_scalar(stats: RowStats) -> f32     a scalar that all elements of the row need
 //   fn row_value(x: vec4<f32>, m: f32, scalar: f32) -> vec4<f32>
-//                                             the result for 4 logits or exponentials x (as `reread_block`
-//                                             returns them), the row maximum m and that scalar
+//                                             the result for 4 logits or exponentials x (as
+//                                             `reread_block` returns them), the row maximum m and
+//                                             that scalar
 // Bindings: logits and output [outer, classes, inner]; parts as in `row_stats`.
 
 fn map_block(row: Row, i: u32, inside: bool, m: f32, scalar: f32, poison: bool) {

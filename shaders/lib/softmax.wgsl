@@ -146,8 +146,8 @@ fn add_block(s: RowStats, x: mat4x4<f32>, e: mat4x4<f32>) -> RowStats {
     return RowStats(s.max, s.ties + more.x, s.rest + more.y, s.poison);
 }
 
-// Merges a block into statistics.
-fn with_block(s: RowStats, x: mat4x4<f32>) -> RowStats {
+// Merges a block of logits x into statistics.
+fn with_logits(s: RowStats, x: mat4x4<f32>) -> RowStats {
     let block = stats_of(with_block(no_extremes(), x));
     var all = rescaled(s, max(s.max, block.max));
     all.poison |= block.poison;
@@ -159,10 +159,10 @@ fn few_stats(row: Row, begin: u32, end: u32) -> RowStats {
     let whole = clamp(row.whole, begin, end);
     var s = RowStats(LOWEST, 0.0, 0.0, 0u);
     for (var i = begin; i < whole; i++) {
-        s = with_block(s, logits_block(row, i, true));
+        s = with_logits(s, logits_block(row, i, true));
     }
     for (var i = whole; i < end; i++) {
-        s = with_block(s, logits_block(row, i, false));
+        s = with_logits(s, logits_block(row, i, false));
     }
     return s;
 }
