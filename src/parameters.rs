@@ -15,13 +15,12 @@ use crate::tensor::{Shape, Tensor, element_count};
 /// ```
 /// use xent::Gpu;
 /// use xent::optim::Parameters;
-/// # if let Ok(gpu) = Gpu::headless() {
+/// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
 /// let parameters = Parameters::new(&gpu, &[
 ///     ("weight", [2, 3].into(), &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
 ///     ("bias", [2].into(), &[0.0, 0.0]),
 /// ])?;
 /// assert_eq!(parameters.value("bias")?.shape()[..], [2]);
-/// # }
 /// # Ok::<(), xent::Error>(())
 /// ```
 #[derive(Debug)]
@@ -162,14 +161,13 @@ impl Parameters {
     /// use xent::Gpu;
     /// use xent::optim::Parameters;
     /// use xent::state::State;
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let mut parameters = Parameters::new(&gpu, &[("embedding.weight", [3, 2].into(), &[0.0; 6])])?;
     /// parameters.tie("head.weight", "embedding.weight")?;
     /// let mut file = State::default();
     /// file.insert("head.weight", [3, 2], vec![1.0f32; 6])?;
     /// parameters.load(&file)?;
     /// assert_eq!(parameters.value("head.weight")?.offset(), parameters.value("embedding.weight")?.offset());
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn tie(&mut self, alias: &str, name: &str) -> Result<()> {

@@ -48,7 +48,7 @@ pub struct UpdateReport {
 /// ```
 /// use xent::Gpu;
 /// use xent::optim::{Group, Optimization, Optimizer, Parameters, Sgd};
-/// # if let Ok(gpu) = Gpu::headless() {
+/// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
 /// let parameters = Parameters::new(&gpu, &[("weight", [2].into(), &[1.0, 2.0]), ("bias", [1].into(), &[0.5])])?;
 /// let undecayed = Group { names: vec!["bias".into()], weight_decay: Some(0.0), ..Group::default() };
 /// let sgd = Sgd::new().lr(0.1).weight_decay(0.01).momentum(0.9);
@@ -58,7 +58,6 @@ pub struct UpdateReport {
 /// // ... a backward pass that writes parameters.grads() ...
 /// optimizer.step(&mut batch, &parameters)?;
 /// batch.submit()?;
-/// # }
 /// # Ok::<(), xent::Error>(())
 /// ```
 #[derive(Debug)]
@@ -183,7 +182,7 @@ impl Optimizer {
     /// use xent::loss::{CrossEntropy, Grad, Reduction, Targets};
     /// use xent::optim::{Optimization, Optimizer, Parameters, Sgd};
     /// use xent::{Gpu, Layout, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let parameters = Parameters::new(&gpu, &[("weight", [2, 1].into(), &[0.0, 0.0])])?;
     /// let sgd = Sgd::new().lr(1.0);
     /// let mut optimizer = Optimizer::new(&parameters, Optimization { sgd, accumulate: 2, ..Optimization::default() })?;
@@ -203,7 +202,6 @@ impl Optimizer {
     /// batch.submit()?;
     /// // The gradient is the sum of -1/2, -1/2 and 1/2, divided by 3.
     /// assert!((weight.wait(Duration::from_secs(10))?[0] - 1.0 / 6.0).abs() < 1e-6);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn step_mean(

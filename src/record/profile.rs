@@ -54,7 +54,7 @@ impl Recorder<'_> {
     /// ```
     /// use std::time::Duration;
     /// use xent::{Error, Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let x = Tensor::from_slice(&gpu, [4], &[-1.0, 0.0, 1.0, 2.0f32])?;
     /// let mut batch = gpu.batch();
     /// match batch.profile() {
@@ -66,7 +66,6 @@ impl Recorder<'_> {
     /// batch.submit()?;
     /// let times = times.wait(Duration::from_secs(10))?;
     /// assert_eq!(times.iter().map(|t| t.label).collect::<Vec<_>>(), ["xent.relu"]);
-    /// # }
     /// # Ok::<(), Error>(())
     /// ```
     pub fn profile(&mut self) -> Result<()> {

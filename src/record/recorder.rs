@@ -141,7 +141,7 @@ impl<'e> Recorder<'e> {
     /// ```
     /// use std::time::Duration;
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let x = Tensor::zeros(&gpu, [2])?;
     /// let mut batch = gpu.batch();
     /// batch.upload(&x, &[1.0, -2.0f32])?;
@@ -150,7 +150,6 @@ impl<'e> Recorder<'e> {
     /// let mut y = batch.read(&y)?;
     /// batch.submit()?;
     /// assert_eq!(y.wait(Duration::from_secs(10))?, [1.0, 0.0]);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn upload<T: Element>(&mut self, tensor: &Tensor<T>, data: &[T]) -> Result<()> {

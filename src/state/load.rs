@@ -109,7 +109,7 @@ impl Parameters {
     /// use xent::Gpu;
     /// use xent::optim::Parameters;
     /// use xent::state::{LoadOptions, State};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let parameters = Parameters::new(&gpu, &[
     ///     ("trunk.weight", [2].into(), &[0.0; 2]),
     ///     ("head.weight", [3].into(), &[0.5; 3]), // new: the old one had another size
@@ -119,7 +119,6 @@ impl Parameters {
     /// state.insert("model.head.weight", [5], vec![0.0f32; 5])?;
     /// let trunk = LoadOptions { only: Some(vec!["trunk.weight".into()]), ..LoadOptions::default() };
     /// parameters.load_with(&state.split_off("model."), &trunk)?;
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn load_with(&self, state: &State, options: &LoadOptions) -> Result<Unmatched> {

@@ -48,7 +48,7 @@ impl Recorder<'_> {
     /// use std::time::Duration;
     /// use xent::linear::LinearBceWithLogits;
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let hidden = Tensor::from_slice(&gpu, [1, 2], &[1.0, 1.0f32])?;
     /// let weight = Tensor::from_slice(&gpu, [2, 2], &[1.0, 1.0, -1.0, 0.0f32])?;
     /// let targets = Tensor::from_slice(&gpu, [1, 2], &[1.0, 0.0f32])?;
@@ -58,7 +58,6 @@ impl Recorder<'_> {
     /// batch.submit()?;
     /// // The mean of log(1 + e^-2) and log(1 + e^-1).
     /// assert!((loss.wait(Duration::from_secs(10))?[0] - 0.220095).abs() < 1e-6);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     ///

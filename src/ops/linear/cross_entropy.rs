@@ -42,7 +42,7 @@ impl Recorder<'_> {
     /// use xent::linear::LinearCrossEntropy;
     /// use xent::loss::Targets;
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let hidden = Tensor::from_slice(&gpu, [2, 2], &[1.0, 0.0, 0.0, 0.0f32])?;
     /// let weight = Tensor::from_slice(&gpu, [3, 2], &[2.0, 0.0, 1.0, 0.0, 0.0, 0.0f32])?;
     /// let targets = Targets::new(&gpu, [2], &[0, 2], 3)?;
@@ -52,7 +52,6 @@ impl Recorder<'_> {
     /// batch.submit()?;
     /// // The mean of log(1 + e^-1 + e^-2) and log 3.
     /// assert!((loss.wait(Duration::from_secs(10))?[0] - 0.753109).abs() < 1e-6);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     ///
@@ -101,7 +100,7 @@ impl Recorder<'_> {
     /// use xent::linear::{LinearCrossEntropy, LinearLossRequest};
     /// use xent::loss::Targets;
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let hidden = Tensor::from_slice(&gpu, [1, 2], &[1.0, 2.0f32])?;
     /// let weight = Tensor::from_slice(&gpu, [2, 2], &[1.0, 0.0, 1.0, 0.0f32])?;
     /// let targets = Targets::new(&gpu, [1], &[0], 2)?;
@@ -112,7 +111,6 @@ impl Recorder<'_> {
     /// let mut weight_grad = batch.read(&out.weight_grad.expect("it was requested"))?;
     /// batch.submit()?;
     /// assert_eq!(weight_grad.wait(Duration::from_secs(10))?, [-0.5, -1.0, 0.5, 1.0]);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn linear_cross_entropy_with<T: Float>(

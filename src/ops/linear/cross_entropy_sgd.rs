@@ -147,7 +147,7 @@ impl Recorder<'_> {
     /// use xent::loss::Targets;
     /// use xent::optim::Sgd;
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let hidden = Tensor::from_slice(&gpu, [1, 2], &[1.0, 2.0f32])?;
     /// let weight = Tensor::from_slice(&gpu, [2, 2], &[1.0, 0.0, 1.0, 0.0f32])?;
     /// let targets = Targets::new(&gpu, [1], &[0], 2)?;
@@ -158,7 +158,6 @@ impl Recorder<'_> {
     /// let mut weight = batch.read(&weight)?;
     /// batch.submit()?;
     /// assert_eq!(weight.wait(Duration::from_secs(10))?, [1.25, 0.5, 0.75, -0.5]);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     ///

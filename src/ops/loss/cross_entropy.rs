@@ -201,7 +201,7 @@ impl Recorder<'_> {
     /// use std::time::Duration;
     /// use xent::loss::{CrossEntropy, Targets};
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let logits = Tensor::from_slice(&gpu, [2, 3], &[2.0, 1.0, 0.0, 0.0, 0.0, 0.0f32])?;
     /// let targets = Targets::new(&gpu, [2], &[0, 2], 3)?;
     /// let mut batch = gpu.batch();
@@ -210,7 +210,6 @@ impl Recorder<'_> {
     /// batch.submit()?;
     /// // The mean of log(1 + e^-1 + e^-2) and log 3.
     /// assert!((loss.wait(Duration::from_secs(10))?[0] - 0.753109).abs() < 1e-6);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     ///
@@ -262,7 +261,7 @@ impl Recorder<'_> {
     /// use std::time::Duration;
     /// use xent::loss::{CrossEntropy, LossRequest, Targets};
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let logits = Tensor::from_slice(&gpu, [2, 3], &[2.0, 1.0, 0.0, 0.0, 0.0, 0.0f32])?;
     /// let targets = Targets::new(&gpu, [2], &[0, 2], 3)?;
     /// let mut batch = gpu.batch();
@@ -273,7 +272,6 @@ impl Recorder<'_> {
     /// batch.submit()?;
     /// assert_eq!(predicted.wait(Duration::from_secs(10))?, [0, 0]);
     /// assert_eq!(correct.wait(Duration::from_secs(10))?, [1]);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn cross_entropy_with<'a, T: Float>(

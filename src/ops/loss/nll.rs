@@ -102,7 +102,7 @@ impl Recorder<'_> {
     /// use std::time::Duration;
     /// use xent::loss::{Nll, Targets};
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let log_probs = Tensor::from_slice(&gpu, [2, 2], &[-0.5, -0.9, -1.0, -0.25f32])?;
     /// let targets = Targets::new(&gpu, [2], &[0, 1], 2)?;
     /// let mut batch = gpu.batch();
@@ -110,7 +110,6 @@ impl Recorder<'_> {
     /// let mut loss = batch.read(&loss)?;
     /// batch.submit()?;
     /// assert_eq!(loss.wait(Duration::from_secs(10))?, [0.375]);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     ///

@@ -188,7 +188,7 @@ impl Recorder<'_> {
     /// ```
     /// use std::time::Duration;
     /// use xent::{Gpu, Layout, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let input = Tensor::from_slice(&gpu, [1, 2], &[1.0, 2.0f32])?;
     /// let weight = Tensor::from_slice(&gpu, [3, 2], &[1.0, 0.0, 0.0, 1.0, 1.0, 1.0f32])?;
     /// let bias = Tensor::from_slice(&gpu, [3], &[0.5, 0.5, 0.5f32])?;
@@ -197,7 +197,6 @@ impl Recorder<'_> {
     /// let mut output = batch.read(&output)?;
     /// batch.submit()?;
     /// assert_eq!(output.wait(Duration::from_secs(10))?, [1.5, 2.5, 3.5]);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn matmul<T: Float>(

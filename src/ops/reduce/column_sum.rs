@@ -52,14 +52,13 @@ impl Recorder<'_> {
     /// ```
     /// use std::time::Duration;
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let x = Tensor::from_slice(&gpu, [2, 3], &[1.0, 2.0, 3.0, 10.0, 20.0, 30.0f32])?;
     /// let mut batch = gpu.batch();
     /// let y = batch.column_sum(&x)?;
     /// let mut y = batch.read(&y)?;
     /// batch.submit()?;
     /// assert_eq!(y.wait(Duration::from_secs(10))?, [11.0, 22.0, 33.0]);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn column_sum(&mut self, input: &Tensor<f32>) -> Result<Tensor<f32>> {

@@ -98,7 +98,7 @@ impl Recorder<'_> {
     /// ```
     /// use std::time::Duration;
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let total = Tensor::from_slice(&gpu, [2], &[1.0, 2.0f32])?;
     /// let values = Tensor::from_slice(&gpu, [2], &[0.5, -1.0f32])?;
     /// let mut batch = gpu.batch();
@@ -106,7 +106,6 @@ impl Recorder<'_> {
     /// let mut total = batch.read(&total)?;
     /// batch.submit()?;
     /// assert_eq!(total.wait(Duration::from_secs(10))?, [1.5, 1.0]);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn accumulate(&mut self, values: &Tensor<f32>, total: &Tensor<f32>) -> Result<()> {
