@@ -176,7 +176,7 @@ impl Factors {
 }
 
 fn cut(rows: u32, per_row: &[PerRow], granule: u32, groups_per_granule: u64) -> Cut<'_> {
-    Cut { op: "matmul", rows, per_row, granule, groups_per_granule, turns_per_granule: 0 }
+    Cut { groups_per_granule, ..Cut::new("matmul", rows, per_row, granule) }
 }
 
 struct Cuts {
