@@ -68,7 +68,7 @@ pub struct Optimizer {
     runs: Vec<Run>,
     /// `Some` with momentum.
     velocity: Option<Tensor<f32>>,
-    window: Window,
+    pub(crate) window: Window,
     /// `Some` if the GPU counts the updates that advance the schedule.
     schedule: Option<GpuSchedule>,
     updates: u64,
@@ -138,15 +138,15 @@ impl Optimizer {
     pub fn step(&mut self, rec: &mut Recorder<'_>, parameters: &Parameters) -> Result<Option<UpdateReport>> {
         let op = "Optimizer::step";
         self.check_step(op, rec, parameters)?;
-        self.window.check(op, [false])?;
+        self.window.check(op, false)?;
         if parameters.values().is_empty() {
             return Ok(None);
         }
         if self.options.accumulate == 1 && self.window.passes == 0 {
             return self.update(rec, parameters, parameters.grads());
         }
-        self.count(rec, 0, None, None)?;
-        self.add(rec, parameters, 0)?;
+        self.window.count(rec, 0, None, None)?;
+        self.window.add(rec, 0, parameters.grads())?;
         self.end_pass(rec, parameters)
     }
 
@@ -213,13 +213,13 @@ impl Optimizer {
         let (op, denominator) = ("Optimizer::step_mean", denominator.into());
         self.check_step(op, rec, parameters)?;
         rec.check_denominator(op, &denominator)?;
-        self.window.check(op, [true])?;
+        self.window.check(op, true)?;
         if parameters.values().is_empty() {
             return Ok(None);
         }
         self.window.reserve(rec.gpu(), 1)?;
-        self.count(rec, 0, None, Some(&denominator))?;
-        self.add(rec, parameters, 0)?;
+        self.window.count(rec, 0, None, Some(&denominator))?;
+        self.window.add(rec, 0, parameters.grads())?;
         self.end_pass(rec, parameters)
     }
 
@@ -246,23 +246,6 @@ impl Optimizer {
     /// Discards the passes since the last update. The next pass begins a new window.
     pub fn discard(&mut self) {
         self.window.passes = 0;
-    }
-
-    /// Adds a pass's loss and its denominator to the window. Returns the loss of the pass and the
-    /// loss of the window so far.
-    pub(crate) fn count(
-        &mut self,
-        rec: &mut Recorder<'_>,
-        number: usize,
-        loss: Option<&Tensor<f32>>,
-        denominator: Option<&Denominator>,
-    ) -> Result<[Tensor<f32>; 2]> {
-        self.window.count(rec, number, loss, denominator)
-    }
-
-    /// Adds the gradients of a pass to the window's sum `number`.
-    pub(crate) fn add(&self, rec: &mut Recorder<'_>, parameters: &Parameters, number: usize) -> Result<()> {
-        self.window.add(rec, number, parameters.grads())
     }
 
     /// Ends a pass. After the last pass of a window, records the update.
