@@ -79,23 +79,6 @@ impl Parts {
     pub(crate) fn ties(&self) -> impl Iterator<Item = (&str, usize)> {
         self.ties.iter().map(|(name, number)| (name.as_str(), *number))
     }
-
-    fn find(&self, name: &str) -> Option<(usize, &Part)> {
-        let &number = self.numbers.get(name)?;
-        Some((number, self.list.get(number)?))
-    }
-
-    /// Appends a parameter. Returns `None` if its name is already in use.
-    fn push(&mut self, part: Part) -> Option<()> {
-        let number = self.list.len();
-        match self.numbers.insert(part.name.clone(), number) {
-            Some(_) => None,
-            None => {
-                self.list.push(part);
-                Some(())
-            }
-        }
-    }
 }
 
 /// The number of elements of small parameters that are gathered for one copy. One copy per
@@ -129,9 +112,11 @@ impl Parameters {
             }
             element_count("Parameters::new", shape)?;
             let part = Part { name: (*name).to_owned(), start: flat.len(), shape: shape.clone() };
-            parts.push(part).ok_or_else(|| {
-                Error::value("Parameters::new", "the names", "names that differ", format!("{name:?} twice"))
-            })?;
+            if parts.numbers.insert(part.name.clone(), parts.list.len()).is_some() {
+                let got = format!("{name:?} twice");
+                return Err(Error::value("Parameters::new", "the names", "names that differ", got));
+            }
+            parts.list.push(part);
             flat.extend_from_slice(values);
             flat.resize(flat.len().next_multiple_of(ALIGN), 0.0);
         }
@@ -286,7 +271,9 @@ impl Parameters {
 
     /// Returns the parameter with this name, and its number.
     pub(crate) fn part(&self, name: &str) -> Result<(usize, &Part)> {
-        self.parts.find(name).ok_or_else(|| {
+        let number = self.parts.numbers.get(name).copied();
+        let found = number.and_then(|number| Some((number, self.parts.list.get(number)?)));
+        found.ok_or_else(|| {
             Error::value("Parameters", "a name", format!("one of {}", few(self.names())), format!("{name:?}"))
         })
     }
