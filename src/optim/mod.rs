@@ -15,29 +15,18 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::ops::loss::Denominator;
-use crate::ops::{ClipFactor, Gradient, SgdStep, unstarted};
+use crate::ops::{Gradient, SgdStep, unstarted};
 use crate::parameters::{Part, Parts};
 use crate::record::Recorder;
 use crate::tensor::{Shape, Tensor};
 
-pub use crate::ops::update::{Momentum, Sgd};
+pub use crate::ops::update::{Momentum, Sgd, UpdateReport};
 pub use crate::parameters::Parameters;
 pub use options::{Group, Optimization, WindowMean};
 use runs::{Run, runs};
 use schedule::GpuSchedule;
 pub use schedule::Schedule;
 use window::Window;
-
-/// The report of an update, on the GPU. Only updates with norm clipping or the guard make one.
-#[derive(Clone, Debug)]
-pub struct UpdateReport {
-    /// A scalar: the norm of all gradients, after clipping by value and before clipping by norm. It
-    /// is infinite if it exceeds the range of `f32`; finite gradients are clipped correctly even
-    /// then.
-    pub norm: Tensor<f32>,
-    /// A scalar: 1 if the update was skipped, else 0.
-    pub skipped: Tensor<u32>,
-}
 
 /// Updates the parameters of a model.
 ///
@@ -279,8 +268,8 @@ impl Optimizer {
         let Optimization { clip_value, clip_norm, loss_scale, skip_non_finite: guard, .. } = self.options;
         let gradient = Gradient { loss_scale, clip_value, clip_norm, guard };
         let clip = if clip_norm.is_some() || guard { Some(rec.clip_factor(grads, gradient)?) } else { None };
-        if let (Some(schedule), Some(clip)) = (&self.schedule, &clip) {
-            schedule.record(rec, self.updates, &clip.skipped, &clip.factor)?;
+        if let (Some(schedule), Some((factor, report))) = (&self.schedule, &clip) {
+            schedule.record(rec, self.updates, &report.skipped, factor)?;
         }
         let rate = self.options.schedule.factor(self.updates);
         for Run { range, sgd, .. } in &self.runs {
@@ -292,12 +281,12 @@ impl Optimizer {
                 velocity: velocity.as_ref(),
                 options: &sgd.clone().lr(sgd.lr * rate),
                 gradient,
-                factor: clip.as_ref().map(|clip| &clip.factor),
+                factor: clip.as_ref().map(|(factor, _)| factor),
                 base_lr: self.schedule.as_ref().map(|_| sgd.lr),
             })?;
         }
         self.updates = self.updates.saturating_add(1);
-        Ok(clip.map(|ClipFactor { norm, skipped, .. }| UpdateReport { norm, skipped }))
+        Ok(clip.map(|(_, report)| report))
     }
 
     /// Checks that these parameters have the names, shapes and positions of the parameters that the

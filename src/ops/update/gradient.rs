@@ -70,16 +70,15 @@ impl Gradient {
     }
 }
 
-/// The results of [`Recorder::clip_factor`].
+/// The report of an update, on the GPU. Only updates with norm clipping or the guard make one.
 #[derive(Clone, Debug)]
-pub(crate) struct ClipFactor {
-    /// Two factors to multiply gradients by, one after the other; and an element for the factor of
-    /// the learning rates ([`ScheduleStep`](super::ScheduleStep)).
-    pub(crate) factor: Tensor<f32>,
-    /// A scalar: the norm before clipping.
-    pub(crate) norm: Tensor<f32>,
-    /// A scalar: 1 if the update is skipped.
-    pub(crate) skipped: Tensor<u32>,
+pub struct UpdateReport {
+    /// A scalar: the norm of all gradients, after clipping by value and before clipping by norm. It
+    /// is infinite if it exceeds the range of `f32`; finite gradients are clipped correctly even
+    /// then.
+    pub norm: Tensor<f32>,
+    /// A scalar: 1 if the update was skipped, else 0.
+    pub skipped: Tensor<u32>,
 }
 
 /// Sums of tensors.
@@ -145,8 +144,13 @@ impl Recorder<'_> {
     }
 
     /// Computes the norm of all gradients, and the factors to multiply them by. There is at least
-    /// one gradient.
-    pub(crate) fn clip_factor(&mut self, grads: &Tensor<f32>, gradient: Gradient) -> Result<ClipFactor> {
+    /// one gradient. The first tensor has two factors, which apply one after the other, and an
+    /// element for the factor of the learning rates ([`schedule_step`](Self::schedule_step)).
+    pub(crate) fn clip_factor(
+        &mut self,
+        grads: &Tensor<f32>,
+        gradient: Gradient,
+    ) -> Result<(Tensor<f32>, UpdateReport)> {
         let op = "clip_factor";
         let partials = partials(self, op, grads.count(op)?, SUMS)?;
         let params =
@@ -168,6 +172,6 @@ impl Recorder<'_> {
             .bind("norm", self.whole(&norm))
             .bind("skipped", self.whole(&skipped));
         self.launch(&launch, &params, Work::new(1, 0))?;
-        Ok(ClipFactor { factor, norm, skipped })
+        Ok((factor, UpdateReport { norm, skipped }))
     }
 }
