@@ -81,7 +81,7 @@ impl Window {
     pub(crate) fn add(&self, rec: &mut Recorder<'_>, number: usize, grads: &Tensor<f32>) -> Result<()> {
         match (self.totals.get(number), self.lows.get(number)) {
             (Some(total), _) if self.passes == 0 => rec.copy(grads, total),
-            (Some(total), Some(lows)) => rec.accumulate_precisely(grads, total, (lows, self.passes == 1)),
+            (Some(total), Some(lows)) => rec.accumulate_into(grads, total, Some((lows, self.passes == 1))),
             (Some(total), None) => rec.accumulate(grads, total),
             (None, _) => Ok(()),
         }

@@ -20,7 +20,7 @@ impl Gpu {
     /// recorded.
     #[must_use]
     pub fn record<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> Recorder<'e> {
-        Recorder::borrowing(self, encoder)
+        Recorder::new(self, Encoder::Callers(encoder))
     }
 }
 

@@ -65,10 +65,6 @@ pub(crate) struct Window {
 }
 
 impl<'e> Recorder<'e> {
-    pub(crate) fn borrowing(gpu: &Gpu, encoder: &'e mut wgpu::CommandEncoder) -> Self {
-        Self::new(gpu, Encoder::Callers(encoder))
-    }
-
     pub(super) fn new(gpu: &Gpu, encoder: Encoder<'e>) -> Self {
         Self { gpu: gpu.clone(), encoder, pass: None, arenas: Vec::new(), profile: None, held: Held::new() }
     }

@@ -95,21 +95,15 @@ impl<T: Element> Tensor<T> {
 
     /// Creates a tensor with all elements equal to `value`.
     pub(crate) fn filled(gpu: &Gpu, op: &'static str, shape: Shape, value: T) -> Result<Self> {
-        let tensor = Self::uninit(gpu, op, shape)?;
-        tensor.fill_with(value)?;
-        Ok(tensor)
-    }
-
-    /// Sets all elements to `value`.
-    pub(crate) fn fill_with(&self, value: T) -> Result<()> {
         // Even, so that halves fill whole words.
         const AT_ONCE: usize = 1 << 20;
-        let block = vec![value; self.len().min(AT_ONCE)];
-        for start in (0..self.len()).step_by(AT_ONCE) {
-            let len = AT_ONCE.min(self.len() - start);
-            self.part(start, [len].into()).fill(block.get(..len).unwrap_or_default())?;
+        let tensor = Self::uninit(gpu, op, shape)?;
+        let block = vec![value; tensor.len().min(AT_ONCE)];
+        for start in (0..tensor.len()).step_by(AT_ONCE) {
+            let len = AT_ONCE.min(tensor.len() - start);
+            tensor.part(start, [len].into()).fill(block.get(..len).unwrap_or_default())?;
         }
-        Ok(())
+        Ok(tensor)
     }
 
     /// Uses the caller's buffer, from a byte offset on, without a copy.

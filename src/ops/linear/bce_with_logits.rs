@@ -146,7 +146,7 @@ impl Recorder<'_> {
         })?;
         let loss = match unreduced {
             Some(losses) => losses,
-            None => self.loss_of_rows(&call, &begun, &sums)?,
+            None => self.loss_of_values(op, &sums, call.divisor(&begun))?,
         };
         let LayerGrads { hidden, weight, bias } = grads;
         let denominator = targets.count(op)?.into();

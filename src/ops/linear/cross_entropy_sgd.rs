@@ -231,7 +231,15 @@ impl Recorder<'_> {
             counted: begun.inputs.may_ignore().then(|| self.output(op, [blocks.tokens_at_once, inputs])).transpose()?,
             layer,
         };
-        self.keep_statistics(&step, &plan, &begun, also.as_ref().map(|also| (&wanted, also)))?;
+        // Compute the losses of all tokens, and store the softmax statistics that their gradients
+        // need.
+        for tokens in plan.chunks().filter(|tokens| !tokens.is_empty()) {
+            let logits = self.logits_of(&step, tokens.clone(), 0..classes)?;
+            self.rows_of_tokens(&step.kept, &begun, tokens.clone(), 0, &logits)?;
+            if let Some(also) = &also {
+                self.rows_of_tokens(&wanted, also, tokens, 0, &logits)?;
+            }
+        }
         let all: Tensor<f32> = self.output(op, [blocks.classes_at_once, inputs])?;
         // One for each chunk of tokens.
         let mut hidden_grads = Vec::new();
@@ -294,26 +302,6 @@ impl Recorder<'_> {
         let weights = [("the loss's weight", &loss.weight), ("position_weight", &loss.position_weight)];
         for (what, weights) in weights {
             weights.as_ref().map_or(Ok(()), |weights| no_alias(op, written, (what, &weights.on(self.gpu())?)))?;
-        }
-        Ok(())
-    }
-
-    /// Computes the losses of all tokens, and stores the softmax statistics that their gradients
-    /// need.
-    fn keep_statistics(
-        &mut self,
-        step: &Step<'_>,
-        plan: &LinearPlan,
-        begun: &RowsBegun,
-        also: Option<(&RowLoss<'_>, &RowsBegun)>,
-    ) -> Result<()> {
-        let classes = step.layer.sizes.classes;
-        for tokens in plan.chunks().filter(|tokens| !tokens.is_empty()) {
-            let logits = self.logits_of(step, tokens.clone(), 0..classes)?;
-            self.rows_of_tokens(&step.kept, begun, tokens.clone(), 0, &logits)?;
-            if let Some((wanted, also)) = also {
-                self.rows_of_tokens(wanted, also, tokens, 0, &logits)?;
-            }
         }
         Ok(())
     }

@@ -113,28 +113,6 @@ impl CrossEntropy {
     }
 }
 
-fn call<'a, T: Float>(
-    logits: &Tensor<T>,
-    targets: &'a Targets,
-    options: &CrossEntropy,
-    request: &LossRequest<'a, T>,
-) -> RowLoss<'a> {
-    let (shape, options) = (logits.shape().clone(), options.clone());
-    RowLoss {
-        op: "cross_entropy",
-        kernel: &KERNEL,
-        shape,
-        targets,
-        options,
-        divided: true,
-        upstream: request.upstream,
-        gradient: request.grad.place(),
-        statistics: RowStatistics::wanted(request.statistics),
-        threshold: 0.0,
-        rows_at_once: u32::MAX,
-    }
-}
-
 /// Cross-entropy: log-softmax and negative log-likelihood in one pass.
 impl Recorder<'_> {
     /// Cross-entropy of logits and targets:
@@ -281,19 +259,32 @@ impl Recorder<'_> {
         options: &CrossEntropy,
         request: impl Into<LossRequest<'a, T>>,
     ) -> Result<LossOutput<T>> {
-        let request = request.into();
-        self.row_loss(&call(logits, &targets.into(), options, &request), logits, request.grad)
+        self.cross_entropy_loss(logits, &targets.into(), options, &request.into(), true)
     }
 
-    /// [`cross_entropy_with`](Self::cross_entropy_with), with a mean left as a sum.
-    pub(crate) fn cross_entropy_undivided(
+    /// [`cross_entropy_with`](Self::cross_entropy_with). `divided` says whether a mean is divided
+    /// by its denominator, or left as a sum.
+    pub(crate) fn cross_entropy_loss<T: Float>(
         &mut self,
-        logits: &Tensor<f32>,
+        logits: &Tensor<T>,
         targets: &Targets,
         options: &CrossEntropy,
-        request: &LossRequest<'_>,
-    ) -> Result<LossOutput> {
-        let call = RowLoss { divided: false, ..call(logits, targets, options, request) };
+        request: &LossRequest<'_, T>,
+        divided: bool,
+    ) -> Result<LossOutput<T>> {
+        let call = RowLoss {
+            op: "cross_entropy",
+            kernel: &KERNEL,
+            shape: logits.shape().clone(),
+            targets,
+            options: options.clone(),
+            divided,
+            upstream: request.upstream,
+            gradient: request.grad.place(),
+            statistics: RowStatistics::wanted(request.statistics),
+            threshold: 0.0,
+            rows_at_once: u32::MAX,
+        };
         self.row_loss(&call, logits, request.grad)
     }
 }

@@ -40,28 +40,6 @@ options! {
     }
 }
 
-fn call<'a, T: Float>(
-    log_probs: &Tensor<T>,
-    targets: &'a Targets,
-    options: &Nll,
-    request: &LossRequest<'a, T>,
-) -> RowLoss<'a> {
-    let Nll { weight, position_weight, reduction } = options.clone();
-    RowLoss {
-        op: "nll",
-        kernel: &KERNEL,
-        shape: log_probs.shape().clone(),
-        targets,
-        options: CrossEntropy { weight, position_weight, reduction, ..CrossEntropy::new() },
-        divided: true,
-        upstream: request.upstream,
-        gradient: request.grad.place(),
-        statistics: RowStatistics::No,
-        threshold: 0.0,
-        rows_at_once: u32::MAX,
-    }
-}
-
 /// Negative log-likelihood. For logits, [`cross_entropy`](Recorder::cross_entropy) is faster and
 /// more accurate.
 impl Recorder<'_> {
@@ -146,6 +124,20 @@ impl Recorder<'_> {
     ) -> Result<LossOutput<T>> {
         let request = request.into();
         request.without_statistics("nll")?;
-        self.row_loss(&call(log_probs, &targets.into(), options, &request), log_probs, request.grad)
+        let Nll { weight, position_weight, reduction } = options.clone();
+        let call = RowLoss {
+            op: "nll",
+            kernel: &KERNEL,
+            shape: log_probs.shape().clone(),
+            targets: &targets.into(),
+            options: CrossEntropy { weight, position_weight, reduction, ..CrossEntropy::new() },
+            divided: true,
+            upstream: request.upstream,
+            gradient: request.grad.place(),
+            statistics: RowStatistics::No,
+            threshold: 0.0,
+            rows_at_once: u32::MAX,
+        };
+        self.row_loss(&call, log_probs, request.grad)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::engine::Caps;
 use crate::engine::kernel::Kernel;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::loss::CrossEntropy;
 use crate::ops::loss::request::GradientPlace;
 use crate::plan::RowPlan;
@@ -187,7 +187,11 @@ impl RowLoss<'_> {
             if *shape != self.shape {
                 return Err(shape_error(op, "targets", format!("shape {}", self.shape), shape));
             }
-            return self.targets.validate_ignored(op);
+            let ignored = self.targets.ignored;
+            if ignored >= 0 {
+                return Err(Error::value(op, "the ignored index", "below 0 with probabilities", ignored.to_string()));
+            }
+            return Ok(());
         }
         if shape != rows {
             let expected = format!("shape {rows} for {} of shape {}", self.input_name(), self.shape);

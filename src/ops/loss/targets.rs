@@ -150,14 +150,6 @@ impl Targets {
         }
     }
 
-    /// Checks that the ignored index is negative if the targets are probabilities.
-    pub(crate) fn validate_ignored(&self, op: &'static str) -> Result<()> {
-        if self.ignored >= 0 && self.probabilities().is_some() {
-            return Err(Error::value(op, "the ignored index", "below 0 with probabilities", self.ignored.to_string()));
-        }
-        Ok(())
-    }
-
     /// Checks that a written tensor shares no buffer with the targets.
     pub(crate) fn no_alias<T: Element>(&self, op: &'static str, written: (&'static str, &Tensor<T>)) -> Result<()> {
         match &self.kind {

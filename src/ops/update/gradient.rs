@@ -116,18 +116,10 @@ impl Recorder<'_> {
         self.accumulate_into(values, total, None)
     }
 
-    /// [`accumulate`](Self::accumulate) for sums of many tensors: keeps the rounding errors of the
-    /// total in `lows`, whose contents are ignored if the sum is `fresh`.
-    pub(crate) fn accumulate_precisely(
-        &mut self,
-        values: &Tensor<f32>,
-        total: &Tensor<f32>,
-        (lows, fresh): (&Tensor<f32>, bool),
-    ) -> Result<()> {
-        self.accumulate_into(values, total, Some((lows, fresh)))
-    }
-
-    fn accumulate_into(
+    /// [`accumulate`](Self::accumulate) without checks. Sums of many tensors are added `precisely`:
+    /// the rounding errors of the total are kept in a tensor, whose contents are ignored if the
+    /// flag is set, because the sum is fresh.
+    pub(crate) fn accumulate_into(
         &mut self,
         values: &Tensor<f32>,
         total: &Tensor<f32>,
