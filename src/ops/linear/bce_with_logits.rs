@@ -7,7 +7,7 @@ use crate::record::Recorder;
 use crate::tensor::{Float, Shape, Tensor, size32};
 
 use crate::ops::Classes;
-use crate::ops::linear::layer::{Layer, LayerGrads};
+use crate::ops::linear::layer::Layer;
 use crate::ops::linear::request::{LinearLossOutput, LinearLossRequest};
 use crate::ops::loss::definition::{Elementwise, ElementwiseLoss};
 use crate::ops::loss::elements::{ElementsCall, ElementsPart};
@@ -148,16 +148,6 @@ impl Recorder<'_> {
             Some(losses) => losses,
             None => self.loss_of_values(op, &sums, call.divisor(&begun))?,
         };
-        let LayerGrads { hidden, weight, bias } = grads;
-        let denominator = targets.count(op)?.into();
-        let statistics = None;
-        Ok(LinearLossOutput {
-            loss,
-            hidden_grad: hidden,
-            weight_grad: weight,
-            bias_grad: bias,
-            statistics,
-            denominator,
-        })
+        Ok(grads.into_output(loss, None, targets.count(op)?.into()))
     }
 }

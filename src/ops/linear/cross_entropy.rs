@@ -7,7 +7,7 @@ use crate::plan::linear::LinearPlan;
 use crate::record::Recorder;
 use crate::tensor::{Float, Tensor};
 
-use crate::ops::linear::layer::{Layer, LayerGrads};
+use crate::ops::linear::layer::Layer;
 use crate::ops::linear::request::{LinearLossOutput, LinearLossRequest};
 use crate::ops::loss::Targets;
 use crate::ops::loss::cross_entropy::KERNEL;
@@ -151,14 +151,6 @@ impl Recorder<'_> {
             rec.rows_of_tokens(&call, &begun, tokens.start as usize..tokens.end as usize, 0, logits)
         })?;
         let RowsEnded { loss, statistics, check, denominator } = self.rows_ended(&call, begun)?;
-        let LayerGrads { hidden, weight, bias } = grads.with_check(check.as_ref());
-        Ok(LinearLossOutput {
-            loss,
-            hidden_grad: hidden,
-            weight_grad: weight,
-            bias_grad: bias,
-            statistics,
-            denominator,
-        })
+        Ok(grads.with_check(check.as_ref()).into_output(loss, statistics, denominator))
     }
 }

@@ -105,6 +105,18 @@ pub struct LinearLossOutput<T: Element = f32> {
     pub denominator: Denominator,
 }
 
+impl<T: Element> LayerGrads<T> {
+    pub(crate) fn into_output(
+        self,
+        loss: Tensor<f32>,
+        statistics: Option<Statistics>,
+        denominator: Denominator,
+    ) -> LinearLossOutput<T> {
+        let Self { hidden: hidden_grad, weight: weight_grad, bias: bias_grad } = self;
+        LinearLossOutput { loss, hidden_grad, weight_grad, bias_grad, statistics, denominator }
+    }
+}
+
 /// The caller's tensor for a gradient of this shape, if there is one.
 fn destination<T: Element>(
     rec: &Recorder<'_>,

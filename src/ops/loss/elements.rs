@@ -98,11 +98,7 @@ impl Recorder<'_> {
         if targets.shape() != shape {
             return Err(shape_error(op, "targets", format!("shape {shape}"), targets.shape()));
         }
-        if let Some(upstream) = upstream {
-            self.check_device(op, "upstream", upstream)?;
-            let scalar = Shape::default();
-            check_upstream(op, upstream, if loss.reduction == Reduction::None { shape } else { &scalar })?;
-        }
+        check_upstream(self, op, *upstream, loss.reduction, shape)?;
         let weight = loss.weight.map(|w| self.plan_broadcast(op, "weight", w, shape)).transpose()?;
         let pos_weight = loss.pos_weight.map(|w| self.plan_broadcast(op, "pos_weight", w, shape)).transpose()?;
         // All arguments are valid; recording starts here.
