@@ -282,11 +282,7 @@ impl Parameters {
 /// Checks that a file can hold a name.
 pub(crate) fn check_name(name: &str) -> Result<()> {
     match name {
-        "__metadata__" => Err(Error::State {
-            tensor: name.to_owned(),
-            expected: "another name".to_owned(),
-            got: "one that the format keeps for itself".to_owned(),
-        }),
+        "__metadata__" => Err(Error::state(name, "another name", "one that the format keeps for itself")),
         _ => Ok(()),
     }
 }

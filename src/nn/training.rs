@@ -237,12 +237,8 @@ impl Training {
         let Some(note) = checkpoint.note(&key) else { return Ok(None) };
         let scale = note.parse().ok().filter(|&scale| self.optimizer.check_loss_scale(scale).is_ok());
         let upstreams = scale.and_then(|scale| Some((scale, self.weigh(scale).ok()?)));
-        let fail = || Error::State {
-            tensor: key,
-            expected: "a note with a loss scale, from 1.2e-38 to 8.5e37".to_owned(),
-            got: format!("{note:?}"),
-        };
-        upstreams.ok_or_else(fail).map(Some)
+        let expected = "a note with a loss scale, from 1.2e-38 to 8.5e37";
+        upstreams.ok_or_else(|| Error::state(key, expected, format!("{note:?}"))).map(Some)
     }
 
     /// Records a training step on a mini-batch: inputs `[N, ..]`, and targets for each head.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{State, fail, unreal};
+use super::{State, unreal};
 use crate::error::{Error, Result, Unmatched};
 use crate::parameters::Parameters;
 use crate::tensor::{Shape, Tensor};
@@ -76,7 +76,7 @@ impl State {
             };
             let (a, b) = (self.require_as::<f32>(first, shape)?, self.require_as::<f32>(name, shape)?);
             if !a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits())) {
-                return Err(fail(name, &format!("the values of {first:?}, which it is tied to"), "others".to_owned()));
+                return Err(Error::state(name, format!("the values of {first:?}, which it is tied to"), "others"));
             }
         }
         Ok(())
