@@ -262,7 +262,7 @@ impl Drop for Staging {
     fn drop(&mut self) {
         // The buffer is or will be mapped, so it must not return to the pool.
         if let Some(storage) = &mut self.storage {
-            storage.detach_from_pool();
+            storage.home = None;
         }
     }
 }

@@ -163,7 +163,7 @@ impl<'e> Recorder<'e> {
             let mut upload = self.gpu.allocate("upload", Role::Upload, length)?;
             // Nobody else may take the memory before the device has copied from it and mapped it
             // again.
-            let home = upload.detach_from_pool();
+            let home = upload.home.take();
             upload.buffer().get_mapped_range_mut(..length).map_err(Error::MapRange)?.copy_from_slice(bytes);
             guard(self.gpu.device(), "upload", || upload.buffer().unmap())?;
             self.copy_bytes((&upload, 0), (tensor.storage(), offset), length)?;
@@ -171,8 +171,9 @@ impl<'e> Recorder<'e> {
             let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
             encoder.map_buffer_on_submit(&buffer, wgpu::MapMode::Write, .., move |mapped| {
                 if mapped.is_ok() {
-                    upload.reattach(home);
+                    upload.home = home;
                 }
+                drop(upload);
             });
             offset += length;
         }
@@ -286,7 +287,7 @@ impl<'e> Recorder<'e> {
             size: (first - offset + len * format.bytes()).next_multiple_of(WORD_BYTES),
             base: u32::try_from(residue).unwrap_or(u32::MAX),
             quads: residue.is_multiple_of(4) && len.is_multiple_of(4),
-            one: self.gpu.is_one(tensor.storage()),
+            one: Arc::ptr_eq(tensor.storage(), self.gpu.memory_of_one()),
             format,
         }
     }
