@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::ops::linear::LinearCrossEntropy;
 use crate::ops::loss::CrossEntropy;
 use crate::ops::update::Sgd;
+use crate::options::options;
 use crate::plan::linear::{Blocks, LinearPlan, LinearSizes};
 use crate::plan::product::Layout;
 use crate::plan::summands::Order;
@@ -48,23 +49,14 @@ impl<'a> LinearSgd<'a> {
         Self { sgd, weight_momentum: None, bias_momentum: None, upstream: None, statistics: false }
     }
 
-    /// Sets the momentum of the weight.
-    #[must_use]
-    pub fn weight_momentum(self, momentum: impl Into<Option<&'a mut Momentum>>) -> Self {
-        Self { weight_momentum: momentum.into(), ..self }
-    }
-
-    /// Sets the momentum of the bias.
-    #[must_use]
-    pub fn bias_momentum(self, momentum: impl Into<Option<&'a mut Momentum>>) -> Self {
-        Self { bias_momentum: momentum.into(), ..self }
-    }
-
-    /// Sets the upstream gradient.
-    #[must_use]
-    pub fn upstream(self, upstream: impl Into<Option<&'a Tensor<f32>>>) -> Self {
-        Self { upstream: upstream.into(), ..self }
-    }
+    options!(@setters
+        /// Sets the momentum of the weight.
+        weight_momentum? &'a mut Momentum,
+        /// Sets the momentum of the bias.
+        bias_momentum? &'a mut Momentum,
+        /// Sets the upstream gradient.
+        upstream? &'a Tensor<f32>,
+    );
 
     /// Requests the statistics.
     #[must_use]
