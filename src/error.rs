@@ -268,6 +268,10 @@ impl Error {
         Self::Limit { op, what, needed: needed.into(), allowed: allowed.into() }
     }
 
+    pub(crate) fn state(tensor: impl Into<String>, expected: impl Into<String>, got: impl Into<String>) -> Self {
+        Self::State { tensor: tensor.into(), expected: expected.into(), got: got.into() }
+    }
+
     /// The operation that failed, if the error belongs to one.
     #[must_use]
     pub fn op(&self) -> Option<&'static str> {

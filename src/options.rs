@@ -6,6 +6,7 @@
 
 /// Declares a struct of options. For each field: its documentation, name, type and default. A field
 /// written `name? Type` is an `Option<Type>`, `None` by default, whose setter takes a `Type`.
+/// `options!(@setters ..)` declares only setters, inside an `impl`.
 macro_rules! options {
     (
         $(#[$meta:meta])*
@@ -36,6 +37,9 @@ macro_rules! options {
     (@type ? $ty:ty) => { Option<$ty> };
     (@default) => { None };
     (@default $default:expr) => { $default };
+    (@setters $($(#[$doc:meta])* $field:ident $kind:tt $ty:ty),* $(,)?) => {
+        $($crate::options::options!(@setter $(#[$doc])* $field $kind $ty);)*
+    };
     (@setter $(#[$doc:meta])* $field:ident : $ty:ty) => {
         $(#[$doc])*
         #[must_use]

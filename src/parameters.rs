@@ -15,13 +15,12 @@ use crate::tensor::{Shape, Tensor, element_count};
 /// ```
 /// use xent::Gpu;
 /// use xent::optim::Parameters;
-/// # if let Ok(gpu) = Gpu::headless() {
+/// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
 /// let parameters = Parameters::new(&gpu, &[
 ///     ("weight", [2, 3].into(), &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
 ///     ("bias", [2].into(), &[0.0, 0.0]),
 /// ])?;
 /// assert_eq!(parameters.value("bias")?.shape()[..], [2]);
-/// # }
 /// # Ok::<(), xent::Error>(())
 /// ```
 #[derive(Debug)]
@@ -80,23 +79,6 @@ impl Parts {
     pub(crate) fn ties(&self) -> impl Iterator<Item = (&str, usize)> {
         self.ties.iter().map(|(name, number)| (name.as_str(), *number))
     }
-
-    fn find(&self, name: &str) -> Option<(usize, &Part)> {
-        let &number = self.numbers.get(name)?;
-        Some((number, self.list.get(number)?))
-    }
-
-    /// Appends a parameter. Returns `None` if its name is already in use.
-    fn push(&mut self, part: Part) -> Option<()> {
-        let number = self.list.len();
-        match self.numbers.insert(part.name.clone(), number) {
-            Some(_) => None,
-            None => {
-                self.list.push(part);
-                Some(())
-            }
-        }
-    }
 }
 
 /// The number of elements of small parameters that are gathered for one copy. One copy per
@@ -130,9 +112,11 @@ impl Parameters {
             }
             element_count("Parameters::new", shape)?;
             let part = Part { name: (*name).to_owned(), start: flat.len(), shape: shape.clone() };
-            parts.push(part).ok_or_else(|| {
-                Error::value("Parameters::new", "the names", "names that differ", format!("{name:?} twice"))
-            })?;
+            if parts.numbers.insert(part.name.clone(), parts.list.len()).is_some() {
+                let got = format!("{name:?} twice");
+                return Err(Error::value("Parameters::new", "the names", "names that differ", got));
+            }
+            parts.list.push(part);
             flat.extend_from_slice(values);
             flat.resize(flat.len().next_multiple_of(ALIGN), 0.0);
         }
@@ -162,14 +146,13 @@ impl Parameters {
     /// use xent::Gpu;
     /// use xent::optim::Parameters;
     /// use xent::state::State;
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let mut parameters = Parameters::new(&gpu, &[("embedding.weight", [3, 2].into(), &[0.0; 6])])?;
     /// parameters.tie("head.weight", "embedding.weight")?;
     /// let mut file = State::default();
     /// file.insert("head.weight", [3, 2], vec![1.0f32; 6])?;
     /// parameters.load(&file)?;
     /// assert_eq!(parameters.value("head.weight")?.offset(), parameters.value("embedding.weight")?.offset());
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn tie(&mut self, alias: &str, name: &str) -> Result<()> {
@@ -288,7 +271,9 @@ impl Parameters {
 
     /// Returns the parameter with this name, and its number.
     pub(crate) fn part(&self, name: &str) -> Result<(usize, &Part)> {
-        self.parts.find(name).ok_or_else(|| {
+        let number = self.parts.numbers.get(name).copied();
+        let found = number.and_then(|number| Some((number, self.parts.list.get(number)?)));
+        found.ok_or_else(|| {
             Error::value("Parameters", "a name", format!("one of {}", few(self.names())), format!("{name:?}"))
         })
     }
@@ -297,11 +282,7 @@ impl Parameters {
 /// Checks that a file can hold a name.
 pub(crate) fn check_name(name: &str) -> Result<()> {
     match name {
-        "__metadata__" => Err(Error::State {
-            tensor: name.to_owned(),
-            expected: "another name".to_owned(),
-            got: "one that the format keeps for itself".to_owned(),
-        }),
+        "__metadata__" => Err(Error::state(name, "another name", "one that the format keeps for itself")),
         _ => Ok(()),
     }
 }

@@ -51,6 +51,7 @@ impl Gpu {
         let usual = Choice::of(self.caps());
         let work = Work::new(self)?;
         let at_first = work.time(self)?;
+        let ratio = |(now, first): (Duration, Duration)| now.as_secs_f64() / first.as_secs_f64().max(1e-9);
         let (mut best, mut least) = (usual, 0.95);
         for choices in [Choice::FAMILIES, Choice::TILES] {
             for choice in choices.into_iter().filter(|&choice| choice != usual) {
@@ -60,7 +61,8 @@ impl Gpu {
                 // Skip choices that fail.
                 let timed = self.with_caps(choice.apply(self.caps())).and_then(|gpu| work.time(&gpu));
                 let Ok(timing) = timed else { continue };
-                let relative = timing.relative_to(at_first);
+                // The mean of the two ratios.
+                let relative = timing.into_iter().zip(at_first).map(ratio).sum::<f64>() / 2.0;
                 if relative < least {
                     (best, least) = (choice, relative);
                 }
@@ -149,20 +151,6 @@ struct Work {
     matrix: Tensor<f32>,
 }
 
-#[derive(Clone, Copy)]
-struct Timing {
-    rows: Duration,
-    product: Duration,
-}
-
-impl Timing {
-    /// The mean of the two ratios.
-    fn relative_to(self, other: Self) -> f64 {
-        let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64().max(1e-9);
-        (ratio(self.rows, other.rows) + ratio(self.product, other.product)) / 2.0
-    }
-}
-
 impl Work {
     fn new(gpu: &Gpu) -> Result<Self> {
         Ok(Self {
@@ -172,12 +160,12 @@ impl Work {
         })
     }
 
-    fn time(&self, gpu: &Gpu) -> Result<Timing> {
+    fn time(&self, gpu: &Gpu) -> Result<[Duration; 2]> {
         let options = CrossEntropy::default();
         let rows =
             shortest(gpu, |rec| rec.cross_entropy_with(&self.logits, &self.targets, &options, Grad::New).map(drop))?;
         let product = shortest(gpu, |rec| rec.matmul(Layout::Nt, &self.matrix, &self.matrix, None).map(drop))?;
-        Ok(Timing { rows, product })
+        Ok([rows, product])
     }
 }
 

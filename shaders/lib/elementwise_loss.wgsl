@@ -84,25 +84,12 @@ fn grad_of(slope: Slope, upstream: vec4<f32>, i: u32, factors: Factors, careful:
     let weight = element_weights(i);
     var first = vec4<f32>();
     var second = vec4<f32>();
-    if (i < params.count) {
-        let own = own_multipliers(factors.of_all, upstream.x, weight.x, slope.lifted.x);
-        first.x = own.x;
-        second.x = own.y;
-    }
-    if (i < params.count) {
-        let own = own_multipliers(factors.of_all, upstream.y, weight.y, slope.lifted.y);
-        first.y = own.x;
-        second.y = own.y;
-    }
-    if (i < params.count) {
-        let own = own_multipliers(factors.of_all, upstream.z, weight.z, slope.lifted.z);
-        first.z = own.x;
-        second.z = own.y;
-    }
-    if (i < params.count) {
-        let own = own_multipliers(factors.of_all, upstream.w, weight.w, slope.lifted.w);
-        first.w = own.x;
-        second.w = own.y;
+    for (var k = 0u; k < 4u; k++) { // unrolled
+        if (i < params.count) {
+            let own = own_multipliers(factors.of_all, upstream[k], weight[k], slope.lifted[k]);
+            first[k] = own.x;
+            second[k] = own.y;
+        }
     }
     return slope.value * first * second;
 }

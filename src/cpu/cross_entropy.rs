@@ -107,8 +107,7 @@ pub fn cross_entropy<'a, T: Copy + Into<f64> + 'a>(
     targets: impl Into<Targets<'a>>,
     options: &CrossEntropy,
 ) -> Result<Vec<f64>> {
-    let View { data: logits, shape } = logits.into();
-    Ok(cross_entropy_backward(View { data: logits, shape }, targets, options, None)?.loss)
+    Ok(cross_entropy_backward(logits, targets, options, None)?.loss)
 }
 
 /// [`cross_entropy`] and its gradient with respect to the logits.

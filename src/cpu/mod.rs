@@ -76,7 +76,7 @@ struct Classes {
 impl Classes {
     fn of(op: &'static str, shape: &[usize], len: usize) -> Result<Self> {
         if shape.is_empty() {
-            return Err(shape_error(op, "the shape", "1 or more dimensions", format!("{shape:?}")));
+            return Err(Error::shape(op, "the shape", "1 or more dimensions", format!("{shape:?}")));
         }
         Self::along(op, shape, usize::from(shape.len() > 1), len)
     }
@@ -85,7 +85,7 @@ impl Classes {
         // As in PyTorch, a scalar has a dimension 0.
         let shape = if shape.is_empty() && split == 0 { &[1] } else { shape };
         let Some((outer, [classes, inner @ ..])) = shape.split_at_checked(split) else {
-            return Err(shape_error(op, "the shape", format!("a dimension {split}"), format!("{shape:?}")));
+            return Err(Error::shape(op, "the shape", format!("a dimension {split}"), format!("{shape:?}")));
         };
         expect_len(op, "the input", len, product(shape))?;
         Ok(Self { outer: product(outer), classes: *classes, inner: product(inner) })
@@ -122,12 +122,8 @@ fn results<T>(op: &'static str, len: usize, inputs: usize) -> Result<Vec<T>> {
 /// The largest number of results or rows if no elements bound that number.
 const OF_NOTHING: u64 = 1 << 24;
 
-fn shape_error(op: &'static str, what: &'static str, expected: impl Into<String>, got: impl Into<String>) -> Error {
-    Error::shape(op, what, expected.into(), got.into())
-}
-
 fn expect_len(op: &'static str, what: &'static str, got: usize, expected: usize) -> Result<()> {
-    if got == expected { Ok(()) } else { Err(shape_error(op, what, format!("{expected} elements"), got.to_string())) }
+    if got == expected { Ok(()) } else { Err(Error::shape(op, what, format!("{expected} elements"), got.to_string())) }
 }
 
 /// The class of a target, or `None` if it is the ignored index.
@@ -175,7 +171,7 @@ fn broadcast<'a>(
     let mut pairs = own.iter().rev().zip(shape.iter().rev());
     let fits = own.len() <= shape.len() && pairs.all(|(&dim, &full)| dim == 1 || dim == full);
     if !fits {
-        return Err(shape_error(op, what, format!("a shape that broadcasts to {shape:?}"), format!("shape {own:?}")));
+        return Err(Error::shape(op, what, format!("a shape that broadcasts to {shape:?}"), format!("shape {own:?}")));
     }
     Ok(move |i: usize| values.map_or(1.0, |values| f64::from(values[broadcast_index(i, own, shape)])))
 }
@@ -217,7 +213,7 @@ fn upstream_factor(
     let upstream = upstream.map_or_else(|| vec![1.0], <[f64]>::to_vec);
     if upstream.len() != 1 && (reduction != Reduction::None || upstream.len() != losses) {
         let expected = if reduction == Reduction::None { format!("1 or {losses}") } else { "1".to_owned() };
-        return Err(shape_error(op, "upstream", format!("{expected} elements"), upstream.len().to_string()));
+        return Err(Error::shape(op, "upstream", format!("{expected} elements"), upstream.len().to_string()));
     }
     let divisor = if reduction.is_mean() { denominator } else { 1.0 };
     Ok(move |i: usize| upstream[if upstream.len() == 1 { 0 } else { i }] / divisor)

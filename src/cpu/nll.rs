@@ -14,8 +14,7 @@ pub fn nll<'a, T: Copy + Into<f64> + 'a>(
     targets: impl Into<Targets<'a>>,
     options: &Nll,
 ) -> Result<Vec<f64>> {
-    let View { data: log_probs, shape } = log_probs.into();
-    Ok(nll_backward(View { data: log_probs, shape }, targets, options, None)?.loss)
+    Ok(nll_backward(log_probs, targets, options, None)?.loss)
 }
 
 /// [`nll`] and its gradient with respect to the log-probabilities.

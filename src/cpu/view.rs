@@ -1,7 +1,7 @@
 //! Slices with a shape.
 
-use super::{expect_len, product, shape_error};
-use crate::error::Result;
+use super::{expect_len, product};
+use crate::error::{Error, Result};
 use crate::tensor::Shape;
 
 /// The elements of a tensor in row-major order, and its shape.
@@ -40,7 +40,7 @@ impl<T> View<'_, T> {
         self.check(op, what)?;
         match self.shape[..] {
             [rows, columns] => Ok([rows, columns]),
-            _ => Err(shape_error(op, what, "2 dimensions", format!("shape {}", self.shape))),
+            _ => Err(Error::shape(op, what, "2 dimensions", format!("shape {}", self.shape))),
         }
     }
 

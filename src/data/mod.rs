@@ -237,7 +237,7 @@ pub fn batches(rows: &[usize], size: usize, seed: u64, epoch: u64) -> Result<imp
 /// ```
 /// use xent::Gpu;
 /// use xent::data::{Feed, Table};
-/// # if let Ok(gpu) = Gpu::headless() {
+/// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
 /// let table = Table::new(2, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
 /// let mut feed = Feed::new(&gpu, 2, 2)?;
 /// let mut batch = gpu.batch();
@@ -245,7 +245,6 @@ pub fn batches(rows: &[usize], size: usize, seed: u64, epoch: u64) -> Result<imp
 /// let mut values = batch.read(&x)?;
 /// batch.submit()?;
 /// assert_eq!(values.wait(std::time::Duration::from_secs(10))?, [5.0, 6.0, 1.0, 2.0]);
-/// # }
 /// # Ok::<(), xent::Error>(())
 /// ```
 #[derive(Debug)]

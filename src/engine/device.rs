@@ -8,7 +8,7 @@ use super::caps::{Caps, Family};
 use super::error_scope::guard;
 use super::kernel::Pipelines;
 use super::opengl;
-use super::pool::{Pool, Role, Storage};
+use super::pool::{Pool, Role, Storage, create_buffer};
 use crate::error::{Error, Result};
 
 /// A device to compute on. Clones are cheap and share everything.
@@ -105,14 +105,8 @@ impl Gpu {
                 ));
             }
         }
-        let one = guard(&device, "Gpu::new", || {
-            device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("xent.one"),
-                size: 16,
-                usage: Role::Storage.usage_flags(),
-                mapped_at_creation: false,
-            })
-        })?;
+        let usage = Role::Storage.usage_flags();
+        let one = guard(&device, "Gpu::new", || create_buffer(&device, "xent.one", 16, usage))?;
         guard(&device, "Gpu::new", || queue.write_buffer(&one, 0, bytemuck::bytes_of(&[1.0f32; 4])))?;
         let shared = Shared {
             device,
@@ -170,10 +164,9 @@ impl Gpu {
     /// # Examples
     /// ```
     /// use xent::{Caps, Family, Gpu};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let gpu = gpu.with_caps(Caps { family: Family::Gpu, max_binding: 1 << 20, ..gpu.caps().clone() })?;
     /// assert_eq!(gpu.caps().max_binding, 1 << 20);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn with_caps(&self, caps: Caps) -> Result<Self> {
@@ -203,18 +196,12 @@ impl Gpu {
                 device.subgroup_size.into(),
             )?;
         }
-        let aligned = |what, value: u32, device: u32| {
-            if value.is_power_of_two() {
-                within(what, value.into(), device.into(), Caps::MOST_ALIGN.into())
-            } else {
-                within(what, 0, device.into(), Caps::MOST_ALIGN.into())
-            }
-        };
-        aligned("storage_align", caps.storage_align, device.storage_align)?;
-        aligned("uniform_align", caps.uniform_align, device.uniform_align)?;
-        if !caps.simd_width.is_power_of_two() {
-            within("simd_width", 0, 4, 64)?;
-        }
+        // A number that is not a power of two counts as 0, which is out of range.
+        let power = |value: u32| u64::from(if value.is_power_of_two() { value } else { 0 });
+        let most = Caps::MOST_ALIGN.into();
+        within("storage_align", power(caps.storage_align), device.storage_align.into(), most)?;
+        within("uniform_align", power(caps.uniform_align), device.uniform_align.into(), most)?;
+        within("simd_width", power(caps.simd_width), 4, 64)?;
         // Rounded as in `Caps::new`.
         let max_buffer = caps.max_buffer & !Caps::SEGMENT_MASK;
         let max_binding = (caps.max_binding & !15).min(max_buffer);
@@ -285,11 +272,6 @@ impl Gpu {
     /// The memory that holds a scalar 1.
     pub(crate) fn memory_of_one(&self) -> &Arc<Storage> {
         &self.shared.one
-    }
-
-    /// Whether `storage` is [`memory_of_one`](Self::memory_of_one).
-    pub(crate) fn is_one(&self, storage: &Arc<Storage>) -> bool {
-        Arc::ptr_eq(storage, &self.shared.one)
     }
 
     pub(crate) fn allocate(&self, op: &'static str, role: Role, bytes: u64) -> Result<Storage> {

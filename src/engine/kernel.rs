@@ -218,24 +218,12 @@ pub(crate) struct Pipelines {
     compiled: Mutex<HashMap<(&'static str, Variant), Slot>>,
     cache: Mutex<Option<wgpu::PipelineCache>>,
     count: AtomicU64,
-    checks: Mutex<Checks>,
+    /// Whether wgpu adds bounds checks to shaders and zeroes workgroup memory, if a test decides
+    /// that. Otherwise it adds bounds checks alone. No kernel needs zeros: each writes before it
+    /// reads.
+    checks: Mutex<Option<bool>>,
     #[cfg(test)]
     counter: Mutex<Option<Arc<turns::TurnCounter>>>,
-}
-
-/// Safety checks that wgpu adds to shaders.
-#[derive(Clone, Copy, Debug)]
-struct Checks {
-    /// Bounds checks.
-    bounds: bool,
-    /// Zero-initialised workgroup memory. No kernel needs it: each writes before it reads.
-    zeros: bool,
-}
-
-impl Default for Checks {
-    fn default() -> Self {
-        Self { bounds: true, zeros: false }
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -299,7 +287,7 @@ fn compile(
     (kernel, variant, source): (&Kernel, &Variant, String),
     other_groups: Vec<Option<&wgpu::BindGroupLayout>>,
     cache: Option<&wgpu::PipelineCache>,
-    checks: Checks,
+    checks: Option<bool>,
 ) -> Compiled {
     let entry = |binding: usize, ty: wgpu::BufferBindingType, has_dynamic_offset: bool| wgpu::BindGroupLayoutEntry {
         // A kernel has a handful of bindings.
@@ -323,7 +311,7 @@ fn compile(
         immediate_size: 0,
     });
     let source = wgpu::ShaderSource::Wgsl(source.into());
-    let module = shader_module(device, wgpu::ShaderModuleDescriptor { label, source }, checks);
+    let module = shader_module(device, wgpu::ShaderModuleDescriptor { label, source }, checks.unwrap_or(true));
     let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label,
         layout: Some(&pipeline_layout),
@@ -331,7 +319,7 @@ fn compile(
         entry_point: Some("main"),
         compilation_options: wgpu::PipelineCompilationOptions {
             constants: &[],
-            zero_initialize_workgroup_memory: checks.zeros,
+            zero_initialize_workgroup_memory: checks.unwrap_or(false),
         },
         cache,
     });
@@ -339,8 +327,8 @@ fn compile(
 }
 
 #[cfg(not(test))]
-fn shader_module(device: &wgpu::Device, text: wgpu::ShaderModuleDescriptor<'_>, checks: Checks) -> wgpu::ShaderModule {
-    debug_assert!(checks.bounds, "only tests do without");
+fn shader_module(device: &wgpu::Device, text: wgpu::ShaderModuleDescriptor<'_>, bounds: bool) -> wgpu::ShaderModule {
+    debug_assert!(bounds, "only tests do without");
     device.create_shader_module(text)
 }
 

@@ -11,4 +11,4 @@ mod pool;
 pub use caps::{Caps, Family};
 pub use device::{Counters, Gpu};
 pub(crate) use error_scope::{guard, in_scopes};
-pub(crate) use pool::{Role, Storage, WORD_BYTES, size_class, storage_size};
+pub(crate) use pool::{Role, Storage, WORD_BYTES, create_buffer, size_class, storage_size};

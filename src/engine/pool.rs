@@ -109,16 +109,7 @@ impl Pool {
         if let Some(buffer) = lock(&self.free).get_mut(&(role, size)).and_then(Vec::pop) {
             return Ok(buffer);
         }
-        let create = || {
-            guard(device, op, || {
-                device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some("xent.pool"),
-                    size,
-                    usage: role.usage_flags(),
-                    mapped_at_creation: role == Role::Upload,
-                })
-            })
-        };
+        let create = || guard(device, op, || create_buffer(device, "xent.pool", size, role.usage_flags()));
         let buffer = match create() {
             Err(Error::Gpu { source: wgpu::Error::OutOfMemory { .. }, .. }) => {
                 self.clear();
@@ -130,14 +121,16 @@ impl Pool {
         Ok(buffer)
     }
 
-    fn give_back(&self, role: Role, buffer: wgpu::Buffer) {
-        lock(&self.free).entry((role, buffer.size())).or_default().push(buffer);
-    }
-
     /// Drops every free buffer.
     pub(crate) fn clear(&self) {
         lock(&self.free).clear();
     }
+}
+
+/// Creates a buffer, which is mapped at first if the host writes it.
+pub(crate) fn create_buffer(device: &wgpu::Device, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+    let mapped_at_creation = usage.contains(wgpu::BufferUsages::MAP_WRITE);
+    device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation })
 }
 
 fn lock(free: &Mutex<Free>) -> std::sync::MutexGuard<'_, Free> {
@@ -176,15 +169,14 @@ pub(crate) struct Storage {
     first: wgpu::Buffer,
     /// The other segments, all as large as the first except for the last.
     more: Vec<wgpu::Buffer>,
-    home: Option<Home>,
+    /// The pool that the buffers return to, and their role there; `None` while a buffer may still
+    /// be mapped, or the device may be lost.
+    pub(crate) home: Option<(Weak<Pool>, Role)>,
     /// The pool that counts the bytes.
     counted: Weak<Pool>,
     /// The recorder that allocated the memory as an output; 0 if none.
     recorder: u64,
 }
-
-/// The pool that a buffer returns to, and its role there.
-pub(crate) type Home = (Weak<Pool>, Role);
 
 impl Storage {
     pub(crate) fn callers(buffer: wgpu::Buffer) -> Self {
@@ -254,17 +246,6 @@ impl Storage {
     pub(crate) fn is_output_of(&self, recorder: u64) -> bool {
         self.recorder == recorder
     }
-
-    /// Keeps the buffer from returning to the pool, while it may still be mapped or copied from, or
-    /// if the device may be lost. Returns the argument of [`Storage::reattach`] that undoes this.
-    pub(crate) fn detach_from_pool(&mut self) -> Option<Home> {
-        self.home.take()
-    }
-
-    /// Undoes [`Storage::detach_from_pool`].
-    pub(crate) fn reattach(&mut self, home: Option<Home>) {
-        self.home = home;
-    }
 }
 
 impl Drop for Storage {
@@ -275,7 +256,9 @@ impl Drop for Storage {
         if let Some((pool, role)) = &self.home
             && let Some(pool) = pool.upgrade()
         {
-            self.buffers().for_each(|buffer| pool.give_back(*role, buffer.clone()));
+            for buffer in self.buffers() {
+                lock(&pool.free).entry((*role, buffer.size())).or_default().push(buffer.clone());
+            }
         }
     }
 }

@@ -47,7 +47,7 @@ pub enum BinaryOutputs<'a> {
 /// use xent::loss::Targets;
 /// use xent::metrics::Evaluation;
 /// use xent::{Gpu, Tensor};
-/// # if let Ok(gpu) = Gpu::headless() {
+/// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
 /// let logits = Tensor::from_slice(&gpu, [3, 2], &[2.0, 1.0, 0.0, 3.0, 1.0, 0.0f32])?;
 /// let targets = Targets::new(&gpu, [3], &[0, 1, 1], 2)?;
 /// let mut evaluation = Evaluation::new(&gpu, 2)?.with_confusion()?;
@@ -58,7 +58,6 @@ pub enum BinaryOutputs<'a> {
 /// let scores = scores.wait(Duration::from_secs(10))?;
 /// assert_eq!(scores.accuracy(), 2.0 / 3.0);
 /// assert_eq!(scores.confusion().map(|confusion| confusion.count(1, 0)), Some(1.0));
-/// # }
 /// # Ok::<(), xent::Error>(())
 /// ```
 #[derive(Debug)]

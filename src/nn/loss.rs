@@ -53,8 +53,7 @@ impl Loss {
     ) -> Result<LossOutput> {
         let request = LossRequest::new().grad(Grad::New).upstream(upstream);
         match &self.kind {
-            Kind::CrossEntropy(options) if divided => rec.cross_entropy_with(output, targets, options, request),
-            Kind::CrossEntropy(options) => rec.cross_entropy_undivided(output, targets, options, &request),
+            Kind::CrossEntropy(options) => rec.cross_entropy_loss(output, targets, options, &request, divided),
             Kind::Elementwise(options) => rec.elementwise_loss(&**options, output, floats(targets)?, &request, divided),
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::engine::Gpu;
 use crate::error::{Error, Result};
+use crate::ops::Rectifier;
 use crate::parameters::Parameters;
 use crate::plan::product::Layout;
 use crate::record::Recorder;
@@ -97,7 +98,6 @@ impl Model {
         let mut values = vec![input.clone()];
         let mut x = input.clone();
         for (i, layer) in layers.iter().enumerate() {
-            let rectified_next = matches!(layers.get(i + 1), Some(Placed::Relu));
             x = match layer {
                 // The linear layer before it has applied the ReLU.
                 Placed::Relu if matches!(before(layers, i), Some(Placed::Linear { .. })) => x,
@@ -106,11 +106,11 @@ impl Model {
                 Placed::Linear { weight, bias } => {
                     let bias = bias.as_ref().map(|bias| self.parameters.value(bias)).transpose()?;
                     let weight = self.parameters.value(weight)?;
-                    if rectified_next {
-                        rec.linear_relu(&x, &weight, bias.as_ref())?
-                    } else {
-                        rec.matmul(Layout::Nt, &x, &weight, bias.as_ref())?
-                    }
+                    let rectifier = match layers.get(i + 1) {
+                        Some(Placed::Relu) => Rectifier::Forward,
+                        _ => Rectifier::None,
+                    };
+                    rec.rectified(Layout::Nt, [&x, &weight], bias.as_ref(), rectifier)?
                 }
             };
             values.push(x.clone());
@@ -215,11 +215,11 @@ impl Model {
                         return Ok(None);
                     }
                     let weight = self.parameters.value(weight)?;
-                    if matches!(before(layers, i), Some(Placed::Relu)) {
-                        rec.matmul_relu_backward(Layout::Nn, &grad, &weight, input)?
-                    } else {
-                        rec.matmul(Layout::Nn, &grad, &weight, None)?
-                    }
+                    let rectifier = match before(layers, i) {
+                        Some(Placed::Relu) => Rectifier::Backward(input),
+                        _ => Rectifier::None,
+                    };
+                    rec.rectified(Layout::Nn, [&grad, &weight], None, rectifier)?
                 }
             };
         }

@@ -237,12 +237,8 @@ impl Training {
         let Some(note) = checkpoint.note(&key) else { return Ok(None) };
         let scale = note.parse().ok().filter(|&scale| self.optimizer.check_loss_scale(scale).is_ok());
         let upstreams = scale.and_then(|scale| Some((scale, self.weigh(scale).ok()?)));
-        let fail = || Error::State {
-            tensor: key,
-            expected: "a note with a loss scale, from 1.2e-38 to 8.5e37".to_owned(),
-            got: format!("{note:?}"),
-        };
-        upstreams.ok_or_else(fail).map(Some)
+        let expected = "a note with a loss scale, from 1.2e-38 to 8.5e37";
+        upstreams.ok_or_else(|| Error::state(key, expected, format!("{note:?}"))).map(Some)
     }
 
     /// Records a training step on a mini-batch: inputs `[N, ..]`, and targets for each head.
@@ -271,12 +267,12 @@ impl Training {
         if self.mode == Mode::Tokens && grads.len() > 1 {
             for (head, grad) in grads.iter().enumerate() {
                 self.model.backward_of(rec, &activations, head, grad)?;
-                self.optimizer.add(rec, self.model.parameters(), head)?;
+                self.optimizer.window.add(rec, head, self.model.parameters().grads())?;
             }
         } else {
             self.model.backward(rec, &activations, &grads)?;
             if self.mode != Mode::Single {
-                self.optimizer.add(rec, self.model.parameters(), 0)?;
+                self.optimizer.window.add(rec, 0, self.model.parameters().grads())?;
             }
         }
         // After the backward pass: if that fails, no loss without a gradient enters the window.
@@ -308,7 +304,7 @@ impl Training {
                 Reduction::None => rec.total_of(&out.loss)?.with_check(out.loss.check().cloned()),
                 Reduction::Mean | Reduction::MeanByCount | Reduction::Sum => out.loss.clone(),
             };
-            let [of_pass, of_window] = self.optimizer.count(rec, number, Some(&total), denominator.as_ref())?;
+            let [of_pass, of_window] = self.optimizer.window.count(rec, number, Some(&total), denominator.as_ref())?;
             all.push([if reduction == Reduction::None { out.loss.clone() } else { of_pass }, of_window]);
         }
         Ok(all)

@@ -14,8 +14,8 @@ mod tests;
 pub(crate) mod update;
 
 pub(crate) use count::tally::{Cells, Recorded, Rows};
-pub(crate) use update::gradient::{ClipFactor, Gradient};
-pub(crate) use update::schedule::{ScheduleKind, ScheduleStep};
+pub(crate) use product::matmul::Rectifier;
+pub(crate) use update::gradient::Gradient;
 pub(crate) use update::sgd::{SgdStep, unstarted};
 
 #[cfg(test)]

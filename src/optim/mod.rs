@@ -15,29 +15,18 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::ops::loss::Denominator;
-use crate::ops::{ClipFactor, Gradient, SgdStep, unstarted};
+use crate::ops::{Gradient, SgdStep, unstarted};
 use crate::parameters::{Part, Parts};
 use crate::record::Recorder;
 use crate::tensor::{Shape, Tensor};
 
-pub use crate::ops::update::{Momentum, Sgd};
+pub use crate::ops::update::{Momentum, Sgd, UpdateReport};
 pub use crate::parameters::Parameters;
 pub use options::{Group, Optimization, WindowMean};
 use runs::{Run, runs};
 use schedule::GpuSchedule;
 pub use schedule::Schedule;
 use window::Window;
-
-/// The report of an update, on the GPU. Only updates with norm clipping or the guard make one.
-#[derive(Clone, Debug)]
-pub struct UpdateReport {
-    /// A scalar: the norm of all gradients, after clipping by value and before clipping by norm. It
-    /// is infinite if it exceeds the range of `f32`; finite gradients are clipped correctly even
-    /// then.
-    pub norm: Tensor<f32>,
-    /// A scalar: 1 if the update was skipped, else 0.
-    pub skipped: Tensor<u32>,
-}
 
 /// Updates the parameters of a model.
 ///
@@ -48,7 +37,7 @@ pub struct UpdateReport {
 /// ```
 /// use xent::Gpu;
 /// use xent::optim::{Group, Optimization, Optimizer, Parameters, Sgd};
-/// # if let Ok(gpu) = Gpu::headless() {
+/// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
 /// let parameters = Parameters::new(&gpu, &[("weight", [2].into(), &[1.0, 2.0]), ("bias", [1].into(), &[0.5])])?;
 /// let undecayed = Group { names: vec!["bias".into()], weight_decay: Some(0.0), ..Group::default() };
 /// let sgd = Sgd::new().lr(0.1).weight_decay(0.01).momentum(0.9);
@@ -58,7 +47,6 @@ pub struct UpdateReport {
 /// // ... a backward pass that writes parameters.grads() ...
 /// optimizer.step(&mut batch, &parameters)?;
 /// batch.submit()?;
-/// # }
 /// # Ok::<(), xent::Error>(())
 /// ```
 #[derive(Debug)]
@@ -69,7 +57,7 @@ pub struct Optimizer {
     runs: Vec<Run>,
     /// `Some` with momentum.
     velocity: Option<Tensor<f32>>,
-    window: Window,
+    pub(crate) window: Window,
     /// `Some` if the GPU counts the updates that advance the schedule.
     schedule: Option<GpuSchedule>,
     updates: u64,
@@ -139,15 +127,15 @@ impl Optimizer {
     pub fn step(&mut self, rec: &mut Recorder<'_>, parameters: &Parameters) -> Result<Option<UpdateReport>> {
         let op = "Optimizer::step";
         self.check_step(op, rec, parameters)?;
-        self.window.check(op, [false])?;
+        self.window.check(op, false)?;
         if parameters.values().is_empty() {
             return Ok(None);
         }
         if self.options.accumulate == 1 && self.window.passes == 0 {
             return self.update(rec, parameters, parameters.grads());
         }
-        self.count(rec, 0, None, None)?;
-        self.add(rec, parameters, 0)?;
+        self.window.count(rec, 0, None, None)?;
+        self.window.add(rec, 0, parameters.grads())?;
         self.end_pass(rec, parameters)
     }
 
@@ -183,7 +171,7 @@ impl Optimizer {
     /// use xent::loss::{CrossEntropy, Grad, Reduction, Targets};
     /// use xent::optim::{Optimization, Optimizer, Parameters, Sgd};
     /// use xent::{Gpu, Layout, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let parameters = Parameters::new(&gpu, &[("weight", [2, 1].into(), &[0.0, 0.0])])?;
     /// let sgd = Sgd::new().lr(1.0);
     /// let mut optimizer = Optimizer::new(&parameters, Optimization { sgd, accumulate: 2, ..Optimization::default() })?;
@@ -203,7 +191,6 @@ impl Optimizer {
     /// batch.submit()?;
     /// // The gradient is the sum of -1/2, -1/2 and 1/2, divided by 3.
     /// assert!((weight.wait(Duration::from_secs(10))?[0] - 1.0 / 6.0).abs() < 1e-6);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn step_mean(
@@ -215,13 +202,13 @@ impl Optimizer {
         let (op, denominator) = ("Optimizer::step_mean", denominator.into());
         self.check_step(op, rec, parameters)?;
         rec.check_denominator(op, &denominator)?;
-        self.window.check(op, [true])?;
+        self.window.check(op, true)?;
         if parameters.values().is_empty() {
             return Ok(None);
         }
         self.window.reserve(rec.gpu(), 1)?;
-        self.count(rec, 0, None, Some(&denominator))?;
-        self.add(rec, parameters, 0)?;
+        self.window.count(rec, 0, None, Some(&denominator))?;
+        self.window.add(rec, 0, parameters.grads())?;
         self.end_pass(rec, parameters)
     }
 
@@ -248,23 +235,6 @@ impl Optimizer {
     /// Discards the passes since the last update. The next pass begins a new window.
     pub fn discard(&mut self) {
         self.window.passes = 0;
-    }
-
-    /// Adds a pass's loss and its denominator to the window. Returns the loss of the pass and the
-    /// loss of the window so far.
-    pub(crate) fn count(
-        &mut self,
-        rec: &mut Recorder<'_>,
-        number: usize,
-        loss: Option<&Tensor<f32>>,
-        denominator: Option<&Denominator>,
-    ) -> Result<[Tensor<f32>; 2]> {
-        self.window.count(rec, number, loss, denominator)
-    }
-
-    /// Adds the gradients of a pass to the window's sum `number`.
-    pub(crate) fn add(&self, rec: &mut Recorder<'_>, parameters: &Parameters, number: usize) -> Result<()> {
-        self.window.add(rec, number, parameters.grads())
     }
 
     /// Ends a pass. After the last pass of a window, records the update.
@@ -298,8 +268,8 @@ impl Optimizer {
         let Optimization { clip_value, clip_norm, loss_scale, skip_non_finite: guard, .. } = self.options;
         let gradient = Gradient { loss_scale, clip_value, clip_norm, guard };
         let clip = if clip_norm.is_some() || guard { Some(rec.clip_factor(grads, gradient)?) } else { None };
-        if let (Some(schedule), Some(clip)) = (&self.schedule, &clip) {
-            schedule.record(rec, self.updates, &clip.skipped, &clip.factor)?;
+        if let (Some(schedule), Some((factor, report))) = (&self.schedule, &clip) {
+            schedule.record(rec, self.updates, &report.skipped, factor)?;
         }
         let rate = self.options.schedule.factor(self.updates);
         for Run { range, sgd, .. } in &self.runs {
@@ -311,12 +281,12 @@ impl Optimizer {
                 velocity: velocity.as_ref(),
                 options: &sgd.clone().lr(sgd.lr * rate),
                 gradient,
-                factor: clip.as_ref().map(|clip| &clip.factor),
+                factor: clip.as_ref().map(|(factor, _)| factor),
                 base_lr: self.schedule.as_ref().map(|_| sgd.lr),
             })?;
         }
         self.updates = self.updates.saturating_add(1);
-        Ok(clip.map(|ClipFactor { norm, skipped, .. }| UpdateReport { norm, skipped }))
+        Ok(clip.map(|(_, report)| report))
     }
 
     /// Checks that these parameters have the names, shapes and positions of the parameters that the

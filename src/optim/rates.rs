@@ -16,13 +16,12 @@ impl Optimizer {
     /// ```
     /// use xent::Gpu;
     /// use xent::optim::{Optimization, Optimizer, Parameters, Sgd};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let parameters = Parameters::new(&gpu, &[("weight", [2].into(), &[1.0, 2.0])])?;
     /// let options = Optimization { sgd: Sgd::new().lr(0.1), ..Optimization::default() };
     /// let mut optimizer = Optimizer::new(&parameters, options)?;
     /// optimizer.set_lr(0.01)?;
     /// assert_eq!(optimizer.options().sgd.lr, 0.01);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn set_lr(&mut self, lr: f64) -> Result<()> {

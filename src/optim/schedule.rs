@@ -4,7 +4,7 @@ use std::f64::consts::FRAC_PI_2;
 
 use crate::engine::Gpu;
 use crate::error::{Error, Result};
-use crate::ops::{ScheduleKind, ScheduleStep};
+use crate::ops::update::schedule::Params;
 use crate::record::Recorder;
 use crate::tensor::{Shape, Tensor, narrow};
 
@@ -67,7 +67,9 @@ impl Schedule {
 /// or computes the sine of a sum from the sines and cosines of its terms.
 #[derive(Debug)]
 pub(super) struct GpuSchedule {
-    kind: ScheduleKind,
+    /// Whether it is a cosine schedule, or a step schedule.
+    cosine: bool,
+    params: Params,
     table: Tensor<f32>,
     /// The number of skipped updates: one word.
     pub(super) skips: Tensor<u32>,
@@ -79,11 +81,12 @@ impl GpuSchedule {
     pub(super) fn new(gpu: &Gpu, schedule: Schedule) -> Result<Option<Self>> {
         let clamped = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         let bytes = (0..4u32).flat_map(|byte| (0..256u64).map(move |value| value << (8 * byte)));
-        let (kind, table): (_, Vec<f32>) = match schedule {
+        let (cosine, params, table): (_, _, Vec<f32>) = match schedule {
             Schedule::Constant => return Ok(None),
             Schedule::Step { every, factor } => {
                 let power = |k: u64| narrow(Schedule::Step { every: 1, factor }.factor(k));
-                (ScheduleKind::Step { every: clamped(every.max(1)) }, bytes.map(power).collect())
+                let params = Params { every: clamped(every.max(1)), ..Params::default() };
+                (false, params, bytes.map(power).collect())
             }
             Schedule::Cosine { warm_up, steps, floor } => {
                 let (warm_up, steps) = (clamped(warm_up), clamped(steps));
@@ -92,12 +95,12 @@ impl GpuSchedule {
                 let angle = |k: u64| FRAC_PI_2 * (f64::from(clamped(k)) / span).min(1.0);
                 // The sine, and 1 - cosine in a form without cancellation.
                 let entry = |x: f64| [narrow(x.sin()), narrow(2.0 * (x / 2.0).sin().powi(2))];
-                let kind = ScheduleKind::Cosine { warm_up, steps, floor: narrow(floor) };
-                (kind, bytes.flat_map(|k| entry(angle(k))).collect())
+                let params = Params { updates: 0, every: 1, warm_up, steps, floor: narrow(floor) };
+                (true, params, bytes.flat_map(|k| entry(angle(k))).collect())
             }
         };
         let table = Tensor::from_slice(gpu, [table.len()], &table)?;
-        Ok(Some(Self { kind, table, skips: Tensor::zeros(gpu, Shape::default())? }))
+        Ok(Some(Self { cosine, params, table, skips: Tensor::zeros(gpu, Shape::default())? }))
     }
 
     /// Checks that the GPU can count one more update after `updates`. Returns `updates`.
@@ -119,7 +122,7 @@ impl GpuSchedule {
         factor: &Tensor<f32>,
     ) -> Result<()> {
         let updates = self.check(updates)?;
-        let Self { kind, table, skips } = self;
-        rec.schedule_step(&ScheduleStep { kind: *kind, updates, skipped, skips, table, factor })
+        let params = Params { updates, ..self.params };
+        rec.schedule_step((self.cosine, params), [skipped, &self.skips], [&self.table, factor])
     }
 }

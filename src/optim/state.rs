@@ -172,7 +172,7 @@ impl Optimizer {
         let note = |key: &str| state.note(&format!("{prefix}{key}"));
         let fail = |key: &str, expected: &str| {
             let got = note(key).map_or_else(|| "none".to_owned(), |note| format!("{note:?}"));
-            Error::State { tensor: format!("{prefix}{key}"), expected: expected.to_owned(), got }
+            Error::state(format!("{prefix}{key}"), expected, got)
         };
         let small = |key: &str| match note(key).map(str::parse) {
             None => Ok(0),

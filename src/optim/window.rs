@@ -11,7 +11,7 @@ use crate::tensor::{Shape, Tensor};
 /// Losses with different denominators have separate sums of gradients, because each sum is divided
 /// by its own denominator at the end.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(crate) struct Window {
     shape: Shape,
     /// Sums of gradients, each laid out like the parameters. Sum `i` is divided by the denominator
     /// of loss `i`.
@@ -48,24 +48,21 @@ impl Window {
         Ok(())
     }
 
-    /// Checks that a pass divides the same losses as the earlier passes of the window.
-    pub(super) fn check(&self, op: &'static str, divided: impl IntoIterator<Item = bool>) -> Result<()> {
-        if self.passes == 0 {
-            return Ok(());
-        }
+    /// Checks that a pass divides its loss like the earlier passes of the window.
+    pub(super) fn check(&self, op: &'static str, divided: bool) -> Result<()> {
         let say = |divided: bool| if divided { "a denominator" } else { "nothing" };
-        for (&before, now) in self.divided.iter().zip(divided) {
-            if before != now {
+        match self.divided.first() {
+            Some(&before) if self.passes > 0 && before != divided => {
                 let expected = format!("{}, as for those before it in the window", say(before));
-                return Err(Error::value(op, "what a pass is divided by", expected, say(now).to_owned()));
+                Err(Error::value(op, "what a pass is divided by", expected, say(divided).to_owned()))
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Adds a pass's loss and its denominator. Returns the loss of the pass and the loss of the
     /// window so far, each divided by its denominator if there is one.
-    pub(super) fn count(
+    pub(crate) fn count(
         &mut self,
         rec: &mut Recorder<'_>,
         number: usize,
@@ -81,10 +78,10 @@ impl Window {
     }
 
     /// Adds the gradients of a pass to the sum `number`.
-    pub(super) fn add(&self, rec: &mut Recorder<'_>, number: usize, grads: &Tensor<f32>) -> Result<()> {
+    pub(crate) fn add(&self, rec: &mut Recorder<'_>, number: usize, grads: &Tensor<f32>) -> Result<()> {
         match (self.totals.get(number), self.lows.get(number)) {
             (Some(total), _) if self.passes == 0 => rec.copy(grads, total),
-            (Some(total), Some(lows)) => rec.accumulate_precisely(grads, total, (lows, self.passes == 1)),
+            (Some(total), Some(lows)) => rec.accumulate_into(grads, total, Some((lows, self.passes == 1))),
             (Some(total), None) => rec.accumulate(grads, total),
             (None, _) => Ok(()),
         }

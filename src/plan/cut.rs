@@ -81,9 +81,14 @@ impl PerRow {
 }
 
 impl<'a> Cut<'a> {
+    /// Rows in granules, one workgroup each.
+    pub(crate) fn new(op: &'static str, rows: u32, per_row: &'a [PerRow], granule: u32) -> Self {
+        Self { op, rows, per_row, granule, groups_per_granule: 1, turns_per_granule: 0 }
+    }
+
     /// Elements in blocks of [`BLOCK`], one workgroup each.
     pub(crate) fn by_blocks(op: &'static str, count: u32, per_element: &'a [PerRow]) -> Self {
-        Self { op, rows: count, per_row: per_element, granule: BLOCK, groups_per_granule: 1, turns_per_granule: 0 }
+        Self::new(op, count, per_element, BLOCK)
     }
 
     /// Consecutive ranges that make up `0..rows`. Each fits a binding, the grid and the loop

@@ -76,7 +76,7 @@ pub(crate) const TURNS: &str = "turns of an invocation's loops in a dispatch";
 pub(crate) const FIXED_TURNS: u64 = 96;
 
 /// The size of a dispatch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Work {
     /// Workgroups.
     pub(crate) groups: u64,

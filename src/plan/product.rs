@@ -22,7 +22,7 @@ pub enum Layout {
 }
 
 /// The part of a product that one dispatch computes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Piece {
     pub(crate) m: Range<u32>,
     pub(crate) n: Range<u32>,
@@ -77,19 +77,9 @@ impl Factors {
             let in_one_piece = [&cuts.m, &cuts.n, &cuts.k].iter().all(|ranges| ranges.len() == 1);
             let fits = bytes <= caps.max_binding.into() && groups <= most_groups(caps).into();
             if in_one_piece && fits && turns <= most_turns(caps) {
-                let groups = tile.groups(m, n) * u64::from(parts);
-                return Ok(vec![Piece {
-                    m: 0..m,
-                    n: 0..n,
-                    k: k.clone(),
-                    part: 0,
-                    split,
-                    resumed: false,
-                    begun: false,
-                    unfinished: false,
-                    last: true,
-                    work: Work::new(groups, turns),
-                }]);
+                let work = Work::new(tile.groups(m, n) * u64::from(parts), turns);
+                let (m, n, k) = (0..m, 0..n, k.clone());
+                return Ok(vec![Piece { m, n, k, split, last: true, work, ..Piece::default() }]);
             }
         }
         let mut pieces = Vec::new();
@@ -176,7 +166,7 @@ impl Factors {
 }
 
 fn cut(rows: u32, per_row: &[PerRow], granule: u32, groups_per_granule: u64) -> Cut<'_> {
-    Cut { op: "matmul", rows, per_row, granule, groups_per_granule, turns_per_granule: 0 }
+    Cut { groups_per_granule, ..Cut::new("matmul", rows, per_row, granule) }
 }
 
 struct Cuts {

@@ -138,14 +138,9 @@ impl RowPlan {
         (rows, classes): (u32, u32),
         sweep: Sweep,
     ) -> Result<Vec<(Range<u32>, Work)>> {
-        let cut = Cut {
-            op,
-            rows: self.blocks_of(classes),
-            per_row: &[],
-            granule: Self::RUN,
-            groups_per_granule: 0,
-            turns_per_granule: sweep.turns(Self::RUN),
-        };
+        let turns_per_granule = sweep.turns(Self::RUN);
+        let by_runs = Cut::new(op, self.blocks_of(classes), &[], Self::RUN);
+        let cut = Cut { groups_per_granule: 0, turns_per_granule, ..by_runs };
         let mut ranges = cut.ranges(caps)?;
         if ranges.is_empty() {
             ranges.push(0..0);

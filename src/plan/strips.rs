@@ -53,8 +53,7 @@ impl Strip {
             others.chain([PerRow::of(rows * bytes)]).collect::<Vec<_>>()
         };
         let per_row = &moving(whole.part(), inner.into());
-        let cut =
-            Cut { op, rows, per_row, granule: 1, groups_per_granule: groups * u64::from(inner), turns_per_granule: 0 };
+        let cut = Cut { groups_per_granule: groups * u64::from(inner), ..Cut::new(op, rows, per_row, 1) };
         let no_strips = match cut.ranges(caps) {
             Ok(ranges) => return Ok(ranges.into_iter().map(|outer| Self { whole, outer, within: None }).collect()),
             Err(error) => error,
@@ -70,7 +69,7 @@ impl Strip {
         let per_row = moving(classes.into(), 1).into_iter().map(|tensor| PerRow::of(tensor.bytes)).collect::<Vec<_>>();
         let strips = |granule: u32| {
             let groups_per_granule = groups * u64::from(granule);
-            Cut { op, rows: inner, per_row: &per_row, granule, groups_per_granule, turns_per_granule: 0 }.ranges(caps)
+            Cut { groups_per_granule, ..Cut::new(op, inner, &per_row, granule) }.ranges(caps)
         };
         // Prefer long copies. Halves are copied in pairs.
         let halves = tensors.iter().any(|tensor| tensor.element < WORD_BYTES);

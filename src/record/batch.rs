@@ -20,7 +20,7 @@ impl Gpu {
     /// recorded.
     #[must_use]
     pub fn record<'e>(&self, encoder: &'e mut wgpu::CommandEncoder) -> Recorder<'e> {
-        Recorder::borrowing(self, encoder)
+        Recorder::new(self, Encoder::Callers(encoder))
     }
 }
 
@@ -30,14 +30,13 @@ impl Gpu {
 /// ```
 /// use std::time::Duration;
 /// use xent::{Gpu, Tensor};
-/// # if let Ok(gpu) = Gpu::headless() {
+/// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
 /// let x = Tensor::from_slice(&gpu, [4], &[-1.0, 0.0, 1.0, 2.0f32])?;
 /// let mut batch = gpu.batch();
 /// let y = batch.relu(&x)?;
 /// let mut values = batch.read(&y)?;
 /// batch.submit()?;
 /// assert_eq!(values.wait(Duration::from_secs(10))?, [0.0, 0.0, 1.0, 2.0]);
-/// # }
 /// # Ok::<(), xent::Error>(())
 /// ```
 pub type Batch = Recorder<'static>;

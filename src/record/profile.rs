@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::{Role, guard};
+use crate::engine::{Role, create_buffer, guard};
 use crate::error::{Error, Result};
 use crate::record::{Readback, Recorder};
 
@@ -54,7 +54,7 @@ impl Recorder<'_> {
     /// ```
     /// use std::time::Duration;
     /// use xent::{Error, Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let x = Tensor::from_slice(&gpu, [4], &[-1.0, 0.0, 1.0, 2.0f32])?;
     /// let mut batch = gpu.batch();
     /// match batch.profile() {
@@ -66,7 +66,6 @@ impl Recorder<'_> {
     /// batch.submit()?;
     /// let times = times.wait(Duration::from_secs(10))?;
     /// assert_eq!(times.iter().map(|t| t.label).collect::<Vec<_>>(), ["xent.relu"]);
-    /// # }
     /// # Ok::<(), Error>(())
     /// ```
     pub fn profile(&mut self) -> Result<()> {
@@ -92,14 +91,8 @@ impl Recorder<'_> {
         let device = self.gpu().device().clone();
         let entries = u32::try_from(2 * labels.len()).unwrap_or(0);
         let bytes = u64::from(entries) * 8;
-        let resolved = guard(&device, "times", || {
-            device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("xent.times"),
-                size: bytes.max(8),
-                usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
-                mapped_at_creation: false,
-            })
-        })?;
+        let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+        let resolved = guard(&device, "times", || create_buffer(&device, "xent.times", bytes.max(8), usage))?;
         let staging = self.gpu().allocate("times", Role::Staging, Readback::<Vec<u32>>::staging_bytes(bytes))?;
         let nanoseconds = f64::from(self.gpu().queue().get_timestamp_period());
         let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;

@@ -67,10 +67,6 @@ pub(crate) struct Window {
 }
 
 impl<'e> Recorder<'e> {
-    pub(crate) fn borrowing(gpu: &Gpu, encoder: &'e mut wgpu::CommandEncoder) -> Self {
-        Self::new(gpu, Encoder::Callers(encoder))
-    }
-
     pub(super) fn new(gpu: &Gpu, encoder: Encoder<'e>) -> Self {
         Self { gpu: gpu.clone(), encoder, pass: None, arenas: Vec::new(), profile: None, held: Held::new() }
     }
@@ -143,7 +139,7 @@ impl<'e> Recorder<'e> {
     /// ```
     /// use std::time::Duration;
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let x = Tensor::zeros(&gpu, [2])?;
     /// let mut batch = gpu.batch();
     /// batch.upload(&x, &[1.0, -2.0f32])?;
@@ -152,7 +148,6 @@ impl<'e> Recorder<'e> {
     /// let mut y = batch.read(&y)?;
     /// batch.submit()?;
     /// assert_eq!(y.wait(Duration::from_secs(10))?, [1.0, 0.0]);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn upload<T: Element>(&mut self, tensor: &Tensor<T>, data: &[T]) -> Result<()> {
@@ -170,7 +165,7 @@ impl<'e> Recorder<'e> {
             let mut upload = self.gpu.allocate("upload", Role::Upload, length)?;
             // Nobody else may take the memory before the device has copied from it and mapped it
             // again.
-            let home = upload.detach_from_pool();
+            let home = upload.home.take();
             upload.buffer().get_mapped_range_mut(..length).map_err(Error::MapRange)?.copy_from_slice(bytes);
             guard(self.gpu.device(), "upload", || upload.buffer().unmap())?;
             self.copy_bytes((&upload, 0), (tensor.storage(), offset), length)?;
@@ -178,8 +173,9 @@ impl<'e> Recorder<'e> {
             let encoder = self.between_passes().ok_or(Error::NotSubmitted)?;
             encoder.map_buffer_on_submit(&buffer, wgpu::MapMode::Write, .., move |mapped| {
                 if mapped.is_ok() {
-                    upload.reattach(home);
+                    upload.home = home;
                 }
+                drop(upload);
             });
             offset += length;
         }
@@ -293,7 +289,7 @@ impl<'e> Recorder<'e> {
             size: (first - offset + len * format.bytes()).next_multiple_of(WORD_BYTES),
             base: u32::try_from(residue).unwrap_or(u32::MAX),
             quads: residue.is_multiple_of(4) && len.is_multiple_of(4),
-            one: self.gpu.is_one(tensor.storage()),
+            one: Arc::ptr_eq(tensor.storage(), self.gpu.memory_of_one()),
             format,
         }
     }

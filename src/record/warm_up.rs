@@ -26,12 +26,11 @@ impl Gpu {
     /// ```
     /// use xent::loss::{CrossEntropy, Grad};
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let logits = Tensor::<f32>::zeros(&gpu, [64, 10])?;
     /// let targets = Tensor::<i32>::zeros(&gpu, [64])?;
     /// let options = CrossEntropy::default();
     /// gpu.warm_up(|rec| rec.cross_entropy_with(&logits, &targets, &options, Grad::New).map(drop))?;
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn warm_up(&self, record: impl FnOnce(&mut Recorder<'_>) -> Result<()>) -> Result<()> {

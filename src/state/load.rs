@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{State, fail, unreal};
+use super::{State, unreal};
 use crate::error::{Error, Result, Unmatched};
 use crate::parameters::Parameters;
 use crate::tensor::{Shape, Tensor};
@@ -76,7 +76,7 @@ impl State {
             };
             let (a, b) = (self.require_as::<f32>(first, shape)?, self.require_as::<f32>(name, shape)?);
             if !a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits())) {
-                return Err(fail(name, &format!("the values of {first:?}, which it is tied to"), "others".to_owned()));
+                return Err(Error::state(name, format!("the values of {first:?}, which it is tied to"), "others"));
             }
         }
         Ok(())
@@ -109,7 +109,7 @@ impl Parameters {
     /// use xent::Gpu;
     /// use xent::optim::Parameters;
     /// use xent::state::{LoadOptions, State};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let parameters = Parameters::new(&gpu, &[
     ///     ("trunk.weight", [2].into(), &[0.0; 2]),
     ///     ("head.weight", [3].into(), &[0.5; 3]), // new: the old one had another size
@@ -119,7 +119,6 @@ impl Parameters {
     /// state.insert("model.head.weight", [5], vec![0.0f32; 5])?;
     /// let trunk = LoadOptions { only: Some(vec!["trunk.weight".into()]), ..LoadOptions::default() };
     /// parameters.load_with(&state.split_off("model."), &trunk)?;
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn load_with(&self, state: &State, options: &LoadOptions) -> Result<Unmatched> {

@@ -57,7 +57,7 @@ impl State {
     pub fn insert<T: Float>(&mut self, name: &str, shape: impl Into<Shape>, values: Vec<T>) -> Result<()> {
         let shape = shape.into();
         if shape.checked_len() != Some(values.len()) {
-            return Err(fail(name, &format!("the elements of {shape}"), format!("{} values", values.len())));
+            return Err(Error::state(name, format!("the elements of {shape}"), format!("{} values", values.len())));
         }
         check_name(name)?;
         if self.tensors.contains_key(name) {
@@ -126,7 +126,7 @@ impl State {
         if let Some(key) =
             other.notes.keys().map(|key| format!("{prefix}{key}")).find(|key| self.notes.contains_key(key))
         {
-            return Err(fail(&key, "a key of its own", "another note of this key".to_owned()));
+            return Err(Error::state(key, "a key of its own", "another note of this key"));
         }
         self.notes.extend(other.notes.into_iter().map(|(key, text)| (format!("{prefix}{key}"), text)));
         self.tensors.extend(other.tensors.into_iter().map(|(name, stored)| (format!("{prefix}{name}"), stored)));
@@ -227,20 +227,16 @@ impl State {
     fn find(&self, name: &str, shape: &Shape) -> Result<&Stored> {
         match self.tensors.get(name) {
             Some(stored) if stored.shape == *shape => Ok(stored),
-            Some(stored) => Err(fail(name, &format!("shape {shape}"), format!("shape {}", stored.shape))),
-            None => Err(fail(name, &format!("a tensor of shape {shape}"), "none of this name".to_owned())),
+            Some(stored) => Err(Error::state(name, format!("shape {shape}"), format!("shape {}", stored.shape))),
+            None => Err(Error::state(name, format!("a tensor of shape {shape}"), "none of this name")),
         }
     }
 }
 
 fn taken(name: &str) -> Error {
-    fail(name, "a name of its own", "another tensor of this name".to_owned())
+    Error::state(name, "a name of its own", "another tensor of this name")
 }
 
 fn unreal(name: &str, dtype: Dtype) -> Error {
-    fail(name, "real numbers (F32, F16, BF16 or F64)", format!("{dtype:?}"))
-}
-
-fn fail(tensor: &str, expected: &str, got: String) -> Error {
-    Error::State { tensor: tensor.to_owned(), expected: expected.to_owned(), got }
+    Error::state(name, "real numbers (F32, F16, BF16 or F64)", format!("{dtype:?}"))
 }

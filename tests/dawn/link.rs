@@ -33,8 +33,9 @@ impl std::fmt::Debug for Link {
 impl Link {
     pub(super) fn start() -> Arc<Self> {
         let server = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dawn/server.mjs");
-        let mut process = Command::new("node")
-            .arg(server)
+        // Descriptor 3 is the pipe; what Dawn prints goes to standard error.
+        let mut process = Command::new("sh")
+            .args(["-c", "exec node \"$0\" 3>&1 1>&2", server])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

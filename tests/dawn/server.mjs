@@ -2,10 +2,10 @@
 //
 // A message is a JSON header and a payload: the length of each in 4 bytes (little endian), then
 // both. Requests, `{ do, ...arguments }`, arrive on standard input; those with a `reply` are
-// answered on standard output by `{ reply, ...results }`. With `--compile DIR` it compiles every
-// shader of a directory instead.
+// answered on descriptor 3 by `{ reply, ...results }`, because Dawn prints to standard output. With
+// `--compile DIR` it compiles every shader of a directory instead; no shader may have warnings.
 
-import { readdirSync, readFileSync } from 'node:fs';
+import { createWriteStream, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { create, globals } from 'webgpu';
 
@@ -44,7 +44,7 @@ if (process.argv[2] === '--compile') {
   for (const file of files) {
     const module = compiled(readFileSync(join(process.argv[3], file), 'utf8'));
     const { messages } = await module.getCompilationInfo();
-    for (const { type, lineNum, message } of messages.filter(({ type }) => type === 'error')) {
+    for (const { type, lineNum, message } of messages) {
       console.log(`${file}:${lineNum}: ${type}: ${message}`);
       failed += 1;
     }
@@ -61,12 +61,14 @@ device.addEventListener('uncapturederror', ({ error }) => console.error(`Dawn: $
 const objects = new Map();
 const mapping = new Set();
 
+const replies = createWriteStream(null, { fd: 3 });
+
 function send(header, payload = new Uint8Array(0)) {
   const json = Buffer.from(JSON.stringify(header));
   const lengths = Buffer.alloc(8);
   lengths.writeUInt32LE(json.length, 0);
   lengths.writeUInt32LE(payload.byteLength, 4);
-  process.stdout.write(Buffer.concat([lengths, json, payload]));
+  replies.write(Buffer.concat([lengths, json, payload]));
 }
 
 async function map({ id, write, reply }) {

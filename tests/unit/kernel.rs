@@ -187,9 +187,9 @@ fn workgroup_memory_is_what_every_device_has() {
 pub(super) fn shader_module(
     device: &wgpu::Device,
     text: wgpu::ShaderModuleDescriptor<'_>,
-    checks: Checks,
+    bounds: bool,
 ) -> wgpu::ShaderModule {
-    match checks.bounds {
+    match bounds {
         true => device.create_shader_module(text),
         // SAFETY: the kernels stay within their bindings, as the tests verify.
         false => unsafe { device.create_shader_module_trusted(text, wgpu::ShaderRuntimeChecks::unchecked()) },
@@ -204,7 +204,7 @@ pub(super) fn shader_module(
 fn checks_of_bounds_and_zeros_and_cuts_of_loops_make_no_difference() {
     let with = |on| {
         let gpu = Gpu::headless()?;
-        *lock(&gpu.pipelines().checks) = Checks { bounds: on, zeros: on };
+        *lock(&gpu.pipelines().checks) = Some(on);
         Ok::<_, crate::Error>(gpu)
     };
     let (on, off) = match (with(true), with(false)) {

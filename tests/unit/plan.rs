@@ -38,14 +38,8 @@ fn ranges_cover_every_row_once_and_fit() {
         (100_000, 4, 1, 1 << 27, 7),
     ] {
         let caps = caps(binding, groups);
-        let cut = Cut {
-            op: "t",
-            rows,
-            per_row: &[PerRow::of(row_bytes), PerRow::of(4)],
-            granule,
-            groups_per_granule: 1,
-            turns_per_granule: 0,
-        };
+        let per_row = [PerRow::of(row_bytes), PerRow::of(4)];
+        let cut = Cut::new("t", rows, &per_row, granule);
         let mut next = 0;
         for range in cut.ranges(&caps).unwrap() {
             assert_eq!(range.start, next, "no gap, no overlap");
@@ -71,14 +65,8 @@ fn a_fourth_of_the_turns_is_left() {
 
 #[test]
 fn no_rows_are_no_ranges_and_a_row_too_large_is_an_error() {
-    let cut = Cut {
-        op: "t",
-        rows: 1,
-        per_row: &[PerRow::of(1 << 40)],
-        granule: 1,
-        groups_per_granule: 1,
-        turns_per_granule: 0,
-    };
+    let per_row = [PerRow::of(1 << 40)];
+    let cut = Cut::new("t", 1, &per_row, 1);
     assert!(
         matches!(cut.ranges(&caps(16384, 1)), Err(Error::Limit { needed, allowed: 16128, .. }) if needed == 1 << 40)
     );
@@ -106,7 +94,7 @@ fn ranges_end_where_memory_is_cut() {
         (5000, 64, vec![PerRow { bytes: 4, cuts: cuts(100, 512) }, PerRow { bytes: 2, cuts: cuts(256, 256) }]),
         (5000, 64, vec![PerRow { bytes: 4, cuts: None }, PerRow { bytes: 0, cuts: cuts(4, 256) }]),
     ] {
-        let cut = Cut { op: "t", rows, per_row: &tensors, granule, groups_per_granule: 1, turns_per_granule: 0 };
+        let cut = Cut::new("t", rows, &tensors, granule);
         let mut next = 0;
         for range in cut.ranges(&caps(16384, 65535)).unwrap() {
             assert_eq!(range.start, next, "no gap, no overlap");

@@ -266,14 +266,9 @@ impl Accessors<'_> {
             let store = if whole { store } else { &elements };
             let _ = writeln!(text, "fn store4_{name}(i: u32, v: vec4<f32>) {{ {store} }}");
         }
-        self.quads_in_part(text);
-    }
-
-    /// The accessors of quads that may be incomplete, built from the other accessors.
-    fn quads_in_part(&self, text: &mut String) {
-        let name = self.binding.name;
+        // The accessors of quads that may be incomplete are built from the other accessors.
         if self.reads() {
-            let loads = if self.by_quad {
+            let loads = if by_quad {
                 format!("if (room > 0u) {{ v = load4_{name}(i); }}")
             } else {
                 by_element(|k| format!("v[{k}] = load_{name}(i + {k}u * stride);"))
@@ -284,7 +279,7 @@ impl Accessors<'_> {
             );
         }
         if self.writes() {
-            let stores = if self.by_quad {
+            let stores = if by_quad {
                 format!("if (room > 0u) {{ store4_{name}(i, v); }}")
             } else {
                 by_element(|k| format!("store_{name}(i + {k}u * stride, v[{k}]);"))

@@ -64,9 +64,12 @@ fn split_block<'l, 't>(lines: &'l [&'t str], indent: &str) -> (&'l [&'t str], &'
     lines.split_at_checked(end).unwrap_or((lines, &[]))
 }
 
-/// Writes lines, specialised for the known constants.
-pub(super) fn write(text: &mut String, lines: &[&str], known: &Constants) {
+/// Writes the lines of a block, specialised for the known constants, up to a statement that leaves
+/// the block. Returns whether there is one.
+pub(super) fn write(text: &mut String, lines: &[&str], known: &Constants) -> bool {
+    let own_indent = lines.first().map_or("", |line| indent_of(line));
     let mut rest = lines;
+    let mut leaves = false;
     while let Some((&line, after)) = rest.split_first() {
         let indent = indent_of(line);
         rest = if let Some((name, count)) = marked_loop(line, known) {
@@ -80,9 +83,9 @@ pub(super) fn write(text: &mut String, lines: &[&str], known: &Constants) {
             }
             closing.get(1..).unwrap_or_default()
         } else if let Some(condition) = condition(line) {
-            let (later, ends) = write_branches(text, condition, after, indent, known);
-            if ends {
-                // The rest of the block is unreachable.
+            let (later, unreachable) = write_branches(text, condition, after, indent, known);
+            if unreachable {
+                leaves |= indent == own_indent;
                 let closes = |l: &&str| !l.trim().is_empty() && indent_of(l).len() < indent.len();
                 later.iter().position(closes).and_then(|end| later.get(end..)).unwrap_or_default()
             } else {
@@ -90,13 +93,20 @@ pub(super) fn write(text: &mut String, lines: &[&str], known: &Constants) {
             }
         } else {
             let _ = writeln!(text, "{line}");
+            leaves |= indent == own_indent && is_jump(line);
             after
         };
     }
+    leaves
 }
 
 fn condition(line: &str) -> Option<&str> {
     line.trim_start().strip_prefix("if (")?.strip_suffix(") {")
+}
+
+fn is_jump(line: &str) -> bool {
+    let word = line.trim().split([' ', ';']).next();
+    word.is_some_and(|word| ["return", "break", "continue"].contains(&word))
 }
 
 /// Writes the branches of an `if` that can be taken. Returns the lines after it, and whether they
@@ -112,7 +122,7 @@ fn write_branches<'l, 't>(
     let mut condition = Some(first.to_owned());
     let mut written = false;
     let mut decided = false;
-    let mut ends = false;
+    let mut all_leave = true;
     loop {
         let (body, closing) = split_block(rest, indent);
         let value = condition.as_deref().map_or(Value::Bool(true), |condition| evaluate(condition, known));
@@ -126,15 +136,11 @@ fn write_branches<'l, 't>(
                 (true, false, condition) => format!("}} else if ({}) {{", condition.as_deref().unwrap_or_default()),
             };
             let _ = writeln!(text, "{indent}{head}");
-            write(text, body, known);
-            let jumps = |line: &&str| {
-                let word = line.trim().split([' ', ';']).next();
-                word.is_some_and(|word| ["return", "break", "continue"].contains(&word))
-            };
-            ends = !written && decided && body.last().is_some_and(jumps);
+            all_leave &= write(text, body, known);
             written = true;
         }
-        let Some((&close, after)) = closing.split_first() else { return (closing, ends) };
+        let unreachable = decided && all_leave;
+        let Some((&close, after)) = closing.split_first() else { return (closing, unreachable) };
         rest = after;
         let close = close.trim();
         condition = match close.strip_prefix("} else if (").and_then(|condition| condition.strip_suffix(") {")) {
@@ -144,7 +150,7 @@ fn write_branches<'l, 't>(
                 if written {
                     let _ = writeln!(text, "{indent}}}");
                 }
-                return (rest, ends);
+                return (rest, unreachable);
             }
         };
     }
@@ -303,81 +309,5 @@ fn apply(operator: &str, left: Value, right: Value) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn known() -> Constants {
-        let values = [("A", Value::Number(2)), ("B", Value::Number(0)), ("YES", Value::Bool(true))];
-        values.map(|(name, value)| (name.to_owned(), value)).into()
-    }
-
-    #[test]
-    fn conditions_are_decided_as_far_as_they_can_be() {
-        for (expression, value) in [
-            ("A == 2u", Value::Bool(true)),
-            ("A == 1u || B > 0u", Value::Bool(false)),
-            ("row.begin > 0u || !YES", Value::Unknown),
-            ("B == 1u && row.begin[f(x, 1u)] > 0u", Value::Bool(false)),
-            ("t < classes() || YES", Value::Bool(true)),
-            ("(A + 3u) * 0x10u % 7u == 3u", Value::Bool(true)),
-            ("A - 3u == 0u", Value::Unknown),
-            ("is_nan(x) && (A != 2u || B != 0u)", Value::Bool(false)),
-            ("-x < 1.0", Value::Unknown),
-        ] {
-            assert_eq!(evaluate(expression, &known()), value, "{expression}");
-        }
-    }
-
-    #[test]
-    fn branches_are_decided_and_loops_written_out() {
-        let source = "\
-fn f() -> u32 {
-    if (A == 1u) {
-        a();
-    } else if (x > 1u) {
-        b();
-    } else if (YES) {
-        c();
-    } else {
-        d();
-    }
-    for (var k = 0u; k < A; k++) { // unrolled
-        if (k % 2u == 1u) {
-            e(k);
-        }
-    }
-    if (B == 0u) {
-        return 1u;
-    }
-
-    return 2u;
-}
-fn g() {}";
-        let mut text = String::new();
-        write(&mut text, &source.lines().collect::<Vec<_>>(), &known());
-        let lines: Vec<_> = text.lines().map(str::trim).collect();
-        let want = [
-            "fn f() -> u32 {",
-            "if (x > 1u) {",
-            "b();",
-            "} else {",
-            "c();",
-            "}",
-            "{",
-            "const k: u32 = 0u;",
-            "}",
-            "{",
-            "const k: u32 = 1u;",
-            "{",
-            "e(k);",
-            "}",
-            "}",
-            "{",
-            "return 1u;",
-            "}",
-            "}",
-            "fn g() {}",
-        ];
-        assert_eq!(lines, want);
-    }
-}
+#[path = "../../../tests/unit/specialise.rs"]
+mod tests;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::{Kernel, Variant, lock};
-use crate::engine::Gpu;
+use crate::engine::{Gpu, create_buffer};
 use crate::error::Result;
 
 /// The bytes between the counters of dispatches: the largest binding alignment of the adapters in
@@ -37,8 +37,7 @@ impl TurnCounter {
     fn new(device: &wgpu::Device) -> Self {
         let size = (STRIDE * MOST) as u64;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let buffer =
-            device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false });
+        let buffer = create_buffer(device, "xent.turns", size, usage);
         let ty = wgpu::BufferBindingType::Storage { read_only: false };
         let entry = wgpu::BindGroupLayoutEntry {
             binding: 0,
@@ -84,12 +83,7 @@ impl Gpu {
         let planned = std::mem::take(&mut *lock(&counter.planned));
         let size = (STRIDE * planned.len()) as u64;
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let staging = self.device().create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size,
-            usage,
-            mapped_at_creation: false,
-        });
+        let staging = create_buffer(self.device(), "xent.turns", size, usage);
         let mut encoder = self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.copy_buffer_to_buffer(&counter.buffer, 0, &staging, 0, size);
         encoder.clear_buffer(&counter.buffer, 0, None);

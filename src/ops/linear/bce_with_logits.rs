@@ -7,7 +7,7 @@ use crate::record::Recorder;
 use crate::tensor::{Float, Shape, Tensor, size32};
 
 use crate::ops::Classes;
-use crate::ops::linear::layer::{Layer, LayerGrads};
+use crate::ops::linear::layer::Layer;
 use crate::ops::linear::request::{LinearLossOutput, LinearLossRequest};
 use crate::ops::loss::definition::{Elementwise, ElementwiseLoss};
 use crate::ops::loss::elements::{ElementsCall, ElementsPart};
@@ -48,7 +48,7 @@ impl Recorder<'_> {
     /// use std::time::Duration;
     /// use xent::linear::LinearBceWithLogits;
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let hidden = Tensor::from_slice(&gpu, [1, 2], &[1.0, 1.0f32])?;
     /// let weight = Tensor::from_slice(&gpu, [2, 2], &[1.0, 1.0, -1.0, 0.0f32])?;
     /// let targets = Tensor::from_slice(&gpu, [1, 2], &[1.0, 0.0f32])?;
@@ -58,7 +58,6 @@ impl Recorder<'_> {
     /// batch.submit()?;
     /// // The mean of log(1 + e^-2) and log(1 + e^-1).
     /// assert!((loss.wait(Duration::from_secs(10))?[0] - 0.220095).abs() < 1e-6);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     ///
@@ -147,18 +146,8 @@ impl Recorder<'_> {
         })?;
         let loss = match unreduced {
             Some(losses) => losses,
-            None => self.loss_of_rows(&call, &begun, &sums)?,
+            None => self.loss_of_values(op, &sums, call.divisor(&begun))?,
         };
-        let LayerGrads { hidden, weight, bias } = grads;
-        let denominator = targets.count(op)?.into();
-        let statistics = None;
-        Ok(LinearLossOutput {
-            loss,
-            hidden_grad: hidden,
-            weight_grad: weight,
-            bias_grad: bias,
-            statistics,
-            denominator,
-        })
+        Ok(grads.into_output(loss, None, targets.count(op)?.into()))
     }
 }

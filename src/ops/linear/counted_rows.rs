@@ -42,44 +42,30 @@ impl Recorder<'_> {
     ) -> Result<Tensor<Real>> {
         let y = to.rows(0..tokens.len())?;
         let columns = x.shape().get(1).copied().unwrap_or(0);
+        let (targets, ignored) = match inputs.targets.probabilities() {
+            None => inputs.targets.indices(op).map(|(index, ignored)| (Some(index), ignored))?,
+            Some(_) => (None, 0),
+        };
+        let weight = &inputs.position_weight;
+        let one_for_all = weight.shape().is_empty();
+        let position_weight_stride = u32::from(!one_for_all);
+        let params = Params { columns: size32(columns), position_weight_stride, ignored };
         // Kernels count elements in 32 bits.
         let at_once = ((1 << 31) / columns.max(1)).max(1);
         for start in (0..tokens.len()).step_by(at_once) {
             let some = start..tokens.len().min(start + at_once);
-            let (from, to) = (x.rows(some.clone())?, y.rows(some.clone())?);
-            self.some_counted_rows(op, &from, inputs, tokens.start + some.start..tokens.start + some.end, &to)?;
+            let (first, len) = (tokens.start + start, some.len());
+            let (from, to) = (x.rows(some.clone())?, y.rows(some)?);
+            let targets = targets.map(|index| index.part(first, [len].into()));
+            let weight = if one_for_all { weight.clone() } else { weight.part(first, [len].into()) };
+            Blocks::new(op, &KERNEL, from.count(op)?)
+                .constant("TARGETS", targets.is_none())
+                .each("x", &from)
+                .whole("targets", targets.as_ref())
+                .whole("position_weight", &weight)
+                .each("y", &to)
+                .run(self, &params)?;
         }
         Ok(y.real())
-    }
-
-    fn some_counted_rows(
-        &mut self,
-        op: &'static str,
-        x: &Tensor<Real>,
-        inputs: &Inputs,
-        tokens: Range<usize>,
-        y: &Tensor<f32>,
-    ) -> Result<()> {
-        let (targets, ignored) = if inputs.targets.probabilities().is_none() {
-            let (index, ignored) = inputs.targets.indices(op)?;
-            (Some(index.part(tokens.start, [tokens.len()].into())), ignored)
-        } else {
-            (None, 0)
-        };
-        let weight = &inputs.position_weight;
-        let one_for_all = weight.shape().is_empty();
-        let weight = if one_for_all { weight.clone() } else { weight.part(tokens.start, [tokens.len()].into()) };
-        let params = Params {
-            columns: size32(x.shape().get(1).copied().unwrap_or(0)),
-            position_weight_stride: u32::from(!one_for_all),
-            ignored,
-        };
-        Blocks::new(op, &KERNEL, x.count(op)?)
-            .constant("TARGETS", targets.is_none())
-            .each("x", x)
-            .whole("targets", targets.as_ref())
-            .whole("position_weight", &weight)
-            .each("y", y)
-            .run(self, &params)
     }
 }

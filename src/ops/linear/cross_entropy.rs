@@ -7,7 +7,7 @@ use crate::plan::linear::LinearPlan;
 use crate::record::Recorder;
 use crate::tensor::{Float, Tensor};
 
-use crate::ops::linear::layer::{Layer, LayerGrads};
+use crate::ops::linear::layer::Layer;
 use crate::ops::linear::request::{LinearLossOutput, LinearLossRequest};
 use crate::ops::loss::Targets;
 use crate::ops::loss::cross_entropy::KERNEL;
@@ -42,7 +42,7 @@ impl Recorder<'_> {
     /// use xent::linear::LinearCrossEntropy;
     /// use xent::loss::Targets;
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let hidden = Tensor::from_slice(&gpu, [2, 2], &[1.0, 0.0, 0.0, 0.0f32])?;
     /// let weight = Tensor::from_slice(&gpu, [3, 2], &[2.0, 0.0, 1.0, 0.0, 0.0, 0.0f32])?;
     /// let targets = Targets::new(&gpu, [2], &[0, 2], 3)?;
@@ -52,7 +52,6 @@ impl Recorder<'_> {
     /// batch.submit()?;
     /// // The mean of log(1 + e^-1 + e^-2) and log 3.
     /// assert!((loss.wait(Duration::from_secs(10))?[0] - 0.753109).abs() < 1e-6);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     ///
@@ -101,7 +100,7 @@ impl Recorder<'_> {
     /// use xent::linear::{LinearCrossEntropy, LinearLossRequest};
     /// use xent::loss::Targets;
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let hidden = Tensor::from_slice(&gpu, [1, 2], &[1.0, 2.0f32])?;
     /// let weight = Tensor::from_slice(&gpu, [2, 2], &[1.0, 0.0, 1.0, 0.0f32])?;
     /// let targets = Targets::new(&gpu, [1], &[0], 2)?;
@@ -112,7 +111,6 @@ impl Recorder<'_> {
     /// let mut weight_grad = batch.read(&out.weight_grad.expect("it was requested"))?;
     /// batch.submit()?;
     /// assert_eq!(weight_grad.wait(Duration::from_secs(10))?, [-0.5, -1.0, 0.5, 1.0]);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn linear_cross_entropy_with<T: Float>(
@@ -153,14 +151,6 @@ impl Recorder<'_> {
             rec.rows_of_tokens(&call, &begun, tokens.start as usize..tokens.end as usize, 0, logits)
         })?;
         let RowsEnded { loss, statistics, check, denominator } = self.end_rows(&call, begun)?;
-        let LayerGrads { hidden, weight, bias } = grads.with_check(check.as_ref());
-        Ok(LinearLossOutput {
-            loss,
-            hidden_grad: hidden,
-            weight_grad: weight,
-            bias_grad: bias,
-            statistics,
-            denominator,
-        })
+        Ok(grads.with_check(check.as_ref()).into_output(loss, statistics, denominator))
     }
 }

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::ops::linear::LinearCrossEntropy;
 use crate::ops::loss::CrossEntropy;
 use crate::ops::update::Sgd;
+use crate::options::options;
 use crate::plan::linear::{Blocks, LinearPlan, LinearSizes};
 use crate::plan::product::Layout;
 use crate::plan::summands::Order;
@@ -48,23 +49,14 @@ impl<'a> LinearSgd<'a> {
         Self { sgd, weight_momentum: None, bias_momentum: None, upstream: None, statistics: false }
     }
 
-    /// Sets the momentum of the weight.
-    #[must_use]
-    pub fn weight_momentum(self, momentum: impl Into<Option<&'a mut Momentum>>) -> Self {
-        Self { weight_momentum: momentum.into(), ..self }
-    }
-
-    /// Sets the momentum of the bias.
-    #[must_use]
-    pub fn bias_momentum(self, momentum: impl Into<Option<&'a mut Momentum>>) -> Self {
-        Self { bias_momentum: momentum.into(), ..self }
-    }
-
-    /// Sets the upstream gradient.
-    #[must_use]
-    pub fn upstream(self, upstream: impl Into<Option<&'a Tensor<f32>>>) -> Self {
-        Self { upstream: upstream.into(), ..self }
-    }
+    options!(@setters
+        /// Sets the momentum of the weight.
+        weight_momentum? &'a mut Momentum,
+        /// Sets the momentum of the bias.
+        bias_momentum? &'a mut Momentum,
+        /// Sets the upstream gradient.
+        upstream? &'a Tensor<f32>,
+    );
 
     /// Requests the statistics.
     #[must_use]
@@ -147,7 +139,7 @@ impl Recorder<'_> {
     /// use xent::loss::Targets;
     /// use xent::optim::Sgd;
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let hidden = Tensor::from_slice(&gpu, [1, 2], &[1.0, 2.0f32])?;
     /// let weight = Tensor::from_slice(&gpu, [2, 2], &[1.0, 0.0, 1.0, 0.0f32])?;
     /// let targets = Targets::new(&gpu, [1], &[0], 2)?;
@@ -158,7 +150,6 @@ impl Recorder<'_> {
     /// let mut weight = batch.read(&weight)?;
     /// batch.submit()?;
     /// assert_eq!(weight.wait(Duration::from_secs(10))?, [1.25, 0.5, 0.75, -0.5]);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     ///
@@ -232,7 +223,15 @@ impl Recorder<'_> {
             counted: begun.inputs.may_ignore().then(|| self.output(op, [blocks.tokens_at_once, inputs])).transpose()?,
             layer,
         };
-        self.keep_statistics(&step, &plan, &begun, also.as_ref().map(|also| (&wanted, also)))?;
+        // Compute the losses of all tokens, and store the softmax statistics that their gradients
+        // need.
+        for tokens in plan.chunks().filter(|tokens| !tokens.is_empty()) {
+            let logits = self.logits_of(&step, tokens.clone(), 0..classes)?;
+            self.rows_of_tokens(&step.kept, &begun, tokens.clone(), 0, &logits)?;
+            if let Some(also) = &also {
+                self.rows_of_tokens(&wanted, also, tokens, 0, &logits)?;
+            }
+        }
         let all: Tensor<f32> = self.output(op, [blocks.classes_at_once, inputs])?;
         // One for each chunk of tokens.
         let mut hidden_grads = Vec::new();
@@ -295,26 +294,6 @@ impl Recorder<'_> {
         let weights = [("the loss's weight", &loss.weight), ("position_weight", &loss.position_weight)];
         for (what, weights) in weights {
             weights.as_ref().map_or(Ok(()), |weights| no_alias(op, written, (what, &weights.on(self.gpu())?)))?;
-        }
-        Ok(())
-    }
-
-    /// Computes the losses of all tokens, and stores the softmax statistics that their gradients
-    /// need.
-    fn keep_statistics(
-        &mut self,
-        step: &Step<'_>,
-        plan: &LinearPlan,
-        begun: &RowsBegun,
-        also: Option<(&RowLoss<'_>, &RowsBegun)>,
-    ) -> Result<()> {
-        let classes = step.layer.sizes.classes;
-        for tokens in plan.chunks().filter(|tokens| !tokens.is_empty()) {
-            let logits = self.logits_of(step, tokens.clone(), 0..classes)?;
-            self.rows_of_tokens(&step.kept, begun, tokens.clone(), 0, &logits)?;
-            if let Some((wanted, also)) = also {
-                self.rows_of_tokens(wanted, also, tokens, 0, &logits)?;
-            }
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::ops::linear::layer::{Layer, LayerGrads};
 use crate::ops::loss::{Denominator, Grad, Statistics, Targets};
 use crate::ops::{no_alias, shape_error};
+use crate::options::options;
 use crate::record::Recorder;
 use crate::tensor::{Element, Float, Real, Shape, Tensor, Weights};
 
@@ -49,29 +50,16 @@ impl<'a, T: Element> LinearLossRequest<'a, T> {
         Self { hidden_grad: Grad::New, weight_grad: Grad::New, bias_grad: Grad::New, ..Self::new() }
     }
 
-    /// Sets the destination of the gradient of the hidden states.
-    #[must_use]
-    pub fn hidden_grad(self, hidden_grad: Grad<'a, T>) -> Self {
-        Self { hidden_grad, ..self }
-    }
-
-    /// Sets the destination of the gradient of the weight.
-    #[must_use]
-    pub fn weight_grad(self, weight_grad: Grad<'a>) -> Self {
-        Self { weight_grad, ..self }
-    }
-
-    /// Sets the destination of the gradient of the bias.
-    #[must_use]
-    pub fn bias_grad(self, bias_grad: Grad<'a>) -> Self {
-        Self { bias_grad, ..self }
-    }
-
-    /// Sets the upstream gradient.
-    #[must_use]
-    pub fn upstream(self, upstream: impl Into<Option<&'a Tensor<f32>>>) -> Self {
-        Self { upstream: upstream.into(), ..self }
-    }
+    options!(@setters
+        /// Sets the destination of the gradient of the hidden states.
+        hidden_grad: Grad<'a, T>,
+        /// Sets the destination of the gradient of the weight.
+        weight_grad: Grad<'a>,
+        /// Sets the destination of the gradient of the bias.
+        bias_grad: Grad<'a>,
+        /// Sets the upstream gradient.
+        upstream? &'a Tensor<f32>,
+    );
 
     /// Requests the statistics.
     #[must_use]
@@ -103,6 +91,18 @@ pub struct LinearLossOutput<T: Element = f32> {
     pub statistics: Option<Statistics>,
     /// The denominator of the mean, whatever the reduction.
     pub denominator: Denominator,
+}
+
+impl<T: Element> LayerGrads<T> {
+    pub(crate) fn into_output(
+        self,
+        loss: Tensor<f32>,
+        statistics: Option<Statistics>,
+        denominator: Denominator,
+    ) -> LinearLossOutput<T> {
+        let Self { hidden: hidden_grad, weight: weight_grad, bias: bias_grad } = self;
+        LinearLossOutput { loss, hidden_grad, weight_grad, bias_grad, statistics, denominator }
+    }
 }
 
 /// The caller's tensor for a gradient of this shape, if there is one.

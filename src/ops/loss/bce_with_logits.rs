@@ -48,7 +48,7 @@ options! {
     /// use std::time::Duration;
     /// use xent::loss::BceWithLogits;
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let logits = Tensor::from_slice(&gpu, [2], &[2.0, -1.0f32])?;
     /// let targets = Tensor::from_slice(&gpu, [2], &[1.0, 0.0f32])?;
     /// let mut batch = gpu.batch();
@@ -56,7 +56,6 @@ options! {
     /// let mut loss = batch.read(&loss)?;
     /// batch.submit()?;
     /// assert!((loss.wait(Duration::from_secs(10))?[0] - 0.220095).abs() < 1e-6);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     ///

@@ -113,28 +113,6 @@ impl CrossEntropy {
     }
 }
 
-fn call<'a, T: Float>(
-    logits: &Tensor<T>,
-    targets: &'a Targets,
-    options: &CrossEntropy,
-    request: &LossRequest<'a, T>,
-) -> RowLoss<'a> {
-    let (shape, options) = (logits.shape().clone(), options.clone());
-    RowLoss {
-        op: "cross_entropy",
-        kernel: &KERNEL,
-        shape,
-        targets,
-        options,
-        divided: true,
-        upstream: request.upstream,
-        gradient: request.grad.place(),
-        statistics: RowStatistics::wanted(request.statistics),
-        threshold: 0.0,
-        rows_at_once: u32::MAX,
-    }
-}
-
 /// Cross-entropy: log-softmax and negative log-likelihood in one pass.
 impl Recorder<'_> {
     /// Cross-entropy of logits and targets:
@@ -201,7 +179,7 @@ impl Recorder<'_> {
     /// use std::time::Duration;
     /// use xent::loss::{CrossEntropy, Targets};
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let logits = Tensor::from_slice(&gpu, [2, 3], &[2.0, 1.0, 0.0, 0.0, 0.0, 0.0f32])?;
     /// let targets = Targets::new(&gpu, [2], &[0, 2], 3)?;
     /// let mut batch = gpu.batch();
@@ -210,7 +188,6 @@ impl Recorder<'_> {
     /// batch.submit()?;
     /// // The mean of log(1 + e^-1 + e^-2) and log 3.
     /// assert!((loss.wait(Duration::from_secs(10))?[0] - 0.753109).abs() < 1e-6);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     ///
@@ -262,7 +239,7 @@ impl Recorder<'_> {
     /// use std::time::Duration;
     /// use xent::loss::{CrossEntropy, LossRequest, Targets};
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let logits = Tensor::from_slice(&gpu, [2, 3], &[2.0, 1.0, 0.0, 0.0, 0.0, 0.0f32])?;
     /// let targets = Targets::new(&gpu, [2], &[0, 2], 3)?;
     /// let mut batch = gpu.batch();
@@ -273,7 +250,6 @@ impl Recorder<'_> {
     /// batch.submit()?;
     /// assert_eq!(predicted.wait(Duration::from_secs(10))?, [0, 0]);
     /// assert_eq!(correct.wait(Duration::from_secs(10))?, [1]);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn cross_entropy_with<'a, T: Float>(
@@ -283,19 +259,32 @@ impl Recorder<'_> {
         options: &CrossEntropy,
         request: impl Into<LossRequest<'a, T>>,
     ) -> Result<LossOutput<T>> {
-        let request = request.into();
-        self.row_loss(&call(logits, &targets.into(), options, &request), logits, request.grad)
+        self.cross_entropy_loss(logits, &targets.into(), options, &request.into(), true)
     }
 
-    /// [`cross_entropy_with`](Self::cross_entropy_with), with a mean left as a sum.
-    pub(crate) fn cross_entropy_undivided(
+    /// [`cross_entropy_with`](Self::cross_entropy_with). `divided` says whether a mean is divided
+    /// by its denominator, or left as a sum.
+    pub(crate) fn cross_entropy_loss<T: Float>(
         &mut self,
-        logits: &Tensor<f32>,
+        logits: &Tensor<T>,
         targets: &Targets,
         options: &CrossEntropy,
-        request: &LossRequest<'_>,
-    ) -> Result<LossOutput> {
-        let call = RowLoss { divided: false, ..call(logits, targets, options, request) };
+        request: &LossRequest<'_, T>,
+        divided: bool,
+    ) -> Result<LossOutput<T>> {
+        let call = RowLoss {
+            op: "cross_entropy",
+            kernel: &KERNEL,
+            shape: logits.shape().clone(),
+            targets,
+            options: options.clone(),
+            divided,
+            upstream: request.upstream,
+            gradient: request.grad.place(),
+            statistics: RowStatistics::wanted(request.statistics),
+            threshold: 0.0,
+            rows_at_once: u32::MAX,
+        };
         self.row_loss(&call, logits, request.grad)
     }
 }

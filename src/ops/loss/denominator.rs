@@ -15,7 +15,7 @@ use crate::ops::reduce::blocks::Divisor;
 /// ```
 /// use xent::loss::{CrossEntropy, Denominator, Grad, Reduction, Targets};
 /// use xent::{Gpu, Tensor};
-/// # if let Ok(gpu) = Gpu::headless() {
+/// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
 /// let logits = Tensor::from_slice(&gpu, [2, 3], &[2.0, 1.0, 0.0, 0.0, 0.0, 0.0f32])?;
 /// let targets = Targets::new(&gpu, [2], &[0, -100], 3)?;
 /// let options = CrossEntropy::new().reduction(Reduction::Sum);
@@ -26,7 +26,6 @@ use crate::ops::reduce::blocks::Divisor;
 /// let mut count = batch.read(&count)?;
 /// batch.submit()?;
 /// assert_eq!(count.wait(std::time::Duration::from_secs(10))?, [1.0]);
-/// # }
 /// # Ok::<(), xent::Error>(())
 /// ```
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use crate::ops::reduce::blocks::{Divisor, words};
 use crate::ops::reduce::broadcast::Broadcast;
 use crate::ops::shape_error;
 use crate::record::{Blocks, Recorder};
-use crate::tensor::{Shape, Tensor, Weights, narrow};
+use crate::tensor::{Shape, Tensor, narrow};
 
 params! {
     struct Params {
@@ -101,18 +101,15 @@ impl Recorder<'_> {
         if targets.shape() != shape {
             return Err(shape_error(op, "targets", format!("shape {shape}"), targets.shape()));
         }
-        if let Some(upstream) = upstream {
-            self.check_device(op, "upstream", upstream)?;
-            let scalar = Shape::default();
-            check_upstream(op, upstream, if loss.reduction == Reduction::None { shape } else { &scalar })?;
-        }
+        check_upstream(self, op, *upstream, loss.reduction, shape)?;
         let weight = loss.weight.map(|w| self.plan_broadcast(op, "weight", w, shape)).transpose()?;
         let pos_weight = loss.pos_weight.map(|w| self.plan_broadcast(op, "pos_weight", w, shape)).transpose()?;
         // All arguments are valid; recording starts here.
         let weight = weight.map(|plan| self.broadcast(plan)).transpose()?;
         let pos_weight = pos_weight.map(|plan| self.broadcast(plan)).transpose()?;
         let by_weight = loss.mean_by_weight && loss.reduction != Reduction::MeanByCount;
-        let total_weight = loss.weight.filter(|_| by_weight).map(|w| self.total_weight(op, w)).transpose()?;
+        let summed = loss.weight.filter(|_| by_weight);
+        let total_weight = summed.map(|w| self.sum_of_values(op, &w.on(self.gpu())?)).transpose()?;
         let upstream = upstream.cloned().unwrap_or_else(|| self.gpu().one());
         let scale = loss.slope;
         let (in_factors, count) = (false, targets.count(op)?);
@@ -127,16 +124,6 @@ impl Recorder<'_> {
             }
         }
         Ok(begun)
-    }
-
-    /// Computes the scalar loss from the sums of rows.
-    pub(crate) fn loss_of_rows(
-        &mut self,
-        call: &ElementsCall<'_>,
-        begun: &ElementsBegun,
-        rows: &Tensor<f32>,
-    ) -> Result<Tensor<f32>> {
-        self.loss_of_values(call.loss.op, rows, call.divisor(begun))
     }
 
     /// Records some of the elements.
@@ -204,11 +191,5 @@ impl Recorder<'_> {
                 option_1,
             }
         })
-    }
-
-    /// Sums weights into a partial result.
-    fn total_weight(&mut self, op: &'static str, weights: &Weights) -> Result<Tensor<u32>> {
-        let values = weights.on(self.gpu())?;
-        self.sum_of_values(op, &values)
     }
 }

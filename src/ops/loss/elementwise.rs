@@ -33,11 +33,7 @@ impl Recorder<'_> {
             self.check_device(op, "weight", &weight.on(self.gpu())?)?;
         }
         let unreduced = loss.reduction == Reduction::None;
-        if let Some(upstream) = request.upstream {
-            self.check_device(op, "upstream", upstream)?;
-            let scalar = Shape::default();
-            check_upstream(op, upstream, if unreduced { &shape } else { &scalar })?;
-        }
+        check_upstream(self, op, request.upstream, loss.reduction, &shape)?;
         self.check_gradient(&loss, input, targets, &shape, request)?;
         if input.shape() != targets.shape() {
             // Broadcasting records copies, so the weights are checked before it.

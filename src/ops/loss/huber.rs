@@ -36,7 +36,7 @@ options! {
     /// use std::time::Duration;
     /// use xent::loss::Huber;
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let input = Tensor::from_slice(&gpu, [2], &[1.0, 9.0f32])?;
     /// let targets = Tensor::from_slice(&gpu, [2], &[0.0, 1.0f32])?;
     /// let mut batch = gpu.batch();
@@ -45,7 +45,6 @@ options! {
     /// batch.submit()?;
     /// // The mean of 0.5 and 2 * (8 - 1).
     /// assert_eq!(loss.wait(Duration::from_secs(10))?, [7.25]);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     ///

@@ -35,7 +35,7 @@ options! {
     /// use std::time::Duration;
     /// use xent::loss::Mse;
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let input = Tensor::from_slice(&gpu, [2], &[1.0, 3.0f32])?;
     /// let targets = Tensor::from_slice(&gpu, [2], &[0.0, 1.0f32])?;
     /// let mut batch = gpu.batch();
@@ -43,7 +43,6 @@ options! {
     /// let mut loss = batch.read(&loss)?;
     /// batch.submit()?;
     /// assert!((loss.wait(Duration::from_secs(10))?[0] - 2.5).abs() < 1e-6);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     ///

@@ -43,9 +43,7 @@ impl Reduction {
     pub(crate) fn is_mean(self) -> bool {
         matches!(self, Self::Mean | Self::MeanByCount)
     }
-}
 
-impl Reduction {
     /// Converts PyTorch's two deprecated arguments; `None` stands for an argument that is not
     /// passed.
     ///

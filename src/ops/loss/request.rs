@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ops::loss::denominator::Denominator;
 use crate::ops::loss::statistics::Statistics;
+use crate::options::options;
 use crate::tensor::{Check, Element, Tensor};
 
 /// The destination of a gradient.
@@ -69,17 +70,12 @@ impl<'a, T: Element> LossRequest<'a, T> {
         Self { grad: Grad::No, upstream: None, statistics: false }
     }
 
-    /// Sets the destination of the gradient.
-    #[must_use]
-    pub fn grad(self, grad: Grad<'a, T>) -> Self {
-        Self { grad, ..self }
-    }
-
-    /// Sets the upstream gradient.
-    #[must_use]
-    pub fn upstream(self, upstream: impl Into<Option<&'a Tensor<f32>>>) -> Self {
-        Self { upstream: upstream.into(), ..self }
-    }
+    options!(@setters
+        /// Sets the destination of the gradient.
+        grad: Grad<'a, T>,
+        /// Sets the upstream gradient.
+        upstream? &'a Tensor<f32>,
+    );
 
     /// Requests the statistics.
     #[must_use]

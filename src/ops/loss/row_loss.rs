@@ -2,7 +2,7 @@
 
 use crate::engine::Caps;
 use crate::engine::kernel::Kernel;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::loss::CrossEntropy;
 use crate::ops::loss::request::GradientPlace;
 use crate::plan::RowPlan;
@@ -156,12 +156,7 @@ impl RowLoss<'_> {
         self.validate_targets(rec, &rows)?;
         let weight = self.weights(rec, "weight", self.options.weight.as_ref(), &[dims.classes as usize].into())?;
         let position_weight = self.weights(rec, "position_weight", self.options.position_weight.as_ref(), &rows)?;
-        let scalar = Shape::default();
-        let loss = if self.options.reduction == Reduction::None { &rows } else { &scalar };
-        if let Some(upstream) = self.upstream {
-            rec.check_device(op, "upstream", upstream)?;
-            check_upstream(op, upstream, loss)?;
-        }
+        check_upstream(rec, op, self.upstream, self.options.reduction, &rows)?;
         let upstream = self.upstream.cloned().unwrap_or_else(|| rec.gpu().one());
         let targets = self.targets.clone();
         Ok(Inputs { dims, rows, targets, weight, position_weight, upstream })
@@ -187,7 +182,11 @@ impl RowLoss<'_> {
             if *shape != self.shape {
                 return Err(shape_error(op, "targets", format!("shape {}", self.shape), shape));
             }
-            return self.targets.validate_ignored(op);
+            let ignored = self.targets.ignored;
+            if ignored >= 0 {
+                return Err(Error::value(op, "the ignored index", "below 0 with probabilities", ignored.to_string()));
+            }
+            return Ok(());
         }
         if shape != rows {
             let expected = format!("shape {rows} for {} of shape {}", self.input_name(), self.shape);
@@ -293,8 +292,18 @@ pub(crate) fn mean_divisor<'d>(inputs: &Inputs, denominator: Option<&'d Tensor<u
     denominator.map_or(Divisor::Count(inputs.dims.rows()), Divisor::Sum)
 }
 
-/// Checks that an upstream gradient is a scalar or has the shape of the loss.
-pub(crate) fn check_upstream(op: &'static str, upstream: &Tensor<f32>, loss: &Shape) -> Result<()> {
+/// Checks that an upstream gradient belongs to the device of a recorder, and that it is a scalar or
+/// has the shape of the loss. `losses` is the shape of the losses before their reduction.
+pub(crate) fn check_upstream(
+    rec: &Recorder<'_>,
+    op: &'static str,
+    upstream: Option<&Tensor<f32>>,
+    reduction: Reduction,
+    losses: &Shape,
+) -> Result<()> {
+    let Some(upstream) = upstream else { return Ok(()) };
+    rec.check_device(op, "upstream", upstream)?;
+    let loss = if reduction == Reduction::None { losses } else { &Shape::default() };
     if upstream.shape().is_empty() || upstream.shape() == loss {
         return Ok(());
     }

@@ -184,14 +184,7 @@ impl Recorder<'_> {
         let classes = size32(logits.shape().get(1).copied().unwrap_or(0));
         let per_row: Vec<_> = probabilities.iter().map(|q| q.per_row(whole.classes.into())).collect();
         let groups_per_granule = call.plan(self.gpu().caps(), whole).parts().into();
-        let cut = Cut {
-            op: call.op,
-            rows: size32(tokens.len()),
-            per_row: &per_row,
-            granule: 1,
-            groups_per_granule,
-            turns_per_granule: 0,
-        };
+        let cut = Cut { groups_per_granule, ..Cut::new(call.op, size32(tokens.len()), &per_row, 1) };
         for rows in cut.ranges(self.gpu().caps())? {
             let rows = rows.start as usize..rows.end as usize;
             let dims = Classes { outer: size32(rows.len()), classes, inner: 1 };

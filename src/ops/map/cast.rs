@@ -27,14 +27,13 @@ impl Recorder<'_> {
     /// ```
     /// use std::time::Duration;
     /// use xent::{Gpu, Tensor, bf16};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let x = Tensor::from_slice(&gpu, [3], &[1.0, 0.1, -3.0f32])?;
     /// let mut batch = gpu.batch();
     /// let half = batch.cast::<f32, bf16>(&x)?;
     /// let mut half = batch.read(&half)?;
     /// batch.submit()?;
     /// assert_eq!(half.wait(Duration::from_secs(10))?, [1.0, 0.1, -3.0].map(bf16::from_f32));
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     ///

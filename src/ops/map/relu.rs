@@ -26,14 +26,13 @@ impl Recorder<'_> {
     /// ```
     /// use std::time::Duration;
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let x = Tensor::from_slice(&gpu, [3], &[-1.0, 0.0, 2.0f32])?;
     /// let mut batch = gpu.batch();
     /// let y = batch.relu(&x)?;
     /// let mut y = batch.read(&y)?;
     /// batch.submit()?;
     /// assert_eq!(y.wait(Duration::from_secs(10))?, [0.0, 0.0, 2.0]);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn relu(&mut self, x: &Tensor<f32>) -> Result<Tensor<f32>> {

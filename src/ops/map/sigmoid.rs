@@ -26,14 +26,13 @@ impl Recorder<'_> {
     /// ```
     /// use std::time::Duration;
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let x = Tensor::from_slice(&gpu, [2], &[0.0, 200.0f32])?;
     /// let mut batch = gpu.batch();
     /// let y = batch.sigmoid(&x)?;
     /// let mut y = batch.read(&y)?;
     /// batch.submit()?;
     /// assert_eq!(y.wait(Duration::from_secs(10))?, [0.5, 1.0]);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn sigmoid(&mut self, x: &Tensor<f32>) -> Result<Tensor<f32>> {

@@ -37,14 +37,13 @@ impl Recorder<'_> {
     /// ```
     /// use std::time::Duration;
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let x = Tensor::from_slice(&gpu, [1, 2], &[5.0, 5.0f32])?;
     /// let mut batch = gpu.batch();
     /// let y = batch.softmax(&x, 1)?;
     /// let mut y = batch.read(&y)?;
     /// batch.submit()?;
     /// assert_eq!(y.wait(Duration::from_secs(10))?, [0.5; 2]);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     ///

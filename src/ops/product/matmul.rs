@@ -188,7 +188,7 @@ impl Recorder<'_> {
     /// ```
     /// use std::time::Duration;
     /// use xent::{Gpu, Layout, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let input = Tensor::from_slice(&gpu, [1, 2], &[1.0, 2.0f32])?;
     /// let weight = Tensor::from_slice(&gpu, [3, 2], &[1.0, 0.0, 0.0, 1.0, 1.0, 1.0f32])?;
     /// let bias = Tensor::from_slice(&gpu, [3], &[0.5, 0.5, 0.5f32])?;
@@ -197,7 +197,6 @@ impl Recorder<'_> {
     /// let mut output = batch.read(&output)?;
     /// batch.submit()?;
     /// assert_eq!(output.wait(Duration::from_secs(10))?, [1.5, 2.5, 3.5]);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn matmul<T: Float>(
@@ -266,30 +265,9 @@ impl Recorder<'_> {
         self.product_pieces(&product, u32::MAX, runs)
     }
 
-    /// [`relu`](Self::relu) of `x weight^T + bias`, fused. (A rectifier needs complete sums; in
-    /// this layout they are never split to fit bindings.)
-    pub(crate) fn linear_relu(
-        &mut self,
-        x: &Tensor<f32>,
-        weight: &Tensor<f32>,
-        bias: Option<&Tensor<f32>>,
-    ) -> Result<Tensor<f32>> {
-        self.rectified(Layout::Nt, [x, weight], bias, Rectifier::Forward)
-    }
-
-    /// [`relu_backward`](Self::relu_backward) of a product, fused: `y` is the output of the
-    /// rectifier.
-    pub(crate) fn matmul_relu_backward(
-        &mut self,
-        layout: Layout,
-        a: &Tensor<f32>,
-        b: &Tensor<f32>,
-        y: &Tensor<f32>,
-    ) -> Result<Tensor<f32>> {
-        self.rectified(layout, [a, b], None, Rectifier::Backward(y))
-    }
-
-    fn rectified(
+    /// [`matmul`](Self::matmul) with a rectifier, fused. (A rectifier needs complete sums; in the
+    /// layout `Nt` they are never split to fit bindings.)
+    pub(crate) fn rectified(
         &mut self,
         layout: Layout,
         [a, b]: [&Tensor<f32>; 2],

@@ -30,8 +30,9 @@ fn rows_of<T: Element>(
 impl Recorder<'_> {
     pub(crate) fn product(&mut self, product: &Product<'_>, sums: Sums) -> Result<()> {
         let (caps, sizes, out) = (self.gpu().caps(), product.factors.sizes, product.out);
+        let bytes = out.len() as u64 * WORD_BYTES;
         let (split, at_once) = match sums {
-            Sums::Auto => (Tile::new(caps, sizes).split(caps, sizes), PARTS_BYTES / bytes_at_least_one(out)),
+            Sums::Auto => (Tile::new(caps, sizes).split(caps, sizes), PARTS_BYTES / bytes.max(1)),
             Sums::Sections { at_once } => (Summands::SECTION.min(sizes.k.max(1)), at_once.into()),
         };
         let parts = sizes.k.div_ceil(split).max(1);
@@ -154,9 +155,4 @@ impl Recorder<'_> {
             if by_quad { launch } else { ["bias", "gate", "runs", "c"].into_iter().fold(launch, Launch::by_scalar) };
         self.launch(&launch, &params, *work)
     }
-}
-
-/// The bytes of a result, at least 1.
-fn bytes_at_least_one(out: &Tensor<f32>) -> u64 {
-    (out.len() as u64 * WORD_BYTES).max(1)
 }

@@ -68,8 +68,7 @@ impl Recorder<'_> {
         let per_element = [parts.per_row(1), out.per_row(1)];
         // Several parts share one binding, which no range can split.
         let per_row = if single { &per_element[..] } else { &per_element[1..] };
-        let cut =
-            Cut { op, rows: out.count(op)?, per_row, granule: workgroup, groups_per_granule: 1, turns_per_granule: 0 };
+        let cut = Cut::new(op, out.count(op)?, per_row, workgroup);
         for range in cut.ranges(self.gpu().caps())? {
             let (first, len) = (u64::from(range.start), u64::from(range.end - range.start));
             let stride = count as u64;

@@ -58,11 +58,6 @@ pub(crate) const fn words(sums: u32) -> u32 {
     2 * sums + 1
 }
 
-/// The number of partial results that a workgroup combines; the smallest binding holds that many.
-const fn block_of_partials(sums: u32) -> u32 {
-    if sums == 1 { BLOCK } else { BLOCK / 2 }
-}
-
 /// A tensor for the partial results of `count` values: one per block, each with `sums` sums.
 pub(crate) fn partials(rec: &mut Recorder<'_>, op: &'static str, count: u32, sums: u32) -> Result<Tensor<u32>> {
     rec.output(op, [count.div_ceil(BLOCK) as usize, words(sums) as usize])
@@ -135,7 +130,8 @@ impl Recorder<'_> {
     ) -> Result<Tensor<u32>> {
         let (words, sums, inputs, block) = match kind {
             Input::Values => (1, 1, 0, BLOCK),
-            Input::Partials(sums) => (words(sums), sums, sums, block_of_partials(sums)),
+            // The smallest binding holds that many partial results.
+            Input::Partials(sums) => (words(sums), sums, sums, if sums == 1 { BLOCK } else { BLOCK / 2 }),
         };
         let all = input.count(op)? / words;
         let partials: Tensor<u32> = self.output(op, [all.div_ceil(block) as usize, self::words(sums) as usize])?;

@@ -235,14 +235,8 @@ impl Recorder<'_> {
             self.hold(input);
             return Ok(output);
         }
-        let cut = Cut {
-            op,
-            rows,
-            per_row: &[output.per_row(inner.into())],
-            granule: 1,
-            groups_per_granule: row_groups,
-            turns_per_granule: 0,
-        };
+        let per_row = [output.per_row(inner.into())];
+        let cut = Cut { groups_per_granule: row_groups, ..Cut::new(op, rows, &per_row, 1) };
         for range in cut.ranges(self.gpu().caps())? {
             let row = u64::from(inner);
             let (first, last) = (range.start / size, (range.end - 1) / size);

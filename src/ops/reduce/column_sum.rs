@@ -52,14 +52,13 @@ impl Recorder<'_> {
     /// ```
     /// use std::time::Duration;
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let x = Tensor::from_slice(&gpu, [2, 3], &[1.0, 2.0, 3.0, 10.0, 20.0, 30.0f32])?;
     /// let mut batch = gpu.batch();
     /// let y = batch.column_sum(&x)?;
     /// let mut y = batch.read(&y)?;
     /// batch.submit()?;
     /// assert_eq!(y.wait(Duration::from_secs(10))?, [11.0, 22.0, 33.0]);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn column_sum(&mut self, input: &Tensor<f32>) -> Result<Tensor<f32>> {
@@ -160,24 +159,15 @@ impl Recorder<'_> {
         let mut lows = lows.cloned();
         // First as many columns as a grid has workgroups for, then as many of their rows as
         // possible.
-        let by_columns = Cut {
-            op: "column_sum",
-            rows: columns,
-            per_row: &[],
-            granule: workgroup,
-            groups_per_granule: 1,
-            turns_per_granule: 0,
-        };
+        let by_columns = Cut::new("column_sum", columns, &[], workgroup);
         for columns_range in by_columns.ranges(self.gpu().caps())? {
             let per_block = u64::from((columns_range.end - columns_range.start).div_ceil(workgroup));
+            let (len, per_row) = (rows.end - rows.start, [input.per_row(columns.into())]);
             let cut = Cut {
-                op: "column_sum",
-                rows: rows.end - rows.start,
-                per_row: &[input.per_row(columns.into())],
-                granule: run.min(rows.end - rows.start).max(1),
                 groups_per_granule: per_block,
                 // Each block has its own threads, unless there is only one long block.
                 turns_per_granule: u64::from(long),
+                ..Cut::new("column_sum", len, &per_row, run.min(len).max(1))
             };
             let mut ranges = cut.ranges(self.gpu().caps())?;
             if ranges.is_empty() {

@@ -70,16 +70,15 @@ impl Gradient {
     }
 }
 
-/// The results of [`Recorder::clip_factor`].
+/// The report of an update, on the GPU. Only updates with norm clipping or the guard make one.
 #[derive(Clone, Debug)]
-pub(crate) struct ClipFactor {
-    /// Two factors to multiply gradients by, one after the other; and an element for the factor of
-    /// the learning rates ([`ScheduleStep`](super::ScheduleStep)).
-    pub(crate) factor: Tensor<f32>,
-    /// A scalar: the norm before clipping.
-    pub(crate) norm: Tensor<f32>,
-    /// A scalar: 1 if the update is skipped.
-    pub(crate) skipped: Tensor<u32>,
+pub struct UpdateReport {
+    /// A scalar: the norm of all gradients, after clipping by value and before clipping by norm. It
+    /// is infinite if it exceeds the range of `f32`; finite gradients are clipped correctly even
+    /// then.
+    pub norm: Tensor<f32>,
+    /// A scalar: 1 if the update was skipped, else 0.
+    pub skipped: Tensor<u32>,
 }
 
 /// Sums of tensors.
@@ -98,7 +97,7 @@ impl Recorder<'_> {
     /// ```
     /// use std::time::Duration;
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let total = Tensor::from_slice(&gpu, [2], &[1.0, 2.0f32])?;
     /// let values = Tensor::from_slice(&gpu, [2], &[0.5, -1.0f32])?;
     /// let mut batch = gpu.batch();
@@ -106,7 +105,6 @@ impl Recorder<'_> {
     /// let mut total = batch.read(&total)?;
     /// batch.submit()?;
     /// assert_eq!(total.wait(Duration::from_secs(10))?, [1.5, 1.0]);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     pub fn accumulate(&mut self, values: &Tensor<f32>, total: &Tensor<f32>) -> Result<()> {
@@ -118,18 +116,10 @@ impl Recorder<'_> {
         self.accumulate_into(values, total, None)
     }
 
-    /// [`accumulate`](Self::accumulate) for sums of many tensors: keeps the rounding errors of the
-    /// total in `lows`, whose contents are ignored if the sum is `fresh`.
-    pub(crate) fn accumulate_precisely(
-        &mut self,
-        values: &Tensor<f32>,
-        total: &Tensor<f32>,
-        (lows, fresh): (&Tensor<f32>, bool),
-    ) -> Result<()> {
-        self.accumulate_into(values, total, Some((lows, fresh)))
-    }
-
-    fn accumulate_into(
+    /// [`accumulate`](Self::accumulate) without checks. Sums of many tensors are added `precisely`:
+    /// the rounding errors of the total are kept in a tensor, whose contents are ignored if the
+    /// flag is set, because the sum is fresh.
+    pub(crate) fn accumulate_into(
         &mut self,
         values: &Tensor<f32>,
         total: &Tensor<f32>,
@@ -146,8 +136,13 @@ impl Recorder<'_> {
     }
 
     /// Computes the norm of all gradients, and the factors to multiply them by. There is at least
-    /// one gradient.
-    pub(crate) fn clip_factor(&mut self, grads: &Tensor<f32>, gradient: Gradient) -> Result<ClipFactor> {
+    /// one gradient. The first tensor has two factors, which apply one after the other, and an
+    /// element for the factor of the learning rates ([`schedule_step`](Self::schedule_step)).
+    pub(crate) fn clip_factor(
+        &mut self,
+        grads: &Tensor<f32>,
+        gradient: Gradient,
+    ) -> Result<(Tensor<f32>, UpdateReport)> {
         let op = "clip_factor";
         let partials = partials(self, op, grads.count(op)?, SUMS)?;
         let params =
@@ -169,6 +164,6 @@ impl Recorder<'_> {
             .bind("norm", self.whole(&norm))
             .bind("skipped", self.whole(&skipped));
         self.launch(&launch, &params, Work::new(1, 0))?;
-        Ok(ClipFactor { factor, norm, skipped })
+        Ok((factor, UpdateReport { norm, skipped }))
     }
 }

@@ -6,4 +6,5 @@ pub(crate) mod sgd;
 pub(crate) mod window_mean;
 pub(crate) mod window_sum;
 
+pub use gradient::UpdateReport;
 pub use sgd::{Momentum, Sgd};

@@ -25,37 +25,17 @@ pub(crate) static KERNEL: Kernel = kernel!(
     &[read("skipped", "u32"), update("skips", "u32"), read("table", "f32"), update("factor", "f32")]
 );
 
-/// The kind of a schedule, and its parameters.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum ScheduleKind {
-    Step { every: u32 },
-    Cosine { warm_up: u32, steps: u32, floor: f32 },
-}
-
-/// An update whose learning rate is to be computed.
-#[derive(Debug)]
-pub(crate) struct ScheduleStep<'a> {
-    pub(crate) kind: ScheduleKind,
-    /// The number of earlier updates, including skipped ones.
-    pub(crate) updates: u32,
-    /// A scalar: 1 if this update is skipped.
-    pub(crate) skipped: &'a Tensor<u32>,
-    /// A scalar: the number of skipped updates.
-    pub(crate) skips: &'a Tensor<u32>,
-    pub(crate) table: &'a Tensor<f32>,
-    /// The two factors of the gradients, then the factor of the learning rates: -1 until an update
-    /// is skipped, because the host knows it until then.
-    pub(crate) factor: &'a Tensor<f32>,
-}
-
 impl Recorder<'_> {
-    pub(crate) fn schedule_step(&mut self, step: &ScheduleStep<'_>) -> Result<()> {
-        let ScheduleStep { kind, updates, skipped, skips, table, factor } = *step;
-        let (cosine, every, warm_up, steps, floor) = match kind {
-            ScheduleKind::Step { every } => (0u32, every, 0, 0, 0.0),
-            ScheduleKind::Cosine { warm_up, steps, floor } => (1, 1, warm_up, steps, floor),
-        };
-        let params = Params { updates, every, warm_up, steps, floor };
+    /// Computes the learning rate of an update. `skipped` is a scalar: 1 if this update is skipped.
+    /// `skips` is a scalar: the number of skipped updates. `factor` has the two factors of the
+    /// gradients, then the factor of the learning rates: -1 until an update is skipped, because the
+    /// host knows it until then.
+    pub(crate) fn schedule_step(
+        &mut self,
+        (cosine, params): (bool, Params),
+        [skipped, skips]: [&Tensor<u32>; 2],
+        [table, factor]: [&Tensor<f32>; 2],
+    ) -> Result<()> {
         let launch = Launch::new(&KERNEL)
             .constant("COSINE", cosine)
             .bind("skipped", self.whole(skipped))

@@ -154,7 +154,7 @@ impl Recorder<'_> {
     /// use std::time::Duration;
     /// use xent::optim::Sgd;
     /// use xent::{Gpu, Tensor};
-    /// # if let Ok(gpu) = Gpu::headless() {
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
     /// let values = Tensor::from_slice(&gpu, [2], &[1.0, 2.0f32])?;
     /// let grads = Tensor::from_slice(&gpu, [2], &[0.5, -1.0f32])?;
     /// let mut batch = gpu.batch();
@@ -162,7 +162,6 @@ impl Recorder<'_> {
     /// let mut values = batch.read(&values)?;
     /// batch.submit()?;
     /// assert_eq!(values.wait(Duration::from_secs(10))?, [0.75, 2.5]);
-    /// # }
     /// # Ok::<(), xent::Error>(())
     /// ```
     ///
