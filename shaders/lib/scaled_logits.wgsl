@@ -42,7 +42,7 @@ fn gap4(x: vec4<f32>, m: f32) -> vec4<f32> {
         // The difference is taken before scaling, so that it is exactly 0 for x = m; after scaling
         // only if it overflows although the scaled difference does not.
         let d = x - m;
-        let overflow = bitcast<vec4<u32>>(d) == vec4<u32>(0xff800000u) & vec4<bool>(params.logit_scale < 1.0);
+        let overflow = (bitcast<vec4<u32>>(d) == vec4<u32>(0xff800000u)) & vec4<bool>(params.logit_scale < 1.0);
         let scaled = select(params.logit_scale * d, params.logit_scale * x - params.logit_scale * m, overflow);
         return select(d, scaled, LOGITS == 1u);
     }

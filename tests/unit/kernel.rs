@@ -84,10 +84,11 @@ fn bindings_are_used_as_declared() {
         let mut unused: Vec<_> = kernel.bindings.iter().map(|binding| format!("{}_data", binding.name)).collect();
         let mut unwritten = Vec::new();
         let mut written = Vec::new();
-        let others = [0, 2].map(|mode| {
+        let others = [0, 2].into_iter().flat_map(|mode| {
             let value =
                 |&name: &&str| if ["DENOMINATOR", "FOUND", "SWEEP", "TARGETS"].contains(&name) { mode } else { 1 };
-            Variant::new(&kernel.text().constants.iter().map(value).collect::<Vec<_>>())
+            let constants: Vec<u32> = kernel.text().constants.iter().map(value).collect();
+            variants(kernel).into_iter().map(move |variant| Variant { constants: constants.clone(), ..variant })
         });
         for variant in variants(kernel).into_iter().chain(others) {
             let module = parse(kernel, &variant);
