@@ -308,8 +308,8 @@ fn inputs(table: &mut Table, gpu: &Gpu, inputs: usize) {
 fn long_sums_keep_their_digits() {
     let Some(gpu) = gpu() else { return };
     let mut table = Table { text: String::new(), above: 0 };
-    let mut chosen = one_in(2);
-    for gpu in families(&gpu).into_iter().filter(|_| chosen()) {
+    let own = gpu.caps().family;
+    for gpu in families(&gpu).into_iter().filter(|gpu| sweeps_in_full() || gpu.caps().family == own) {
         rows(&mut table, &gpu, 50_257);
         rows(&mut table, &gpu, 128_256);
         inputs(&mut table, &gpu, 65_536);

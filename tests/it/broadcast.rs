@@ -44,7 +44,7 @@ const REDUCTIONS: [Reduction; 4] = [Reduction::None, Reduction::Mean, Reduction:
 #[test]
 fn weights_are_broadcast() {
     let Some(gpu) = gpu() else { return };
-    let mut chosen = one_in(11);
+    let mut chosen = one_in(31);
     let cases: &[(&[usize], &[&[usize]])] = &[
         (&[], &[&[]]),
         (&[7], &[&[], &[1], &[7]]),
