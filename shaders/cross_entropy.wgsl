@@ -293,7 +293,8 @@ fn body(group: u32, thread: u32) {
     let first = row.part == 0u && row.lane == 0u && row.begin == 0u;
     let tells_loss = select(first, processes(row, t), valid && TARGETS != 2u);
     if (!row.surplus && tells_loss) {
-        let normaliser = weighted(params.z_loss * log_sum_exp, log_sum_exp);
+        // Without z-loss, log_sum_exp may overflow.
+        let normaliser = select(params.z_loss * log_sum_exp * log_sum_exp, 0.0, params.z_loss == 0.0);
         let loss = row_weight * (weighted(terms.x, log_total) - terms.y + select(normaliser, 0.0, undefined));
         store_losses(row.index, select(select(loss, nan(), poison), 0.0, ignored));
     }
