@@ -16,6 +16,12 @@ pub(crate) fn try_with_capacity<T>(op: &'static str, elements: usize) -> Result<
     }
 }
 
+/// Checks that an operation needs no more of something than is allowed.
+pub(crate) fn within(op: &'static str, what: &'static str, needed: u64, allowed: impl Into<u64>) -> Result<()> {
+    let allowed = allowed.into();
+    if needed <= allowed { Ok(()) } else { Err(Error::limit(op, what, needed, allowed)) }
+}
+
 /// Formats names for a message: the first few, and the number of the others.
 pub(crate) fn few<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     const FEW: usize = 8;

@@ -52,7 +52,7 @@ macro_rules! modules {
 }
 elementwise_losses!(modules);
 
-use crate::error::{Error, Result, try_with_capacity};
+use crate::error::{Error, Result, try_with_capacity, within};
 use crate::ops::loss::Reduction;
 use crate::tensor::Weights;
 
@@ -111,12 +111,8 @@ fn product(dims: &[usize]) -> usize {
 /// Allocates memory for `len` results. The limit is the GPU's, or [`OF_NOTHING`] if there are no
 /// input elements, which would otherwise bound the number of results.
 fn results<T>(op: &'static str, len: usize, inputs: usize) -> Result<Vec<T>> {
-    let (needed, allowed) = (len as u64, if inputs == 0 { OF_NOTHING } else { u32::MAX.into() });
-    if needed <= allowed {
-        try_with_capacity(op, len)
-    } else {
-        Err(Error::limit(op, "the number of elements", needed, allowed))
-    }
+    within(op, "the number of elements", len as u64, if inputs == 0 { OF_NOTHING } else { u32::MAX.into() })?;
+    try_with_capacity(op, len)
 }
 
 /// The largest number of results or rows if no elements bound that number.

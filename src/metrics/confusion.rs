@@ -1,9 +1,9 @@
 //! Accuracy, precision, recall and F1 from a confusion matrix.
 
-use crate::error::{Error, Result, try_with_capacity};
+use crate::error::{Error, Result, try_with_capacity, within};
 
 /// The most classes that a matrix may have.
-pub(super) const MOST_CLASSES: usize = 1 << 14;
+pub(super) const MOST_CLASSES: u64 = 1 << 14;
 
 /// A confusion matrix: entry `[t, p]` is the number of rows with target `t` and prediction `p`.
 /// With sample weights it is the sum of their weights.
@@ -70,9 +70,7 @@ impl Confusion {
                 predicted.len().to_string(),
             ));
         }
-        if classes > MOST_CLASSES {
-            return Err(Error::limit(op, "the number of classes", classes as u64, MOST_CLASSES as u64));
-        }
+        within(op, "the number of classes", classes as u64, MOST_CLASSES)?;
         let weights = weights(op, targets.len(), sample_weight)?;
         let mut counts = try_with_capacity(op, classes * classes)?;
         counts.resize(classes * classes, 0.0);

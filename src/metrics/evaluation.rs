@@ -1,7 +1,7 @@
 //! Metrics from counters on the GPU.
 
 use crate::engine::Gpu;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, within};
 use crate::ops::loss::{CrossEntropy, Reduction};
 use crate::ops::loss::{LossRequest, Targets};
 use crate::ops::{Cells, Recorded, Rows};
@@ -79,7 +79,7 @@ impl Evaluation {
         if classes == 0 {
             return Err(Error::value(op, "the number of classes", "at least 1", "0"));
         }
-        limit_classes(op, classes, 1 << 28)?;
+        within(op, "the number of classes", classes as u64, 1u64 << 28)?;
         Ok(Self { cells: Cells::new(gpu, classes, false)?, gpu: gpu.clone(), records: 0 })
     }
 
@@ -100,7 +100,7 @@ impl Evaluation {
     /// 16 bytes of memory for each pair of classes.
     pub fn with_confusion(self) -> Result<Self> {
         let Self { cells, gpu, .. } = self;
-        limit_classes("Evaluation::with_confusion", cells.classes, MOST_CLASSES)?;
+        within("Evaluation::with_confusion", "the number of classes", cells.classes as u64, MOST_CLASSES)?;
         Ok(Self { cells: Cells::new(&gpu, cells.classes, true)?, gpu, records: 0 })
     }
 
@@ -252,11 +252,6 @@ impl Evaluation {
     fn next(&self, kind: Kind) -> Recorded {
         Recorded { record: self.records.saturating_add(1), kind: kind as u32 }
     }
-}
-
-fn limit_classes(op: &'static str, classes: usize, most: usize) -> Result<()> {
-    let (needed, allowed) = (classes as u64, most as u64);
-    if needed <= allowed { Ok(()) } else { Err(Error::limit(op, "the number of classes", needed, allowed)) }
 }
 
 fn expect_shape<T: crate::tensor::Element>(

@@ -1,6 +1,6 @@
 //! Layers as descriptions, without anything on the GPU.
 
-use crate::error::{Error, Result, try_with_capacity};
+use crate::error::{Error, Result, try_with_capacity, within};
 use crate::tensor::Shape;
 
 /// A linear layer: `y = x W^T + b` with a weight `[outputs, inputs]` and a bias `[outputs]`.
@@ -170,10 +170,7 @@ impl Linear {
     fn place(&self, weight: String, bias: String, placing: &mut Placing<'_>) -> Result<Placed> {
         let op = "Model::new";
         let elements = (self.outputs as u64).saturating_mul(self.inputs as u64).max(self.outputs as u64);
-        if elements > u64::from(u32::MAX) {
-            let allowed = u64::from(u32::MAX);
-            return Err(Error::limit(op, "a layer's parameters", elements, allowed));
-        }
+        within(op, "a layer's parameters", elements, u32::MAX)?;
         if let Some((_, values)) = self.values.as_ref().filter(|(_, values)| !self.bias && !values.is_empty()) {
             return Err(Error::shape(op, "the values", format!("no bias for {weight:?}"), values.len().to_string()));
         }

@@ -20,9 +20,9 @@ pub(crate) use update::sgd::{SgdStep, unstarted};
 
 #[cfg(test)]
 use crate::engine::kernel::Kernel;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, within};
 use crate::plan::strips::Classes;
-use crate::tensor::{Element, Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor, size32};
 
 impl Classes {
     /// The dimensions of a shape `[C]` or `[N, C, d1, .., dK]`.
@@ -42,10 +42,7 @@ impl Classes {
         let Some((before, [classes, after @ ..])) = shape.split_at_checked(split) else {
             return Err(shape_error(op, what, format!("a dimension {split}"), shape));
         };
-        let narrow = |what, size: usize| {
-            let limit = |_| Error::limit(op, what, size as u64, u64::from(u32::MAX));
-            u32::try_from(size).map_err(limit)
-        };
+        let narrow = |what, size: usize| within(op, what, size as u64, u32::MAX).map(|()| size32(size));
         let rows = before.iter().chain(after).product();
         let classes = narrow("the number of classes", *classes)?;
         // If there are no rows, the other dimensions may exceed u32.

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::engine::{Gpu, Role, Storage, WORD_BYTES, guard};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, within};
 use crate::plan::{PerRow, Placed};
 pub use element::{Element, Float};
 pub(crate) use element::{Format, Real, Saved, narrow};
@@ -299,9 +299,8 @@ impl<T: Element> Tensor<T> {
 
     /// The number of elements, as the `u32` that kernels count with.
     pub(crate) fn count(&self, op: &'static str) -> Result<u32> {
-        let len = self.len() as u64;
-        let limit = |_| Error::limit(op, "the number of elements", len, u64::from(u32::MAX));
-        u32::try_from(len).map_err(limit)
+        within(op, "the number of elements", self.len() as u64, u32::MAX)?;
+        Ok(size32(self.len()))
     }
 
     /// The position of the tensor in its memory, for the planner.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use super::Format;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, within};
 
 /// The sizes of a tensor's dimensions, row-major: the last one varies fastest. `[]` is a scalar.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -93,13 +93,8 @@ pub(super) fn expect_len(op: &'static str, shape: &Shape, elements: u64, got: us
 pub(crate) fn element_count(op: &'static str, shape: &Shape) -> Result<u64> {
     // On the web a `usize` has 32 bits.
     const MOST: u64 = if usize::BITS < 64 { usize::MAX as u64 } else { 1 << 44 };
-    let limit = |what, needed, allowed| Err(Error::limit(op, what, needed, allowed));
-    if let Some(&dim) = shape.iter().find(|&&dim| u32::try_from(dim).is_err()) {
-        return limit("a dimension", dim as u64, u64::from(u32::MAX));
-    }
+    shape.iter().try_for_each(|&dim| within(op, "a dimension", dim as u64, u32::MAX))?;
     let product = shape.iter().try_fold(1u64, |len, &dim| len.checked_mul(dim.max(1) as u64)).unwrap_or(u64::MAX);
-    if product > MOST {
-        return limit("the number of elements", product, MOST);
-    }
+    within(op, "the number of elements", product, MOST)?;
     Ok(if shape.contains(&0) { 0 } else { product })
 }
