@@ -22,6 +22,11 @@ pub(crate) fn within(op: &'static str, what: &'static str, needed: u64, allowed:
     if needed <= allowed { Ok(()) } else { Err(Error::limit(op, what, needed, allowed)) }
 }
 
+/// Checks the length of a slice.
+pub(crate) fn expect_len(op: &'static str, what: &'static str, got: usize, expected: usize) -> Result<()> {
+    if got == expected { Ok(()) } else { Err(Error::shape(op, what, format!("{expected} elements"), got.to_string())) }
+}
+
 /// Formats names for a message: the first few, and the number of the others.
 pub(crate) fn few<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     const FEW: usize = 8;

@@ -1,8 +1,8 @@
 use std::borrow::Cow;
 
 use super::log_softmax::row_log_sum;
-use super::{Classes, LossGrad, OF_NOTHING, View, class_of, count, expect_len, factors, reduce, upstream_factor};
-use crate::error::{Error, Result, try_with_capacity, within};
+use super::{Classes, LossGrad, OF_NOTHING, View, class_of, count, factors, reduce, upstream_factor};
+use crate::error::{Error, Result, expect_len, try_with_capacity, within};
 use crate::ops::loss::{CrossEntropy, Reduction};
 
 /// The targets of rows of logits; see [`crate::loss::Targets`]. Slices, vectors and arrays convert

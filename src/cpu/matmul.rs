@@ -1,5 +1,5 @@
-use super::{View, expect_len, product, results};
-use crate::error::{Error, Result};
+use super::{View, product, results};
+use crate::error::{Error, Result, expect_len};
 use crate::plan::product::Layout;
 
 /// `op(a) op(b) + bias` for matrices that are stored transposed if `layout` says so; see

@@ -52,7 +52,7 @@ macro_rules! modules {
 }
 elementwise_losses!(modules);
 
-use crate::error::{Error, Result, try_with_capacity, within};
+use crate::error::{Error, Result, expect_len, try_with_capacity, within};
 use crate::ops::loss::Reduction;
 use crate::tensor::Weights;
 
@@ -117,10 +117,6 @@ fn results<T>(op: &'static str, len: usize, inputs: usize) -> Result<Vec<T>> {
 
 /// The largest number of results or rows if no elements bound that number.
 const OF_NOTHING: u64 = 1 << 24;
-
-fn expect_len(op: &'static str, what: &'static str, got: usize, expected: usize) -> Result<()> {
-    if got == expected { Ok(()) } else { Err(Error::shape(op, what, format!("{expected} elements"), got.to_string())) }
-}
 
 /// The class of a target, or `None` if it is the ignored index.
 fn class_of(op: &'static str, target: i64, position: usize, classes: usize, ignore: i64) -> Result<Option<usize>> {

@@ -20,7 +20,7 @@ mod csv;
 pub use csv::{Column, CsvOptions, Missing};
 
 use crate::engine::Gpu;
-use crate::error::{Error, Result, try_with_capacity};
+use crate::error::{Error, Result, expect_len, try_with_capacity};
 use crate::record::Recorder;
 use crate::tensor::Tensor;
 
@@ -136,6 +136,13 @@ impl Table {
         let (mean, deviation) = (0..self.columns).map(moments).unzip();
         Standardisation { mean, deviation }
     }
+
+    fn expect_columns(&self, op: &'static str, columns: usize) -> Result<()> {
+        if self.columns == columns {
+            return Ok(());
+        }
+        Err(Error::shape(op, "the table", format!("{columns} columns"), self.columns.to_string()))
+    }
 }
 
 /// Standardises columns to mean 0 and standard deviation 1. Compute it from the training data, and
@@ -153,14 +160,7 @@ impl Standardisation {
     /// # Errors
     /// [`Error::Shape`] if the lengths differ.
     pub fn new(mean: Vec<f64>, deviation: Vec<f64>) -> Result<Self> {
-        if mean.len() != deviation.len() {
-            return Err(Error::shape(
-                "Standardisation::new",
-                "the deviation",
-                format!("{} elements", mean.len()),
-                deviation.len().to_string(),
-            ));
-        }
+        expect_len("Standardisation::new", "the deviation", deviation.len(), mean.len())?;
         Ok(Self { mean, deviation })
     }
 
@@ -182,14 +182,7 @@ impl Standardisation {
     /// [`Error::Shape`] if the number of columns differs.
     #[expect(clippy::cast_possible_truncation, reason = "tables store f32")]
     pub fn apply(&self, table: &mut Table) -> Result<()> {
-        if table.columns != self.mean.len() {
-            return Err(Error::shape(
-                "Standardisation::apply",
-                "the table",
-                format!("{} columns", self.mean.len()),
-                table.columns.to_string(),
-            ));
-        }
+        table.expect_columns("Standardisation::apply", self.mean.len())?;
         for row in table.values.chunks_mut(table.columns.max(1)) {
             for ((value, mean), &deviation) in row.iter_mut().zip(&self.mean).zip(&self.deviation) {
                 *value = ((f64::from(*value) - mean) / if deviation == 0.0 { 1.0 } else { deviation }) as f32;
@@ -269,14 +262,7 @@ impl Feed {
     /// [`Error::Value`] for a row that the table does not have; the errors of [`Recorder::upload`].
     pub fn load(&mut self, rec: &mut Recorder<'_>, table: &Table, rows: &[usize]) -> Result<Tensor<f32>> {
         let columns = self.tensor.shape().get(1).copied().unwrap_or(0);
-        if table.columns() != columns {
-            return Err(Error::shape(
-                "Feed::load",
-                "the table",
-                format!("{columns} columns"),
-                table.columns().to_string(),
-            ));
-        }
+        table.expect_columns("Feed::load", columns)?;
         let part = self.tensor.rows(0..rows.len())?;
         rec.upload(&part, table.select(rows)?.values())?;
         Ok(part)

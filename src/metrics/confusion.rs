@@ -1,6 +1,6 @@
 //! Accuracy, precision, recall and F1 from a confusion matrix.
 
-use crate::error::{Error, Result, try_with_capacity, within};
+use crate::error::{Error, Result, expect_len, try_with_capacity, within};
 
 /// The most classes that a matrix may have.
 pub(super) const MOST_CLASSES: u64 = 1 << 14;
@@ -62,14 +62,7 @@ impl Confusion {
     /// for more than 16384 classes; [`Error::HostMemory`] if the host has no memory for the counts.
     pub fn of(classes: usize, targets: &[usize], predicted: &[usize], sample_weight: Option<&[f32]>) -> Result<Self> {
         let op = "Confusion::of";
-        if targets.len() != predicted.len() {
-            return Err(Error::shape(
-                op,
-                "predicted",
-                format!("{} elements", targets.len()),
-                predicted.len().to_string(),
-            ));
-        }
+        expect_len(op, "predicted", predicted.len(), targets.len())?;
         within(op, "the number of classes", classes as u64, MOST_CLASSES)?;
         let weights = weights(op, targets.len(), sample_weight)?;
         let mut counts = try_with_capacity(op, classes * classes)?;
@@ -236,9 +229,7 @@ pub(super) fn weights<'a>(
     sample_weight: Option<&'a [f32]>,
 ) -> Result<impl Iterator<Item = f64> + 'a> {
     if let Some(weights) = sample_weight {
-        if weights.len() != rows {
-            return Err(Error::shape(op, "sample_weight", format!("{rows} elements"), weights.len().to_string()));
-        }
+        expect_len(op, "sample_weight", weights.len(), rows)?;
         let bad = weights.iter().enumerate().find(|(_, weight)| !(0.0..=f32::MAX).contains(*weight));
         if let Some((position, weight)) = bad {
             return Err(Error::value(

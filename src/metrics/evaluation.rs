@@ -6,7 +6,7 @@ use crate::ops::loss::{CrossEntropy, Reduction};
 use crate::ops::loss::{LossRequest, Targets};
 use crate::ops::{Cells, Recorded, Rows};
 use crate::record::{Readback, Recorder};
-use crate::tensor::{Float, Tensor};
+use crate::tensor::{Float, Tensor, expect_shape};
 
 use super::confusion::MOST_CLASSES;
 use super::scores::{Kind, Scores};
@@ -151,7 +151,7 @@ impl Evaluation {
         self.check_device(rec, op, sample_weight)?;
         let targets = targets.into();
         let (index, ignored) = targets.indices(op)?;
-        expect_shape(op, sample_weight, index)?;
+        sample_weight.map_or(Ok(()), |weight| expect_shape(op, "sample_weight", weight.shape(), index.shape()))?;
         let options = CrossEntropy::new().reduction(Reduction::None);
         let request = LossRequest::new().statistics();
         let out = rec.cross_entropy_with(logits, &targets, &options, request)?;
@@ -215,15 +215,8 @@ impl Evaluation {
         self.check_device(rec, op, sample_weight)?;
         rec.check_device(op, what, outputs)?;
         rec.check_device(op, "targets", targets)?;
-        if targets.shape() != outputs.shape() {
-            return Err(Error::shape(
-                op,
-                "targets",
-                format!("shape {}", outputs.shape()),
-                format!("shape {}", targets.shape()),
-            ));
-        }
-        expect_shape(op, sample_weight, targets)?;
+        expect_shape(op, "targets", targets.shape(), outputs.shape())?;
+        sample_weight.map_or(Ok(()), |weight| expect_shape(op, "sample_weight", weight.shape(), targets.shape()))?;
         targets.count(op)?;
         let recorded = self.next(if probabilities { Kind::Probabilities } else { Kind::Logits });
         let rows = Rows::Binary { targets, outputs, probabilities };
@@ -251,21 +244,5 @@ impl Evaluation {
 
     fn next(&self, kind: Kind) -> Recorded {
         Recorded { record: self.records.saturating_add(1), kind: kind as u32 }
-    }
-}
-
-fn expect_shape<T: crate::tensor::Element>(
-    op: &'static str,
-    weight: Option<&Tensor<f32>>,
-    targets: &Tensor<T>,
-) -> Result<()> {
-    match weight {
-        Some(weight) if weight.shape() != targets.shape() => Err(Error::shape(
-            op,
-            "sample_weight",
-            format!("shape {}", targets.shape()),
-            format!("shape {}", weight.shape()),
-        )),
-        _ => Ok(()),
     }
 }

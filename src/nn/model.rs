@@ -6,7 +6,7 @@ use crate::ops::Rectifier;
 use crate::parameters::Parameters;
 use crate::plan::product::Layout;
 use crate::record::Recorder;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, expect_shape};
 
 use super::layers::{Placed, Placing, Sequential};
 
@@ -139,14 +139,7 @@ impl Model {
         }
         for (grad, output) in grads.iter().zip(&activations.outputs) {
             rec.check_device(op, "grads", grad)?;
-            if grad.shape() != output.shape() {
-                return Err(Error::shape(
-                    op,
-                    "grads",
-                    format!("shape {}", output.shape()),
-                    format!("shape {}", grad.shape()),
-                ));
-            }
+            expect_shape(op, "grads", grad.shape(), output.shape())?;
         }
         // The input needs no gradient.
         let needed = has_parameters(&self.trunk);

@@ -59,19 +59,6 @@ pub(crate) fn shape_error(op: &'static str, what: &'static str, expected: impl I
     Error::shape(op, what, expected.into(), format!("shape {got}"))
 }
 
-pub(crate) fn same_shape<A: Element, B: Element>(
-    op: &'static str,
-    what: &'static str,
-    tensor: &Tensor<A>,
-    like: &Tensor<B>,
-) -> Result<()> {
-    if tensor.shape() == like.shape() {
-        Ok(())
-    } else {
-        Err(shape_error(op, what, format!("shape {}", like.shape()), tensor.shape()))
-    }
-}
-
 /// Checks that an output shares no buffer with another tensor of the operation.
 pub(crate) fn no_alias<A: Element, B: Element>(
     op: &'static str,

@@ -16,7 +16,7 @@ pub use element::{Element, Float};
 pub(crate) use element::{Format, Real, Saved, narrow};
 pub use shape::Shape;
 use shape::expect_len;
-pub(crate) use shape::{bytes_of, element_count, size32};
+pub(crate) use shape::{bytes_of, element_count, expect_shape, size32};
 pub use weights::Weights;
 
 /// The place where kernels report out-of-range data. A readback of the tensor checks it.

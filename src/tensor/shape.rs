@@ -69,6 +69,14 @@ impl From<Vec<usize>> for Shape {
     }
 }
 
+/// Checks the shape of a tensor.
+pub(crate) fn expect_shape(op: &'static str, what: &'static str, got: &Shape, expected: &Shape) -> Result<()> {
+    if got == expected {
+        return Ok(());
+    }
+    Err(Error::shape(op, what, format!("shape {expected}"), format!("shape {got}")))
+}
+
 /// The number of bytes for a tensor of this shape.
 pub(crate) fn bytes_of(op: &'static str, shape: &Shape, format: Format) -> Result<u64> {
     Ok(element_count(op, shape)? * format.bytes())

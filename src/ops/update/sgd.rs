@@ -5,10 +5,10 @@ use crate::engine::kernel::{Kernel, kernel, params, read, read4, update4};
 use crate::error::{Error, Result};
 use crate::options::options;
 use crate::record::{Blocks, Recorder};
-use crate::tensor::{Shape, Tensor, narrow};
+use crate::tensor::{Shape, Tensor, expect_shape, narrow};
 
+use crate::ops::no_alias;
 use crate::ops::update::gradient::Gradient;
-use crate::ops::{no_alias, same_shape};
 
 params! {
     struct Params {
@@ -177,7 +177,7 @@ impl Recorder<'_> {
         options.validate()?;
         self.check_device(op, "values", values)?;
         self.check_device(op, "grads", grads)?;
-        same_shape(op, "grads", grads, values)?;
+        expect_shape(op, "grads", grads.shape(), values.shape())?;
         no_alias(op, ("values", values), ("grads", grads))?;
         let velocity = self.velocity_of("values", values, momentum, options)?;
         let velocity = velocity.as_ref();
@@ -208,7 +208,7 @@ impl Recorder<'_> {
             _ if options.momentum == 0.0 => Ok(None),
             Some(Momentum { velocity }) => {
                 self.check_device(op, "velocity", velocity)?;
-                same_shape(op, "velocity", velocity, values)?;
+                expect_shape(op, "velocity", velocity.shape(), values.shape())?;
                 no_alias(op, ("velocity", velocity), (what, values))?;
                 Ok(Some(velocity.clone()))
             }
