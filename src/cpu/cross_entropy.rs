@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use super::log_softmax::row_log_sum;
 use super::{Classes, LossGrad, OF_NOTHING, View, class_of, count, factors, reduce, upstream_factor};
-use crate::error::{Error, Result, expect_len, try_with_capacity, within};
+use crate::error::{Error, Result, ensure, expect_len, try_with_capacity, within};
 use crate::ops::loss::{CrossEntropy, Reduction};
 
 /// The targets of rows of logits; see [`crate::loss::Targets`]. Slices, vectors and arrays convert
@@ -222,14 +222,8 @@ pub(super) fn rows<T: Copy + Into<f64>>(
         }
         Kind::Probabilities(probabilities) => {
             expect_len(op, "targets", probabilities.len(), logits.len())?;
-            if targets.ignored >= 0 {
-                return Err(Error::value(
-                    op,
-                    "the ignored index",
-                    "below 0 with probabilities",
-                    targets.ignored.to_string(),
-                ));
-            }
+            let ignored = targets.ignored;
+            ensure!(ignored < 0, Error::value(op, "the ignored index", "below 0 with probabilities", ignored));
             if logits.is_empty() && dims.classes > 0 { 0 } else { dims.rows() }
         }
     };

@@ -20,7 +20,7 @@ mod csv;
 pub use csv::{Column, CsvOptions, Missing};
 
 use crate::engine::Gpu;
-use crate::error::{Error, Result, expect_len, try_with_capacity};
+use crate::error::{Error, Result, ensure, expect_len, try_with_capacity};
 use crate::record::Recorder;
 use crate::tensor::Tensor;
 
@@ -39,12 +39,8 @@ impl Table {
     /// column.
     pub fn new(columns: usize, values: Vec<f32>) -> Result<Self> {
         if columns == 0 || values.is_empty() || !values.len().is_multiple_of(columns) {
-            return Err(Error::shape(
-                "Table::new",
-                "the values",
-                format!("whole rows of {columns} columns, at least 1 of both"),
-                values.len().to_string(),
-            ));
+            let expected = format!("whole rows of {columns} columns, at least 1 of both");
+            return Err(Error::shape("Table::new", "the values", expected, values.len()));
         }
         Ok(Self { columns, values })
     }
@@ -77,7 +73,7 @@ impl Table {
         let mut values = try_with_capacity(op, rows.len().saturating_mul(self.columns))?;
         for &row in rows {
             let Some(of_row) = self.values.chunks_exact(self.columns.max(1)).nth(row) else {
-                return Err(Error::value(op, "a row", format!("in 0..{}", self.rows()), row.to_string()));
+                return Err(Error::value(op, "a row", format!("in 0..{}", self.rows()), row));
             };
             values.extend_from_slice(of_row);
         }
@@ -91,7 +87,7 @@ impl Table {
     pub fn split_columns(&self, at: usize) -> Result<(Self, Self)> {
         if at == 0 || at >= self.columns {
             let expected = format!("between 1 and {} columns before the split", self.columns.saturating_sub(1));
-            return Err(Error::shape("split_columns", "the table", expected, at.to_string()));
+            return Err(Error::shape("split_columns", "the table", expected, at));
         }
         let (left, right): (Vec<_>, Vec<_>) = self.values.chunks(self.columns).map(|row| row.split_at(at)).unzip();
         Ok((Self { columns: at, values: left.concat() }, Self { columns: self.columns - at, values: right.concat() }))
@@ -104,9 +100,7 @@ impl Table {
     /// is not a class in `0..classes`.
     pub fn classes(&self, classes: usize) -> Result<Vec<i32>> {
         let op = "Table::classes";
-        if self.columns != 1 {
-            return Err(Error::shape(op, "the table", "1 column", self.columns.to_string()));
-        }
+        ensure!(self.columns == 1, Error::shape(op, "the table", "1 column", self.columns));
         let class = |(row, &value): (usize, &f32)| {
             #[expect(clippy::cast_possible_truncation, reason = "a value that the conversion changes is refused")]
             let class = value as i32;
@@ -138,10 +132,8 @@ impl Table {
     }
 
     fn expect_columns(&self, op: &'static str, columns: usize) -> Result<()> {
-        if self.columns == columns {
-            return Ok(());
-        }
-        Err(Error::shape(op, "the table", format!("{columns} columns"), self.columns.to_string()))
+        ensure!(self.columns == columns, Error::shape(op, "the table", format!("{columns} columns"), self.columns));
+        Ok(())
     }
 }
 
@@ -210,9 +202,7 @@ pub fn shuffled(rows: usize, seed: u64) -> Result<Vec<usize>> {
 /// # Errors
 /// [`Error::Value`] for a size of 0.
 pub fn batches(rows: &[usize], size: usize, seed: u64, epoch: u64) -> Result<impl Iterator<Item = Vec<usize>> + use<>> {
-    if size == 0 {
-        return Err(Error::value("batches", "size", "at least 1", "0"));
-    }
+    ensure!(size > 0, Error::value("batches", "size", "at least 1", "0"));
     let mut rows = rows.to_vec();
     // Different seeds and epochs produce different streams.
     let mut rng = fastrand::Rng::with_seed(fastrand::Rng::with_seed(seed).u64(..).wrapping_add(epoch));

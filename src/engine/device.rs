@@ -9,7 +9,7 @@ use super::error_scope::guard;
 use super::kernel::Pipelines;
 use super::opengl;
 use super::pool::{Pool, Role, Storage, create_buffer};
-use crate::error::{Error, Result, within};
+use crate::error::{Error, Result, ensure, within};
 
 /// A device to compute on. Clones are cheap and share everything.
 ///
@@ -94,14 +94,10 @@ impl Gpu {
             ("min_uniform_buffer_offset_alignment", caps.uniform_align),
         ];
         for (what, align) in aligns {
-            if !align.is_power_of_two() || align > Caps::MOST_ALIGN {
-                return Err(Error::value(
-                    "Gpu::new",
-                    what,
-                    format!("a power of 2 up to {}", Caps::MOST_ALIGN),
-                    align.to_string(),
-                ));
-            }
+            ensure!(
+                align.is_power_of_two() && align <= Caps::MOST_ALIGN,
+                Error::value("Gpu::new", what, format!("a power of 2 up to {}", Caps::MOST_ALIGN), align)
+            );
         }
         let usage = Role::Storage.usage_flags();
         let one = guard(&device, "Gpu::new", || create_buffer(&device, "xent.one", 16, usage))?;
@@ -170,11 +166,9 @@ impl Gpu {
     pub fn with_caps(&self, caps: Caps) -> Result<Self> {
         let device = Caps::new(self.device());
         let between = |what, value: u64, least: u64, most: u64| {
-            if (least..=most).contains(&value) {
-                Ok(())
-            } else {
-                Err(Error::value("with_caps", what, format!("{least}..={most}"), value.to_string()))
-            }
+            let inside = (least..=most).contains(&value);
+            ensure!(inside, Error::value("with_caps", what, format!("{least}..={most}"), value));
+            Ok(())
         };
         between("max_binding", caps.max_binding, Caps::MIN_BINDING, device.max_binding)?;
         between("max_buffer", caps.max_buffer, Caps::MIN_BUFFER, device.max_buffer)?;

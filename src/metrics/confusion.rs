@@ -1,6 +1,6 @@
 //! Accuracy, precision, recall and F1 from a confusion matrix.
 
-use crate::error::{Error, Result, expect_len, try_with_capacity, within};
+use crate::error::{Error, Result, ensure, expect_len, try_with_capacity, within};
 
 /// The most classes that a matrix may have.
 pub(super) const MOST_CLASSES: u64 = 1 << 14;
@@ -91,14 +91,10 @@ impl Confusion {
         // Larger counts could make their sums infinite.
         const MOST: f64 = 18_446_744_073_709_551_616.0;
         let op = "Confusion::from_counts";
-        if classes.checked_mul(classes) != Some(counts.len()) {
-            return Err(Error::shape(
-                op,
-                "the counts",
-                format!("{classes} rows of {classes}"),
-                counts.len().to_string(),
-            ));
-        }
+        ensure!(
+            classes.checked_mul(classes) == Some(counts.len()),
+            Error::shape(op, "the counts", format!("{classes} rows of {classes}"), counts.len())
+        );
         if let Some((position, count)) = counts.iter().enumerate().find(|(_, count)| !(0.0..=MOST).contains(*count)) {
             return Err(Error::value(op, "a count", "from 0 to 2^64", format!("{count} at position {position}")));
         }
@@ -232,12 +228,8 @@ pub(super) fn weights<'a>(
         expect_len(op, "sample_weight", weights.len(), rows)?;
         let bad = weights.iter().enumerate().find(|(_, weight)| !(0.0..=f32::MAX).contains(*weight));
         if let Some((position, weight)) = bad {
-            return Err(Error::value(
-                op,
-                "a sample weight",
-                "at least 0 and finite",
-                format!("{weight} at position {position}"),
-            ));
+            let got = format!("{weight} at position {position}");
+            return Err(Error::value(op, "a sample weight", "at least 0 and finite", got));
         }
     }
     Ok((0..rows).map(move |row| sample_weight.and_then(|weights| weights.get(row)).copied().map_or(1.0, f64::from)))

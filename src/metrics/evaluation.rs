@@ -1,7 +1,7 @@
 //! Metrics from counters on the GPU.
 
 use crate::engine::Gpu;
-use crate::error::{Error, Result, within};
+use crate::error::{Error, Result, ensure, within};
 use crate::ops::loss::{CrossEntropy, Reduction};
 use crate::ops::loss::{LossRequest, Targets};
 use crate::ops::{Cells, Recorded, Rows};
@@ -76,9 +76,7 @@ impl Evaluation {
     /// [`Tensor::zeros`].
     pub fn new(gpu: &Gpu, classes: usize) -> Result<Self> {
         let op = "Evaluation::new";
-        if classes == 0 {
-            return Err(Error::value(op, "the number of classes", "at least 1", "0"));
-        }
+        ensure!(classes > 0, Error::value(op, "the number of classes", "at least 1", "0"));
         within(op, "the number of classes", classes as u64, 1u64 << 28)?;
         Ok(Self { cells: Cells::new(gpu, classes, false)?, gpu: gpu.clone(), records: 0 })
     }
@@ -205,9 +203,7 @@ impl Evaluation {
         sample_weight: Option<&Tensor<f32>>,
     ) -> Result<()> {
         let op = "Evaluation::record_binary";
-        if self.cells.classes != 2 {
-            return Err(Error::value(op, "the number of classes", "2", self.cells.classes.to_string()));
-        }
+        ensure!(self.cells.classes == 2, Error::value(op, "the number of classes", "2", self.cells.classes));
         let (outputs, probabilities, what) = match outputs {
             BinaryOutputs::Logits(logits) => (logits, false, "logits"),
             BinaryOutputs::Probabilities(p) => (p, true, "probabilities"),

@@ -20,16 +20,14 @@ pub(crate) use update::sgd::{SgdStep, unstarted};
 
 #[cfg(test)]
 use crate::engine::kernel::Kernel;
-use crate::error::{Error, Result, within};
+use crate::error::{Error, Result, ensure, within};
 use crate::plan::strips::Classes;
 use crate::tensor::{Element, Shape, Tensor, size32};
 
 impl Classes {
     /// The dimensions of a shape `[C]` or `[N, C, d1, .., dK]`.
     fn of(op: &'static str, what: &'static str, shape: &Shape) -> Result<Self> {
-        if shape.is_empty() {
-            return Err(shape_error(op, what, "1 or more dimensions", shape));
-        }
+        ensure!(!shape.is_empty(), shape_error(op, what, "1 or more dimensions", shape));
         Self::along(op, what, shape, usize::from(shape.len() > 1))
     }
 
@@ -65,11 +63,9 @@ pub(crate) fn no_alias<A: Element, B: Element>(
     (output, written): (&'static str, &Tensor<A>),
     (other, tensor): (&'static str, &Tensor<B>),
 ) -> Result<()> {
-    if written.storage().shares_with(tensor.storage()) && !written.is_empty() && !tensor.is_empty() {
-        Err(Error::Aliasing { op, output, other })
-    } else {
-        Ok(())
-    }
+    let shared = written.storage().shares_with(tensor.storage()) && !written.is_empty() && !tensor.is_empty();
+    ensure!(!shared, Error::Aliasing { op, output, other });
+    Ok(())
 }
 
 /// All kernels.

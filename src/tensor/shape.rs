@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use super::Format;
-use crate::error::{Error, Result, within};
+use crate::error::{Error, Result, ensure, within};
 
 /// The sizes of a tensor's dimensions, row-major: the last one varies fastest. `[]` is a scalar.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -71,10 +71,8 @@ impl From<Vec<usize>> for Shape {
 
 /// Checks the shape of a tensor.
 pub(crate) fn expect_shape(op: &'static str, what: &'static str, got: &Shape, expected: &Shape) -> Result<()> {
-    if got == expected {
-        return Ok(());
-    }
-    Err(Error::shape(op, what, format!("shape {expected}"), format!("shape {got}")))
+    ensure!(got == expected, Error::shape(op, what, format!("shape {expected}"), format!("shape {got}")));
+    Ok(())
 }
 
 /// The number of bytes for a tensor of this shape.
@@ -88,11 +86,9 @@ pub(crate) fn size32(size: usize) -> u32 {
 }
 
 pub(super) fn expect_len(op: &'static str, shape: &Shape, elements: u64, got: usize) -> Result<()> {
-    if got as u64 == elements {
-        return Ok(());
-    }
-    let expected = format!("{elements} elements for shape {shape}");
-    Err(Error::shape(op, "the slice", expected, got.to_string()))
+    let same = got as u64 == elements;
+    ensure!(same, Error::shape(op, "the slice", format!("{elements} elements for shape {shape}"), got));
+    Ok(())
 }
 
 /// The number of elements. Checks that every dimension is a `u32`, and that the product of the

@@ -2,7 +2,7 @@
 
 use crate::engine::Caps;
 use crate::engine::kernel::Kernel;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use crate::ops::loss::CrossEntropy;
 use crate::ops::loss::request::GradientPlace;
 use crate::plan::RowPlan;
@@ -181,9 +181,7 @@ impl RowLoss<'_> {
             }
             expect_shape(op, "targets", shape, &self.shape)?;
             let ignored = self.targets.ignored;
-            if ignored >= 0 {
-                return Err(Error::value(op, "the ignored index", "below 0 with probabilities", ignored.to_string()));
-            }
+            ensure!(ignored < 0, Error::value(op, "the ignored index", "below 0 with probabilities", ignored));
             return Ok(());
         }
         if shape != rows {

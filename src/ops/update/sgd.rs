@@ -2,7 +2,7 @@
 
 use crate::engine::Gpu;
 use crate::engine::kernel::{Kernel, kernel, params, read, read4, update4};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use crate::options::options;
 use crate::record::{Blocks, Recorder};
 use crate::tensor::{Shape, Tensor, expect_shape, narrow};
@@ -58,22 +58,13 @@ impl Sgd {
     /// finite in `f32`; for a dampening that is not finite; and for Nesterov momentum without
     /// momentum or with dampening.
     pub fn validate(&self) -> Result<()> {
-        let fail =
-            |what, expected: &str, got: f64| Err(Error::value("sgd", what, expected.to_owned(), got.to_string()));
+        let fail = |what, expected: &str, got: f64| Error::value("sgd", what, expected, got);
         for (what, value) in [("lr", self.lr), ("momentum", self.momentum), ("weight_decay", self.weight_decay)] {
-            if !(value >= 0.0 && narrow(value).is_finite()) {
-                return fail(what, "at least 0 and finite", value);
-            }
+            ensure!(value >= 0.0 && narrow(value).is_finite(), fail(what, "at least 0 and finite", value));
         }
-        if !narrow(self.dampening).is_finite() {
-            return fail("dampening", "finite", self.dampening);
-        }
-        if self.nesterov && self.momentum == 0.0 {
-            return fail("momentum", "above 0 with nesterov", self.momentum);
-        }
-        if self.nesterov && self.dampening != 0.0 {
-            return fail("dampening", "0 with nesterov", self.dampening);
-        }
+        ensure!(narrow(self.dampening).is_finite(), fail("dampening", "finite", self.dampening));
+        ensure!(!self.nesterov || self.momentum != 0.0, fail("momentum", "above 0 with nesterov", self.momentum));
+        ensure!(!self.nesterov || self.dampening == 0.0, fail("dampening", "0 with nesterov", self.dampening));
         Ok(())
     }
 }
@@ -212,7 +203,7 @@ impl Recorder<'_> {
                 no_alias(op, ("velocity", velocity), (what, values))?;
                 Ok(Some(velocity.clone()))
             }
-            None => Err(Error::value(op, "momentum", "0 without a Momentum", options.momentum.to_string())),
+            None => Err(Error::value(op, "momentum", "0 without a Momentum", options.momentum)),
         }
     }
 
