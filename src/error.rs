@@ -6,6 +6,16 @@ use std::time::Duration;
 /// The result of a fallible function of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// Returns an error unless a condition holds.
+macro_rules! ensure {
+    ($ok:expr, $error:expr) => {
+        if !$ok {
+            return Err($error);
+        }
+    };
+}
+pub(crate) use ensure;
+
 /// Allocates a vector whose size no slice of the caller bounds. `Vec` itself would panic, or abort
 /// the process.
 pub(crate) fn try_with_capacity<T>(op: &'static str, elements: usize) -> Result<Vec<T>> {
@@ -14,6 +24,17 @@ pub(crate) fn try_with_capacity<T>(op: &'static str, elements: usize) -> Result<
         Ok(()) => Ok(room),
         Err(_) => Err(Error::HostMemory { op, elements: elements as u64 }),
     }
+}
+
+/// Checks that an operation needs no more of something than is allowed.
+pub(crate) fn within(op: &'static str, what: &'static str, needed: u64, allowed: impl Into<u64>) -> Result<()> {
+    let allowed = allowed.into();
+    if needed <= allowed { Ok(()) } else { Err(Error::limit(op, what, needed, allowed)) }
+}
+
+/// Checks the length of a slice.
+pub(crate) fn expect_len(op: &'static str, what: &'static str, got: usize, expected: usize) -> Result<()> {
+    if got == expected { Ok(()) } else { Err(Error::shape(op, what, format!("{expected} elements"), got)) }
 }
 
 /// Formats names for a message: the first few, and the number of the others.
@@ -246,22 +267,12 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn value(
-        op: &'static str,
-        what: &'static str,
-        expected: impl Into<String>,
-        got: impl Into<String>,
-    ) -> Self {
-        Self::Value { op, what, expected: expected.into(), got: got.into() }
+    pub(crate) fn value(op: &'static str, what: &'static str, expected: impl Into<String>, got: impl ToString) -> Self {
+        Self::Value { op, what, expected: expected.into(), got: got.to_string() }
     }
 
-    pub(crate) fn shape(
-        op: &'static str,
-        what: &'static str,
-        expected: impl Into<String>,
-        got: impl Into<String>,
-    ) -> Self {
-        Self::Shape { op, what, expected: expected.into(), got: got.into() }
+    pub(crate) fn shape(op: &'static str, what: &'static str, expected: impl Into<String>, got: impl ToString) -> Self {
+        Self::Shape { op, what, expected: expected.into(), got: got.to_string() }
     }
 
     pub(crate) fn limit(op: &'static str, what: &'static str, needed: impl Into<u64>, allowed: impl Into<u64>) -> Self {

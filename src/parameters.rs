@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::engine::Gpu;
-use crate::error::{Error, Result, few, try_with_capacity};
+use crate::error::{Error, Result, ensure, few, try_with_capacity};
 use crate::tensor::{Shape, Tensor, element_count};
 
 /// Named parameters and their gradients: views into one flat tensor of values and one of gradients.
@@ -103,12 +103,8 @@ impl Parameters {
         for (name, shape, values) in parameters {
             check_name(name)?;
             if shape.checked_len() != Some(values.len()) {
-                return Err(Error::shape(
-                    "Parameters::new",
-                    "a parameter's values",
-                    format!("the elements of {shape} for {name:?}"),
-                    values.len().to_string(),
-                ));
+                let expected = format!("the elements of {shape} for {name:?}");
+                return Err(Error::shape("Parameters::new", "a parameter's values", expected, values.len()));
             }
             element_count("Parameters::new", shape)?;
             let part = Part { name: (*name).to_owned(), start: flat.len(), shape: shape.clone() };
@@ -158,14 +154,10 @@ impl Parameters {
     pub fn tie(&mut self, alias: &str, name: &str) -> Result<()> {
         check_name(alias)?;
         let (number, _) = self.part(name)?;
-        if self.parts.numbers.contains_key(alias) {
-            return Err(Error::value(
-                "Parameters::tie",
-                "a further name",
-                "one that no parameter has",
-                format!("{alias:?}"),
-            ));
-        }
+        ensure!(
+            !self.parts.numbers.contains_key(alias),
+            Error::value("Parameters::tie", "a further name", "one that no parameter has", format!("{alias:?}"))
+        );
         let parts = Arc::make_mut(&mut self.parts);
         parts.numbers.insert(alias.to_owned(), number);
         parts.ties.push((alias.to_owned(), number));

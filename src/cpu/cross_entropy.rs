@@ -1,8 +1,8 @@
 use std::borrow::Cow;
 
 use super::log_softmax::row_log_sum;
-use super::{Classes, LossGrad, OF_NOTHING, View, class_of, count, expect_len, factors, reduce, upstream_factor};
-use crate::error::{Error, Result, try_with_capacity};
+use super::{Classes, LossGrad, OF_NOTHING, View, class_of, count, factors, reduce, upstream_factor};
+use crate::error::{Error, Result, ensure, expect_len, try_with_capacity, within};
 use crate::ops::loss::{CrossEntropy, Reduction};
 
 /// The targets of rows of logits; see [`crate::loss::Targets`]. Slices, vectors and arrays convert
@@ -222,21 +222,14 @@ pub(super) fn rows<T: Copy + Into<f64>>(
         }
         Kind::Probabilities(probabilities) => {
             expect_len(op, "targets", probabilities.len(), logits.len())?;
-            if targets.ignored >= 0 {
-                return Err(Error::value(
-                    op,
-                    "the ignored index",
-                    "below 0 with probabilities",
-                    targets.ignored.to_string(),
-                ));
-            }
+            let ignored = targets.ignored;
+            ensure!(ignored < 0, Error::value(op, "the ignored index", "below 0 with probabilities", ignored));
             if logits.is_empty() && dims.classes > 0 { 0 } else { dims.rows() }
         }
     };
     // Without classes there are no elements to bound the number of rows.
-    let (needed, allowed) = (rows as u64, OF_NOTHING);
-    if dims.classes == 0 && needed > allowed {
-        return Err(Error::limit(op, "the number of rows without classes", needed, allowed));
+    if dims.classes == 0 {
+        within(op, "the number of rows without classes", rows as u64, OF_NOTHING)?;
     }
     let outcome = |row| match &targets.kind {
         _ if position_weight(row) == 0.0 => Ok(Outcome::Ignored),

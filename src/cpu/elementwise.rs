@@ -62,7 +62,7 @@ fn elementwise<T: Copy + Into<f64>>(
         let element = Element { x, y, weight: weight(i), pos_weight: pos_weight(i) };
         if let Some((what, value, expected)) = loss.out_of_range(element) {
             let got = format!("{value} at position {i}");
-            return Err(Error::value(op, what, expected.to_owned(), got));
+            return Err(Error::value(op, what, expected, got));
         }
         let (loss, slope) = loss.element(element);
         losses.push(loss);

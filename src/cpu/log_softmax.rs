@@ -1,5 +1,5 @@
-use super::{Classes, View, expect_len};
-use crate::error::Result;
+use super::{Classes, View};
+use crate::error::{Result, expect_len};
 
 /// A row's maximum, and the log of the sum of exp(x - maximum). Both are NaN if the row has NaN or
 /// +infinity, or nothing but -infinity.

@@ -1,5 +1,5 @@
-use super::{View, expect_len, product, results};
-use crate::error::{Error, Result};
+use super::{View, product, results};
+use crate::error::{Error, Result, ensure, expect_len};
 use crate::plan::product::Layout;
 
 /// `op(a) op(b) + bias` for matrices that are stored transposed if `layout` says so; see
@@ -23,9 +23,7 @@ pub fn matmul<'a, T: Copy + Into<f64> + 'a>(
     let (a, b) = (a.data, b.data);
     let [m, k] = if layout == Layout::Tn { [a_shape[1], a_shape[0]] } else { a_shape };
     let [b_k, n] = if layout == Layout::Nt { [b_shape[1], b_shape[0]] } else { b_shape };
-    if b_k != k {
-        return Err(Error::shape(op, "b", format!("{k} summands"), format!("{b_k}")));
-    }
+    ensure!(b_k == k, Error::shape(op, "b", format!("{k} summands"), b_k));
     if let Some(bias) = bias {
         expect_len(op, "bias", bias.len(), n)?;
     }

@@ -52,7 +52,7 @@ macro_rules! modules {
 }
 elementwise_losses!(modules);
 
-use crate::error::{Error, Result, try_with_capacity};
+use crate::error::{Error, Result, ensure, expect_len, try_with_capacity, within};
 use crate::ops::loss::Reduction;
 use crate::tensor::Weights;
 
@@ -75,9 +75,7 @@ struct Classes {
 
 impl Classes {
     fn of(op: &'static str, shape: &[usize], len: usize) -> Result<Self> {
-        if shape.is_empty() {
-            return Err(Error::shape(op, "the shape", "1 or more dimensions", format!("{shape:?}")));
-        }
+        ensure!(!shape.is_empty(), Error::shape(op, "the shape", "1 or more dimensions", format!("{shape:?}")));
         Self::along(op, shape, usize::from(shape.len() > 1), len)
     }
 
@@ -111,20 +109,12 @@ fn product(dims: &[usize]) -> usize {
 /// Allocates memory for `len` results. The limit is the GPU's, or [`OF_NOTHING`] if there are no
 /// input elements, which would otherwise bound the number of results.
 fn results<T>(op: &'static str, len: usize, inputs: usize) -> Result<Vec<T>> {
-    let (needed, allowed) = (len as u64, if inputs == 0 { OF_NOTHING } else { u32::MAX.into() });
-    if needed <= allowed {
-        try_with_capacity(op, len)
-    } else {
-        Err(Error::limit(op, "the number of elements", needed, allowed))
-    }
+    within(op, "the number of elements", len as u64, if inputs == 0 { OF_NOTHING } else { u32::MAX.into() })?;
+    try_with_capacity(op, len)
 }
 
 /// The largest number of results or rows if no elements bound that number.
 const OF_NOTHING: u64 = 1 << 24;
-
-fn expect_len(op: &'static str, what: &'static str, got: usize, expected: usize) -> Result<()> {
-    if got == expected { Ok(()) } else { Err(Error::shape(op, what, format!("{expected} elements"), got.to_string())) }
-}
 
 /// The class of a target, or `None` if it is the ignored index.
 fn class_of(op: &'static str, target: i64, position: usize, classes: usize, ignore: i64) -> Result<Option<usize>> {
@@ -170,9 +160,7 @@ fn broadcast<'a>(
     let own = weights.map_or(&[][..], |weights| weights.shape());
     let mut pairs = own.iter().rev().zip(shape.iter().rev());
     let fits = own.len() <= shape.len() && pairs.all(|(&dim, &full)| dim == 1 || dim == full);
-    if !fits {
-        return Err(Error::shape(op, what, format!("a shape that broadcasts to {shape:?}"), format!("shape {own:?}")));
-    }
+    ensure!(fits, Error::shape(op, what, format!("a shape that broadcasts to {shape:?}"), format!("shape {own:?}")));
     Ok(move |i: usize| values.map_or(1.0, |values| f64::from(values[broadcast_index(i, own, shape)])))
 }
 
@@ -213,7 +201,7 @@ fn upstream_factor(
     let upstream = upstream.map_or_else(|| vec![1.0], <[f64]>::to_vec);
     if upstream.len() != 1 && (reduction != Reduction::None || upstream.len() != losses) {
         let expected = if reduction == Reduction::None { format!("1 or {losses}") } else { "1".to_owned() };
-        return Err(Error::shape(op, "upstream", format!("{expected} elements"), upstream.len().to_string()));
+        return Err(Error::shape(op, "upstream", format!("{expected} elements"), upstream.len()));
     }
     let divisor = if reduction.is_mean() { denominator } else { 1.0 };
     Ok(move |i: usize| upstream[if upstream.len() == 1 { 0 } else { i }] / divisor)

@@ -1,5 +1,5 @@
-use super::{Classes, LossGrad, Targets, View, class_of, count, expect_len, factors, reduce, upstream_factor};
-use crate::error::Result;
+use super::{Classes, LossGrad, Targets, View, class_of, count, factors, reduce, upstream_factor};
+use crate::error::{Result, expect_len};
 use crate::ops::loss::{Nll, Reduction};
 
 /// Negative log-likelihood of log-probabilities and class indices; see

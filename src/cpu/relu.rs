@@ -1,5 +1,4 @@
-use super::expect_len;
-use crate::error::Result;
+use crate::error::{Result, expect_len};
 
 /// `max(x, 0)`; NaN stays NaN. See [`Recorder::relu`](crate::Recorder::relu).
 #[must_use]

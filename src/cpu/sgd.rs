@@ -1,5 +1,4 @@
-use super::expect_len;
-use crate::error::Result;
+use crate::error::{Result, expect_len};
 use crate::ops::update::Sgd;
 
 /// One step of stochastic gradient descent on `values`; see

@@ -1,5 +1,4 @@
-use super::expect_len;
-use crate::error::Result;
+use crate::error::{Result, expect_len};
 
 /// `1 / (1 + exp(-x))`; see [`Recorder::sigmoid`](crate::Recorder::sigmoid).
 #[must_use]

@@ -1,6 +1,6 @@
 use super::log_softmax::row_log_sum;
-use super::{Classes, View, expect_len};
-use crate::error::Result;
+use super::{Classes, View};
+use crate::error::{Result, expect_len};
 
 /// Softmax over dimension `dim`; see [`Recorder::softmax`](crate::Recorder::softmax).
 ///

@@ -1,7 +1,7 @@
 //! Slices with a shape.
 
-use super::{expect_len, product};
-use crate::error::{Error, Result};
+use super::product;
+use crate::error::{Error, Result, expect_len};
 use crate::tensor::Shape;
 
 /// The elements of a tensor in row-major order, and its shape.

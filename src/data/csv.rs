@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::Table;
-use crate::error::{Error, Result, few};
+use crate::error::{Error, Result, ensure, few};
 use number::number;
 pub use options::{Column, CsvOptions, Missing};
 use place::line_at;
@@ -96,9 +96,7 @@ fn read(path: &Path, bytes: &[u8], options: &CsvOptions) -> Result<Table> {
     let file = File { path, bytes, options };
     let mut records = Records::new(file)?;
     let header = if options.header && records.next()? { Some(records.record.clone()) } else { None };
-    if !records.next()? {
-        return Err(file.fail(1, 1, "at least one row of numbers", "none"));
-    }
+    ensure!(records.next()?, file.fail(1, 1, "at least one row of numbers", "none"));
     let layout = Layout::new(file, header.as_ref(), &records.record)?;
     let mut values = Vec::new();
     loop {
@@ -107,11 +105,8 @@ fn read(path: &Path, bytes: &[u8], options: &CsvOptions) -> Result<Table> {
             break;
         }
     }
-    if values.is_empty() {
-        Err(file.fail(1, 1, "at least one row without missing values", "none"))
-    } else {
-        Ok(Table { columns: layout.chosen.len(), values })
-    }
+    ensure!(!values.is_empty(), file.fail(1, 1, "at least one row without missing values", "none"));
+    Ok(Table { columns: layout.chosen.len(), values })
 }
 
 /// The layout that all rows of a file must have.

@@ -20,7 +20,7 @@ mod csv;
 pub use csv::{Column, CsvOptions, Missing};
 
 use crate::engine::Gpu;
-use crate::error::{Error, Result, try_with_capacity};
+use crate::error::{Error, Result, ensure, expect_len, try_with_capacity};
 use crate::record::Recorder;
 use crate::tensor::Tensor;
 
@@ -39,12 +39,8 @@ impl Table {
     /// column.
     pub fn new(columns: usize, values: Vec<f32>) -> Result<Self> {
         if columns == 0 || values.is_empty() || !values.len().is_multiple_of(columns) {
-            return Err(Error::shape(
-                "Table::new",
-                "the values",
-                format!("whole rows of {columns} columns, at least 1 of both"),
-                values.len().to_string(),
-            ));
+            let expected = format!("whole rows of {columns} columns, at least 1 of both");
+            return Err(Error::shape("Table::new", "the values", expected, values.len()));
         }
         Ok(Self { columns, values })
     }
@@ -77,7 +73,7 @@ impl Table {
         let mut values = try_with_capacity(op, rows.len().saturating_mul(self.columns))?;
         for &row in rows {
             let Some(of_row) = self.values.chunks_exact(self.columns.max(1)).nth(row) else {
-                return Err(Error::value(op, "a row", format!("in 0..{}", self.rows()), row.to_string()));
+                return Err(Error::value(op, "a row", format!("in 0..{}", self.rows()), row));
             };
             values.extend_from_slice(of_row);
         }
@@ -91,7 +87,7 @@ impl Table {
     pub fn split_columns(&self, at: usize) -> Result<(Self, Self)> {
         if at == 0 || at >= self.columns {
             let expected = format!("between 1 and {} columns before the split", self.columns.saturating_sub(1));
-            return Err(Error::shape("split_columns", "the table", expected, at.to_string()));
+            return Err(Error::shape("split_columns", "the table", expected, at));
         }
         let (left, right): (Vec<_>, Vec<_>) = self.values.chunks(self.columns).map(|row| row.split_at(at)).unzip();
         Ok((Self { columns: at, values: left.concat() }, Self { columns: self.columns - at, values: right.concat() }))
@@ -104,9 +100,7 @@ impl Table {
     /// is not a class in `0..classes`.
     pub fn classes(&self, classes: usize) -> Result<Vec<i32>> {
         let op = "Table::classes";
-        if self.columns != 1 {
-            return Err(Error::shape(op, "the table", "1 column", self.columns.to_string()));
-        }
+        ensure!(self.columns == 1, Error::shape(op, "the table", "1 column", self.columns));
         let class = |(row, &value): (usize, &f32)| {
             #[expect(clippy::cast_possible_truncation, reason = "a value that the conversion changes is refused")]
             let class = value as i32;
@@ -136,6 +130,11 @@ impl Table {
         let (mean, deviation) = (0..self.columns).map(moments).unzip();
         Standardisation { mean, deviation }
     }
+
+    fn expect_columns(&self, op: &'static str, columns: usize) -> Result<()> {
+        ensure!(self.columns == columns, Error::shape(op, "the table", format!("{columns} columns"), self.columns));
+        Ok(())
+    }
 }
 
 /// Standardises columns to mean 0 and standard deviation 1. Compute it from the training data, and
@@ -153,14 +152,7 @@ impl Standardisation {
     /// # Errors
     /// [`Error::Shape`] if the lengths differ.
     pub fn new(mean: Vec<f64>, deviation: Vec<f64>) -> Result<Self> {
-        if mean.len() != deviation.len() {
-            return Err(Error::shape(
-                "Standardisation::new",
-                "the deviation",
-                format!("{} elements", mean.len()),
-                deviation.len().to_string(),
-            ));
-        }
+        expect_len("Standardisation::new", "the deviation", deviation.len(), mean.len())?;
         Ok(Self { mean, deviation })
     }
 
@@ -182,14 +174,7 @@ impl Standardisation {
     /// [`Error::Shape`] if the number of columns differs.
     #[expect(clippy::cast_possible_truncation, reason = "tables store f32")]
     pub fn apply(&self, table: &mut Table) -> Result<()> {
-        if table.columns != self.mean.len() {
-            return Err(Error::shape(
-                "Standardisation::apply",
-                "the table",
-                format!("{} columns", self.mean.len()),
-                table.columns.to_string(),
-            ));
-        }
+        table.expect_columns("Standardisation::apply", self.mean.len())?;
         for row in table.values.chunks_mut(table.columns.max(1)) {
             for ((value, mean), &deviation) in row.iter_mut().zip(&self.mean).zip(&self.deviation) {
                 *value = ((f64::from(*value) - mean) / if deviation == 0.0 { 1.0 } else { deviation }) as f32;
@@ -217,9 +202,7 @@ pub fn shuffled(rows: usize, seed: u64) -> Result<Vec<usize>> {
 /// # Errors
 /// [`Error::Value`] for a size of 0.
 pub fn batches(rows: &[usize], size: usize, seed: u64, epoch: u64) -> Result<impl Iterator<Item = Vec<usize>> + use<>> {
-    if size == 0 {
-        return Err(Error::value("batches", "size", "at least 1", "0"));
-    }
+    ensure!(size > 0, Error::value("batches", "size", "at least 1", "0"));
     let mut rows = rows.to_vec();
     // Different seeds and epochs produce different streams.
     let mut rng = fastrand::Rng::with_seed(fastrand::Rng::with_seed(seed).u64(..).wrapping_add(epoch));
@@ -269,14 +252,7 @@ impl Feed {
     /// [`Error::Value`] for a row that the table does not have; the errors of [`Recorder::upload`].
     pub fn load(&mut self, rec: &mut Recorder<'_>, table: &Table, rows: &[usize]) -> Result<Tensor<f32>> {
         let columns = self.tensor.shape().get(1).copied().unwrap_or(0);
-        if table.columns() != columns {
-            return Err(Error::shape(
-                "Feed::load",
-                "the table",
-                format!("{columns} columns"),
-                table.columns().to_string(),
-            ));
-        }
+        table.expect_columns("Feed::load", columns)?;
         let part = self.tensor.rows(0..rows.len())?;
         rec.upload(&part, table.select(rows)?.values())?;
         Ok(part)

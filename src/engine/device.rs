@@ -9,7 +9,7 @@ use super::error_scope::guard;
 use super::kernel::Pipelines;
 use super::opengl;
 use super::pool::{Pool, Role, Storage, create_buffer};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure, within};
 
 /// A device to compute on. Clones are cheap and share everything.
 ///
@@ -81,9 +81,7 @@ impl Gpu {
         opengl::meet(&device);
         let limits = device.limits();
         let caps = Caps::new(&device);
-        let enough = |what, needed: u64, allowed: u64| {
-            if allowed >= needed { Ok(()) } else { Err(Error::limit("Gpu::new", what, needed, allowed)) }
-        };
+        let enough = |what, needed: u64, allowed: u64| within("Gpu::new", what, needed, allowed);
         enough(Caps::BINDINGS, Caps::MIN_BINDINGS.into(), caps.max_bindings.into())?;
         enough("a storage binding's bytes", Caps::MIN_BINDING, caps.max_binding)?;
         enough("a buffer's bytes", Caps::MIN_BUFFER, caps.max_buffer)?;
@@ -96,14 +94,10 @@ impl Gpu {
             ("min_uniform_buffer_offset_alignment", caps.uniform_align),
         ];
         for (what, align) in aligns {
-            if !align.is_power_of_two() || align > Caps::MOST_ALIGN {
-                return Err(Error::value(
-                    "Gpu::new",
-                    what,
-                    format!("a power of 2 up to {}", Caps::MOST_ALIGN),
-                    align.to_string(),
-                ));
-            }
+            ensure!(
+                align.is_power_of_two() && align <= Caps::MOST_ALIGN,
+                Error::value("Gpu::new", what, format!("a power of 2 up to {}", Caps::MOST_ALIGN), align)
+            );
         }
         let usage = Role::Storage.usage_flags();
         let one = guard(&device, "Gpu::new", || create_buffer(&device, "xent.one", 16, usage))?;
@@ -171,25 +165,23 @@ impl Gpu {
     /// ```
     pub fn with_caps(&self, caps: Caps) -> Result<Self> {
         let device = Caps::new(self.device());
-        let within = |what, value: u64, least: u64, most: u64| {
-            if (least..=most).contains(&value) {
-                Ok(())
-            } else {
-                Err(Error::value("with_caps", what, format!("{least}..={most}"), value.to_string()))
-            }
+        let between = |what, value: u64, least: u64, most: u64| {
+            let inside = (least..=most).contains(&value);
+            ensure!(inside, Error::value("with_caps", what, format!("{least}..={most}"), value));
+            Ok(())
         };
-        within("max_binding", caps.max_binding, Caps::MIN_BINDING, device.max_binding)?;
-        within("max_buffer", caps.max_buffer, Caps::MIN_BUFFER, device.max_buffer)?;
-        within("max_groups", caps.max_groups.into(), 1, device.max_groups.into())?;
-        within("max_invocations", caps.max_invocations.into(), 64, device.max_invocations.into())?;
-        within("max_bindings", caps.max_bindings.into(), Caps::MIN_BINDINGS.into(), device.max_bindings.into())?;
+        between("max_binding", caps.max_binding, Caps::MIN_BINDING, device.max_binding)?;
+        between("max_buffer", caps.max_buffer, Caps::MIN_BUFFER, device.max_buffer)?;
+        between("max_groups", caps.max_groups.into(), 1, device.max_groups.into())?;
+        between("max_invocations", caps.max_invocations.into(), 64, device.max_invocations.into())?;
+        between("max_bindings", caps.max_bindings.into(), Caps::MIN_BINDINGS.into(), device.max_bindings.into())?;
         let memory = u64::from(device.workgroup_memory);
-        within("workgroup_memory", caps.workgroup_memory.into(), Caps::MIN_WORKGROUP_MEMORY.into(), memory)?;
-        within("max_turns", caps.max_turns.into(), Caps::MIN_TURNS.into(), device.max_turns.into())?;
-        within("simd_width", caps.simd_width.into(), 4, 64)?;
-        within("quads_per_turn", caps.quads_per_turn.into(), 1, 4)?;
+        between("workgroup_memory", caps.workgroup_memory.into(), Caps::MIN_WORKGROUP_MEMORY.into(), memory)?;
+        between("max_turns", caps.max_turns.into(), Caps::MIN_TURNS.into(), device.max_turns.into())?;
+        between("simd_width", caps.simd_width.into(), 4, 64)?;
+        between("quads_per_turn", caps.quads_per_turn.into(), 1, 4)?;
         if caps.subgroup_size != 0 {
-            within(
+            between(
                 "subgroup_size",
                 caps.subgroup_size.into(),
                 device.subgroup_size.into(),
@@ -199,9 +191,9 @@ impl Gpu {
         // A number that is not a power of two counts as 0, which is out of range.
         let power = |value: u32| u64::from(if value.is_power_of_two() { value } else { 0 });
         let most = Caps::MOST_ALIGN.into();
-        within("storage_align", power(caps.storage_align), device.storage_align.into(), most)?;
-        within("uniform_align", power(caps.uniform_align), device.uniform_align.into(), most)?;
-        within("simd_width", power(caps.simd_width), 4, 64)?;
+        between("storage_align", power(caps.storage_align), device.storage_align.into(), most)?;
+        between("uniform_align", power(caps.uniform_align), device.uniform_align.into(), most)?;
+        between("simd_width", power(caps.simd_width), 4, 64)?;
         // Rounded as in `Caps::new`.
         let max_buffer = caps.max_buffer & !Caps::SEGMENT_MASK;
         let max_binding = (caps.max_binding & !15).min(max_buffer);

@@ -1,9 +1,9 @@
 //! Accuracy, precision, recall and F1 from a confusion matrix.
 
-use crate::error::{Error, Result, try_with_capacity};
+use crate::error::{Error, Result, ensure, expect_len, try_with_capacity, within};
 
 /// The most classes that a matrix may have.
-pub(super) const MOST_CLASSES: usize = 1 << 14;
+pub(super) const MOST_CLASSES: u64 = 1 << 14;
 
 /// A confusion matrix: entry `[t, p]` is the number of rows with target `t` and prediction `p`.
 /// With sample weights it is the sum of their weights.
@@ -62,17 +62,8 @@ impl Confusion {
     /// for more than 16384 classes; [`Error::HostMemory`] if the host has no memory for the counts.
     pub fn of(classes: usize, targets: &[usize], predicted: &[usize], sample_weight: Option<&[f32]>) -> Result<Self> {
         let op = "Confusion::of";
-        if targets.len() != predicted.len() {
-            return Err(Error::shape(
-                op,
-                "predicted",
-                format!("{} elements", targets.len()),
-                predicted.len().to_string(),
-            ));
-        }
-        if classes > MOST_CLASSES {
-            return Err(Error::limit(op, "the number of classes", classes as u64, MOST_CLASSES as u64));
-        }
+        expect_len(op, "predicted", predicted.len(), targets.len())?;
+        within(op, "the number of classes", classes as u64, MOST_CLASSES)?;
         let weights = weights(op, targets.len(), sample_weight)?;
         let mut counts = try_with_capacity(op, classes * classes)?;
         counts.resize(classes * classes, 0.0);
@@ -100,14 +91,10 @@ impl Confusion {
         // Larger counts could make their sums infinite.
         const MOST: f64 = 18_446_744_073_709_551_616.0;
         let op = "Confusion::from_counts";
-        if classes.checked_mul(classes) != Some(counts.len()) {
-            return Err(Error::shape(
-                op,
-                "the counts",
-                format!("{classes} rows of {classes}"),
-                counts.len().to_string(),
-            ));
-        }
+        ensure!(
+            classes.checked_mul(classes) == Some(counts.len()),
+            Error::shape(op, "the counts", format!("{classes} rows of {classes}"), counts.len())
+        );
         if let Some((position, count)) = counts.iter().enumerate().find(|(_, count)| !(0.0..=MOST).contains(*count)) {
             return Err(Error::value(op, "a count", "from 0 to 2^64", format!("{count} at position {position}")));
         }
@@ -238,17 +225,11 @@ pub(super) fn weights<'a>(
     sample_weight: Option<&'a [f32]>,
 ) -> Result<impl Iterator<Item = f64> + 'a> {
     if let Some(weights) = sample_weight {
-        if weights.len() != rows {
-            return Err(Error::shape(op, "sample_weight", format!("{rows} elements"), weights.len().to_string()));
-        }
+        expect_len(op, "sample_weight", weights.len(), rows)?;
         let bad = weights.iter().enumerate().find(|(_, weight)| !(0.0..=f32::MAX).contains(*weight));
         if let Some((position, weight)) = bad {
-            return Err(Error::value(
-                op,
-                "a sample weight",
-                "at least 0 and finite",
-                format!("{weight} at position {position}"),
-            ));
+            let got = format!("{weight} at position {position}");
+            return Err(Error::value(op, "a sample weight", "at least 0 and finite", got));
         }
     }
     Ok((0..rows).map(move |row| sample_weight.and_then(|weights| weights.get(row)).copied().map_or(1.0, f64::from)))

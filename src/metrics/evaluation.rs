@@ -1,12 +1,12 @@
 //! Metrics from counters on the GPU.
 
 use crate::engine::Gpu;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure, within};
 use crate::ops::loss::{CrossEntropy, Reduction};
 use crate::ops::loss::{LossRequest, Targets};
 use crate::ops::{Cells, Recorded, Rows};
 use crate::record::{Readback, Recorder};
-use crate::tensor::{Float, Tensor};
+use crate::tensor::{Float, Tensor, expect_shape};
 
 use super::confusion::MOST_CLASSES;
 use super::scores::{Kind, Scores};
@@ -76,10 +76,8 @@ impl Evaluation {
     /// [`Tensor::zeros`].
     pub fn new(gpu: &Gpu, classes: usize) -> Result<Self> {
         let op = "Evaluation::new";
-        if classes == 0 {
-            return Err(Error::value(op, "the number of classes", "at least 1", "0"));
-        }
-        limit_classes(op, classes, 1 << 28)?;
+        ensure!(classes > 0, Error::value(op, "the number of classes", "at least 1", "0"));
+        within(op, "the number of classes", classes as u64, 1u64 << 28)?;
         Ok(Self { cells: Cells::new(gpu, classes, false)?, gpu: gpu.clone(), records: 0 })
     }
 
@@ -100,7 +98,7 @@ impl Evaluation {
     /// 16 bytes of memory for each pair of classes.
     pub fn with_confusion(self) -> Result<Self> {
         let Self { cells, gpu, .. } = self;
-        limit_classes("Evaluation::with_confusion", cells.classes, MOST_CLASSES)?;
+        within("Evaluation::with_confusion", "the number of classes", cells.classes as u64, MOST_CLASSES)?;
         Ok(Self { cells: Cells::new(&gpu, cells.classes, true)?, gpu, records: 0 })
     }
 
@@ -151,7 +149,7 @@ impl Evaluation {
         self.check_device(rec, op, sample_weight)?;
         let targets = targets.into();
         let (index, ignored) = targets.indices(op)?;
-        expect_shape(op, sample_weight, index)?;
+        sample_weight.map_or(Ok(()), |weight| expect_shape(op, "sample_weight", weight.shape(), index.shape()))?;
         let options = CrossEntropy::new().reduction(Reduction::None);
         let request = LossRequest::new().statistics();
         let out = rec.cross_entropy_with(logits, &targets, &options, request)?;
@@ -205,9 +203,7 @@ impl Evaluation {
         sample_weight: Option<&Tensor<f32>>,
     ) -> Result<()> {
         let op = "Evaluation::record_binary";
-        if self.cells.classes != 2 {
-            return Err(Error::value(op, "the number of classes", "2", self.cells.classes.to_string()));
-        }
+        ensure!(self.cells.classes == 2, Error::value(op, "the number of classes", "2", self.cells.classes));
         let (outputs, probabilities, what) = match outputs {
             BinaryOutputs::Logits(logits) => (logits, false, "logits"),
             BinaryOutputs::Probabilities(p) => (p, true, "probabilities"),
@@ -215,15 +211,8 @@ impl Evaluation {
         self.check_device(rec, op, sample_weight)?;
         rec.check_device(op, what, outputs)?;
         rec.check_device(op, "targets", targets)?;
-        if targets.shape() != outputs.shape() {
-            return Err(Error::shape(
-                op,
-                "targets",
-                format!("shape {}", outputs.shape()),
-                format!("shape {}", targets.shape()),
-            ));
-        }
-        expect_shape(op, sample_weight, targets)?;
+        expect_shape(op, "targets", targets.shape(), outputs.shape())?;
+        sample_weight.map_or(Ok(()), |weight| expect_shape(op, "sample_weight", weight.shape(), targets.shape()))?;
         targets.count(op)?;
         let recorded = self.next(if probabilities { Kind::Probabilities } else { Kind::Logits });
         let rows = Rows::Binary { targets, outputs, probabilities };
@@ -251,26 +240,5 @@ impl Evaluation {
 
     fn next(&self, kind: Kind) -> Recorded {
         Recorded { record: self.records.saturating_add(1), kind: kind as u32 }
-    }
-}
-
-fn limit_classes(op: &'static str, classes: usize, most: usize) -> Result<()> {
-    let (needed, allowed) = (classes as u64, most as u64);
-    if needed <= allowed { Ok(()) } else { Err(Error::limit(op, "the number of classes", needed, allowed)) }
-}
-
-fn expect_shape<T: crate::tensor::Element>(
-    op: &'static str,
-    weight: Option<&Tensor<f32>>,
-    targets: &Tensor<T>,
-) -> Result<()> {
-    match weight {
-        Some(weight) if weight.shape() != targets.shape() => Err(Error::shape(
-            op,
-            "sample_weight",
-            format!("shape {}", targets.shape()),
-            format!("shape {}", weight.shape()),
-        )),
-        _ => Ok(()),
     }
 }

@@ -1,6 +1,6 @@
 //! Metrics of how well scores rank positives above negatives.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, expect_len};
 
 use super::confusion::weights;
 
@@ -23,9 +23,7 @@ fn steps(
     positive: &[bool],
     sample_weight: Option<&[f32]>,
 ) -> Result<Vec<(f32, f64, f64)>> {
-    if scores.len() != positive.len() {
-        return Err(Error::shape(op, "the labels", format!("{} elements", scores.len()), positive.len().to_string()));
-    }
+    expect_len(op, "the labels", positive.len(), scores.len())?;
     if let Some(position) = scores.iter().position(|score| score.is_nan()) {
         return Err(Error::value(op, "a score", "a number", format!("NaN at position {position}")));
     }

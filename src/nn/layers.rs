@@ -1,6 +1,6 @@
 //! Layers as descriptions, without anything on the GPU.
 
-use crate::error::{Error, Result, try_with_capacity};
+use crate::error::{Error, Result, try_with_capacity, within};
 use crate::tensor::Shape;
 
 /// A linear layer: `y = x W^T + b` with a weight `[outputs, inputs]` and a bias `[outputs]`.
@@ -154,8 +154,7 @@ impl Sequential {
                     };
                     if let Some(width) = width.filter(|&width| width != linear.inputs) {
                         let expected = format!("{width} inputs for {:?}, as the layer before it gives", full("weight"));
-                        let got = linear.inputs.to_string();
-                        return Err(Error::shape("Model::new", "a layer", expected, got));
+                        return Err(Error::shape("Model::new", "a layer", expected, linear.inputs));
                     }
                     width = Some(linear.outputs);
                     linear.place(full("weight"), full("bias"), placing)?
@@ -170,12 +169,9 @@ impl Linear {
     fn place(&self, weight: String, bias: String, placing: &mut Placing<'_>) -> Result<Placed> {
         let op = "Model::new";
         let elements = (self.outputs as u64).saturating_mul(self.inputs as u64).max(self.outputs as u64);
-        if elements > u64::from(u32::MAX) {
-            let allowed = u64::from(u32::MAX);
-            return Err(Error::limit(op, "a layer's parameters", elements, allowed));
-        }
+        within(op, "a layer's parameters", elements, u32::MAX)?;
         if let Some((_, values)) = self.values.as_ref().filter(|(_, values)| !self.bias && !values.is_empty()) {
-            return Err(Error::shape(op, "the values", format!("no bias for {weight:?}"), values.len().to_string()));
+            return Err(Error::shape(op, "the values", format!("no bias for {weight:?}"), values.len()));
         }
         #[expect(clippy::cast_precision_loss, reason = "the bound of random numbers may be rounded")]
         let bound = if self.inputs == 0 { 0.0 } else { 1.0 / (self.inputs as f32).sqrt() };

@@ -1,12 +1,12 @@
 //! A network on the GPU: a trunk with heads.
 
 use crate::engine::Gpu;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use crate::ops::Rectifier;
 use crate::parameters::Parameters;
 use crate::plan::product::Layout;
 use crate::record::Recorder;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, expect_shape};
 
 use super::layers::{Placed, Placing, Sequential};
 
@@ -57,9 +57,7 @@ impl Model {
     }
 
     fn build(gpu: &Gpu, trunk: (&str, &Sequential), heads: &[(&str, &Sequential)], seed: u64) -> Result<Self> {
-        if heads.is_empty() {
-            return Err(Error::value("Model::with_heads", "the number of heads", "at least 1", "0"));
-        }
+        ensure!(!heads.is_empty(), Error::value("Model::with_heads", "the number of heads", "at least 1", "0"));
         let mut initial = Vec::new();
         let mut placing = Placing { rng: &mut fastrand::Rng::with_seed(seed), parameters: &mut initial };
         let (trunk, width) = trunk.1.place(trunk.0, None, &mut placing)?;
@@ -128,25 +126,16 @@ impl Model {
         let op = "Model::backward";
         if grads.len() != self.heads.len() {
             let expected = format!("{} tensors, one for each output", self.heads.len());
-            return Err(Error::shape(op, "grads", expected, grads.len().to_string()));
+            return Err(Error::shape(op, "grads", expected, grads.len()));
         }
         let layers = |values: &[Tensor<f32>], layers: &[Placed]| values.len() == layers.len() + 1;
         let own = layers(&activations.trunk, &self.trunk)
             && activations.heads.len() == self.heads.len()
             && activations.heads.iter().zip(&self.heads).all(|(values, head)| layers(values, head));
-        if !own {
-            return Err(Error::shape(op, "activations", "the layers of this model", "those of another"));
-        }
+        ensure!(own, Error::shape(op, "activations", "the layers of this model", "those of another"));
         for (grad, output) in grads.iter().zip(&activations.outputs) {
             rec.check_device(op, "grads", grad)?;
-            if grad.shape() != output.shape() {
-                return Err(Error::shape(
-                    op,
-                    "grads",
-                    format!("shape {}", output.shape()),
-                    format!("shape {}", grad.shape()),
-                ));
-            }
+            expect_shape(op, "grads", grad.shape(), output.shape())?;
         }
         // The input needs no gradient.
         let needed = has_parameters(&self.trunk);

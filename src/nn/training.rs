@@ -1,6 +1,6 @@
 //! A training step: forward pass, losses, backward pass and update in one recording.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use crate::ops::loss::Reduction;
 use crate::ops::loss::{Denominator, LossOutput, Targets};
 use crate::optim::{Optimization, Optimizer, UpdateReport, WindowMean};
@@ -76,14 +76,10 @@ impl Training {
     /// finite; the errors of [`Optimizer::new`].
     pub fn new(model: Model, losses: Vec<Loss>, options: Optimization) -> Result<Self> {
         let op = "Training::new";
-        if losses.len() != model.heads() {
-            return Err(Error::value(
-                op,
-                "the number of losses",
-                format!("{}, one for each head", model.heads()),
-                losses.len().to_string(),
-            ));
-        }
+        ensure!(
+            losses.len() == model.heads(),
+            Error::value(op, "the number of losses", format!("{}, one for each head", model.heads()), losses.len())
+        );
         if let Some(name) = model.parameters().names().find(|name| name.starts_with(OPTIMIZER)) {
             let expected = format!("outside {OPTIMIZER:?}, which a checkpoint needs");
             return Err(Error::value(op, "a parameter's name", expected, format!("{name:?}")));
@@ -248,14 +244,11 @@ impl Training {
     /// The errors of the model's layers and of the losses; [`Error::Value`] unless each head has
     /// targets of the kind that its loss takes. Nothing is updated then.
     pub fn step(&mut self, rec: &mut Recorder<'_>, input: &Tensor<f32>, targets: &[Targets]) -> Result<StepOutputs> {
-        if targets.len() != self.losses.len() {
-            return Err(Error::value(
-                "Training::step",
-                "the number of targets",
-                format!("{}, one for each head", self.losses.len()),
-                targets.len().to_string(),
-            ));
-        }
+        let (heads, given) = (self.losses.len(), targets.len());
+        ensure!(
+            given == heads,
+            Error::value("Training::step", "the number of targets", format!("{heads}, one for each head"), given)
+        );
         let activations = self.model.forward(rec, input)?;
         let heads = self.losses.iter().zip(activations.outputs()).zip(targets).zip(&self.upstreams);
         let mut outs = Vec::with_capacity(self.losses.len());

@@ -20,16 +20,14 @@ pub(crate) use update::sgd::{SgdStep, unstarted};
 
 #[cfg(test)]
 use crate::engine::kernel::Kernel;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure, within};
 use crate::plan::strips::Classes;
-use crate::tensor::{Element, Shape, Tensor};
+use crate::tensor::{Element, Shape, Tensor, size32};
 
 impl Classes {
     /// The dimensions of a shape `[C]` or `[N, C, d1, .., dK]`.
     fn of(op: &'static str, what: &'static str, shape: &Shape) -> Result<Self> {
-        if shape.is_empty() {
-            return Err(shape_error(op, what, "1 or more dimensions", shape));
-        }
+        ensure!(!shape.is_empty(), shape_error(op, what, "1 or more dimensions", shape));
         Self::along(op, what, shape, usize::from(shape.len() > 1))
     }
 
@@ -42,10 +40,7 @@ impl Classes {
         let Some((before, [classes, after @ ..])) = shape.split_at_checked(split) else {
             return Err(shape_error(op, what, format!("a dimension {split}"), shape));
         };
-        let narrow = |what, size: usize| {
-            let limit = |_| Error::limit(op, what, size as u64, u64::from(u32::MAX));
-            u32::try_from(size).map_err(limit)
-        };
+        let narrow = |what, size: usize| within(op, what, size as u64, u32::MAX).map(|()| size32(size));
         let rows = before.iter().chain(after).product();
         let classes = narrow("the number of classes", *classes)?;
         // If there are no rows, the other dimensions may exceed u32.
@@ -62,30 +57,15 @@ pub(crate) fn shape_error(op: &'static str, what: &'static str, expected: impl I
     Error::shape(op, what, expected.into(), format!("shape {got}"))
 }
 
-pub(crate) fn same_shape<A: Element, B: Element>(
-    op: &'static str,
-    what: &'static str,
-    tensor: &Tensor<A>,
-    like: &Tensor<B>,
-) -> Result<()> {
-    if tensor.shape() == like.shape() {
-        Ok(())
-    } else {
-        Err(shape_error(op, what, format!("shape {}", like.shape()), tensor.shape()))
-    }
-}
-
 /// Checks that an output shares no buffer with another tensor of the operation.
 pub(crate) fn no_alias<A: Element, B: Element>(
     op: &'static str,
     (output, written): (&'static str, &Tensor<A>),
     (other, tensor): (&'static str, &Tensor<B>),
 ) -> Result<()> {
-    if written.storage().shares_with(tensor.storage()) && !written.is_empty() && !tensor.is_empty() {
-        Err(Error::Aliasing { op, output, other })
-    } else {
-        Ok(())
-    }
+    let shared = written.storage().shares_with(tensor.storage()) && !written.is_empty() && !tensor.is_empty();
+    ensure!(!shared, Error::Aliasing { op, output, other });
+    Ok(())
 }
 
 /// All kernels.

@@ -102,8 +102,7 @@ impl Optimization {
     }
 
     pub(super) fn validate(&self) -> Result<()> {
-        let fail =
-            |what, expected: &str, got: String| Err(Error::value("Optimizer::new", what, expected.to_owned(), got));
+        let fail = |what, expected: &str, got: String| Err(Error::value("Optimizer::new", what, expected, got));
         for (what, value) in [("clip_value", self.clip_value), ("clip_norm", self.clip_norm)] {
             if let Some(value) = value.filter(|&value| !positive(value)) {
                 return fail(what, "above 0 and finite", value.to_string());

@@ -50,12 +50,8 @@ impl Optimizer {
         check_lr("Optimizer::set_group_lr", lr)?;
         let count = self.options.groups.len();
         let Some(own) = self.options.groups.get_mut(group) else {
-            return Err(Error::value(
-                "Optimizer::set_group_lr",
-                "the group",
-                format!("below {count}, the number of groups"),
-                group.to_string(),
-            ));
+            let expected = format!("below {count}, the number of groups");
+            return Err(Error::value("Optimizer::set_group_lr", "the group", expected, group));
         };
         own.lr = Some(lr);
         self.set_rates();
@@ -70,8 +66,8 @@ impl Optimizer {
     /// Sets a checked loss scale from the next pass on.
     pub(crate) fn set_loss_scale(&mut self, loss_scale: f64) -> Result<()> {
         if self.window.passes > 0 && loss_scale.to_bits() != self.options.loss_scale.to_bits() {
-            let expected = "0 where the loss scale changes: flush or discard them".to_owned();
-            let (what, got) = ("the passes since the last update", self.window.passes.to_string());
+            let expected = "0 where the loss scale changes: flush or discard them";
+            let (what, got) = ("the passes since the last update", self.window.passes);
             return Err(Error::value("Training::set_loss_scale", what, expected, got));
         }
         self.options.loss_scale = loss_scale;

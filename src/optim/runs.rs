@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Optimization;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use crate::ops::update::Sgd;
 use crate::parameters::Parameters;
 use crate::tensor::narrow;
@@ -17,11 +17,8 @@ pub(super) struct Run {
 }
 
 pub(super) fn check_lr(op: &'static str, lr: f64) -> Result<()> {
-    if lr >= 0.0 && narrow(lr).is_finite() {
-        Ok(())
-    } else {
-        Err(Error::value(op, "lr", "at least 0 and finite", lr.to_string()))
-    }
+    ensure!(lr >= 0.0 && narrow(lr).is_finite(), Error::value(op, "lr", "at least 0 and finite", lr));
+    Ok(())
 }
 
 /// Finds the options of each parameter, and joins neighbours of the same group.

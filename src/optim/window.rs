@@ -54,7 +54,7 @@ impl Window {
         match self.divided.first() {
             Some(&before) if self.passes > 0 && before != divided => {
                 let expected = format!("{}, as for those before it in the window", say(before));
-                Err(Error::value(op, "what a pass is divided by", expected, say(divided).to_owned()))
+                Err(Error::value(op, "what a pass is divided by", expected, say(divided)))
             }
             _ => Ok(()),
         }

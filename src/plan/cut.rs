@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{BLOCK, TURNS, most_groups, most_turns};
 use crate::engine::Caps;
-use crate::error::{Error, Result};
+use crate::error::{Result, within};
 
 /// The most ranges of a plan: far more than any useful plan has, and few enough to keep in a list.
 const MOST_RANGES: u64 = 1 << 22;
@@ -108,22 +108,12 @@ impl<'a> Cut<'a> {
         if self.rows == 0 {
             return Ok(Vec::new());
         }
-        let limit = |what, needed, allowed| Err(Error::limit(self.op, what, needed, allowed));
-        if by_bytes == 0 {
-            let what = "a storage binding's bytes for the smallest piece of a tensor";
-            return limit(what, widest, usable);
-        }
-        if by_groups == 0 {
-            return limit("workgroups in a dispatch", self.groups_per_granule, grid);
-        }
-        if by_turns == 0 {
-            return limit(TURNS, self.turns_per_granule, most_turns(caps));
-        }
+        within(self.op, "a storage binding's bytes for the smallest piece of a tensor", widest, usable)?;
+        within(self.op, "workgroups in a dispatch", self.groups_per_granule, grid)?;
+        within(self.op, TURNS, self.turns_per_granule, most_turns(caps))?;
         let rows = u64::from(self.rows);
         let step = by_bytes.min(by_groups).min(by_turns).saturating_mul(granule);
-        if rows.div_ceil(step) > MOST_RANGES {
-            return limit("dispatches", rows.div_ceil(step), MOST_RANGES);
-        }
+        within(self.op, "dispatches", rows.div_ceil(step), MOST_RANGES)?;
         let end = |start: u64| {
             let in_one_piece = self.per_row.iter().map(|tensor| tensor.end(start, granule)).min().unwrap_or(u64::MAX);
             rows.min(start.saturating_add(step)).min(in_one_piece)

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::summands::Order;
 use crate::engine::{Caps, size_class};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure, within};
 
 /// The sizes of a linear layer and its batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,14 +87,10 @@ impl LinearPlan {
         let row = (inputs as u64).saturating_mul(4);
         // The losses of all elements are indexed in 32 bits.
         let elements = (tokens as u64).saturating_mul(classes as u64);
-        if copies > 1 && elements > u64::from(u32::MAX) {
-            let (what, allowed) = ("the number of elements", u64::from(u32::MAX));
-            return Err(Error::limit(op, what, elements, allowed));
+        if copies > 1 {
+            within(op, "the number of elements", elements, u32::MAX)?;
         }
-        if row > usable {
-            let what = "a storage binding's bytes for a row of the weight";
-            return Err(Error::limit(op, what, row, usable));
-        }
+        within(op, "a storage binding's bytes for a row of the weight", row, usable)?;
         let fits = |tokens: u64| {
             logits(tokens) <= usable
                 && tokens.saturating_mul(Self::STATISTICS_BYTES) <= usable
@@ -234,14 +230,8 @@ impl LinearPlan {
         let bytes = |rows: u64, row: usize| rows.saturating_mul(row as u64).saturating_mul(4);
         let buffer = |bytes| buffer_bytes(caps, bytes);
         let half = |bytes: u64| bytes <= usable && buffer(bytes) <= scratch / 2;
-        if !half(bytes(1, inputs)) {
-            return Err(Error::limit(
-                op,
-                "half of the scratch for a row of the weight",
-                buffer(bytes(1, inputs)),
-                usable.min(scratch / 2),
-            ));
-        }
+        let (what, row) = ("half of the scratch for a row of the weight", bytes(1, inputs));
+        ensure!(half(row), Error::limit(op, what, buffer(row), usable.min(scratch / 2)));
         let of_classes = Order::OF_A_PRODUCT.run;
         let classes_at_once = largest(classes, of_classes, |rows| half(bytes(rows, inputs)));
         let read = if by_probabilities { classes } else { 1 };

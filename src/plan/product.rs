@@ -6,7 +6,7 @@ use super::summands::Summands;
 use super::tile::{Sizes, Tile};
 use super::{Cut, PerRow, Placed, TURNS, Work, most_groups, most_turns};
 use crate::engine::{Caps, WORD_BYTES};
-use crate::error::{Error, Result};
+use crate::error::{Result, within};
 
 /// Which of a product's matrices are stored transposed. All are row-major.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -150,16 +150,14 @@ impl Factors {
         };
         // Stored rows are numbered from the first row of the matrix, not from the first summand.
         let ranges = coarsest(cut(k.end, by_k, run, 0), &[4, 1])?;
-        let within = |range: &Range<u32>| range.start.max(k.start)..range.end;
-        let mut k_ranges: Vec<_> = ranges.iter().map(within).filter(|range| !range.is_empty()).collect();
+        let inside = |range: &Range<u32>| range.start.max(k.start)..range.end;
+        let mut k_ranges: Vec<_> = ranges.iter().map(inside).filter(|range| !range.is_empty()).collect();
         if k_ranges.is_empty() {
             k_ranges.push(k.clone());
         }
         let turns = tile.turns(run, run, sparse);
+        within("matmul", TURNS, turns, most_turns(caps))?;
         let runs = most_turns(caps) / turns;
-        if runs == 0 {
-            return Err(Error::limit("matmul", TURNS, turns, most_turns(caps)));
-        }
         let most_at_once = u32::try_from(runs.saturating_mul(run.into())).unwrap_or(u32::MAX / run * run);
         Ok(Cuts { m: m_ranges, n: n_ranges, k: k_ranges, most_at_once })
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Cut, PerRow, Placed};
 use crate::engine::{Caps, WORD_BYTES};
-use crate::error::Result;
+use crate::error::{Result, ensure};
 
 /// A tensor's dimensions before, at and after its class dimension: `[outer, classes, inner]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +63,7 @@ impl Strip {
             let apart = u64::from(inner) * tensor.element;
             [tensor.offset, apart].iter().all(|position| position.is_multiple_of(WORD_BYTES))
         };
-        if inner <= 1 || !tensors.iter().all(words) {
-            return Err(no_strips);
-        }
+        ensure!(inner > 1 && tensors.iter().all(words), no_strips);
         let per_row = moving(classes.into(), 1).into_iter().map(|tensor| PerRow::of(tensor.bytes)).collect::<Vec<_>>();
         let strips = |granule: u32| {
             let groups_per_granule = groups * u64::from(granule);

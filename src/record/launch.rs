@@ -8,7 +8,7 @@ use bytemuck::Pod;
 use super::recorder::{Arena, Recorder, Window};
 use crate::engine::kernel::{Access, Binding, Kernel, Variant};
 use crate::engine::{Caps, Role, Storage, guard};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, within};
 use crate::plan::{self, RowPlan, Work};
 use crate::tensor::Format;
 
@@ -175,15 +175,8 @@ impl Recorder<'_> {
         if groups == 0 {
             return Ok(());
         }
-        let allowed = plan::turn_budget(self.gpu().caps());
-        if turns > allowed {
-            return Err(Error::limit(kernel.label, plan::TURNS, turns, allowed));
-        }
-        let most = plan::most_groups(self.gpu().caps());
-        if groups > most {
-            let what = "workgroups in a dispatch";
-            return Err(Error::limit(kernel.label, what, groups, most));
-        }
+        within(kernel.label, plan::TURNS, turns, plan::turn_budget(self.gpu().caps()))?;
+        within(kernel.label, "workgroups in a dispatch", groups, plan::most_groups(self.gpu().caps()))?;
         let windows = self.within_bindings(kernel, &mut variant, windows)?;
         let compiled = self.gpu().pipelines().get(self.gpu().device(), kernel, &variant)?;
         let places =
@@ -269,21 +262,16 @@ impl Recorder<'_> {
 
     /// Checks the number of storage bindings of a shader.
     pub(crate) fn check_bindings(&self, op: &'static str, needed: usize) -> Result<()> {
-        let (needed, allowed) = (needed as u64, self.gpu().caps().max_bindings.into());
-        if needed <= allowed { Ok(()) } else { Err(Error::limit(op, Caps::BINDINGS, needed, allowed)) }
+        within(op, Caps::BINDINGS, needed as u64, self.gpu().caps().max_bindings)
     }
 
     /// Finds the buffer range of a window. A window that spans two buffers is copied into one.
     fn place(&mut self, op: &'static str, window: &Window) -> Result<Place> {
         let Window { storage, offset, size, .. } = window;
-        let most = self.gpu().caps().max_binding;
-        if *size > most {
-            let what = "a storage binding's bytes for a whole tensor";
-            return Err(Error::limit(op, what, *size, most));
-        }
-        let (buffer, within) = storage.at(*offset);
-        if within + size <= buffer.size() {
-            return Ok(Place { buffer: buffer.clone(), offset: within, copy: None });
+        within(op, "a storage binding's bytes for a whole tensor", *size, self.gpu().caps().max_binding)?;
+        let (buffer, start) = storage.at(*offset);
+        if start + size <= buffer.size() {
+            return Ok(Place { buffer: buffer.clone(), offset: start, copy: None });
         }
         let copy = self.output_storage(op, *size)?;
         self.copy_bytes((storage, *offset), (&copy, 0), *size)?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::{Role, create_buffer, guard};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use crate::record::{Readback, Recorder};
 
 /// The most dispatches that a recording can time: WebGPU query sets have at most 4096 entries, two
@@ -70,9 +70,7 @@ impl Recorder<'_> {
     /// ```
     pub fn profile(&mut self) -> Result<()> {
         let device = self.gpu().device();
-        if !device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
-            return Err(Error::NoTimestamps);
-        }
+        ensure!(device.features().contains(wgpu::Features::TIMESTAMP_QUERY), Error::NoTimestamps);
         let descriptor =
             wgpu::QuerySetDescriptor { label: Some("xent"), ty: wgpu::QueryType::Timestamp, count: 2 * MOST };
         let queries = guard(device, "profile", || device.create_query_set(&descriptor))?;

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use futures_intrusive::channel::shared::{OneshotSender, oneshot_channel};
 
 use crate::engine::{Storage, WORD_BYTES, guard};
-use crate::error::{Error, Result, try_with_capacity};
+use crate::error::{Error, Result, ensure, try_with_capacity};
 use crate::tensor::Element;
 
 type Mapped = Result<(), wgpu::BufferAsyncError>;
@@ -98,9 +98,7 @@ impl<V> Readback<V> {
             if let Poll::Ready(values) = self.poll_arrival(&mut context) {
                 return values;
             }
-            if start.elapsed() >= timeout {
-                return Err(Error::Timeout(timeout));
-            }
+            ensure!(start.elapsed() < timeout, Error::Timeout(timeout));
             if idle {
                 // The recording is not submitted yet; another thread may submit it.
                 std::thread::sleep(Duration::from_micros(200));
@@ -184,7 +182,7 @@ impl<T: Element> Readback<Vec<T>> {
     pub fn scalar(self) -> Readback<T> {
         self.map(|values| match values[..] {
             [value] => Ok(value),
-            _ => Err(Error::shape("Readback::scalar", "the tensor", "1 element", values.len().to_string())),
+            _ => Err(Error::shape("Readback::scalar", "the tensor", "1 element", values.len())),
         })
     }
 
@@ -235,9 +233,7 @@ impl Staging {
         let end = skipped + len as u64 * size_of::<T>() as u64;
         let check_at = end.next_multiple_of(WORD_BYTES);
         let ran_at = check_at + WORD_BYTES;
-        if word(storage, ran_at)? != 0 {
-            return Err(Error::NotSubmitted);
-        }
+        ensure!(word(storage, ran_at)? == 0, Error::NotSubmitted);
         let mut values = try_with_capacity("readback", len)?;
         values.resize(len, T::zeroed());
         let mut rest = bytemuck::cast_slice_mut(&mut values);

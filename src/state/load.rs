@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{State, unreal};
-use crate::error::{Error, Result, Unmatched};
+use crate::error::{Error, Result, Unmatched, ensure};
 use crate::parameters::Parameters;
 use crate::tensor::{Shape, Tensor};
 
@@ -67,17 +67,14 @@ impl State {
         let mut first: Option<&str> = None;
         for name in names.iter().filter(|name| self.tensors.contains_key(*name)) {
             let stored = self.find(name, shape)?;
-            if !stored.is_real() {
-                return Err(unreal(name, stored.dtype()));
-            }
+            ensure!(stored.is_real(), unreal(name, stored.dtype()));
             let Some(first) = first else {
                 first = Some(name);
                 continue;
             };
             let (a, b) = (self.require_as::<f32>(first, shape)?, self.require_as::<f32>(name, shape)?);
-            if !a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits())) {
-                return Err(Error::state(name, format!("the values of {first:?}, which it is tied to"), "others"));
-            }
+            let same = a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()));
+            ensure!(same, Error::state(name, format!("the values of {first:?}, which it is tied to"), "others"));
         }
         Ok(())
     }

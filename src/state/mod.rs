@@ -8,7 +8,7 @@ mod stored;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use crate::parameters::check_name;
 use crate::tensor::{Float, Shape};
 
@@ -56,13 +56,10 @@ impl State {
     /// reserved by the format.
     pub fn insert<T: Float>(&mut self, name: &str, shape: impl Into<Shape>, values: Vec<T>) -> Result<()> {
         let shape = shape.into();
-        if shape.checked_len() != Some(values.len()) {
-            return Err(Error::state(name, format!("the elements of {shape}"), format!("{} values", values.len())));
-        }
+        let fits = shape.checked_len() == Some(values.len());
+        ensure!(fits, Error::state(name, format!("the elements of {shape}"), format!("{} values", values.len())));
         check_name(name)?;
-        if self.tensors.contains_key(name) {
-            return Err(taken(name));
-        }
+        ensure!(!self.tensors.contains_key(name), taken(name));
         self.tensors.insert(name.to_owned(), Stored::new(shape, values));
         Ok(())
     }
@@ -119,9 +116,7 @@ impl State {
     pub fn merge(&mut self, prefix: &str, other: Self) -> Result<()> {
         for name in other.names().map(|name| format!("{prefix}{name}")) {
             check_name(&name)?;
-            if self.tensors.contains_key(&name) {
-                return Err(taken(&name));
-            }
+            ensure!(!self.tensors.contains_key(&name), taken(&name));
         }
         if let Some(key) =
             other.notes.keys().map(|key| format!("{prefix}{key}")).find(|key| self.notes.contains_key(key))
@@ -155,9 +150,7 @@ impl State {
         let mut seen = BTreeSet::new();
         for name in &names {
             check_name(name)?;
-            if !seen.insert(name) {
-                return Err(taken(name));
-            }
+            ensure!(seen.insert(name), taken(name));
         }
         self.tensors = names.into_iter().zip(std::mem::take(&mut self.tensors).into_values()).collect();
         Ok(())
@@ -217,11 +210,8 @@ impl State {
     pub fn require_only<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
         let known: HashSet<&str> = names.into_iter().collect();
         let superfluous: Vec<_> = self.names().filter(|name| !known.contains(name)).map(str::to_owned).collect();
-        if superfluous.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::StateNames(Unmatched { missing: Vec::new(), superfluous }))
-        }
+        ensure!(superfluous.is_empty(), Error::StateNames(Unmatched { missing: Vec::new(), superfluous }));
+        Ok(())
     }
 
     fn find(&self, name: &str, shape: &Shape) -> Result<&Stored> {

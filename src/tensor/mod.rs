@@ -10,13 +10,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::engine::{Gpu, Role, Storage, WORD_BYTES, guard};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure, within};
 use crate::plan::{PerRow, Placed};
 pub use element::{Element, Float};
 pub(crate) use element::{Format, Real, Saved, narrow};
 pub use shape::Shape;
 use shape::expect_len;
-pub(crate) use shape::{bytes_of, element_count, size32};
+pub(crate) use shape::{bytes_of, element_count, expect_shape, size32};
 pub use weights::Weights;
 
 /// The place where kernels report out-of-range data. A readback of the tensor checks it.
@@ -122,16 +122,13 @@ impl<T: Element> Tensor<T> {
         const OP: &str = "from_buffer";
         let shape = shape.into();
         let fail = |expected: String, got: String| Error::Buffer { op: OP, expected, got };
-        let usage = Role::Storage.usage_flags();
-        if !buffer.usage().contains(usage) {
-            return Err(fail(format!("the usages {usage:?}"), format!("{:?}", buffer.usage())));
-        }
-        if !offset.is_multiple_of(WORD_BYTES) {
-            return Err(fail("an offset that is a multiple of 4".into(), offset.to_string()));
-        }
-        let needed = bytes_of(OP, &shape, T::FORMAT)?.next_multiple_of(WORD_BYTES);
-        if buffer.size().saturating_sub(offset) < needed.max(WORD_BYTES) {
-            let expected = format!("{} bytes from offset {offset} on", needed.max(WORD_BYTES));
+        let (usage, given) = (Role::Storage.usage_flags(), buffer.usage());
+        ensure!(given.contains(usage), fail(format!("the usages {usage:?}"), format!("{given:?}")));
+        let aligned = offset.is_multiple_of(WORD_BYTES);
+        ensure!(aligned, fail("an offset that is a multiple of 4".into(), offset.to_string()));
+        let needed = bytes_of(OP, &shape, T::FORMAT)?.next_multiple_of(WORD_BYTES).max(WORD_BYTES);
+        if buffer.size().saturating_sub(offset) < needed {
+            let expected = format!("{needed} bytes from offset {offset} on");
             return Err(fail(expected, format!("{} bytes in all", buffer.size())));
         }
         Ok(Self::over(gpu, Arc::new(Storage::callers(buffer)), offset, shape))
@@ -168,14 +165,10 @@ impl<T: Element> Tensor<T> {
     pub(crate) fn expect_words(&self, op: &'static str) -> Result<()> {
         let Range { start, end } = self.bytes();
         if start.is_multiple_of(WORD_BYTES) && end.is_multiple_of(WORD_BYTES) {
-            Ok(())
-        } else {
-            Err(Error::Buffer {
-                op,
-                expected: "a tensor that begins and ends with a word".to_owned(),
-                got: format!("bytes {start} to {end}"),
-            })
+            return Ok(());
         }
+        let expected = "a tensor that begins and ends with a word".to_owned();
+        Err(Error::Buffer { op, expected, got: format!("bytes {start} to {end}") })
     }
 
     /// Writes the contents, up to the end of the last word.
@@ -201,14 +194,10 @@ impl<T: Element> Tensor<T> {
     /// the product of the others is absurdly large.
     pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
-        if shape.checked_len() != Some(self.len()) {
-            return Err(Error::shape(
-                "reshape",
-                "the new shape",
-                format!("the {} elements of {}", self.len(), self.shape),
-                shape.to_string(),
-            ));
-        }
+        ensure!(
+            shape.checked_len() == Some(self.len()),
+            Error::shape("reshape", "the new shape", format!("the {} elements of {}", self.len(), self.shape), shape)
+        );
         element_count("reshape", &shape)?;
         Ok(Self { shape, ..self.clone() })
     }
@@ -222,9 +211,7 @@ impl<T: Element> Tensor<T> {
         let Some((&first, rest)) = self.shape.split_first() else {
             return Err(fail("a tensor with a first dimension".into()));
         };
-        if rows.start > rows.end || rows.end > first {
-            return Err(fail(format!("ends within 0..{first}")));
-        }
+        ensure!(rows.start <= rows.end && rows.end <= first, fail(format!("ends within 0..{first}")));
         let row: usize = rest.iter().product();
         let dims: Vec<usize> = std::iter::once(rows.len()).chain(rest.iter().copied()).collect();
         let offset = self.offset + (rows.start * row) as u64 * self.format.bytes();
@@ -299,9 +286,8 @@ impl<T: Element> Tensor<T> {
 
     /// The number of elements, as the `u32` that kernels count with.
     pub(crate) fn count(&self, op: &'static str) -> Result<u32> {
-        let len = self.len() as u64;
-        let limit = |_| Error::limit(op, "the number of elements", len, u64::from(u32::MAX));
-        u32::try_from(len).map_err(limit)
+        within(op, "the number of elements", self.len() as u64, u32::MAX)?;
+        Ok(size32(self.len()))
     }
 
     /// The position of the tensor in its memory, for the planner.

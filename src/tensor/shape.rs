@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use super::Format;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure, within};
 
 /// The sizes of a tensor's dimensions, row-major: the last one varies fastest. `[]` is a scalar.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -69,6 +69,12 @@ impl From<Vec<usize>> for Shape {
     }
 }
 
+/// Checks the shape of a tensor.
+pub(crate) fn expect_shape(op: &'static str, what: &'static str, got: &Shape, expected: &Shape) -> Result<()> {
+    ensure!(got == expected, Error::shape(op, what, format!("shape {expected}"), format!("shape {got}")));
+    Ok(())
+}
+
 /// The number of bytes for a tensor of this shape.
 pub(crate) fn bytes_of(op: &'static str, shape: &Shape, format: Format) -> Result<u64> {
     Ok(element_count(op, shape)? * format.bytes())
@@ -80,11 +86,9 @@ pub(crate) fn size32(size: usize) -> u32 {
 }
 
 pub(super) fn expect_len(op: &'static str, shape: &Shape, elements: u64, got: usize) -> Result<()> {
-    if got as u64 == elements {
-        return Ok(());
-    }
-    let expected = format!("{elements} elements for shape {shape}");
-    Err(Error::shape(op, "the slice", expected, got.to_string()))
+    let same = got as u64 == elements;
+    ensure!(same, Error::shape(op, "the slice", format!("{elements} elements for shape {shape}"), got));
+    Ok(())
 }
 
 /// The number of elements. Checks that every dimension is a `u32`, and that the product of the
@@ -93,13 +97,8 @@ pub(super) fn expect_len(op: &'static str, shape: &Shape, elements: u64, got: us
 pub(crate) fn element_count(op: &'static str, shape: &Shape) -> Result<u64> {
     // On the web a `usize` has 32 bits.
     const MOST: u64 = if usize::BITS < 64 { usize::MAX as u64 } else { 1 << 44 };
-    let limit = |what, needed, allowed| Err(Error::limit(op, what, needed, allowed));
-    if let Some(&dim) = shape.iter().find(|&&dim| u32::try_from(dim).is_err()) {
-        return limit("a dimension", dim as u64, u64::from(u32::MAX));
-    }
+    shape.iter().try_for_each(|&dim| within(op, "a dimension", dim as u64, u32::MAX))?;
     let product = shape.iter().try_fold(1u64, |len, &dim| len.checked_mul(dim.max(1) as u64)).unwrap_or(u64::MAX);
-    if product > MOST {
-        return limit("the number of elements", product, MOST);
-    }
+    within(op, "the number of elements", product, MOST)?;
     Ok(if shape.contains(&0) { 0 } else { product })
 }

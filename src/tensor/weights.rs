@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::engine::Gpu;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use crate::tensor::{Shape, Tensor};
 
 /// Factors of a loss, such as one for each class: host values, or a tensor on the GPU.
@@ -44,14 +44,10 @@ impl Weights {
     /// [`Error::Shape`] if the number of values does not match the shape.
     pub fn new(shape: impl Into<Shape>, values: &[f32]) -> Result<Self> {
         let shape = shape.into();
-        if shape.checked_len() != Some(values.len()) {
-            return Err(Error::shape(
-                "Weights::new",
-                "the values",
-                format!("the elements of {shape}"),
-                values.len().to_string(),
-            ));
-        }
+        ensure!(
+            shape.checked_len() == Some(values.len()),
+            Error::shape("Weights::new", "the values", format!("the elements of {shape}"), values.len())
+        );
         Ok(Self(Source::Host(Arc::new(Host { shape, values: values.to_vec(), uploaded: Mutex::default() }))))
     }
 

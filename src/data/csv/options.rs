@@ -83,8 +83,7 @@ impl Default for CsvOptions {
 impl CsvOptions {
     /// Rejects options that no file can satisfy.
     pub(super) fn validate(&self) -> Result<()> {
-        let fail =
-            |what, expected: &str, got: String| Err(Error::value("Table::read_csv", what, expected.to_owned(), got));
+        let fail = |what, expected: &str, got: String| Err(Error::value("Table::read_csv", what, expected, got));
         if !self.delimiter.is_ascii() || b"\"\r\n".contains(&self.delimiter) {
             let got = format!("{:?}", char::from(self.delimiter));
             return fail("the delimiter", "an ASCII character other than a quote or a line end", got);

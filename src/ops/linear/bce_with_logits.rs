@@ -1,6 +1,6 @@
 //! Binary cross-entropy of a linear layer's outputs.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use crate::ops::linear::LinearBceWithLogits;
 use crate::plan::linear::LinearPlan;
 use crate::record::Recorder;
@@ -100,14 +100,8 @@ impl Recorder<'_> {
     ) -> Result<LinearLossOutput<T>> {
         let op = "linear_bce_with_logits";
         let layer = &Layer::new(self, op, hidden, weight, bias)?;
-        if request.statistics {
-            return Err(Error::value(
-                op,
-                "statistics",
-                "not requested: only linear_cross_entropy has them",
-                "a request",
-            ));
-        }
+        let expected = "not requested: only linear_cross_entropy has them";
+        ensure!(!request.statistics, Error::value(op, "statistics", expected, "a request"));
         let backward = request.backward();
         let plan = LinearPlan::new(op, self.gpu().caps(), layer.sizes, (options.scratch, 2), backward)?;
         let BceWithLogits { weight, pos_weight, .. } = &options.loss;

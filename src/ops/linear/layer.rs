@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::plan::linear::{LinearPlan, LinearSizes};
 use crate::plan::product::Layout;
 use crate::record::Recorder;
-use crate::tensor::{Check, Element, Float, Format, Real, Tensor, size32};
+use crate::tensor::{Check, Element, Float, Format, Real, Tensor, expect_shape, size32};
 
 use crate::ops::linear::running_product::RunningProduct;
 use crate::ops::loss::row_loss::Inputs;
@@ -62,9 +62,7 @@ impl Layer {
         };
         if let Some(bias) = bias {
             rec.check_device(op, "bias", bias)?;
-            if bias.shape()[..] != [classes] {
-                return Err(shape_error(op, "bias", format!("shape [{classes}]"), bias.shape()));
-            }
+            expect_shape(op, "bias", bias.shape(), &[classes].into())?;
         }
         let sizes = LinearSizes { tokens, inputs, classes };
         Ok(Self { hidden: hidden.real(), weight: weight.real(), bias: bias.map(Tensor::real), sizes })

@@ -1,6 +1,6 @@
 //! Options of losses of a linear layer.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use crate::ops::loss::{BceWithLogits, CrossEntropy};
 use crate::options::options;
 use crate::plan::linear::LinearPlan;
@@ -33,11 +33,9 @@ impl LinearCrossEntropy {
     /// Checks the numbers that are not options of the loss.
     pub(crate) fn validate(&self, op: &'static str) -> Result<()> {
         let threshold = self.gradient_threshold;
-        if threshold >= 0.0 && narrow(threshold).is_finite() {
-            Ok(())
-        } else {
-            Err(Error::value(op, "gradient_threshold", "at least 0 and finite", threshold.to_string()))
-        }
+        let valid = threshold >= 0.0 && narrow(threshold).is_finite();
+        ensure!(valid, Error::value(op, "gradient_threshold", "at least 0 and finite", threshold));
+        Ok(())
     }
 }
 

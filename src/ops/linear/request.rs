@@ -6,7 +6,7 @@ use crate::ops::loss::{Denominator, Grad, Statistics, Targets};
 use crate::ops::{no_alias, shape_error};
 use crate::options::options;
 use crate::record::Recorder;
-use crate::tensor::{Element, Float, Real, Shape, Tensor, Weights};
+use crate::tensor::{Element, Float, Real, Shape, Tensor, Weights, expect_shape};
 
 /// The results that the loss of a linear layer computes besides its value: by default, none.
 ///
@@ -118,11 +118,9 @@ fn destination<T: Element>(
         Grad::InPlace => Err(Error::value(op, what, "a tensor of its own", "Grad::InPlace")),
         Grad::Into(to) => {
             rec.check_device(op, what, to)?;
-            match shape {
-                Some(shape) if to.shape() == shape => Ok(Some(to.clone())),
-                Some(shape) => Err(shape_error(op, what, format!("shape {shape}"), to.shape())),
-                None => Err(shape_error(op, what, "no shape: there is no bias", to.shape())),
-            }
+            let shape = shape.ok_or_else(|| shape_error(op, what, "no shape: there is no bias", to.shape()))?;
+            expect_shape(op, what, to.shape(), shape)?;
+            Ok(Some(to.clone()))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Cross-entropy of logits and targets.
 
 use crate::engine::kernel::{Kernel, kernel, read, read4, update, write, write4_over};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use crate::options::options;
 use crate::record::Recorder;
 use crate::tensor::{Float, Tensor, Weights, narrow};
@@ -66,23 +66,15 @@ options! {
 impl CrossEntropy {
     /// Checks the numbers among the options.
     pub(crate) fn validate(&self, op: &'static str) -> Result<()> {
-        let fail = |what, expected: &str, got: f64| Err(Error::value(op, what, expected.to_owned(), got.to_string()));
+        let fail = |what, expected: &str, got: f64| Error::value(op, what, expected, got);
         // Kernels see the numbers as `f32`.
         let positive = |value: f64| narrow(value) > 0.0 && narrow(value).is_finite();
-        if !(0.0..=1.0).contains(&self.label_smoothing) {
-            return fail("label_smoothing", "in 0..=1", self.label_smoothing);
-        }
-        if !positive(self.logit_scale) {
-            return fail("logit_scale", "above 0 and finite", self.logit_scale);
-        }
-        if let Some(softcap) = self.softcap.filter(|&softcap| !positive(softcap)) {
-            return fail("softcap", "above 0 and finite", softcap);
-        }
-        if self.z_loss.is_nan() || self.z_loss < 0.0 || !narrow(self.z_loss).is_finite() {
-            return fail("z_loss", "at least 0 and finite", self.z_loss);
-        }
-        let softcap = self.softcap.unwrap_or(1.0);
         let (smoothing, z_loss) = (self.label_smoothing, self.z_loss);
+        let softcap = self.softcap.unwrap_or(1.0);
+        ensure!((0.0..=1.0).contains(&smoothing), fail("label_smoothing", "in 0..=1", smoothing));
+        ensure!(positive(self.logit_scale), fail("logit_scale", "above 0 and finite", self.logit_scale));
+        ensure!(positive(softcap), fail("softcap", "above 0 and finite", softcap));
+        ensure!(z_loss >= 0.0 && narrow(z_loss).is_finite(), fail("z_loss", "at least 0 and finite", z_loss));
         let all = [
             ("label_smoothing", smoothing),
             ("logit_scale", self.logit_scale),
@@ -94,7 +86,7 @@ impl CrossEntropy {
             Some((what, value)) => {
                 let may_be_zero = what == "label_smoothing" || what == "z_loss";
                 let expected = if may_be_zero { "at least 1.2e-38, or 0" } else { "at least 1.2e-38" };
-                Err(Error::value(op, what, expected.to_owned(), format!("{value:e}")))
+                Err(Error::value(op, what, expected, format!("{value:e}")))
             }
             None => Ok(()),
         }
@@ -104,12 +96,10 @@ impl CrossEntropy {
     pub(crate) fn validate_share(&self, op: &'static str, classes: usize) -> Result<()> {
         let share = narrow(self.label_smoothing / f64::from(u32::try_from(classes.max(1)).unwrap_or(u32::MAX)));
         if share.is_normal() || self.label_smoothing == 0.0 {
-            Ok(())
-        } else {
-            let expected = format!("at least 1.2e-38 for each of {classes} classes, or 0");
-            let got = format!("{:e}", self.label_smoothing);
-            Err(Error::value(op, "label_smoothing", expected, got))
+            return Ok(());
         }
+        let expected = format!("at least 1.2e-38 for each of {classes} classes, or 0");
+        Err(Error::value(op, "label_smoothing", expected, format!("{:e}", self.label_smoothing)))
     }
 }
 

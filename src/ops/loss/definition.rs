@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::ops::loss::Reduction;
 use crate::ops::reduce::broadcast::broadcast_shape;
 use crate::ops::shape_error;
-use crate::tensor::{Shape, Weights};
+use crate::tensor::{Shape, Weights, expect_shape};
 
 /// The options of an elementwise loss.
 pub(crate) trait ElementwiseLoss: Debug + Send + Sync {
@@ -80,12 +80,10 @@ impl<'a> Elementwise<'a> {
             };
             shape_error(op, "targets", expected, targets)
         })?;
-        match self.weight {
-            Some(weight) if self.weight_like_input && weight.shape() != input => {
-                Err(shape_error(op, "weight", format!("shape {input}"), weight.shape()))
-            }
-            _ => Ok(shape),
+        if let Some(weight) = self.weight.filter(|_| self.weight_like_input) {
+            expect_shape(op, "weight", weight.shape(), input)?;
         }
+        Ok(shape)
     }
 }
 

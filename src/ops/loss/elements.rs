@@ -10,9 +10,8 @@ use crate::ops::loss::row_loss::check_upstream;
 use crate::ops::loss::{Denominator, Reduction};
 use crate::ops::reduce::blocks::{Divisor, words};
 use crate::ops::reduce::broadcast::Broadcast;
-use crate::ops::shape_error;
 use crate::record::{Blocks, Recorder};
-use crate::tensor::{Shape, Tensor, narrow};
+use crate::tensor::{Shape, Tensor, expect_shape, narrow};
 
 params! {
     struct Params {
@@ -98,9 +97,7 @@ impl Recorder<'_> {
         let ElementsCall { loss, targets, upstream, .. } = call;
         let op = loss.op;
         self.check_device(op, "targets", targets)?;
-        if targets.shape() != shape {
-            return Err(shape_error(op, "targets", format!("shape {shape}"), targets.shape()));
-        }
+        expect_shape(op, "targets", targets.shape(), shape)?;
         check_upstream(self, op, *upstream, loss.reduction, shape)?;
         let weight = loss.weight.map(|w| self.plan_broadcast(op, "weight", w, shape)).transpose()?;
         let pos_weight = loss.pos_weight.map(|w| self.plan_broadcast(op, "pos_weight", w, shape)).transpose()?;

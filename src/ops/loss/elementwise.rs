@@ -9,7 +9,7 @@ use crate::ops::reduce::blocks::{check_of, partials};
 use crate::ops::{no_alias, shape_error};
 use crate::plan::Cut;
 use crate::record::Recorder;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Shape, Tensor, expect_shape};
 
 impl Recorder<'_> {
     /// Records an elementwise loss; `divided` says whether a mean is divided by its denominator, or
@@ -100,9 +100,7 @@ impl Recorder<'_> {
             }
             Grad::Into(to) => {
                 self.check_device(op, "grad", to)?;
-                if to.shape() != input.shape() {
-                    return Err(shape_error(op, "grad", format!("shape {}", input.shape()), to.shape()));
-                }
+                expect_shape(op, "grad", to.shape(), input.shape())?;
                 no_alias(op, ("grad", to), (loss.input, input))?;
                 ("grad", to)
             }

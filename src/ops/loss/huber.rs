@@ -1,7 +1,7 @@
 //! Huber's loss.
 
 use crate::engine::kernel::{Kernel, kernel};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use crate::ops::loss::Reduction;
 use crate::ops::loss::definition::{BINDINGS, Elementwise, ElementwiseLoss};
 use crate::ops::loss::elements::PARAMS;
@@ -72,11 +72,8 @@ impl ElementwiseLoss for Huber {
     }
 
     fn validate(&self) -> Result<()> {
-        let delta = narrow(self.delta);
-        if delta.is_normal() && delta > 0.0 {
-            Ok(())
-        } else {
-            Err(Error::value("huber", "delta", "at least 1.2e-38 and finite", self.delta.to_string()))
-        }
+        let (delta, expected) = (narrow(self.delta), "at least 1.2e-38 and finite");
+        ensure!(delta.is_normal() && delta > 0.0, Error::value("huber", "delta", expected, self.delta));
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Requests for results of a loss besides its value, and the results.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use crate::ops::loss::denominator::Denominator;
 use crate::ops::loss::statistics::Statistics;
 use crate::options::options;
@@ -85,11 +85,9 @@ impl<'a, T: Element> LossRequest<'a, T> {
 
     /// Checks that statistics are not requested from a loss that has none.
     pub(crate) fn without_statistics(&self, op: &'static str) -> Result<()> {
-        if self.statistics {
-            Err(Error::value(op, "statistics", "not requested: only cross_entropy has them", "a request"))
-        } else {
-            Ok(())
-        }
+        let expected = "not requested: only cross_entropy has them";
+        ensure!(!self.statistics, Error::value(op, "statistics", expected, "a request"));
+        Ok(())
     }
 }
 
@@ -138,6 +136,5 @@ impl<T: Element> LossOutput<T> {
 }
 
 fn not_requested(what: &'static str) -> Error {
-    let (expected, got) = ("part of the request".to_owned(), "a request without it".to_owned());
-    Error::value("LossOutput", what, expected, got)
+    Error::value("LossOutput", what, "part of the request", "a request without it")
 }

@@ -2,12 +2,12 @@
 
 use crate::engine::Caps;
 use crate::engine::kernel::Kernel;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use crate::ops::loss::CrossEntropy;
 use crate::ops::loss::request::GradientPlace;
 use crate::plan::RowPlan;
 use crate::record::Recorder;
-use crate::tensor::{Check, Real, Shape, Tensor, Weights, narrow};
+use crate::tensor::{Check, Real, Shape, Tensor, Weights, expect_shape, narrow};
 
 use crate::ops::loss::statistics::{Statistics, WORDS};
 use crate::ops::loss::{Denominator, Reduction, Targets};
@@ -179,13 +179,9 @@ impl RowLoss<'_> {
             if self.kernel.bindings.iter().all(|binding| binding.name != "probabilities") {
                 self.targets.indices(op)?;
             }
-            if *shape != self.shape {
-                return Err(shape_error(op, "targets", format!("shape {}", self.shape), shape));
-            }
+            expect_shape(op, "targets", shape, &self.shape)?;
             let ignored = self.targets.ignored;
-            if ignored >= 0 {
-                return Err(Error::value(op, "the ignored index", "below 0 with probabilities", ignored.to_string()));
-            }
+            ensure!(ignored < 0, Error::value(op, "the ignored index", "below 0 with probabilities", ignored));
             return Ok(());
         }
         if shape != rows {
@@ -204,9 +200,7 @@ impl RowLoss<'_> {
         shape: &Shape,
     ) -> Result<Tensor<f32>> {
         let Some(weights) = weights else { return Ok(rec.gpu().one()) };
-        if weights.shape() != shape {
-            return Err(shape_error(self.op, what, format!("shape {shape}"), weights.shape()));
-        }
+        expect_shape(self.op, what, weights.shape(), shape)?;
         let tensor = weights.on(rec.gpu())?;
         rec.check_device(self.op, what, &tensor)?;
         Ok(tensor)

@@ -10,10 +10,10 @@ use crate::ops::loss::statistics::{KERNEL as STATISTICS, WORDS};
 use crate::ops::loss::{Denominator, Grad, LossOutput, Reduction};
 use crate::ops::map::cast::KERNEL as CAST;
 use crate::ops::reduce::blocks::{Divisor, as_f32, check_of};
-use crate::ops::{Classes, no_alias, same_shape};
+use crate::ops::{Classes, no_alias};
 use crate::plan::Cut;
 use crate::record::Recorder;
-use crate::tensor::{Float, Format, Shape, Tensor, size32};
+use crate::tensor::{Float, Format, Shape, Tensor, expect_shape, size32};
 use std::ops::Range;
 
 impl Recorder<'_> {
@@ -32,7 +32,7 @@ impl Recorder<'_> {
             Grad::InPlace => call.check_written(&inputs, (call.input_name(), &input.real()))?,
             Grad::Into(to) => {
                 self.check_device(op, "grad", to)?;
-                same_shape(op, "grad", to, input)?;
+                expect_shape(op, "grad", to.shape(), input.shape())?;
                 no_alias(op, ("grad", to), (call.input_name(), input))?;
                 call.check_written(&inputs, ("grad", &to.real()))?;
             }

@@ -271,12 +271,8 @@ impl Tensor<f32> {
     /// ```
     pub fn probabilities(gpu: &Gpu, shape: impl Into<Shape>, values: &[f32]) -> Result<Self> {
         if let Some((position, value)) = values.iter().enumerate().find(|(_, value)| !(0.0..=1.0).contains(*value)) {
-            return Err(Error::value(
-                "probabilities",
-                "a probability",
-                "in 0..=1",
-                format!("{value} at position {position}"),
-            ));
+            let got = format!("{value} at position {position}");
+            return Err(Error::value("probabilities", "a probability", "in 0..=1", got));
         }
         Self::from_slice(gpu, shape, values)
     }

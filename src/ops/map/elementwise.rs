@@ -3,9 +3,7 @@
 use crate::engine::kernel::{Binding, Kernel, read4, write4};
 use crate::error::Result;
 use crate::record::{Blocks, Recorder};
-use crate::tensor::{Element, Tensor};
-
-use crate::ops::same_shape;
+use crate::tensor::{Element, Tensor, expect_shape};
 
 pub(crate) const FORWARD_BINDINGS: &[Binding] = &[read4("x"), write4("y")];
 
@@ -39,7 +37,7 @@ impl Recorder<'_> {
     ) -> Result<Tensor<f32>> {
         self.check_device(op, "y", y)?;
         self.check_device(op, "upstream", upstream)?;
-        same_shape(op, "upstream", upstream, y)?;
+        expect_shape(op, "upstream", upstream.shape(), y.shape())?;
         let count = y.count(op)?;
         let grad = self.output(op, y.shape().clone())?;
         Blocks::new(op, kernel, count).each("y", y).each("upstream", upstream).each("grad", &grad).run(self, &())?;

@@ -4,10 +4,10 @@ use crate::engine::kernel::{Binding, Kernel, read, read4, update, write4};
 use crate::error::Result;
 use crate::plan::RowPlan;
 use crate::record::{Launch, Recorder};
-use crate::tensor::{Float, Tensor};
+use crate::tensor::{Float, Tensor, expect_shape};
 
+use crate::ops::Classes;
 use crate::ops::loss::row_parts::Rows;
-use crate::ops::{Classes, same_shape};
 use crate::plan::strips::Strip;
 
 pub(crate) const FORWARD_BINDINGS: &[Binding] = &[read4("logits"), write4("output"), read("parts", "f32")];
@@ -76,7 +76,7 @@ impl Recorder<'_> {
         self.check_device(op, "output", output)?;
         self.check_device(op, "upstream", upstream)?;
         let dims = Classes::along(op, "output", output.shape(), dim)?;
-        same_shape(op, "upstream", upstream, output)?;
+        expect_shape(op, "upstream", upstream.shape(), output.shape())?;
         let plan = RowPlan::new(self.gpu().caps(), dims.classes, dims.inner);
         if output.is_empty() {
             return self.output(op, output.shape().clone());

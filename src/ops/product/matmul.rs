@@ -7,9 +7,9 @@ use crate::error::Result;
 use crate::plan::product::{Factors, Layout};
 use crate::plan::summands::Summands;
 use crate::record::Recorder;
-use crate::tensor::{Element, Float, Format, Real, Tensor, size32};
+use crate::tensor::{Element, Float, Format, Real, Tensor, expect_shape, size32};
 
-use crate::ops::{no_alias, same_shape, shape_error};
+use crate::ops::{no_alias, shape_error};
 use crate::plan::tile::{Sizes, Tile};
 
 params! {
@@ -153,12 +153,9 @@ fn check_product(
         rec.check_device(op, what, tensor)?;
         no_alias(op, ("out", out), (what, tensor))?;
     }
-    let fits = |what, tensor: &Tensor<Real>, dims: &[u32]| {
-        let same = tensor.shape().iter().copied().eq(dims.iter().map(|&d| d as usize));
-        if same { Ok(()) } else { Err(shape_error(op, what, format!("shape {dims:?}"), tensor.shape())) }
-    };
-    fits("out", out, &[sizes.m, sizes.n])?;
-    bias.map_or(Ok(()), |bias| fits("bias", bias, &[sizes.n]))?;
+    let [m, n] = [sizes.m, sizes.n].map(|size| size as usize);
+    expect_shape(op, "out", out.shape(), &[m, n].into())?;
+    bias.map_or(Ok(()), |bias| expect_shape(op, "bias", bias.shape(), &[n].into()))?;
     Ok(sizes)
 }
 
@@ -287,7 +284,7 @@ impl Recorder<'_> {
         let out = self.output("matmul", [sizes.m as usize, sizes.n as usize])?;
         if let Rectifier::Backward(y) = rectifier {
             self.check_device("relu_backward", "y", y)?;
-            same_shape("relu_backward", "upstream", &out, y)?;
+            expect_shape("relu_backward", "upstream", out.shape(), y.shape())?;
         }
         let (a, b, bias) = (a.real(), b.real(), bias.map(Tensor::real));
         let sizes = check_product(self, layout, [&a, &b], bias.as_ref(), &out.real())?;

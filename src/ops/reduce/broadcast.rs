@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::engine::WORD_BYTES;
 use crate::engine::kernel::{Kernel, kernel, params, read, read4, update, write};
-use crate::error::{Error, Result};
+use crate::error::{Result, within};
 use crate::plan::{BLOCK, Cut, RowPlan, Work};
 use crate::record::{Launch, Recorder};
 use crate::tensor::{Shape, Tensor, Weights, size32};
@@ -219,10 +219,7 @@ impl Recorder<'_> {
         *dim = size;
         let inner = size32(after.iter().product());
         let (size, needed) = (size32(size), (input.len() as u64).saturating_mul(size as u64));
-        let allowed = u64::from(u32::MAX);
-        if needed > allowed {
-            return Err(Error::limit(op, "the number of elements", needed, allowed));
-        }
+        within(op, "the number of elements", needed, u32::MAX)?;
         let output = self.output(op, [input.len() * size as usize])?;
         // A row spans the dimensions after `d`; the output has `size` copies of each input row.
         let rows = size32(before.iter().product()).saturating_mul(size);

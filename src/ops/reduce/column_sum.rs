@@ -7,7 +7,7 @@ use crate::engine::kernel::{Kernel, kernel, params, read, update};
 use crate::error::Result;
 use crate::plan::{COLUMN_BLOCK, Cut, Work};
 use crate::record::{Launch, Recorder};
-use crate::tensor::{Tensor, size32};
+use crate::tensor::{Tensor, expect_shape, size32};
 
 use crate::ops::{no_alias, shape_error};
 
@@ -81,9 +81,7 @@ impl Recorder<'_> {
         let [rows, columns] = input.shape()[..] else {
             return Err(shape_error(op, "input", "2 dimensions", input.shape()));
         };
-        if out.shape()[..] != [columns] {
-            return Err(shape_error(op, "out", format!("shape [{columns}]"), out.shape()));
-        }
+        expect_shape(op, "out", out.shape(), &[columns].into())?;
         no_alias(op, ("out", out), ("input", input))?;
         if out.is_empty() {
             return Ok(());

@@ -4,10 +4,10 @@ use crate::engine::kernel::{Kernel, kernel, params, read, read4, update4, write}
 use crate::error::Result;
 use crate::plan::Work;
 use crate::record::{Blocks, Launch, Recorder};
-use crate::tensor::{Shape, Tensor, narrow};
+use crate::tensor::{Shape, Tensor, expect_shape, narrow};
 
+use crate::ops::no_alias;
 use crate::ops::reduce::blocks::{partials, words};
-use crate::ops::{no_alias, same_shape};
 
 params! {
     struct AccumulateParams {
@@ -111,7 +111,7 @@ impl Recorder<'_> {
         let op = "accumulate";
         self.check_device(op, "values", values)?;
         self.check_device(op, "total", total)?;
-        same_shape(op, "values", values, total)?;
+        expect_shape(op, "values", values.shape(), total.shape())?;
         no_alias(op, ("total", total), ("values", values))?;
         self.accumulate_into(values, total, None)
     }

@@ -2,13 +2,13 @@
 
 use crate::engine::Gpu;
 use crate::engine::kernel::{Kernel, kernel, params, read, read4, update4};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use crate::options::options;
 use crate::record::{Blocks, Recorder};
-use crate::tensor::{Shape, Tensor, narrow};
+use crate::tensor::{Shape, Tensor, expect_shape, narrow};
 
+use crate::ops::no_alias;
 use crate::ops::update::gradient::Gradient;
-use crate::ops::{no_alias, same_shape};
 
 params! {
     struct Params {
@@ -58,22 +58,13 @@ impl Sgd {
     /// finite in `f32`; for a dampening that is not finite; and for Nesterov momentum without
     /// momentum or with dampening.
     pub fn validate(&self) -> Result<()> {
-        let fail =
-            |what, expected: &str, got: f64| Err(Error::value("sgd", what, expected.to_owned(), got.to_string()));
+        let fail = |what, expected: &str, got: f64| Error::value("sgd", what, expected, got);
         for (what, value) in [("lr", self.lr), ("momentum", self.momentum), ("weight_decay", self.weight_decay)] {
-            if !(value >= 0.0 && narrow(value).is_finite()) {
-                return fail(what, "at least 0 and finite", value);
-            }
+            ensure!(value >= 0.0 && narrow(value).is_finite(), fail(what, "at least 0 and finite", value));
         }
-        if !narrow(self.dampening).is_finite() {
-            return fail("dampening", "finite", self.dampening);
-        }
-        if self.nesterov && self.momentum == 0.0 {
-            return fail("momentum", "above 0 with nesterov", self.momentum);
-        }
-        if self.nesterov && self.dampening != 0.0 {
-            return fail("dampening", "0 with nesterov", self.dampening);
-        }
+        ensure!(narrow(self.dampening).is_finite(), fail("dampening", "finite", self.dampening));
+        ensure!(!self.nesterov || self.momentum != 0.0, fail("momentum", "above 0 with nesterov", self.momentum));
+        ensure!(!self.nesterov || self.dampening == 0.0, fail("dampening", "0 with nesterov", self.dampening));
         Ok(())
     }
 }
@@ -177,7 +168,7 @@ impl Recorder<'_> {
         options.validate()?;
         self.check_device(op, "values", values)?;
         self.check_device(op, "grads", grads)?;
-        same_shape(op, "grads", grads, values)?;
+        expect_shape(op, "grads", grads.shape(), values.shape())?;
         no_alias(op, ("values", values), ("grads", grads))?;
         let velocity = self.velocity_of("values", values, momentum, options)?;
         let velocity = velocity.as_ref();
@@ -208,11 +199,11 @@ impl Recorder<'_> {
             _ if options.momentum == 0.0 => Ok(None),
             Some(Momentum { velocity }) => {
                 self.check_device(op, "velocity", velocity)?;
-                same_shape(op, "velocity", velocity, values)?;
+                expect_shape(op, "velocity", velocity.shape(), values.shape())?;
                 no_alias(op, ("velocity", velocity), (what, values))?;
                 Ok(Some(velocity.clone()))
             }
-            None => Err(Error::value(op, "momentum", "0 without a Momentum", options.momentum.to_string())),
+            None => Err(Error::value(op, "momentum", "0 without a Momentum", options.momentum)),
         }
     }
 

@@ -4,10 +4,9 @@ use crate::engine::kernel::{Kernel, kernel, params, read, update, write};
 use crate::error::Result;
 use crate::plan::Work;
 use crate::record::{Launch, Recorder};
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor, expect_shape};
 
 use crate::ops::loss::Denominator;
-use crate::ops::shape_error;
 
 params! {
     struct Params {
@@ -29,11 +28,7 @@ impl Recorder<'_> {
     pub(crate) fn check_denominator(&self, op: &'static str, denominator: &Denominator) -> Result<()> {
         let Denominator::Scalar(scalar) = denominator else { return Ok(()) };
         self.check_device(op, "the denominator", scalar)?;
-        if scalar.shape().is_empty() {
-            Ok(())
-        } else {
-            Err(shape_error(op, "the denominator", "shape []", scalar.shape()))
-        }
+        expect_shape(op, "the denominator", scalar.shape(), &Shape::default())
     }
 
     /// Adds the loss and the denominator of a pass to `sums` (two compensated sums, `[4]`), which
