@@ -10,9 +10,8 @@ override LONG: u32;
 
 // A thread adds one column of one block, in the order of the rows, in runs of RUN rows.
 // Neighbouring threads add neighbouring columns.
-fn body(group: u32, thread: u32) {
+fn body(index: u32, thread: u32) {
     let per_block = (params.end_column - params.first_column + WORKGROUP - 1u) / WORKGROUP;
-    let index = group;
     let block = index / per_block;
     let column = params.first_column + (index % per_block) * WORKGROUP + thread;
     let start = max(block * params.block, params.first);

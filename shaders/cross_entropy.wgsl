@@ -291,8 +291,8 @@ fn body(group: u32, thread: u32) {
     // The thread that has the target's logit writes the loss; if the targets are probabilities, or
     // the target is not a class, the first thread of the row does.
     let first = row.part == 0u && row.lane == 0u && row.begin == 0u;
-    let tells_loss = select(first, processes(row, t), valid && TARGETS != 2u);
-    if (!row.surplus && tells_loss) {
+    let writes_loss = select(first, processes(row, t), valid && TARGETS != 2u);
+    if (!row.surplus && writes_loss) {
         // Without z-loss, log_sum_exp may overflow.
         let normaliser = select(params.z_loss * log_sum_exp * log_sum_exp, 0.0, params.z_loss == 0.0);
         let loss = row_weight * (weighted(terms.x, log_total) - terms.y + select(normaliser, 0.0, undefined));
@@ -311,18 +311,18 @@ fn body(group: u32, thread: u32) {
         let s = sums;
         var statistics_class = t;
         var log_prob = target_gap - log_total;
-        var tells = tells_loss;
+        var writes = writes_loss;
         if (TARGETS == 2u) {
             statistics_class = s.likely;
             log_prob = nan();
             if (s.likely != NONE) {
-                tells = processes(row, s.likely);
-                if (tells) {
+                writes = processes(row, s.likely);
+                if (writes) {
                     log_prob = gap(one_logit(row, s.likely), stats.max) - log_total;
                 }
             }
         }
-        if (!row.surplus && tells) {
+        if (!row.surplus && writes) {
             let at = 5u * row.index;
             store_statistics(at, bitcast<u32>(select(log_sum_exp, nan(), undefined)));
             store_statistics(at + 1u, bitcast<u32>(select(select(log_prob, nan(), undefined || !valid), 0.0, ignored)));

@@ -175,10 +175,9 @@ fn add_summands(thread: u32, row: u32, column: u32, start: u32, end: u32) {
 
 // A workgroup computes one tile of one part of c. All its threads take part in loading; each stores
 // its own squares.
-fn body(group: u32, thread: u32) {
+fn body(index: u32, thread: u32) {
     let rows = (params.m + SIDE - 1u) / SIDE;
     let columns = (params.n + SIDE - 1u) / SIDE;
-    let index = group;
     let part = index / (rows * columns);
     let tile = index % (rows * columns);
     let row = tile / columns * SIDE;

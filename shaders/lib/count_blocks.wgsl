@@ -14,8 +14,7 @@ fn combine_counts(thread: u32, counts: vec2<u32>) -> vec2<u32> {
 }
 
 // A workgroup counts one block; all its threads take part.
-fn body(group: u32, thread: u32) {
-    let block = group;
+fn body(block: u32, thread: u32) {
     let start = min(block * params.block, params.count);
     let end = min(start + params.block, params.count);
     var counts = vec2<u32>();

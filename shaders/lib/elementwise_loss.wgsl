@@ -128,8 +128,7 @@ struct Found {
 }
 
 // Each thread processes quads of its workgroup's block; all threads take part in the reduction.
-fn body(group: u32, thread: u32) {
-    let block = group;
+fn body(block: u32, thread: u32) {
     let part = part_of(block, thread);
     let upstream = load_upstream(0u);
     var factors = Factors(wide(params.scale), upstream, vec4<f32>());

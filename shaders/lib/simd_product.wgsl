@@ -102,10 +102,9 @@ fn add_summands(row: u32, column: u32, start: u32, end: u32, thread: u32) {
 
 // A workgroup computes ROWS rows and 4 * WORKGROUP columns of a part of c; all its threads take
 // part.
-fn body(group: u32, thread: u32) {
+fn body(index: u32, thread: u32) {
     let rows = (params.m + ROWS - 1u) / ROWS;
     let columns = (params.n + 4u * WORKGROUP - 1u) / (4u * WORKGROUP);
-    let index = group;
     let part = index / (rows * columns);
     let tile = index % (rows * columns);
     let row = tile / columns * ROWS;

@@ -9,8 +9,7 @@
 // Binding: partials (a partial result per block; absent if not requested).
 
 // A workgroup sums one block; all its threads take part.
-fn body(group: u32, thread: u32) {
-    let block = group;
+fn body(block: u32, thread: u32) {
     let start = min(block * params.block, params.count);
     let end = min(start + params.block, params.count);
     begin_sums();

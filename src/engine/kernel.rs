@@ -328,7 +328,7 @@ fn compile(
 
 #[cfg(not(test))]
 fn shader_module(device: &wgpu::Device, text: wgpu::ShaderModuleDescriptor<'_>, bounds: bool) -> wgpu::ShaderModule {
-    debug_assert!(bounds, "only tests do without");
+    debug_assert!(bounds, "only tests compile without bounds checks");
     device.create_shader_module(text)
 }
 

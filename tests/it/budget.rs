@@ -202,16 +202,17 @@ fn the_longest_rows() {
         let x = Tensor::from_slice(&gpu, [1, classes], &values).unwrap();
         let y = Targets::new(&gpu, [1], &target, classes).unwrap();
         let smoothed = sum().label_smoothing(0.1);
-        let [loss, smooth_grad, softmax, log_probs, nll, nll_grad] = eval(&gpu, |b| {
+        let [loss, smooth_grad, softmax, log_probs, nll, nll_grad, nll_alone] = eval(&gpu, |b| {
             let log_probs = b.log_softmax(&x, 1)?;
             let nll = b.nll_with(&log_probs, &y, &Nll::default(), Grad::New)?;
             Ok([
                 b.cross_entropy(&x, &y, &sum())?,
                 b.cross_entropy_with(&x, &y, &smoothed, Grad::New)?.gradient()?,
                 b.softmax(&x, 1)?,
-                log_probs,
+                log_probs.clone(),
                 nll.loss.clone(),
                 nll.gradient()?,
+                b.nll(&log_probs, &y, &Nll::default())?,
             ])
         });
         let shape = [1, classes];
@@ -220,6 +221,7 @@ fn the_longest_rows() {
         close("loss", &loss, &[-of_target], 1e-6, 0.0);
         close("log-softmax", &log_probs, &want, 1e-6, 0.0);
         close("nll", &nll, &[-of_target], 1e-6, 0.0);
+        same_bits("nll alone", &nll_alone, &nll);
         assert_eq!(nll_grad[target[0] as usize], -1.0);
         assert_eq!(nll_grad.iter().filter(|&&g| g != 0.0).count(), 1);
         close("softmax", &softmax, &want.iter().map(|y| y.exp()).collect::<Vec<_>>(), 2e-6, 1e-12);

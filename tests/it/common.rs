@@ -25,7 +25,9 @@ pub(crate) fn gpu() -> Option<MutexGuard<'static, Gpu>> {
         match (adapter(), policy.as_str()) {
             (Ok(gpu), "auto" | "require") => {
                 say(&format!("adapter: {}", gpu.describe()));
-                Some(std::array::from_fn(|_| Mutex::new(adapter().expect("the adapter is still there"))))
+                let mut first = Some(gpu);
+                let mut device = || first.take().unwrap_or_else(|| adapter().expect("the adapter is still there"));
+                Some(std::array::from_fn(|_| Mutex::new(device())))
             }
             (Err(error), "require") => panic!("XENT_GPU=require: {error}"),
             (Err(error), "auto") if std::env::var_os("XENT_ADAPTER").is_none() => {
