@@ -77,11 +77,18 @@ fn bce_with_logits_slope(x: f32, y: f32, i: u32, careful: bool) -> ElementSlope 
 }
 
 fn element_slope(x: vec4<f32>, y: vec4<f32>, i: u32, careful: bool) -> Slope {
-    let a = bce_with_logits_slope(x.x, y.x, i, careful);
-    let b = bce_with_logits_slope(x.y, y.y, i + 1u, careful);
-    let c = bce_with_logits_slope(x.z, y.z, i + 2u, careful);
-    let d = bce_with_logits_slope(x.w, y.w, i + 3u, careful);
-    return Slope(vec4<f32>(a.value, b.value, c.value, d.value), vec4<bool>(a.lifted, b.lifted, c.lifted, d.lifted));
+    var value = vec4<f32>();
+    var lifted = vec4<bool>();
+    for (var k = 0u; k < 4u; k++) { // unrolled
+        // Always true. Without the branches, SwiftShader compiles the gradient with both kinds of
+        // weights for half a minute.
+        if (!OWN_FACTORS || i < params.count) {
+            let slope = bce_with_logits_slope(x[k], y[k], i + k, careful);
+            value[k] = slope.value;
+            lifted[k] = slope.lifted;
+        }
+    }
+    return Slope(value, lifted);
 }
 
 fn in_range(x: vec4<f32>, y: vec4<f32>) -> vec4<bool> {

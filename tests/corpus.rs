@@ -16,6 +16,7 @@ use xent::loss::{Grad, LossRequest, Targets};
 use xent::optim::Momentum;
 use xent::{Batch, Gpu, Readback, Tensor, cpu};
 
+use adapter::SharedDevices;
 use case::{Case, Output, Outputs};
 use judge::judge;
 use train::{CpuHeads, GpuHeads, train};
@@ -214,16 +215,16 @@ fn main() -> std::process::ExitCode {
     let folder = std::env::var_os("XENT_CORPUS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus"), PathBuf::from);
     let require = std::env::var("XENT_GPU").is_ok_and(|policy| policy == "require");
-    let gpu = match adapter::adapter() {
-        Ok(gpu) => Some(gpu),
+    let devices = match adapter::adapter().and_then(SharedDevices::new) {
+        Ok(devices) => Some(devices),
         Err(error) if require || std::env::var_os(Gpu::ADAPTER_VARIABLE).is_some() => panic!("{error}"),
         Err(error) => {
             eprintln!("SKIPPED on the GPU: {error}");
             None
         }
     };
-    if let Some(gpu) = &gpu {
-        eprintln!("adapter: {}", gpu.describe());
+    if let Some(devices) = &devices {
+        eprintln!("adapter: {}", devices.lock().describe());
     }
     let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
@@ -232,15 +233,14 @@ fn main() -> std::process::ExitCode {
         .collect();
     assert!(!files.is_empty(), "{} has no cases", folder.display());
     files.sort();
-    // One case at a time uses the device.
-    let gpu = Arc::new(Mutex::new(gpu));
+    let devices = Arc::new(devices);
     let tallies: Arc<Mutex<std::collections::BTreeMap<(String, &str), Tally>>> = Arc::default();
     let rejected = rejections::read(&folder).unwrap_or_else(|error| panic!("errors.json: {error:#}"));
     let rejections = rejected.into_iter().map(|case| {
-        let gpu = gpu.clone();
-        Trial::test(format!("errors::{}", case.name), move || {
-            let gpu = gpu.lock().unwrap_or_else(PoisonError::into_inner);
-            Ok(gpu.as_ref().map_or(Ok(()), |gpu| rejections::check(gpu, &case))?)
+        let devices = devices.clone();
+        Trial::test(format!("errors::{}", case.name), move || match devices.as_ref() {
+            Some(devices) => Ok(rejections::check(&devices.lock(), &case)?),
+            None => Ok(()),
         })
     });
     let rejections: Vec<Trial> = rejections.collect();
@@ -248,15 +248,14 @@ fn main() -> std::process::ExitCode {
         .into_iter()
         .map(|path| {
             let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
-            let (gpu, tallies, stem) = (gpu.clone(), tallies.clone(), name.clone());
+            let (devices, tallies, stem) = (devices.clone(), tallies.clone(), name.clone());
             Trial::test(name, move || {
                 let case = Case::read(&path)?;
                 let op = case.text("op")?.to_owned();
                 let reference = on_cpu(&case)?;
                 let mut engines = vec![("CPU", judge(&case, &reference, &reference))];
-                let gpu = gpu.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(gpu) = gpu.as_ref() {
-                    let verdict = on_gpu(gpu, &case).and_then(|got| judge(&case, &got, &reference));
+                if let Some(devices) = devices.as_ref() {
+                    let verdict = on_gpu(&devices.lock(), &case).and_then(|got| judge(&case, &got, &reference));
                     engines.push(("GPU", verdict));
                 }
                 let mut failure = None;

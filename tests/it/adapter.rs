@@ -1,4 +1,7 @@
-//! The adapters that tests run on.
+//! The adapters that tests run on, and the devices that tests share.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use xent::{Error, Gpu, Result};
 
@@ -29,4 +32,31 @@ async fn webgpu_limits() -> Result<Gpu> {
     let (device, queue) =
         requested.map_err(|source| Error::RequestDevice { adapter: adapter.get_info().name, source })?;
     Gpu::new(device, queue)
+}
+
+/// Devices that tests share, each used by one test at a time. There are two, because two cores
+/// compile kernels faster than one.
+pub(crate) struct SharedDevices {
+    devices: [Mutex<Gpu>; 2],
+    waiting: AtomicUsize,
+}
+
+impl SharedDevices {
+    /// Opens another device like `first`.
+    pub(crate) fn new(first: Gpu) -> Result<Self> {
+        Ok(Self { devices: [Mutex::new(first), Mutex::new(adapter()?)], waiting: AtomicUsize::new(0) })
+    }
+
+    /// Locks a device that no test uses, or else waits for one.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Gpu> {
+        let free = self.devices.iter().find_map(|device| match device.try_lock() {
+            Ok(gpu) => Some(gpu),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        });
+        free.unwrap_or_else(|| {
+            let next = self.waiting.fetch_add(1, Ordering::Relaxed) % self.devices.len();
+            self.devices[next].lock().unwrap_or_else(PoisonError::into_inner)
+        })
+    }
 }

@@ -1,14 +1,13 @@
 //! The shared devices, inputs, and comparisons.
 
 use std::io::Write as _;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{MutexGuard, OnceLock};
 use std::time::Duration;
 
 use xent::wgpu;
 use xent::{Batch, Caps, Family, Gpu, Readback, Result, Tensor};
 
-pub(crate) use crate::adapter::adapter;
+pub(crate) use crate::adapter::{SharedDevices, adapter};
 pub(crate) use crate::every_op::sweeps_in_full;
 
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(600);
@@ -19,15 +18,13 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(600);
 /// `XENT_GPU=require` makes a missing adapter a failure; `auto` (the default) prints a message and
 /// skips the tests.
 pub(crate) fn gpu() -> Option<MutexGuard<'static, Gpu>> {
-    static DEVICES: OnceLock<Option<[Mutex<Gpu>; DEVICES_SHARED]>> = OnceLock::new();
+    static DEVICES: OnceLock<Option<SharedDevices>> = OnceLock::new();
     let shared = DEVICES.get_or_init(|| {
         let policy = std::env::var("XENT_GPU").unwrap_or_else(|_| "auto".to_owned());
         match (adapter(), policy.as_str()) {
             (Ok(gpu), "auto" | "require") => {
                 say(&format!("adapter: {}", gpu.describe()));
-                let mut first = Some(gpu);
-                let mut device = || first.take().unwrap_or_else(|| adapter().expect("the adapter is still there"));
-                Some(std::array::from_fn(|_| Mutex::new(device())))
+                Some(SharedDevices::new(gpu).expect("the adapter is still there"))
             }
             (Err(error), "require") => panic!("XENT_GPU=require: {error}"),
             (Err(error), "auto") if std::env::var_os("XENT_ADAPTER").is_none() => {
@@ -38,17 +35,7 @@ pub(crate) fn gpu() -> Option<MutexGuard<'static, Gpu>> {
             (_, other) => panic!("XENT_GPU must be auto or require, got {other:?}"),
         }
     });
-    let devices = shared.as_ref()?;
-    let free = devices.iter().find_map(|device| match device.try_lock() {
-        Ok(gpu) => Some(gpu),
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
-    });
-    let mut gpu = free.unwrap_or_else(|| {
-        static WAITING: AtomicUsize = AtomicUsize::new(0);
-        let next = WAITING.fetch_add(1, Ordering::Relaxed) % DEVICES_SHARED;
-        devices[next].lock().unwrap_or_else(PoisonError::into_inner)
-    });
+    let mut gpu = shared.as_ref()?.lock();
     // A software adapter's kernels take megabytes each, and only a new device frees them.
     if gpu.counters().kernels_compiled > MOST_KERNELS {
         *gpu = adapter().expect("the adapter is still there");
@@ -56,12 +43,8 @@ pub(crate) fn gpu() -> Option<MutexGuard<'static, Gpu>> {
     Some(gpu)
 }
 
-/// The number of shared devices, each used by one test at a time: two cores compile kernels faster
-/// than one.
-const DEVICES_SHARED: usize = 2;
-
 /// The number of compiled kernels after which tests get a new device.
-const MOST_KERNELS: u64 = 60;
+const MOST_KERNELS: u64 = 40;
 
 /// Finds the wgpu adapter of a device again, in a new instance.
 pub(crate) fn adapter_of(gpu: &Gpu) -> (wgpu::Instance, wgpu::Adapter) {
