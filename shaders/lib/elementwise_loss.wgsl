@@ -72,12 +72,11 @@ struct Factors {
 // plain.
 fn grad_of(slope: Slope, upstream: vec4<f32>, i: u32, factors: Factors, careful: bool) -> vec4<f32> {
     let ones = factors.shared_ones;
-    if (!careful) {
-        return slope.value * select(vec4<f32>(ones.x), vec4<f32>(ones.z), slope.lifted);
-    }
-    if (!OWN_FACTORS) {
+    if (!careful || !OWN_FACTORS) {
         let first = select(vec4<f32>(ones.x), vec4<f32>(ones.z), slope.lifted);
-        let second = select(vec4<f32>(ones.y), vec4<f32>(ones.w), slope.lifted);
+        // A plain factor's second multiplier is 1, but not the one for lifted slopes.
+        let plain = select(ones.y, 1.0, !careful);
+        let second = select(vec4<f32>(plain), vec4<f32>(ones.w), slope.lifted);
         return slope.value * first * second;
     }
     // These branches are always taken. Without them, SwiftShader takes minutes to compile this.

@@ -349,6 +349,30 @@ fn a_row_larger_than_a_binding_is_an_error_and_records_nothing() {
     }
 }
 
+/// With few bindings, the gradient is computed over a copy of the logits.
+#[test]
+fn few_bindings_and_an_error_leave_the_gradient_as_it_was() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in tiny(&gpu) {
+        let gpu = gpu.with_caps(Caps { max_bindings: Caps::MIN_BINDINGS, ..gpu.caps().clone() }).unwrap();
+        let call = |classes: usize, statistics: bool| {
+            let x = Tensor::from_slice(&gpu, [2, classes], &vec![0.5; 2 * classes]).unwrap();
+            let y = Targets::new(&gpu, [2], &[1, 2], classes).unwrap();
+            let grad = Tensor::from_slice(&gpu, [2, classes], &vec![7.0; 2 * classes]).unwrap();
+            let mut batch = gpu.batch();
+            let request = LossRequest::new().grad(Grad::Into(&grad));
+            let request = if statistics { request.statistics() } else { request };
+            let error = batch.cross_entropy_with(&x, &y, &CrossEntropy::default(), request).unwrap_err();
+            assert!(matches!(error, Error::Limit { op: "cross_entropy", .. }), "{error}");
+            let mut after = batch.read(&grad).unwrap();
+            batch.submit().unwrap();
+            assert!(after.wait(TIMEOUT).unwrap().iter().all(|&value| value == 7.0), "{classes} {statistics}");
+        };
+        call(5000, false);
+        call(10, true);
+    }
+}
+
 #[test]
 fn updates() {
     let Some(gpu) = gpu() else { return };

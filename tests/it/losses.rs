@@ -113,6 +113,11 @@ macro_rules! losses {
                 }
 
                 #[test]
+                fn factors_of_any_size() {
+                    super::factors_of_any_size::<Options>();
+                }
+
+                #[test]
                 fn wrong_calls_record_nothing() {
                     super::wrong_calls_record_nothing::<Options>();
                 }
@@ -257,6 +262,34 @@ fn hostile_values<L: Loss>() {
     }
 }
 
+/// Scalar upstream gradients from the smallest normal number to a large one, on as many elements as
+/// the kernels process without checks.
+fn factors_of_any_size<L: Loss>() {
+    let Some(gpu) = gpu() else { return };
+    let (shape, len) = (&[5000][..], 5000);
+    let (x, y) = (L::input(21, len), L::target(22, len));
+    let on = |values: &[f32]| Tensor::from_slice(&gpu, shape, values).unwrap();
+    let (tx, ty, x, y) = (on(&x), on(&y), wide(&x), wide(&y));
+    for gpu in families(&gpu) {
+        for reduction in [Reduction::Mean, Reduction::Sum] {
+            let options = L::default().set(None, reduction, false);
+            for upstream in [1.2e-38, 3e-30, -1e-20, 1e-17, -1e-10, 1e5, 1e20] {
+                let g = Tensor::from_slice(&gpu, [], &[upstream]).unwrap();
+                let [grad] = eval(&gpu, |b| {
+                    let request = LossRequest::new().upstream(&g).grad(Grad::New);
+                    Ok([options.with(b, &tx, &ty, request)?.gradient()?])
+                });
+                let host = [f64::from(upstream)];
+                let want = options.reference((&x, shape).into(), (&y, shape).into(), Some(&host)).unwrap().grad;
+                let largest = want.iter().fold(0.0, |most: f64, g| most.max(g.abs()));
+                let what = format!("{} {reduction:?} upstream {upstream:e} {:?}", L::NAME, gpu.caps().family);
+                // Hardware can flush results below the normal numbers.
+                close(&what, &grad, &want, 2e-6, 3e-7 * largest + 1.2e-38);
+            }
+        }
+    }
+}
+
 /// Checks that numbers are of the same kind, and close unless intermediate results overflow or
 /// hardware flushes them.
 fn kinds(what: &str, got: &[f32], want: &[f64]) {
@@ -284,8 +317,11 @@ fn wrong_calls_record_nothing<L: Loss>() {
     };
     let request = LossRequest::new;
     let own = x.clone();
+    let (column, slab) = (on(&[1, 70_000, 1]), on(&[2, 1, 70_000]));
     let calls: Vec<(L, &Tensor<f32>, &Tensor<f32>, LossRequest<'_>)> = vec![
         (options.clone(), &x, &short, request()),
+        // More elements than a u32 counts, once both are broadcast.
+        (options.set(None, Reduction::Sum, true), &column, &slab, request()),
         (options.clone(), &short, &y, request()),
         (weighted(&[4, 4], false), &x, &y, request()),
         (weighted(&[4, 4], true), &x, &row, request()),

@@ -1,15 +1,14 @@
 //! The operations of elementwise losses.
 
-use crate::error::Result;
+use crate::error::{Result, within};
 use crate::ops::loss::definition::{Elementwise, ElementwiseLoss};
 use crate::ops::loss::elements::{ElementsCall, ElementsPart};
 use crate::ops::loss::row_loss::check_upstream;
 use crate::ops::loss::{Bce, BceWithLogits, Grad, Huber, LossOutput, LossRequest, Mse, Reduction};
 use crate::ops::reduce::blocks::{check_of, partials};
 use crate::ops::{no_alias, shape_error};
-use crate::plan::Cut;
 use crate::record::Recorder;
-use crate::tensor::{Shape, Tensor, expect_shape};
+use crate::tensor::{Shape, Tensor, element_count, expect_shape};
 
 impl Recorder<'_> {
     /// Records an elementwise loss; `divided` says whether a mean is divided by its denominator, or
@@ -29,6 +28,7 @@ impl Recorder<'_> {
         self.check_device(op, loss.input, input)?;
         self.check_device(op, "targets", targets)?;
         let shape = loss.common_shape(input.shape(), targets.shape())?;
+        within(op, "the number of elements", element_count(op, &shape)?, u32::MAX)?;
         if let Some(weight) = loss.weight {
             self.check_device(op, "weight", &weight.on(self.gpu())?)?;
         }
@@ -43,7 +43,6 @@ impl Recorder<'_> {
         }
         let (x, y) = (self.broadcast_to(op, input, &shape)?, self.broadcast_to(op, targets, &shape)?);
         let count = x.count(op)?;
-        Cut::by_blocks(op, count, &[x.per_row(1)]).ranges(self.gpu().caps())?;
         let repeated = x.shape() != input.shape();
         let grad = match request.grad {
             Grad::No | Grad::InPlace => None,

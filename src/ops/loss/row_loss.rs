@@ -9,7 +9,7 @@ use crate::plan::RowPlan;
 use crate::record::Recorder;
 use crate::tensor::{Check, Real, Shape, Tensor, Weights, expect_shape, narrow};
 
-use crate::ops::loss::statistics::{Statistics, WORDS};
+use crate::ops::loss::statistics::{KERNEL as STATISTICS, Statistics, WORDS};
 use crate::ops::loss::{Denominator, Reduction, Targets};
 use crate::ops::reduce::blocks::Divisor;
 use crate::ops::{Classes, no_alias, shape_error};
@@ -151,6 +151,10 @@ impl RowLoss<'_> {
         let mut rows = self.shape.to_vec();
         rows.remove(usize::from(rows.len() > 1));
         let rows = Shape::from(rows);
+        if self.statistics == RowStatistics::Wanted {
+            // The statistics are split at the end, by a kernel with more bindings than others.
+            rec.check_bindings(op, STATISTICS.bindings.len())?;
+        }
         self.options.validate(op)?;
         self.options.validate_share(op, dims.classes as usize)?;
         self.validate_targets(rec, &rows)?;

@@ -6,7 +6,7 @@ use crate::ops::loss::request::GradientPlace;
 use crate::ops::loss::row_loss::{
     Coefficients, Factor, FactorForm, Inputs, RowLoss, RowStatistics, RowsBegun, RowsEnded, RowsPart, mean_divisor,
 };
-use crate::ops::loss::statistics::{KERNEL as STATISTICS, WORDS};
+use crate::ops::loss::statistics::WORDS;
 use crate::ops::loss::{Denominator, Grad, LossOutput, Reduction};
 use crate::ops::map::cast::KERNEL as CAST;
 use crate::ops::reduce::blocks::{Divisor, as_f32, check_of};
@@ -44,13 +44,15 @@ impl Recorder<'_> {
         };
         if let Some(to) = to.as_ref().filter(|_| self.gpu().caps().max_bindings < Caps::ENOUGH_BINDINGS) {
             // Saves a binding: the gradient is written in place over a copy of the input.
+            let options = call.options.clone();
+            let call = RowLoss { shape: call.shape.clone(), options, gradient: GradientPlace::InPlace, ..*call };
+            // Fails before anything is recorded.
+            call.strips(self.gpu().caps(), inputs.dims, &to.real(), None)?;
             match T::FORMAT {
                 Format::Word => self.copy(input, to)?,
                 // Halves can start and end inside a word, so they cannot be copied as words.
                 Format::F16 | Format::Bf16 => self.map_into(op, &CAST, &input.real(), &to.real())?,
             }
-            let options = call.options.clone();
-            let call = RowLoss { shape: call.shape.clone(), options, gradient: GradientPlace::InPlace, ..*call };
             return self.row_loss(&call, to, Grad::InPlace);
         }
         let (whole, new_grad) = (input.real(), to.as_ref().map(Tensor::real));
@@ -87,11 +89,6 @@ impl Recorder<'_> {
 
     fn begin_validated_rows(&mut self, call: &RowLoss<'_>, inputs: Inputs) -> Result<RowsBegun> {
         let op = call.op;
-        if call.statistics == RowStatistics::Wanted {
-            // The statistics are split at the end. If that kernel has too many bindings, fail
-            // before anything is overwritten.
-            self.check_bindings(op, STATISTICS.bindings.len())?;
-        }
         let inputs = match call.coefficients() {
             Coefficients::Smoothed if !inputs.weight.shape().is_empty() => {
                 Inputs { weight: self.with_sum(op, &inputs.weight)?, ..inputs }
