@@ -14,6 +14,8 @@ use crate::error::Result;
 mod compose;
 mod specialise;
 mod text;
+
+pub(crate) use text::COMMON;
 #[cfg(test)]
 pub(crate) mod turns;
 

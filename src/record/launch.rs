@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytemuck::Pod;
 
 use super::recorder::{Arena, Recorder, Window};
-use crate::engine::kernel::{Access, Binding, Kernel, Variant};
+use crate::engine::kernel::{Access, Binding, COMMON, Kernel, Variant};
 use crate::engine::{Caps, Role, Storage, guard};
 use crate::error::{Error, Result, within};
 use crate::plan::{self, RowPlan, Work};
@@ -76,6 +76,9 @@ impl Launch {
 
     /// Sets a common parameter.
     pub(crate) fn common(mut self, name: &'static str, value: u32) -> Self {
+        if !COMMON.contains(&name) || self.common.iter().any(|(set, _)| *set == name) {
+            self.unknown = Some(name);
+        }
         self.common.push((name, value));
         self
     }
@@ -105,9 +108,12 @@ impl Launch {
             self = self.constant(name, value);
         }
         let common = [("rows", rows), ("classes", classes), ("inner", inner)];
-        self.common.extend(common);
-        self.common.extend([("first_block", blocks.start), ("end_block", blocks.end)]);
-        self.by_quad(inner == 1 && classes.is_multiple_of(4))
+        let blocks = [("first_block", blocks.start), ("end_block", blocks.end)];
+        common
+            .into_iter()
+            .chain(blocks)
+            .fold(self, |launch, (name, value)| launch.common(name, value))
+            .by_quad(inner == 1 && classes.is_multiple_of(4))
     }
 
     fn wrong(&self, name: &'static str) -> Error {

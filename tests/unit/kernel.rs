@@ -148,6 +148,33 @@ fn constants_and_the_entry_point_are_the_shaders() {
     }
 }
 
+/// The composer changes shaders at marks and lines that it looks for in their text, and leaves a
+/// misspelt one alone.
+#[test]
+fn the_composer_finds_what_it_looks_for() {
+    let library = text::LIBRARY.iter().map(|(_, file)| *file);
+    for line in kernels().into_iter().map(|kernel| kernel.shader).chain(library).flat_map(str::lines) {
+        let mark = line.split_once("++) { //").map_or(" unrolled", |(_, mark)| mark);
+        assert!(mark == " unrolled" || mark == " unrolled if WHOLE", "{line}");
+        assert!(!line.contains("// need") || line.starts_with("// needs: "), "{line}");
+        assert!(!line.starts_with("//need"), "{line}");
+        assert!(!line.starts_with("// params ") || line == "// params stay uniform", "{line}");
+    }
+    for kernel in kernels() {
+        let value = |&name: &&str| match name {
+            "SUBGROUP" => 4,
+            "WORKGROUP" => 8,
+            _ => 1,
+        };
+        let constants = &kernel.text().constants;
+        let source = compose(kernel, &Variant::new(&constants.iter().map(value).collect::<Vec<_>>()));
+        let copies = source.contains("\n    params = given_params;\n");
+        assert_eq!(copies, compose::copies_params(kernel), "{}", kernel.label);
+        let by_subgroup = ["SUBGROUP", "WORKGROUP"].iter().all(|name| constants.contains(name));
+        assert_eq!(source.contains("@builtin(subgroup_invocation_id) member"), by_subgroup, "{}", kernel.label);
+    }
+}
+
 #[test]
 fn labels_name_their_shader_and_are_unique() {
     let mut labels: Vec<_> = kernels().into_iter().map(|k| k.label).collect();

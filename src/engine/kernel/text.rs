@@ -56,7 +56,8 @@ pub(super) const LIBRARY: &[(&str, &str)] = library![
 /// * `rows`, `classes`, `inner`: the rows of a dispatch, with dimensions `[outer, classes, inner]`;
 ///   `first_block`, `end_block`: the range of blocks that each lane processes;
 /// * `zero`: a 0 that compilers cannot know to be 0.
-const COMMON: [&str; 9] = ["count", "first", "block", "rows", "classes", "inner", "first_block", "end_block", "zero"];
+pub(crate) const COMMON: [&str; 9] =
+    ["count", "first", "block", "rows", "classes", "inner", "first_block", "end_block", "zero"];
 
 impl Text {
     pub(super) fn of(kernel: &Kernel) -> Self {

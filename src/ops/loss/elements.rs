@@ -163,7 +163,8 @@ impl Recorder<'_> {
             None => blocks.bind_nothing(name),
         };
         let blocks = weigh(blocks, "weight", weight);
-        let blocks = if call.loss.kernel.has_constant("POS_WEIGHTED") {
+        // With positive weights, a kernel without the constant is an error.
+        let blocks = if pos_weight.is_some() || call.loss.kernel.has_constant("POS_WEIGHTED") {
             weigh(blocks.constant("POS_WEIGHTED", pos_weight.is_some()), "pos_weight", pos_weight)
         } else {
             blocks
