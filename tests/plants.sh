@@ -16,7 +16,7 @@ trap 'rm -rf "$XDG_RUNTIME_DIR"' EXIT
 
 # Each line: a kernel, its text, the replacement, and the tests to run (a binary and its filter).
 plants='
-cross_entropy|weight * select(p - 1.0, -others|weight * select(p - 0.9, -others|corpus ce_7x13
+cross_entropy|weight * select(p - 1.0, -rest_probability_lifted|weight * select(p - 0.9, -rest_probability_lifted|corpus ce_7x13
 lib/softmax|select(s.ties, 0.0, higher)|select(s.ties, 0.5, higher)|corpus ce_7x13
 lib/softmax: gaps|select(0.0, lost, small)|select(0.0, 0.0 , small)|it accuracy::long
 lib/numerics: exp|1.6666666e-1|1.6766666e-1|corpus logsoftmax

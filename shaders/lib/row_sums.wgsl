@@ -32,8 +32,8 @@ struct RowSums {
     predicted: u32,
     // The first class with the largest target probability, and that probability; NONE if there is
     // none.
-    likely: u32,
-    likely_probability: f32,
+    target_argmax: u32,
+    target_max: f32,
 }
 
 const NONE: u32 = 0xffffffffu;
@@ -61,13 +61,13 @@ fn spread4(e: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
     return select(-e * d, vec4<f32>(), e == vec4<f32>());
 }
 
-// Updates `likely` with class c of probability q, if the class exists (`counted`).
+// Updates `target_argmax` with class c of probability q, if the class exists (`counted`).
 fn with_class(before: RowSums, c: u32, q: f32, counted: bool) -> RowSums {
     var s = before;
-    let larger = s.likely == NONE || q > s.likely_probability;
+    let larger = s.target_argmax == NONE || q > s.target_max;
     if (counted && !is_nan(q) && larger) {
-        s.likely = c;
-        s.likely_probability = q;
+        s.target_argmax = c;
+        s.target_max = q;
     }
     return s;
 }
@@ -177,8 +177,8 @@ fn keep_sums(row: Row, s: RowSums) {
     keep_sum(at + 4u, s.gaps);
     keep_sum(at + 6u, s.spread);
     store_lanes(at + 8u, s.predicted);
-    store_lanes(at + 9u, s.likely);
-    store_lanes(at + 10u, bitcast<u32>(s.likely_probability));
+    store_lanes(at + 9u, s.target_argmax);
+    store_lanes(at + 10u, bitcast<u32>(s.target_max));
 }
 
 // The sums of the lane over its blocks up to the end of this dispatch, given the row maximum m;
@@ -212,15 +212,15 @@ fn all_sums(lane: RowSums, thread: u32) -> RowSums {
     if (STATISTICS == 1u) {
         all.spread = sum_across(thread, lane.spread, LANES);
         for (var distance = LANES / 2u; distance > 0u; distance /= 2u) {
-            let mine = vec4<u32>(all.predicted, all.likely, bitcast<u32>(all.likely_probability), 0u);
+            let mine = vec4<u32>(all.predicted, all.target_argmax, bitcast<u32>(all.target_max), 0u);
             let theirs = across(thread, mine, distance);
             all.predicted = min(all.predicted, theirs.x);
             let q = bitcast<f32>(theirs.z);
-            let larger = q > all.likely_probability;
-            let first = q == all.likely_probability && theirs.y < all.likely;
-            if (theirs.y != NONE && (all.likely == NONE || larger || first)) {
-                all.likely = theirs.y;
-                all.likely_probability = q;
+            let larger = q > all.target_max;
+            let first = q == all.target_max && theirs.y < all.target_argmax;
+            if (theirs.y != NONE && (all.target_argmax == NONE || larger || first)) {
+                all.target_argmax = theirs.y;
+                all.target_max = q;
             }
         }
     }

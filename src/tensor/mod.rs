@@ -295,7 +295,7 @@ impl<T: Element> Tensor<T> {
         Placed { offset: self.offset, element: self.format.bytes(), segment: self.storage.segment() }
     }
 
-    /// The tensor for a [`Cut`](crate::plan::Cut), with this many elements per row.
+    /// The tensor for a [`RowSplit`](crate::plan::RowSplit), with this many elements per row.
     pub(crate) fn per_row(&self, elements: u64) -> PerRow {
         self.placed().per_row(elements)
     }

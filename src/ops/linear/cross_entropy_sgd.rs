@@ -7,7 +7,7 @@ use crate::ops::linear::LinearCrossEntropy;
 use crate::ops::loss::CrossEntropy;
 use crate::ops::update::Sgd;
 use crate::options::options;
-use crate::plan::linear::{Blocks, LinearPlan, LinearSizes};
+use crate::plan::linear::{ClassBlocks, LinearPlan, LinearSizes};
 use crate::plan::product::Layout;
 use crate::plan::summands::Order;
 use crate::record::Recorder;
@@ -17,7 +17,7 @@ use crate::ops::linear::layer::Layer;
 use crate::ops::linear::running_product::RunningProduct;
 use crate::ops::loss::cross_entropy::KERNEL;
 use crate::ops::loss::request::GradientPlace;
-use crate::ops::loss::row_loss::{RowLoss, RowStatistics, RowsBegun, RowsEnded};
+use crate::ops::loss::row_loss::{RowLoss, RowStatistics, RowsCallState, RowsOutput};
 use crate::ops::loss::{Statistics, Targets};
 use crate::ops::no_alias;
 use crate::ops::product::matmul::{Sums, Zeros};
@@ -81,7 +81,7 @@ struct Step<'a> {
     layer: Layer,
     weight: &'a Tensor<f32>,
     kept: RowLoss<'a>,
-    blocks: Blocks,
+    blocks: ClassBlocks,
     zeros: Zeros,
     /// Scratch for the logits of some tokens.
     logits: Tensor<f32>,
@@ -209,7 +209,7 @@ impl Recorder<'_> {
         let also = statistics.then(|| self.begin_rows(&wanted)).transpose()?;
         let (kept, blocks) = (call(GradientPlace::None, RowStatistics::Kept), plan.update());
         let LinearSizes { classes, inputs, .. } = layer.sizes;
-        let blocks = blocks.unwrap_or(Blocks { classes_at_once: 1, tokens_at_once: 1 });
+        let blocks = blocks.unwrap_or(ClassBlocks { classes_at_once: 1, tokens_at_once: 1 });
         let room = (plan.tokens_at_once() * classes).max(blocks.tokens_at_once * blocks.classes_at_once);
         let logits = self.output(op, [room])?;
         let step = Step {
@@ -269,7 +269,7 @@ impl Recorder<'_> {
             let (velocity, gradient) = (bias_velocity.as_ref(), Gradient::AS_IT_IS);
             self.sgd_step(&SgdStep { values, grads, velocity, options: sgd, gradient, factor: None, base_lr: None })?;
         }
-        let RowsEnded { loss, check, .. } = self.end_rows(&given, begun)?;
+        let RowsOutput { loss, check, .. } = self.end_rows(&given, begun)?;
         let statistics = match also {
             Some(also) => self.end_rows(&wanted, also)?.statistics,
             None => None,
@@ -303,7 +303,7 @@ impl Recorder<'_> {
     fn gradients_of_block(
         &mut self,
         step: &Step<'_>,
-        (given, begun): (&RowLoss<'_>, &RowsBegun),
+        (given, begun): (&RowLoss<'_>, &RowsCallState),
         block: Range<usize>,
         grads: &Tensor<f32>,
         (over_tokens, hidden_grads): (Order, &mut [RunningProduct]),

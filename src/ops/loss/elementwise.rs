@@ -2,12 +2,12 @@
 
 use crate::error::Result;
 use crate::ops::loss::definition::{Elementwise, ElementwiseLoss};
-use crate::ops::loss::elements::{ElementsCall, ElementsPart};
+use crate::ops::loss::elements::{ElementsCall, ElementsSlice};
 use crate::ops::loss::row_loss::check_upstream;
 use crate::ops::loss::{Bce, BceWithLogits, Grad, Huber, LossOutput, LossRequest, Mse, Reduction};
 use crate::ops::reduce::blocks::{check_of, partials};
 use crate::ops::{no_alias, shape_error};
-use crate::plan::Cut;
+use crate::plan::RowSplit;
 use crate::record::Recorder;
 use crate::tensor::{Shape, Tensor, expect_shape};
 
@@ -43,7 +43,7 @@ impl Recorder<'_> {
         }
         let (x, y) = (self.broadcast_to(op, input, &shape)?, self.broadcast_to(op, targets, &shape)?);
         let count = x.count(op)?;
-        Cut::by_blocks(op, count, &[x.per_row(1)]).ranges(self.gpu().caps())?;
+        RowSplit::by_blocks(op, count, &[x.per_row(1)]).ranges(self.gpu().caps())?;
         let repeated = x.shape() != input.shape();
         let grad = match request.grad {
             Grad::No | Grad::InPlace => None,
@@ -56,9 +56,15 @@ impl Recorder<'_> {
         let losses = unreduced.then(|| self.output(op, shape)).transpose()?;
         let partials = partials(self, op, count, 1)?;
         let (losses_to, grad_to) = (losses.as_ref(), grad.as_ref());
-        let all =
-            ElementsPart { elements: 0..count, first: 0, x: &x, losses: losses_to, grad: grad_to, partials: &partials };
-        self.elements_part(&call, &begun, &all)?;
+        let all = ElementsSlice {
+            elements: 0..count,
+            first: 0,
+            x: &x,
+            losses: losses_to,
+            grad: grad_to,
+            partials: &partials,
+        };
+        self.elements_slice(&call, &begun, &all)?;
         let (loss, total) = match losses {
             Some(losses) => (losses, self.sum_of_partials(op, partials, 1)?),
             None => self.loss_of_partials(op, partials, call.divisor(&begun))?,

@@ -82,7 +82,7 @@ pub(crate) struct Inputs {
 }
 
 /// A call in progress: the tensors that its dispatches read and write.
-pub(crate) struct RowsBegun {
+pub(crate) struct RowsCallState {
     pub(crate) inputs: Inputs,
     pub(crate) losses: Tensor<f32>,
     pub(crate) statistics: Option<Tensor<u32>>,
@@ -94,7 +94,7 @@ pub(crate) struct RowsBegun {
 }
 
 /// The results of a call except for the gradient.
-pub(crate) struct RowsEnded {
+pub(crate) struct RowsOutput {
     pub(crate) loss: Tensor<f32>,
     pub(crate) statistics: Option<Statistics>,
     /// The check of the targets.
@@ -103,7 +103,7 @@ pub(crate) struct RowsEnded {
 }
 
 /// Some rows of a call, and their tensors.
-pub(crate) struct RowsPart<'a> {
+pub(crate) struct RowsSlice<'a> {
     /// The index of the first row.
     pub(crate) first: u64,
     pub(crate) dims: Classes,
@@ -218,7 +218,7 @@ impl RowLoss<'_> {
     }
 
     /// Whether the kernel computes the softmax of rows.
-    pub(crate) fn takes_softmax(&self) -> bool {
+    pub(crate) fn computes_softmax(&self) -> bool {
         self.kernel.bindings.iter().any(|binding| binding.name == "parts")
     }
 
@@ -237,7 +237,7 @@ impl RowLoss<'_> {
         } else {
             RowPlan::streamed(caps, classes, inner)
         };
-        if indices && self.statistics == RowStatistics::No && self.takes_softmax() {
+        if indices && self.statistics == RowStatistics::No && self.computes_softmax() {
             plan.in_parts(caps, classes, self.rows_at_once.min(dims.rows()))
         } else {
             plan

@@ -11,7 +11,7 @@ use crate::record::{Launch, Recorder, Window};
 use crate::tensor::{Real, Tensor, narrow};
 
 use crate::ops::loss::request::GradientPlace;
-use crate::ops::loss::row_loss::{Coefficients, Inputs, RowLoss, RowStatistics, RowsBegun, RowsPart};
+use crate::ops::loss::row_loss::{Coefficients, Inputs, RowLoss, RowStatistics, RowsCallState, RowsSlice};
 use crate::ops::loss::row_parts::Rows;
 use crate::ops::loss::statistics::WORDS;
 
@@ -75,7 +75,7 @@ struct Step {
 
 /// The dispatches of some rows, and whether earlier dispatches compute their softmax.
 struct Steps {
-    found: bool,
+    stores_part_stats: bool,
     steps: Vec<Step>,
 }
 
@@ -84,17 +84,18 @@ impl RowLoss<'_> {
     fn sums(&self, plan: RowPlan) -> Option<Sweep> {
         let wanted = self.statistics == RowStatistics::Wanted;
         let summed = self.coefficients() != Coefficients::OfTarget || wanted;
-        (self.takes_softmax() && self.statistics != RowStatistics::Given && summed)
+        (self.computes_softmax() && self.statistics != RowStatistics::Given && summed)
             .then(|| plan.sweep(0).and(Sweep::QUADS))
     }
 
     fn steps(&self, caps: &Caps, plan: RowPlan, (rows, classes): (u32, u32)) -> Result<Steps> {
-        let softmax = (self.takes_softmax() && self.statistics != RowStatistics::Given).then(|| plan.softmax_sweep());
+        let softmax =
+            (self.computes_softmax() && self.statistics != RowStatistics::Given).then(|| plan.softmax_sweep());
         let (sums, grad) = (self.sums(plan), (self.gradient != GradientPlace::None).then(|| plan.sweep(1)));
         let sweeps: Vec<_> = [softmax, sums, grad].into_iter().flatten().collect();
         let once = |kind, sweeps: &[Sweep]| Step { kind, blocks: plan.all_blocks(), work: plan.work(rows, sweeps) };
         if plan.parts() == 1 && plan.fits(caps, &sweeps) {
-            return Ok(Steps { found: false, steps: vec![once(Kind::All, &sweeps)] });
+            return Ok(Steps { stores_part_stats: false, steps: vec![once(Kind::All, &sweeps)] });
         }
         let by_blocks = |kind, sweep| {
             let dispatches = plan.dispatches(self.op, caps, (rows, classes), sweep)?;
@@ -113,15 +114,15 @@ impl RowLoss<'_> {
             steps.push(once(Kind::StoreRowState, &[]));
             steps.extend(by_blocks(Kind::Gradient, grad)?);
         }
-        Ok(Steps { found: softmax.is_some(), steps })
+        Ok(Steps { stores_part_stats: softmax.is_some(), steps })
     }
 
     /// A launch with all constants except those of the row plan.
-    fn launch(&self, kind: Kind, found: bool) -> Launch {
+    fn launch(&self, kind: Kind, part_stats_stored: bool) -> Launch {
         let writes_grad = self.gradient != GradientPlace::None && matches!(kind, Kind::All | Kind::Gradient);
         let grad = if writes_grad { 1 + u32::from(narrow(self.threshold) > 0.0) } else { 0 };
         let launch = Launch::new(self.kernel).constant("GRAD", grad).constant("FACTORS", self.has_factors());
-        if !self.takes_softmax() {
+        if !self.computes_softmax() {
             return launch;
         }
         let sweep = match kind {
@@ -133,7 +134,7 @@ impl RowLoss<'_> {
             .constant("TARGETS", self.coefficients() as u32)
             .constant("STATISTICS", self.statistics_of(kind) as u32)
             .constant("LOGITS", self.logits())
-            .constant("FOUND", found && kind != Kind::Gradient)
+            .constant("PART_STATS_STORED", part_stats_stored && kind != Kind::Gradient)
             .constant("SWEEP", sweep)
     }
 
@@ -158,15 +159,20 @@ struct SharedState {
 
 impl Recorder<'_> {
     /// Records all dispatches of some rows.
-    pub(crate) fn rows_part(&mut self, call: &RowLoss<'_>, begun: &RowsBegun, part: &RowsPart<'_>) -> Result<()> {
-        let (op, dims) = (call.op, part.dims);
+    pub(crate) fn rows_slice(
+        &mut self,
+        call: &RowLoss<'_>,
+        begun: &RowsCallState,
+        slice: &RowsSlice<'_>,
+    ) -> Result<()> {
+        let (op, dims) = (call.op, slice.dims);
         let plan = call.plan(self.gpu().caps(), begun.inputs.dims);
         let (rows, classes) = (dims.rows(), dims.classes);
-        let Steps { found, steps } = call.steps(self.gpu().caps(), plan, (rows, classes))?;
-        let parts = match (found, part.input.is_empty()) {
+        let Steps { stores_part_stats, steps } = call.steps(self.gpu().caps(), plan, (rows, classes))?;
+        let parts = match (stores_part_stats, slice.input.is_empty()) {
             (true, false) => {
                 let of_rows = Rows {
-                    window: &self.whole(part.input),
+                    window: &self.whole(slice.input),
                     rows,
                     classes,
                     inner: dims.inner,
@@ -186,20 +192,20 @@ impl Recorder<'_> {
             None
         };
         let shared = SharedState { parts, lanes, kept: kept.map(|kept| self.whole(&kept)) };
-        steps.iter().try_for_each(|step| self.rows_step(call, begun, part, &shared, (plan, step)))
+        steps.iter().try_for_each(|step| self.rows_step(call, begun, slice, &shared, (plan, step)))
     }
 
     /// Records one dispatch.
     fn rows_step(
         &mut self,
         call: &RowLoss<'_>,
-        begun: &RowsBegun,
-        part: &RowsPart<'_>,
+        begun: &RowsCallState,
+        slice: &RowsSlice<'_>,
         shared: &SharedState,
         (plan, step): (RowPlan, &Step),
     ) -> Result<()> {
         let Inputs { dims: whole, targets, weight, position_weight, .. } = &begun.inputs;
-        let RowsPart { first, dims, first_class, input, probabilities, grad } = *part;
+        let RowsSlice { first, dims, first_class, input, probabilities, grad } = *slice;
         let Step { kind, ref blocks, work } = *step;
         let count = dims.rows();
         let len = u64::from(count) * u64::from(dims.classes);
@@ -216,8 +222,8 @@ impl Recorder<'_> {
             (Some(self.window(index, first, count.into())), None, ignored)
         } else {
             // From the first class of the first row to the last class of the last row.
-            let before = (u64::from(count).saturating_sub(1)) * u64::from(whole.classes - dims.classes);
-            let window = |q| self.window(q, first_class.into(), len + before);
+            let gap = (u64::from(count).saturating_sub(1)) * u64::from(whole.classes - dims.classes);
+            let window = |q| self.window(q, first_class.into(), len + gap);
             (None, probabilities.filter(|_| len > 0).map(window), 0)
         };
         let weight_window = (!weight.is_empty()).then(|| self.whole(weight));
@@ -273,7 +279,7 @@ impl Recorder<'_> {
             .bind("factor", factor)
             .bind("losses", losses)
             .bind("grad", new_grad);
-        let launch = if call.takes_softmax() {
+        let launch = if call.computes_softmax() {
             launch
                 .bind("probabilities", probabilities)
                 .bind("statistics", statistics_to)

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::engine::Gpu;
 use crate::engine::kernel::{Kernel, kernel, params, read, write};
 use crate::error::{Error, Result};
-use crate::record::{Blocks, Recorder};
+use crate::record::{BlockLaunch, Recorder};
 use crate::tensor::{Element, Shape, Tensor};
 
 use crate::ops::no_alias;
@@ -239,13 +239,13 @@ impl Recorder<'_> {
             ignored,
             by_count: u32::from(by_count),
         };
-        let blocks = Blocks::new(op, &KERNEL, targets.count(op)?)
-            .each("targets", targets)
+        let blocks = BlockLaunch::new(op, &KERNEL, targets.count(op)?)
+            .per_element("targets", targets)
             .whole("weight", weight)
             .per_block("partials", &partials, words(1));
         let blocks = match strides[1] {
             0 => blocks.whole("position_weight", position_weight),
-            _ => blocks.each("position_weight", position_weight),
+            _ => blocks.per_element("position_weight", position_weight),
         };
         blocks.run(self, &params)?;
         self.sum_of_partials(op, partials, 1)

@@ -5,7 +5,7 @@ use crate::engine::kernel::{Kernel, kernel, params, read, write};
 use crate::error::Result;
 use crate::ops::loss::Reduction;
 use crate::plan::BLOCK;
-use crate::record::{Blocks, Recorder};
+use crate::record::{BlockLaunch, Recorder};
 use crate::tensor::{Check, Element, Shape, Tensor};
 
 params! {
@@ -143,12 +143,12 @@ impl Recorder<'_> {
         let loss = loss.map(|(loss, _)| loss);
         let of_nothing = denominator.is_some_and(Tensor::is_empty);
         let denominator = denominator.filter(|_| !of_nothing);
-        let blocks = Blocks::new(op, &SUMS, all)
-            .of(block)
+        let blocks = BlockLaunch::new(op, &SUMS, all)
+            .block_size(block)
             .constant("INPUTS", inputs)
             .constant("SUMS", sums)
             .constant("DENOMINATOR", denominator.is_some())
-            .several("input", input, words)
+            .per_element_n("input", input, words)
             .whole("denominator", denominator)
             .per_block("partials", &partials, self::words(sums))
             .whole("loss", loss);
@@ -162,8 +162,8 @@ impl Recorder<'_> {
         while counts.len() > 2 {
             let pairs_of_counts = counts.count(op)? / 2;
             let sums: Tensor<u32> = self.output(op, [pairs_of_counts.div_ceil(BLOCK) as usize, 2])?;
-            Blocks::new(op, &COUNTS, pairs_of_counts)
-                .several("input", &counts, 2)
+            BlockLaunch::new(op, &COUNTS, pairs_of_counts)
+                .per_element_n("input", &counts, 2)
                 .per_block("partials", &sums, 2)
                 .run(self, &())?;
             counts = sums;
