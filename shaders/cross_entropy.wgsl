@@ -51,13 +51,13 @@ fn all_classes() -> u32 {
     return classes();
 }
 
-fn kept_stats(row: Row) -> RowStats {
+fn load_row_stats(row: Row) -> RowStats {
     let at = 5u * row.index;
     return RowStats(load_parts(at), load_parts(at + 1u), load_parts(at + 2u), u32(load_parts(at + 3u)) & 1u);
 }
 
 // The sum of the coefficients in the row state.
-fn kept_coefficients(row: Row) -> Wide {
+fn load_sum_of_coefficients(row: Row) -> Wide {
     let at = 5u * row.index;
     let lifted = (u32(load_parts(at + 3u)) & 2u) != 0u;
     return Wide(load_parts(at + 4u), select(0, -LIFTED_BY, lifted));
@@ -115,16 +115,16 @@ fn probabilities4(c: u32, at: u32) -> vec4<f32> {
 fn coefficients(c: u32, room: u32, t: u32, weight: f32, at: u32) -> vec4<f32> {
     let weights = class_weights(c, room);
     if (TARGETS == 2u) {
-        let a = weights * (params.kept * probabilities4(c, at) + params.spread);
+        let a = weights * (params.target_share * probabilities4(c, at) + params.uniform_share);
         return select(vec4<f32>(), a, within(room));
     }
     let hit = (vec4<u32>(c) + vec4<u32>(0u, 1u, 2u, 3u)) == vec4<u32>(t);
-    return weights * params.spread + select(vec4<f32>(), vec4<f32>(params.kept * weight), hit);
+    return weights * params.uniform_share + select(vec4<f32>(), vec4<f32>(params.target_share * weight), hit);
 }
 
 // The coefficients if targets are probabilities, lifted: each factor contributes half of the lift.
 fn lifted_coefficients(c: u32, room: u32, at: u32) -> vec4<f32> {
-    let shares = params.kept * probabilities4(c, at) + params.spread;
+    let shares = params.target_share * probabilities4(c, at) + params.uniform_share;
     let lifted = (class_weights(c, room) * 0x1p40f) * (shares * 0x1p40f);
     return select(vec4<f32>(), lifted, within(room));
 }
@@ -146,12 +146,12 @@ fn scaled_coefficients(c: u32, room: u32, grad: RowGrad) -> vec4<f32> {
         return grad.scale.x * coefficients(c, room, grad.t, grad.weight, grad.probabilities_start) * grad.scale.y;
     }
     let weights = class_weights(c, room);
-    var shares = vec4<f32>(params.spread);
+    var shares = vec4<f32>(params.uniform_share);
     if (TARGETS == 2u) {
-        shares = params.kept * probabilities4(c, grad.probabilities_start) + params.spread;
+        shares = params.target_share * probabilities4(c, grad.probabilities_start) + params.uniform_share;
     } else {
         let hit = (vec4<u32>(c) + vec4<u32>(0u, 1u, 2u, 3u)) == vec4<u32>(grad.t);
-        shares += select(vec4<f32>(), vec4<f32>(params.kept), hit);
+        shares += select(vec4<f32>(), vec4<f32>(params.target_share), hit);
     }
     let small = abs(weights) < vec4<f32>(1.0);
     let first = select(weights * shares, grad.scale.x * weights, small);
@@ -164,7 +164,7 @@ fn wide_smoothed_sum(weight: f32) -> Wide {
     let total = total_class_weight();
     let tiny = max(abs(weight), abs(total)) < 1.0;
     let lift = select(1.0, LIFT, tiny);
-    let sum = wide(params.kept * (weight * lift) + params.spread * (total * lift));
+    let sum = wide(params.target_share * (weight * lift) + params.uniform_share * (total * lift));
     return Wide(sum.significand, sum.exponent - select(0, LIFTED_BY, tiny));
 }
 
@@ -255,7 +255,7 @@ fn body(group: u32, thread: u32) {
 
     var stats: RowStats;
     if (PARTIAL_ROW) {
-        stats = kept_stats(row);
+        stats = load_row_stats(row);
     } else {
         stats = row_stats(row, thread);
     }
@@ -264,7 +264,7 @@ fn body(group: u32, thread: u32) {
         sums = lane_sums(row, stats.max, probabilities_start);
         if (SWEEP == 1u) {
             if (!row.surplus) {
-                keep_sums(row, sums);
+                store_lane_sums(row, sums);
             }
             return;
         }
@@ -276,11 +276,11 @@ fn body(group: u32, thread: u32) {
     var terms = vec2<f32>(weight, weighted(weight, target_gap));
     var sum_of_all = Wide(0.0, 0);
     if (PARTIAL_ROW) {
-        sum_of_all = kept_coefficients(row);
+        sum_of_all = load_sum_of_coefficients(row);
         terms.x = unlifted(sum_of_all);
     } else if (TARGETS == 1u) {
-        terms.x = params.kept * weight + params.spread * total_class_weight();
-        terms.y = weighted(params.kept, terms.y) + weighted(params.spread, value_of(sums.gaps));
+        terms.x = params.target_share * weight + params.uniform_share * total_class_weight();
+        terms.y = weighted(params.target_share, terms.y) + weighted(params.uniform_share, value_of(sums.gaps));
     } else if (TARGETS == 2u) {
         sum_of_all = sum_of_coefficients(sums);
         terms = vec2<f32>(unlifted(sum_of_all), value_of(sums.gaps));
@@ -326,11 +326,11 @@ fn body(group: u32, thread: u32) {
             let at = 5u * row.index;
             store_statistics(at, bitcast<u32>(select(log_sum_exp, nan(), undefined)));
             store_statistics(at + 1u, bitcast<u32>(select(select(log_prob, nan(), undefined || !valid), 0.0, ignored)));
-            let spread = value_of(s.spread) / sum_of_exp(stats);
-            // If log(1 + rest) equals the rest, the rest and the spread can each be subnormal while
+            let entropy_term = value_of(s.entropy_sum) / sum_of_exp(stats);
+            // If log(1 + rest) equals the rest, the rest and that term can each be subnormal while
             // their sum is not.
             let tiny = stats.ties == 1.0 && stats.rest * LOWER < 0x1p-24f;
-            let entropy = select(log_total + spread * LOWER, (stats.rest + spread) * LOWER, tiny);
+            let entropy = select(log_total + entropy_term * LOWER, (stats.rest + entropy_term) * LOWER, tiny);
             store_statistics(at + 2u, bitcast<u32>(select(entropy, nan(), undefined)));
             store_statistics(at + 3u, select(s.predicted, NONE, undefined));
             let right = !undefined && s.predicted == statistics_class;

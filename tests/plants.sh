@@ -49,7 +49,7 @@ clip_factor|bounded = norm + 1e-6;|bounded = norm + 1e-1;|it training::clipping
 accumulate|1u, n, total + value);|1u, n, total - value);|it training::accumulated
 row_tally|select(none, rank, p >= 0)|select(none, rank, p >= 9)|it metrics::counters
 lib/tally|i32(exponent) - 86;|i32(exponent) - 85;|it evaluation::weights_of_all
-running_total|settled_sum(plus_sum(before, part))|Sum(before.high + part.high, 0.000)|it evaluation::small_losses
+running_total|normalised_sum(plus_sum(before, part))|Sum(before.high + part.high, 0.000000)|it evaluation::small_losses
 window_sum|quotient(value_of(loss), value_of(all))|quotient(value_of(loss), value_of(own))|it windows::a_window_is_one_batch
 window_mean|quotient(sum, denominator)|quotient(sum, 4.000000000)|it windows::a_window_is_one_batch
 schedule|(k >> (8u * b))|(k >> (7u * b))|it rates::rates_far_along

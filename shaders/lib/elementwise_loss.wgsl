@@ -101,9 +101,9 @@ fn losses_of_quad(i: u32, n: u32, factors: Factors, careful: bool) -> QuadResult
     let x = load_quad_x(i, 1u, n, 0.0);
     let y = load_quad_y(i, 1u, n, 0.0);
     let fine = in_range(x, y);
-    let lanes = vec4<u32>(0u, 1u, 2u, 3u);
-    let inside = lanes < vec4<u32>(n);
-    let bad = select(vec4<u32>(NONE), params.first + i + lanes, inside & !fine);
+    let offsets = vec4<u32>(0u, 1u, 2u, 3u);
+    let inside = offsets < vec4<u32>(n);
+    let bad = select(vec4<u32>(NONE), params.first + i + offsets, inside & !fine);
     let loss = select(vec4<f32>(nan()), element_loss(x, y, i), fine);
     if (LOSSES == 1u) {
         store_quad_losses(i, 1u, n, loss);

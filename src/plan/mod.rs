@@ -17,7 +17,7 @@
 //! | depth | the index of a summand in a product, along `k` |
 //! | section | consecutive runs of a product that are summed in one `f32` |
 //! | part | of a row: the elements that one of several workgroups processes; of a product: the summands of one partial result |
-//! | partial result | of a reduction: the compensated sums of a block, and its first position out of range; of a product: the sums of a part |
+//! | partial result | of a reduction: the compensated sums of a block, and its first position of bad data (an element out of range, or an invalid target); of a product: the sums of a part |
 //! | row state | the softmax statistics of a row and the sum of its coefficients, stored for later dispatches |
 //! | strip | rows of a tensor that can be bound at once: all rows of some `outer` indices, or a range of `inner` of one |
 //! | range | consecutive rows or elements that one dispatch works on |

@@ -117,7 +117,7 @@ impl Factors {
     /// The ranges of `m`, `n` and `k` that fit bindings, grids and the loop budget.
     fn split_ranges(&self, caps: &Caps, k: &Range<u32>, run: u32) -> Result<SplitRanges> {
         let Self { layout, sizes, placed: [a, b, c], sparse } = *self;
-        let Sizes { m, n, k: depth } = sizes;
+        let Sizes { m, n, k: all_k } = sizes;
         let tile = Tile::new(caps, sizes);
         let groups_in = |size: u32, tile: u32| u64::from(size.div_ceil(tile));
         // The coarsest granule that fits; multiples of 4 do not split quads.
@@ -133,8 +133,8 @@ impl Factors {
         // Bindings hold whole stored rows: `c` is indexed by `m`, `a` by `m` or `k`, `b` by `k` or
         // `n`.
         let (a_row, b_row) = (
-            a.per_row(if layout == Layout::Tn { m } else { depth }.into()),
-            b.per_row(if layout == Layout::Nt { depth } else { n }.into()),
+            a.per_row(if layout == Layout::Tn { m } else { all_k }.into()),
+            b.per_row(if layout == Layout::Nt { all_k } else { n }.into()),
         );
         let by_m = [c.per_row(n.into()), a_row];
         let by_m = if layout == Layout::Tn { &by_m[..1] } else { &by_m };

@@ -25,7 +25,8 @@ pub(crate) struct Check {
     pub(crate) op: &'static str,
     pub(crate) what: &'static str,
     pub(crate) storage: Arc<Storage>,
-    /// Byte offset of the word that holds the first bad position, or `u32::MAX` if there is none.
+    /// Byte offset of the word that holds the first position of bad data, or `u32::MAX` if there is
+    /// none.
     pub(crate) offset: u64,
 }
 

@@ -80,7 +80,7 @@ pub struct LinearSgdResult {
 struct Step<'a> {
     layer: Layer,
     weight: &'a Tensor<f32>,
-    kept: RowLoss<'a>,
+    storing: RowLoss<'a>,
     blocks: ClassBlocks,
     zeros: Zeros,
     /// Scratch for the logits of some tokens.
@@ -203,18 +203,18 @@ impl Recorder<'_> {
             threshold: options.gradient_threshold,
             rows_at_once: u32::MAX,
         };
-        let given = call(GradientPlace::InPlace, RowStatistics::Given);
-        let begun = self.begin_rows(&given)?;
-        let wanted = call(GradientPlace::None, RowStatistics::Wanted);
+        let loading = call(GradientPlace::InPlace, RowStatistics::LoadState);
+        let begun = self.begin_rows(&loading)?;
+        let wanted = call(GradientPlace::None, RowStatistics::Write);
         let also = statistics.then(|| self.begin_rows(&wanted)).transpose()?;
-        let (kept, blocks) = (call(GradientPlace::None, RowStatistics::Kept), plan.update());
+        let (storing, blocks) = (call(GradientPlace::None, RowStatistics::StoreState), plan.update());
         let LinearSizes { classes, inputs, .. } = layer.sizes;
         let blocks = blocks.unwrap_or(ClassBlocks { classes_at_once: 1, tokens_at_once: 1 });
         let room = (plan.tokens_at_once() * classes).max(blocks.tokens_at_once * blocks.classes_at_once);
         let logits = self.output(op, [room])?;
         let step = Step {
             weight,
-            kept,
+            storing,
             blocks,
             zeros: Zeros::below(options.gradient_threshold),
             logits,
@@ -227,7 +227,7 @@ impl Recorder<'_> {
         // need.
         for tokens in plan.chunks().filter(|tokens| !tokens.is_empty()) {
             let logits = self.logits_of(&step, tokens.clone(), 0..classes)?;
-            self.rows_of_tokens(&step.kept, &begun, tokens.clone(), 0, &logits)?;
+            self.rows_of_tokens(&step.storing, &begun, tokens.clone(), 0, &logits)?;
             if let Some(also) = &also {
                 self.rows_of_tokens(&wanted, also, tokens, 0, &logits)?;
             }
@@ -244,7 +244,7 @@ impl Recorder<'_> {
             let grads = all.rows(0..block.len())?;
             self.gradients_of_block(
                 &step,
-                (&given, &begun),
+                (&loading, &begun),
                 block.clone(),
                 &grads,
                 (plan.over_tokens(), &mut hidden_grads),
@@ -269,7 +269,7 @@ impl Recorder<'_> {
             let (velocity, gradient) = (bias_velocity.as_ref(), Gradient::AS_IT_IS);
             self.sgd_step(&SgdStep { values, grads, velocity, options: sgd, gradient, factor: None, base_lr: None })?;
         }
-        let RowsOutput { loss, check, .. } = self.end_rows(&given, begun)?;
+        let RowsOutput { loss, check, .. } = self.end_rows(&loading, begun)?;
         let statistics = match also {
             Some(also) => self.end_rows(&wanted, also)?.statistics,
             None => None,
@@ -303,13 +303,13 @@ impl Recorder<'_> {
     fn gradients_of_block(
         &mut self,
         step: &Step<'_>,
-        (given, begun): (&RowLoss<'_>, &RowsCallState),
+        (loading, begun): (&RowLoss<'_>, &RowsCallState),
         block: Range<usize>,
         grads: &Tensor<f32>,
         (over_tokens, hidden_grads): (Order, &mut [RunningProduct]),
     ) -> Result<()> {
         let Step { layer, weight, zeros, bias_grad, counted, .. } = step;
-        let op = given.op;
+        let op = loading.op;
         let weight = weight.rows(block.clone())?.real();
         let mut weight_grad = RunningProduct::new(self, op, (Layout::Tn, *zeros), over_tokens, grads)?;
         let lows = self.output(op, [block.len()])?;
@@ -317,7 +317,7 @@ impl Recorder<'_> {
         for (chunk, hidden_grad) in step.chunks().zip(hidden_grads) {
             let logits = self.logits_of(step, chunk.clone(), block.clone())?;
             if !chunk.is_empty() {
-                self.rows_of_tokens(given, begun, chunk.clone(), block.start, &logits)?;
+                self.rows_of_tokens(loading, begun, chunk.clone(), block.start, &logits)?;
             }
             hidden_grad.add(self, [&logits.real(), &weight], classes.clone())?;
             let rows = size32(chunk.start)..size32(chunk.end);

@@ -116,8 +116,8 @@ impl Recorder<'_> {
             Divisor::One => {}
             // In f64, so that the scale is rounded once.
             Divisor::Count(count) => begun.scale = loss.slope / f64::from(count.max(1)),
-            Divisor::Sum(pair) => {
-                begun.upstream = self.upstream_quotient(op, &begun.upstream, pair)?;
+            Divisor::Sum(partial) => {
+                begun.upstream = self.upstream_quotient(op, &begun.upstream, partial)?;
                 begun.upstream_is_factored = true;
             }
         }

@@ -27,9 +27,10 @@ params! {
         /// elements of `factor`.
         factor_form: u32,
         ignored: i32,
-        /// The shares of the target and of each class under label smoothing.
-        kept: f32,
-        spread: f32,
+        /// Label smoothing: the target's extra share, `1 - s`.
+        target_share: f32,
+        /// Label smoothing: every class's share, `s / C`.
+        uniform_share: f32,
         logit_scale: f32,
         softcap: f32,
         z_loss: f32,
@@ -82,15 +83,15 @@ struct Steps {
 impl RowLoss<'_> {
     /// The sweep that adds up the sums over classes (`shaders/lib/row_sums.wgsl`).
     fn sums(&self, plan: RowPlan) -> Option<Sweep> {
-        let wanted = self.statistics == RowStatistics::Wanted;
+        let wanted = self.statistics == RowStatistics::Write;
         let summed = self.coefficients() != Coefficients::OfTarget || wanted;
-        (self.computes_softmax() && self.statistics != RowStatistics::Given && summed)
+        (self.computes_softmax() && self.statistics != RowStatistics::LoadState && summed)
             .then(|| plan.sweep(0).and(Sweep::QUADS))
     }
 
     fn steps(&self, caps: &Caps, plan: RowPlan, (rows, classes): (u32, u32)) -> Result<Steps> {
         let softmax =
-            (self.computes_softmax() && self.statistics != RowStatistics::Given).then(|| plan.softmax_sweep());
+            (self.computes_softmax() && self.statistics != RowStatistics::LoadState).then(|| plan.softmax_sweep());
         let (sums, grad) = (self.sums(plan), (self.gradient != GradientPlace::None).then(|| plan.sweep(1)));
         let sweeps: Vec<_> = [softmax, sums, grad].into_iter().flatten().collect();
         let once = |kind, sweeps: &[Sweep]| Step { kind, blocks: plan.all_blocks(), work: plan.work(rows, sweeps) };
@@ -141,8 +142,8 @@ impl RowLoss<'_> {
     fn statistics_of(&self, kind: Kind) -> RowStatistics {
         match kind {
             Kind::All | Kind::Sums | Kind::WriteResults => self.statistics,
-            Kind::StoreRowState => RowStatistics::Kept,
-            Kind::Gradient => RowStatistics::Given,
+            Kind::StoreRowState => RowStatistics::StoreState,
+            Kind::Gradient => RowStatistics::LoadState,
         }
     }
 }
@@ -153,8 +154,8 @@ struct SharedState {
     parts: Option<Window>,
     /// The sums of lanes.
     lanes: Option<Window>,
-    /// The row state for the gradient.
-    kept: Option<Window>,
+    /// The row state, for the gradient dispatches.
+    row_state: Option<Window>,
 }
 
 impl Recorder<'_> {
@@ -186,12 +187,12 @@ impl Recorder<'_> {
         };
         let any = |kind| steps.iter().any(|step| step.kind == kind);
         let lanes = self.lanes(op, plan, rows as usize, (LANE_WORDS, if any(Kind::Sums) { usize::MAX } else { 0 }))?;
-        let kept = if any(Kind::StoreRowState) {
+        let row_state = if any(Kind::StoreRowState) {
             Some(self.output::<u32>(op, [rows as usize, WORDS as usize])?)
         } else {
             None
         };
-        let shared = SharedState { parts, lanes, kept: kept.map(|kept| self.whole(&kept)) };
+        let shared = SharedState { parts, lanes, row_state: row_state.map(|state| self.whole(&state)) };
         steps.iter().try_for_each(|step| self.rows_step(call, begun, slice, &shared, (plan, step)))
     }
 
@@ -233,16 +234,16 @@ impl Recorder<'_> {
             if begun.factor.by_row() { one_a_row(&begun.factor.value) } else { self.whole(&begun.factor.value) }
         });
         let statistics = call.statistics_of(kind);
-        // With `RowStatistics::Given`, an earlier dispatch that saw all classes has written the
+        // With `RowStatistics::LoadState`, an earlier dispatch that saw all classes has written the
         // losses.
-        let writes_losses = matches!(kind, Kind::All | Kind::WriteResults) && statistics != RowStatistics::Given;
+        let writes_losses = matches!(kind, Kind::All | Kind::WriteResults) && statistics != RowStatistics::LoadState;
         let losses = writes_losses.then(|| self.window(&begun.losses, first, count.into()));
         let words = u64::from(WORDS);
         let of_call = || begun.statistics.as_ref().map(|t| self.window(t, first * words, u64::from(count) * words));
         let (statistics_to, parts) = match (kind, statistics) {
-            (Kind::Gradient, _) => (None, shared.kept.clone()),
-            (_, RowStatistics::Given) => (None, of_call()),
-            (Kind::StoreRowState, _) => (shared.kept.clone(), shared.parts.clone()),
+            (Kind::Gradient, _) => (None, shared.row_state.clone()),
+            (_, RowStatistics::LoadState) => (None, of_call()),
+            (Kind::StoreRowState, _) => (shared.row_state.clone(), shared.parts.clone()),
             (Kind::Sums, _) => (None, shared.parts.clone()),
             (Kind::All | Kind::WriteResults, _) => (of_call(), shared.parts.clone()),
         };
@@ -257,8 +258,8 @@ impl Recorder<'_> {
             factor_stride: u32::from(begun.factor.by_row()),
             factor_form: begun.factor.form as u32,
             ignored,
-            kept: narrow(1.0 - smoothing),
-            spread: narrow(smoothing / f64::from(whole.classes)),
+            target_share: narrow(1.0 - smoothing),
+            uniform_share: narrow(smoothing / f64::from(whole.classes)),
             logit_scale: narrow(call.options.logit_scale),
             softcap: narrow(call.options.softcap.unwrap_or(1.0)),
             z_loss: narrow(call.options.z_loss),

@@ -88,7 +88,7 @@ impl Recorder<'_> {
 
     fn begin_validated_rows(&mut self, call: &RowLoss<'_>, inputs: Inputs) -> Result<RowsCallState> {
         let op = call.op;
-        if call.statistics == RowStatistics::Wanted {
+        if call.statistics == RowStatistics::Write {
             // The statistics are split at the end. If that kernel has too many bindings, fail
             // before anything is overwritten.
             self.check_bindings(op, STATISTICS.bindings.len())?;
@@ -101,7 +101,7 @@ impl Recorder<'_> {
         };
         let losses = self.output(op, inputs.rows.clone())?;
         let rows = inputs.dims.rows() as usize;
-        let statistics = call.statistics != RowStatistics::No;
+        let statistics = call.statistics != RowStatistics::None;
         let statistics = statistics.then(|| self.output(op, [rows, WORDS as usize])).transpose()?;
         let denominator = self.denominator(call, &inputs)?;
         let factor = self.factor(call, &inputs, call.divisor(&inputs, denominator.as_ref()))?;
@@ -114,12 +114,12 @@ impl Recorder<'_> {
         let RowsCallState { inputs, losses, statistics, denominator, .. } = begun;
         let divisor = call.divisor(&inputs, denominator.as_ref());
         let by_index = inputs.targets.probabilities().is_none();
-        let check = denominator.as_ref().filter(|_| by_index).and_then(|pair| check_of(op, "a target", pair));
+        let check = denominator.as_ref().filter(|_| by_index).and_then(|partial| check_of(op, "a target", partial));
         let loss = match call.options.reduction {
             Reduction::None => losses,
             Reduction::Mean | Reduction::MeanByCount | Reduction::Sum => self.loss_of_values(op, &losses, divisor)?,
         };
-        let wanted = statistics.filter(|_| call.statistics == RowStatistics::Wanted);
+        let wanted = statistics.filter(|_| call.statistics == RowStatistics::Write);
         let statistics =
             wanted.map(|words| self.row_statistics(op, &words, &inputs.rows, check.as_ref())).transpose()?;
         let denominator = Denominator::of(self, mean_divisor(&inputs, denominator.as_ref()));
@@ -156,12 +156,13 @@ impl Recorder<'_> {
         let upstream = inputs.upstream.clone();
         Ok(match divisor {
             Divisor::Count(count) => Factor { value: upstream, form: FactorForm::Quotient, divisor: as_f32(count) },
-            Divisor::Sum(pair) if !pair.is_empty() && call.upstream.is_none() => {
-                let value = Tensor::over(self.gpu(), pair.storage().clone(), pair.bytes().start, Shape::default());
+            Divisor::Sum(partial) if !partial.is_empty() && call.upstream.is_none() => {
+                let value =
+                    Tensor::over(self.gpu(), partial.storage().clone(), partial.bytes().start, Shape::default());
                 Factor { value, form: FactorForm::Inverse, divisor: 1.0 }
             }
-            Divisor::Sum(pair) if call.gradient != GradientPlace::None => {
-                let value = self.upstream_quotient(call.op, &upstream, pair)?;
+            Divisor::Sum(partial) if call.gradient != GradientPlace::None => {
+                let value = self.upstream_quotient(call.op, &upstream, partial)?;
                 Factor { value, form: FactorForm::Product, divisor: 1.0 }
             }
             Divisor::Sum(_) | Divisor::One => Factor { value: upstream, form: FactorForm::Quotient, divisor: 1.0 },

@@ -62,7 +62,7 @@ impl Targets {
     /// class is NaN, and its readback returns [`Error::Data`].
     ///
     /// # Errors
-    /// [`Error::Value`] with the first bad target and its position; the errors of
+    /// [`Error::Value`] with the first invalid target and its position; the errors of
     /// [`Tensor::from_slice`].
     pub fn new<L: Copy + Into<i64>>(gpu: &Gpu, shape: impl Into<Shape>, labels: &[L], classes: usize) -> Result<Self> {
         Self::new_ignoring(gpu, shape, labels, classes, Self::IGNORED)
@@ -256,10 +256,10 @@ impl Tensor<f32> {
     /// Uploads probabilities after checking that each lies in [0, 1].
     ///
     /// The host cannot check probabilities that are already on the GPU: the binary cross-entropy of
-    /// an invalid one is NaN, and its readback returns [`Error::Data`].
+    /// one out of range is NaN, and its readback returns [`Error::Data`].
     ///
     /// # Errors
-    /// [`Error::Value`] with the first bad value and its position; the errors of
+    /// [`Error::Value`] with the first value out of range and its position; the errors of
     /// [`Tensor::from_slice`].
     ///
     /// # Examples

@@ -53,7 +53,7 @@ impl<'a> Divisor<'a> {
 /// The number of words of a partial result with one sum.
 pub(crate) const WORDS: u32 = words(1);
 
-/// The number of words of a partial result: its sums, and the first bad position.
+/// The number of words of a partial result: its sums, and the first position of bad data.
 pub(crate) const fn words(sums: u32) -> u32 {
     2 * sums + 1
 }
@@ -138,7 +138,7 @@ impl Recorder<'_> {
         let (divisor, denominator) = match loss.map(|(_, divisor)| divisor) {
             None | Some(Divisor::One) => (1.0, None),
             Some(Divisor::Count(count)) => (as_f32(count), None),
-            Some(Divisor::Sum(pair)) => (1.0, Some(pair)),
+            Some(Divisor::Sum(partial)) => (1.0, Some(partial)),
         };
         let loss = loss.map(|(loss, _)| loss);
         let of_nothing = denominator.is_some_and(Tensor::is_empty);
@@ -172,7 +172,7 @@ impl Recorder<'_> {
     }
 }
 
-/// A check of the first bad position of a partial result with one sum.
+/// A check of the first position of bad data in a partial result with one sum.
 pub(crate) fn check_of(op: &'static str, what: &'static str, total: &Tensor<u32>) -> Option<Check> {
     let check = || Check { op, what, storage: total.storage().clone(), offset: total.bytes().end - 4 };
     (!total.is_empty()).then(check)
