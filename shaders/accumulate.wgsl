@@ -21,7 +21,7 @@ fn quad(i: u32, n: u32) {
     var high = vec4<f32>();
     var low = vec4<f32>();
     for (var k = 0u; k < 4u; k++) { // unrolled
-        let sum = settled_sum(plus(Sum(total[k], lacking[k]), value[k]));
+        let sum = normalised_sum(plus(Sum(total[k], lacking[k]), value[k]));
         high[k] = sum.high;
         low[k] = sum.low;
     }

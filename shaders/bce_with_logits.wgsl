@@ -64,8 +64,8 @@ fn bce_with_logits_slope(x: f32, y: f32, i: u32, careful: bool) -> ElementSlope 
     let right = x >= 0.0;
     let factor = select(negative, positive, right);
     let far = far_from_0(x);
-    let alone = select(positive, negative, right) == 0.0;
-    let lifted = careful && far && alone && (POS_WEIGHTED == 0u || abs(factor * lifted_e) < 0x1p126f);
+    let other_term_is_zero = select(positive, negative, right) == 0.0;
+    let lifted = careful && far && other_term_is_zero && (POS_WEIGHTED == 0u || abs(factor * lifted_e) < 0x1p126f);
     // A large weight can make the product normal although e is subnormal. (Without positive weights
     // this cannot matter: the two factors add up to 1, so if |factor| >= 1, either factor is 1, or
     // the other term is large enough to hide the small one.)

@@ -33,7 +33,7 @@ fn body(index: u32, thread: u32) {
         }
         sum = plus(sum, run);
         if (LONG == 1u) {
-            sum = settled_sum(sum);
+            sum = normalised_sum(sum);
         }
         i += RUN * params.columns;
     }

@@ -51,13 +51,13 @@ fn all_classes() -> u32 {
     return classes();
 }
 
-fn kept_stats(row: Row) -> RowStats {
+fn load_row_stats(row: Row) -> RowStats {
     let at = 5u * row.index;
     return RowStats(load_parts(at), load_parts(at + 1u), load_parts(at + 2u), u32(load_parts(at + 3u)) & 1u);
 }
 
 // The sum of the coefficients in the row state.
-fn kept_coefficients(row: Row) -> Wide {
+fn load_sum_of_coefficients(row: Row) -> Wide {
     let at = 5u * row.index;
     let lifted = (u32(load_parts(at + 3u)) & 2u) != 0u;
     return Wide(load_parts(at + 4u), select(0, -LIFTED_BY, lifted));
@@ -115,16 +115,16 @@ fn probabilities4(c: u32, at: u32) -> vec4<f32> {
 fn coefficients(c: u32, room: u32, t: u32, weight: f32, at: u32) -> vec4<f32> {
     let weights = class_weights(c, room);
     if (TARGETS == 2u) {
-        let a = weights * (params.kept * probabilities4(c, at) + params.spread);
+        let a = weights * (params.target_share * probabilities4(c, at) + params.uniform_share);
         return select(vec4<f32>(), a, within(room));
     }
     let hit = (vec4<u32>(c) + vec4<u32>(0u, 1u, 2u, 3u)) == vec4<u32>(t);
-    return weights * params.spread + select(vec4<f32>(), vec4<f32>(params.kept * weight), hit);
+    return weights * params.uniform_share + select(vec4<f32>(), vec4<f32>(params.target_share * weight), hit);
 }
 
 // The coefficients if targets are probabilities, lifted: each factor contributes half of the lift.
 fn lifted_coefficients(c: u32, room: u32, at: u32) -> vec4<f32> {
-    let shares = params.kept * probabilities4(c, at) + params.spread;
+    let shares = params.target_share * probabilities4(c, at) + params.uniform_share;
     let lifted = (class_weights(c, room) * 0x1p40f) * (shares * 0x1p40f);
     return select(vec4<f32>(), lifted, within(room));
 }
@@ -146,12 +146,12 @@ fn scaled_coefficients(c: u32, room: u32, grad: RowGrad) -> vec4<f32> {
         return grad.scale.x * coefficients(c, room, grad.t, grad.weight, grad.probabilities_start) * grad.scale.y;
     }
     let weights = class_weights(c, room);
-    var shares = vec4<f32>(params.spread);
+    var shares = vec4<f32>(params.uniform_share);
     if (TARGETS == 2u) {
-        shares = params.kept * probabilities4(c, grad.probabilities_start) + params.spread;
+        shares = params.target_share * probabilities4(c, grad.probabilities_start) + params.uniform_share;
     } else {
         let hit = (vec4<u32>(c) + vec4<u32>(0u, 1u, 2u, 3u)) == vec4<u32>(grad.t);
-        shares += select(vec4<f32>(), vec4<f32>(params.kept), hit);
+        shares += select(vec4<f32>(), vec4<f32>(params.target_share), hit);
     }
     let small = abs(weights) < vec4<f32>(1.0);
     let first = select(weights * shares, grad.scale.x * weights, small);
@@ -160,16 +160,16 @@ fn scaled_coefficients(c: u32, room: u32, grad: RowGrad) -> vec4<f32> {
 }
 
 // The sum of the coefficients of a smoothed target, which can be subnormal.
-fn wide_coefficients(weight: f32) -> Wide {
+fn wide_smoothed_sum(weight: f32) -> Wide {
     let total = total_class_weight();
     let tiny = max(abs(weight), abs(total)) < 1.0;
     let lift = select(1.0, LIFT, tiny);
-    let sum = wide(params.kept * (weight * lift) + params.spread * (total * lift));
+    let sum = wide(params.target_share * (weight * lift) + params.uniform_share * (total * lift));
     return Wide(sum.significand, sum.exponent - select(0, LIFTED_BY, tiny));
 }
 
 // A sum of coefficients as one number, which may be subnormal.
-fn lowered(w: Wide) -> f32 {
+fn unlifted(w: Wide) -> f32 {
     return select(w.significand, w.significand * LOWER, w.exponent != 0);
 }
 
@@ -185,29 +185,29 @@ struct RowGrad {
     poison: bool,
     ignored: bool,
     // The bits of the smallest magnitude that is not replaced by 0.
-    least: u32,
+    threshold_bits: u32,
 }
 
 // The bits of the threshold times the factor of the row; 0 if that is NaN, so that nothing is
 // small.
-fn least_bits(scale: f32) -> u32 {
-    let bits = bitcast<u32>(params.threshold * scale) & 0x7fffffffu;
+fn threshold_bits_of(factor: f32) -> u32 {
+    let bits = bitcast<u32>(params.threshold * factor) & 0x7fffffffu;
     return select(bits, 0u, bits > 0x7f800000u);
 }
 
 // Replaces elements below the threshold by 0, if requested. Compares bits, so that NaN is never
 // small.
-fn not_small(g: vec4<f32>, least: u32) -> vec4<f32> {
+fn zero_below_threshold(g: vec4<f32>, threshold_bits: u32) -> vec4<f32> {
     if (GRAD != 2u) {
         return g;
     }
-    let small = (bitcast<vec4<u32>>(g) & vec4<u32>(0x7fffffffu)) < vec4<u32>(least);
+    let small = (bitcast<vec4<u32>>(g) & vec4<u32>(0x7fffffffu)) < vec4<u32>(threshold_bits);
     return select(g, vec4<f32>(), small);
 }
 
 // Writes the gradient of the 16 elements of block i, by one lane.
 fn grad_block(row: Row, i: u32, inside: bool, grad: RowGrad) {
-    var e = reread_block(row, i, inside, grad.max);
+    var e = last_sweep_block(row, i, inside, grad.max);
     for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
         let c = quad_start(row, i, j);
         let room = room_at(inside, c);
@@ -218,7 +218,7 @@ fn grad_block(row: Row, i: u32, inside: bool, grad: RowGrad) {
         if (LOGITS == 2u) {
             g = times_slope4(g, logits_quad(row, i, j, inside));
         }
-        g = not_small(g, grad.least);
+        g = zero_below_threshold(g, grad.threshold_bits);
         g = select(g, vec4<f32>(nan()), grad.poison);
         g = select(g, vec4<f32>(0.0), grad.ignored);
         store_quad_grad(row.start + c * params.inner, params.inner, room, g);
@@ -255,7 +255,7 @@ fn body(group: u32, thread: u32) {
 
     var stats: RowStats;
     if (PARTIAL_ROW) {
-        stats = kept_stats(row);
+        stats = load_row_stats(row);
     } else {
         stats = row_stats(row, thread);
     }
@@ -264,7 +264,7 @@ fn body(group: u32, thread: u32) {
         sums = lane_sums(row, stats.max, probabilities_start);
         if (SWEEP == 1u) {
             if (!row.surplus) {
-                keep_sums(row, sums);
+                store_lane_sums(row, sums);
             }
             return;
         }
@@ -276,14 +276,14 @@ fn body(group: u32, thread: u32) {
     var terms = vec2<f32>(weight, weighted(weight, target_gap));
     var sum_of_all = Wide(0.0, 0);
     if (PARTIAL_ROW) {
-        sum_of_all = kept_coefficients(row);
-        terms.x = lowered(sum_of_all);
+        sum_of_all = load_sum_of_coefficients(row);
+        terms.x = unlifted(sum_of_all);
     } else if (TARGETS == 1u) {
-        terms.x = params.kept * weight + params.spread * total_class_weight();
-        terms.y = weighted(params.kept, terms.y) + weighted(params.spread, value_of(sums.gaps));
+        terms.x = params.target_share * weight + params.uniform_share * total_class_weight();
+        terms.y = weighted(params.target_share, terms.y) + weighted(params.uniform_share, value_of(sums.gaps));
     } else if (TARGETS == 2u) {
         sum_of_all = sum_of_coefficients(sums);
-        terms = vec2<f32>(lowered(sum_of_all), value_of(sums.gaps));
+        terms = vec2<f32>(unlifted(sum_of_all), value_of(sums.gaps));
     }
     let undefined = no_softmax(stats);
     // Without classes, probabilities have loss 0, and no index is valid.
@@ -294,8 +294,8 @@ fn body(group: u32, thread: u32) {
     let writes_loss = select(first, processes(row, t), valid && TARGETS != 2u);
     if (!row.surplus && writes_loss) {
         // Without z-loss, log_sum_exp may overflow.
-        let normaliser = select(params.z_loss * log_sum_exp * log_sum_exp, 0.0, params.z_loss == 0.0);
-        let loss = row_weight * (weighted(terms.x, log_total) - terms.y + select(normaliser, 0.0, undefined));
+        let z_loss_term = select(params.z_loss * log_sum_exp * log_sum_exp, 0.0, params.z_loss == 0.0);
+        let loss = row_weight * (weighted(terms.x, log_total) - terms.y + select(z_loss_term, 0.0, undefined));
         store_losses(row.index, select(select(loss, nan(), poison), 0.0, ignored));
     }
     if (STATISTICS == 2u && !row.surplus && first) {
@@ -313,12 +313,12 @@ fn body(group: u32, thread: u32) {
         var log_prob = target_gap - log_total;
         var writes = writes_loss;
         if (TARGETS == 2u) {
-            statistics_class = s.likely;
+            statistics_class = s.target_argmax;
             log_prob = nan();
-            if (s.likely != NONE) {
-                writes = processes(row, s.likely);
+            if (s.target_argmax != NONE) {
+                writes = processes(row, s.target_argmax);
                 if (writes) {
-                    log_prob = gap(one_logit(row, s.likely), stats.max) - log_total;
+                    log_prob = gap(one_logit(row, s.target_argmax), stats.max) - log_total;
                 }
             }
         }
@@ -326,11 +326,11 @@ fn body(group: u32, thread: u32) {
             let at = 5u * row.index;
             store_statistics(at, bitcast<u32>(select(log_sum_exp, nan(), undefined)));
             store_statistics(at + 1u, bitcast<u32>(select(select(log_prob, nan(), undefined || !valid), 0.0, ignored)));
-            let spread = value_of(s.spread) / sum_of_exp(stats);
-            // If log(1 + rest) equals the rest, the rest and the spread can each be subnormal while
+            let entropy_term = value_of(s.entropy_sum) / sum_of_exp(stats);
+            // If log(1 + rest) equals the rest, the rest and that term can each be subnormal while
             // their sum is not.
             let tiny = stats.ties == 1.0 && stats.rest * LOWER < 0x1p-24f;
-            let entropy = select(log_total + spread * LOWER, (stats.rest + spread) * LOWER, tiny);
+            let entropy = select(log_total + entropy_term * LOWER, (stats.rest + entropy_term) * LOWER, tiny);
             store_statistics(at + 2u, bitcast<u32>(select(entropy, nan(), undefined)));
             store_statistics(at + 3u, select(s.predicted, NONE, undefined));
             let right = !undefined && s.predicted == statistics_class;
@@ -342,44 +342,44 @@ fn body(group: u32, thread: u32) {
     }
 
     let total = sum_of_exp(stats);
-    let pull = weighted(2.0 * params.z_loss, log_sum_exp);
+    let z_loss_slope = weighted(2.0 * params.z_loss, log_sum_exp);
     // p - 1 cancels if p is close to 1; the lifted sum over the other classes does not.
-    let certain = stats.ties == 1.0 && target_logit == stats.max;
+    let target_is_sole_max = stats.ties == 1.0 && target_logit == stats.max;
     let p = exp_nonpositive(target_gap) / total;
-    let others = stats.rest / total;
-    let pulled = weight * select(p - 1.0, -others * LOWER, certain) + pull * p;
+    let rest_probability_lifted = stats.rest / total;
+    let target_slope = weight * select(p - 1.0, -rest_probability_lifted * LOWER, target_is_sole_max) + z_loss_slope * p;
     let exp_factor = lifted_exp_factor(stats.max);
     var grad = RowGrad(stats.max, vec2<f32>(), vec2<f32>(), t, weight, probabilities_start, poison, ignored, 0u);
     var target_grad = 0.0;
     if (FACTORS == 0u) {
         // Without huge factors, a subnormal result may be flushed.
         let factor = plain_factor(row.index);
-        target_grad = factor * pulled;
+        target_grad = factor * target_slope;
         grad.scale = vec2<f32>(factor, 1.0);
         grad.share = vec2<f32>(LOWER, factor * terms.x * (exp_factor * LOWER) / total);
-        grad.least = least_bits(factor);
+        grad.threshold_bits = threshold_bits_of(factor);
     } else {
         // In this order, factors of 1 cause no rounding. (Adding a z-loss slope of 0 could flush a
         // subnormal sum.)
         let factor = wide_factor(row.index, row_weight);
         let scale = times(factor, wide(select(1.0, params.logit_scale, LOGITS == 1u)));
-        let free = is_zero(pull);
-        let alone = Wide(select(p - 1.0, -others, certain), select(0, -LIFTED_BY, certain));
-        let slope = times(wide(select(pulled, weight, free)), Wide(select(1.0, alone.significand, free), select(0, alone.exponent, free)));
+        let no_z_loss = is_zero(z_loss_slope);
+        let p_minus_one = Wide(select(p - 1.0, -rest_probability_lifted, target_is_sole_max), select(0, -LIFTED_BY, target_is_sole_max));
+        let slope = times(wide(select(target_slope, weight, no_z_loss)), Wide(select(1.0, p_minus_one.significand, no_z_loss), select(0, p_minus_one.exponent, no_z_loss)));
         let target_factors = multipliers(times(scale, slope));
         target_grad = target_factors.x * target_factors.y;
-        var sum = wide(select(terms.x + pull, terms.x, free));
-        if (TARGETS == 1u && free) {
-            sum = wide_coefficients(weight);
+        var sum = wide(select(terms.x + z_loss_slope, terms.x, no_z_loss));
+        if (TARGETS == 1u && no_z_loss) {
+            sum = wide_smoothed_sum(weight);
         }
-        if (TARGETS == 2u && free) {
+        if (TARGETS == 2u && no_z_loss) {
             sum = times(wide(sum_of_all.significand), Wide(1.0, sum_of_all.exponent));
         }
         let all = times(times(scale, sum), wide(exp_factor));
         grad.scale = multipliers(scale);
         grad.share = multipliers(Wide(all.significand / total, all.exponent - 2 * LIFTED_BY));
         let by_row = multipliers(factor);
-        grad.least = least_bits(by_row.x * by_row.y);
+        grad.threshold_bits = threshold_bits_of(by_row.x * by_row.y);
     }
     for (var i = row.begin; i < row.whole; i++) {
         grad_block(row, i, true, grad);
@@ -393,6 +393,6 @@ fn body(group: u32, thread: u32) {
         if (LOGITS == 2u) {
             g = times_slope4(vec4<f32>(g), vec4<f32>(target_logit)).x;
         }
-        store_grad(row.start + t * params.inner, not_small(vec4<f32>(g), grad.least).x);
+        store_grad(row.start + t * params.inner, zero_below_threshold(vec4<f32>(g), grad.threshold_bits).x);
     }
 }

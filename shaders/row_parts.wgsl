@@ -21,7 +21,7 @@ fn body(group: u32, thread: u32) {
     }
     var mine: RowStats;
     if (RUNS == 0u) {
-        mine = few_stats(row, row.begin, row.end);
+        mine = single_run_stats(row, row.begin, row.end);
     } else {
         lane = add_blocks(row, lane);
         mine = relative_to_max(lane);

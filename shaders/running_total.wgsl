@@ -7,7 +7,7 @@
 fn once() {
     let before = Sum(bitcast<f32>(load_totals(0u)), bitcast<f32>(load_totals(1u)));
     let part = Sum(bitcast<f32>(load_partial(0u)), bitcast<f32>(load_partial(1u)));
-    let total = settled_sum(plus_sum(before, part));
+    let total = normalised_sum(plus_sum(before, part));
     store_totals(0u, bitcast<u32>(total.high));
     store_totals(1u, bitcast<u32>(total.low));
     let bad = load_partial(2u);

@@ -16,7 +16,7 @@ trap 'rm -rf "$XDG_RUNTIME_DIR"' EXIT
 
 # Each line: a kernel, its text, the replacement, and the tests to run (a binary and its filter).
 plants='
-cross_entropy|weight * select(p - 1.0, -others|weight * select(p - 0.9, -others|corpus ce_7x13
+cross_entropy|weight * select(p - 1.0, -rest_probability_lifted|weight * select(p - 0.9, -rest_probability_lifted|corpus ce_7x13
 lib/softmax|select(s.ties, 0.0, higher)|select(s.ties, 0.5, higher)|corpus ce_7x13
 lib/softmax: gaps|select(0.0, lost, small)|select(0.0, 0.0 , small)|it accuracy::long
 lib/numerics: exp|1.6666666e-1|1.6766666e-1|corpus logsoftmax
@@ -49,7 +49,7 @@ clip_factor|bounded = norm + 1e-6;|bounded = norm + 1e-1;|it training::clipping
 accumulate|1u, n, total + value);|1u, n, total - value);|it training::accumulated
 row_tally|select(none, rank, p >= 0)|select(none, rank, p >= 9)|it metrics::counters
 lib/tally|i32(exponent) - 86;|i32(exponent) - 85;|it evaluation::weights_of_all
-running_total|settled_sum(plus_sum(before, part))|Sum(before.high + part.high, 0.000)|it evaluation::small_losses
+running_total|normalised_sum(plus_sum(before, part))|Sum(before.high + part.high, 0.000000)|it evaluation::small_losses
 window_sum|quotient(value_of(loss), value_of(all))|quotient(value_of(loss), value_of(own))|it windows::a_window_is_one_batch
 window_mean|quotient(sum, denominator)|quotient(sum, 4.000000000)|it windows::a_window_is_one_batch
 schedule|(k >> (8u * b))|(k >> (7u * b))|it rates::rates_far_along

@@ -9,13 +9,13 @@ fn body(group: u32, thread: u32) {
     if (!begin()) {
         return;
     }
-    let part = part_of(group, thread);
-    for (var i = part.turns; i < part.turns_end; i += TURN) {
+    let range = thread_range(group, thread);
+    for (var i = range.steps; i < range.steps_end; i += STEP) {
         for (var q = 0u; q < QUADS; q++) { // unrolled
             quad(i + q * STRIDE, 4u);
         }
     }
-    for (var i = part.rest; i < part.end; i += STRIDE) {
-        quad(i, part.end - i);
+    for (var i = range.rest; i < range.end; i += STRIDE) {
+        quad(i, range.end - i);
     }
 }

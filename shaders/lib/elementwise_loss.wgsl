@@ -39,7 +39,7 @@ struct Slope {
 // Whether the gradient has a factor per element.
 const OWN_FACTORS: bool = UPSTREAM == 1u || WEIGHTED == 1u;
 // Whether there is an unrolled fast path, for factors that need no care (`is_plain`).
-const BY_TURNS: bool = GRAD == 0u || !OWN_FACTORS;
+const HAS_FAST_PATH: bool = GRAD == 0u || !OWN_FACTORS;
 
 // The two factors (`multipliers`) common to all elements: for plain slopes (xy) and for lifted
 // slopes (zw).
@@ -65,18 +65,18 @@ struct Factors {
     of_all: Wide,
     upstream: f32,
     // `shared_multipliers`; 0 if the gradient has a factor per element.
-    shared_ones: vec4<f32>,
+    shared_factors: vec4<f32>,
 }
 
 // The gradient of the quad at element i, by one thread. Without `careful`, the common factor is
 // plain.
 fn grad_of(slope: Slope, upstream: vec4<f32>, i: u32, factors: Factors, careful: bool) -> vec4<f32> {
-    let ones = factors.shared_ones;
+    let common = factors.shared_factors;
     if (!careful || !OWN_FACTORS) {
-        let first = select(vec4<f32>(ones.x), vec4<f32>(ones.z), slope.lifted);
+        let first = select(vec4<f32>(common.x), vec4<f32>(common.z), slope.lifted);
         // A plain factor's second multiplier is 1, but not the one for lifted slopes.
-        let plain = select(ones.y, 1.0, !careful);
-        let second = select(vec4<f32>(plain), vec4<f32>(ones.w), slope.lifted);
+        let plain = select(common.y, 1.0, !careful);
+        let second = select(vec4<f32>(plain), vec4<f32>(common.w), slope.lifted);
         return slope.value * first * second;
     }
     // These branches are always taken. Without them, SwiftShader takes minutes to compile this.
@@ -96,13 +96,13 @@ fn grad_of(slope: Slope, upstream: vec4<f32>, i: u32, factors: Factors, careful:
 // Processes the quad at element i, with n elements left, by one thread: stores losses and gradient,
 // and returns the sum of the losses and the first position that is out of range. Padding is
 // processed like other elements, but not added to the sum.
-fn losses_of_quad(i: u32, n: u32, factors: Factors, careful: bool) -> Found {
+fn losses_of_quad(i: u32, n: u32, factors: Factors, careful: bool) -> QuadResult {
     let x = load_quad_x(i, 1u, n, 0.0);
     let y = load_quad_y(i, 1u, n, 0.0);
     let fine = in_range(x, y);
-    let lanes = vec4<u32>(0u, 1u, 2u, 3u);
-    let inside = lanes < vec4<u32>(n);
-    let bad = select(vec4<u32>(NONE), params.first + i + lanes, inside & !fine);
+    let offsets = vec4<u32>(0u, 1u, 2u, 3u);
+    let inside = offsets < vec4<u32>(n);
+    let bad = select(vec4<u32>(NONE), params.first + i + offsets, inside & !fine);
     let loss = select(vec4<f32>(nan()), element_loss(x, y, i), fine);
     if (LOSSES == 1u) {
         store_quad_losses(i, 1u, n, loss);
@@ -117,54 +117,54 @@ fn losses_of_quad(i: u32, n: u32, factors: Factors, careful: bool) -> Found {
     }
     let counted = select(vec4<f32>(0.0), loss, inside);
     let sum = (counted.x + counted.y) + (counted.z + counted.w);
-    return Found(sum, min(min(bad.x, bad.y), min(bad.z, bad.w)));
+    return QuadResult(sum, min(min(bad.x, bad.y), min(bad.z, bad.w)));
 }
 
 // A sum of losses, and the first position that is out of range.
-struct Found {
+struct QuadResult {
     sum: f32,
     bad: u32,
 }
 
 // Each thread processes quads of its workgroup's block; all threads take part in the reduction.
 fn body(block: u32, thread: u32) {
-    let part = part_of(block, thread);
+    let range = thread_range(block, thread);
     let upstream = load_upstream(0u);
     var factors = Factors(wide(params.scale), upstream, vec4<f32>());
-    var plain = BY_TURNS;
+    var plain = HAS_FAST_PATH;
     if (GRAD == 1u) {
-        if (params.upstream_factors == 1u) {
+        if (params.upstream_is_factored == 1u) {
             factors.of_all = times(factors.of_all, wide(load_upstream(1u)));
         }
         if (!OWN_FACTORS) {
-            factors.shared_ones = shared_multipliers(factors.of_all, upstream);
-            plain = is_plain(factors.shared_ones);
+            factors.shared_factors = shared_multipliers(factors.of_all, upstream);
+            plain = is_plain(factors.shared_factors);
         }
     }
     var sum = 0.0;
     var first_bad = NONE;
-    if (BY_TURNS) {
-        for (var i = part.turns; i < select(part.turns, part.turns_end, plain); i += TURN) {
-            var turn = 0.0;
+    if (HAS_FAST_PATH) {
+        for (var i = range.steps; i < select(range.steps, range.steps_end, plain); i += STEP) {
+            var step_sum = 0.0;
             for (var q = 0u; q < QUADS; q++) { // unrolled
-                let found = losses_of_quad(i + q * STRIDE, 4u, factors, false);
-                turn += found.sum;
-                first_bad = min(first_bad, found.bad);
+                let result = losses_of_quad(i + q * STRIDE, 4u, factors, false);
+                step_sum += result.sum;
+                first_bad = min(first_bad, result.bad);
             }
-            sum += turn;
+            sum += step_sum;
         }
     }
     // The rest of the block, or, without the fast path, all of it in the same order of additions.
-    var of_turn = 0.0;
+    var of_step = 0.0;
     var quads = 0u;
-    for (var i = select(part.turns, part.rest, plain); i < part.end; i += STRIDE) {
-        let found = losses_of_quad(i, part.end - i, factors, true);
-        of_turn += found.sum;
-        first_bad = min(first_bad, found.bad);
+    for (var i = select(range.steps, range.rest, plain); i < range.end; i += STRIDE) {
+        let result = losses_of_quad(i, range.end - i, factors, true);
+        of_step += result.sum;
+        first_bad = min(first_bad, result.bad);
         quads += 1u;
-        if (quads == QUADS || i >= part.turns_end) {
-            sum += of_turn;
-            of_turn = 0.0;
+        if (quads == QUADS || i >= range.steps_end) {
+            sum += of_step;
+            of_step = 0.0;
             quads = 0u;
         }
     }

@@ -1,7 +1,8 @@
 // needs: sum_across
 // Partial results of reductions in a fixed order. A workgroup reduces a block of values to
-// 2 * SUMS + 1 words: SUMS compensated sums (`lib/sum.wgsl`), and the first position of data that
-// is out of range (NONE if there is none). A shader that needs this defines SUMS.
+// 2 * SUMS + 1 words: SUMS compensated sums (`lib/sum.wgsl`), and the first position of bad data
+// (an element out of range, or an invalid target; NONE if there is none). A shader that needs this
+// defines SUMS.
 
 const NONE: u32 = 0xffffffffu;
 
@@ -14,7 +15,8 @@ fn first_across(thread: u32, position: u32) -> u32 {
     return first;
 }
 
-// The sums and the first bad position of the thread; after `combine_sums`, of the workgroup.
+// The sums and the first position of bad data of the thread; after `combine_sums`, of the
+// workgroup.
 var<private> sums: array<Sum, SUMS>;
 var<private> bad: u32;
 
@@ -30,7 +32,7 @@ fn begin_sums() {
 // Combines the results of all threads; all threads of the workgroup take part and get the result.
 fn combine_sums(thread: u32) {
     for (var k = 0u; k < SUMS; k++) { // unrolled
-        sums[k] = normal(sum_across(thread, sums[k], WORKGROUP));
+        sums[k] = normalised_partial(sum_across(thread, sums[k], WORKGROUP));
     }
     bad = first_across(thread, bad);
 }
@@ -44,8 +46,8 @@ fn store_partial(block: u32) {
     store_partials(to + PARTIAL_WORDS - 1u, bad);
 }
 
-// Normalises a sum, so that `high` is the rounded sum.
-fn normal(s: Sum) -> Sum {
+// Normalises a sum, so that `high` is the rounded sum; `low` is 0 if that is infinite or NaN.
+fn normalised_partial(s: Sum) -> Sum {
     let rounded = value_of(s);
     let finite = (bitcast<u32>(rounded) & 0x7f800000u) != 0x7f800000u;
     return Sum(rounded, select(0.0, plus(Sum(s.high, 0.0), s.low).low, finite));

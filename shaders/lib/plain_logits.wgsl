@@ -1,7 +1,7 @@
 // needs: sum
 // Logits without scale or cap.
 
-fn admit4(x: vec4<f32>, room: u32) -> vec4<f32> {
+fn prepare4(x: vec4<f32>, room: u32) -> vec4<f32> {
     return x;
 }
 
@@ -10,6 +10,6 @@ fn gap4(x: vec4<f32>, m: f32) -> vec4<f32> {
 }
 
 // The rounding error of the difference that `gap4` returns.
-fn lost_gap(x: f32, m: f32) -> f32 {
+fn gap_error(x: f32, m: f32) -> f32 {
     return plus(Sum(x, 0.0), -m).low;
 }

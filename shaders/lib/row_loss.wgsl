@@ -26,7 +26,7 @@ fn wide_factor(row: u32, row_weight: f32) -> Wide {
     let at = row * params.factor_stride;
     let factor = load_factor(at);
     let inverse = params.factor_form == 1u;
-    var all = over(wide(select(factor, 1.0, inverse)), wide(select(params.divisor, factor, inverse)));
+    var all = divide(wide(select(factor, 1.0, inverse)), wide(select(params.divisor, factor, inverse)));
     if (params.factor_form == 2u) {
         all = times(all, wide(load_factor(at + 1u)));
     }

@@ -4,12 +4,12 @@
 //   fn row_scalar(stats: RowStats) -> f32     a scalar that all elements of the row need
 //   fn row_value(x: vec4<f32>, m: f32, scalar: f32) -> vec4<f32>
 //                                             the result for 4 logits or exponentials x (as
-//                                             `reread_block` returns them), the row maximum m and
-//                                             that scalar
+//                                             `last_sweep_block` returns them), the row maximum m
+//                                             and that scalar
 // Bindings: logits and output [outer, classes, inner]; parts as in `row_stats`.
 
 fn map_block(row: Row, i: u32, inside: bool, m: f32, scalar: f32, poison: bool) {
-    var x = reread_block(row, i, inside, m);
+    var x = last_sweep_block(row, i, inside, m);
     for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
         let c = quad_start(row, i, j);
         let y = select(row_value(x[j], m, scalar), vec4<f32>(nan()), poison);

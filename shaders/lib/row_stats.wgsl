@@ -4,12 +4,12 @@
 // Binding: parts [rows, PARTS, 4] (the RowStats of each part; absent if they are computed here).
 
 // 1: `row_parts` has computed the statistics of the parts.
-override FOUND: u32;
+override PART_STATS_STORED: u32;
 
 // The statistics of the whole row. All lanes of the row get the result; all threads of the
 // workgroup take part.
 fn row_stats(row: Row, thread: u32) -> RowStats {
-    if (FOUND == 0u) {
+    if (PART_STATS_STORED == 0u) {
         return part_stats(lane_stats(row), thread);
     }
     var all = stored_stats(row.index * PARTS + thread % PARTS);

@@ -25,15 +25,15 @@ struct RowSums {
     tiny_coefficients: Sum,
     // For probabilities the sum of a_c (z_c - m); for smoothed targets the sum of w_c (z_c - m).
     gaps: Sum,
-    // The sum of exp(z_c - m) (m - z_c), lifted. The entropy is log(total) + spread / total, with
-    // the sum `total` of exp(z_c - m).
-    spread: Sum,
+    // The sum of exp(z_c - m) (m - z_c), lifted. The entropy is log(total) + entropy_sum / total,
+    // with the sum `total` of exp(z_c - m).
+    entropy_sum: Sum,
     // The first class with the largest logit before scale and cap; NONE if there is none.
     predicted: u32,
     // The first class with the largest target probability, and that probability; NONE if there is
     // none.
-    likely: u32,
-    likely_probability: f32,
+    target_argmax: u32,
+    target_max: f32,
 }
 
 const NONE: u32 = 0xffffffffu;
@@ -57,17 +57,17 @@ fn weighted4(coefficient: vec4<f32>, value: vec4<f32>) -> vec4<f32> {
 }
 
 // The products e_c * (m - z_c), given d = z_c - m: 0 if e_c is 0, even if z_c is -infinity.
-fn spread4(e: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
+fn entropy_terms4(e: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
     return select(-e * d, vec4<f32>(), e == vec4<f32>());
 }
 
-// Updates `likely` with class c of probability q, if the class exists (`counted`).
+// Updates `target_argmax` with class c of probability q, if the class exists (`counted`).
 fn with_class(before: RowSums, c: u32, q: f32, counted: bool) -> RowSums {
     var s = before;
-    let larger = s.likely == NONE || q > s.likely_probability;
+    let larger = s.target_argmax == NONE || q > s.target_max;
     if (counted && !is_nan(q) && larger) {
-        s.likely = c;
-        s.likely_probability = q;
+        s.target_argmax = c;
+        s.target_max = q;
     }
     return s;
 }
@@ -113,7 +113,7 @@ fn run_sums(row: Row, begin: u32, end: u32, m: f32, at: u32, before: RowSums) ->
                 block.y += sum4(weighted4(class_weights(first, room), d));
             }
             if (STATISTICS == 1u) {
-                block.z += sum4(spread4(lifted_exp4(d), d));
+                block.z += sum4(entropy_terms4(lifted_exp4(d), d));
                 s.predicted = min(s.predicted, first_largest(x, m, first, room));
             }
             if (STATISTICS == 1u && TARGETS == 2u) {
@@ -139,46 +139,46 @@ fn run_sums(row: Row, begin: u32, end: u32, m: f32, at: u32, before: RowSums) ->
     }
     s.coefficients = plus(s.coefficients, run.x);
     s.gaps = plus(s.gaps, run.y);
-    s.spread = plus(s.spread, run.z);
+    s.entropy_sum = plus(s.entropy_sum, run.z);
     s.tiny_coefficients = plus(s.tiny_coefficients, run.w);
     return s;
 }
 
 // Loads a sum from the state of a lane.
-fn kept_sum(at: u32) -> Sum {
+fn load_lane_sum(at: u32) -> Sum {
     return Sum(bitcast<f32>(load_lanes(at)), bitcast<f32>(load_lanes(at + 1u)));
 }
 
 // Loads the sums of the lane from its state.
-fn kept_sums(row: Row) -> RowSums {
+fn load_lane_sums(row: Row) -> RowSums {
     let at = 11u * lane_index(row);
     let probability = bitcast<f32>(load_lanes(at + 10u));
     return RowSums(
-        kept_sum(at),
-        kept_sum(at + 2u),
-        kept_sum(at + 4u),
-        kept_sum(at + 6u),
+        load_lane_sum(at),
+        load_lane_sum(at + 2u),
+        load_lane_sum(at + 4u),
+        load_lane_sum(at + 6u),
         load_lanes(at + 8u),
         load_lanes(at + 9u),
         probability,
     );
 }
 
-fn keep_sum(at: u32, sum: Sum) {
+fn store_lane_sum(at: u32, sum: Sum) {
     store_lanes(at, bitcast<u32>(sum.high));
     store_lanes(at + 1u, bitcast<u32>(sum.low));
 }
 
 // Stores the sums of the lane as its state.
-fn keep_sums(row: Row, s: RowSums) {
+fn store_lane_sums(row: Row, s: RowSums) {
     let at = 11u * lane_index(row);
-    keep_sum(at, s.coefficients);
-    keep_sum(at + 2u, s.tiny_coefficients);
-    keep_sum(at + 4u, s.gaps);
-    keep_sum(at + 6u, s.spread);
+    store_lane_sum(at, s.coefficients);
+    store_lane_sum(at + 2u, s.tiny_coefficients);
+    store_lane_sum(at + 4u, s.gaps);
+    store_lane_sum(at + 6u, s.entropy_sum);
     store_lanes(at + 8u, s.predicted);
-    store_lanes(at + 9u, s.likely);
-    store_lanes(at + 10u, bitcast<u32>(s.likely_probability));
+    store_lanes(at + 9u, s.target_argmax);
+    store_lanes(at + 10u, bitcast<u32>(s.target_max));
 }
 
 // The sums of the lane over its blocks up to the end of this dispatch, given the row maximum m;
@@ -186,7 +186,7 @@ fn keep_sums(row: Row, s: RowSums) {
 fn lane_sums(row: Row, m: f32, at: u32) -> RowSums {
     var s = no_sums();
     if (SWEEP == 2u || (SWEEP == 1u && row.begin > 0u)) {
-        s = kept_sums(row);
+        s = load_lane_sums(row);
     }
     if (SWEEP != 2u) {
         for (var run = row.begin; run < row.end; run += RUN) {
@@ -210,17 +210,17 @@ fn all_sums(lane: RowSums, thread: u32) -> RowSums {
         all.gaps = sum_across(thread, lane.gaps, LANES);
     }
     if (STATISTICS == 1u) {
-        all.spread = sum_across(thread, lane.spread, LANES);
+        all.entropy_sum = sum_across(thread, lane.entropy_sum, LANES);
         for (var distance = LANES / 2u; distance > 0u; distance /= 2u) {
-            let mine = vec4<u32>(all.predicted, all.likely, bitcast<u32>(all.likely_probability), 0u);
+            let mine = vec4<u32>(all.predicted, all.target_argmax, bitcast<u32>(all.target_max), 0u);
             let theirs = across(thread, mine, distance);
             all.predicted = min(all.predicted, theirs.x);
             let q = bitcast<f32>(theirs.z);
-            let larger = q > all.likely_probability;
-            let first = q == all.likely_probability && theirs.y < all.likely;
-            if (theirs.y != NONE && (all.likely == NONE || larger || first)) {
-                all.likely = theirs.y;
-                all.likely_probability = q;
+            let larger = q > all.target_max;
+            let first = q == all.target_max && theirs.y < all.target_argmax;
+            if (theirs.y != NONE && (all.target_argmax == NONE || larger || first)) {
+                all.target_argmax = theirs.y;
+                all.target_max = q;
             }
         }
     }

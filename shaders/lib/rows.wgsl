@@ -30,7 +30,7 @@ override RUNS: u32;
 const RUN: u32 = 32u;
 
 // The number of elements in one block of each lane of a span.
-const TILE: u32 = 16u * SPAN;
+const SPAN_BLOCK: u32 = 16u * SPAN;
 // The number of spans of a part of a row, and of a row.
 const PART_SPANS: u32 = LANES / SPAN;
 const SPANS: u32 = PARTS * PART_SPANS;
@@ -72,7 +72,7 @@ fn row_of(group: u32, thread: u32) -> Row {
     // If the row is in registers, all lanes use the `whole` of the last span, because it is a
     // constant.
     let before = select(part * PART_SPANS + lane / SPAN, SPANS - 1u, HELD > 0u) * blocks;
-    let whole = WHOLE * min(max(classes() / TILE, before) - before, blocks);
+    let whole = WHOLE * min(max(classes() / SPAN_BLOCK, before) - before, blocks);
     if (HELD > 0u) {
         return Row(index, part, lane, start, number >= params.rows, blocks, 0u, whole, blocks);
     }
@@ -94,7 +94,7 @@ fn lane_index(row: Row) -> u32 {
 // The index in the row of the first element of quad j of block i.
 fn quad_start(row: Row, i: u32, j: u32) -> u32 {
     let span = row.part * PART_SPANS + row.lane / SPAN;
-    return (span * row.blocks + i) * TILE + (j * SPAN + row.lane % SPAN) * 4u;
+    return (span * row.blocks + i) * SPAN_BLOCK + (j * SPAN + row.lane % SPAN) * 4u;
 }
 
 // The number of elements from c to the end of the row, possibly more than 4. `inside` promises that
@@ -108,12 +108,12 @@ fn room_at(inside: bool, c: u32) -> u32 {
 
 // Whether element c belongs to the workgroup's part of the row.
 fn in_part(row: Row, c: u32) -> bool {
-    return PARTS == 1u || c / (row.blocks * TILE) / PART_SPANS == row.part;
+    return PARTS == 1u || c / (row.blocks * SPAN_BLOCK) / PART_SPANS == row.part;
 }
 
 // Whether this thread processes element c in this dispatch.
 fn processes(row: Row, c: u32) -> bool {
-    let block = c / TILE % row.blocks;
+    let block = c / SPAN_BLOCK % row.blocks;
     let now = row.begin <= block && block < row.end;
-    return now && in_part(row, c) && row.lane == (c / (row.blocks * TILE)) % PART_SPANS * SPAN + (c / 4u) % SPAN;
+    return now && in_part(row, c) && row.lane == (c / (row.blocks * SPAN_BLOCK)) % PART_SPANS * SPAN + (c / 4u) % SPAN;
 }

@@ -6,7 +6,7 @@
 override LOGITS: u32;
 
 // A quad with `room` elements. A cap makes infinite logits finite, but padding stays -infinity.
-fn admit4(x: vec4<f32>, room: u32) -> vec4<f32> {
+fn prepare4(x: vec4<f32>, room: u32) -> vec4<f32> {
     if (LOGITS != 2u) {
         return x;
     }
@@ -51,7 +51,7 @@ fn gap4(x: vec4<f32>, m: f32) -> vec4<f32> {
 }
 
 // The rounding error of the difference in `gap4`, without the errors of scale and cap; 0 if capped.
-fn lost_gap(x: f32, m: f32) -> f32 {
+fn gap_error(x: f32, m: f32) -> f32 {
     if (LOGITS == 2u) {
         return 0.0;
     }

@@ -1,10 +1,10 @@
 // needs: lanes numerics rows sum
 // The online softmax of a row of `logits`: its statistics in one sweep. A shader that needs this
 // also needs `plain_logits` or `scaled_logits`, which define
-//   fn admit4(x: vec4<f32>, room: u32) -> vec4<f32>     a loaded quad with `room` elements, padded
+//   fn prepare4(x: vec4<f32>, room: u32) -> vec4<f32>   a loaded quad with `room` elements, padded
 //                                                       with -infinity
 //   fn gap4(x: vec4<f32>, m: f32) -> vec4<f32>          logit(x) - logit(m)
-//   fn lost_gap(x: f32, m: f32) -> f32                  the rounding error of that difference
+//   fn gap_error(x: f32, m: f32) -> f32                 the rounding error of that difference
 // and has to define
 //   const HOLD_EXP: bool                                whether the last sweep needs the row's
 //                                                       exponentials instead of its logits
@@ -15,7 +15,7 @@
 // multiplied by LIFT, because a gradient can multiply a subnormal exponential by a huge factor.
 
 struct RowStats {
-    // The maximum of the elements as `admit4` returns them; LOWEST instead of -infinity.
+    // The maximum of the elements as `prepare4` returns them; LOWEST instead of -infinity.
     max: f32,
     // The number of elements that equal the maximum.
     ties: f32,
@@ -44,11 +44,11 @@ fn logits_quad(row: Row, i: u32, j: u32, inside: bool) -> vec4<f32> {
     let c = quad_start(row, i, j);
     let room = room_at(inside, c);
     let at = row.start + c * params.inner;
-    return admit4(load_quad_logits(at, params.inner, room, -infinity()), room);
+    return prepare4(load_quad_logits(at, params.inner, room, -infinity()), room);
 }
 
 fn one_logit(row: Row, c: u32) -> f32 {
-    return admit4(vec4<f32>(load_logits(row.start + c * params.inner)), 4u).x;
+    return prepare4(vec4<f32>(load_logits(row.start + c * params.inner)), 4u).x;
 }
 
 fn gap(x: f32, m: f32) -> f32 {
@@ -60,9 +60,9 @@ fn gap(x: f32, m: f32) -> f32 {
 // and NaN at the end. Read as unsigned integers, negative floats come after all positive ones in
 // reverse order, with -infinity and NaN at the end.
 struct Extremes {
-    signed: vec4<i32>,
-    unsigned: vec4<u32>,
-    least: vec4<u32>,
+    signed_max: vec4<i32>,
+    unsigned_max: vec4<u32>,
+    unsigned_min: vec4<u32>,
 }
 
 fn no_extremes() -> Extremes {
@@ -73,9 +73,9 @@ fn with_block(e: Extremes, x: mat4x4<f32>) -> Extremes {
     var all = e;
     for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
         let quad = x[j];
-        all.signed = max(all.signed, bitcast<vec4<i32>>(quad));
-        all.unsigned = max(all.unsigned, bitcast<vec4<u32>>(quad));
-        all.least = min(all.least, bitcast<vec4<u32>>(quad));
+        all.signed_max = max(all.signed_max, bitcast<vec4<i32>>(quad));
+        all.unsigned_max = max(all.unsigned_max, bitcast<vec4<u32>>(quad));
+        all.unsigned_min = min(all.unsigned_min, bitcast<vec4<u32>>(quad));
     }
     return all;
 }
@@ -83,11 +83,11 @@ fn with_block(e: Extremes, x: mat4x4<f32>) -> Extremes {
 // Statistics that have only a maximum (and `poison`); `ties` and `rest` are 0. A maximum of
 // -infinity is replaced by the lowest finite number.
 fn stats_of(e: Extremes) -> RowStats {
-    let signed = max(max(e.signed.x, e.signed.y), max(e.signed.z, e.signed.w));
-    let unsigned = max(max(e.unsigned.x, e.unsigned.y), max(e.unsigned.z, e.unsigned.w));
-    let least = min(min(e.least.x, e.least.y), min(e.least.z, e.least.w));
+    let signed = max(max(e.signed_max.x, e.signed_max.y), max(e.signed_max.z, e.signed_max.w));
+    let unsigned = max(max(e.unsigned_max.x, e.unsigned_max.y), max(e.unsigned_max.z, e.unsigned_max.w));
+    let smallest = min(min(e.unsigned_min.x, e.unsigned_min.y), min(e.unsigned_min.z, e.unsigned_min.w));
     let poison = signed >= 0x7f800000 || unsigned > 0xff800000u;
-    let m = select(min(least, bitcast<u32>(LOWEST)), u32(signed), signed >= 0);
+    let m = select(min(smallest, bitcast<u32>(LOWEST)), u32(signed), signed >= 0);
     return RowStats(bitcast<f32>(m), 0.0, 0.0, u32(poison));
 }
 
@@ -107,7 +107,7 @@ fn exp_of_gap(gap: f32, lost: f32) -> f32 {
 
 // exp(logit(x) - logit(m)), lifted, for x <= m.
 fn exp_between(x: f32, m: f32) -> f32 {
-    return exp_of_gap(gap(x, m), lost_gap(x, m));
+    return exp_of_gap(gap(x, m), gap_error(x, m));
 }
 
 // The product of a lifted number and a lifted exponential, lifted once.
@@ -155,7 +155,7 @@ fn with_logits(s: RowStats, x: mat4x4<f32>) -> RowStats {
 }
 
 // The statistics of the lane's blocks begin..end, by one lane; the range can be empty.
-fn few_stats(row: Row, begin: u32, end: u32) -> RowStats {
+fn single_run_stats(row: Row, begin: u32, end: u32) -> RowStats {
     let whole = clamp(row.whole, begin, end);
     var s = RowStats(LOWEST, 0.0, 0.0, 0u);
     for (var i = begin; i < whole; i++) {
@@ -193,11 +193,11 @@ fn no_stats() -> LaneStats {
 fn add_to_lane(s: LaneStats, x: mat4x4<f32>) -> LaneStats {
     let block = stats_of(with_block(no_extremes(), x));
     let m = max(s.max, block.max);
-    let rise = gap(m, s.origin);
-    let lost = lost_gap(m, s.origin);
+    let max_gap = gap(m, s.origin);
+    let lost = gap_error(m, s.origin);
     // Whether the maximum becomes the new origin.
-    let far = rise > FAR;
-    let e = exp_of_gap(select(rise, -rise, far), select(lost, -lost, far));
+    let far = max_gap > FAR;
+    let e = exp_of_gap(select(max_gap, -max_gap, far), select(lost, -lost, far));
     let origin = select(s.origin, m, far);
     let higher = m > s.max;
     // Elements that equalled the previous maximum move to the rest.
@@ -231,7 +231,7 @@ fn lane_stats(row: Row) -> RowStats {
         return held_stats(row);
     }
     if (RUNS == 0u) {
-        return few_stats(row, row.begin, row.end);
+        return single_run_stats(row, row.begin, row.end);
     }
     return relative_to_max(add_blocks(row, no_stats()));
 }
@@ -281,8 +281,8 @@ fn part_stats(lane: RowStats, thread: u32) -> RowStats {
     return all;
 }
 
-// The factor, lifted, that turns the exponentials from `reread_block` into exponentials relative to
-// the row maximum m.
+// The factor, lifted, that turns the exponentials from `last_sweep_block` into exponentials
+// relative to the row maximum m.
 fn lifted_exp_factor(m: f32) -> f32 {
     if (HELD > 0u && LANES > 1u) {
         return exp_between(held_max, m);
@@ -292,7 +292,7 @@ fn lifted_exp_factor(m: f32) -> f32 {
 
 // Block i in the last sweep: if HOLD_EXP its exponentials, lifted and still without the factor
 // `lifted_exp_factor`, else its logits.
-fn reread_block(row: Row, i: u32, inside: bool, m: f32) -> mat4x4<f32> {
+fn last_sweep_block(row: Row, i: u32, inside: bool, m: f32) -> mat4x4<f32> {
     if (HELD > 0u) {
         return held[i];
     }

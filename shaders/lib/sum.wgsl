@@ -1,6 +1,6 @@
 // Compensated sums: short runs are added up in f32, and their sums are added to a pair of numbers
 // that keeps the rounding error. The error of such a sum hardly grows with its length (for millions
-// of numbers, see `settled_sum`).
+// of numbers, see `normalised_sum`).
 
 struct Sum {
     high: f32,
@@ -36,7 +36,7 @@ fn value_of(s: Sum) -> f32 {
 
 // Normalises a sum, so that `low` is at most half an ulp of `high`. Otherwise the errors of
 // millions of additions would make `low` a long f32 sum itself.
-fn settled_sum(s: Sum) -> Sum {
+fn normalised_sum(s: Sum) -> Sum {
     let high = opaque(value_of(s));
     return Sum(high, s.low - opaque(high - s.high));
 }

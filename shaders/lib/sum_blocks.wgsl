@@ -2,7 +2,7 @@
 // The function `body` of kernels that sum blocks of elements, in a fixed order. A shader that needs
 // this defines
 //   const SUMS: u32                           the number of sums
-//   fn add_element(i: u32)                    adds element i to `sums`; if it is out of range,
+//   fn add_element(i: u32)                    adds element i to `sums`; if it is bad data,
 //                                             lowers `bad` to its position
 //   fn end_block(block: u32, thread: u32)     runs in all threads, also in surplus workgroups, once
 //                                             `sums` has the block's sums

@@ -8,22 +8,22 @@ override QUADS: u32;
 // The number of elements from one quad of a thread to its next.
 const STRIDE: u32 = 4u * WORKGROUP;
 // The number of elements in one step of all threads.
-const TURN: u32 = QUADS * STRIDE;
+const STEP: u32 = QUADS * STRIDE;
 
-struct Part {
+struct ThreadRange {
     // The thread's first element in the steps.
-    turns: u32,
+    steps: u32,
     // The end of the steps.
-    turns_end: u32,
+    steps_end: u32,
     // The thread's first element in the rest of the block.
     rest: u32,
     // The end of the block.
     end: u32,
 }
 
-fn part_of(block: u32, thread: u32) -> Part {
+fn thread_range(block: u32, thread: u32) -> ThreadRange {
     let start = min(block * params.block, params.count);
     let end = min(start + params.block, params.count);
-    let whole = start + (end - start) / TURN * TURN;
-    return Part(start + thread * 4u, whole, whole + thread * 4u, end);
+    let whole = start + (end - start) / STEP * STEP;
+    return ThreadRange(start + thread * 4u, whole, whole + thread * 4u, end);
 }

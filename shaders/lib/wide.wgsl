@@ -28,7 +28,7 @@ fn times(a: Wide, b: Wide) -> Wide {
 }
 
 // a / b, with the special cases of `quotient`.
-fn over(a: Wide, b: Wide) -> Wide {
+fn divide(a: Wide, b: Wide) -> Wide {
     return Wide(quotient(a.significand, b.significand), a.exponent - b.exponent);
 }
 

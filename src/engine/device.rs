@@ -78,7 +78,7 @@ impl Gpu {
     /// it is recorded; its earlier dispatches, if any, stay recorded and may write outputs.
     /// [`Error::Value`] if an offset alignment of the device exceeds 4096 bytes.
     pub fn new(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
-        opengl::meet(&device);
+        opengl::register(&device);
         let limits = device.limits();
         let caps = Caps::new(&device);
         let enough = |what, needed: u64, allowed: u64| within("Gpu::new", what, needed, allowed);

@@ -18,7 +18,7 @@ pub(crate) fn guard<R>(device: &wgpu::Device, op: &'static str, create: impl FnO
 /// memory before a validation error.
 pub(crate) fn in_scopes<R>(device: &wgpu::Device, create: impl FnOnce() -> R) -> (R, Option<wgpu::Error>) {
     use wgpu::ErrorFilter as F;
-    let _turn = opengl::turn(device);
+    let _guard = opengl::lock_context(device);
     let scopes = [F::Validation, F::OutOfMemory, F::Internal].map(|filter| device.push_error_scope(filter));
     let made = create();
     let mut first = None;

@@ -190,7 +190,7 @@ impl Variant {
 
 /// The bindings of a variant that need a buffer: the index, the binding, and whether it is
 /// read-only.
-fn bound(kernel: &Kernel, variant: &Variant) -> Vec<(usize, &'static Binding, bool)> {
+fn buffer_bindings(kernel: &Kernel, variant: &Variant) -> Vec<(usize, &'static Binding, bool)> {
     let written_over = kernel.bindings.iter().find_map(|b| match b.access {
         Access::WriteOver(over) if variant.in_place => Some(over),
         _ => None,
@@ -299,7 +299,7 @@ fn compile(
         count: None,
     };
     let params = entry(0, wgpu::BufferBindingType::Uniform, true);
-    let storage = bound(kernel, variant)
+    let storage = buffer_bindings(kernel, variant)
         .into_iter()
         .enumerate()
         .map(|(slot, (_, _, read_only))| entry(slot + 1, wgpu::BufferBindingType::Storage { read_only }, false));

@@ -7,39 +7,39 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Whether this process uses an OpenGL device. If not, no device has to be asked for its backend.
 static IN_USE: AtomicBool = AtomicBool::new(false);
-static TURN: Mutex<()> = Mutex::new(());
+static CONTEXT_LOCK: Mutex<()> = Mutex::new(());
 
 thread_local! {
-    /// Whether this thread holds `TURN`: the application's callbacks can run inside our calls, and
-    /// call us again.
-    static HAS_TURN: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread holds `CONTEXT_LOCK`: the application's callbacks can run inside our
+    /// calls, and call us again.
+    static HOLDS_LOCK: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Held while the thread may call OpenGL devices.
 #[derive(Debug)]
-pub(crate) struct Turn(#[expect(dead_code, reason = "held")] MutexGuard<'static, ()>);
+pub(crate) struct ContextGuard(#[expect(dead_code, reason = "held")] MutexGuard<'static, ()>);
 
-impl Drop for Turn {
+impl Drop for ContextGuard {
     fn drop(&mut self) {
-        HAS_TURN.set(false);
+        HOLDS_LOCK.set(false);
     }
 }
 
 /// Registers a device.
-pub(crate) fn meet(device: &wgpu::Device) {
+pub(crate) fn register(device: &wgpu::Device) {
     if is_opengl(device) {
         IN_USE.store(true, Ordering::Relaxed);
     }
 }
 
 /// Waits until the calling thread may call `device`; returns at once unless it is an OpenGL device.
-pub(crate) fn turn(device: &wgpu::Device) -> Option<Turn> {
-    if !IN_USE.load(Ordering::Relaxed) || HAS_TURN.get() || !is_opengl(device) {
+pub(crate) fn lock_context(device: &wgpu::Device) -> Option<ContextGuard> {
+    if !IN_USE.load(Ordering::Relaxed) || HOLDS_LOCK.get() || !is_opengl(device) {
         return None;
     }
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    HAS_TURN.set(true);
-    Some(Turn(turn))
+    let lock = CONTEXT_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    HOLDS_LOCK.set(true);
+    Some(ContextGuard(lock))
 }
 
 fn is_opengl(device: &wgpu::Device) -> bool {

@@ -95,7 +95,7 @@ const OTHER_KERNELS: &[&Kernel] = &[
     &reduce::blocks::SUMS,
     &map::relu::BACKWARD,
     &map::relu::FORWARD,
-    &loss::row_factor::KERNEL,
+    &loss::upstream_quotient::KERNEL,
     &linear::counted_rows::KERNEL,
     &loss::row_parts::KERNEL,
     &update::schedule::KERNEL,

@@ -36,12 +36,12 @@ pub struct LinearPlan {
     run: u32,
     scratch_bytes: u64,
     backward: bool,
-    update: Option<Blocks>,
+    update: Option<ClassBlocks>,
 }
 
 /// The blocks of classes whose weights are updated as soon as their gradient is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Blocks {
+pub(crate) struct ClassBlocks {
     pub(crate) classes_at_once: usize,
     /// The number of tokens whose logits of these classes are stored at a time.
     pub(crate) tokens_at_once: usize,
@@ -54,7 +54,7 @@ impl LinearPlan {
 
     /// The number of tokens in a section of a sum over tokens. Longer sums take memory for the
     /// compensation of rounding errors.
-    const TOKENS: u32 = 8192;
+    const TOKENS_PER_SECTION: u32 = 8192;
 
     /// The default bytes of scratch.
     pub(crate) const DEFAULT_SCRATCH: u64 = 32 << 20;
@@ -137,7 +137,7 @@ impl LinearPlan {
     /// The order of additions in sums over tokens.
     pub(crate) fn over_tokens(&self) -> Order {
         let all = u32::try_from(self.sizes.tokens).unwrap_or(u32::MAX);
-        Order { all, run: self.run, section: Self::TOKENS }
+        Order { all, run: self.run, section: Self::TOKENS_PER_SECTION }
     }
 
     /// The order of additions in sums over classes.
@@ -186,7 +186,7 @@ impl LinearPlan {
                 let weight = bytes(classes, copies(self.over_tokens(), self.tokens_at_once));
                 weight.saturating_add(bytes(self.tokens_at_once, 1 + of_parts)).saturating_add(of_logits)
             }
-            Some(Blocks { classes_at_once, tokens_at_once }) => {
+            Some(ClassBlocks { classes_at_once, tokens_at_once }) => {
                 let weight = bytes(classes_at_once, copies(self.over_tokens(), tokens_at_once));
                 let hidden = bytes(tokens, copies(self.over_classes(), classes_at_once));
                 weight.saturating_add(hidden).saturating_add(bytes(tokens_at_once, 1)).saturating_add(of_logits)
@@ -241,12 +241,12 @@ impl LinearPlan {
         });
         let logits = bytes(forward.tokens_at_once as u64, classes).max(bytes(tokens_at_once as u64, classes_at_once));
         let scratch_bytes = buffer(logits) + buffer(bytes(classes_at_once as u64, inputs));
-        let update = Some(Blocks { classes_at_once, tokens_at_once });
+        let update = Some(ClassBlocks { classes_at_once, tokens_at_once });
         Ok(Self { scratch_bytes, backward: true, update, ..forward })
     }
 
     /// The blocks of classes, if weights are updated.
-    pub(crate) fn update(&self) -> Option<Blocks> {
+    pub(crate) fn update(&self) -> Option<ClassBlocks> {
         self.update
     }
 
@@ -332,7 +332,7 @@ impl fmt::Display for LinearPlan {
             self.tokens_at_once,
             kib(self.scratch_bytes)
         )?;
-        if let Some(Blocks { classes_at_once, tokens_at_once }) = self.update {
+        if let Some(ClassBlocks { classes_at_once, tokens_at_once }) = self.update {
             let blocks = classes.div_ceil(classes_at_once.max(1)).max(1);
             write!(f, ", updates of {blocks} blocks of {classes_at_once} classes by {tokens_at_once} tokens")?;
         }

@@ -17,7 +17,7 @@
 //! | depth | the index of a summand in a product, along `k` |
 //! | section | consecutive runs of a product that are summed in one `f32` |
 //! | part | of a row: the elements that one of several workgroups processes; of a product: the summands of one partial result |
-//! | partial result | of a reduction: the compensated sums of a block, and its first position out of range; of a product: the sums of a part |
+//! | partial result | of a reduction: the compensated sums of a block, and its first position of bad data (an element out of range, or an invalid target); of a product: the sums of a part |
 //! | row state | the softmax statistics of a row and the sum of its coefficients, stored for later dispatches |
 //! | strip | rows of a tensor that can be bound at once: all rows of some `outer` indices, or a range of `inner` of one |
 //! | range | consecutive rows or elements that one dispatch works on |
@@ -29,7 +29,6 @@
 //! | lifted | multiplied by a power of two, so that the number is not subnormal |
 //! | surplus | of a thread or workgroup: beyond the last row or block; it stores nothing |
 
-mod cut;
 pub(crate) mod linear;
 pub(crate) mod product;
 #[cfg(any(test, fuzzing))]
@@ -38,6 +37,7 @@ mod product_properties;
 #[cfg(any(test, fuzzing))]
 #[path = "../../tests/unit/plan_properties.rs"]
 pub(crate) mod properties;
+mod row_split;
 mod rows;
 pub(crate) mod strips;
 pub(crate) mod summands;
@@ -49,8 +49,8 @@ pub(crate) mod tile;
 use crate::engine::Caps;
 
 #[cfg(any(test, fuzzing))]
-pub(crate) use cut::Cuts;
-pub(crate) use cut::{Cut, PerRow, Placed};
+pub(crate) use row_split::SegmentEnds;
+pub(crate) use row_split::{PerRow, Placed, RowSplit};
 pub(crate) use rows::{RowPlan, Sweep};
 
 /// The number of elements, or of partial results, that one workgroup of an elementwise kernel or a
@@ -60,11 +60,10 @@ pub(crate) const BLOCK: u32 = 1024;
 /// The number of rows that one thread of a column sum adds in order.
 pub(crate) const COLUMN_BLOCK: u32 = 64;
 
-/// The constants WORKGROUP of `shaders/lib/grid.wgsl` and QUADS of `shaders/lib/turns.wgsl`.
-pub(crate) fn turns(caps: &Caps) -> [u32; 2] {
-    let workgroup = caps.workgroup_size();
+/// The constant QUADS of `shaders/lib/turns.wgsl`.
+pub(crate) fn quads_per_step(caps: &Caps) -> u32 {
     // A step must not be longer than a block.
-    [workgroup, (BLOCK / (4 * workgroup)).clamp(1, caps.quads_per_turn)]
+    (BLOCK / (4 * caps.workgroup_size())).clamp(1, caps.quads_per_turn)
 }
 
 /// The name of the loop budget in errors.

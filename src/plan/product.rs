@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::summands::Summands;
 use super::tile::{Sizes, Tile};
-use super::{Cut, PerRow, Placed, TURNS, Work, most_groups, most_turns};
+use super::{PerRow, Placed, RowSplit, TURNS, Work, most_groups, most_turns};
 use crate::engine::{Caps, WORD_BYTES};
 use crate::error::{Result, within};
 
@@ -67,14 +67,14 @@ impl Factors {
     pub(crate) fn dispatches(&self, caps: &Caps, k: &Range<u32>, split: u32, summands: Summands) -> Result<Vec<Piece>> {
         let Sizes { m, n, .. } = self.sizes;
         let tile = Tile::new(caps, self.sizes);
-        let cuts = self.cuts(caps, k, summands.run)?;
+        let splits = self.split_ranges(caps, k, summands.run)?;
         let len = k.end - k.start;
         let parts = len.div_ceil(split).max(1);
         if parts > 1 {
             let bytes = u128::from(m) * u128::from(n) * u128::from(parts) * u128::from(WORD_BYTES);
             let groups = u128::from(tile.groups(m, n)) * u128::from(parts);
             let turns = tile.turns(split, summands.run, self.sparse);
-            let in_one_piece = [&cuts.m, &cuts.n, &cuts.k].iter().all(|ranges| ranges.len() == 1);
+            let in_one_piece = [&splits.m, &splits.n, &splits.k].iter().all(|ranges| ranges.len() == 1);
             let fits = bytes <= caps.max_binding.into() && groups <= most_groups(caps).into();
             if in_one_piece && fits && turns <= most_turns(caps) {
                 let work = Work::new(tile.groups(m, n) * u64::from(parts), turns);
@@ -87,11 +87,11 @@ impl Factors {
             let start = k.start + part * split;
             let end = k.end.min(start.saturating_add(split));
             let of_part = Summands { all: if parts > 1 { end - start } else { summands.all }, ..summands };
-            for (m, n) in cuts.m.iter().flat_map(|m| cuts.n.iter().map(move |n| (m, n))) {
-                let ranges = cuts.k.iter().map(|range| range.start.max(start)..range.end.min(end));
+            for (m, n) in splits.m.iter().flat_map(|m| splits.n.iter().map(move |n| (m, n))) {
+                let ranges = splits.k.iter().map(|range| range.start.max(start)..range.end.min(end));
                 for range in ranges.filter(|range| !range.is_empty() || len == 0) {
                     let counted = range.start - start + summands.before..range.end - start + summands.before;
-                    for step in of_part.steps(counted, cuts.most_at_once) {
+                    for step in of_part.steps(counted, splits.most_at_once) {
                         let unfinished = step.end % summands.run != 0 && step.end < of_part.all;
                         let groups = tile.groups(m.end - m.start, n.end - n.start);
                         let turns = tile.turns(step.end - step.start, summands.run, self.sparse);
@@ -115,17 +115,17 @@ impl Factors {
     }
 
     /// The ranges of `m`, `n` and `k` that fit bindings, grids and the loop budget.
-    fn cuts(&self, caps: &Caps, k: &Range<u32>, run: u32) -> Result<Cuts> {
+    fn split_ranges(&self, caps: &Caps, k: &Range<u32>, run: u32) -> Result<SplitRanges> {
         let Self { layout, sizes, placed: [a, b, c], sparse } = *self;
-        let Sizes { m, n, k: depth } = sizes;
+        let Sizes { m, n, k: all_k } = sizes;
         let tile = Tile::new(caps, sizes);
         let groups_in = |size: u32, tile: u32| u64::from(size.div_ceil(tile));
         // The coarsest granule that fits; multiples of 4 do not split quads.
-        let coarsest = |cut: Cut<'_>, granules: &[u32]| {
-            let mut ranges = cut.ranges(caps);
+        let coarsest = |split: RowSplit<'_>, granules: &[u32]| {
+            let mut ranges = split.ranges(caps);
             for &granule in granules {
                 if ranges.is_err() {
-                    ranges = Cut { granule, ..cut }.ranges(caps);
+                    ranges = RowSplit { granule, ..split }.ranges(caps);
                 }
             }
             ranges
@@ -133,14 +133,14 @@ impl Factors {
         // Bindings hold whole stored rows: `c` is indexed by `m`, `a` by `m` or `k`, `b` by `k` or
         // `n`.
         let (a_row, b_row) = (
-            a.per_row(if layout == Layout::Tn { m } else { depth }.into()),
-            b.per_row(if layout == Layout::Nt { depth } else { n }.into()),
+            a.per_row(if layout == Layout::Tn { m } else { all_k }.into()),
+            b.per_row(if layout == Layout::Nt { all_k } else { n }.into()),
         );
         let by_m = [c.per_row(n.into()), a_row];
         let by_m = if layout == Layout::Tn { &by_m[..1] } else { &by_m };
-        let m_ranges = coarsest(cut(m, by_m, tile.rows, groups_in(n, tile.columns)), &[1])?;
+        let m_ranges = coarsest(row_split(m, by_m, tile.rows, groups_in(n, tile.columns)), &[1])?;
         let n_ranges = match layout {
-            Layout::Nt => coarsest(cut(n, &[b_row], 4, 1), &[1])?,
+            Layout::Nt => coarsest(row_split(n, &[b_row], 4, 1), &[1])?,
             Layout::Nn | Layout::Tn => std::iter::once(0..n).collect(),
         };
         let by_k: &[PerRow] = match layout {
@@ -149,7 +149,7 @@ impl Factors {
             Layout::Tn => &[a_row, b_row],
         };
         // Stored rows are numbered from the first row of the matrix, not from the first summand.
-        let ranges = coarsest(cut(k.end, by_k, run, 0), &[4, 1])?;
+        let ranges = coarsest(row_split(k.end, by_k, run, 0), &[4, 1])?;
         let inside = |range: &Range<u32>| range.start.max(k.start)..range.end;
         let mut k_ranges: Vec<_> = ranges.iter().map(inside).filter(|range| !range.is_empty()).collect();
         if k_ranges.is_empty() {
@@ -159,15 +159,15 @@ impl Factors {
         within("matmul", TURNS, turns, most_turns(caps))?;
         let runs = most_turns(caps) / turns;
         let most_at_once = u32::try_from(runs.saturating_mul(run.into())).unwrap_or(u32::MAX / run * run);
-        Ok(Cuts { m: m_ranges, n: n_ranges, k: k_ranges, most_at_once })
+        Ok(SplitRanges { m: m_ranges, n: n_ranges, k: k_ranges, most_at_once })
     }
 }
 
-fn cut(rows: u32, per_row: &[PerRow], granule: u32, groups_per_granule: u64) -> Cut<'_> {
-    Cut { groups_per_granule, ..Cut::new("matmul", rows, per_row, granule) }
+fn row_split(rows: u32, per_row: &[PerRow], granule: u32, groups_per_granule: u64) -> RowSplit<'_> {
+    RowSplit { groups_per_granule, ..RowSplit::new("matmul", rows, per_row, granule) }
 }
 
-struct Cuts {
+struct SplitRanges {
     m: Vec<Range<u32>>,
     n: Vec<Range<u32>>,
     k: Vec<Range<u32>>,

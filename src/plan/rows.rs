@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Cut, Work, most_turns};
+use super::{RowSplit, Work, most_turns};
 use crate::engine::{Caps, Family};
 use crate::error::Result;
 
@@ -139,9 +139,9 @@ impl RowPlan {
         sweep: Sweep,
     ) -> Result<Vec<(Range<u32>, Work)>> {
         let turns_per_granule = sweep.turns(Self::RUN);
-        let by_runs = Cut::new(op, self.blocks_of(classes), &[], Self::RUN);
-        let cut = Cut { groups_per_granule: 0, turns_per_granule, ..by_runs };
-        let mut ranges = cut.ranges(caps)?;
+        let by_runs = RowSplit::new(op, self.blocks_of(classes), &[], Self::RUN);
+        let split = RowSplit { groups_per_granule: 0, turns_per_granule, ..by_runs };
+        let mut ranges = split.ranges(caps)?;
         if ranges.is_empty() {
             ranges.push(0..0);
         }

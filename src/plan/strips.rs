@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Cut, PerRow, Placed};
+use super::{PerRow, Placed, RowSplit};
 use crate::engine::{Caps, WORD_BYTES};
 use crate::error::{Result, ensure};
 
@@ -20,7 +20,7 @@ impl Classes {
     }
 
     /// The number of elements for each index of `outer`.
-    pub(crate) fn part(self) -> u64 {
+    pub(crate) fn elements_per_outer(self) -> u64 {
         u64::from(self.classes) * u64::from(self.inner)
     }
 }
@@ -48,13 +48,13 @@ impl Strip {
     ) -> Result<Vec<Self>> {
         let Classes { outer: rows, classes, inner } = whole;
         let rows = if whole.rows() == 0 { 0 } else { rows };
-        let moving = |elements: u64, rows: u64| {
+        let per_row_with = |elements: u64, rows: u64| {
             let others = tensors.iter().map(move |tensor| tensor.per_row(elements));
             others.chain([PerRow::of(rows * bytes)]).collect::<Vec<_>>()
         };
-        let per_row = &moving(whole.part(), inner.into());
-        let cut = Cut { groups_per_granule: groups * u64::from(inner), ..Cut::new(op, rows, per_row, 1) };
-        let no_strips = match cut.ranges(caps) {
+        let per_row = &per_row_with(whole.elements_per_outer(), inner.into());
+        let split = RowSplit { groups_per_granule: groups * u64::from(inner), ..RowSplit::new(op, rows, per_row, 1) };
+        let no_strips = match split.ranges(caps) {
             Ok(ranges) => return Ok(ranges.into_iter().map(|outer| Self { whole, outer, within: None }).collect()),
             Err(error) => error,
         };
@@ -64,10 +64,11 @@ impl Strip {
             [tensor.offset, apart].iter().all(|position| position.is_multiple_of(WORD_BYTES))
         };
         ensure!(inner > 1 && tensors.iter().all(words), no_strips);
-        let per_row = moving(classes.into(), 1).into_iter().map(|tensor| PerRow::of(tensor.bytes)).collect::<Vec<_>>();
+        let per_row =
+            per_row_with(classes.into(), 1).into_iter().map(|tensor| PerRow::of(tensor.bytes)).collect::<Vec<_>>();
         let strips = |granule: u32| {
             let groups_per_granule = groups * u64::from(granule);
-            Cut { groups_per_granule, ..Cut::new(op, inner, &per_row, granule) }.ranges(caps)
+            RowSplit { groups_per_granule, ..RowSplit::new(op, inner, &per_row, granule) }.ranges(caps)
         };
         // Prefer long copies. Halves are copied in pairs.
         let halves = tensors.iter().any(|tensor| tensor.element < WORD_BYTES);
@@ -96,7 +97,7 @@ impl Strip {
 
     /// The index of the first element of the strip's first `outer` index.
     pub(crate) fn start(&self) -> usize {
-        usize::try_from(u64::from(self.outer.start) * self.whole.part()).unwrap_or(usize::MAX)
+        usize::try_from(u64::from(self.outer.start) * self.whole.elements_per_outer()).unwrap_or(usize::MAX)
     }
 
     /// For each class, the bytes to copy: their offset in the tensor, their offset in scratch

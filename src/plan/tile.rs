@@ -17,11 +17,11 @@ pub(crate) struct Tile {
     pub(crate) workgroup: u32,
     pub(crate) rows: u32,
     pub(crate) columns: u32,
-    /// The number of summands per turn of the main loop.
-    depth: u32,
-    /// The turns that add `depth` summands.
+    /// The number of depths, and so of summands, in one turn of the main loop.
+    depths_per_turn: u32,
+    /// The turns that add `depths_per_turn` summands.
     turns_per_depth: u64,
-    /// The turns that search `depth` columns of `a`'s tile for nonzero elements.
+    /// The turns that search `depths_per_turn` columns of `a`'s tile for nonzero elements.
     search_per_depth: u64,
     /// The constants of this kernel alone.
     pub(crate) constants: Vec<(&'static str, u32)>,
@@ -50,7 +50,7 @@ impl Tile {
                     workgroup,
                     rows: side,
                     columns: side,
-                    depth,
+                    depths_per_turn: depth,
                     // Loading a tile of a factor takes up to 2 turns.
                     turns_per_depth: 1 + 2 * (2 + 1) + u64::from(depth) + 1,
                     // The loop itself, 2 turns over the tile, and the reduction over threads.
@@ -75,7 +75,7 @@ impl Tile {
                     workgroup: caps.simd_width,
                     rows,
                     columns: caps.simd_width * 4,
-                    depth: 4,
+                    depths_per_turn: 4,
                     turns_per_depth: 1,
                     search_per_depth: 1,
                     constants: vec![("ROWS", rows)],
@@ -94,7 +94,7 @@ impl Tile {
         let search = if sparse { self.search_per_depth } else { 0 };
         // Each run ends with one more search and two comparisons.
         let runs = u64::from(summands.div_ceil(run));
-        u64::from(summands.div_ceil(self.depth)) * (self.turns_per_depth + search) + runs * (2 + search)
+        u64::from(summands.div_ceil(self.depths_per_turn)) * (self.turns_per_depth + search) + runs * (2 + search)
     }
 
     /// The number of summands of a part: a section, or fewer if a product has too few tiles to keep

@@ -29,14 +29,14 @@ impl Held {
         self.others.is_empty() && self.outputs.is_empty()
     }
 
-    pub(super) fn hold(&mut self, storage: &Arc<Storage>) {
+    pub(super) fn retain(&mut self, storage: &Arc<Storage>) {
         if !storage.is_output_of(self.recorder) {
             self.others.push(storage.clone());
         }
     }
 
     /// Registers a new output.
-    pub(super) fn keep(&mut self, storage: Storage) -> Arc<Storage> {
+    pub(super) fn register_output(&mut self, storage: Storage) -> Arc<Storage> {
         let output = Arc::new(storage.output_of(self.recorder));
         self.outputs.entry(output.size()).or_default().push(output.clone());
         output

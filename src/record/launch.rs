@@ -121,12 +121,12 @@ impl Launch {
     }
 
     /// The variant of the kernel, and the windows in the order of its bindings.
-    fn form(&self, caps: &Caps) -> Result<(Variant, Vec<Option<Window>>)> {
+    fn resolve(&self, caps: &Caps) -> Result<(Variant, Vec<Option<Window>>)> {
         if let Some(name) = self.unknown {
             return Err(self.wrong(name));
         }
         let [workgroup, subgroup] = caps.threads();
-        let [_, quads] = plan::turns(caps);
+        let quads = plan::quads_per_step(caps);
         let constant = |(&name, &value): (&&'static str, &Option<u32>)| match (value, name) {
             (Some(value), _) => Ok(value),
             (None, "WORKGROUP") => Ok(workgroup),
@@ -176,7 +176,7 @@ impl Recorder<'_> {
     /// Records a launch. `params` holds the kernel's own parameters.
     pub(crate) fn launch<P: Pod>(&mut self, launch: &Launch, params: &P, work: Work) -> Result<()> {
         let kernel = launch.kernel;
-        let (mut variant, windows) = launch.form(self.gpu().caps())?;
+        let (mut variant, windows) = launch.resolve(self.gpu().caps())?;
         let Work { groups, turns } = work;
         if groups == 0 {
             return Ok(());
@@ -222,7 +222,7 @@ impl Recorder<'_> {
             })
         })?;
         drop(entries);
-        windows.iter().flatten().for_each(|window| self.held.hold(&window.storage));
+        windows.iter().flatten().for_each(|window| self.held.retain(&window.storage));
         let [x, y, z] = plan::grid(groups, self.gpu().caps());
         #[cfg(test)]
         let counter = self.gpu().pipelines().counter();
@@ -291,7 +291,7 @@ impl Recorder<'_> {
         let fits = |arena: &&mut Arena| (arena.bytes.len().next_multiple_of(align) + size) as u64 <= Arena::BYTES;
         if self.arenas.last_mut().filter(fits).is_none() {
             let storage = Arc::new(self.gpu().allocate("params", Role::Params, Arena::BYTES)?);
-            self.held.hold(&storage);
+            self.held.retain(&storage);
             self.arenas.push(Arena { storage, bytes: Vec::new() });
         }
         let Some(arena) = self.arenas.last_mut() else {

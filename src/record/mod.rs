@@ -1,7 +1,7 @@
 //! Recording of dispatches and copies, and readback of results.
 
 mod batch;
-mod blocks;
+mod block_launch;
 mod held;
 mod launch;
 mod profile;
@@ -10,7 +10,7 @@ mod recorder;
 mod warm_up;
 
 pub use batch::Batch;
-pub(crate) use blocks::Blocks;
+pub(crate) use block_launch::BlockLaunch;
 pub(crate) use launch::Launch;
 pub use profile::DispatchTime;
 pub use readback::Readback;

@@ -268,7 +268,7 @@ impl Drop for Staging {
 #[cfg(not(target_arch = "wasm32"))]
 fn poll(device: &wgpu::Device, how: wgpu::PollType) -> Option<Result<wgpu::PollStatus, wgpu::PollError>> {
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-    let _turn = crate::engine::opengl::turn(device);
+    let _guard = crate::engine::opengl::lock_context(device);
     match catch_unwind(AssertUnwindSafe(|| device.poll(how))) {
         Ok(polled) => Some(polled),
         Err(panic) => match panic.downcast_ref::<String>() {

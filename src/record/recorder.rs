@@ -97,8 +97,8 @@ impl<'e> Recorder<'e> {
         }
         let check_of = check.as_ref().map(|check| (check.op, check.what));
         let ticket = self.ticket("read", staging, (skipped, tensor.len(), bytes), check_of)?;
-        self.held.hold(tensor.storage());
-        check.iter().for_each(|check| self.held.hold(&check.storage));
+        self.held.retain(tensor.storage());
+        check.iter().for_each(|check| self.held.retain(&check.storage));
         Ok(ticket)
     }
 
@@ -206,7 +206,7 @@ impl<'e> Recorder<'e> {
 
     /// Keeps a tensor's memory until the work is submitted.
     pub(crate) fn hold<T: Element>(&mut self, tensor: &Tensor<T>) {
-        self.held.hold(tensor.storage());
+        self.held.retain(tensor.storage());
     }
 
     /// Copies whole words between positions in two different memories.
@@ -262,7 +262,7 @@ impl<'e> Recorder<'e> {
     pub(crate) fn output_storage(&mut self, op: &'static str, bytes: u64) -> Result<Arc<Storage>> {
         match self.held.free_output(storage_size(bytes, self.gpu.caps().max_buffer)) {
             Some(storage) => Ok(storage),
-            None => Ok(self.held.keep(self.gpu.allocate(op, Role::Storage, bytes)?)),
+            None => Ok(self.held.register_output(self.gpu.allocate(op, Role::Storage, bytes)?)),
         }
     }
 

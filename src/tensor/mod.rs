@@ -25,7 +25,8 @@ pub(crate) struct Check {
     pub(crate) op: &'static str,
     pub(crate) what: &'static str,
     pub(crate) storage: Arc<Storage>,
-    /// Byte offset of the word that holds the first bad position, or `u32::MAX` if there is none.
+    /// Byte offset of the word that holds the first position of bad data, or `u32::MAX` if there is
+    /// none.
     pub(crate) offset: u64,
 }
 
@@ -295,7 +296,7 @@ impl<T: Element> Tensor<T> {
         Placed { offset: self.offset, element: self.format.bytes(), segment: self.storage.segment() }
     }
 
-    /// The tensor for a [`Cut`](crate::plan::Cut), with this many elements per row.
+    /// The tensor for a [`RowSplit`](crate::plan::RowSplit), with this many elements per row.
     pub(crate) fn per_row(&self, elements: u64) -> PerRow {
         self.placed().per_row(elements)
     }

@@ -28,7 +28,7 @@ fn rows<'a>(gpu: &Gpu, classes: &'a [usize]) -> impl Iterator<Item = (Gpu, usize
 /// that ends loops earlier, as llvmpipe does at turn 65 536, would return wrong numbers without an
 /// error.
 #[test]
-fn the_driver_has_the_turns_that_are_planned_with() {
+fn driver_allows_the_assumed_turns() {
     let Some(gpu) = gpu() else { return };
     let turns = gpu.caps().max_turns;
     let shader = "

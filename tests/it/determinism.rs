@@ -51,7 +51,7 @@ fn every_operation_repeats_to_the_bit() {
 /// No operation reads memory that it has not written: buffers hold NaN, and other work is in the
 /// queue before and after.
 #[test]
-fn memory_that_others_left_makes_no_difference() {
+fn stale_buffer_contents_do_not_matter() {
     let Some(gpu) = gpu() else { return };
     for gpu in devices(&gpu) {
         for (name, record) in ops(1) {
@@ -96,7 +96,7 @@ fn few_bindings_make_no_difference_where_they_are_enough() {
 }
 
 #[test]
-fn threads_and_cuts_make_no_difference() {
+fn threading_and_splitting_do_not_change_bits() {
     let Some(gpu) = gpu() else { return };
     for gpu in families(&gpu) {
         let cut = |max_binding, max_groups, quads_per_turn| {

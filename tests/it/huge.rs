@@ -7,7 +7,7 @@ use xent::{Layout, Tensor};
 
 #[test]
 #[ignore = "takes 18 GB of device memory and a minute"]
-fn rows_of_more_than_four_thousand_million_elements() {
+fn rows_beyond_u32_elements() {
     let Some(gpu) = gpu() else { return };
     let (n, v) = (65_600_usize, 65_536_usize);
     let h: Vec<f32> = (0..n).map(|i| (i % 977) as f32 / 300.0 - 1.5).collect();

@@ -189,7 +189,7 @@ fn every_option_agrees_with_the_reference() {
 
 /// The bits are the same for any number of tokens at a time, and for the smallest bindings.
 #[test]
-fn chunks_do_not_show() {
+fn results_do_not_depend_on_chunking() {
     let Some(gpu) = gpu() else { return };
     let mut chosen = one_in(11);
     // The last case splits sums into parts on a GPU. The smallest bindings hold the 3000 logits of
@@ -224,7 +224,7 @@ fn chunks_do_not_show() {
 
 /// Loss and gradients have the same bits as those of a product and a cross-entropy.
 #[test]
-fn it_is_a_product_and_a_cross_entropy() {
+fn equals_matmul_then_cross_entropy() {
     let Some(gpu) = gpu() else { return };
     let gpu = &families(&gpu)[0];
     let case = Case::new([50, 40, 120]);

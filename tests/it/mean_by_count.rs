@@ -194,7 +194,7 @@ fn elementwise_losses_divide_by_the_number_of_elements() {
 /// A row of weight 0 may have any target, and counts even if the target is not a class. A mean over
 /// no rows is NaN.
 #[test]
-fn what_counts_is_the_target() {
+fn mean_by_count_counts_by_target() {
     let Some(gpu) = gpu() else { return };
     for gpu in families(&gpu) {
         let x = Tensor::from_slice(&gpu, [3, 2], &[0.0, 0.0, f32::NAN, 5.0, 1.0, 1.0]).unwrap();

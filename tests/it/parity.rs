@@ -515,7 +515,7 @@ fn sgd() {
 /// Lanes share sums through subgroups, workgroup memory, or both, in workgroups of several sizes:
 /// the sums must be the same.
 #[test]
-fn however_threads_find_each_other() {
+fn subgroup_and_workgroup_exchange_agree() {
     let Some(gpu) = gpu() else { return };
     let [rows, classes] = [5, 3000];
     let logits = random(1, rows * classes, 5.0);

@@ -76,7 +76,7 @@ fn cross_entropy_of_rows_in_parts() {
 /// NaN or infinity in one part makes the whole row NaN, and no other row; a target that is not a
 /// class is reported.
 #[test]
-fn what_spoils_a_part_spoils_the_row() {
+fn nan_in_one_part_poisons_the_row() {
     let Some(gpu) = gpu() else { return };
     let [gpu, _] = gpus(&gpu);
     let (rows, classes) = (4, 20_000);

@@ -321,7 +321,7 @@ fn products_and_squares_of_special_values() {
 }
 
 #[test]
-fn reductions_of_nothing() {
+fn reductions_over_zero_elements() {
     let Some(gpu) = gpu() else { return };
     for gpu in families(&gpu) {
         let x = Tensor::<f32>::from_slice(&gpu, [0, 5], &[]).unwrap();

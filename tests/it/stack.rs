@@ -24,7 +24,7 @@ const EXPRESSIONS: &[(&str, &str, f32, f32)] = &[
 
 #[test]
 #[ignore = "a measurement"]
-fn what_it_makes_of_arithmetic() {
+fn prints_driver_arithmetic() {
     let Some(gpu) = gpu() else { return };
     let mut report = format!("subgroups of {}\n", gpu.caps().subgroup_size);
     for (what, expression, x, ieee) in EXPRESSIONS {

@@ -7,7 +7,7 @@ use xent::loss::{CrossEntropy, Grad, Targets};
 use xent::{Caps, Error, Family, Gpu, Layout, Tensor, wgpu};
 
 #[test]
-fn what_is_warm_compiles_no_more() {
+fn warm_kernels_are_not_recompiled() {
     let Some(shared) = gpu() else { return };
     // A device that has compiled nothing.
     let gpu = adapter().unwrap();

@@ -85,8 +85,9 @@ fn bindings_are_used_as_declared() {
         let mut unwritten = Vec::new();
         let mut written = Vec::new();
         let others = [0, 2].into_iter().flat_map(|mode| {
-            let value =
-                |&name: &&str| if ["DENOMINATOR", "FOUND", "SWEEP", "TARGETS"].contains(&name) { mode } else { 1 };
+            let value = |&name: &&str| {
+                if ["DENOMINATOR", "PART_STATS_STORED", "SWEEP", "TARGETS"].contains(&name) { mode } else { 1 }
+            };
             let constants: Vec<u32> = kernel.text().constants.iter().map(value).collect();
             variants(kernel).into_iter().map(move |variant| Variant { constants: constants.clone(), ..variant })
         });
@@ -116,7 +117,8 @@ fn bindings_are_used_as_declared() {
                 slots.push((binding.binding as usize, name.to_owned()));
             }
             slots.sort();
-            let names = bound(kernel, &variant).into_iter().map(|(_, binding, _)| format!("{}_data", binding.name));
+            let names =
+                buffer_bindings(kernel, &variant).into_iter().map(|(_, binding, _)| format!("{}_data", binding.name));
             let params = if compose::copies_params(kernel) { "given_params" } else { "params" };
             let want: Vec<_> = std::iter::once(params.to_owned()).chain(names).enumerate().collect();
             assert_eq!(slots, want, "{} {variant:?}", kernel.label);
@@ -139,7 +141,7 @@ fn every_loop_that_is_marked_so_is_unrolled() {
 }
 
 #[test]
-fn constants_and_the_entry_point_are_the_shaders() {
+fn all_overrides_are_substituted_and_main_is_the_only_entry_point() {
     for kernel in kernels() {
         let module = parse(kernel, &Variant::new(&vec![1; kernel.text().constants.len()]));
         assert!(module.overrides.is_empty(), "{}: every constant has a value", kernel.label);
@@ -194,7 +196,7 @@ fn labels_name_their_shader_and_are_unique() {
 /// The limit is the smallest that WebGPU allows. wgpu does not check it everywhere, and some
 /// drivers accept more.
 #[test]
-fn workgroup_memory_is_what_every_device_has() {
+fn workgroup_memory_fits_webgpus_minimum() {
     for kernel in kernels() {
         // The largest workgroups and tiles.
         let most = |&name: &&str| match name {
@@ -229,7 +231,7 @@ pub(super) fn shader_module(
 /// invocation makes more turns than planned, and each kernel comes close to its plan at least once,
 /// because plans decide how work is split.
 #[test]
-fn checks_of_bounds_and_zeros_and_cuts_of_loops_make_no_difference() {
+fn results_do_not_depend_on_bounds_checks_zero_init_or_turn_budget() {
     let with = |on| {
         let gpu = Gpu::headless()?;
         *lock(&gpu.pipelines().checks) = Some(on);

@@ -10,7 +10,7 @@ use crate::{Gpu, Layout};
 
 /// Logits of more than 2^32 elements. Each dispatch binds only as many as fit a binding.
 #[test]
-fn rows_of_more_than_four_thousand_million_elements() {
+fn rows_beyond_u32_elements() {
     const SEGMENT: u64 = 64 << 20;
     let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
     let gpu = Gpu::new(device, queue).unwrap();

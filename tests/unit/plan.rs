@@ -39,9 +39,9 @@ fn ranges_cover_every_row_once_and_fit() {
     ] {
         let caps = caps(binding, groups);
         let per_row = [PerRow::of(row_bytes), PerRow::of(4)];
-        let cut = Cut::new("t", rows, &per_row, granule);
+        let split = RowSplit::new("t", rows, &per_row, granule);
         let mut next = 0;
-        for range in cut.ranges(&caps).unwrap() {
+        for range in split.ranges(&caps).unwrap() {
             assert_eq!(range.start, next, "no gap, no overlap");
             assert!(range.start % granule == 0, "cut on a granule: {range:?}");
             let len = u64::from(range.end - range.start);
@@ -56,7 +56,7 @@ fn ranges_cover_every_row_once_and_fit() {
 
 /// Compares with literal numbers, because all other tests use `turn_budget` itself.
 #[test]
-fn a_fourth_of_the_turns_is_left() {
+fn a_quarter_of_max_turns_is_kept_as_margin() {
     for (max_turns, budget) in [(65535, 49_149), (8192, 6144), (Caps::MIN_TURNS, 960)] {
         let caps = Caps { max_turns, ..caps(16384, 65535) };
         assert_eq!((turn_budget(&caps), most_turns(&caps)), (budget, budget - 96));
@@ -64,18 +64,18 @@ fn a_fourth_of_the_turns_is_left() {
 }
 
 #[test]
-fn no_rows_are_no_ranges_and_a_row_too_large_is_an_error() {
+fn zero_rows_give_no_ranges_and_an_oversized_row_is_an_error() {
     let per_row = [PerRow::of(1 << 40)];
-    let cut = Cut::new("t", 1, &per_row, 1);
+    let split = RowSplit::new("t", 1, &per_row, 1);
     assert!(
-        matches!(cut.ranges(&caps(16384, 1)), Err(Error::Limit { needed, allowed: 16128, .. }) if needed == 1 << 40)
+        matches!(split.ranges(&caps(16384, 1)), Err(Error::Limit { needed, allowed: 16128, .. }) if needed == 1 << 40)
     );
-    let cut = Cut { rows: 0, ..cut };
-    assert_eq!(cut.ranges(&caps(16384, 1)).unwrap(), []);
+    let split = RowSplit { rows: 0, ..split };
+    assert_eq!(split.ranges(&caps(16384, 1)).unwrap(), []);
 }
 
 #[test]
-fn grids_fold_and_cover() {
+fn large_dispatches_use_a_2d_grid() {
     for (groups, most) in [(0, 5), (1, 5), (5, 5), (6, 5), (25, 5), (65_536, 65_535), (4_294_836_225, 65_535)] {
         let [x, y, z] = grid(groups, &caps(16384, most));
         assert!(x <= most && y <= most && z == 1, "{x} x {y}");
@@ -85,23 +85,41 @@ fn grids_fold_and_cover() {
 }
 
 #[test]
-fn ranges_end_where_memory_is_cut() {
-    let cuts = |first, step| Some(Cuts { first, step });
+fn ranges_do_not_straddle_segments() {
+    let segment_ends = |first, step| Some(SegmentEnds { first, step });
     for (rows, granule, tensors) in [
-        (100, 1, vec![PerRow { bytes: 12, cuts: cuts(256, 256) }]),
-        (100, 1, vec![PerRow { bytes: 16, cuts: cuts(64, 256) }, PerRow { bytes: 4, cuts: cuts(4, 256) }]),
-        (50, 1, vec![PerRow { bytes: 1000, cuts: cuts(16, 256) }]),
-        (5000, 64, vec![PerRow { bytes: 4, cuts: cuts(100, 512) }, PerRow { bytes: 2, cuts: cuts(256, 256) }]),
-        (5000, 64, vec![PerRow { bytes: 4, cuts: None }, PerRow { bytes: 0, cuts: cuts(4, 256) }]),
+        (100, 1, vec![PerRow { bytes: 12, segment_ends: segment_ends(256, 256) }]),
+        (
+            100,
+            1,
+            vec![
+                PerRow { bytes: 16, segment_ends: segment_ends(64, 256) },
+                PerRow { bytes: 4, segment_ends: segment_ends(4, 256) },
+            ],
+        ),
+        (50, 1, vec![PerRow { bytes: 1000, segment_ends: segment_ends(16, 256) }]),
+        (
+            5000,
+            64,
+            vec![
+                PerRow { bytes: 4, segment_ends: segment_ends(100, 512) },
+                PerRow { bytes: 2, segment_ends: segment_ends(256, 256) },
+            ],
+        ),
+        (
+            5000,
+            64,
+            vec![PerRow { bytes: 4, segment_ends: None }, PerRow { bytes: 0, segment_ends: segment_ends(4, 256) }],
+        ),
     ] {
-        let cut = Cut::new("t", rows, &tensors, granule);
+        let split = RowSplit::new("t", rows, &tensors, granule);
         let mut next = 0;
-        for range in cut.ranges(&caps(16384, 65535)).unwrap() {
+        for range in split.ranges(&caps(16384, 65535)).unwrap() {
             assert_eq!(range.start, next, "no gap, no overlap");
             assert!(range.start % granule == 0 && range.end > range.start, "{range:?}");
             next = range.end;
-            for PerRow { bytes, cuts } in &tensors {
-                let Some(Cuts { first, step }) = cuts else { continue };
+            for PerRow { bytes, segment_ends } in &tensors {
+                let Some(SegmentEnds { first, step }) = segment_ends else { continue };
                 let within = |&cut: &u64| u64::from(range.start) * bytes < cut && cut < u64::from(range.end) * bytes;
                 let inside = (0..1000).map(|i| first + i * step).any(|cut| within(&cut));
                 assert!(!inside || range.end - range.start <= granule, "{range:?} of {bytes} is cut");
@@ -114,7 +132,7 @@ fn ranges_end_where_memory_is_cut() {
 /// Every token is in exactly one chunk, chunks fit the scratch and a binding, and chunks with 64
 /// more tokens would not.
 #[test]
-fn chunks_are_as_large_as_they_may_be() {
+fn chunks_are_maximal() {
     for family in [Family::Gpu, Family::CpuSimd] {
         for backward in [false, true] {
             for tokens in [0, 1, 63, 64, 65, 1000, 8192] {

@@ -4,7 +4,7 @@
 use crate::engine::{Caps, Family, storage_size};
 use crate::error::Error;
 use crate::plan::linear::{LinearPlan, LinearSizes};
-use crate::plan::{Cut, Cuts, FIXED_TURNS, PerRow, RowPlan, grid, most_turns, turn_budget};
+use crate::plan::{FIXED_TURNS, PerRow, RowPlan, RowSplit, SegmentEnds, grid, most_turns, turn_budget};
 
 /// The bytes of the largest possible tensor.
 pub(crate) const LARGEST: u64 = 1 << 46;
@@ -21,7 +21,7 @@ pub fn planner(bytes: &[u8]) {
     let mut numbers = Numbers(bytes);
     let caps = numbers.caps();
     match numbers.index(6) {
-        0 => numbers.check_cut(&caps),
+        0 => numbers.check_split(&caps),
         1 => numbers.check_linear(&caps),
         2 => numbers.check_rows(&caps),
         3 => numbers.check_sizes(&caps),
@@ -107,14 +107,14 @@ impl Numbers<'_> {
         let bytes = self.within(0, LARGEST / u64::from(rows.max(1)));
         let step = caps.max_buffer;
         let cut = step < LARGEST && self.flag();
-        PerRow { bytes, cuts: cut.then(|| Cuts { first: self.within(1, step), step }) }
+        PerRow { bytes, segment_ends: cut.then(|| SegmentEnds { first: self.within(1, step), step }) }
     }
 
-    fn check_cut(&mut self, caps: &Caps) {
+    fn check_split(&mut self, caps: &Caps) {
         let rows = self.word(0);
         let tensors = self.within(0, 4);
         let per_row: Vec<_> = (0..tensors).map(|_| self.per_row(caps, rows)).collect();
-        let cut = Cut {
+        let split = RowSplit {
             op: "planner",
             rows,
             per_row: &per_row,
@@ -122,7 +122,7 @@ impl Numbers<'_> {
             groups_per_granule: self.any(),
             turns_per_granule: self.any(),
         };
-        check_cut(caps, &cut);
+        check_split(caps, &split);
     }
 
     fn check_linear(&mut self, caps: &Caps) {
@@ -165,55 +165,57 @@ pub(crate) fn check_error(what: &str, error: &Error) {
     assert!(needed > allowed, "{what}: {error}");
 }
 
-fn check_cut(caps: &Caps, cut: &Cut<'_>) {
+fn check_split(caps: &Caps, split: &RowSplit<'_>) {
     let usable = caps.usable_binding();
-    let granule = u64::from(cut.granule);
-    let widest = cut.per_row.iter().map(|tensor| u128::from(tensor.bytes)).max().unwrap_or(0);
+    let granule = u64::from(split.granule);
+    let widest = split.per_row.iter().map(|tensor| u128::from(tensor.bytes)).max().unwrap_or(0);
     let fits = |rows: u64| {
         let granules = u128::from(rows.div_ceil(granule));
-        let groups = granules * u128::from(cut.groups_per_granule);
-        let turns = granules * u128::from(cut.turns_per_granule);
+        let groups = granules * u128::from(split.groups_per_granule);
+        let turns = granules * u128::from(split.turns_per_granule);
         u128::from(rows) * widest <= u128::from(usable)
             && groups <= u128::from(caps.max_groups).pow(2)
             && turns <= u128::from(most_turns(caps))
     };
-    let pieces = |tensor: &PerRow| match &tensor.cuts {
-        Some(cuts) => u64::from(cut.rows) * tensor.bytes / cuts.step,
+    let pieces = |tensor: &PerRow| match &tensor.segment_ends {
+        Some(ends) => u64::from(split.rows) * tensor.bytes / ends.step,
         None => 0,
     };
-    let by_memory: u64 = cut.per_row.iter().map(pieces).sum();
+    let by_memory: u64 = split.per_row.iter().map(pieces).sum();
     if by_memory > MOST_RANGES
-        || (fits(granule) && u64::from(cut.rows) / granule > MOST_RANGES && !fits(u64::from(cut.rows) / MOST_RANGES))
+        || (fits(granule)
+            && u64::from(split.rows) / granule > MOST_RANGES
+            && !fits(u64::from(split.rows) / MOST_RANGES))
     {
         return;
     }
-    let ranges = match cut.ranges(caps) {
+    let ranges = match split.ranges(caps) {
         Ok(ranges) => ranges,
         Err(error) => {
-            assert!(!fits(granule), "{cut:?}: {error}");
-            return check_error("a cut", &error);
+            assert!(!fits(granule), "{split:?}: {error}");
+            return check_error("a split", &error);
         }
     };
     let mut next = 0;
     for range in ranges {
-        assert!(range.start == next && range.end > range.start, "{range:?} after {next} of {cut:?}");
-        assert!(range.end == cut.rows || range.end.is_multiple_of(cut.granule), "{range:?} of {cut:?}");
+        assert!(range.start == next && range.end > range.start, "{range:?} after {next} of {split:?}");
+        assert!(range.end == split.rows || range.end.is_multiple_of(split.granule), "{range:?} of {split:?}");
         let rows = u64::from(range.end - range.start);
-        assert!(fits(rows) || rows < granule, "{range:?} of {cut:?}");
-        check_grid(caps, rows.div_ceil(granule) * cut.groups_per_granule);
-        for tensor in cut.per_row {
+        assert!(fits(rows) || rows < granule, "{range:?} of {split:?}");
+        check_grid(caps, rows.div_ceil(granule) * split.groups_per_granule);
+        for tensor in split.per_row {
             // The binding starts at an aligned offset, up to one alignment before the range.
             let furthest = u64::from(caps.storage_align) - 2;
             let window = (furthest + rows * tensor.bytes).next_multiple_of(4);
-            assert!(window <= caps.max_binding, "{window} bytes of {tensor:?} for {range:?} of {cut:?}");
-            let Some(Cuts { first, step }) = tensor.cuts else { continue };
+            assert!(window <= caps.max_binding, "{window} bytes of {tensor:?} for {range:?} of {split:?}");
+            let Some(SegmentEnds { first, step }) = tensor.segment_ends else { continue };
             let (start, end) = (u64::from(range.start) * tensor.bytes, u64::from(range.end) * tensor.bytes);
             let at = if start < first { first } else { first + ((start - first) / step + 1) * step };
             assert!(at >= end || rows <= granule, "{range:?} is cut at {at} of {tensor:?}");
         }
         next = range.end;
     }
-    assert_eq!(next, cut.rows, "{cut:?}");
+    assert_eq!(next, split.rows, "{split:?}");
 }
 
 fn check_rows(caps: &Caps, plan: RowPlan, classes: u32, rows: u32) {
@@ -343,7 +345,7 @@ mod tests {
     ];
 
     #[test]
-    fn promises_hold_for_what_broke_them_once() {
+    fn fuzzer_regressions() {
         FOUND.into_iter().for_each(planner);
     }
 
@@ -370,7 +372,7 @@ mod tests {
 
     /// The sums of one token exceed a buffer, although its logits fit the binding and the scratch.
     #[test]
-    fn what_is_too_small_is_what_the_error_names() {
+    fn errors_name_the_limit_that_is_too_small() {
         let caps = Caps { family: Family::Gpu, max_binding: 1 << 20, max_buffer: 1 << 20, ..Numbers::none().caps() };
         let sizes = LinearSizes { tokens: 10, inputs: 100_000, classes: 250_000 };
         let error = LinearPlan::new("test", &caps, sizes, (32 << 20, 1), true).unwrap_err();
@@ -381,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn promises_hold_for_any_numbers() {
+    fn invariants_hold_for_random_input() {
         let mut rng = fastrand::Rng::with_seed(1);
         for _ in 0..100_000 {
             let bytes: Vec<u8> = (0..rng.usize(0..160)).map(|_| rng.u8(..)).collect();

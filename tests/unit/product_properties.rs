@@ -188,7 +188,7 @@ fn check_piece(
 fn check_strips(caps: &Caps, whole: Classes, tensors: &[Placed], bytes: u64, groups: u64) {
     let Classes { outer, classes, inner } = whole;
     let what = || format!("{whole:?} {tensors:?}, {bytes} bytes and {groups} groups a row");
-    let (part, width) = (whole.part(), u64::from(inner));
+    let (part, width) = (whole.elements_per_outer(), u64::from(inner));
     let row = Placed { offset: 0, element: 1, segment: None };
     let by_outer: Vec<_> = tensors.iter().map(|&placed| (placed, part)).chain([(row, bytes * width)]).collect();
     let outer_ranges = most_ranges(caps, outer.into(), &by_outer, groups * width);
@@ -236,11 +236,11 @@ fn check_strips(caps: &Caps, whole: Classes, tensors: &[Placed], bytes: u64, gro
 fn check_copies(strip: &Strip, whole: Classes, placed: &Placed) {
     let inner = u64::from(whole.inner);
     let (part, within) = (strip.first_row() / inner, strip.first_row() % inner);
-    let total = u64::from(whole.outer) * whole.part() * placed.element;
+    let total = u64::from(whole.outer) * whole.elements_per_outer() * placed.element;
     let mut gathered = 0;
     for (class, (from, to, bytes)) in (0..).zip(strip.copies(placed.element).take(100)) {
         let words = [placed.offset + from, to, bytes].iter().all(|position| position.is_multiple_of(WORD_BYTES));
-        let there = part * whole.part() + class * inner + within;
+        let there = part * whole.elements_per_outer() + class * inner + within;
         assert!(from == there * placed.element && from + bytes <= total, "{from} of {bytes} bytes: {strip:?}");
         assert!(to == gathered && (words || bytes == 0), "{from} to {to}, {bytes} bytes: {strip:?}");
         gathered += bytes;

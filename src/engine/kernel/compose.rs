@@ -30,7 +30,7 @@
 use std::fmt::Write as _;
 
 use super::specialise::{self, Value, with_declared};
-use super::{Access, Binding, Field, Kernel, Variant, bound};
+use super::{Access, Binding, Field, Kernel, Variant, buffer_bindings};
 
 /// The WGSL text of a variant.
 pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
@@ -41,7 +41,7 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
         "@group(0) @binding(0) var<uniform> params: Params;\n"
     });
     text.push_str(&params_struct(kernel));
-    let bound = bound(kernel, variant);
+    let bound = buffer_bindings(kernel, variant);
     for (slot, &(i, Binding { name, element, quads, .. }, only_read)) in bound.iter().enumerate() {
         let access = if only_read { "read" } else { "read_write" };
         let item = match (variant.half(i), *quads && variant.by_quad(i)) {

@@ -4,8 +4,8 @@
 use crate::engine::Gpu;
 use crate::engine::kernel::{Kernel, count, kernel, params, read, update, write};
 use crate::error::Result;
-use crate::plan::{Cut, Work};
-use crate::record::{Blocks, Launch, Recorder};
+use crate::plan::{RowSplit, Work};
+use crate::record::{BlockLaunch, Launch, Recorder};
 use crate::tensor::{Tensor, size32};
 
 use crate::ops::reduce::blocks::{partials, words};
@@ -147,24 +147,25 @@ impl Recorder<'_> {
         let all = rows.count(op)?;
         let to_partials = partials(self, op, all, 1)?;
         let of_cells = [cells.words.per_row(WORDS as u64)];
-        let by_cells = Cut { granule: 1, groups_per_granule: 0, ..Cut::by_blocks(op, cells.count(), &of_cells) };
+        let by_cells =
+            RowSplit { granule: 1, groups_per_granule: 0, ..RowSplit::by_blocks(op, cells.count(), &of_cells) };
         let one = self.gpu().one();
         for within in by_cells.ranges(self.gpu().caps())? {
             let [first, len] = [within.start, within.end - within.start].map(|cells| cells as usize);
             let some = cells.words.rows(first..first + len)?;
             let blocks = match rows {
-                Rows::Rows { targets, predicted, row_ranks, losses, .. } => Blocks::new(op, &ROWS, all)
-                    .each("targets", targets)
-                    .each("predictions", predicted)
-                    .each("row_ranks", row_ranks)
-                    .each("losses", losses),
-                Rows::Binary { targets, outputs, probabilities } => Blocks::new(op, &BINARY, all)
+                Rows::Rows { targets, predicted, row_ranks, losses, .. } => BlockLaunch::new(op, &ROWS, all)
+                    .per_element("targets", targets)
+                    .per_element("predictions", predicted)
+                    .per_element("row_ranks", row_ranks)
+                    .per_element("losses", losses),
+                Rows::Binary { targets, outputs, probabilities } => BlockLaunch::new(op, &BINARY, all)
                     .constant("PROBABILITIES", probabilities)
-                    .each("targets", targets)
-                    .each("predictions", outputs),
+                    .per_element("targets", targets)
+                    .per_element("predictions", outputs),
             };
             let blocks = match weights {
-                Some(weights) => blocks.each("weights", weights),
+                Some(weights) => blocks.per_element("weights", weights),
                 None => blocks.whole("weights", &one),
             };
             // Further ranges of cells count the same rows, whose losses are summed only once.

@@ -10,7 +10,7 @@ use crate::ops::Classes;
 use crate::ops::linear::layer::Layer;
 use crate::ops::linear::request::{LinearLossOutput, LinearLossRequest};
 use crate::ops::loss::definition::{Elementwise, ElementwiseLoss};
-use crate::ops::loss::elements::{ElementsCall, ElementsPart};
+use crate::ops::loss::elements::{ElementsCall, ElementsSlice};
 use crate::ops::loss::request::GradientPlace;
 use crate::ops::loss::{BceWithLogits, Reduction};
 use crate::ops::product::matmul::Zeros;
@@ -130,8 +130,8 @@ impl Recorder<'_> {
             let elements = chunk.start * width..chunk.end * width;
             let partials = partials(rec, op, elements.end - elements.start, 1)?;
             let (first, to) = (elements.start, Some(&losses));
-            let part = ElementsPart { elements, first, x: logits, losses: to, grad: None, partials: &partials };
-            rec.elements_part(&call, &begun, &part)?;
+            let slice = ElementsSlice { elements, first, x: logits, losses: to, grad: None, partials: &partials };
+            rec.elements_slice(&call, &begun, &slice)?;
             if unreduced.is_some() {
                 return Ok(());
             }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::engine::kernel::{Kernel, kernel, params, read, write};
 use crate::error::Result;
-use crate::record::{Blocks, Recorder};
+use crate::record::{BlockLaunch, Recorder};
 use crate::tensor::{Real, Tensor, size32};
 
 use crate::ops::loss::row_loss::Inputs;
@@ -58,12 +58,12 @@ impl Recorder<'_> {
             let (from, to) = (x.rows(some.clone())?, y.rows(some)?);
             let targets = targets.map(|index| index.part(first, [len].into()));
             let weight = if one_for_all { weight.clone() } else { weight.part(first, [len].into()) };
-            Blocks::new(op, &KERNEL, from.count(op)?)
+            BlockLaunch::new(op, &KERNEL, from.count(op)?)
                 .constant("TARGETS", targets.is_none())
-                .each("x", &from)
+                .per_element("x", &from)
                 .whole("targets", targets.as_ref())
                 .whole("position_weight", &weight)
-                .each("y", &to)
+                .per_element("y", &to)
                 .run(self, &params)?;
         }
         Ok(y.real())

@@ -12,7 +12,7 @@ use crate::ops::linear::request::{LinearLossOutput, LinearLossRequest};
 use crate::ops::loss::Targets;
 use crate::ops::loss::cross_entropy::KERNEL;
 use crate::ops::loss::request::GradientPlace;
-use crate::ops::loss::row_loss::{RowLoss, RowStatistics, RowsEnded};
+use crate::ops::loss::row_loss::{RowLoss, RowStatistics, RowsOutput};
 use crate::ops::product::matmul::Zeros;
 
 impl Recorder<'_> {
@@ -150,7 +150,7 @@ impl Recorder<'_> {
         self.linear_chunks(op, layer, &plan, (&grads, zeros), ignoring, |rec, tokens, logits| {
             rec.rows_of_tokens(&call, &begun, tokens.start as usize..tokens.end as usize, 0, logits)
         })?;
-        let RowsEnded { loss, statistics, check, denominator } = self.end_rows(&call, begun)?;
+        let RowsOutput { loss, statistics, check, denominator } = self.end_rows(&call, begun)?;
         Ok(grads.with_check(check.as_ref()).into_output(loss, statistics, denominator))
     }
 }

@@ -7,7 +7,7 @@ use crate::ops::linear::LinearCrossEntropy;
 use crate::ops::loss::CrossEntropy;
 use crate::ops::update::Sgd;
 use crate::options::options;
-use crate::plan::linear::{Blocks, LinearPlan, LinearSizes};
+use crate::plan::linear::{ClassBlocks, LinearPlan, LinearSizes};
 use crate::plan::product::Layout;
 use crate::plan::summands::Order;
 use crate::record::Recorder;
@@ -17,7 +17,7 @@ use crate::ops::linear::layer::Layer;
 use crate::ops::linear::running_product::RunningProduct;
 use crate::ops::loss::cross_entropy::KERNEL;
 use crate::ops::loss::request::GradientPlace;
-use crate::ops::loss::row_loss::{RowLoss, RowStatistics, RowsBegun, RowsEnded};
+use crate::ops::loss::row_loss::{RowLoss, RowStatistics, RowsCallState, RowsOutput};
 use crate::ops::loss::{Statistics, Targets};
 use crate::ops::no_alias;
 use crate::ops::product::matmul::{Sums, Zeros};
@@ -80,8 +80,8 @@ pub struct LinearSgdResult {
 struct Step<'a> {
     layer: Layer,
     weight: &'a Tensor<f32>,
-    kept: RowLoss<'a>,
-    blocks: Blocks,
+    storing: RowLoss<'a>,
+    blocks: ClassBlocks,
     zeros: Zeros,
     /// Scratch for the logits of some tokens.
     logits: Tensor<f32>,
@@ -203,18 +203,18 @@ impl Recorder<'_> {
             threshold: options.gradient_threshold,
             rows_at_once: u32::MAX,
         };
-        let given = call(GradientPlace::InPlace, RowStatistics::Given);
-        let begun = self.begin_rows(&given)?;
-        let wanted = call(GradientPlace::None, RowStatistics::Wanted);
+        let loading = call(GradientPlace::InPlace, RowStatistics::LoadState);
+        let begun = self.begin_rows(&loading)?;
+        let wanted = call(GradientPlace::None, RowStatistics::Write);
         let also = statistics.then(|| self.begin_rows(&wanted)).transpose()?;
-        let (kept, blocks) = (call(GradientPlace::None, RowStatistics::Kept), plan.update());
+        let (storing, blocks) = (call(GradientPlace::None, RowStatistics::StoreState), plan.update());
         let LinearSizes { classes, inputs, .. } = layer.sizes;
-        let blocks = blocks.unwrap_or(Blocks { classes_at_once: 1, tokens_at_once: 1 });
+        let blocks = blocks.unwrap_or(ClassBlocks { classes_at_once: 1, tokens_at_once: 1 });
         let room = (plan.tokens_at_once() * classes).max(blocks.tokens_at_once * blocks.classes_at_once);
         let logits = self.output(op, [room])?;
         let step = Step {
             weight,
-            kept,
+            storing,
             blocks,
             zeros: Zeros::below(options.gradient_threshold),
             logits,
@@ -227,7 +227,7 @@ impl Recorder<'_> {
         // need.
         for tokens in plan.chunks().filter(|tokens| !tokens.is_empty()) {
             let logits = self.logits_of(&step, tokens.clone(), 0..classes)?;
-            self.rows_of_tokens(&step.kept, &begun, tokens.clone(), 0, &logits)?;
+            self.rows_of_tokens(&step.storing, &begun, tokens.clone(), 0, &logits)?;
             if let Some(also) = &also {
                 self.rows_of_tokens(&wanted, also, tokens, 0, &logits)?;
             }
@@ -244,7 +244,7 @@ impl Recorder<'_> {
             let grads = all.rows(0..block.len())?;
             self.gradients_of_block(
                 &step,
-                (&given, &begun),
+                (&loading, &begun),
                 block.clone(),
                 &grads,
                 (plan.over_tokens(), &mut hidden_grads),
@@ -269,7 +269,7 @@ impl Recorder<'_> {
             let (velocity, gradient) = (bias_velocity.as_ref(), Gradient::AS_IT_IS);
             self.sgd_step(&SgdStep { values, grads, velocity, options: sgd, gradient, factor: None, base_lr: None })?;
         }
-        let RowsEnded { loss, check, .. } = self.end_rows(&given, begun)?;
+        let RowsOutput { loss, check, .. } = self.end_rows(&loading, begun)?;
         let statistics = match also {
             Some(also) => self.end_rows(&wanted, also)?.statistics,
             None => None,
@@ -303,13 +303,13 @@ impl Recorder<'_> {
     fn gradients_of_block(
         &mut self,
         step: &Step<'_>,
-        (given, begun): (&RowLoss<'_>, &RowsBegun),
+        (loading, begun): (&RowLoss<'_>, &RowsCallState),
         block: Range<usize>,
         grads: &Tensor<f32>,
         (over_tokens, hidden_grads): (Order, &mut [RunningProduct]),
     ) -> Result<()> {
         let Step { layer, weight, zeros, bias_grad, counted, .. } = step;
-        let op = given.op;
+        let op = loading.op;
         let weight = weight.rows(block.clone())?.real();
         let mut weight_grad = RunningProduct::new(self, op, (Layout::Tn, *zeros), over_tokens, grads)?;
         let lows = self.output(op, [block.len()])?;
@@ -317,7 +317,7 @@ impl Recorder<'_> {
         for (chunk, hidden_grad) in step.chunks().zip(hidden_grads) {
             let logits = self.logits_of(step, chunk.clone(), block.clone())?;
             if !chunk.is_empty() {
-                self.rows_of_tokens(given, begun, chunk.clone(), block.start, &logits)?;
+                self.rows_of_tokens(loading, begun, chunk.clone(), block.start, &logits)?;
             }
             hidden_grad.add(self, [&logits.real(), &weight], classes.clone())?;
             let rows = size32(chunk.start)..size32(chunk.end);

@@ -54,8 +54,8 @@ options! {
         label_smoothing: f64 = 0.0,
         /// The factor that logits are multiplied by first: the inverse of a temperature, above 0.
         logit_scale: f64 = 1.0,
-        /// The bound `c` of soft-capped logits, above 0: after the scale, `z` becomes
-        /// `c tanh(z / c)`.
+        /// The bound `k` of soft-capped logits, above 0: after the scale, `z` becomes
+        /// `k tanh(z / k)`.
         softcap? f64,
         /// The factor of the z-loss, at least 0: each row's loss grows by `z_loss` times the square
         /// of the row's log-sum-exp, independent of class weights.
@@ -111,8 +111,8 @@ impl Recorder<'_> {
     /// loss = v * (-(sum over c of a_c log softmax(z)_c) + z_loss * logsumexp(z)^2)
     /// ```
     ///
-    /// * The logits `z` are `logit_scale * x`, or, with a `softcap` of `c`,
-    ///   `c tanh(logit_scale * x / c)`.
+    /// * The logits `z` are `logit_scale * x`, or, with a `softcap` of `k`,
+    ///   `k tanh(logit_scale * x / k)`.
     /// * The coefficients `a_c`, for class weights `w`, label smoothing `s` and `C` classes, are
     ///   `(1 - s) w_t [c = t] + s / C w_c` for a class index `t`, and `w_c ((1 - s) q_c + s / C)`
     ///   for class probabilities `q`.
@@ -202,7 +202,7 @@ impl Recorder<'_> {
     ///
     /// where `p` is `softmax(z)`, `A` the sum of the coefficients `a_c`, and `g` the upstream
     /// gradient (1 if there is none), for a mean divided by its denominator. `dz/dx` is
-    /// `logit_scale`; a cap of `c` multiplies it by `1 - tanh(logit_scale * x / c)^2`. The upstream
+    /// `logit_scale`; a cap of `k` multiplies it by `1 - tanh(logit_scale * x / k)^2`. The upstream
     /// gradient is a scalar, or has the loss's shape.
     ///
     /// # Edge cases

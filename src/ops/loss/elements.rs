@@ -10,7 +10,7 @@ use crate::ops::loss::row_loss::check_upstream;
 use crate::ops::loss::{Denominator, Reduction};
 use crate::ops::reduce::blocks::{Divisor, words};
 use crate::ops::reduce::broadcast::Broadcast;
-use crate::record::{Blocks, Recorder};
+use crate::record::{BlockLaunch, Recorder};
 use crate::tensor::{Shape, Tensor, expect_shape, narrow};
 
 params! {
@@ -28,7 +28,7 @@ params! {
         pos_weight_inner: u32,
         pos_weight_size: u32,
         /// 1: the upstream gradient is the product of two elements.
-        upstream_factors: u32,
+        upstream_is_factored: u32,
         /// The numbers in `Elementwise::options`.
         option_0: f32,
         option_1: f32,
@@ -49,19 +49,19 @@ pub(crate) struct ElementsCall<'a> {
 }
 
 /// A call in progress: the values that its dispatches share.
-pub(crate) struct ElementsBegun {
+pub(crate) struct ElementsCallState {
     weight: Option<Broadcast>,
     pos_weight: Option<Broadcast>,
     total_weight: Option<Tensor<u32>>,
     /// A scalar, one value per loss, or the two factors of a scalar.
     upstream: Tensor<f32>,
-    in_factors: bool,
+    upstream_is_factored: bool,
     scale: f64,
     count: u32,
 }
 
 /// Some elements of a call, and their tensors.
-pub(crate) struct ElementsPart<'a> {
+pub(crate) struct ElementsSlice<'a> {
     /// The indices of the elements in the whole tensors.
     pub(crate) elements: Range<u32>,
     /// The index in the whole tensors of the first element that `x`, `losses` and `grad` hold.
@@ -75,12 +75,12 @@ pub(crate) struct ElementsPart<'a> {
 }
 
 impl ElementsCall<'_> {
-    pub(crate) fn divisor<'d>(&self, begun: &'d ElementsBegun) -> Divisor<'d> {
+    pub(crate) fn divisor<'d>(&self, begun: &'d ElementsCallState) -> Divisor<'d> {
         if self.divided { Divisor::of(self.loss.reduction, begun.mean_divisor()) } else { Divisor::One }
     }
 }
 
-impl ElementsBegun {
+impl ElementsCallState {
     fn mean_divisor(&self) -> Divisor<'_> {
         self.total_weight.as_ref().map_or(Divisor::Count(self.count), Divisor::Sum)
     }
@@ -93,7 +93,7 @@ impl ElementsBegun {
 
 impl Recorder<'_> {
     /// Begins a loss of tensors of this shape, whose elements are recorded in several parts.
-    pub(crate) fn elements_begin(&mut self, call: &ElementsCall<'_>, shape: &Shape) -> Result<ElementsBegun> {
+    pub(crate) fn elements_begin(&mut self, call: &ElementsCall<'_>, shape: &Shape) -> Result<ElementsCallState> {
         let ElementsCall { loss, targets, upstream, .. } = call;
         let op = loss.op;
         self.check_device(op, "targets", targets)?;
@@ -109,56 +109,57 @@ impl Recorder<'_> {
         let total_weight = summed.map(|w| self.sum_of_values(op, &w.on(self.gpu())?)).transpose()?;
         let upstream = upstream.cloned().unwrap_or_else(|| self.gpu().one());
         let scale = loss.slope;
-        let (in_factors, count) = (false, targets.count(op)?);
-        let mut begun = ElementsBegun { weight, pos_weight, total_weight, upstream, in_factors, scale, count };
+        let (upstream_is_factored, count) = (false, targets.count(op)?);
+        let mut begun =
+            ElementsCallState { weight, pos_weight, total_weight, upstream, upstream_is_factored, scale, count };
         match call.divisor(&begun) {
             Divisor::One => {}
             // In f64, so that the scale is rounded once.
             Divisor::Count(count) => begun.scale = loss.slope / f64::from(count.max(1)),
-            Divisor::Sum(pair) => {
-                begun.upstream = self.row_factor(op, &begun.upstream, pair)?;
-                begun.in_factors = true;
+            Divisor::Sum(partial) => {
+                begun.upstream = self.upstream_quotient(op, &begun.upstream, partial)?;
+                begun.upstream_is_factored = true;
             }
         }
         Ok(begun)
     }
 
     /// Records some of the elements.
-    pub(crate) fn elements_part(
+    pub(crate) fn elements_slice(
         &mut self,
         call: &ElementsCall<'_>,
-        begun: &ElementsBegun,
-        part: &ElementsPart<'_>,
+        begun: &ElementsCallState,
+        slice: &ElementsSlice<'_>,
     ) -> Result<()> {
-        let ElementsBegun { weight, pos_weight, upstream, in_factors, scale, .. } = begun;
-        let ElementsPart { elements, first: part_first, x, losses, grad, partials } = part;
+        let ElementsCallState { weight, pos_weight, upstream, upstream_is_factored, scale, .. } = begun;
+        let ElementsSlice { elements, first: slice_first, x, losses, grad, partials } = slice;
         let in_place = call.gradient == GradientPlace::InPlace;
         let [option_0, option_1] = call.loss.options.map(narrow);
         let count = elements.end - elements.start;
         let here = |tensor: &Tensor<f32>, first: u32| tensor.part(first as usize, [count as usize].into());
-        let within = elements.start - part_first;
+        let offset = elements.start - slice_first;
         // Whether there is one upstream gradient per element.
-        let each = !upstream.shape().is_empty() && !in_factors;
-        let blocks = Blocks::new(call.loss.op, call.loss.kernel, count)
-            .after(elements.start)
+        let each = !upstream.shape().is_empty() && !upstream_is_factored;
+        let blocks = BlockLaunch::new(call.loss.op, call.loss.kernel, count)
+            .first(elements.start)
             .constant("GRAD", in_place || grad.is_some())
             .constant("LOSSES", losses.is_some())
             .constant("UPSTREAM", each)
             .constant("WEIGHTED", weight.is_some())
             .in_place(in_place)
-            .each("x", &here(x, within))
-            .each("y", &here(call.targets, elements.start))
-            .each("losses", losses.map(|losses| here(losses, within)).as_ref())
-            .each("grad", grad.map(|grad| here(grad, within)).as_ref())
+            .per_element("x", &here(x, offset))
+            .per_element("y", &here(call.targets, elements.start))
+            .per_element("losses", losses.map(|losses| here(losses, offset)).as_ref())
+            .per_element("grad", grad.map(|grad| here(grad, offset)).as_ref())
             .per_block("partials", partials, words(1));
         let blocks = if each {
-            blocks.each("upstream", &here(upstream, elements.start))
+            blocks.per_element("upstream", &here(upstream, elements.start))
         } else {
             // A scalar is too small for a quad binding.
             blocks.whole("upstream", upstream).by_scalar("upstream")
         };
-        let weigh = |blocks: Blocks, name: &'static str, weight: &Option<Broadcast>| match weight {
-            Some(Broadcast { tensor, each: true, .. }) => blocks.each(name, &here(tensor, elements.start)),
+        let weigh = |blocks: BlockLaunch, name: &'static str, weight: &Option<Broadcast>| match weight {
+            Some(Broadcast { tensor, each: true, .. }) => blocks.per_element(name, &here(tensor, elements.start)),
             Some(Broadcast { tensor, .. }) => blocks.whole(name, tensor),
             None => blocks.bind_nothing(name),
         };
@@ -184,7 +185,7 @@ impl Recorder<'_> {
                 pos_weight_first,
                 pos_weight_inner,
                 pos_weight_size,
-                upstream_factors: u32::from(*in_factors),
+                upstream_is_factored: u32::from(*upstream_is_factored),
                 option_0,
                 option_1,
             }

@@ -2,7 +2,7 @@
 
 use crate::error::{Result, within};
 use crate::ops::loss::definition::{Elementwise, ElementwiseLoss};
-use crate::ops::loss::elements::{ElementsCall, ElementsPart};
+use crate::ops::loss::elements::{ElementsCall, ElementsSlice};
 use crate::ops::loss::row_loss::check_upstream;
 use crate::ops::loss::{Bce, BceWithLogits, Grad, Huber, LossOutput, LossRequest, Mse, Reduction};
 use crate::ops::reduce::blocks::{check_of, partials};
@@ -55,9 +55,15 @@ impl Recorder<'_> {
         let losses = unreduced.then(|| self.output(op, shape)).transpose()?;
         let partials = partials(self, op, count, 1)?;
         let (losses_to, grad_to) = (losses.as_ref(), grad.as_ref());
-        let all =
-            ElementsPart { elements: 0..count, first: 0, x: &x, losses: losses_to, grad: grad_to, partials: &partials };
-        self.elements_part(&call, &begun, &all)?;
+        let all = ElementsSlice {
+            elements: 0..count,
+            first: 0,
+            x: &x,
+            losses: losses_to,
+            grad: grad_to,
+            partials: &partials,
+        };
+        self.elements_slice(&call, &begun, &all)?;
         let (loss, total) = match losses {
             Some(losses) => (losses, self.sum_of_partials(op, partials, 1)?),
             None => self.loss_of_partials(op, partials, call.divisor(&begun))?,

@@ -20,13 +20,13 @@ pub(crate) mod elementwise;
 pub(crate) mod nll;
 pub(crate) mod reduction;
 pub(crate) mod request;
-pub(crate) mod row_factor;
 pub(crate) mod row_loss;
 pub(crate) mod row_parts;
 pub(crate) mod row_steps;
 pub(crate) mod rows;
 pub(crate) mod statistics;
 pub(crate) mod targets;
+pub(crate) mod upstream_quotient;
 
 pub use cross_entropy::CrossEntropy;
 pub use denominator::Denominator;

@@ -136,7 +136,7 @@ impl Recorder<'_> {
             divided: true,
             upstream: request.upstream,
             gradient: request.grad.place(),
-            statistics: RowStatistics::No,
+            statistics: RowStatistics::None,
             threshold: 0.0,
             rows_at_once: u32::MAX,
         };

@@ -15,22 +15,22 @@ use crate::ops::reduce::blocks::Divisor;
 use crate::ops::{Classes, no_alias, shape_error};
 use crate::plan::strips::Strip;
 
-/// How a dispatch uses row statistics: the constant `STATISTICS`.
+/// How a dispatch uses row statistics and the row state: the constant `STATISTICS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RowStatistics {
-    /// Ignores the statistics.
-    No,
+    /// Neither writes statistics nor uses the row state.
+    None = 0,
     /// Writes the statistics that the caller requests.
-    Wanted,
-    /// Stores the row state that the gradient needs, for later dispatches.
-    Kept,
+    Write = 1,
+    /// Stores the row state for later dispatches.
+    StoreState = 2,
     /// Loads the row state, because the dispatch has only some classes or blocks of the rows.
-    Given,
+    LoadState = 3,
 }
 
 impl RowStatistics {
     pub(crate) fn wanted(wanted: bool) -> Self {
-        if wanted { Self::Wanted } else { Self::No }
+        if wanted { Self::Write } else { Self::None }
     }
 }
 
@@ -38,11 +38,11 @@ impl RowStatistics {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coefficients {
     /// Only the target.
-    OfTarget,
+    OfTarget = 0,
     /// All classes, because of label smoothing.
-    Smoothed,
+    Smoothed = 1,
     /// All classes, because targets are probabilities.
-    OfProbabilities,
+    OfProbabilities = 2,
 }
 
 /// A call of a loss of rows.
@@ -82,7 +82,7 @@ pub(crate) struct Inputs {
 }
 
 /// A call in progress: the tensors that its dispatches read and write.
-pub(crate) struct RowsBegun {
+pub(crate) struct RowsCallState {
     pub(crate) inputs: Inputs,
     pub(crate) losses: Tensor<f32>,
     pub(crate) statistics: Option<Tensor<u32>>,
@@ -94,7 +94,7 @@ pub(crate) struct RowsBegun {
 }
 
 /// The results of a call except for the gradient.
-pub(crate) struct RowsEnded {
+pub(crate) struct RowsOutput {
     pub(crate) loss: Tensor<f32>,
     pub(crate) statistics: Option<Statistics>,
     /// The check of the targets.
@@ -103,7 +103,7 @@ pub(crate) struct RowsEnded {
 }
 
 /// Some rows of a call, and their tensors.
-pub(crate) struct RowsPart<'a> {
+pub(crate) struct RowsSlice<'a> {
     /// The index of the first row.
     pub(crate) first: u64,
     pub(crate) dims: Classes,
@@ -119,11 +119,11 @@ pub(crate) struct RowsPart<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FactorForm {
     /// `value / divisor`, with a scalar value or one value per row.
-    Quotient,
+    Quotient = 0,
     /// `1 / value`.
-    Inverse,
+    Inverse = 1,
     /// The product of the two elements of `value`.
-    Product,
+    Product = 2,
 }
 
 /// The factor of gradients.
@@ -151,7 +151,7 @@ impl RowLoss<'_> {
         let mut rows = self.shape.to_vec();
         rows.remove(usize::from(rows.len() > 1));
         let rows = Shape::from(rows);
-        if self.statistics == RowStatistics::Wanted {
+        if self.statistics == RowStatistics::Write {
             // The statistics are split at the end, by a kernel with more bindings than others.
             rec.check_bindings(op, STATISTICS.bindings.len())?;
         }
@@ -222,7 +222,7 @@ impl RowLoss<'_> {
     }
 
     /// Whether the kernel computes the softmax of rows.
-    pub(crate) fn takes_softmax(&self) -> bool {
+    pub(crate) fn computes_softmax(&self) -> bool {
         self.kernel.bindings.iter().any(|binding| binding.name == "parts")
     }
 
@@ -232,7 +232,7 @@ impl RowLoss<'_> {
     /// computed.
     pub(crate) fn plan(&self, caps: &Caps, dims: Classes) -> RowPlan {
         let Classes { classes, inner, .. } = dims;
-        if self.statistics == RowStatistics::Given {
+        if self.statistics == RowStatistics::LoadState {
             return RowPlan::streamed(caps, classes, inner);
         }
         let indices = self.coefficients() == Coefficients::OfTarget;
@@ -241,7 +241,7 @@ impl RowLoss<'_> {
         } else {
             RowPlan::streamed(caps, classes, inner)
         };
-        if indices && self.statistics == RowStatistics::No && self.takes_softmax() {
+        if indices && self.statistics == RowStatistics::None && self.computes_softmax() {
             plan.in_parts(caps, classes, self.rows_at_once.min(dims.rows()))
         } else {
             plan
@@ -256,7 +256,7 @@ impl RowLoss<'_> {
         input: &Tensor<Real>,
         grad: Option<&Tensor<Real>>,
     ) -> Result<Vec<Strip>> {
-        let words = if self.statistics == RowStatistics::No { 1 } else { u64::from(WORDS) };
+        let words = if self.statistics == RowStatistics::None { 1 } else { u64::from(WORDS) };
         let probabilities = self.targets.probabilities().map(Tensor::placed);
         let others = [grad.map(Tensor::placed), probabilities].into_iter().flatten();
         let tensors: Vec<_> = std::iter::once(input.placed()).chain(others).collect();

@@ -11,7 +11,7 @@ use crate::record::{Launch, Recorder, Window};
 use crate::tensor::{Real, Tensor, narrow};
 
 use crate::ops::loss::request::GradientPlace;
-use crate::ops::loss::row_loss::{Coefficients, Inputs, RowLoss, RowStatistics, RowsBegun, RowsPart};
+use crate::ops::loss::row_loss::{Coefficients, Inputs, RowLoss, RowStatistics, RowsCallState, RowsSlice};
 use crate::ops::loss::row_parts::Rows;
 use crate::ops::loss::statistics::WORDS;
 
@@ -27,9 +27,10 @@ params! {
         /// elements of `factor`.
         factor_form: u32,
         ignored: i32,
-        /// The shares of the target and of each class under label smoothing.
-        kept: f32,
-        spread: f32,
+        /// Label smoothing: the target's extra share, `1 - s`.
+        target_share: f32,
+        /// Label smoothing: every class's share, `s / C`.
+        uniform_share: f32,
         logit_scale: f32,
         softcap: f32,
         z_loss: f32,
@@ -75,26 +76,27 @@ struct Step {
 
 /// The dispatches of some rows, and whether earlier dispatches compute their softmax.
 struct Steps {
-    found: bool,
+    stores_part_stats: bool,
     steps: Vec<Step>,
 }
 
 impl RowLoss<'_> {
     /// The sweep that adds up the sums over classes (`shaders/lib/row_sums.wgsl`).
     fn sums(&self, plan: RowPlan) -> Option<Sweep> {
-        let wanted = self.statistics == RowStatistics::Wanted;
+        let wanted = self.statistics == RowStatistics::Write;
         let summed = self.coefficients() != Coefficients::OfTarget || wanted;
-        (self.takes_softmax() && self.statistics != RowStatistics::Given && summed)
+        (self.computes_softmax() && self.statistics != RowStatistics::LoadState && summed)
             .then(|| plan.sweep(0).and(Sweep::QUADS))
     }
 
     fn steps(&self, caps: &Caps, plan: RowPlan, (rows, classes): (u32, u32)) -> Result<Steps> {
-        let softmax = (self.takes_softmax() && self.statistics != RowStatistics::Given).then(|| plan.softmax_sweep());
+        let softmax =
+            (self.computes_softmax() && self.statistics != RowStatistics::LoadState).then(|| plan.softmax_sweep());
         let (sums, grad) = (self.sums(plan), (self.gradient != GradientPlace::None).then(|| plan.sweep(1)));
         let sweeps: Vec<_> = [softmax, sums, grad].into_iter().flatten().collect();
         let once = |kind, sweeps: &[Sweep]| Step { kind, blocks: plan.all_blocks(), work: plan.work(rows, sweeps) };
         if plan.parts() == 1 && plan.fits(caps, &sweeps) {
-            return Ok(Steps { found: false, steps: vec![once(Kind::All, &sweeps)] });
+            return Ok(Steps { stores_part_stats: false, steps: vec![once(Kind::All, &sweeps)] });
         }
         let by_blocks = |kind, sweep| {
             let dispatches = plan.dispatches(self.op, caps, (rows, classes), sweep)?;
@@ -113,15 +115,15 @@ impl RowLoss<'_> {
             steps.push(once(Kind::StoreRowState, &[]));
             steps.extend(by_blocks(Kind::Gradient, grad)?);
         }
-        Ok(Steps { found: softmax.is_some(), steps })
+        Ok(Steps { stores_part_stats: softmax.is_some(), steps })
     }
 
     /// A launch with all constants except those of the row plan.
-    fn launch(&self, kind: Kind, found: bool) -> Launch {
+    fn launch(&self, kind: Kind, part_stats_stored: bool) -> Launch {
         let writes_grad = self.gradient != GradientPlace::None && matches!(kind, Kind::All | Kind::Gradient);
         let grad = if writes_grad { 1 + u32::from(narrow(self.threshold) > 0.0) } else { 0 };
         let launch = Launch::new(self.kernel).constant("GRAD", grad).constant("FACTORS", self.has_factors());
-        if !self.takes_softmax() {
+        if !self.computes_softmax() {
             return launch;
         }
         let sweep = match kind {
@@ -133,15 +135,15 @@ impl RowLoss<'_> {
             .constant("TARGETS", self.coefficients() as u32)
             .constant("STATISTICS", self.statistics_of(kind) as u32)
             .constant("LOGITS", self.logits())
-            .constant("FOUND", found && kind != Kind::Gradient)
+            .constant("PART_STATS_STORED", part_stats_stored && kind != Kind::Gradient)
             .constant("SWEEP", sweep)
     }
 
     fn statistics_of(&self, kind: Kind) -> RowStatistics {
         match kind {
             Kind::All | Kind::Sums | Kind::WriteResults => self.statistics,
-            Kind::StoreRowState => RowStatistics::Kept,
-            Kind::Gradient => RowStatistics::Given,
+            Kind::StoreRowState => RowStatistics::StoreState,
+            Kind::Gradient => RowStatistics::LoadState,
         }
     }
 }
@@ -152,21 +154,26 @@ struct SharedState {
     parts: Option<Window>,
     /// The sums of lanes.
     lanes: Option<Window>,
-    /// The row state for the gradient.
-    kept: Option<Window>,
+    /// The row state, for the gradient dispatches.
+    row_state: Option<Window>,
 }
 
 impl Recorder<'_> {
     /// Records all dispatches of some rows.
-    pub(crate) fn rows_part(&mut self, call: &RowLoss<'_>, begun: &RowsBegun, part: &RowsPart<'_>) -> Result<()> {
-        let (op, dims) = (call.op, part.dims);
+    pub(crate) fn rows_slice(
+        &mut self,
+        call: &RowLoss<'_>,
+        begun: &RowsCallState,
+        slice: &RowsSlice<'_>,
+    ) -> Result<()> {
+        let (op, dims) = (call.op, slice.dims);
         let plan = call.plan(self.gpu().caps(), begun.inputs.dims);
         let (rows, classes) = (dims.rows(), dims.classes);
-        let Steps { found, steps } = call.steps(self.gpu().caps(), plan, (rows, classes))?;
-        let parts = match (found, part.input.is_empty()) {
+        let Steps { stores_part_stats, steps } = call.steps(self.gpu().caps(), plan, (rows, classes))?;
+        let parts = match (stores_part_stats, slice.input.is_empty()) {
             (true, false) => {
                 let of_rows = Rows {
-                    window: &self.whole(part.input),
+                    window: &self.whole(slice.input),
                     rows,
                     classes,
                     inner: dims.inner,
@@ -180,26 +187,26 @@ impl Recorder<'_> {
         };
         let any = |kind| steps.iter().any(|step| step.kind == kind);
         let lanes = self.lanes(op, plan, rows as usize, (LANE_WORDS, if any(Kind::Sums) { usize::MAX } else { 0 }))?;
-        let kept = if any(Kind::StoreRowState) {
+        let row_state = if any(Kind::StoreRowState) {
             Some(self.output::<u32>(op, [rows as usize, WORDS as usize])?)
         } else {
             None
         };
-        let shared = SharedState { parts, lanes, kept: kept.map(|kept| self.whole(&kept)) };
-        steps.iter().try_for_each(|step| self.rows_step(call, begun, part, &shared, (plan, step)))
+        let shared = SharedState { parts, lanes, row_state: row_state.map(|state| self.whole(&state)) };
+        steps.iter().try_for_each(|step| self.rows_step(call, begun, slice, &shared, (plan, step)))
     }
 
     /// Records one dispatch.
     fn rows_step(
         &mut self,
         call: &RowLoss<'_>,
-        begun: &RowsBegun,
-        part: &RowsPart<'_>,
+        begun: &RowsCallState,
+        slice: &RowsSlice<'_>,
         shared: &SharedState,
         (plan, step): (RowPlan, &Step),
     ) -> Result<()> {
         let Inputs { dims: whole, targets, weight, position_weight, .. } = &begun.inputs;
-        let RowsPart { first, dims, first_class, input, probabilities, grad } = *part;
+        let RowsSlice { first, dims, first_class, input, probabilities, grad } = *slice;
         let Step { kind, ref blocks, work } = *step;
         let count = dims.rows();
         let len = u64::from(count) * u64::from(dims.classes);
@@ -216,8 +223,8 @@ impl Recorder<'_> {
             (Some(self.window(index, first, count.into())), None, ignored)
         } else {
             // From the first class of the first row to the last class of the last row.
-            let before = (u64::from(count).saturating_sub(1)) * u64::from(whole.classes - dims.classes);
-            let window = |q| self.window(q, first_class.into(), len + before);
+            let gap = (u64::from(count).saturating_sub(1)) * u64::from(whole.classes - dims.classes);
+            let window = |q| self.window(q, first_class.into(), len + gap);
             (None, probabilities.filter(|_| len > 0).map(window), 0)
         };
         let weight_window = (!weight.is_empty()).then(|| self.whole(weight));
@@ -227,16 +234,16 @@ impl Recorder<'_> {
             if begun.factor.by_row() { one_a_row(&begun.factor.value) } else { self.whole(&begun.factor.value) }
         });
         let statistics = call.statistics_of(kind);
-        // With `RowStatistics::Given`, an earlier dispatch that saw all classes has written the
+        // With `RowStatistics::LoadState`, an earlier dispatch that saw all classes has written the
         // losses.
-        let writes_losses = matches!(kind, Kind::All | Kind::WriteResults) && statistics != RowStatistics::Given;
+        let writes_losses = matches!(kind, Kind::All | Kind::WriteResults) && statistics != RowStatistics::LoadState;
         let losses = writes_losses.then(|| self.window(&begun.losses, first, count.into()));
         let words = u64::from(WORDS);
         let of_call = || begun.statistics.as_ref().map(|t| self.window(t, first * words, u64::from(count) * words));
         let (statistics_to, parts) = match (kind, statistics) {
-            (Kind::Gradient, _) => (None, shared.kept.clone()),
-            (_, RowStatistics::Given) => (None, of_call()),
-            (Kind::StoreRowState, _) => (shared.kept.clone(), shared.parts.clone()),
+            (Kind::Gradient, _) => (None, shared.row_state.clone()),
+            (_, RowStatistics::LoadState) => (None, of_call()),
+            (Kind::StoreRowState, _) => (shared.row_state.clone(), shared.parts.clone()),
             (Kind::Sums, _) => (None, shared.parts.clone()),
             (Kind::All | Kind::WriteResults, _) => (of_call(), shared.parts.clone()),
         };
@@ -251,8 +258,8 @@ impl Recorder<'_> {
             factor_stride: u32::from(begun.factor.by_row()),
             factor_form: begun.factor.form as u32,
             ignored,
-            kept: narrow(1.0 - smoothing),
-            spread: narrow(smoothing / f64::from(whole.classes)),
+            target_share: narrow(1.0 - smoothing),
+            uniform_share: narrow(smoothing / f64::from(whole.classes)),
             logit_scale: narrow(call.options.logit_scale),
             softcap: narrow(call.options.softcap.unwrap_or(1.0)),
             z_loss: narrow(call.options.z_loss),
@@ -273,7 +280,7 @@ impl Recorder<'_> {
             .bind("factor", factor)
             .bind("losses", losses)
             .bind("grad", new_grad);
-        let launch = if call.takes_softmax() {
+        let launch = if call.computes_softmax() {
             launch
                 .bind("probabilities", probabilities)
                 .bind("statistics", statistics_to)

@@ -4,14 +4,15 @@ use crate::engine::Caps;
 use crate::error::Result;
 use crate::ops::loss::request::GradientPlace;
 use crate::ops::loss::row_loss::{
-    Coefficients, Factor, FactorForm, Inputs, RowLoss, RowStatistics, RowsBegun, RowsEnded, RowsPart, mean_divisor,
+    Coefficients, Factor, FactorForm, Inputs, RowLoss, RowStatistics, RowsCallState, RowsOutput, RowsSlice,
+    mean_divisor,
 };
 use crate::ops::loss::statistics::WORDS;
 use crate::ops::loss::{Denominator, Grad, LossOutput, Reduction};
 use crate::ops::map::cast::KERNEL as CAST;
 use crate::ops::reduce::blocks::{Divisor, as_f32, check_of};
 use crate::ops::{Classes, no_alias};
-use crate::plan::Cut;
+use crate::plan::RowSplit;
 use crate::record::Recorder;
 use crate::tensor::{Float, Format, Shape, Tensor, expect_shape, size32};
 use std::ops::Range;
@@ -65,14 +66,14 @@ impl Recorder<'_> {
             let probabilities = probabilities.map(|q| self.strip_of(op, q, &strip)).transpose()?;
             let grad = new_grad.as_ref().map(|grad| self.room_for_strip(op, grad, &strip)).transpose()?;
             let (probabilities, grad) = (probabilities.as_ref(), grad.as_ref());
-            self.rows_part(call, &begun, &RowsPart { first, dims, first_class: 0, input, probabilities, grad })?;
+            self.rows_slice(call, &begun, &RowsSlice { first, dims, first_class: 0, input, probabilities, grad })?;
             match (grad, &new_grad) {
                 (Some(grad), Some(new_grad)) => self.store_strip(grad, &strip, new_grad)?,
                 _ if call.gradient == GradientPlace::InPlace => self.store_strip(input, &strip, &whole)?,
                 _ => {}
             }
         }
-        let RowsEnded { loss, statistics, check, denominator } = self.end_rows(call, begun)?;
+        let RowsOutput { loss, statistics, check, denominator } = self.end_rows(call, begun)?;
         let grad = match grad {
             Grad::InPlace => Some(input.clone()),
             Grad::No | Grad::New | Grad::Into(_) => to,
@@ -82,12 +83,12 @@ impl Recorder<'_> {
     }
 
     /// Begins a loss whose rows are recorded in several parts.
-    pub(crate) fn begin_rows(&mut self, call: &RowLoss<'_>) -> Result<RowsBegun> {
+    pub(crate) fn begin_rows(&mut self, call: &RowLoss<'_>) -> Result<RowsCallState> {
         let inputs = call.validate(self)?;
         self.begin_validated_rows(call, inputs)
     }
 
-    fn begin_validated_rows(&mut self, call: &RowLoss<'_>, inputs: Inputs) -> Result<RowsBegun> {
+    fn begin_validated_rows(&mut self, call: &RowLoss<'_>, inputs: Inputs) -> Result<RowsCallState> {
         let op = call.op;
         let inputs = match call.coefficients() {
             Coefficients::Smoothed if !inputs.weight.shape().is_empty() => {
@@ -97,29 +98,29 @@ impl Recorder<'_> {
         };
         let losses = self.output(op, inputs.rows.clone())?;
         let rows = inputs.dims.rows() as usize;
-        let statistics = call.statistics != RowStatistics::No;
+        let statistics = call.statistics != RowStatistics::None;
         let statistics = statistics.then(|| self.output(op, [rows, WORDS as usize])).transpose()?;
         let denominator = self.denominator(call, &inputs)?;
         let factor = self.factor(call, &inputs, call.divisor(&inputs, denominator.as_ref()))?;
-        Ok(RowsBegun { inputs, losses, statistics, denominator, factor })
+        Ok(RowsCallState { inputs, losses, statistics, denominator, factor })
     }
 
     /// Ends a loss: computes the results that depend on all rows.
-    pub(crate) fn end_rows(&mut self, call: &RowLoss<'_>, begun: RowsBegun) -> Result<RowsEnded> {
+    pub(crate) fn end_rows(&mut self, call: &RowLoss<'_>, begun: RowsCallState) -> Result<RowsOutput> {
         let op = call.op;
-        let RowsBegun { inputs, losses, statistics, denominator, .. } = begun;
+        let RowsCallState { inputs, losses, statistics, denominator, .. } = begun;
         let divisor = call.divisor(&inputs, denominator.as_ref());
         let by_index = inputs.targets.probabilities().is_none();
-        let check = denominator.as_ref().filter(|_| by_index).and_then(|pair| check_of(op, "a target", pair));
+        let check = denominator.as_ref().filter(|_| by_index).and_then(|partial| check_of(op, "a target", partial));
         let loss = match call.options.reduction {
             Reduction::None => losses,
             Reduction::Mean | Reduction::MeanByCount | Reduction::Sum => self.loss_of_values(op, &losses, divisor)?,
         };
-        let wanted = statistics.filter(|_| call.statistics == RowStatistics::Wanted);
+        let wanted = statistics.filter(|_| call.statistics == RowStatistics::Write);
         let statistics =
             wanted.map(|words| self.row_statistics(op, &words, &inputs.rows, check.as_ref())).transpose()?;
         let denominator = Denominator::of(self, mean_divisor(&inputs, denominator.as_ref()));
-        Ok(RowsEnded { loss: loss.with_check(check.clone()), statistics, check, denominator })
+        Ok(RowsOutput { loss: loss.with_check(check.clone()), statistics, check, denominator })
     }
 
     /// Returns weights followed by their sum.
@@ -152,12 +153,13 @@ impl Recorder<'_> {
         let upstream = inputs.upstream.clone();
         Ok(match divisor {
             Divisor::Count(count) => Factor { value: upstream, form: FactorForm::Quotient, divisor: as_f32(count) },
-            Divisor::Sum(pair) if !pair.is_empty() && call.upstream.is_none() => {
-                let value = Tensor::over(self.gpu(), pair.storage().clone(), pair.bytes().start, Shape::default());
+            Divisor::Sum(partial) if !partial.is_empty() && call.upstream.is_none() => {
+                let value =
+                    Tensor::over(self.gpu(), partial.storage().clone(), partial.bytes().start, Shape::default());
                 Factor { value, form: FactorForm::Inverse, divisor: 1.0 }
             }
-            Divisor::Sum(pair) if call.gradient != GradientPlace::None => {
-                let value = self.row_factor(call.op, &upstream, pair)?;
+            Divisor::Sum(partial) if call.gradient != GradientPlace::None => {
+                let value = self.upstream_quotient(call.op, &upstream, partial)?;
                 Factor { value, form: FactorForm::Product, divisor: 1.0 }
             }
             Divisor::Sum(_) | Divisor::One => Factor { value: upstream, form: FactorForm::Quotient, divisor: 1.0 },
@@ -170,7 +172,7 @@ impl Recorder<'_> {
     pub(crate) fn rows_of_tokens(
         &mut self,
         call: &RowLoss<'_>,
-        begun: &RowsBegun,
+        begun: &RowsCallState,
         tokens: Range<usize>,
         first_class: usize,
         logits: &Tensor<f32>,
@@ -181,15 +183,15 @@ impl Recorder<'_> {
         let classes = size32(logits.shape().get(1).copied().unwrap_or(0));
         let per_row: Vec<_> = probabilities.iter().map(|q| q.per_row(whole.classes.into())).collect();
         let groups_per_granule = call.plan(self.gpu().caps(), whole).parts().into();
-        let cut = Cut { groups_per_granule, ..Cut::new(call.op, size32(tokens.len()), &per_row, 1) };
-        for rows in cut.ranges(self.gpu().caps())? {
+        let split = RowSplit { groups_per_granule, ..RowSplit::new(call.op, size32(tokens.len()), &per_row, 1) };
+        for rows in split.ranges(self.gpu().caps())? {
             let rows = rows.start as usize..rows.end as usize;
             let dims = Classes { outer: size32(rows.len()), classes, inner: 1 };
             let first = (tokens.start + rows.start) as u64;
             let input = &logits.rows(rows.clone())?.real();
             let probabilities = probabilities.as_ref().map(|q| q.rows(rows)).transpose()?;
             let (first_class, probabilities) = (size32(first_class), probabilities.as_ref());
-            self.rows_part(call, begun, &RowsPart { first, dims, first_class, input, probabilities, grad: None })?;
+            self.rows_slice(call, begun, &RowsSlice { first, dims, first_class, input, probabilities, grad: None })?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use crate::engine::kernel::{Kernel, kernel, read, write};
 use crate::error::Result;
-use crate::record::{Blocks, Recorder};
+use crate::record::{BlockLaunch, Recorder};
 use crate::tensor::{Check, Shape, Tensor, size32};
 
 /// Statistics of the softmax of each row's scaled and capped logits, without class weights, label
@@ -63,13 +63,13 @@ impl Recorder<'_> {
         let (log_sum_exp, target_log_prob) = (self.output(op, rows.clone())?, self.output(op, rows.clone())?);
         let (entropy, predicted) = (self.output(op, rows.clone())?, self.output(op, rows.clone())?);
         let partials: Tensor<u32> = self.output(op, [count.div_ceil(ROWS_PER_BLOCK) as usize, 2])?;
-        Blocks::new(op, &KERNEL, count)
-            .of(ROWS_PER_BLOCK)
-            .several("statistics", words, WORDS)
-            .each("log_sum_exp", &log_sum_exp)
-            .each("target_log_prob", &target_log_prob)
-            .each("entropy", &entropy)
-            .each("predicted", &predicted)
+        BlockLaunch::new(op, &KERNEL, count)
+            .block_size(ROWS_PER_BLOCK)
+            .per_element_n("statistics", words, WORDS)
+            .per_element("log_sum_exp", &log_sum_exp)
+            .per_element("target_log_prob", &target_log_prob)
+            .per_element("entropy", &entropy)
+            .per_element("predicted", &predicted)
             .per_block("partials", &partials, 2)
             .run(self, &())?;
         let counts = match self.sum_of_counts(op, partials)? {

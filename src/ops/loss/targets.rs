@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::engine::Gpu;
 use crate::engine::kernel::{Kernel, kernel, params, read, write};
 use crate::error::{Error, Result};
-use crate::record::{Blocks, Recorder};
+use crate::record::{BlockLaunch, Recorder};
 use crate::tensor::{Element, Shape, Tensor};
 
 use crate::ops::no_alias;
@@ -62,7 +62,7 @@ impl Targets {
     /// class is NaN, and its readback returns [`Error::Data`].
     ///
     /// # Errors
-    /// [`Error::Value`] with the first bad target and its position; the errors of
+    /// [`Error::Value`] with the first invalid target and its position; the errors of
     /// [`Tensor::from_slice`].
     pub fn new<L: Copy + Into<i64>>(gpu: &Gpu, shape: impl Into<Shape>, labels: &[L], classes: usize) -> Result<Self> {
         Self::new_ignoring(gpu, shape, labels, classes, Self::IGNORED)
@@ -239,13 +239,13 @@ impl Recorder<'_> {
             ignored,
             by_count: u32::from(by_count),
         };
-        let blocks = Blocks::new(op, &KERNEL, targets.count(op)?)
-            .each("targets", targets)
+        let blocks = BlockLaunch::new(op, &KERNEL, targets.count(op)?)
+            .per_element("targets", targets)
             .whole("weight", weight)
             .per_block("partials", &partials, words(1));
         let blocks = match strides[1] {
             0 => blocks.whole("position_weight", position_weight),
-            _ => blocks.each("position_weight", position_weight),
+            _ => blocks.per_element("position_weight", position_weight),
         };
         blocks.run(self, &params)?;
         self.sum_of_partials(op, partials, 1)
@@ -256,10 +256,10 @@ impl Tensor<f32> {
     /// Uploads probabilities after checking that each lies in [0, 1].
     ///
     /// The host cannot check probabilities that are already on the GPU: the binary cross-entropy of
-    /// an invalid one is NaN, and its readback returns [`Error::Data`].
+    /// one out of range is NaN, and its readback returns [`Error::Data`].
     ///
     /// # Errors
-    /// [`Error::Value`] with the first bad value and its position; the errors of
+    /// [`Error::Value`] with the first value out of range and its position; the errors of
     /// [`Tensor::from_slice`].
     ///
     /// # Examples

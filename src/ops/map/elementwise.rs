@@ -2,7 +2,7 @@
 
 use crate::engine::kernel::{Binding, Kernel, read4, write4};
 use crate::error::Result;
-use crate::record::{Blocks, Recorder};
+use crate::record::{BlockLaunch, Recorder};
 use crate::tensor::{Element, Tensor, expect_shape};
 
 pub(crate) const FORWARD_BINDINGS: &[Binding] = &[read4("x"), write4("y")];
@@ -25,7 +25,7 @@ impl Recorder<'_> {
         x: &Tensor<T>,
         y: &Tensor<T>,
     ) -> Result<()> {
-        Blocks::new(op, kernel, x.count(op)?).each("x", x).each("y", y).run(self, &())
+        BlockLaunch::new(op, kernel, x.count(op)?).per_element("x", x).per_element("y", y).run(self, &())
     }
 
     pub(crate) fn map_backward(
@@ -40,7 +40,11 @@ impl Recorder<'_> {
         expect_shape(op, "upstream", upstream.shape(), y.shape())?;
         let count = y.count(op)?;
         let grad = self.output(op, y.shape().clone())?;
-        Blocks::new(op, kernel, count).each("y", y).each("upstream", upstream).each("grad", &grad).run(self, &())?;
+        BlockLaunch::new(op, kernel, count)
+            .per_element("y", y)
+            .per_element("upstream", upstream)
+            .per_element("grad", &grad)
+            .run(self, &())?;
         Ok(grad)
     }
 }

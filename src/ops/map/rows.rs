@@ -53,7 +53,7 @@ impl Recorder<'_> {
             for (blocks, work) in dispatches {
                 let launch = Launch::new(kernel)
                     .rows(&plan, [rows, classes, inner], &blocks)
-                    .constant("FOUND", parts.is_some())
+                    .constant("PART_STATS_STORED", parts.is_some())
                     .bind("logits", from.clone())
                     .bind("output", to.clone())
                     .bind("parts", parts.clone());

@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::engine::kernel::{Kernel, kernel, params, read, update};
 use crate::engine::{Caps, WORD_BYTES};
 use crate::error::Result;
-use crate::plan::{Cut, Work, most_turns};
+use crate::plan::{RowSplit, Work, most_turns};
 use crate::record::{Launch, Recorder};
 use crate::tensor::Tensor;
 
@@ -68,8 +68,8 @@ impl Recorder<'_> {
         let per_element = [parts.per_row(1), out.per_row(1)];
         // Several parts share one binding, which no range can split.
         let per_row = if single { &per_element[..] } else { &per_element[1..] };
-        let cut = Cut::new(op, out.count(op)?, per_row, workgroup);
-        for range in cut.ranges(self.gpu().caps())? {
+        let split = RowSplit::new(op, out.count(op)?, per_row, workgroup);
+        for range in split.ranges(self.gpu().caps())? {
             let (first, len) = (u64::from(range.start), u64::from(range.end - range.start));
             let stride = count as u64;
             let from = self.window(parts, first, stride * (batch.len() as u64 - 1) + len);

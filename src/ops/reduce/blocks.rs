@@ -5,7 +5,7 @@ use crate::engine::kernel::{Kernel, kernel, params, read, write};
 use crate::error::Result;
 use crate::ops::loss::Reduction;
 use crate::plan::BLOCK;
-use crate::record::{Blocks, Recorder};
+use crate::record::{BlockLaunch, Recorder};
 use crate::tensor::{Check, Element, Shape, Tensor};
 
 params! {
@@ -53,7 +53,7 @@ impl<'a> Divisor<'a> {
 /// The number of words of a partial result with one sum.
 pub(crate) const WORDS: u32 = words(1);
 
-/// The number of words of a partial result: its sums, and the first bad position.
+/// The number of words of a partial result: its sums, and the first position of bad data.
 pub(crate) const fn words(sums: u32) -> u32 {
     2 * sums + 1
 }
@@ -138,17 +138,17 @@ impl Recorder<'_> {
         let (divisor, denominator) = match loss.map(|(_, divisor)| divisor) {
             None | Some(Divisor::One) => (1.0, None),
             Some(Divisor::Count(count)) => (as_f32(count), None),
-            Some(Divisor::Sum(pair)) => (1.0, Some(pair)),
+            Some(Divisor::Sum(partial)) => (1.0, Some(partial)),
         };
         let loss = loss.map(|(loss, _)| loss);
         let of_nothing = denominator.is_some_and(Tensor::is_empty);
         let denominator = denominator.filter(|_| !of_nothing);
-        let blocks = Blocks::new(op, &SUMS, all)
-            .of(block)
+        let blocks = BlockLaunch::new(op, &SUMS, all)
+            .block_size(block)
             .constant("INPUTS", inputs)
             .constant("SUMS", sums)
             .constant("DENOMINATOR", denominator.is_some())
-            .several("input", input, words)
+            .per_element_n("input", input, words)
             .whole("denominator", denominator)
             .per_block("partials", &partials, self::words(sums))
             .whole("loss", loss);
@@ -162,8 +162,8 @@ impl Recorder<'_> {
         while counts.len() > 2 {
             let pairs_of_counts = counts.count(op)? / 2;
             let sums: Tensor<u32> = self.output(op, [pairs_of_counts.div_ceil(BLOCK) as usize, 2])?;
-            Blocks::new(op, &COUNTS, pairs_of_counts)
-                .several("input", &counts, 2)
+            BlockLaunch::new(op, &COUNTS, pairs_of_counts)
+                .per_element_n("input", &counts, 2)
                 .per_block("partials", &sums, 2)
                 .run(self, &())?;
             counts = sums;
@@ -172,7 +172,7 @@ impl Recorder<'_> {
     }
 }
 
-/// A check of the first bad position of a partial result with one sum.
+/// A check of the first position of bad data in a partial result with one sum.
 pub(crate) fn check_of(op: &'static str, what: &'static str, total: &Tensor<u32>) -> Option<Check> {
     let check = || Check { op, what, storage: total.storage().clone(), offset: total.bytes().end - 4 };
     (!total.is_empty()).then(check)

@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::engine::WORD_BYTES;
 use crate::engine::kernel::{Kernel, kernel, params, read, read4, update, write};
 use crate::error::{Result, within};
-use crate::plan::{BLOCK, Cut, RowPlan, Work};
+use crate::plan::{BLOCK, RowPlan, RowSplit, Work};
 use crate::record::{Launch, Recorder};
 use crate::tensor::{Shape, Tensor, Weights, size32};
 
@@ -233,8 +233,8 @@ impl Recorder<'_> {
             return Ok(output);
         }
         let per_row = [output.per_row(inner.into())];
-        let cut = Cut { groups_per_granule: row_groups, ..Cut::new(op, rows, &per_row, 1) };
-        for range in cut.ranges(self.gpu().caps())? {
+        let split = RowSplit { groups_per_granule: row_groups, ..RowSplit::new(op, rows, &per_row, 1) };
+        for range in split.ranges(self.gpu().caps())? {
             let row = u64::from(inner);
             let (first, last) = (range.start / size, (range.end - 1) / size);
             let from = self.window(input, u64::from(first) * row, u64::from(last - first + 1) * row);

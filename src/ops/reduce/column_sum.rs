@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::engine::WORD_BYTES;
 use crate::engine::kernel::{Kernel, kernel, params, read, update};
 use crate::error::Result;
-use crate::plan::{COLUMN_BLOCK, Cut, Work};
+use crate::plan::{COLUMN_BLOCK, RowSplit, Work};
 use crate::record::{Launch, Recorder};
 use crate::tensor::{Tensor, expect_shape, size32};
 
@@ -157,17 +157,17 @@ impl Recorder<'_> {
         let mut lows = lows.cloned();
         // First as many columns as a grid has workgroups for, then as many of their rows as
         // possible.
-        let by_columns = Cut::new("column_sum", columns, &[], workgroup);
+        let by_columns = RowSplit::new("column_sum", columns, &[], workgroup);
         for columns_range in by_columns.ranges(self.gpu().caps())? {
             let per_block = u64::from((columns_range.end - columns_range.start).div_ceil(workgroup));
             let (len, per_row) = (rows.end - rows.start, [input.per_row(columns.into())]);
-            let cut = Cut {
+            let split = RowSplit {
                 groups_per_granule: per_block,
                 // Each block has its own threads, unless there is only one long block.
                 turns_per_granule: u64::from(long),
-                ..Cut::new("column_sum", len, &per_row, run.min(len).max(1))
+                ..RowSplit::new("column_sum", len, &per_row, run.min(len).max(1))
             };
-            let mut ranges = cut.ranges(self.gpu().caps())?;
+            let mut ranges = split.ranges(self.gpu().caps())?;
             if ranges.is_empty() {
                 ranges.push(0..0);
             }

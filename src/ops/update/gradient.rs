@@ -3,7 +3,7 @@
 use crate::engine::kernel::{Kernel, kernel, params, read, read4, update4, write};
 use crate::error::Result;
 use crate::plan::Work;
-use crate::record::{Blocks, Launch, Recorder};
+use crate::record::{BlockLaunch, Launch, Recorder};
 use crate::tensor::{Shape, Tensor, expect_shape, narrow};
 
 use crate::ops::no_alias;
@@ -127,11 +127,11 @@ impl Recorder<'_> {
     ) -> Result<()> {
         let op = "accumulate";
         let lows = precisely.map(|(lows, _)| lows);
-        Blocks::new(op, &ACCUMULATE, values.count(op)?)
+        BlockLaunch::new(op, &ACCUMULATE, values.count(op)?)
             .constant("PRECISE", lows.is_some())
-            .each("values", values)
-            .each("total", total)
-            .each("lows", lows)
+            .per_element("values", values)
+            .per_element("total", total)
+            .per_element("lows", lows)
             .run(self, &AccumulateParams { fresh: u32::from(precisely.is_some_and(|(_, fresh)| fresh)) })
     }
 
@@ -147,8 +147,8 @@ impl Recorder<'_> {
         let partials = partials(self, op, grads.count(op)?, SUMS)?;
         let params =
             NormParams { inverse_loss_scale: gradient.inverse_loss_scale(), clip_value: gradient.clip_value() };
-        Blocks::new(op, &NORM, grads.count(op)?)
-            .each("grads", grads)
+        BlockLaunch::new(op, &NORM, grads.count(op)?)
+            .per_element("grads", grads)
             .per_block("partials", &partials, words(SUMS))
             .run(self, &params)?;
         let total = self.sum_of_partials(op, partials, SUMS)?;

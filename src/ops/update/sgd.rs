@@ -4,7 +4,7 @@ use crate::engine::Gpu;
 use crate::engine::kernel::{Kernel, kernel, params, read, read4, update4};
 use crate::error::{Error, Result, ensure};
 use crate::options::options;
-use crate::record::{Blocks, Recorder};
+use crate::record::{BlockLaunch, Recorder};
 use crate::tensor::{Shape, Tensor, expect_shape, narrow};
 
 use crate::ops::no_alias;
@@ -227,14 +227,14 @@ impl Recorder<'_> {
             clip_value: gradient.clip_value(),
             guard: u32::from(gradient.guard),
         };
-        Blocks::new(op, &KERNEL, values.count(op)?)
+        BlockLaunch::new(op, &KERNEL, values.count(op)?)
             .constant("MOMENTUM", kind)
             .constant("FACTOR", factor.is_some())
             .constant("SCHEDULED", base_lr.is_some())
-            .each("values", *values)
-            .each("grads", *grads)
+            .per_element("values", *values)
+            .per_element("grads", *grads)
             .whole("factor", *factor)
-            .each("velocity", *velocity)
+            .per_element("velocity", *velocity)
             .run(self, &params)
     }
 }

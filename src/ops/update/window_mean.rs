@@ -2,7 +2,7 @@
 
 use crate::engine::kernel::{Kernel, kernel, read, read4, update4};
 use crate::error::Result;
-use crate::record::{Blocks, Recorder};
+use crate::record::{BlockLaunch, Recorder};
 use crate::tensor::Tensor;
 
 pub(crate) static KERNEL: Kernel =
@@ -17,10 +17,10 @@ impl Recorder<'_> {
         sums: &Tensor<f32>,
     ) -> Result<()> {
         let op = "window_mean";
-        Blocks::new(op, &KERNEL, total.count(op)?)
+        BlockLaunch::new(op, &KERNEL, total.count(op)?)
             .constant("ADDED", values.is_some())
-            .each("values", values)
-            .each("total", total)
+            .per_element("values", values)
+            .per_element("total", total)
             .whole("sums", sums)
             .run(self, &())
     }

@@ -7,12 +7,12 @@ use crate::record::{Launch, Recorder};
 use crate::tensor::Tensor;
 
 pub(crate) static KERNEL: Kernel =
-    kernel!("row_factor", &[], &[read("upstream", "f32"), read("denominator", "u32"), write("factor", "f32")]);
+    kernel!("upstream_quotient", &[], &[read("upstream", "f32"), read("denominator", "u32"), write("factor", "f32")]);
 
 impl Recorder<'_> {
     /// Divides a scalar upstream gradient by a sum (a partial result). Returns the quotient as two
     /// factors.
-    pub(crate) fn row_factor(
+    pub(crate) fn upstream_quotient(
         &mut self,
         op: &'static str,
         upstream: &Tensor<f32>,

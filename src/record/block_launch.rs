@@ -6,21 +6,21 @@ use super::launch::Launch;
 use super::recorder::Recorder;
 use crate::engine::kernel::Kernel;
 use crate::error::Result;
-use crate::plan::{BLOCK, Cut, Work};
+use crate::plan::{BLOCK, RowSplit, Work};
 use crate::tensor::{Element, Real, Tensor};
 
 /// A launch over elements, in blocks of one workgroup each. It is split into several dispatches if
 /// a tensor exceeds a binding, or the number of blocks the grid.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Blocks {
+pub(crate) struct BlockLaunch {
     op: &'static str,
     launch: Launch,
     count: u32,
     block: u32,
     tensors: Vec<(&'static str, Tensor<Real>, Span)>,
     /// The index of the first element.
-    before: u32,
+    first: u32,
     /// Dispatches even if there are no elements.
     always: bool,
 }
@@ -35,20 +35,20 @@ enum Span {
     Whole,
 }
 
-impl Blocks {
+impl BlockLaunch {
     pub(crate) fn new(op: &'static str, kernel: &'static Kernel, count: u32) -> Self {
         let launch = Launch::new(kernel).by_quad(kernel.bindings.iter().any(|binding| binding.quads));
-        Self { op, launch, count, block: BLOCK, tensors: Vec::new(), before: 0, always: false }
+        Self { op, launch, count, block: BLOCK, tensors: Vec::new(), first: 0, always: false }
     }
 
     /// Sets the number of elements in a block.
-    pub(crate) fn of(self, block: u32) -> Self {
+    pub(crate) fn block_size(self, block: u32) -> Self {
         Self { block, ..self }
     }
 
     /// Sets the index of the first element.
-    pub(crate) fn after(self, before: u32) -> Self {
-        Self { before, ..self }
+    pub(crate) fn first(self, first: u32) -> Self {
+        Self { first, ..self }
     }
 
     /// Dispatches even if there are no elements.
@@ -89,12 +89,16 @@ impl Blocks {
     }
 
     /// Binds a tensor with one value per element.
-    pub(crate) fn each<'t, T: Element>(self, name: &'static str, tensor: impl Into<Option<&'t Tensor<T>>>) -> Self {
+    pub(crate) fn per_element<'t, T: Element>(
+        self,
+        name: &'static str,
+        tensor: impl Into<Option<&'t Tensor<T>>>,
+    ) -> Self {
         self.with(name, tensor, Span::PerElement(1))
     }
 
     /// Binds a tensor with `each` values per element.
-    pub(crate) fn several<T: Element>(self, name: &'static str, tensor: &Tensor<T>, each: u32) -> Self {
+    pub(crate) fn per_element_n<T: Element>(self, name: &'static str, tensor: &Tensor<T>, each: u32) -> Self {
         self.with(name, tensor, Span::PerElement(each))
     }
 
@@ -123,15 +127,15 @@ impl Blocks {
             Span::PerBlock(_) | Span::Whole => None,
         });
         let per_row = per_row.collect::<Vec<_>>();
-        let cut = Cut { granule: block, ..Cut::by_blocks(op, count, &per_row) };
-        let mut ranges = cut.ranges(rec.gpu().caps())?;
+        let split = RowSplit { granule: block, ..RowSplit::by_blocks(op, count, &per_row) };
+        let mut ranges = split.ranges(rec.gpu().caps())?;
         if ranges.is_empty() && always {
             ranges.push(0..0);
         }
         for range in ranges {
             let (first, len) = (u64::from(range.start), u64::from(range.end - range.start));
             let groups = len.div_ceil(block.into());
-            let first_of_all = self.before + range.start;
+            let first_of_all = self.first + range.start;
             let common = [("count", range.end - range.start), ("first", first_of_all), ("block", block)];
             let mut launch =
                 common.into_iter().fold(launch.clone(), |launch, (name, value)| launch.common(name, value));

@@ -5,7 +5,7 @@
 
 fn once() {
     let divisor = wide(bitcast<f32>(load_denominator(0u)));
-    let factors = multipliers(over(wide(load_upstream(0u)), divisor));
+    let factors = multipliers(divide(wide(load_upstream(0u)), divisor));
     store_factor(0u, factors.x);
     store_factor(1u, factors.y);
 }

@@ -11,7 +11,7 @@ const MOST_RANGES: u64 = 1 << 22;
 
 /// The limits of the ranges that `rows` are split into.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cut<'a> {
+pub(crate) struct RowSplit<'a> {
     pub(crate) op: &'static str,
     pub(crate) rows: u32,
     /// The tensors of which a dispatch binds only its own rows.
@@ -36,10 +36,11 @@ pub(crate) struct Placed {
 }
 
 impl Placed {
-    /// The tensor for a [`Cut`], with this many elements per row.
+    /// The tensor for a [`RowSplit`], with this many elements per row.
     pub(crate) fn per_row(self, elements: u64) -> PerRow {
-        let cuts = self.segment.map(|segment| Cuts { first: segment - self.offset % segment, step: segment });
-        PerRow { bytes: elements * self.element, cuts }
+        let segment_ends =
+            self.segment.map(|segment| SegmentEnds { first: segment - self.offset % segment, step: segment });
+        PerRow { bytes: elements * self.element, segment_ends }
     }
 }
 
@@ -49,13 +50,13 @@ pub(crate) struct PerRow {
     /// Bytes per row.
     pub(crate) bytes: u64,
     /// The positions at which the buffers of the tensor end; `None` for a single buffer.
-    pub(crate) cuts: Option<Cuts>,
+    pub(crate) segment_ends: Option<SegmentEnds>,
 }
 
 /// The positions at which buffers end, in bytes from the start of the first row: `first`, and every
 /// `step` after it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cuts {
+pub(crate) struct SegmentEnds {
     pub(crate) first: u64,
     pub(crate) step: u64,
 }
@@ -63,13 +64,13 @@ pub(crate) struct Cuts {
 impl PerRow {
     /// A tensor in a single buffer, with this many bytes per row.
     pub(crate) fn of(bytes: u64) -> Self {
-        Self { bytes, cuts: None }
+        Self { bytes, segment_ends: None }
     }
 
     /// The end of the longest range from `start` (a multiple of `granule`) that lies in one buffer.
     /// A granule that straddles two buffers is a range of its own.
     fn end(&self, start: u64, granule: u64) -> u64 {
-        let (Some(Cuts { first, step }), 1..) = (self.cuts, self.bytes) else { return u64::MAX };
+        let (Some(SegmentEnds { first, step }), 1..) = (self.segment_ends, self.bytes) else { return u64::MAX };
         let bytes = self.bytes * granule;
         let position = start * self.bytes;
         let cut = first + (position + 1).saturating_sub(first).div_ceil(step) * step;
@@ -80,7 +81,7 @@ impl PerRow {
     }
 }
 
-impl<'a> Cut<'a> {
+impl<'a> RowSplit<'a> {
     /// Rows in granules, one workgroup each.
     pub(crate) fn new(op: &'static str, rows: u32, per_row: &'a [PerRow], granule: u32) -> Self {
         Self { op, rows, per_row, granule, groups_per_granule: 1, turns_per_granule: 0 }
