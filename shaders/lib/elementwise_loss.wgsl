@@ -94,9 +94,9 @@ fn grad_of(slope: Slope, upstream: vec4<f32>, i: u32, factors: Factors, careful:
     return slope.value * first * second;
 }
 
-// Processes the quad at element i, with n elements left, by one thread: stores losses and gradient,
-// and returns the sum of the losses and the first position that is out of range. Padding is
-// processed like other elements, but not added to the sum.
+// Processes the quad at element i, whose first min(n, 4) elements exist, by one thread: stores
+// losses and gradient, and returns the sum of the losses and the first position that is out of
+// range. Padding is processed like other elements, but not added to the sum.
 fn losses_of_quad(i: u32, n: u32, factors: Factors, careful: bool) -> QuadResult {
     let x = load_quad_x(i, 1u, n, 0.0);
     let y = load_quad_y(i, 1u, n, 0.0);

@@ -14,7 +14,7 @@ struct Wide {
 fn wide(x: f32) -> Wide {
     let bits = bitcast<u32>(x);
     let magnitude = bits & 0x7fffffffu;
-    // The bits of a subnormal number are an integer multiple of 2^-149.
+    // A subnormal x is its bits, read as an integer, times 2^-149.
     let subnormal = magnitude < 0x00800000u;
     let normal = select(magnitude, bitcast<u32>(f32(bitcast<i32>(magnitude))), subnormal);
     let whole = magnitude == 0u || magnitude >= 0x7f800000u;

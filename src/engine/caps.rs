@@ -30,7 +30,7 @@ pub struct Caps {
     /// directly; in [`Family::CpuSimd`] only if this equals `simd_width`, and then threads of a
     /// product do so too.
     pub subgroup_size: u32,
-    /// The number of quads that a thread processes per iteration, in straight-line code: 1 to 4.
+    /// The most quads that a thread processes per iteration, in straight-line code: 1 to 4.
     /// llvmpipe is fastest with 4; `SwiftShader` runs out of memory when it compiles that much
     /// code.
     pub quads_per_turn: u32,

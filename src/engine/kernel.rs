@@ -116,8 +116,8 @@ pub(crate) const fn write4_over(name: &'static str, over: &'static str) -> Bindi
     binding(name, "f32", true, Access::WriteOver(over))
 }
 
-/// A compute shader with the entry point `main`. Binding 0 is `params`; `bindings` follow from 1,
-/// in order.
+/// A compute shader with the entry point `main`. Binding 0 is `params`; the bindings that need a
+/// buffer follow from 1, in order.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     /// `xent.<stem of the shader's file>`

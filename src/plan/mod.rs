@@ -9,7 +9,7 @@
 //! | word | meaning |
 //! |---|---|
 //! | row | the elements along the class dimension, with all other indices fixed |
-//! | quad | 4 neighbouring elements, loaded as one `vec4` |
+//! | quad | 4 elements of consecutive classes; contiguous if `inner` is 1, and then loaded as one `vec4` |
 //! | block | of a reduction: the [`BLOCK`] elements that one workgroup sums; of a row: 4 quads |
 //! | lane | one of the threads of a workgroup that share a row (or a part of it) |
 //! | span | neighbouring lanes that load consecutive quads of a row |

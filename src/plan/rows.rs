@@ -63,15 +63,15 @@ impl RowPlan {
         u64::from(classes).div_ceil(16 * u64::from(self.lanes) * u64::from(self.parts)) as u32
     }
 
-    /// The same plan without keeping rows in registers and without unrolling, so that few pipelines
-    /// serve rows of all lengths.
+    /// The same plan without keeping rows in registers, without unrolling, and without separate
+    /// code that needs no bounds checks, so that few pipelines serve rows of all lengths.
     pub(crate) fn streamed(caps: &Caps, classes: u32, inner: u32) -> Self {
         Self { held: 0, classes: 0, whole: 0, ..Self::new(caps, classes, inner) }
     }
 
     /// The same plan with several workgroups per row, if there are too few rows to keep a GPU busy.
     /// One dispatch computes the statistics of each part; in the next, every workgroup merges them
-    /// and processes its part. Rows that fit into the registers of one workgroup are never split.
+    /// and processes its part. Rows that this plan keeps in registers are never split.
     pub(crate) fn in_parts(self, caps: &Caps, classes: u32, rows: u32) -> Self {
         const MOST_PARTS: u32 = 64;
         // A few workgroups for each multiprocessor of a large GPU.

@@ -99,7 +99,7 @@ impl Launch {
     }
 
     /// Sets the constants and parameters of rows `[rows, classes, inner]`. `blocks` is the range of
-    /// blocks that each lane processes.
+    /// blocks that each lane processes. Also sets [`by_quad`](Self::by_quad) for these dimensions.
     pub(crate) fn rows(mut self, plan: &RowPlan, [rows, classes, inner]: [u32; 3], blocks: &Range<u32>) -> Self {
         for (name, value) in RowPlan::CONSTANTS.into_iter().zip(plan.constants()) {
             self = self.constant(name, value);

@@ -60,10 +60,11 @@ pub(crate) struct RowLoss<'a> {
     pub(crate) upstream: Option<&'a Tensor<f32>>,
     pub(crate) gradient: GradientPlace,
     pub(crate) statistics: RowStatistics,
-    /// Elements of the gradient below this number times the row's factor are replaced by 0.
+    /// Elements of the gradient whose magnitude is below this number times the row's factor are
+    /// replaced by 0.
     pub(crate) threshold: f64,
-    /// The number of rows that the plan assumes per dispatch; it must not depend on how rows are
-    /// split.
+    /// At most this many rows count when the plan decides whether to split rows; it must not depend
+    /// on how rows are distributed over dispatches.
     pub(crate) rows_at_once: u32,
 }
 
@@ -73,7 +74,8 @@ pub(crate) struct Inputs {
     /// The shape of the input without its class dimension.
     pub(crate) rows: Shape,
     pub(crate) targets: Targets,
-    /// A scalar 1, or one weight per class; with label smoothing followed by their sum.
+    /// A scalar 1, or one weight per class. After `begin_validated_rows`, with label smoothing,
+    /// followed by their sum.
     pub(crate) weight: Tensor<f32>,
     /// A scalar 1, or one weight per row.
     pub(crate) position_weight: Tensor<f32>,

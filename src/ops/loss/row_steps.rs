@@ -36,8 +36,8 @@ params! {
         z_loss: f32,
         /// The divisor of the factor.
         divisor: f32,
-        /// Elements of the gradient below this threshold times the factor of the row are replaced
-        /// by 0.
+        /// Elements of the gradient whose magnitude is below this threshold times the factor of the
+        /// row are replaced by 0.
         threshold: f32,
         /// The first class of this dispatch, and the number of all classes.
         first_class: u32,
