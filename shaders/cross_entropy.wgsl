@@ -225,8 +225,9 @@ fn grad_block(row: Row, i: u32, inside: bool, grad: RowGrad) {
     }
 }
 
-// LANES threads share a row, or one of its parts. All threads of a workgroup take part in the
-// reductions; each lane writes the gradient of its own blocks.
+// LANES threads share a row of [outer, classes, inner], or one of its parts. All threads of a
+// workgroup take part in the reductions; each lane writes the gradient of its own blocks. SWEEP 1
+// returns as soon as each lane has stored its sums; SWEEP 2 loads them.
 fn body(group: u32, thread: u32) {
     let row = row_of(group, thread);
     let probabilities_start = select(row.start, row.index * all_classes(), ROW_STATE_LOADED && all_classes() != classes());

@@ -190,7 +190,7 @@ fn no_stats() -> LaneStats {
     return LaneStats(LOWEST, 0.0, LOWEST, LIFT, Sum(0.0, 0.0), 0u);
 }
 
-// Adds the 16 elements x of a block to the statistics of a lane.
+// Adds the 16 elements x of a block to the statistics of a lane, by one lane.
 fn add_to_lane(s: LaneStats, x: mat4x4<f32>) -> LaneStats {
     let block = stats_of(with_block(no_extremes(), x));
     let m = max(s.max, block.max);
@@ -205,7 +205,7 @@ fn add_to_lane(s: LaneStats, x: mat4x4<f32>) -> LaneStats {
     let before = select(0.0, s.ties * select(s.exp_max, times_lifted(s.exp_max, e), far), higher);
     let more = add_block(RowStats(m, select(s.ties, 0.0, higher), before, 0u), x, exp_block(x, origin));
     let kept_high = select(s.rest.high, times_lifted(s.rest.high, e), far);
-    // When the sum is rescaled, its compensation is negligible beside the rounding error.
+    // Rescaling drops `low`: it is smaller than the rounding error of the rescaling itself.
     let rest = plus(Sum(kept_high, select(s.rest.low, 0.0, far)), more.rest);
     return LaneStats(m, more.ties, origin, select(e, LIFT, far), rest, s.poison | block.poison);
 }

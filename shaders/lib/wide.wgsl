@@ -1,7 +1,7 @@
 // needs: numerics
 // Products of factors of any size, as significand and exponent. The product of two factors can
 // overflow, or be subnormal and flushed by the hardware, although the product with a third factor
-// is a normal number.
+// is a normal number. Pure functions of one thread's values; no exchange between threads.
 
 // significand * 2^exponent. `wide` returns a significand in [1, 2) in magnitude, unless x is 0,
 // infinite or NaN, so that products of a few significands need no normalisation.
