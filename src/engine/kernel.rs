@@ -218,9 +218,9 @@ pub(crate) struct Pipelines {
     compiled: Mutex<HashMap<(&'static str, Variant), Slot>>,
     cache: Mutex<Option<wgpu::PipelineCache>>,
     count: AtomicU64,
-    /// Whether wgpu adds bounds checks to shaders and zeroes workgroup memory, if a test decides
-    /// that. Otherwise it adds bounds checks alone. No kernel needs zeros: each writes before it
-    /// reads.
+    /// Test override. `Some(on)`: wgpu's bounds checks and zero-initialisation of workgroup memory
+    /// are both on or both off. `None`: bounds checks only. No kernel needs zeros: each writes
+    /// before it reads.
     checks: Mutex<Option<bool>>,
     #[cfg(test)]
     counter: Mutex<Option<Arc<turns::TurnCounter>>>,

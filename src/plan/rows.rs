@@ -57,7 +57,8 @@ impl RowPlan {
         Self { blocks: self.blocks_of(classes), ..self }
     }
 
-    /// The number of blocks of a lane if a row, or the part of it in memory, has this many classes.
+    /// The number of blocks of a lane for this many classes: those of a row, or those of it that
+    /// are in memory.
     #[expect(clippy::cast_possible_truncation, reason = "at most the number of classes")]
     fn blocks_of(&self, classes: u32) -> u32 {
         u64::from(classes).div_ceil(16 * u64::from(self.lanes) * u64::from(self.parts)) as u32
@@ -130,7 +131,7 @@ impl RowPlan {
     }
 
     /// The dispatches of one sweep; for each, the range of blocks that it processes in every lane,
-    /// and its work. `classes` is the length of a row, or of the part of it that is in memory.
+    /// and its work. `classes` is the number of classes of a row, or of those that are in memory.
     pub(crate) fn dispatches(
         &self,
         op: &'static str,

@@ -231,6 +231,7 @@ impl Recorder<'_> {
         self.gpu().count_dispatch();
         let present = windows.iter().zip(kernel.bindings).filter_map(|(slot, binding)| Some((slot.as_ref()?, binding)));
         for ((window, binding), place) in present.zip(&places) {
+            // In place, the input is written although its access is `Read`.
             let written = variant.in_place || binding.access != Access::Read;
             if let Some(copy) = place.copy.as_ref().filter(|_| written) {
                 self.copy_bytes((copy, 0), (&window.storage, window.offset), window.size)?;

@@ -39,9 +39,9 @@ options! {
         /// 0 if it is below 1.2e-38; gradients are not affected.
         weight? Weights,
         /// A factor for each row's loss, with the logits' shape without `C`; 1 if there is none. It
-        /// may be negative, such as an advantage: then use [`Reduction::MeanByCount`], because the
-        /// default mean divides by the sum of the weights, which is about 0. A row of weight 0 has
-        /// loss 0, whatever it contains.
+        /// may be negative, such as an advantage: then use [`Reduction::MeanByCount`], because
+        /// weights of both signs sum to about 0, and the default mean divides by that sum. A row of
+        /// weight 0 has loss 0, whatever it contains.
         position_weight? Weights,
         /// How the losses of rows are reduced. For class indices, [`Reduction::Mean`] divides by
         /// the sum of position weight times the target's class weight over the rows that are not

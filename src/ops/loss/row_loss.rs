@@ -53,7 +53,7 @@ pub(crate) struct RowLoss<'a> {
     /// The shape of all rows.
     pub(crate) shape: Shape,
     pub(crate) targets: &'a Targets,
-    /// The negative log-likelihood uses a subset.
+    /// `nll` uses only `weight`, `position_weight` and `reduction`; the rest keep their defaults.
     pub(crate) options: CrossEntropy,
     /// Whether a mean is divided by its denominator, or left as a sum.
     pub(crate) divided: bool,
@@ -224,10 +224,10 @@ impl RowLoss<'_> {
         self.kernel.bindings.iter().any(|binding| binding.name == "parts")
     }
 
-    /// Plans the rows. Rows stay in registers only if the last sweep needs nothing but their
-    /// exponentials: no cap (its gradient needs the logits) and no coefficient per class. They are
-    /// split across workgroups only if there is no coefficient per class and no statistics are
-    /// computed.
+    /// Plans the rows. Rows stay in registers only for class indices without smoothing and without
+    /// a cap: otherwise the gradient pass needs logits or per-class coefficients. Rows are split
+    /// across workgroups only for class indices without smoothing, in kernels that compute a
+    /// softmax, and only if no statistics or row state are involved.
     pub(crate) fn plan(&self, caps: &Caps, dims: Classes) -> RowPlan {
         let Classes { classes, inner, .. } = dims;
         if self.statistics == RowStatistics::LoadState {
