@@ -24,6 +24,11 @@ fn term(factor: f32, value: f32) -> f32 {
     return select(factor * value, 0.0, factor == 0.0);
 }
 
+// w * loss; 0 for a weight of 0 even if the loss is infinite.
+fn weigh(w: f32, loss: f32) -> f32 {
+    return select(w * loss, 0.0, is_zero(w) && is_infinite(loss));
+}
+
 fn bce_with_logits_loss(x: f32, y: f32, i: u32) -> f32 {
     // softplus(u) = max(u, 0) + log(1 + exp(-|u|)); the second term is the same for x and -x.
     let tail = softplus_tail_f32(x);
@@ -55,8 +60,8 @@ fn far_from_0(x: f32) -> bool {
 // The slope of element i, by one thread. (v y + 1 - y) sigmoid(x) - v y cancels for confident,
 // correct x; in terms of exp(-|x|) it does not.
 fn bce_with_logits_slope(x: f32, y: f32, i: u32, careful: bool) -> ElementSlope {
-    // Far from 0 one term is small and can be subnormal. If `careful`, it is lifted if the other
-    // term is 0 and lifting does not overflow.
+    // Far from 0, the term with exp(-|x|) can be subnormal. With `careful`, it is lifted, provided
+    // that the other term is 0 and the lifted term does not overflow.
     let e = exp_minus_abs(x);
     let lifted_e = lifted_exp_minus_abs(x);
     let positive = element_pos_weight(i) * y;

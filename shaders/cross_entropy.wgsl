@@ -16,11 +16,12 @@
 //
 // Bindings: logits [outer, classes, inner]; targets [outer, inner] (absent for probabilities);
 // probabilities, like logits (absent for indices); weight (scalar, or [classes], with TARGETS 1
-// followed by the sum); position_weight and factor (scalar, or [outer, inner]); losses [outer,
-// inner]; grad, like logits; statistics [outer, inner, 5]: L, the log-probability of the target,
-// the entropy, the predicted class or -1, and the outcome (0: the row is ignored or its target is
-// not a class, 1: the prediction is wrong, 2: it is right); parts and lanes as in `row_stats` and
-// `row_sums`.
+// followed by the sum); position_weight (scalar, or [outer, inner]); factor (the same, or two
+// factors if `factor_form` is 2); losses [outer, inner]; grad, like logits; statistics [outer,
+// inner, 5]: L, the log-probability of the target, the entropy, the predicted class or -1, and the
+// outcome (0: the row is ignored or its target is not a class, 1: the prediction is wrong, 2: it is
+// right), or with STATISTICS 2 the row state; parts as in `row_stats`, or with STATISTICS 3 the row
+// state [outer, inner, 5]; lanes as in `row_sums`.
 
 // A dispatch that writes the gradient of only some classes or blocks (STATISTICS 3) needs the
 // statistics and A of the whole row. Another dispatch (STATISTICS 2) has stored this row state in
@@ -34,18 +35,18 @@ override STATISTICS: u32;
 
 const HOLD_EXP: bool = true;
 
-// Whether this dispatch has only some classes or blocks.
-const PARTIAL_ROW: bool = STATISTICS == 3u;
+// Whether this dispatch loads the row state that another dispatch stored.
+const ROW_STATE_LOADED: bool = STATISTICS == 3u;
 
 fn first_class() -> u32 {
-    if (PARTIAL_ROW) {
+    if (ROW_STATE_LOADED) {
         return params.first_class;
     }
     return 0u;
 }
 
 fn all_classes() -> u32 {
-    if (PARTIAL_ROW) {
+    if (ROW_STATE_LOADED) {
         return params.all_classes;
     }
     return classes();
@@ -63,8 +64,7 @@ fn load_sum_of_coefficients(row: Row) -> Wide {
     return Wide(load_parts(at + 4u), select(0, -LIFTED_BY, lifted));
 }
 
-// The sum of the weights of all classes: stored after the weights, unless there is one weight for
-// all.
+// The sum of all class weights: stored after the weights, unless there is one weight for all.
 fn total_class_weight() -> f32 {
     if (params.weight_stride == 0u) {
         return load_weight(0u) * f32(params.all_classes);
@@ -168,13 +168,14 @@ fn wide_smoothed_sum(weight: f32) -> Wide {
     return Wide(sum.significand, sum.exponent - select(0, LIFTED_BY, tiny));
 }
 
-// A sum of coefficients as one number, which may be subnormal.
+// A sum of coefficients as one number, which may be subnormal; its exponent is 0 or -LIFTED_BY.
 fn unlifted(w: Wide) -> f32 {
     return select(w.significand, w.significand * LOWER, w.exponent != 0);
 }
 
-// The gradient of a row is share * exp(z_c - m) - scale * a_c, with lifted exponentials. Share and
-// scale are pairs of factors, to be multiplied one after the other (`multipliers`).
+// The gradient of a row is share * exp(z_c - m) - scale * a_c, with lifted exponentials; a cap
+// multiplies it by dz/dx. With TARGETS 0, the target's gradient is computed apart and stored last.
+// Share and scale are pairs of factors, to be multiplied one after the other (`multipliers`).
 struct RowGrad {
     max: f32,
     share: vec2<f32>,
@@ -188,15 +189,14 @@ struct RowGrad {
     threshold_bits: u32,
 }
 
-// The bits of the threshold times the factor of the row; 0 if that is NaN, so that nothing is
-// small.
+// The bits of the threshold times the row's factor; 0 if that is NaN, so that nothing is small.
 fn threshold_bits_of(factor: f32) -> u32 {
     let bits = bitcast<u32>(params.threshold * factor) & 0x7fffffffu;
     return select(bits, 0u, bits > 0x7f800000u);
 }
 
-// Replaces elements below the threshold by 0, if requested. Compares bits, so that NaN is never
-// small.
+// Replaces elements whose magnitude is below the threshold by 0, if requested. Compares bits, so
+// that NaN is never small.
 fn zero_below_threshold(g: vec4<f32>, threshold_bits: u32) -> vec4<f32> {
     if (GRAD != 2u) {
         return g;
@@ -225,11 +225,12 @@ fn grad_block(row: Row, i: u32, inside: bool, grad: RowGrad) {
     }
 }
 
-// LANES threads share a row, or one of its parts. All threads of a workgroup take part in the
-// reductions; each lane writes the gradient of its own blocks.
+// LANES threads share a row of [outer, classes, inner], or one of its parts. All threads of a
+// workgroup take part in the reductions; each lane writes the gradient of its own blocks. SWEEP 1
+// returns as soon as each lane has stored its sums; SWEEP 2 loads them.
 fn body(group: u32, thread: u32) {
     let row = row_of(group, thread);
-    let probabilities_start = select(row.start, row.index * all_classes(), PARTIAL_ROW && all_classes() != classes());
+    let probabilities_start = select(row.start, row.index * all_classes(), ROW_STATE_LOADED && all_classes() != classes());
 
     let row_weight = position_weight(row.index);
     var ignored = is_zero(row_weight);
@@ -247,14 +248,14 @@ fn body(group: u32, thread: u32) {
             t = u32(target_class) - first_class();
             weight = class_weight(u32(target_class));
             // In place, only the thread that overwrites the logit may read it.
-            if (processes(row, t) && (!PARTIAL_ROW || t < classes())) {
+            if (processes(row, t) && (!ROW_STATE_LOADED || t < classes())) {
                 target_logit = one_logit(row, t);
             }
         }
     }
 
     var stats: RowStats;
-    if (PARTIAL_ROW) {
+    if (ROW_STATE_LOADED) {
         stats = load_row_stats(row);
     } else {
         stats = row_stats(row, thread);
@@ -275,7 +276,7 @@ fn body(group: u32, thread: u32) {
     let target_gap = gap(target_logit, stats.max);
     var terms = vec2<f32>(weight, weighted(weight, target_gap));
     var sum_of_all = Wide(0.0, 0);
-    if (PARTIAL_ROW) {
+    if (ROW_STATE_LOADED) {
         sum_of_all = load_sum_of_coefficients(row);
         terms.x = unlifted(sum_of_all);
     } else if (TARGETS == 1u) {
@@ -388,7 +389,7 @@ fn body(group: u32, thread: u32) {
         grad_block(row, i, false, grad);
     }
     // Overwrites the gradient that this thread has just stored for the target.
-    if (TARGETS == 0u && !poison && !ignored && processes(row, t) && (!PARTIAL_ROW || t < classes())) {
+    if (TARGETS == 0u && !poison && !ignored && processes(row, t) && (!ROW_STATE_LOADED || t < classes())) {
         var g = target_grad;
         if (LOGITS == 2u) {
             g = times_slope4(vec4<f32>(g), vec4<f32>(target_logit)).x;

@@ -4,8 +4,8 @@
 //   loss = -v w_t log_probs_t        grad_c = -factor v w_t [c = t]        with the row's weight v
 //
 // Bindings: log_probs [outer, classes, inner]; targets [outer, inner]; weight (scalar, or
-// [classes]); position_weight and factor (scalar, or [outer, inner]); losses [outer, inner]; grad,
-// like log_probs.
+// [classes]); position_weight (scalar, or [outer, inner]); factor (the same, or two factors if
+// `factor_form` is 2); losses [outer, inner]; grad, like log_probs.
 
 fn fill_block(row: Row, i: u32, inside: bool, value: f32) {
     for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE

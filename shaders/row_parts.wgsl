@@ -5,8 +5,9 @@
 
 const HOLD_EXP: bool = true;
 
-// LANES threads share a part of a row. All threads of a workgroup take part in the reduction; the
-// first lane stores the result, or each lane its state.
+// LANES threads share a part of a row of [outer, classes, inner]. All threads of a workgroup take
+// part in the reduction. The first lane stores the result in `parts` [rows, PARTS, 4]; if blocks
+// are left for a later dispatch, each lane stores its state in `lanes` [lanes, 7] instead.
 fn body(group: u32, thread: u32) {
     let row = row_of(group, thread);
     let at = 7u * lane_index(row);

@@ -1,8 +1,9 @@
 // needs: numerics sum_blocks
 // Sums the weights of the targets that are not ignored, and finds the first invalid target, one
 // that is no class. The weight of a target is the product of its position weight and its class
-// weight, or 1 if targets are counted. At positions of weight 0, targets are not checked. Bindings:
-// targets, weight (scalar, or one per class), position_weight (scalar, or one per target).
+// weight, or 1 if targets are counted. At positions of weight 0, targets are not checked.
+// Bindings: targets, weight (scalar, or one per class), position_weight (scalar, or one per
+// target).
 
 const SUMS: u32 = 1u;
 

@@ -1,8 +1,8 @@
 // needs: turns
 // The function `body` of kernels that process elements in quads. A shader that needs this defines
 //   fn begin() -> bool            initialises private variables; false: the kernel does nothing
-//   fn quad(i: u32, n: u32)       processes the quad at element i; n elements are left from i on,
-//                                 possibly more than 4
+//   fn quad(i: u32, n: u32)       processes the quad at element i; its first min(n, 4) elements
+//                                 exist
 
 // Each thread processes quads of its workgroup's block.
 fn body(group: u32, thread: u32) {

@@ -25,11 +25,6 @@ override LOSSES: u32;
 // 0: one upstream gradient for all elements; 1: one per element.
 override UPSTREAM: u32;
 
-// w * loss; 0 for a weight of 0 even if the loss is infinite.
-fn weigh(w: f32, loss: f32) -> f32 {
-    return select(w * loss, 0.0, is_zero(w) && is_infinite(loss));
-}
-
 struct Slope {
     value: vec4<f32>,
     // Whether `value` is 2^SLOPE_LIFT times the slope.
@@ -64,7 +59,8 @@ struct Factors {
     // The factor common to all elements, without `upstream`.
     of_all: Wide,
     upstream: f32,
-    // `shared_multipliers`; 0 if the gradient has a factor per element.
+    // The result of `shared_multipliers` (xy: plain slopes, zw: lifted slopes); unused with
+    // OWN_FACTORS.
     shared_factors: vec4<f32>,
 }
 
@@ -93,9 +89,9 @@ fn grad_of(slope: Slope, upstream: vec4<f32>, i: u32, factors: Factors, careful:
     return slope.value * first * second;
 }
 
-// Processes the quad at element i, with n elements left, by one thread: stores losses and gradient,
-// and returns the sum of the losses and the first position that is out of range. Padding is
-// processed like other elements, but not added to the sum.
+// Processes the quad at element i, whose first min(n, 4) elements exist, by one thread: stores
+// losses and gradient, and returns the sum of the losses and the first position that is out of
+// range. Padding is processed like other elements, but not added to the sum.
 fn losses_of_quad(i: u32, n: u32, factors: Factors, careful: bool) -> QuadResult {
     let x = load_quad_x(i, 1u, n, 0.0);
     let y = load_quad_y(i, 1u, n, 0.0);
@@ -126,7 +122,9 @@ struct QuadResult {
     bad: u32,
 }
 
-// Each thread processes quads of its workgroup's block; all threads take part in the reduction.
+// Each thread processes quads of its workgroup's block of the flat tensors x, y, upstream, losses
+// and grad. All threads of the workgroup take part in the reduction; the first stores the block's
+// row of `partials` [blocks, 3].
 fn body(block: u32, thread: u32) {
     let range = thread_range(block, thread);
     let upstream = load_upstream(0u);

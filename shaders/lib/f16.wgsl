@@ -1,6 +1,7 @@
 // IEEE binary16, two numbers per word. Loads are exact; stores round to nearest even, keep
 // subnormal numbers and turn NaN into a quiet NaN. Avoids `pack2x16float`, because its results for
-// ties and overflow depend on the driver.
+// ties and overflow depend on the driver. Pure functions of one thread's values; no exchange
+// between threads.
 
 // The 4 numbers in two words, the first in the low half of the first word.
 fn f16_of(words: vec2<u32>) -> vec4<f32> {

@@ -8,7 +8,7 @@ fn begin() -> bool {
     return true;
 }
 
-// The gradient of the quad at element i, with n elements left, by one thread.
+// The gradient of the quad at element i, whose first min(n, 4) elements exist, by one thread.
 fn quad(i: u32, n: u32) {
     let y = load_quad_y(i, 1u, n, 0.0);
     let g = load_quad_upstream(i, 1u, n, 0.0);

@@ -4,6 +4,8 @@
 // Drivers may optimise NaN tests away, flush subnormals, and have an `exp` with errors of 64 ulp.
 // Therefore special values are tested and produced as integers, scaling manipulates exponent bits,
 // and no result depends on whether operations are fused.
+//
+// Pure functions of one thread's values; no exchange between threads.
 
 // Runtime values, because WGSL constant expressions must not be NaN or infinite.
 var<private> infinity_bits: u32 = 0x7f800000u;
@@ -176,9 +178,9 @@ fn log1p_f32(x: f32) -> f32 {
 // 1 / (1 + exp(-x)).
 fn sigmoid_f32(x: f32) -> f32 {
     let e = exp_minus_abs(x);
-    let quotient = select(e, 1.0, x >= 0.0) / (1.0 + e);
+    let ratio = select(e, 1.0, x >= 0.0) / (1.0 + e);
     // Far below 0 the result is e itself, which can be subnormal.
-    let y = select(quotient, e, x < -20.0);
+    let y = select(ratio, e, x < -20.0);
     return select(y, nan(), is_nan(x));
 }
 

@@ -1,7 +1,7 @@
 // needs: wide
 // Weights and gradient factors of the losses of rows.
 
-// 1: write the gradient. 2: also replace elements below the threshold by 0.
+// 1: write the gradient. 2: also replace elements whose magnitude is below the threshold by 0.
 override GRAD: u32;
 // 1: besides the divisor of the mean, the gradient has factors of arbitrary size: an upstream
 // gradient, weights, a z-loss or a logit scale.
@@ -15,7 +15,8 @@ fn position_weight(row: u32) -> f32 {
     return load_position_weight(row * params.position_weight_stride);
 }
 
-// The factor of a row's gradient without upstream gradient and weights.
+// The factor of a row's gradient when there is neither an upstream gradient nor a weight (FACTORS
+// 0).
 fn plain_factor(row: u32) -> f32 {
     let factor = load_factor(row * params.factor_stride);
     return select(factor / params.divisor, quotient(1.0, factor), params.factor_form == 1u);

@@ -79,13 +79,14 @@ fn first_largest(x: vec4<f32>, m: f32, c: u32, room: u32) -> u32 {
     return min(min(classes.x, classes.y), min(classes.z, classes.w));
 }
 
-// Adds the lane's blocks begin..end, a nonempty run, to its sums: 16 elements a block; by one lane,
-// without exchange. `at` is the position of the row's probabilities, if any.
+// Adds the lane's blocks begin..end, a nonempty run, to its sums: 16 elements a block, of `logits`
+// and, with TARGETS 2, of `probabilities`, both [outer, classes, inner]; by one lane, without
+// exchange. `at` is the position of the row's probabilities, if any.
 fn run_sums(row: Row, begin: u32, end: u32, m: f32, at: u32, before: RowSums) -> RowSums {
     var s = before;
-    // Coefficients, weighted gaps, spread and tiny coefficients. Every eight blocks are added up
-    // separately, because adding equal numbers, such as the probabilities of a large vocabulary, to
-    // one growing sum rounds the same way each time.
+    // x: coefficients; y: weighted gaps; z: entropy terms; w: tiny coefficients. Every eight blocks
+    // are added up separately, because adding equal numbers, such as the probabilities of a large
+    // vocabulary, to one growing sum rounds the same way each time.
     var run = vec4<f32>();
     var eight = vec4<f32>();
     var i = begin;
@@ -149,7 +150,9 @@ fn load_lane_sum(at: u32) -> Sum {
     return Sum(bitcast<f32>(load_lanes(at)), bitcast<f32>(load_lanes(at + 1u)));
 }
 
-// Loads the sums of the lane from its state.
+// Loads the sums of the lane from its state in `lanes` [lanes, 11]; by one lane. The words are the
+// coefficients, the tiny coefficients, the gaps and the entropy sum (high and low of each), then
+// `predicted`, `target_argmax` and `target_max`.
 fn load_lane_sums(row: Row) -> RowSums {
     let at = 11u * lane_index(row);
     let probability = bitcast<f32>(load_lanes(at + 10u));
@@ -169,7 +172,7 @@ fn store_lane_sum(at: u32, sum: Sum) {
     store_lanes(at + 1u, bitcast<u32>(sum.low));
 }
 
-// Stores the sums of the lane as its state.
+// Stores the sums of the lane as its state, in the order of `load_lane_sums`; by one lane.
 fn store_lane_sums(row: Row, s: RowSums) {
     let at = 11u * lane_index(row);
     store_lane_sum(at, s.coefficients);

@@ -20,10 +20,11 @@ override HELD: u32;
 // bounds.
 override CLASSES: u32;
 
-// 1: blocks inside the row are processed by separate code without bounds checks.
+// 1: blocks inside the row are processed by separate code without bounds checks, and loops over the
+// quads of a block are unrolled.
 override WHOLE: u32;
 
-// 1: each lane has more than RUN blocks of the whole row.
+// 1: a lane has more than RUN blocks, counting those of all dispatches.
 override RUNS: u32;
 
 // The number of blocks that are added up before their sum joins the total (`lib/sum.wgsl`).

@@ -1,6 +1,6 @@
 // needs: numerics sum
 // Scaled and soft-capped logits: z = cap * tanh(scale * x / cap). Both factors are positive, so z
-// is monotonic in x.
+// is monotonic in x. Pure functions of one thread's values; no exchange between threads.
 
 // 0: z = x; 1: z = scale * x; 2: scaled and capped.
 override LOGITS: u32;
@@ -39,8 +39,8 @@ fn scaled4(x: vec4<f32>) -> vec4<f32> {
 // z(x) - z(m) for 4 logits x.
 fn gap4(x: vec4<f32>, m: f32) -> vec4<f32> {
     if (LOGITS != 2u) {
-        // The difference is taken before scaling, so that it is exactly 0 for x = m; after scaling
-        // only if it overflows although the scaled difference does not.
+        // Subtract before scaling, so that the result is exactly 0 for x = m. If that difference
+        // overflows and the scale is below 1, scale first.
         let d = x - m;
         let overflow = (bitcast<vec4<u32>>(d) == vec4<u32>(0xff800000u)) & vec4<bool>(params.logit_scale < 1.0);
         let scaled = select(params.logit_scale * d, params.logit_scale * x - params.logit_scale * m, overflow);

@@ -10,16 +10,17 @@
 //                                                       exponentials instead of its logits
 //
 // The statistics are the row maximum m, the number of elements that equal it, and the sum of
-// exp(x - m) over the other elements. Keeping the last two apart preserves the relative precision
-// of the loss of a confident row, log1p(rest). The sum and the exponentials are lifted, that is
-// multiplied by LIFT, because a gradient can multiply a subnormal exponential by a huge factor.
+// exp(gap4(x, m)) over the other elements. Keeping the last two apart preserves the relative
+// precision of the loss of a confident row, log1p(rest). The sum and the exponentials are lifted,
+// that is multiplied by LIFT, because a gradient can multiply a subnormal exponential by a huge
+// factor.
 
 struct RowStats {
     // The maximum of the elements as `prepare4` returns them; LOWEST instead of -infinity.
     max: f32,
     // The number of elements that equal the maximum.
     ties: f32,
-    // The sum over the elements below the maximum, lifted.
+    // The sum of the exponentials of the elements below the maximum, lifted.
     rest: f32,
     // 1 if the row contains NaN or +infinity.
     poison: u32,
@@ -91,7 +92,7 @@ fn stats_of(e: Extremes) -> RowStats {
     return RowStats(bitcast<f32>(m), 0.0, 0.0, u32(poison));
 }
 
-// The sum of exp(x - m) over all elements of the row.
+// The sum of exp(gap4(x, m)) over all elements of the row.
 fn sum_of_exp(s: RowStats) -> f32 {
     return s.ties + s.rest * LOWER;
 }
@@ -122,7 +123,7 @@ fn rescaled(s: RowStats, m: f32) -> RowStats {
     return RowStats(m, select(s.ties, 0.0, higher), select(s.rest, rest, higher), s.poison);
 }
 
-// exp(x - m), lifted, for the 16 elements of a block.
+// exp(gap4(x, m)), lifted, for the 16 elements of a block.
 fn exp_block(x: mat4x4<f32>, m: f32) -> mat4x4<f32> {
     return mat4x4<f32>(
         lifted_exp4(gap4(x[0], m)),
@@ -132,8 +133,8 @@ fn exp_block(x: mat4x4<f32>, m: f32) -> mat4x4<f32> {
     );
 }
 
-// Adds the 16 elements x of a block to s, whose maximum m is at least theirs, by one lane; e is
-// exp(x - m), lifted.
+// Adds the 16 elements x of a block to s, whose maximum m is at least theirs, by one lane; e are
+// the lifted exponentials, relative to the same logit as `s.rest`.
 fn add_block(s: RowStats, x: mat4x4<f32>, e: mat4x4<f32>) -> RowStats {
     var ties = vec4<f32>();
     var rest = vec4<f32>();
@@ -177,7 +178,7 @@ struct LaneStats {
     origin: f32,
     // exp(logit(max) - logit(origin)), lifted.
     exp_max: f32,
-    // The sum over the elements below the maximum, lifted.
+    // The sum of the exponentials of the elements below the maximum, lifted.
     rest: Sum,
     poison: u32,
 }
@@ -189,7 +190,7 @@ fn no_stats() -> LaneStats {
     return LaneStats(LOWEST, 0.0, LOWEST, LIFT, Sum(0.0, 0.0), 0u);
 }
 
-// Adds the 16 elements x of a block to the statistics of a lane.
+// Adds the 16 elements x of a block to the statistics of a lane, by one lane.
 fn add_to_lane(s: LaneStats, x: mat4x4<f32>) -> LaneStats {
     let block = stats_of(with_block(no_extremes(), x));
     let m = max(s.max, block.max);
@@ -204,7 +205,7 @@ fn add_to_lane(s: LaneStats, x: mat4x4<f32>) -> LaneStats {
     let before = select(0.0, s.ties * select(s.exp_max, times_lifted(s.exp_max, e), far), higher);
     let more = add_block(RowStats(m, select(s.ties, 0.0, higher), before, 0u), x, exp_block(x, origin));
     let kept_high = select(s.rest.high, times_lifted(s.rest.high, e), far);
-    // When the sum is rescaled, its compensation is negligible beside the rounding error.
+    // Rescaling drops `low`: it is smaller than the rounding error of the rescaling itself.
     let rest = plus(Sum(kept_high, select(s.rest.low, 0.0, far)), more.rest);
     return LaneStats(m, more.ties, origin, select(e, LIFT, far), rest, s.poison | block.poison);
 }
@@ -308,7 +309,7 @@ fn no_softmax(s: RowStats) -> bool {
     return s.poison != 0u || s.ties == 0.0;
 }
 
-// The logarithm of the sum of exp(x - m) over all elements.
+// The logarithm of the sum of exp(gap4(x, m)) over all elements.
 fn log_sum(s: RowStats) -> f32 {
     if (s.ties == 1.0) {
         return log1p_f32(s.rest * LOWER);

@@ -1,7 +1,7 @@
 // needs: numerics
 // Products of factors of any size, as significand and exponent. The product of two factors can
 // overflow, or be subnormal and flushed by the hardware, although the product with a third factor
-// is a normal number.
+// is a normal number. Pure functions of one thread's values; no exchange between threads.
 
 // significand * 2^exponent. `wide` returns a significand in [1, 2) in magnitude, unless x is 0,
 // infinite or NaN, so that products of a few significands need no normalisation.
@@ -14,7 +14,7 @@ struct Wide {
 fn wide(x: f32) -> Wide {
     let bits = bitcast<u32>(x);
     let magnitude = bits & 0x7fffffffu;
-    // The bits of a subnormal number are an integer multiple of 2^-149.
+    // A subnormal x is its bits, read as an integer, times 2^-149.
     let subnormal = magnitude < 0x00800000u;
     let normal = select(magnitude, bitcast<u32>(f32(bitcast<i32>(magnitude))), subnormal);
     let whole = magnitude == 0u || magnitude >= 0x7f800000u;

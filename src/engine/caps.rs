@@ -27,14 +27,15 @@ pub struct Caps {
     pub simd_width: u32,
     /// The number of threads in a subgroup, if the device has `Features::SUBGROUP` and that number
     /// is fixed; else 0. Threads that share a row or a sum exchange values within a subgroup
-    /// directly; in [`Family::CpuSimd`] only if this equals `simd_width`, and then threads of a
-    /// product do so too.
+    /// directly. On [`Family::CpuSimd`] they do so only if this equals `simd_width`; product
+    /// kernels then use subgroups as well.
     pub subgroup_size: u32,
-    /// The number of quads that a thread processes per iteration, in straight-line code: 1 to 4.
+    /// The most quads that a thread processes per iteration, in straight-line code: 1 to 4.
     /// llvmpipe is fastest with 4; `SwiftShader` runs out of memory when it compiles that much
     /// code.
     pub quads_per_turn: u32,
-    /// The number of tiles from which on products in [`Family::Gpu`] use the next larger tile size.
+    /// On [`Family::Gpu`], a product uses a larger tile only if the result then still has at least
+    /// this many tiles.
     pub enough_tiles: u32,
     /// The largest storage binding, in bytes.
     pub max_binding: u64,

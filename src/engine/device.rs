@@ -178,7 +178,6 @@ impl Gpu {
         let memory = u64::from(device.workgroup_memory);
         between("workgroup_memory", caps.workgroup_memory.into(), Caps::MIN_WORKGROUP_MEMORY.into(), memory)?;
         between("max_turns", caps.max_turns.into(), Caps::MIN_TURNS.into(), device.max_turns.into())?;
-        between("simd_width", caps.simd_width.into(), 4, 64)?;
         between("quads_per_turn", caps.quads_per_turn.into(), 1, 4)?;
         if caps.subgroup_size != 0 {
             between(
@@ -188,12 +187,14 @@ impl Gpu {
                 device.subgroup_size.into(),
             )?;
         }
-        // A number that is not a power of two counts as 0, which is out of range.
-        let power = |value: u32| u64::from(if value.is_power_of_two() { value } else { 0 });
-        let most = Caps::MOST_ALIGN.into();
-        between("storage_align", power(caps.storage_align), device.storage_align.into(), most)?;
-        between("uniform_align", power(caps.uniform_align), device.uniform_align.into(), most)?;
-        between("simd_width", power(caps.simd_width), 4, 64)?;
+        let power_between = |what, value: u32, least: u32, most: u32| {
+            let inside = value.is_power_of_two() && (least..=most).contains(&value);
+            ensure!(inside, Error::value("with_caps", what, format!("a power of 2 in {least}..={most}"), value));
+            Ok(())
+        };
+        power_between("storage_align", caps.storage_align, device.storage_align, Caps::MOST_ALIGN)?;
+        power_between("uniform_align", caps.uniform_align, device.uniform_align, Caps::MOST_ALIGN)?;
+        power_between("simd_width", caps.simd_width, 4, 64)?;
         // Rounded as in `Caps::new`.
         let max_buffer = caps.max_buffer & !Caps::SEGMENT_MASK;
         let max_binding = (caps.max_binding & !15).min(max_buffer);

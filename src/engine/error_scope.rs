@@ -14,8 +14,8 @@ pub(crate) fn guard<R>(device: &wgpu::Device, op: &'static str, create: impl FnO
     }
 }
 
-/// The result of `create`, and one of the errors that wgpu reports: an internal error before out of
-/// memory before a validation error.
+/// The result of `create`, and one of the errors that wgpu reports, in this order of precedence:
+/// internal error, out of memory, validation error.
 pub(crate) fn in_scopes<R>(device: &wgpu::Device, create: impl FnOnce() -> R) -> (R, Option<wgpu::Error>) {
     use wgpu::ErrorFilter as F;
     let _guard = opengl::lock_context(device);

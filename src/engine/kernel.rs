@@ -118,8 +118,8 @@ pub(crate) const fn write4_over(name: &'static str, over: &'static str) -> Bindi
     binding(name, "f32", true, Access::WriteOver(over))
 }
 
-/// A compute shader with the entry point `main`. Binding 0 is `params`; `bindings` follow from 1,
-/// in order.
+/// A compute shader with the entry point `main`. Binding 0 is `params`; the bindings that need a
+/// buffer follow from 1, in order.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     /// `xent.<stem of the shader's file>`
@@ -220,9 +220,9 @@ pub(crate) struct Pipelines {
     compiled: Mutex<HashMap<(&'static str, Variant), Slot>>,
     cache: Mutex<Option<wgpu::PipelineCache>>,
     count: AtomicU64,
-    /// Whether wgpu adds bounds checks to shaders and zeroes workgroup memory, if a test decides
-    /// that. Otherwise it adds bounds checks alone. No kernel needs zeros: each writes before it
-    /// reads.
+    /// Test override. `Some(on)`: wgpu's bounds checks and zero-initialisation of workgroup memory
+    /// are both on or both off. `None`: bounds checks only. No kernel needs zeros: each writes
+    /// before it reads.
     checks: Mutex<Option<bool>>,
     #[cfg(test)]
     counter: Mutex<Option<Arc<turns::TurnCounter>>>,

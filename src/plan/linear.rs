@@ -59,7 +59,7 @@ impl LinearPlan {
     /// The default bytes of scratch.
     pub(crate) const DEFAULT_SCRATCH: u64 = 32 << 20;
 
-    /// The name in errors of a scratch that is too small.
+    /// How error messages name a scratch limit that is too small.
     const SCRATCH: &str = "the scratch for the logits of one token";
 
     /// The bytes of the statistics of a token's softmax.

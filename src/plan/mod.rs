@@ -9,7 +9,7 @@
 //! | word | meaning |
 //! |---|---|
 //! | row | the elements along the class dimension, with all other indices fixed |
-//! | quad | 4 neighbouring elements, loaded as one `vec4` |
+//! | quad | 4 elements of consecutive classes; contiguous if `inner` is 1, and then loaded as one `vec4` |
 //! | block | of a reduction: the [`BLOCK`] elements that one workgroup sums; of a row: 4 quads |
 //! | lane | one of the threads of a workgroup that share a row (or a part of it) |
 //! | span | neighbouring lanes that load consecutive quads of a row |
@@ -69,7 +69,7 @@ pub(crate) fn quads_per_step(caps: &Caps) -> u32 {
 /// The name of the loop budget in errors.
 pub(crate) const TURNS: &str = "turns of an invocation's loops in a dispatch";
 
-/// An upper bound of the turns that do not depend on sizes: those of reduction trees, and the
+/// An upper bound on the turns that do not depend on sizes: those of reduction trees, and the
 /// comparisons that end outer loops. Drivers that count turns also count the comparison that ends a
 /// loop.
 pub(crate) const FIXED_TURNS: u64 = 96;
@@ -79,7 +79,7 @@ pub(crate) const FIXED_TURNS: u64 = 96;
 pub(crate) struct Work {
     /// Workgroups.
     pub(crate) groups: u64,
-    /// An upper bound of the turns that one invocation makes, over all its loops.
+    /// An upper bound on the turns that one invocation makes, over all its loops.
     pub(crate) turns: u64,
 }
 

@@ -20,7 +20,8 @@ pub(crate) struct RowSplit<'a> {
     pub(crate) granule: u32,
     /// The number of workgroups for a granule of rows.
     pub(crate) groups_per_granule: u64,
-    /// The turns of one invocation for a granule of rows; 0 if each row has its own invocation.
+    /// The turns of one invocation for a granule of rows; 0 if the number of turns does not depend
+    /// on the number of rows.
     pub(crate) turns_per_granule: u64,
 }
 
@@ -82,12 +83,12 @@ impl PerRow {
 }
 
 impl<'a> RowSplit<'a> {
-    /// Rows in granules, one workgroup each.
+    /// One workgroup per granule of rows.
     pub(crate) fn new(op: &'static str, rows: u32, per_row: &'a [PerRow], granule: u32) -> Self {
         Self { op, rows, per_row, granule, groups_per_granule: 1, turns_per_granule: 0 }
     }
 
-    /// Elements in blocks of [`BLOCK`], one workgroup each.
+    /// One workgroup per block of [`BLOCK`] elements.
     pub(crate) fn by_blocks(op: &'static str, count: u32, per_element: &'a [PerRow]) -> Self {
         Self::new(op, count, per_element, BLOCK)
     }

@@ -57,21 +57,22 @@ impl RowPlan {
         Self { blocks: self.blocks_of(classes), ..self }
     }
 
-    /// The number of blocks of a lane if a row, or the part of it in memory, has this many classes.
+    /// The number of blocks of a lane for this many classes: those of a row, or those of it that
+    /// are in memory.
     #[expect(clippy::cast_possible_truncation, reason = "at most the number of classes")]
     fn blocks_of(&self, classes: u32) -> u32 {
         u64::from(classes).div_ceil(16 * u64::from(self.lanes) * u64::from(self.parts)) as u32
     }
 
-    /// The same plan without keeping rows in registers and without unrolling, so that few pipelines
-    /// serve rows of all lengths.
+    /// The same plan without keeping rows in registers, without unrolling, and without separate
+    /// code that needs no bounds checks, so that few pipelines serve rows of all lengths.
     pub(crate) fn streamed(caps: &Caps, classes: u32, inner: u32) -> Self {
         Self { held: 0, classes: 0, whole: 0, ..Self::new(caps, classes, inner) }
     }
 
     /// The same plan with several workgroups per row, if there are too few rows to keep a GPU busy.
     /// One dispatch computes the statistics of each part; in the next, every workgroup merges them
-    /// and processes its part. Rows that fit into the registers of one workgroup are never split.
+    /// and processes its part. Rows that this plan keeps in registers are never split.
     pub(crate) fn in_parts(self, caps: &Caps, classes: u32, rows: u32) -> Self {
         const MOST_PARTS: u32 = 64;
         // A few workgroups for each multiprocessor of a large GPU.
@@ -130,7 +131,7 @@ impl RowPlan {
     }
 
     /// The dispatches of one sweep; for each, the range of blocks that it processes in every lane,
-    /// and its work. `classes` is the length of a row, or of the part of it that is in memory.
+    /// and its work. `classes` is the number of classes of a row, or of those that are in memory.
     pub(crate) fn dispatches(
         &self,
         op: &'static str,

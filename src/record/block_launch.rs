@@ -10,7 +10,8 @@ use crate::plan::{BLOCK, RowSplit, Work};
 use crate::tensor::{Element, Real, Tensor};
 
 /// A launch over elements, in blocks of one workgroup each. It is split into several dispatches if
-/// a tensor exceeds a binding, or the number of blocks the grid.
+/// a tensor exceeds a binding or spans several buffers, or if there are more blocks than the grid
+/// has workgroups.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct BlockLaunch {

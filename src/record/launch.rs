@@ -102,7 +102,7 @@ impl Launch {
     }
 
     /// Sets the constants and parameters of rows `[rows, classes, inner]`. `blocks` is the range of
-    /// blocks that each lane processes.
+    /// blocks that each lane processes. Also sets [`by_quad`](Self::by_quad) for these dimensions.
     pub(crate) fn rows(mut self, plan: &RowPlan, [rows, classes, inner]: [u32; 3], blocks: &Range<u32>) -> Self {
         for (name, value) in RowPlan::CONSTANTS.into_iter().zip(plan.constants()) {
             self = self.constant(name, value);
@@ -237,6 +237,7 @@ impl Recorder<'_> {
         self.gpu().count_dispatch();
         let present = windows.iter().zip(kernel.bindings).filter_map(|(slot, binding)| Some((slot.as_ref()?, binding)));
         for ((window, binding), place) in present.zip(&places) {
+            // In place, the input is written although its access is `Read`.
             let written = variant.in_place || binding.access != Access::Read;
             if let Some(copy) = place.copy.as_ref().filter(|_| written) {
                 self.copy_bytes((copy, 0), (&window.storage, window.offset), window.size)?;

@@ -192,8 +192,8 @@ impl<T: Element> Readback<Vec<T>> {
         bytes.next_multiple_of(WORD_BYTES) + 2 * WORD_BYTES
     }
 
-    /// A ticket for `len` elements in `staging` after `skipped` bytes, and, for each of its
-    /// buffers, the callback of its mapping. `check` names the check whose word follows the data.
+    /// A ticket for `len` elements in `staging` after `skipped` bytes. Also returns one map
+    /// callback per staging buffer. `check` names the check whose word follows the data.
     pub(crate) fn staged(
         device: wgpu::Device,
         staging: Storage,

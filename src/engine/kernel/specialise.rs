@@ -1,8 +1,8 @@
 //! Specialises a shader for the values of its constants: decides branches that depend only on
 //! constants, and unrolls marked loops.
 //!
-//! Drivers do the same, but their first passes take time for all the code they get. A loop is
-//! unrolled if it has this form, where the bound is made of constants and numbers:
+//! Drivers would do this too, but their early passes take time in proportion to the code they are
+//! given. A loop is unrolled if it has this form, where the bound is made of constants and numbers:
 //!
 //! ```wgsl
 //! for (var r = 0u; r < ROWS; r++) { // unrolled

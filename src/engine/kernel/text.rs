@@ -79,7 +79,7 @@ fn with_needs(file: &'static str, files: &mut Vec<&'static str>) {
         return;
     }
     for need in file.lines().filter_map(|line| line.strip_prefix("// needs: ")).flat_map(str::split_whitespace) {
-        // An unknown name is ignored: without the file, the shader does not compile.
+        // The test `needs_name_files_and_every_file_is_needed` rejects unknown names.
         if let Some((_, needed)) = LIBRARY.iter().find(|(stem, _)| *stem == need) {
             with_needs(needed, files);
         }

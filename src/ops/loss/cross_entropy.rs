@@ -39,9 +39,9 @@ options! {
         /// 0 if it is below 1.2e-38; gradients are not affected.
         weight? Weights,
         /// A factor for each row's loss, with the logits' shape without `C`; 1 if there is none. It
-        /// may be negative, such as an advantage: then use [`Reduction::MeanByCount`], because the
-        /// default mean divides by the sum of the weights, which is about 0. A row of weight 0 has
-        /// loss 0, whatever it contains.
+        /// may be negative, such as an advantage: then use [`Reduction::MeanByCount`], because
+        /// weights of both signs sum to about 0, and the default mean divides by that sum. A row of
+        /// weight 0 has loss 0, whatever it contains.
         position_weight? Weights,
         /// How the losses of rows are reduced. For class indices, [`Reduction::Mean`] divides by
         /// the sum of position weight times the target's class weight over the rows that are not
@@ -153,14 +153,16 @@ impl Recorder<'_> {
     ///
     /// # Errors
     /// Shapes that do not fit; a label smoothing outside 0 to 1 (PyTorch treats a negative one as
-    /// 0), a `logit_scale` or `softcap` that is not above 0, a negative `z_loss`; an ignored index
-    /// of 0 or more with probabilities; tensors of another [`Gpu`](crate::Gpu); a row larger than a
-    /// binding (for halves of shape `[N, C, d1, .., dK]` with an odd product of the `d`s: one of
-    /// the `N` parts). On an error nothing is recorded.
+    /// 0), a `logit_scale` or `softcap` that is not above 0, a negative `z_loss`, and any of these
+    /// numbers that is not finite, or is not 0 but below 1.2e-38 (so is a class's share of the
+    /// label smoothing); an ignored index of 0 or more with probabilities; tensors of another
+    /// [`Gpu`](crate::Gpu); a row larger than a binding (for halves of shape `[N, C, d1, .., dK]`
+    /// with an odd product of the `d`s: one of the `N` parts). On an error nothing is recorded
+    /// (except as stated for [`Recorder`]).
     ///
     /// # Cost
-    /// One pass over the logits reads them once (4 bytes an element); with smoothing or
-    /// probabilities it reads them twice, the second time mostly from a cache, and the
+    /// One pass over the logits reads them once (4 bytes an element, 2 with halves); with smoothing
+    /// or probabilities it reads them twice, the second time mostly from a cache, and the
     /// probabilities (4 bytes an element). Passes over the rows sum the weights, for class indices,
     /// and reduce the losses.
     ///
@@ -219,10 +221,12 @@ impl Recorder<'_> {
     /// With a gradient, two reads of a row (three with smoothing or probabilities), all but the
     /// first mostly from a cache, and one write: 8 bytes an element to and from memory, 4 with
     /// halves. On a GPU, rows that are too few to keep it busy and too long for a workgroup to hold
-    /// take two dispatches, with or without a gradient. Dividing an upstream gradient by a sum of
-    /// weights takes a dispatch of its own. Statistics take one more read of a row, mostly from a
-    /// cache, and 56 bytes a row in a pass that splits them; nothing of the size of the logits is
-    /// stored.
+    /// take two dispatches, with or without a gradient, if the targets are class indices without
+    /// smoothing and no statistics are requested. Rows beyond the loop budget
+    /// ([`Caps::max_turns`](crate::Caps::max_turns)) take more. Dividing an upstream gradient by a
+    /// sum of weights takes a dispatch of its own. Statistics take one more read of a row, mostly
+    /// from a cache, and 56 bytes a row in a pass that splits them; nothing of the size of the
+    /// logits is stored.
     ///
     /// # Examples
     /// ```

@@ -37,7 +37,7 @@ params! {
 
 pub(crate) const PARAMS: &[Field] = Params::FIELDS;
 
-/// A call of an elementwise loss, without its input, which may arrive in parts.
+/// The arguments of an elementwise loss except its input, which may be recorded piece by piece.
 #[derive(Debug)]
 pub(crate) struct ElementsCall<'a> {
     pub(crate) loss: Elementwise<'a>,

@@ -155,7 +155,7 @@ macro_rules! operations {
                 /// outside their range; tensors of another [`Gpu`](crate::Gpu); a request for
                 /// statistics; [`Error::Aliasing`](crate::Error::Aliasing) if the destination of
                 /// the gradient shares its buffer with another argument. On an error nothing is
-                /// recorded.
+                /// recorded (except as stated for [`Recorder`]).
                 ///
                 /// # Cost
                 /// One pass: 8 bytes an element, 4 more for a gradient, and 4 more with one weight

@@ -68,7 +68,8 @@ impl Recorder<'_> {
     /// # Errors
     /// Shapes that do not fit; probabilities as targets; tensors of another [`Gpu`](crate::Gpu); a
     /// row larger than a binding (for halves of shape `[N, C, d1, .., dK]` with an odd product of
-    /// the `d`s: one of the `N` parts). On an error nothing is recorded.
+    /// the `d`s: one of the `N` parts). On an error nothing is recorded (except as stated for
+    /// [`Recorder`]).
     ///
     /// # Cost
     /// Three passes over the rows, none over the classes: the sum of the weights, the losses (one
@@ -115,8 +116,8 @@ impl Recorder<'_> {
     /// shares its buffer with another argument.
     ///
     /// # Cost
-    /// One write of the gradient (4 bytes an element, 2 with halves), and a division of the
-    /// upstream gradient.
+    /// One write of the gradient (4 bytes an element, 2 with halves), and, for an upstream gradient
+    /// with a mean, one small dispatch.
     pub fn nll_with<'a, T: Float>(
         &mut self,
         log_probs: &Tensor<T>,

@@ -30,9 +30,9 @@ pub enum Reduction {
     Mean,
     /// The sum of the losses divided by their number, whatever the weights. For losses of rows,
     /// this is the number of rows whose target is not the ignored index: a row of position weight 0
-    /// costs nothing but counts, like a row of any other small weight. (To leave a row out, give it
-    /// the ignored index.) With probabilities it is the number of all rows, and for elementwise
-    /// losses the number of elements. The mean of nothing is NaN.
+    /// adds nothing to the sum but is counted. (To leave a row out, give it the ignored index.)
+    /// With probabilities it is the number of all rows, and for elementwise losses the number of
+    /// elements. The mean of nothing is NaN.
     MeanByCount,
     /// The sum of the losses.
     Sum,

@@ -53,17 +53,18 @@ pub(crate) struct RowLoss<'a> {
     /// The shape of all rows.
     pub(crate) shape: Shape,
     pub(crate) targets: &'a Targets,
-    /// The negative log-likelihood uses a subset.
+    /// `nll` uses only `weight`, `position_weight` and `reduction`; the rest keep their defaults.
     pub(crate) options: CrossEntropy,
     /// Whether a mean is divided by its denominator, or left as a sum.
     pub(crate) divided: bool,
     pub(crate) upstream: Option<&'a Tensor<f32>>,
     pub(crate) gradient: GradientPlace,
     pub(crate) statistics: RowStatistics,
-    /// Elements of the gradient below this number times the row's factor are replaced by 0.
+    /// Elements of the gradient whose magnitude is below this number times the row's factor are
+    /// replaced by 0.
     pub(crate) threshold: f64,
-    /// The number of rows that the plan assumes per dispatch; it must not depend on how rows are
-    /// split.
+    /// At most this many rows count when the plan decides whether to split rows; it must not depend
+    /// on how rows are distributed over dispatches.
     pub(crate) rows_at_once: u32,
 }
 
@@ -73,7 +74,8 @@ pub(crate) struct Inputs {
     /// The shape of the input without its class dimension.
     pub(crate) rows: Shape,
     pub(crate) targets: Targets,
-    /// A scalar 1, or one weight per class; with label smoothing followed by their sum.
+    /// A scalar 1, or one weight per class. After `begin_validated_rows`, with label smoothing,
+    /// followed by their sum.
     pub(crate) weight: Tensor<f32>,
     /// A scalar 1, or one weight per row.
     pub(crate) position_weight: Tensor<f32>,
@@ -226,10 +228,10 @@ impl RowLoss<'_> {
         self.kernel.bindings.iter().any(|binding| binding.name == "parts")
     }
 
-    /// Plans the rows. Rows stay in registers only if the last sweep needs nothing but their
-    /// exponentials: no cap (its gradient needs the logits) and no coefficient per class. They are
-    /// split across workgroups only if there is no coefficient per class and no statistics are
-    /// computed.
+    /// Plans the rows. Rows stay in registers only for class indices without smoothing and without
+    /// a cap: otherwise the gradient pass needs logits or per-class coefficients. Rows are split
+    /// across workgroups only for class indices without smoothing, in kernels that compute a
+    /// softmax, and only if no statistics or row state are involved.
     pub(crate) fn plan(&self, caps: &Caps, dims: Classes) -> RowPlan {
         let Classes { classes, inner, .. } = dims;
         if self.statistics == RowStatistics::LoadState {

@@ -36,8 +36,8 @@ params! {
         z_loss: f32,
         /// The divisor of the factor.
         divisor: f32,
-        /// Elements of the gradient below this threshold times the factor of the row are replaced
-        /// by 0.
+        /// Elements of the gradient whose magnitude is below this threshold times the factor of the
+        /// row are replaced by 0.
         threshold: f32,
         /// The first class of this dispatch, and the number of all classes.
         first_class: u32,
@@ -56,12 +56,12 @@ enum Kind {
     /// Computes everything that is requested, for some or all blocks. Earlier dispatches may have
     /// computed the softmax.
     All,
-    /// Adds up the sums over classes, given the softmax.
+    /// Computes the sums over classes, given the softmax.
     Sums,
     /// Writes losses and statistics, given sums and softmax.
     WriteResults,
-    /// Stores the row state that the gradient needs. The gradient does not read sums and softmax
-    /// itself, because it would need too many bindings.
+    /// Stores the row state for the gradient dispatches, which could not bind `parts` and `lanes`
+    /// as well.
     StoreRowState,
     /// Writes the gradient of some blocks, given the row state.
     Gradient,
@@ -81,7 +81,7 @@ struct Steps {
 }
 
 impl RowLoss<'_> {
-    /// The sweep that adds up the sums over classes (`shaders/lib/row_sums.wgsl`).
+    /// The sweep that computes the sums over classes (`shaders/lib/row_sums.wgsl`).
     fn sums(&self, plan: RowPlan) -> Option<Sweep> {
         let wanted = self.statistics == RowStatistics::Write;
         let summed = self.coefficients() != Coefficients::OfTarget || wanted;
@@ -271,6 +271,8 @@ impl Recorder<'_> {
         let launch = call
             .launch(kind, shared.parts.is_some())
             .rows(&plan, [count, dims.classes, dims.inner], blocks)
+            // As for the whole tensor, so that a gathered strip with a single `inner` index does
+            // not need another variant.
             .by_quad(whole.inner == 1 && dims.classes.is_multiple_of(4))
             .in_place(in_place)
             .bind(call.input_name(), input)

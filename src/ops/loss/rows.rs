@@ -147,8 +147,9 @@ impl Recorder<'_> {
         }
     }
 
-    /// Returns the upstream gradient divided by the divisor of the mean. Kernels divide, unless
-    /// there are both an upstream gradient and a sum of weights.
+    /// Describes the factor of the gradients, upstream / divisor. The loss kernel divides; only if
+    /// there are both an upstream gradient and a sum of weights does a separate dispatch compute
+    /// the quotient.
     fn factor(&mut self, call: &RowLoss<'_>, inputs: &Inputs, divisor: Divisor<'_>) -> Result<Factor> {
         let upstream = inputs.upstream.clone();
         Ok(match divisor {

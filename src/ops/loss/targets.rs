@@ -40,8 +40,8 @@ pub struct Targets {
 
 #[derive(Clone, Debug)]
 pub(crate) enum TargetsKind {
-    /// One class per row. Valid classes are below 2^31, so they have the same bits as `i32` and
-    /// `u32`; all other numbers are invalid in both types.
+    /// One class per row. A valid class is below 2^31, so its bits are the same in `i32` and `u32`;
+    /// a value of 2^31 or more, or a negative one, is invalid in either.
     Index {
         index: Tensor<i32>,
         /// Whether the caller's tensor has type `u32`.
@@ -108,7 +108,7 @@ impl Targets {
         Self { ignored, ..self }
     }
 
-    /// The shape of the logits; for class indices, without the class dimension.
+    /// The shape of the targets: that of the logits, without the class dimension for class indices.
     #[must_use]
     pub fn shape(&self) -> &Shape {
         match &self.kind {

@@ -1,4 +1,4 @@
-//! The factor of gradients, from an upstream gradient and a sum of weights.
+//! The quotient of an upstream gradient and a sum of weights, for all losses.
 
 use crate::engine::kernel::{Kernel, kernel, read, write};
 use crate::error::Result;
@@ -19,7 +19,7 @@ impl Recorder<'_> {
         denominator: &Tensor<u32>,
     ) -> Result<Tensor<f32>> {
         let factor = self.output(op, [2])?;
-        // Without rows, nobody reads the factor.
+        // The sum is empty only if there are no losses; then nothing reads the factor.
         if denominator.is_empty() {
             return Ok(factor);
         }
