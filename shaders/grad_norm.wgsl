@@ -15,7 +15,7 @@ fn add_element(i: u32) {
     if ((bitcast<u32>(params.inverse_loss_scale * grad) & 0x7fffffffu) >= 0x7f800000u) {
         bad = min(bad, params.first + i);
     }
-    let size = abs(scaled_and_clipped(vec4<f32>(grad)).x);
+    let size = abs(unscaled_and_clipped(vec4<f32>(grad)).x);
     // NaN counts as large.
     let large = bitcast<u32>(size) >= bitcast<u32>(LARGE);
     let tiny = bitcast<u32>(size) < bitcast<u32>(TINY);

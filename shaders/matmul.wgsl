@@ -15,7 +15,7 @@
 // params stay uniform
 
 // The number of quads along a side of the tile, and along the depths that are loaded at a time.
-override QUADS: u32;
+override TILE_QUADS: u32;
 override DEPTH_QUADS: u32;
 // The number of squares of a thread, down and across.
 override ROW_QUADS: u32;
@@ -24,19 +24,19 @@ override COLUMN_QUADS: u32;
 // The last load can extend beyond the last depth.
 const PAST_THE_LAST: bool = true;
 
-const SIDE: u32 = 4u * QUADS;
+const SIDE: u32 = 4u * TILE_QUADS;
 const DEPTH: u32 = 4u * DEPTH_QUADS;
 // The number of threads along each side.
-const ROW_THREADS: u32 = QUADS / ROW_QUADS;
-const COLUMN_THREADS: u32 = QUADS / COLUMN_QUADS;
+const ROW_THREADS: u32 = TILE_QUADS / ROW_QUADS;
+const COLUMN_THREADS: u32 = TILE_QUADS / COLUMN_QUADS;
 const SUMS: u32 = 4u * ROW_QUADS * COLUMN_QUADS;
 // The number of threads that combine the results of the search for nonzero elements.
 const FINDERS: u32 = 16u;
 
 // SIDE rows of op(a) and SIDE columns of op(b) at DEPTH depths, in workgroup memory. Quad q of
 // depth d, with 4 rows of op(a) or 4 columns of op(b), is at `place(d, q)`.
-var<workgroup> a_tile: array<vec4<f32>, DEPTH * QUADS>;
-var<workgroup> b_tile: array<vec4<f32>, DEPTH * QUADS>;
+var<workgroup> a_tile: array<vec4<f32>, DEPTH * TILE_QUADS>;
+var<workgroup> b_tile: array<vec4<f32>, DEPTH * TILE_QUADS>;
 
 // The sums of the current run, and of earlier runs, for the thread's squares.
 var<private> sums: array<vec4<f32>, SUMS>;
@@ -47,18 +47,18 @@ var<private> b_quads: array<vec4<f32>, COLUMN_QUADS>;
 // Threads that transpose while loading write at a stride of 4 depths. From one group of 4 depths to
 // the next, the quads are permuted, which avoids bank conflicts.
 fn place(d: u32, q: u32) -> u32 {
-    return d * QUADS + (q ^ ((d / 4u * 2u) % QUADS));
+    return d * TILE_QUADS + (q ^ ((d / 4u * 2u) % TILE_QUADS));
 }
 
 // Loads SIDE rows of op(a) from `row` on and SIDE columns of op(b) from `column` on, at DEPTH
 // depths from `depth` on, into workgroup memory. All threads of the workgroup take part.
 fn load_tiles(thread: u32, row: u32, column: u32, depth: u32) {
     if (A_TRANSPOSED == 1u) {
-        for (var i = thread; i < DEPTH * QUADS; i += WORKGROUP) {
-            a_tile[place(i / QUADS, i % QUADS)] = a_column(row + i % QUADS * 4u, depth + i / QUADS);
+        for (var i = thread; i < DEPTH * TILE_QUADS; i += WORKGROUP) {
+            a_tile[place(i / TILE_QUADS, i % TILE_QUADS)] = a_column(row + i % TILE_QUADS * 4u, depth + i / TILE_QUADS);
         }
     } else {
-        for (var i = thread; i < DEPTH_QUADS * QUADS; i += WORKGROUP) {
+        for (var i = thread; i < DEPTH_QUADS * TILE_QUADS; i += WORKGROUP) {
             let d = i % DEPTH_QUADS * 4u;
             let q = i / DEPTH_QUADS;
             let r = row + q * 4u;
@@ -74,11 +74,11 @@ fn load_tiles(thread: u32, row: u32, column: u32, depth: u32) {
         }
     }
     if (B_TRANSPOSED == 0u) {
-        for (var i = thread; i < DEPTH * QUADS; i += WORKGROUP) {
-            b_tile[place(i / QUADS, i % QUADS)] = b_row(column + i % QUADS * 4u, depth + i / QUADS);
+        for (var i = thread; i < DEPTH * TILE_QUADS; i += WORKGROUP) {
+            b_tile[place(i / TILE_QUADS, i % TILE_QUADS)] = b_row(column + i % TILE_QUADS * 4u, depth + i / TILE_QUADS);
         }
     } else {
-        for (var i = thread; i < DEPTH_QUADS * QUADS; i += WORKGROUP) {
+        for (var i = thread; i < DEPTH_QUADS * TILE_QUADS; i += WORKGROUP) {
             let d = i % DEPTH_QUADS * 4u;
             let q = i / DEPTH_QUADS;
             let c = column + q * 4u;
@@ -99,8 +99,8 @@ fn load_tiles(thread: u32, row: u32, column: u32, depth: u32) {
 fn holds_something(thread: u32, row: u32, depth: u32) -> bool {
     var bits = vec4<u32>();
     if (A_TRANSPOSED == 1u) {
-        for (var i = thread; i < DEPTH * QUADS; i += WORKGROUP) {
-            bits |= bitcast<vec4<u32>>(a_column(row + i % QUADS * 4u, depth + i / QUADS));
+        for (var i = thread; i < DEPTH * TILE_QUADS; i += WORKGROUP) {
+            bits |= bitcast<vec4<u32>>(a_column(row + i % TILE_QUADS * 4u, depth + i / TILE_QUADS));
         }
     } else {
         for (var i = thread; i < DEPTH_QUADS * SIDE; i += WORKGROUP) {

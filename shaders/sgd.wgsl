@@ -32,7 +32,7 @@ struct Step {
 
 // The new values and velocities of 4 elements, by one thread.
 fn step_of(value: vec4<f32>, grad: vec4<f32>, velocity: vec4<f32>) -> Step {
-    var g = params.sign * scaled_and_clipped(grad);
+    var g = params.sign * unscaled_and_clipped(grad);
     if (FACTOR == 1u) {
         g = (g * factor.y) * factor.x;
     }

@@ -67,12 +67,12 @@ struct Factors {
 // The gradient of the quad at element i, by one thread. Without `careful`, the common factor is
 // plain.
 fn grad_of(slope: Slope, upstream: vec4<f32>, i: u32, factors: Factors, careful: bool) -> vec4<f32> {
-    let all_factors = factors.shared_factors;
+    let factor_pairs = factors.shared_factors;
     if (!careful || !OWN_FACTORS) {
-        let first = select(vec4<f32>(all_factors.x), vec4<f32>(all_factors.z), slope.lifted);
+        let first = select(vec4<f32>(factor_pairs.x), vec4<f32>(factor_pairs.z), slope.lifted);
         // A plain factor's second multiplier is 1, but not the one for lifted slopes.
-        let plain = select(all_factors.y, 1.0, !careful);
-        let second = select(vec4<f32>(plain), vec4<f32>(all_factors.w), slope.lifted);
+        let plain = select(factor_pairs.y, 1.0, !careful);
+        let second = select(vec4<f32>(plain), vec4<f32>(factor_pairs.w), slope.lifted);
         return slope.value * first * second;
     }
     // These branches are always taken. Without them, SwiftShader takes minutes to compile this.

@@ -1,6 +1,6 @@
 // Gradients as the optimizer uses them: unscaled (divided by the loss scale) and clipped by value.
 
-fn scaled_and_clipped(grad: vec4<f32>) -> vec4<f32> {
+fn unscaled_and_clipped(grad: vec4<f32>) -> vec4<f32> {
     let g = params.inverse_loss_scale * grad;
     let limit = vec4<f32>(params.clip_value);
     let clipped = select(select(g, -limit, g < -limit), limit, g > limit);

@@ -56,7 +56,7 @@ impl Tile {
                     // The loop itself, 2 turns over the tile, and the reduction over threads.
                     search_per_depth: 1 + (2 + 1) + u64::from(workgroup / 16 + 1) + (16 + 1),
                     constants: [
-                        ("QUADS", side / 4),
+                        ("TILE_QUADS", side / 4),
                         ("DEPTH_QUADS", depth_quads),
                         ("ROW_QUADS", row_quads),
                         ("COLUMN_QUADS", column_quads),

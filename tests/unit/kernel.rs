@@ -201,7 +201,7 @@ fn workgroup_memory_fits_webgpus_minimum() {
         // The largest workgroups and tiles.
         let most = |&name: &&str| match name {
             "WORKGROUP" => 256,
-            "QUADS" => 32,
+            "TILE_QUADS" => 32,
             "DEPTH_QUADS" => 4,
             _ => 1,
         };

@@ -94,7 +94,7 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
         let value = if subgroup > 0 { "subgroupShuffleXor(v, distance)" } else { "v" };
         let _ = writeln!(text, "fn shuffled(v: vec4<u32>, distance: u32) -> vec4<u32> {{ return {value}; }}");
     }
-    let mut source = if copied { with_params(&kernel.text().source) } else { kernel.text().source.clone() };
+    let mut source = if copied { copy_params_in_main(&kernel.text().source) } else { kernel.text().source.clone() };
     if let (Some(subgroup @ 1..), Some(workgroup)) = (constant("SUBGROUP"), constant("WORKGROUP"))
         && subgroup < workgroup
     {
@@ -133,7 +133,7 @@ pub(super) fn copies_params(kernel: &Kernel) -> bool {
 
 /// The source with a `main` that first copies the parameters. Otherwise llvmpipe loads them again
 /// in every iteration of a loop, lane by lane.
-fn with_params(source: &str) -> String {
+fn copy_params_in_main(source: &str) -> String {
     let main = source.split_once("\nfn main(").and_then(|(before, main)| Some((before, main.split_once(") {\n")?)));
     let Some((before, (builtins, body))) = main else { return source.to_owned() };
     format!("{before}\nfn main({builtins}) {{\n    params = given_params;\n{body}")
