@@ -3,8 +3,8 @@
 
 use super::{LossGrad, View, broadcast, broadcast_index, count, product, reduce, results, upstream_factor};
 use crate::error::{Error, Result};
+use crate::ops::loss::Reduction;
 use crate::ops::loss::definition::{Elementwise, ElementwiseLoss};
-use crate::ops::loss::{Bce, BceWithLogits, Huber, Mse, Reduction};
 
 /// An input, its target, and their factors.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +83,7 @@ macro_rules! references {
             pub fn $name<'a, T: Copy + Into<f64> + 'a>(
                 input: impl Into<View<'a, T>>,
                 targets: impl Into<View<'a, T>>,
-                options: &$Options,
+                options: &crate::ops::loss::$Options,
             ) -> Result<Vec<f64>> {
                 Ok($backward(input, targets, options, None)?.loss)
             }
@@ -98,7 +98,7 @@ macro_rules! references {
             pub fn $backward<'a, T: Copy + Into<f64> + 'a>(
                 input: impl Into<View<'a, T>>,
                 targets: impl Into<View<'a, T>>,
-                options: &$Options,
+                options: &crate::ops::loss::$Options,
                 upstream: Option<&[f64]>,
             ) -> Result<LossGrad> {
                 elementwise(options, concat!("cpu::", stringify!($name)), &input.into(), &targets.into(), upstream)

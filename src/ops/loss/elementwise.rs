@@ -4,7 +4,7 @@ use crate::error::{Result, within};
 use crate::ops::loss::definition::{Elementwise, ElementwiseLoss};
 use crate::ops::loss::elements::{ElementsCall, ElementsSlice};
 use crate::ops::loss::row_loss::check_upstream;
-use crate::ops::loss::{Bce, BceWithLogits, Grad, Huber, LossOutput, LossRequest, Mse, Reduction};
+use crate::ops::loss::{Grad, LossOutput, LossRequest, Reduction};
 use crate::ops::reduce::blocks::{check_of, partials};
 use crate::ops::{no_alias, shape_error};
 use crate::record::Recorder;
@@ -127,7 +127,7 @@ macro_rules! operations {
         impl Recorder<'_> {
             $(
                 $(#[$doc])*
-                #[doc = concat!("See [`", stringify!($Options), "`].")]
+                #[doc = concat!("See [`", stringify!($Options), "`](crate::loss::", stringify!($Options), ").")]
                 ///
                 /// # Errors
                 #[doc = concat!("Those of [`", stringify!($with), "`](Self::", stringify!($with), ").")]
@@ -135,7 +135,7 @@ macro_rules! operations {
                     &mut self,
                     input: &Tensor<f32>,
                     targets: &Tensor<f32>,
-                    options: &$Options,
+                    options: &crate::ops::loss::$Options,
                 ) -> Result<Tensor<f32>> {
                     Ok(self.elementwise_loss(options, input, targets, &LossRequest::new(), true)?.loss)
                 }
@@ -166,7 +166,7 @@ macro_rules! operations {
                     &mut self,
                     input: &Tensor<f32>,
                     targets: &Tensor<f32>,
-                    options: &$Options,
+                    options: &crate::ops::loss::$Options,
                     request: impl Into<LossRequest<'a>>,
                 ) -> Result<LossOutput> {
                     self.elementwise_loss(options, input, targets, &request.into(), true)
