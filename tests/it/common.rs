@@ -44,7 +44,7 @@ pub(crate) fn gpu() -> Option<MutexGuard<'static, Gpu>> {
 }
 
 /// The number of compiled kernels after which tests get a new device.
-const MOST_KERNELS: u64 = 40;
+const MOST_KERNELS: u64 = 25;
 
 /// Finds the wgpu adapter of a device again, in a new instance.
 pub(crate) fn adapter_of(gpu: &Gpu) -> (wgpu::Instance, wgpu::Adapter) {
