@@ -43,8 +43,8 @@ fn shared_multipliers(of_all: Wide, upstream: f32) -> vec4<f32> {
     return vec4<f32>(multipliers(factor), multipliers(Wide(factor.significand, factor.exponent - SLOPE_LIFT)));
 }
 
-// Whether the common factor is a single number of at most 2 in magnitude. If so, subnormal slopes
-// may be flushed.
+// Whether the common factor of plain slopes is a single number of at most 2 in magnitude. If so,
+// subnormal slopes may be flushed.
 fn is_plain(factors: vec4<f32>) -> bool {
     return abs(factors.x) <= 2.0 && factors.y == 1.0;
 }
@@ -64,15 +64,12 @@ struct Factors {
     shared_factors: vec4<f32>,
 }
 
-// The gradient of the quad at element i, by one thread. Without `careful`, the common factor is
-// plain.
-fn grad_of(slope: Slope, upstream: vec4<f32>, i: u32, factors: Factors, careful: bool) -> vec4<f32> {
-    let factor_pairs = factors.shared_factors;
-    if (!careful || !OWN_FACTORS) {
-        let first = select(vec4<f32>(factor_pairs.x), vec4<f32>(factor_pairs.z), slope.lifted);
-        // A plain factor's second multiplier is 1, but not the one for lifted slopes.
-        let plain = select(factor_pairs.y, 1.0, !careful);
-        let second = select(vec4<f32>(plain), vec4<f32>(factor_pairs.w), slope.lifted);
+// The gradient of the quad at element i, by one thread.
+fn grad_of(slope: Slope, upstream: vec4<f32>, i: u32, factors: Factors) -> vec4<f32> {
+    if (!OWN_FACTORS) {
+        let pairs = factors.shared_factors;
+        let first = select(vec4<f32>(pairs.x), vec4<f32>(pairs.z), slope.lifted);
+        let second = select(vec4<f32>(pairs.y), vec4<f32>(pairs.w), slope.lifted);
         return slope.value * first * second;
     }
     // These branches are always taken. Without them, SwiftShader takes minutes to compile this.
@@ -108,7 +105,7 @@ fn losses_of_quad(i: u32, n: u32, factors: Factors, careful: bool) -> QuadResult
         if (UPSTREAM == 1u) {
             upstream = load_quad_upstream(i, 1u, n, 0.0);
         }
-        let grad = grad_of(element_slope(x, y, i, careful), upstream, i, factors, careful);
+        let grad = grad_of(element_slope(x, y, i, careful), upstream, i, factors);
         store_quad_grad(i, 1u, n, select(vec4<f32>(nan()), grad, fine));
     }
     let counted = select(vec4<f32>(0.0), loss, inside);

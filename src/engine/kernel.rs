@@ -14,10 +14,10 @@ use crate::error::Result;
 mod compose;
 mod specialise;
 mod text;
-
-pub(crate) use text::COMMON;
 #[cfg(test)]
 pub(crate) mod turns;
+
+pub(crate) use text::COMMON;
 
 /// Declares a kernel by the stem of its shader file, its parameters and its bindings.
 macro_rules! kernel {

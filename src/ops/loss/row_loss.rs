@@ -154,7 +154,8 @@ impl RowLoss<'_> {
         rows.remove(usize::from(rows.len() > 1));
         let rows = Shape::from(rows);
         if self.statistics == RowStatistics::Write {
-            // The statistics are split at the end, by a kernel with more bindings than others.
+            // The statistics are split at the end; their kernel's bindings are checked before
+            // anything is recorded.
             rec.check_bindings(op, STATISTICS.bindings.len())?;
         }
         self.options.validate(op)?;
