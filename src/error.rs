@@ -114,14 +114,15 @@ pub enum Error {
         /// What the device, or an option, allows.
         allowed: u64,
     },
-    /// A kernel was launched with a name that it does not declare, or without one that it declares:
-    /// a bug in this crate.
-    #[error("{kernel}: the launch and the kernel do not agree about {name:?}")]
+    /// The launch of a kernel does not set exactly what the kernel declares: a bug in this crate.
+    #[error("{kernel}: {name:?} {problem}")]
     Kernel {
         /// The kernel.
         kernel: &'static str,
         /// A binding, a constant or a parameter.
         name: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
     },
     /// The host does not have enough memory for a result.
     #[error("{op}: the host has no memory for {elements} elements")]

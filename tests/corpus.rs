@@ -314,9 +314,15 @@ fn main() -> std::process::ExitCode {
             ));
         }
     }
-    // The bars apply to the whole corpus as committed.
+    let tested = tallies.lock().unwrap_or_else(PoisonError::into_inner);
+    for loss in losses::known().into_iter().flat_map(|(names, ..)| names) {
+        if !tested.keys().any(|(op, _)| op == loss) {
+            missed.push(format!("{loss} has no cases"));
+        }
+    }
+    // The bars, and the demand for cases, apply to the whole corpus as committed.
     if !missed.is_empty() && whole {
-        eprintln!("errors beyond the bars:\n{}", missed.join("\n"));
+        eprintln!("errors beyond the bars, or no cases:\n{}", missed.join("\n"));
         return std::process::ExitCode::FAILURE;
     }
     conclusion.exit_code()

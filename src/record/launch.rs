@@ -12,6 +12,8 @@ use crate::error::{Error, Result, within};
 use crate::plan::{self, RowPlan, Work};
 use crate::tensor::Format;
 
+const UNDECLARED: &str = "is not declared by the kernel";
+
 /// A launch of a kernel under construction. Every binding must be set, if only to `None`, and every
 /// constant except those that follow from the device; otherwise recording returns
 /// [`Error::Kernel`].
@@ -30,8 +32,8 @@ pub(crate) struct Launch {
     by_scalar: u32,
     /// Whether the gradient is written in place.
     in_place: bool,
-    /// A name that was set although the kernel does not declare it.
-    unknown: Option<&'static str>,
+    /// A name that was set wrongly, and what is wrong with it.
+    mistake: Option<(&'static str, &'static str)>,
 }
 
 impl Launch {
@@ -44,14 +46,14 @@ impl Launch {
             quads: false,
             by_scalar: 0,
             in_place: false,
-            unknown: None,
+            mistake: None,
         }
     }
 
     fn binding(&mut self, name: &'static str) -> Option<usize> {
         let found = self.kernel.bindings.iter().position(|binding| binding.name == name);
         if found.is_none() {
-            self.unknown = Some(name);
+            self.mistake = Some((name, UNDECLARED));
         }
         found
     }
@@ -69,15 +71,18 @@ impl Launch {
         let found = self.kernel.text().constants.iter().position(|&constant| constant == name);
         match found.and_then(|i| self.constants.get_mut(i)) {
             Some(constant) => *constant = Some(value.into()),
-            None => self.unknown = Some(name),
+            None => self.mistake = Some((name, UNDECLARED)),
         }
         self
     }
 
     /// Sets a common parameter.
     pub(crate) fn common(mut self, name: &'static str, value: u32) -> Self {
-        if !COMMON.contains(&name) || self.common.iter().any(|(set, _)| *set == name) {
-            self.unknown = Some(name);
+        if !COMMON.contains(&name) {
+            self.mistake = Some((name, UNDECLARED));
+        }
+        if self.common.iter().any(|(set, _)| *set == name) {
+            self.mistake = Some((name, "is set twice"));
         }
         self.common.push((name, value));
         self
@@ -116,14 +121,14 @@ impl Launch {
             .by_quad(inner == 1 && classes.is_multiple_of(4))
     }
 
-    fn wrong(&self, name: &'static str) -> Error {
-        Error::Kernel { kernel: self.kernel.label, name }
+    fn not_set(&self, name: &'static str) -> Error {
+        Error::Kernel { kernel: self.kernel.label, name, problem: "is not set by the launch" }
     }
 
     /// The variant of the kernel, and the windows in the order of its bindings.
     fn resolve(&self, caps: &Caps) -> Result<(Variant, Vec<Option<Window>>)> {
-        if let Some(name) = self.unknown {
-            return Err(self.wrong(name));
+        if let Some((name, problem)) = self.mistake {
+            return Err(Error::Kernel { kernel: self.kernel.label, name, problem });
         }
         let [workgroup, subgroup] = caps.threads();
         let quads = plan::quads_per_step(caps);
@@ -132,12 +137,12 @@ impl Launch {
             (None, "WORKGROUP") => Ok(workgroup),
             (None, "SUBGROUP") => Ok(subgroup),
             (None, "QUADS") => Ok(quads),
-            (None, _) => Err(self.wrong(name)),
+            (None, _) => Err(self.not_set(name)),
         };
         let constants =
             self.kernel.text().constants.iter().zip(&self.constants).map(constant).collect::<Result<_>>()?;
         let named = |(binding, window): (&Binding, &Option<Option<Window>>)| {
-            window.clone().ok_or_else(|| self.wrong(binding.name))
+            window.clone().ok_or_else(|| self.not_set(binding.name))
         };
         let windows = self.kernel.bindings.iter().zip(&self.windows).map(named).collect::<Result<Vec<_>>>()?;
         let mut variant = Variant {
@@ -192,12 +197,12 @@ impl Recorder<'_> {
             kernel.text().common.iter().map(|&name| match launch.common.iter().find(|(known, _)| *known == name) {
                 Some(&(_, value)) => Ok(value),
                 None if name == "zero" => Ok(0),
-                None => Err(launch.wrong(name)),
+                None => Err(launch.not_set(name)),
             });
         let given = bytemuck::bytes_of(params);
         let own = kernel.text().own.iter().map(|&(i, field)| {
             let word = given.get(4 * i..).and_then(|rest| rest.first_chunk());
-            word.map(|&word| u32::from_ne_bytes(word)).ok_or_else(|| launch.wrong(field.name))
+            word.map(|&word| u32::from_ne_bytes(word)).ok_or_else(|| launch.not_set(field.name))
         });
         let words = bases.map(Ok).chain(common).chain(own).collect::<Result<Vec<u32>>>()?;
         let bytes = bytemuck::cast_slice(&words);

@@ -9,6 +9,8 @@ use xent::loss::{CrossEntropy, Nll, Reduction};
 use xent::optim::Sgd;
 use xent::{Gpu, Tensor, Weights};
 
+use crate::losses;
+
 /// Results by name.
 pub(crate) type Outputs = HashMap<String, Output>;
 
@@ -20,7 +22,7 @@ pub(crate) struct Output {
 }
 
 /// The metadata keys that `FORMAT.md` defines for all operations. `KNOWN` lists the further keys
-/// and the tensors of each operation.
+/// and the tensors of each operation, and `losses::known` those of elementwise losses.
 const COMMON: &[&str] = &[
     "class_mismatch",
     "f64_source",
@@ -37,15 +39,12 @@ const COMMON: &[&str] = &[
     "shape",
     "source",
 ];
-const KNOWN: &[(&[&str], &[&str], &[&str])] = &[
+const KNOWN: &[Known] = &[
     (
         &["cross_entropy", "nll_loss"],
         &["class_dim", "ignore_index", "label_smoothing", "reduction", "target_kind"],
         &["grad_output", "input", "target", "weight"],
     ),
-    (&["huber"], &["delta", "reduction"], &["grad_output", "input", "target", "weight"]),
-    (&["bce", "mse"], &["reduction"], &["grad_output", "input", "target", "weight"]),
-    (&["bce_with_logits"], &["reduction"], &["grad_output", "input", "pos_weight", "target", "weight"]),
     (&["log_softmax", "softmax"], &["dim"], &["grad_output", "input"]),
     (&["sigmoid"], &[], &["grad_output", "input"]),
     (
@@ -70,6 +69,9 @@ const KNOWN: &[(&[&str], &[&str], &[&str])] = &[
         ],
     ),
 ];
+
+/// Operations, and the names of their metadata and tensors.
+pub(crate) type Known = (&'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
 /// A corpus file.
 pub(crate) struct Case {
@@ -110,8 +112,10 @@ impl Case {
     /// Rejects unknown metadata and tensors, which would otherwise go untested.
     fn refuse_what_is_not_known(&self) -> Result<()> {
         let op = self.text("op")?;
+        let losses = losses::known();
+        let mut known = KNOWN.iter().chain(&losses);
         let (_, keys, tensors) =
-            KNOWN.iter().find(|(ops, ..)| ops.contains(&op)).with_context(|| format!("op {op:?} is not known"))?;
+            known.find(|(ops, ..)| ops.contains(&op)).with_context(|| format!("op {op:?} is not known"))?;
         let outputs: Vec<&str> = self.text("outputs")?.split(',').collect();
         let is_output = |name: &str| {
             let bare = name.strip_suffix("_f64").or(name.strip_suffix("_pytorch_f32")).unwrap_or(name);

@@ -4,12 +4,15 @@
     pip install torch numpy safetensors
     python3 tests/corpus/generate.py huber        # writes tests/corpus/huber_*.safetensors
 
-A new loss needs an entry in LOSSES: PyTorch's function, the ranges of inputs and targets, and its
-options besides weight and reduction. The f64 values are computed in float64 from the same f32
-inputs. Each case's random seed follows from its name, so the files are reproducible.
+A new loss needs an entry in LOSSES: the ranges of inputs and targets, PyTorch's function, and its
+options besides weight and reduction. It also needs a section in FORMAT.md, and the names of its
+options in tests/corpus/losses.rs. If PyTorch's function takes no weights, no case has any. The f64
+values are computed in float64 from the same f32 inputs. Each case's random seed follows from its
+name, so the files are reproducible.
 """
 
 import argparse
+import inspect
 import pathlib
 import zlib
 
@@ -34,7 +37,8 @@ def computed(function, dtype, tensors, reduction, options):
     x = tensors["input"].astype(dtype)
     x = torch.tensor(x, requires_grad=True)
     others = {name: torch.tensor(tensors[name].astype(dtype)) for name in tensors if name != "input"}
-    loss = function(x, others["target"], weight=others.get("weight"), reduction=reduction, **options)
+    weight = {"weight": others["weight"]} if "weight" in others else {}
+    loss = function(x, others["target"], reduction=reduction, **weight, **options)
     loss.backward(others.get("grad_output", torch.ones_like(loss)))
     return {"loss": loss.detach().numpy(), "grad_input": x.grad.numpy()}
 
@@ -94,11 +98,12 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    takes_weight = "weight" in inspect.signature(LOSSES[arguments.loss][2]).parameters
     for options in LOSSES[arguments.loss][3]:
         for number, shape in enumerate(SHAPES):
             for reduction in ("none", "mean", "sum"):
                 # Every shape with every reduction, some with weights, some with upstream gradients.
-                weighted = number % 2 == 1 and reduction != "sum"
+                weighted = takes_weight and number % 2 == 1 and reduction != "sum"
                 upstream = reduction == "none" or number % 3 == 1
                 case(arguments.loss, shape, reduction, weighted, upstream, options, arguments.out)
 

@@ -4,11 +4,15 @@ use anyhow::Result;
 use xent::loss::{Bce, BceWithLogits, Grad, Huber, LossRequest, Mse};
 use xent::{Gpu, cpu};
 
-use crate::case::{Case, Outputs};
+use crate::case::{Case, Known, Outputs};
 use crate::{eval, named};
 
 /// The options of a case besides weight and reduction.
 trait FromCase: Sized {
+    /// The names of the metadata and tensors of a case. They must include the options' names.
+    const METADATA: &'static [&'static str] = &["reduction"];
+    const TENSORS: &'static [&'static str] = &["grad_output", "input", "target", "weight"];
+
     fn with_options_of(self, _case: &Case) -> Result<Self> {
         Ok(self)
     }
@@ -17,14 +21,32 @@ trait FromCase: Sized {
 impl FromCase for Bce {}
 impl FromCase for Mse {}
 impl FromCase for Huber {
+    const METADATA: &'static [&'static str] = &["delta", "reduction"];
+
     fn with_options_of(self, case: &Case) -> Result<Self> {
         Ok(self.delta(case.number("delta")?))
     }
 }
 impl FromCase for BceWithLogits {
+    const TENSORS: &'static [&'static str] = &["grad_output", "input", "pos_weight", "target", "weight"];
+
     fn with_options_of(self, case: &Case) -> Result<Self> {
         Ok(self.pos_weight(case.weights("pos_weight")?))
     }
+}
+
+/// The losses of the table, and the names of their metadata and tensors.
+pub(crate) fn known() -> Vec<Known> {
+    macro_rules! losses {
+        ($($(#[$doc:meta])* $name:ident, $with:ident, $backward:ident: $Options:ident, $inputs:expr, $targets:expr;)*) => {
+            vec![$((
+                &[stringify!($name)],
+                <xent::loss::$Options as FromCase>::METADATA,
+                <xent::loss::$Options as FromCase>::TENSORS,
+            )),*]
+        };
+    }
+    xent::elementwise_losses!(losses)
 }
 
 /// Runs a case on the GPU. Returns `None` if its operation is not in the table.

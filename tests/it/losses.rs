@@ -1,28 +1,71 @@
 //! One checker for all elementwise losses of the crate's table. A new loss needs nothing here but
-//! an implementation of [`Variants`], with cases for its own options.
+//! an implementation of [`Definition`].
 
 use xent::loss::{Bce, BceWithLogits, Grad, Huber, LossOutput, LossRequest, Mse, Reduction};
 use xent::{Batch, Error, Gpu, Result, Tensor, Weights, cpu, elementwise_losses};
 
 use crate::common::{close, devices, eval, families, gpu, one_in, random, same_bits, tiny, try_eval, unit};
+use extreme_values::{factors_of_any_size, hostile_values, tiny_and_huge_factors};
+
+mod extreme_values;
 
 const REDUCTIONS: [Reduction; 4] = [Reduction::None, Reduction::Mean, Reduction::MeanByCount, Reduction::Sum];
 
-/// The combinations to test of a loss's options besides weight, reduction and broadcasting.
-trait Variants: Sized + Default {
+/// What the definition of a loss says besides its formula. The tests do not take it from the crate,
+/// whose kernels and reference share it.
+trait Definition: Sized + Default {
+    /// Whether the mean divides by the sum of the weights, instead of the number of losses.
+    const MEAN_BY_WEIGHT: bool;
+    /// Whether weights may have any shape that broadcasts to the losses' shape, instead of only the
+    /// input's shape.
+    const WEIGHT_BROADCASTS: bool;
+
+    /// The combinations to test of the options besides weight, reduction and broadcasting.
     fn variants(_shape: &[usize]) -> Vec<Self> {
         vec![Self::default()]
     }
+
+    /// Options with a number outside its range, and the number's name.
+    fn refused() -> Vec<(Self, &'static str)>;
 }
 
-impl Variants for Bce {}
-impl Variants for Mse {}
-impl Variants for Huber {
-    fn variants(_: &[usize]) -> Vec<Self> {
-        [1.0, 0.3, 1e4].map(|delta| Self::new().delta(delta)).into()
+impl Definition for Bce {
+    const MEAN_BY_WEIGHT: bool = false;
+    const WEIGHT_BROADCASTS: bool = true;
+
+    fn refused() -> Vec<(Self, &'static str)> {
+        Vec::new()
     }
 }
-impl Variants for BceWithLogits {
+impl Definition for Mse {
+    const MEAN_BY_WEIGHT: bool = true;
+    const WEIGHT_BROADCASTS: bool = false;
+
+    fn refused() -> Vec<(Self, &'static str)> {
+        Vec::new()
+    }
+}
+impl Definition for Huber {
+    const MEAN_BY_WEIGHT: bool = false;
+    const WEIGHT_BROADCASTS: bool = false;
+
+    fn variants(_: &[usize]) -> Vec<Self> {
+        [1.0, 0.3, 1e4, 1e-30].map(|delta| Self::new().delta(delta)).into()
+    }
+
+    fn refused() -> Vec<(Self, &'static str)> {
+        let wrong = [0.0, -1.0, 1e-40, 1e39, f64::INFINITY, f64::NAN];
+        wrong.map(|delta| (Self::new().delta(delta), "delta")).into()
+    }
+}
+impl Definition for BceWithLogits {
+    const MEAN_BY_WEIGHT: bool = false;
+    const WEIGHT_BROADCASTS: bool = true;
+
+    fn refused() -> Vec<(Self, &'static str)> {
+        Vec::new()
+    }
+
     fn variants(shape: &[usize]) -> Vec<Self> {
         let last: Vec<usize> = shape.last().copied().into_iter().collect();
         let each = Weights::new(&last[..], &unit(11, last.iter().product())).unwrap();
@@ -40,7 +83,7 @@ fn wide(values: &[f32]) -> Vec<f64> {
 }
 
 /// A loss of the table, as the tests see it.
-trait Loss: Variants + Clone {
+trait Loss: Definition + Clone {
     const NAME: &'static str;
     /// The ranges of inputs and targets.
     const RANGES: [[f32; 2]; 2];
@@ -115,6 +158,16 @@ macro_rules! losses {
                 #[test]
                 fn factors_of_any_size() {
                     super::factors_of_any_size::<Options>();
+                }
+
+                #[test]
+                fn tiny_and_huge_factors() {
+                    super::tiny_and_huge_factors::<Options>();
+                }
+
+                #[test]
+                fn weights_follow_the_definition() {
+                    super::weights_follow_the_definition::<Options>();
                 }
 
                 #[test]
@@ -226,83 +279,35 @@ fn the_reference_agrees_with_finite_differences<L: Loss>() {
     }
 }
 
-/// Values at the ends of `f32`, infinities and NaN: results have the kind and size of the
-/// reference's results, unless the reference refuses them, too.
-fn hostile_values<L: Loss>() {
+/// The denominator of the mean, and the shapes of weights.
+fn weights_follow_the_definition<L: Loss>() {
     let Some(gpu) = gpu() else { return };
-    // Products of subnormal numbers and weights have few digits: `tiny_and_huge` has them.
-    let ends =
-        [0.0, -0.0, 1.0, -1.0, 1e-37, 88.0, -104.0, 1e19, -1e30, 3.4e38, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
-    for gpu in families(&gpu) {
-        for options in L::variants(&[1]) {
-            let options = options.set(None, Reduction::None, false);
-            for x in ends {
-                // Losses for targets in [0, 1] cancel if a target is huge.
-                let near = |y: &f32| L::RANGES[1][1] > 1.0 || !y.is_finite() || y.abs() <= 1.0;
-                let pairs: Vec<f32> = ends.into_iter().filter(near).collect();
-                let xs = vec![x; pairs.len()];
-                let on = |values: &[f32]| Tensor::from_slice(&gpu, [values.len()], values).unwrap();
-                let got = try_eval(&gpu, |b| {
-                    let out = options.with(b, &on(&xs), &on(&pairs), Grad::New.into())?;
-                    Ok([out.loss.clone(), out.gradient()?])
-                });
-                let (xs, ys) = (wide(&xs), wide(&pairs));
-                let want = options.reference((&xs, [xs.len()]).into(), (&ys, [ys.len()]).into(), None);
-                match (got, want) {
-                    (Ok([loss, grad]), Ok(want)) => {
-                        let what = format!("{} at {x:e} {:?}", L::NAME, gpu.caps().family);
-                        kinds(&format!("loss {what}"), &loss, &want.loss);
-                        kinds(&format!("gradient {what}"), &grad, &want.grad);
-                    }
-                    (Err(Error::Data { .. }), Err(Error::Value { .. })) => {}
-                    (got, want) => panic!("{} at {x:e}: {got:?} against {want:?}", L::NAME),
-                }
-            }
-        }
-    }
-}
-
-/// Scalar upstream gradients from the smallest normal number to a large one, on as many elements as
-/// the kernels process without checks.
-fn factors_of_any_size<L: Loss>() {
-    let Some(gpu) = gpu() else { return };
-    let (shape, len) = (&[5000][..], 5000);
-    let (x, y) = (L::input(21, len), L::target(22, len));
+    let shape = &[4, 3][..];
+    let (x, y, weight) = (L::input(1, 12), L::target(2, 12), unit(3, 12));
     let on = |values: &[f32]| Tensor::from_slice(&gpu, shape, values).unwrap();
     let (tx, ty, x, y) = (on(&x), on(&y), wide(&x), wide(&y));
-    for gpu in families(&gpu) {
-        for reduction in [Reduction::Mean, Reduction::Sum] {
-            let options = L::default().set(None, reduction, false);
-            for upstream in [1.2e-38, 3e-30, -1e-20, 1e-17, -1e-10, 1e5, 1e20] {
-                let g = Tensor::from_slice(&gpu, [], &[upstream]).unwrap();
-                let [grad] = eval(&gpu, |b| {
-                    let request = LossRequest::new().upstream(&g).grad(Grad::New);
-                    Ok([options.with(b, &tx, &ty, request)?.gradient()?])
-                });
-                let host = [f64::from(upstream)];
-                let want = options.reference((&x, shape).into(), (&y, shape).into(), Some(&host)).unwrap().grad;
-                let largest = want.iter().fold(0.0, |most: f64, g| most.max(g.abs()));
-                let what = format!("{} {reduction:?} upstream {upstream:e} {:?}", L::NAME, gpu.caps().family);
-                // Hardware can flush results below the normal numbers.
-                close(&what, &grad, &want, 2e-6, 3e-7 * largest + 1.2e-38);
-            }
-        }
-    }
-}
-
-/// Checks that numbers are of the same kind, and close unless intermediate results overflow or
-/// hardware flushes them.
-fn kinds(what: &str, got: &[f32], want: &[f64]) {
-    for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
-        let rounded = want as f32;
-        let fine = match rounded {
-            w if w.is_nan() => got.is_nan(),
-            // A square or a product may overflow if the result nearly does.
-            w if w.abs() > 1e37 => got.abs() > 1e37 || got.is_nan(),
-            w if w.abs() < 1.2e-38 => got.abs() <= 2.4e-38,
-            _ => (f64::from(got) - want).abs() <= 4e-6 * want.abs() + 1e-37,
-        };
-        assert!(fine, "{what}, element {i}: got {got:e}, want {want:e}");
+    let weighted = |shape: &[usize], reduction| {
+        let len = shape.iter().product();
+        L::default().set(Some(Weights::new(shape, &weight[..len]).unwrap()), reduction, false)
+    };
+    let [each, mean, by_count] = [Reduction::None, Reduction::Mean, Reduction::MeanByCount].map(|reduction| {
+        let options = weighted(shape, reduction);
+        let [loss] = eval(&gpu, |b| Ok([options.forward(b, &tx, &ty)?]));
+        let want = options.reference((&x, shape).into(), (&y, shape).into(), None).unwrap().loss;
+        close(&format!("{} {reduction:?}", L::NAME), &loss, &want, 1e-6, 1e-6);
+        wide(&loss)
+    });
+    let sum: f64 = each.iter().sum();
+    let by_weight = sum / wide(&weight).iter().sum::<f64>();
+    let right = if L::MEAN_BY_WEIGHT { by_weight } else { sum / 12.0 };
+    assert!((mean[0] - right).abs() <= 1e-5 * right.abs(), "{}: the mean is {}, want {right}", L::NAME, mean[0]);
+    assert!((by_count[0] - sum / 12.0).abs() <= 1e-5 * sum.abs(), "{}: the mean by count is {}", L::NAME, by_count[0]);
+    for row in [&[3][..], &[1, 3], &[]] {
+        let options = weighted(row, Reduction::Sum);
+        let on_gpu = try_eval(&gpu, |b| Ok([options.forward(b, &tx, &ty)?]));
+        let on_cpu = options.reference((&x, shape).into(), (&y, shape).into(), None);
+        assert_eq!(on_gpu.is_ok(), L::WEIGHT_BROADCASTS, "{}: a weight of shape {row:?}", L::NAME);
+        assert_eq!(on_cpu.is_ok(), L::WEIGHT_BROADCASTS, "{}: a weight of shape {row:?}", L::NAME);
     }
 }
 
@@ -337,7 +342,17 @@ fn wrong_calls_record_nothing<L: Loss>() {
     let before = gpu.counters().dispatches;
     for (number, (options, x, y, request)) in calls.into_iter().enumerate() {
         let error = options.with(&mut batch, x, y, request).unwrap_err();
-        assert!(error.to_string().starts_with(L::NAME), "call {number}: {error}");
+        assert_eq!(error.op(), Some(L::NAME), "call {number}: {error}");
+    }
+    for (options, number) in L::refused() {
+        let on_gpu = options.with(&mut batch, &x, &y, request()).unwrap_err();
+        let (zeros, shape) = ([0.0; 12], &[4, 3][..]);
+        let on_cpu = options.reference((&zeros, shape).into(), (&zeros, shape).into(), None).unwrap_err();
+        for error in [on_gpu, on_cpu] {
+            assert!(matches!(error, Error::Value { .. }), "{number}: {error}");
+            assert_eq!(error.op(), Some(L::NAME), "{number}: {error}");
+            assert!(error.to_string().contains(number), "{number}: {error}");
+        }
     }
     assert_eq!(gpu.counters().dispatches, before, "{}", L::NAME);
 }

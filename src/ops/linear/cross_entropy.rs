@@ -31,7 +31,7 @@ impl Recorder<'_> {
     /// # Errors
     /// As [`cross_entropy`](Self::cross_entropy) and
     /// [`Gpu::plan_linear_cross_entropy`](crate::Gpu::plan_linear_cross_entropy); shapes that do
-    /// not fit each other. On an error nothing is recorded.
+    /// not fit each other. On an error nothing is recorded (except as stated for [`Recorder`]).
     ///
     /// # Cost
     /// `2 N D V` floating-point operations, and the scratch memory of the plan.

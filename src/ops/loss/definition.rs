@@ -38,7 +38,8 @@ pub(crate) struct Elementwise<'a> {
     pub(crate) mean_by_weight: bool,
     pub(crate) pos_weight: Option<&'a Weights>,
     /// A constant factor of the gradient. It is folded into `Params::scale`, so that no
-    /// intermediate product overflows unless the gradient does.
+    /// intermediate product overflows unless the gradient does. Divided by the number of losses, up
+    /// to 2^32, it must be a normal `f32`.
     pub(crate) slope: f64,
     /// The numbers that the shader reads as `params.option_0` and `params.option_1`.
     pub(crate) options: [f64; 2],

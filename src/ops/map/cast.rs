@@ -18,7 +18,7 @@ impl Recorder<'_> {
     ///
     /// # Errors
     /// [`Error::ForeignTensor`](crate::Error::ForeignTensor); no memory for the result. On an error
-    /// nothing is recorded.
+    /// nothing is recorded (except as stated for [`Recorder`]).
     ///
     /// # Cost
     /// One read and one write of each element, 2 or 4 bytes each.

@@ -88,7 +88,8 @@ impl Recorder<'_> {
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if the shapes differ,
     /// [`Error::Aliasing`](crate::Error::Aliasing) if the tensors share a buffer,
-    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor). On an error nothing is recorded.
+    /// [`Error::ForeignTensor`](crate::Error::ForeignTensor). On an error nothing is recorded
+    /// (except as stated for [`Recorder`]).
     ///
     /// # Cost
     /// 12 bytes an element.
