@@ -116,9 +116,10 @@ fn on_gpu(gpu: &Gpu, case: &Case) -> Result<Outputs> {
         "sgd" => {
             let options = case.sgd()?;
             let (values, grads) = (case.upload(gpu, "params_init")?, case.upload(gpu, "grads")?);
-            let mut momentum = match case.tensors.contains_key("momentum_init") {
-                true => Momentum::resume(case.upload(gpu, "momentum_init")?),
-                false => Momentum::new(gpu, values.shape().clone())?,
+            let mut momentum = if case.tensors.contains_key("momentum_init") {
+                Momentum::resume(case.upload(gpu, "momentum_init")?)
+            } else {
+                Momentum::new(gpu, values.shape().clone())?
             };
             let mut all = Outputs::new();
             for step in 0..case.text("steps")?.parse()? {

@@ -53,10 +53,8 @@ pub(crate) fn judge(case: &Case, got: &Outputs, limits: &Outputs) -> Result<Verd
             pairs.map(|(v, r)| (v - r).abs() / r.abs().max(atol / rtol)).fold(0.0, f64::max)
         };
         verdict.ratios.push(error(x) / error(&pt.floats).max((-24f64).exp2()));
-        let strict = |v: f64, r: f64| match both(v, r) {
-            true => (v - r).abs() <= atol + rtol * r.abs(),
-            false => class(v) == class(r),
-        };
+        let strict =
+            |v: f64, r: f64| if both(v, r) { (v - r).abs() <= atol + rtol * r.abs() } else { class(v) == class(r) };
         let pytorch_is_strict = pt.floats.iter().zip(reference).all(|(&p, &r)| strict(p, r));
         for (i, ((&x, &r), &p)) in x.iter().zip(reference).zip(&pt.floats).enumerate() {
             if strict(x, r) {

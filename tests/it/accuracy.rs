@@ -97,10 +97,8 @@ fn rows(table: &mut Table, gpu: &Gpu, classes: usize) {
         ("smoothing 0.1, weights", options(0.1, weights), false),
         ("probabilities", options(0.0, None), true),
     ] {
-        let (on_gpu, on_cpu): (Targets, cpu::Targets<'_>) = match soft {
-            true => ((&probabilities).into(), (&q[..]).into()),
-            false => ((&targets).into(), (&index[..]).into()),
-        };
+        let (on_gpu, on_cpu): (Targets, cpu::Targets<'_>) =
+            if soft { ((&probabilities).into(), (&q[..]).into()) } else { ((&targets).into(), (&index[..]).into()) };
         let [loss, grad, entropy] = eval(gpu, |b| {
             let request = LossRequest::new().grad(Grad::New).statistics();
             let out = b.cross_entropy_with(&logits, on_gpu, &options, request)?;
@@ -118,12 +116,12 @@ fn rows(table: &mut Table, gpu: &Gpu, classes: usize) {
             let smoothing = options.label_smoothing as f32;
             let t = index[row] as usize;
             let of_class = |c: usize| if options.weight.is_some() { weight[c] } else { 1.0 };
-            let coefficient = |c: usize| match soft {
-                true => q[row * classes + c],
-                false => {
-                    of_class(c) * smoothing / classes as f32
-                        + if c == t { (1.0 - smoothing) * of_class(t) } else { 0.0 }
+            let coefficient = |c: usize| {
+                if soft {
+                    return q[row * classes + c];
                 }
+                let of_target = if c == t { (1.0 - smoothing) * of_class(t) } else { 0.0 };
+                of_class(c) * smoothing / classes as f32 + of_target
             };
             let a: Vec<f32> = (0..classes).map(coefficient).collect();
             let all = pairwise(&a);

@@ -177,9 +177,10 @@ pub(crate) fn close(what: &str, got: &[f32], want: &[f64], rel: f64, abs: f64) {
     assert_eq!(got.len(), want.len(), "{what}: length");
     for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
         let rounded = want as f32;
-        let fine = match rounded.is_finite() {
-            true => approx::relative_eq!(f64::from(got), want, epsilon = abs, max_relative = rel),
-            false => got.to_bits() == rounded.to_bits() || (got.is_nan() && rounded.is_nan()),
+        let fine = if rounded.is_finite() {
+            approx::relative_eq!(f64::from(got), want, epsilon = abs, max_relative = rel)
+        } else {
+            got.to_bits() == rounded.to_bits() || (got.is_nan() && rounded.is_nan())
         };
         assert!(fine, "{what}: element {i}: got {got:e}, want {want:e}");
     }

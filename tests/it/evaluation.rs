@@ -338,9 +338,10 @@ fn certain_outputs_cost_nothing_or_infinitely_much() {
                 let scores = scores(&gpu, &mut Evaluation::binary(&gpu).unwrap(), |evaluation, batch| {
                     evaluation.record_binary(batch, outputs, &targets, weights.as_ref())
                 });
-                match want.is_finite() {
-                    true => near(scores.log_loss(), want, 1e-6),
-                    false => assert_eq!(scores.log_loss(), want, "{outputs:?}"),
+                if want.is_finite() {
+                    near(scores.log_loss(), want, 1e-6);
+                } else {
+                    assert_eq!(scores.log_loss(), want, "{outputs:?}");
                 }
             }
         }
@@ -407,10 +408,8 @@ fn bad_data_is_reported_with_its_record_and_position() {
             let error = try_scores(&gpu, &mut evaluation, |evaluation, batch| {
                 [&fine, &fine, &bad, &later, &fine].iter().try_for_each(|(x, y, w)| {
                     let (x, y, w) = (tensor(x), tensor(y), tensor(w));
-                    let outputs = match probabilities {
-                        true => BinaryOutputs::Probabilities(&x),
-                        false => BinaryOutputs::Logits(&x),
-                    };
+                    let outputs =
+                        if probabilities { BinaryOutputs::Probabilities(&x) } else { BinaryOutputs::Logits(&x) };
                     evaluation.record_binary(batch, outputs, &y, Some(&w))
                 })
             });

@@ -229,19 +229,16 @@ fn train(gpu: &Gpu, seed: u64, in_callers_encoder: bool) -> Vec<f32> {
             recorder.sgd(&weight, &grad, None, &sgd)?;
             recorder.read(&out.loss)
         };
-        let mut ticket = match in_callers_encoder {
-            true => {
-                let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-                let ticket = step(&mut gpu.record(&mut encoder)).unwrap();
-                gpu.queue().submit([encoder.finish()]);
-                ticket
-            }
-            false => {
-                let mut batch = gpu.batch();
-                let ticket = step(&mut batch).unwrap();
-                batch.submit().unwrap();
-                ticket
-            }
+        let mut ticket = if in_callers_encoder {
+            let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let ticket = step(&mut gpu.record(&mut encoder)).unwrap();
+            gpu.queue().submit([encoder.finish()]);
+            ticket
+        } else {
+            let mut batch = gpu.batch();
+            let ticket = step(&mut batch).unwrap();
+            batch.submit().unwrap();
+            ticket
         };
         losses.extend(ticket.wait(TIMEOUT).unwrap());
     }

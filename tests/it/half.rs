@@ -70,9 +70,10 @@ fn near<T: Half>(what: &str, got: &[T], want: &[f64], rel: f64, abs: f64) {
     assert_eq!(got.len(), want.len(), "{what}: length");
     for (i, (got, &want)) in got.iter().zip(want).enumerate() {
         let (g, rounded) = (f64::from(got.value()), f64::from(T::of(want as f32).value()));
-        let fine = match rounded.is_finite() {
-            true => (g - want).abs() <= T::ulp(want) + rel * want.abs() + abs,
-            false => g == rounded || (g.is_nan() && rounded.is_nan()),
+        let fine = if rounded.is_finite() {
+            (g - want).abs() <= T::ulp(want) + rel * want.abs() + abs
+        } else {
+            g == rounded || (g.is_nan() && rounded.is_nan())
         };
         assert!(fine, "{what}: element {i}: got {got:?}, want {want:e}");
     }

@@ -381,9 +381,12 @@ fn a_device_with_odd_limits() {
     let mut watch = Watch::new();
     for align in [8192, 1 << 20, 1 << 31] {
         for storage in [true, false] {
-            let (device, queue) = device_like(&shared, &adapter, |limits| match storage {
-                true => limits.min_storage_buffer_offset_alignment = align,
-                false => limits.min_uniform_buffer_offset_alignment = align,
+            let (device, queue) = device_like(&shared, &adapter, |limits| {
+                if storage {
+                    limits.min_storage_buffer_offset_alignment = align;
+                } else {
+                    limits.min_uniform_buffer_offset_alignment = align;
+                }
             });
             watch.refuses(&format!("bindings at multiples of {align}"), || Gpu::new(device, queue));
         }

@@ -27,9 +27,10 @@ fn agree(what: &str, got: &[f32], want: &[f64], rel: f64, bounds: impl Fn(usize)
     for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
         let (size, abs) = bounds(i);
         let number = (want as f32).is_finite();
-        let fine = match got.is_finite() {
-            true => number && (f64::from(got) - want).abs() <= abs + rel * want.abs(),
-            false => !number || size > MAX,
+        let fine = if got.is_finite() {
+            number && (f64::from(got) - want).abs() <= abs + rel * want.abs()
+        } else {
+            !number || size > MAX
         };
         assert!(fine, "{what}, element {i}: got {got:e}, want {want:e} of {size:e}");
     }

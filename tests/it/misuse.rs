@@ -260,10 +260,7 @@ fn callers_buffers_of_any_kind() {
         let fits = usage.contains(USAGE)
             && offset.is_multiple_of(4)
             && offset.checked_add(bytes).is_some_and(|end| end <= 4 * words);
-        let made = match halves {
-            true => made::<f16>(gpu, &buffer, offset, len),
-            false => made::<f32>(gpu, &buffer, offset, len),
-        };
+        let made = if halves { made::<f16>(gpu, &buffer, offset, len) } else { made::<f32>(gpu, &buffer, offset, len) };
         match made {
             Ok(values) => assert!(fits && values.len() == len, "{usage:?} {words} {offset} {len} was taken"),
             Err(Error::Buffer { op: "from_buffer", .. }) => {

@@ -14,9 +14,10 @@ pub(crate) fn agree_where_normal(what: &str, got: &[f32], want: &[f64], rel: f64
     for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
         let smallest = f64::from(f32::MIN_POSITIVE);
         let abs = if want.abs() < smallest { smallest } else { 0.0 };
-        let fine = match (want as f32).is_finite() {
-            true => (f64::from(got) - want).abs() <= abs + rel * want.abs(),
-            false => got == want as f32,
+        let fine = if (want as f32).is_finite() {
+            (f64::from(got) - want).abs() <= abs + rel * want.abs()
+        } else {
+            got == want as f32
         };
         assert!(fine, "{what}, element {i}: got {got:e}, want {want:e}");
     }

@@ -487,9 +487,10 @@ fn long_windows_keep_their_digits() {
             let mut batch = gpu.batch();
             batch.upload(&parameters.grad("p").unwrap(), &grads).unwrap();
             for pass in 0..passes {
-                match mean {
-                    true => optimizer.step_mean(&mut batch, &parameters, 1).unwrap(),
-                    false => optimizer.step(&mut batch, &parameters).unwrap(),
+                if mean {
+                    optimizer.step_mean(&mut batch, &parameters, 1).unwrap()
+                } else {
+                    optimizer.step(&mut batch, &parameters).unwrap()
                 };
                 if pass % 500 == 499 || pass == stop {
                     std::mem::replace(&mut batch, gpu.batch()).submit().unwrap();

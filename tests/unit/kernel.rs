@@ -220,10 +220,11 @@ pub(super) fn shader_module(
     text: wgpu::ShaderModuleDescriptor<'_>,
     bounds: bool,
 ) -> wgpu::ShaderModule {
-    match bounds {
-        true => device.create_shader_module(text),
+    if bounds {
+        device.create_shader_module(text)
+    } else {
         // SAFETY: the kernels stay within their bindings, as the tests verify.
-        false => unsafe { device.create_shader_module_trusted(text, wgpu::ShaderRuntimeChecks::unchecked()) },
+        unsafe { device.create_shader_module_trusted(text, wgpu::ShaderRuntimeChecks::unchecked()) }
     }
 }
 
