@@ -107,7 +107,7 @@ impl Gpu {
             queue,
             pipelines: Pipelines::default(),
             pool: Arc::default(),
-            one: Arc::new(Storage::callers(one)),
+            one: Arc::new(Storage::unpooled(one)),
             submissions: AtomicU64::new(0),
             dispatches: AtomicU64::new(0),
         };

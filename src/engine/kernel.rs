@@ -64,7 +64,7 @@ pub(crate) struct Field {
 pub(crate) struct Binding {
     pub(crate) name: &'static str,
     pub(crate) element: &'static str,
-    /// Whether the shader accesses it in quads (`load4_x`, `store4_x` and their like).
+    /// Whether the shader accesses it in quads (`load4_x`, `store4_x` and related accessors).
     pub(crate) quads: bool,
     pub(crate) access: Access,
 }
@@ -160,7 +160,8 @@ impl Kernel {
 pub(crate) struct Variant {
     /// The values of the kernel's constants, in order.
     pub(crate) constants: Vec<u32>,
-    /// Declares bindings that are accessed in quads as arrays of `vec4`.
+    /// Declares bindings that are accessed in quads as arrays of quads: `vec4<f32>`, or `vec2<u32>`
+    /// for halves.
     pub(crate) vec4: bool,
     /// Bit `i`: declares binding `i` as scalars even though the shader accesses it in quads.
     pub(crate) by_scalar: u32,
@@ -246,17 +247,18 @@ impl Pipelines {
         }
         let cache = self.cache();
         let checks = *lock(&self.checks);
-        let source = compose(kernel, variant);
+        let text = compose(kernel, variant);
         #[cfg(test)]
         let counter = self.counter();
         #[cfg(test)]
-        let (source, others) = match &counter {
-            Some(counter) => (turns::counting(&source), vec![Some(&counter.layout)]),
-            None => (source, Vec::new()),
+        let (text, others) = match &counter {
+            Some(counter) => (turns::counting(&text), vec![Some(&counter.layout)]),
+            None => (text, Vec::new()),
         };
         #[cfg(not(test))]
         let others = Vec::new();
-        let compile = || compile(device, (kernel, variant, source), others, cache.as_ref(), checks);
+        let source = Source { kernel, variant, text };
+        let compile = || compile(device, &source, others, cache.as_ref(), checks);
         let made = Arc::new(guard(device, kernel.label, compile)?);
         *slot = Some(made.clone());
         self.count.fetch_add(1, Ordering::Relaxed);
@@ -284,13 +286,21 @@ impl Pipelines {
     }
 }
 
+/// The WGSL text of a variant.
+struct Source<'a> {
+    kernel: &'a Kernel,
+    variant: &'a Variant,
+    text: String,
+}
+
 fn compile(
     device: &wgpu::Device,
-    (kernel, variant, source): (&Kernel, &Variant, String),
+    source: &Source<'_>,
     other_groups: Vec<Option<&wgpu::BindGroupLayout>>,
     cache: Option<&wgpu::PipelineCache>,
     checks: Option<bool>,
 ) -> Compiled {
+    let Source { kernel, variant, text } = source;
     let entry = |binding: usize, ty: wgpu::BufferBindingType, has_dynamic_offset: bool| wgpu::BindGroupLayoutEntry {
         // A kernel has a handful of bindings.
         binding: u32::try_from(binding).unwrap_or(u32::MAX),
@@ -312,7 +322,7 @@ fn compile(
         bind_group_layouts: &groups,
         immediate_size: 0,
     });
-    let source = wgpu::ShaderSource::Wgsl(source.into());
+    let source = wgpu::ShaderSource::Wgsl(text.as_str().into());
     let module = shader_module(device, wgpu::ShaderModuleDescriptor { label, source }, checks.unwrap_or(true));
     let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label,

@@ -169,8 +169,8 @@ pub(crate) struct Storage {
     first: wgpu::Buffer,
     /// The other segments, all as large as the first except for the last.
     more: Vec<wgpu::Buffer>,
-    /// The pool that the buffers return to, and their role there; `None` while a buffer may still
-    /// be mapped, or the device may be lost.
+    /// The pool that the buffers return to, and their role there; `None` for memory without a pool,
+    /// and while a buffer may still be mapped or the device may be lost.
     pub(crate) home: Option<(Weak<Pool>, Role)>,
     /// The pool that counts the bytes.
     counted: Weak<Pool>,
@@ -179,14 +179,15 @@ pub(crate) struct Storage {
 }
 
 impl Storage {
-    pub(crate) fn callers(buffer: wgpu::Buffer) -> Self {
+    /// Memory without a pool, such as the caller's own buffer.
+    pub(crate) fn unpooled(buffer: wgpu::Buffer) -> Self {
         Self { first: buffer, more: Vec::new(), home: None, counted: Weak::new(), recorder: 0 }
     }
 
     /// The same buffer repeated, to simulate huge memory.
     #[cfg(test)]
     pub(crate) fn repeated(buffer: &wgpu::Buffer, times: usize) -> Self {
-        let mut repeated = Self::callers(buffer.clone());
+        let mut repeated = Self::unpooled(buffer.clone());
         repeated.more = vec![buffer.clone(); times - 1];
         repeated
     }

@@ -15,8 +15,8 @@ pub(crate) struct LinearSizes {
     pub(crate) classes: usize,
 }
 
-/// How [`Recorder::linear_cross_entropy`](crate::Recorder::linear_cross_entropy) and its like split
-/// their work, and how much memory they need.
+/// How the losses of linear layers split their work, and how much memory they need: see
+/// [`Recorder::linear_cross_entropy`](crate::Recorder::linear_cross_entropy).
 ///
 /// # Examples
 /// ```
@@ -48,7 +48,7 @@ pub(crate) struct ClassBlocks {
 }
 
 impl LinearPlan {
-    /// The number of sections of a sum over classes that are in memory at a time. With only one, a
+    /// The most sections of a sum over classes that are in memory at a time. With only one, a
     /// product for few tokens has too few tiles to keep a GPU busy.
     pub(crate) const SECTIONS_AT_ONCE: u32 = 4;
 
@@ -209,7 +209,8 @@ impl LinearPlan {
 
     /// Plans an update of the weights as well. Half of the scratch holds logits of some tokens: all
     /// classes, or a block of classes. The other half holds the gradient of that block's weights.
-    /// Targets take a word per token, or as much as logits with `by_probabilities`.
+    /// The targets and the statistics of these tokens must each fit a binding; targets take a word
+    /// per token, or, with `by_probabilities`, a word per token and class.
     pub(crate) fn with_update(
         op: &'static str,
         caps: &Caps,
@@ -257,8 +258,9 @@ impl LinearPlan {
     }
 
     /// The bytes of scratch memory, for logits, binary losses, and the gradient of the weights that
-    /// are updated next. With 16-bit hidden states, their gradients take another 256 bytes per
-    /// input feature (64 tokens in `f32`). See also [`sums_bytes`](Self::sums_bytes).
+    /// are updated next. If hidden states are 16-bit, the gradients of 64 tokens' hidden states are
+    /// also in memory in `f32`: another 256 bytes per input. See also
+    /// [`sums_bytes`](Self::sums_bytes).
     #[must_use]
     pub fn scratch_bytes(&self) -> u64 {
         self.scratch_bytes
@@ -278,7 +280,7 @@ impl LinearPlan {
         product.saturating_mul(products)
     }
 
-    /// The tokens of a chunk with the default scratch.
+    /// The number of tokens in a chunk with the default scratch.
     pub(crate) fn usual_tokens(classes: usize) -> u32 {
         let tokens = Self::DEFAULT_SCRATCH / (classes as u64).saturating_mul(4).max(1);
         u32::try_from(tokens).unwrap_or(u32::MAX)
@@ -303,8 +305,8 @@ fn buffer_bytes(caps: &Caps, bytes: u64) -> u64 {
     size_class(bytes.clamp(16, caps.max_buffer)).min(caps.max_buffer)
 }
 
-/// The largest number from 1 to `all` that fits. If that is below `all`, it is rounded down to
-/// whole tiles and runs, or to whole runs if it is smaller than a tile.
+/// The largest number from 1 to `all` that fits. A number below `all` is rounded down to whole
+/// tiles and runs, or, if that would be 0, to whole runs; a number below one run stays as it is.
 fn largest(all: usize, run: u32, fits: impl Fn(u64) -> bool) -> usize {
     const TILE: u64 = 64;
     let (mut at_once, mut too_many) = (1, (all as u64).max(1).saturating_add(1));

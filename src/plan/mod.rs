@@ -10,7 +10,8 @@
 //! |---|---|
 //! | row | the elements along the class dimension, with all other indices fixed |
 //! | quad | 4 elements of consecutive classes; contiguous if `inner` is 1, and then loaded as one `vec4` |
-//! | block | of a reduction: the [`BLOCK`] elements that one workgroup sums; of a row: 4 quads |
+//! | block | of a reduction: the [`BLOCK`] elements that one workgroup sums; of a row: 4 quads; of a linear layer's loss: consecutive classes whose weights are updated together |
+//! | chunk | of a linear layer's loss: consecutive tokens whose logits are in memory at the same time |
 //! | lane | one of the threads of a workgroup that share a row (or a part of it) |
 //! | span | neighbouring lanes that load consecutive quads of a row |
 //! | run | consecutive blocks of a lane, or summands of a product, that are added up before the sum joins the total |
@@ -19,11 +20,14 @@
 //! | part | of a row: the elements that one of several workgroups processes; of a product: the summands of one partial result |
 //! | partial result | of a reduction: the compensated sums of a block, and its first position of bad data (an element out of range, or an invalid target); of a product: the sums of a part |
 //! | row state | the softmax statistics of a row and the sum of its coefficients, stored for later dispatches |
-//! | strip | rows of a tensor that can be bound at once: all rows of some `outer` indices, or a range of `inner` of one |
+//! | strip | rows of a tensor that can be bound at once: all rows of some `outer` indices, or a range of `inner` of one `outer` index |
+//! | slice | the rows or elements of a loss that one call of `rows_slice` or `elements_slice` records |
+//! | segment | one of the buffers of memory that is larger than the largest buffer |
+//! | window | of a tensor: the range that one dispatch binds; of an optimiser: the passes of an update |
 //! | range | consecutive rows or elements that one dispatch works on |
 //! | granule | ranges start at multiples of this many rows or elements |
-//! | tile | the part of a product's result that one workgroup computes |
-//! | piece | the part of a product that one dispatch computes |
+//! | tile | the rectangle of a product's result that one workgroup computes |
+//! | piece | the ranges of `m`, `n` and `k` of a product that one dispatch computes |
 //! | sweep | one pass of a kernel's loops over the blocks of a row |
 //! | turn | one iteration of a loop in a kernel; what drivers limit |
 //! | lifted | multiplied by a power of two, so that the number is not subnormal |

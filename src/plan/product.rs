@@ -21,7 +21,7 @@ pub enum Layout {
     Tn,
 }
 
-/// The part of a product that one dispatch computes.
+/// The ranges of a product that one dispatch computes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Piece {
     pub(crate) m: Range<u32>,
@@ -30,7 +30,7 @@ pub(crate) struct Piece {
     /// The first part whose partial result the piece computes.
     pub(crate) part: u32,
     /// The number of summands of a part.
-    pub(crate) split: u32,
+    pub(crate) summands_per_part: u32,
     /// Whether the piece adds to sums that earlier dispatches have written.
     pub(crate) resumed: bool,
     /// Whether the piece continues a run that an earlier dispatch has begun.
@@ -45,13 +45,13 @@ pub(crate) struct Piece {
 impl Piece {
     /// The number of parts whose partial results the piece computes.
     pub(crate) fn parts(&self) -> u32 {
-        (self.k.end - self.k.start).div_ceil(self.split).max(1)
+        (self.k.end - self.k.start).div_ceil(self.summands_per_part).max(1)
     }
 }
 
 /// The properties of a product that determine its plan.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Factors {
+pub(crate) struct ProductSpec {
     pub(crate) layout: Layout,
     pub(crate) sizes: Sizes,
     /// The positions of `a`, `b` and `c` in memory.
@@ -60,32 +60,38 @@ pub(crate) struct Factors {
     pub(crate) sparse: bool,
 }
 
-impl Factors {
+impl ProductSpec {
     /// The dispatches for the summands `k`. Dispatches that write the same elements are in the
-    /// order of `k`. Each part of `split` summands has its own partial results; the parts are
-    /// stored one after the other.
-    pub(crate) fn dispatches(&self, caps: &Caps, k: &Range<u32>, split: u32, summands: Summands) -> Result<Vec<Piece>> {
+    /// order of `k`. Each part of `summands_per_part` summands has its own partial results; the
+    /// parts are stored one after the other.
+    pub(crate) fn dispatches(
+        &self,
+        caps: &Caps,
+        k: &Range<u32>,
+        summands_per_part: u32,
+        summands: Summands,
+    ) -> Result<Vec<Piece>> {
         let Sizes { m, n, .. } = self.sizes;
         let tile = Tile::new(caps, self.sizes);
         let splits = self.split_ranges(caps, k, summands.run)?;
         let len = k.end - k.start;
-        let parts = len.div_ceil(split).max(1);
+        let parts = len.div_ceil(summands_per_part).max(1);
         if parts > 1 {
             let bytes = u128::from(m) * u128::from(n) * u128::from(parts) * u128::from(WORD_BYTES);
             let groups = u128::from(tile.groups(m, n)) * u128::from(parts);
-            let turns = tile.turns(split, summands.run, self.sparse);
+            let turns = tile.turns(summands_per_part, summands.run, self.sparse);
             let in_one_piece = [&splits.m, &splits.n, &splits.k].iter().all(|ranges| ranges.len() == 1);
             let fits = bytes <= caps.max_binding.into() && groups <= most_groups(caps).into();
             if in_one_piece && fits && turns <= most_turns(caps) {
                 let work = Work::new(tile.groups(m, n) * u64::from(parts), turns);
                 let (m, n, k) = (0..m, 0..n, k.clone());
-                return Ok(vec![Piece { m, n, k, split, last: true, work, ..Piece::default() }]);
+                return Ok(vec![Piece { m, n, k, summands_per_part, last: true, work, ..Piece::default() }]);
             }
         }
         let mut pieces = Vec::new();
         for part in 0..parts {
-            let start = k.start + part * split;
-            let end = k.end.min(start.saturating_add(split));
+            let start = k.start + part * summands_per_part;
+            let end = k.end.min(start.saturating_add(summands_per_part));
             let of_part = Summands { all: if parts > 1 { end - start } else { summands.all }, ..summands };
             for (m, n) in splits.m.iter().flat_map(|m| splits.n.iter().map(move |n| (m, n))) {
                 let ranges = splits.k.iter().map(|range| range.start.max(start)..range.end.min(end));
@@ -100,7 +106,7 @@ impl Factors {
                             n: n.clone(),
                             k: step.start - summands.before + start..step.end - summands.before + start,
                             part,
-                            split,
+                            summands_per_part,
                             resumed: step.start >= summands.run && !unfinished,
                             begun: step.start % summands.run != 0,
                             unfinished,

@@ -57,8 +57,8 @@ impl RowPlan {
         Self { blocks: self.blocks_of(classes), ..self }
     }
 
-    /// The number of blocks of a lane for this many classes: those of a row, or those of it that
-    /// are in memory.
+    /// The number of blocks of each lane. `classes` is the number of classes of a row, or of those
+    /// that are in memory.
     #[expect(clippy::cast_possible_truncation, reason = "at most the number of classes")]
     fn blocks_of(&self, classes: u32) -> u32 {
         u64::from(classes).div_ceil(16 * u64::from(self.lanes) * u64::from(self.parts)) as u32
@@ -81,8 +81,8 @@ impl RowPlan {
         // At least one block per thread.
         let parts = wanted.min(classes / (16 * self.workgroup)).min(MOST_PARTS).min(self.workgroup);
         // The statistics of the parts need a binding of their own.
-        let short = caps.max_bindings < Caps::ENOUGH_BINDINGS;
-        if short || caps.family != Family::Gpu || self.lanes < self.workgroup || self.held > 0 || parts < 2 {
+        let too_few_bindings = caps.max_bindings < Caps::ENOUGH_BINDINGS;
+        if too_few_bindings || caps.family != Family::Gpu || self.lanes < self.workgroup || self.held > 0 || parts < 2 {
             return self;
         }
         Self { parts: 1 << parts.ilog2(), ..self }.with_blocks(classes)
@@ -176,7 +176,7 @@ impl Sweep {
     const RUN: u64 = 3;
 
     /// The same sweep with this many more turns in each block.
-    pub(crate) fn and(self, turns: u64) -> Self {
+    pub(crate) fn with_more_turns(self, turns: u64) -> Self {
         Self { turns_per_block: self.turns_per_block + turns }
     }
 

@@ -46,14 +46,15 @@ impl Strip {
         bytes: u64,
         groups: u64,
     ) -> Result<Vec<Self>> {
-        let Classes { outer: rows, classes, inner } = whole;
-        let rows = if whole.rows() == 0 { 0 } else { rows };
+        let Classes { outer, classes, inner } = whole;
+        // Without rows there are no strips.
+        let outer = if whole.rows() == 0 { 0 } else { outer };
         let per_row_with = |elements: u64, rows: u64| {
             let others = tensors.iter().map(move |tensor| tensor.per_row(elements));
             others.chain([PerRow::of(rows * bytes)]).collect::<Vec<_>>()
         };
         let per_row = &per_row_with(whole.elements_per_outer(), inner.into());
-        let split = RowSplit { groups_per_granule: groups * u64::from(inner), ..RowSplit::new(op, rows, per_row, 1) };
+        let split = RowSplit { groups_per_granule: groups * u64::from(inner), ..RowSplit::new(op, outer, per_row, 1) };
         let no_strips = match split.ranges(caps) {
             Ok(ranges) => return Ok(ranges.into_iter().map(|outer| Self { whole, outer, within: None }).collect()),
             Err(error) => error,
@@ -75,7 +76,7 @@ impl Strip {
         let strips = strips(64).or_else(|_| strips(if halves { 2 } else { 1 }))?;
         let strips_of =
             |o| strips.iter().map(move |within| Self { whole, outer: o..o + 1, within: Some(within.clone()) });
-        Ok((0..rows).flat_map(strips_of).collect())
+        Ok((0..outer).flat_map(strips_of).collect())
     }
 
     /// Whether the elements are gathered into scratch memory.

@@ -28,7 +28,7 @@ impl Summands {
     }
 
     /// Splits the summands `k`, numbered over all products, into dispatches of at most `most`
-    /// summands. A dispatch has either whole runs or a part of one run, never parts of two.
+    /// summands. A dispatch has either whole runs or some summands of a single run.
     pub(super) fn steps(self, k: Range<u32>, most: u32) -> impl Iterator<Item = Range<u32>> {
         let Range { start, end } = k;
         let next = move |start: u32| {
@@ -50,8 +50,8 @@ impl Summands {
     }
 }
 
-/// The order of additions: summands are added into runs, runs into sections, and sections with
-/// compensation.
+/// The order of additions: summands are added into runs, runs into sections, and sections into the
+/// total, with compensation of rounding errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Order {
     pub(crate) all: u32,

@@ -17,14 +17,32 @@ pub(crate) struct Tile {
     pub(crate) workgroup: u32,
     pub(crate) rows: u32,
     pub(crate) columns: u32,
-    /// The number of depths, and so of summands, in one turn of the main loop.
-    depths_per_turn: u32,
-    /// The turns that add `depths_per_turn` summands.
-    turns_per_depth: u64,
-    /// The turns that search `depths_per_turn` columns of `a`'s tile for nonzero elements.
-    search_per_depth: u64,
+    /// The number of depths, and so of summands, in one step: an iteration of the main loop.
+    depths_per_step: u32,
+    /// The turns of a step, with those of its inner loops.
+    turns_per_step: u64,
+    /// The turns of the search for nonzero elements of `a` at the depths of a step.
+    search_turns_per_step: u64,
     /// The constants of this kernel alone.
     pub(crate) constants: Vec<(&'static str, u32)>,
+}
+
+/// The sizes of a workgroup of [`ProductKernel::Tiled`] and of its tile.
+#[derive(Clone, Copy)]
+struct TiledSizes {
+    /// The number of rows, and of columns.
+    side: u32,
+    workgroup: u32,
+    /// The constants `DEPTH_QUADS`, `ROW_QUADS` and `COLUMN_QUADS`.
+    depth_quads: u32,
+    row_quads: u32,
+    column_quads: u32,
+}
+
+impl TiledSizes {
+    const LARGE: Self = Self { side: 128, workgroup: 256, depth_quads: 4, row_quads: 2, column_quads: 2 };
+    const MEDIUM: Self = Self { side: 64, workgroup: 128, depth_quads: 4, row_quads: 1, column_quads: 2 };
+    const SMALL: Self = Self { side: 32, workgroup: 64, depth_quads: 2, row_quads: 1, column_quads: 1 };
 }
 
 impl Tile {
@@ -34,27 +52,27 @@ impl Tile {
         match caps.family {
             Family::Gpu => {
                 let tiles = |side| u64::from(sizes.m.div_ceil(side)) * u64::from(sizes.n.div_ceil(side));
-                let fits = |&(side, threads, [depth_quads, ..]): &(u32, u32, [u32; 3])| {
+                let fits = |tiled: &TiledSizes| {
                     // One tile of each factor is in workgroup memory.
-                    let memory = 2 * side * 4 * depth_quads * 4;
-                    threads <= caps.max_invocations
+                    let memory = 2 * tiled.side * 4 * tiled.depth_quads * 4;
+                    tiled.workgroup <= caps.max_invocations
                         && memory <= caps.workgroup_memory
-                        && tiles(side) >= caps.enough_tiles.into()
+                        && tiles(tiled.side) >= caps.enough_tiles.into()
                 };
-                let large = [(128, 256, [4, 2, 2]), (64, 128, [4, 1, 2])];
-                let (side, workgroup, rest) = large.into_iter().find(fits).unwrap_or((32, 64, [2, 1, 1]));
-                let [depth_quads, row_quads, column_quads] = rest;
+                let larger = [TiledSizes::LARGE, TiledSizes::MEDIUM].into_iter().find(fits);
+                let TiledSizes { side, workgroup, depth_quads, row_quads, column_quads } =
+                    larger.unwrap_or(TiledSizes::SMALL);
                 let depth = 4 * depth_quads;
                 Self {
                     kernel: ProductKernel::Tiled,
                     workgroup,
                     rows: side,
                     columns: side,
-                    depths_per_turn: depth,
+                    depths_per_step: depth,
                     // Loading a tile of a factor takes up to 2 turns.
-                    turns_per_depth: 1 + 2 * (2 + 1) + u64::from(depth) + 1,
+                    turns_per_step: 1 + 2 * (2 + 1) + u64::from(depth) + 1,
                     // The loop itself, 2 turns over the tile, and the reduction over threads.
-                    search_per_depth: 1 + (2 + 1) + u64::from(workgroup / 16 + 1) + (16 + 1),
+                    search_turns_per_step: 1 + (2 + 1) + u64::from(workgroup / 16 + 1) + (16 + 1),
                     constants: [
                         ("TILE_QUADS", side / 4),
                         ("DEPTH_QUADS", depth_quads),
@@ -75,9 +93,9 @@ impl Tile {
                     workgroup: caps.simd_width,
                     rows,
                     columns: caps.simd_width * 4,
-                    depths_per_turn: 4,
-                    turns_per_depth: 1,
-                    search_per_depth: 1,
+                    depths_per_step: 4,
+                    turns_per_step: 1,
+                    search_turns_per_step: 1,
                     constants: vec![("ROWS", rows)],
                 }
             }
@@ -91,29 +109,30 @@ impl Tile {
 
     /// The turns of an invocation for this many summands, in runs of `run`.
     pub(crate) fn turns(&self, summands: u32, run: u32, sparse: bool) -> u64 {
-        let search = if sparse { self.search_per_depth } else { 0 };
+        let search = if sparse { self.search_turns_per_step } else { 0 };
         // Each run ends with one more search and two comparisons.
         let runs = u64::from(summands.div_ceil(run));
-        u64::from(summands.div_ceil(self.depths_per_turn)) * (self.turns_per_depth + search) + runs * (2 + search)
+        u64::from(summands.div_ceil(self.depths_per_step)) * (self.turns_per_step + search) + runs * (2 + search)
     }
 
     /// The number of summands of a part: a section, or fewer if a product has too few tiles to keep
     /// a GPU busy.
-    pub(crate) fn split(&self, caps: &Caps, Sizes { m, n, k }: Sizes) -> u32 {
-        const FEW: u64 = 64;
+    pub(crate) fn summands_per_part(&self, caps: &Caps, Sizes { m, n, k }: Sizes) -> u32 {
+        // If there are fewer workgroups than this, parts raise their number to at most twice this.
+        const FEW_GROUPS: u64 = 64;
         // Writing, reading and adding partial results must not cost more than the summands.
-        const LEAST: u32 = 256;
+        const LEAST_SUMMANDS: u32 = 256;
         const MOST_PARTS: u64 = 64;
         let groups = self.groups(m, n);
-        let parts = u64::from(k / LEAST).min(2 * FEW / groups.max(1)).min(MOST_PARTS);
-        let split = match caps.family {
-            Family::Gpu if groups < FEW && parts > 1 => {
+        let parts = u64::from(k / LEAST_SUMMANDS).min(2 * FEW_GROUPS / groups.max(1)).min(MOST_PARTS);
+        let summands = match caps.family {
+            Family::Gpu if groups < FEW_GROUPS && parts > 1 => {
                 u64::from(k).div_ceil(parts).next_multiple_of(Summands::RUN.into())
             }
             _ => k.max(1).into(),
         };
-        // A split that exceeds u32 is longer than a section.
-        u32::try_from(split).map_or(Summands::SECTION, |split| split.min(Summands::SECTION))
+        // A number that exceeds u32 is larger than a section.
+        u32::try_from(summands).map_or(Summands::SECTION, |summands| summands.min(Summands::SECTION))
     }
 }
 

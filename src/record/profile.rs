@@ -98,7 +98,7 @@ impl Recorder<'_> {
             encoder.resolve_query_set(&queries, 0..entries, &resolved, 0);
             encoder.copy_buffer_to_buffer(&resolved, 0, staging.buffer(), 0, bytes);
         }
-        let ticket: Readback<Vec<u32>> = self.ticket("times", staging, (0, 4 * labels.len(), bytes), None)?;
+        let ticket: Readback<Vec<u32>> = self.ticket("times", staging, (0, 4 * labels.len()), None)?;
         Ok(ticket.map(move |words| Ok(times(&labels, nanoseconds, &words))))
     }
 }

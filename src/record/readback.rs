@@ -215,6 +215,11 @@ impl<T: Element> Readback<Vec<T>> {
     }
 }
 
+/// The position, in bytes, of the end of `len` elements after `skipped` bytes.
+pub(super) fn end_of<T: Element>(skipped: u64, len: usize) -> u64 {
+    skipped + len as u64 * size_of::<T>() as u64
+}
+
 /// Staging memory of a ticket.
 struct Staging {
     device: wgpu::Device,
@@ -230,7 +235,7 @@ impl Staging {
     ) -> Result<Vec<T>> {
         let storage = self.storage.as_ref().ok_or(Error::Taken)?;
         // Halves can start inside a word.
-        let end = skipped + len as u64 * size_of::<T>() as u64;
+        let end = end_of::<T>(skipped, len);
         let check_at = end.next_multiple_of(WORD_BYTES);
         let ran_at = check_at + WORD_BYTES;
         ensure!(word(storage, ran_at)? == 0, Error::NotSubmitted);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::held::Held;
 use super::profile::Profile;
-use super::readback::Readback;
+use super::readback::{Readback, end_of};
 use crate::engine::{Caps, Gpu, Role, Storage, WORD_BYTES, guard, storage_size};
 use crate::error::{Error, Result};
 use crate::tensor::{Element, Format, Real, Shape, Tensor, bytes_of};
@@ -96,23 +96,24 @@ impl<'e> Recorder<'e> {
             self.copy_bytes((&check.storage, check.offset), (&staging, bytes), WORD_BYTES)?;
         }
         let check_of = check.as_ref().map(|check| (check.op, check.what));
-        let ticket = self.ticket("read", staging, (skipped, tensor.len(), bytes), check_of)?;
+        let ticket = self.ticket("read", staging, (skipped, tensor.len()), check_of)?;
         self.held.retain(tensor.storage());
         check.iter().for_each(|check| self.held.retain(&check.storage));
         Ok(ticket)
     }
 
     /// A ticket for `len` elements after `skipped` bytes of `staging`. The commands recorded so far
-    /// must fill the first `bytes` bytes of `staging`.
+    /// must fill `staging` up to the end of these elements.
     pub(crate) fn ticket<T: Element>(
         &mut self,
         op: &'static str,
         staging: Storage,
-        (skipped, len, bytes): (u64, usize, u64),
+        (skipped, len): (u64, usize),
         check: Option<(&'static str, &'static str)>,
     ) -> Result<Readback<Vec<T>>> {
         // wgpu maps the memory even if it rejects the commands. A word that the commands clear
         // shows whether they ran.
+        let bytes = end_of::<T>(skipped, len).next_multiple_of(WORD_BYTES);
         let (buffer, at) = staging.at(bytes + WORD_BYTES);
         let buffer = buffer.clone();
         guard(self.gpu.device(), op, || self.gpu.queue().write_buffer(&buffer, at, &[0xff; 4]))?;

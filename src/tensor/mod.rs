@@ -132,7 +132,7 @@ impl<T: Element> Tensor<T> {
             let expected = format!("{needed} bytes from offset {offset} on");
             return Err(fail(expected, format!("{} bytes in all", buffer.size())));
         }
-        Ok(Self::over(gpu, Arc::new(Storage::callers(buffer)), offset, shape))
+        Ok(Self::over(gpu, Arc::new(Storage::unpooled(buffer)), offset, shape))
     }
 
     /// A tensor whose contents are undefined until a kernel or a copy writes them.

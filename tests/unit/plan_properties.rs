@@ -235,7 +235,7 @@ fn check_rows(caps: &Caps, plan: RowPlan, classes: u32, rows: u32) {
 /// Checks that sweeps with few and many loops, in one dispatch or several, visit each block once
 /// and keep to the budget.
 fn check_dispatches(caps: &Caps, plan: RowPlan, classes: u32, rows: u32) {
-    for sweep in [plan.sweep(0), plan.softmax_sweep(), plan.sweep(0).and(20)] {
+    for sweep in [plan.sweep(0), plan.softmax_sweep(), plan.sweep(0).with_more_turns(20)] {
         let all = plan.work(rows, &[sweep; 3]);
         assert_eq!(plan.fits(caps, &[sweep; 3]), all.turns <= turn_budget(caps), "{plan:?}");
         let most = u64::from(plan.all_blocks().end) * 25 * 64 / u64::from(caps.max_turns);

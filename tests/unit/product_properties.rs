@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::properties::{LARGEST, MOST_RANGES, Numbers, check_error, check_grid};
 use crate::engine::{Caps, WORD_BYTES};
 
-use super::product::{Factors, Layout, Piece};
+use super::product::{Layout, Piece, ProductSpec};
 use super::strips::Classes;
 use super::strips::Strip;
 use super::summands::Summands;
@@ -30,7 +30,7 @@ impl Numbers<'_> {
         let placed = [element, element, WORD_BYTES].map(|element| self.placed(caps, element));
         let split = match self.index(3) {
             0 => k.max(1),
-            1 => Tile::new(caps, sizes).split(caps, sizes),
+            1 => Tile::new(caps, sizes).summands_per_part(caps, sizes),
             _ => self.word(1).min(k.max(1)),
         };
         let run = 16 << self.index(4);
@@ -43,7 +43,7 @@ impl Numbers<'_> {
         let exist = [(m, k), (k, n), (m, n)].iter().all(|&(rows, columns)| exists(&[rows, columns]));
         if exist && m > 0 && n > 0 {
             let sparse = self.flag();
-            check_product(caps, Factors { layout, sizes, placed, sparse }, &k_range, (split, summands));
+            check_product(caps, ProductSpec { layout, sizes, placed, sparse }, &k_range, (split, summands));
         }
     }
 
@@ -95,8 +95,8 @@ fn check_cover<'a>(ranges: impl Iterator<Item = &'a Range<u32>>, size: u32) -> u
     ranges.len()
 }
 
-fn check_product(caps: &Caps, factors: Factors, summed: &Range<u32>, (split, summands): (u32, Summands)) {
-    let Factors { layout, sizes, placed: [a, b, c], sparse } = factors;
+fn check_product(caps: &Caps, spec: ProductSpec, summed: &Range<u32>, (split, summands): (u32, Summands)) {
+    let ProductSpec { layout, sizes, placed: [a, b, c], sparse } = spec;
     let Sizes { m, n, k } = sizes;
     let (by_m, by_k) = match layout {
         Layout::Tn => (vec![(c, n.into())], vec![(a, m.into()), (b, n.into())]),
@@ -115,8 +115,8 @@ fn check_product(caps: &Caps, factors: Factors, summed: &Range<u32>, (split, sum
     if many.into_iter().fold(1, u64::saturating_mul) > MOST_RANGES {
         return;
     }
-    let what = || format!("{factors:?} {summed:?} by {split}, {summands:?}");
-    let pieces = match factors.dispatches(caps, summed, split, summands) {
+    let what = || format!("{spec:?} {summed:?} by {split}, {summands:?}");
+    let pieces = match spec.dispatches(caps, summed, split, summands) {
         Ok(pieces) => pieces,
         Err(error) => {
             let usable = caps.usable_binding();
@@ -136,14 +136,14 @@ fn check_product(caps: &Caps, factors: Factors, summed: &Range<u32>, (split, sum
         let all = piece.k.start == *next && (piece.k.end > *next || summed.is_empty());
         assert!(all, "{piece:?} after {next} of {}", what());
         *next = piece.k.end;
-        check_piece(caps, (&factors, &tile), (summed, split, summands), piece, &what);
+        check_piece(caps, (&spec, &tile), (summed, split, summands), piece, &what);
     }
     assert!(sums.len() == rectangles && sums.values().all(|&end| end == summed.end), "{}", what());
 }
 
 fn check_piece(
     caps: &Caps,
-    (Factors { layout, sizes, placed, sparse }, tile): (&Factors, &Tile),
+    (ProductSpec { layout, sizes, placed, sparse }, tile): (&ProductSpec, &Tile),
     (summed, split, summands): (&Range<u32>, u32, Summands),
     piece: &Piece,
     what: &dyn Fn() -> String,
@@ -262,11 +262,11 @@ mod tests {
             let large =
                 Caps { family: Family::Gpu, max_binding: 1 << 30, max_buffer: 1 << 40, ..Numbers::none().caps() };
             let caps = Caps { max_groups, max_turns: 65535, ..large };
-            let split = Tile::new(&caps, sizes).split(&caps, sizes);
-            let factors = Factors { layout: Layout::Nt, sizes, placed, sparse: false };
+            let split = Tile::new(&caps, sizes).summands_per_part(&caps, sizes);
+            let spec = ProductSpec { layout: Layout::Nt, sizes, placed, sparse: false };
             let (all, summands) = (0..sizes.k, Summands::whole(sizes.k));
-            check_product(&caps, factors, &all, (split, summands));
-            assert_eq!(factors.dispatches(&caps, &all, split, summands).unwrap().len(), dispatches);
+            check_product(&caps, spec, &all, (split, summands));
+            assert_eq!(spec.dispatches(&caps, &all, split, summands).unwrap().len(), dispatches);
         }
     }
 }

@@ -10,8 +10,8 @@
 //! * `load_x(i)`, `store_x(i, v)`: element `i`;
 //! * `add_x(i, v)`: adds `v` to element `i` atomically, and returns the old value;
 //! * `load4_x(i)`, `store4_x(i, v)`: elements `i .. i + 4`, for bindings declared by
-//!   [`read4`](super::read4) and its like. If the variant declares them as quads, `i` must be a
-//!   multiple of 4. `BY_QUAD` is the variant's `vec4`, even if a single binding is declared as
+//!   [`read4`](super::read4) and related functions. If the variant declares them as quads, `i` must
+//!   be a multiple of 4. `BY_QUAD` is the variant's `vec4`, even if a single binding is declared as
 //!   scalars; `HALVES` is true if any binding stores halves;
 //! * `load_quad_x(i, stride, room, pad)`, `store_quad_x(i, stride, room, v)`, for the same
 //!   bindings: the elements `i`, `i + stride`, .., of which the first `room` exist, at most 4;

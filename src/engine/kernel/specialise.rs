@@ -64,8 +64,8 @@ fn split_block<'l, 't>(lines: &'l [&'t str], indent: &str) -> (&'l [&'t str], &'
     lines.split_at_checked(end).unwrap_or((lines, &[]))
 }
 
-/// Writes the lines of a block, specialised for the known constants, up to a statement that leaves
-/// the block. Returns whether there is one.
+/// Writes the lines of a block, specialised for the known constants, without the lines after an
+/// `if` whose remaining branches all leave the block. Returns whether the block ends in a jump.
 pub(super) fn write(text: &mut String, lines: &[&str], known: &Constants) -> bool {
     let own_indent = lines.first().map_or("", |line| indent_of(line));
     let mut rest = lines;

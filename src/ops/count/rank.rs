@@ -32,7 +32,7 @@ impl Recorder<'_> {
             let target = self.window(targets, strip.first_row(), rows.into());
             let to = self.window(&ranks, strip.first_row(), rows.into());
             let dispatches = plan.dispatches(op, self.gpu().caps(), (rows, classes), plan.sweep(1))?;
-            let lanes = self.lanes(op, plan, rows as usize, (1, dispatches.len()))?;
+            let lanes = self.lanes(op, plan, rows as usize, 1, dispatches.len() > 1)?;
             for (blocks, work) in dispatches {
                 let launch = Launch::new(&KERNEL)
                     .rows(&plan, [rows, classes, inner], &blocks)

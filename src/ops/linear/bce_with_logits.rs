@@ -113,7 +113,7 @@ impl Recorder<'_> {
         let call = ElementsCall { loss, targets, upstream, gradient, divided: true };
         let [tokens, classes] = [layer.sizes.tokens, layer.sizes.classes];
         let shape = Shape::from([tokens, classes]);
-        let begun = self.elements_begin(&call, &shape)?;
+        let begun = self.begin_elements(&call, &shape)?;
         let unreduced = (options.loss.reduction == Reduction::None).then(|| self.output(op, shape)).transpose()?;
         let losses: Tensor<f32> = match &unreduced {
             Some(losses) => losses.clone(),

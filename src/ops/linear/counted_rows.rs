@@ -37,7 +37,9 @@ impl Recorder<'_> {
     pub(crate) fn counted_rows(
         &mut self,
         op: &'static str,
-        (x, inputs, tokens): (&Tensor<Real>, &Inputs, Range<usize>),
+        x: &Tensor<Real>,
+        inputs: &Inputs,
+        tokens: Range<usize>,
         to: &Tensor<f32>,
     ) -> Result<Tensor<Real>> {
         let y = to.rows(0..tokens.len())?;

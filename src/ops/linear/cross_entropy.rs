@@ -141,7 +141,7 @@ impl Recorder<'_> {
             gradient: if backward { GradientPlace::InPlace } else { GradientPlace::None },
             statistics: RowStatistics::wanted(request.statistics),
             threshold: options.gradient_threshold,
-            rows_at_once: LinearPlan::usual_tokens(layer.sizes.classes),
+            most_rows_for_plan: LinearPlan::usual_tokens(layer.sizes.classes),
         };
         let begun = self.begin_rows(&call)?;
         let grads = self.layer_grads(op, layer, &request)?;

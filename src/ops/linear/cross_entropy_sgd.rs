@@ -201,7 +201,7 @@ impl Recorder<'_> {
             gradient,
             statistics,
             threshold: options.gradient_threshold,
-            rows_at_once: u32::MAX,
+            most_rows_for_plan: u32::MAX,
         };
         let loading = call(GradientPlace::InPlace, RowStatistics::LoadState);
         let begun = self.begin_rows(&loading)?;
@@ -323,7 +323,7 @@ impl Recorder<'_> {
             let rows = size32(chunk.start)..size32(chunk.end);
             let hidden = layer.hidden.rows(chunk.clone())?;
             let hidden = match counted {
-                Some(to) => self.counted_rows(op, (&hidden, &begun.inputs, chunk), to)?,
+                Some(to) => self.counted_rows(op, &hidden, &begun.inputs, chunk, to)?,
                 None => hidden,
             };
             weight_grad.add(self, [&logits.real(), &hidden], rows.clone())?;

@@ -114,7 +114,7 @@ impl Recorder<'_> {
             }
             if let Some(weight_grad) = &mut weight_grad {
                 let hidden = match &counted {
-                    Some((inputs, to)) => self.counted_rows(op, (&hidden, inputs, chunk), to)?,
+                    Some((inputs, to)) => self.counted_rows(op, &hidden, inputs, chunk, to)?,
                     None => hidden,
                 };
                 weight_grad.add(self, [&logits.real(), &hidden], start..end)?;

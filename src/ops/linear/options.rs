@@ -7,7 +7,8 @@ use crate::plan::linear::LinearPlan;
 use crate::tensor::narrow;
 
 options! {
-    /// Options of cross-entropy of a linear layer's outputs (`linear_cross_entropy` and its like).
+    /// Options of cross-entropy of a linear layer's outputs (`linear_cross_entropy` and related
+    /// operations).
     pub struct LinearCrossEntropy {
         /// The options of the cross-entropy.
         loss: CrossEntropy = CrossEntropy::new(),
@@ -47,7 +48,7 @@ impl From<CrossEntropy> for LinearCrossEntropy {
 
 options! {
     /// Options of binary cross-entropy of a linear layer's outputs (`linear_bce_with_logits` and
-    /// its like).
+    /// related operations).
     pub struct LinearBceWithLogits {
         /// The options of the binary cross-entropy.
         loss: BceWithLogits = BceWithLogits::new(),

@@ -59,7 +59,7 @@ impl RunningProduct {
             let summands = Summands { before: start - first, all: last - first, run };
             let to = self.section.as_ref().unwrap_or(&self.out).clone();
             let k = start - counted.start..end - counted.start;
-            rec.matmul_summands(self.layout, factors, (k, summands, self.zeros), (&to, &mut self.runs))?;
+            rec.matmul_summands((self.layout, self.zeros), factors, (k, summands), (&to, &mut self.runs))?;
             if let Some(sum) = self.section.as_ref().filter(|_| end == last) {
                 rec.sum_parts(&mut self.sections, &sum.reshape([sum.len()])?, index..index + 1)?;
             }

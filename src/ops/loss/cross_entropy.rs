@@ -29,7 +29,7 @@ pub(crate) static KERNEL: Kernel = kernel!(
 );
 
 options! {
-    /// Options of cross-entropy (`cross_entropy`, `cross_entropy_with` and their like).
+    /// Options of cross-entropy (`cross_entropy`, `cross_entropy_with` and related operations).
     ///
     /// A number other than 0 must be at least 1.2e-38 (`f32::MIN_POSITIVE`), and so must each
     /// class's share of `label_smoothing`: hardware may flush smaller numbers to 0.
@@ -154,17 +154,17 @@ impl Recorder<'_> {
     /// # Errors
     /// Shapes that do not fit; a label smoothing outside 0 to 1 (PyTorch treats a negative one as
     /// 0), a `logit_scale` or `softcap` that is not above 0, a negative `z_loss`, and any of these
-    /// numbers that is not finite, or is not 0 but below 1.2e-38 (so is a class's share of the
-    /// label smoothing); an ignored index of 0 or more with probabilities; tensors of another
-    /// [`Gpu`](crate::Gpu); a row larger than a binding (for halves of shape `[N, C, d1, .., dK]`
-    /// with an odd product of the `d`s: one of the `N` parts). On an error nothing is recorded
-    /// (except as stated for [`Recorder`]).
+    /// numbers that is not finite, or is not 0 but below 1.2e-38; a class's share of the label
+    /// smoothing that is not 0 but below 1.2e-38; an ignored index of 0 or more with probabilities;
+    /// tensors of another [`Gpu`](crate::Gpu); a row larger than a binding (for halves of shape
+    /// `[N, C, d1, .., dK]` with an odd product of the `d`s: all elements of one index along `N`).
+    /// On an error nothing is recorded (except as stated for [`Recorder`]).
     ///
     /// # Cost
-    /// One pass over the logits reads them once (4 bytes an element, 2 with halves); with smoothing
-    /// or probabilities it reads them twice, the second time mostly from a cache, and the
-    /// probabilities (4 bytes an element). Passes over the rows sum the weights, for class indices,
-    /// and reduce the losses.
+    /// One pass over the logits reads them once (4 bytes an element, 2 with halves). With smoothing
+    /// or probabilities it reads them twice, the second time mostly from a cache. Probabilities are
+    /// read once (4 bytes an element). Passes over a few values per row sum the weights (for class
+    /// indices, or with position weights) and reduce the losses.
     ///
     /// # Examples
     /// ```
@@ -203,7 +203,7 @@ impl Recorder<'_> {
     /// ```
     ///
     /// where `p` is `softmax(z)`, `A` the sum of the coefficients `a_c`, and `g` the upstream
-    /// gradient (1 if there is none), for a mean divided by its denominator. `dz/dx` is
+    /// gradient (1 if there is none), which a mean divides by its denominator. `dz/dx` is
     /// `logit_scale`; a cap of `k` multiplies it by `1 - tanh(logit_scale * x / k)^2`. The upstream
     /// gradient is a scalar, or has the loss's shape.
     ///
@@ -218,14 +218,15 @@ impl Recorder<'_> {
     /// its buffer with another argument.
     ///
     /// # Cost
-    /// With a gradient, two reads of a row (three with smoothing or probabilities), all but the
-    /// first mostly from a cache, and one write: 8 bytes an element to and from memory, 4 with
+    /// With a gradient, up to two reads of a row (three with smoothing or probabilities), all but
+    /// the first mostly from a cache, and one write: 8 bytes an element to and from memory, 4 with
     /// halves. On a GPU, rows that are too few to keep it busy and too long for a workgroup to hold
     /// take two dispatches, with or without a gradient, if the targets are class indices without
     /// smoothing and no statistics are requested. Rows beyond the loop budget
     /// ([`Caps::max_turns`](crate::Caps::max_turns)) take more. Dividing an upstream gradient by a
-    /// sum of weights takes a dispatch of its own. Statistics take one more read of a row, mostly
-    /// from a cache, and 56 bytes a row in a pass that splits them; nothing of the size of the
+    /// denominator that the GPU computes takes a dispatch of its own. Statistics take at most one
+    /// more read of a row, mostly from a cache (none with smoothing or probabilities, whose sums
+    /// take the same read), and 56 bytes a row to store and split them; nothing of the size of the
     /// logits is stored.
     ///
     /// # Examples
@@ -277,7 +278,7 @@ impl Recorder<'_> {
             gradient: request.grad.place(),
             statistics: RowStatistics::wanted(request.statistics),
             threshold: 0.0,
-            rows_at_once: u32::MAX,
+            most_rows_for_plan: u32::MAX,
         };
         self.row_loss(&call, logits, request.grad)
     }

@@ -37,10 +37,10 @@ pub(crate) struct Elementwise<'a> {
     /// losses.
     pub(crate) mean_by_weight: bool,
     pub(crate) pos_weight: Option<&'a Weights>,
-    /// A constant factor of the gradient. It is folded into `Params::scale`, so that no
-    /// intermediate product overflows unless the gradient does. Divided by the number of losses, up
-    /// to 2^32, it must be a normal `f32`.
-    pub(crate) slope: f64,
+    /// A constant factor of the gradient that the shader's `element_slope` leaves out. It is folded
+    /// into `Params::scale`, so that no intermediate product overflows unless the gradient does.
+    /// Divided by the number of losses, up to 2^32, it must be a normal `f32`.
+    pub(crate) slope_factor: f64,
     /// The numbers that the shader reads as `params.option_0` and `params.option_1`.
     pub(crate) options: [f64; 2],
 }
@@ -63,7 +63,7 @@ impl<'a> Elementwise<'a> {
             weight_like_input: false,
             mean_by_weight: false,
             pos_weight: None,
-            slope: 1.0,
+            slope_factor: 1.0,
             options: [0.0; 2],
         }
     }

@@ -15,8 +15,8 @@ use crate::tensor::{Shape, Tensor, expect_shape, narrow};
 
 params! {
     struct Params {
-        /// The constant factor of the gradient: the slope of the loss, divided by the number of
-        /// losses if the mean divides by it.
+        /// The constant factor of the gradient: `Elementwise::slope_factor`, divided by the number
+        /// of losses if the mean divides by it.
         scale: f32,
         /// Element `i` of the dispatch has the weight of index
         /// `((weight_first + i) / weight_inner) % weight_size`.
@@ -37,7 +37,7 @@ params! {
 
 pub(crate) const PARAMS: &[Field] = Params::FIELDS;
 
-/// The arguments of an elementwise loss except its input, which may be recorded piece by piece.
+/// The arguments of an elementwise loss except its input, which may be recorded slice by slice.
 #[derive(Debug)]
 pub(crate) struct ElementsCall<'a> {
     pub(crate) loss: Elementwise<'a>,
@@ -92,8 +92,8 @@ impl ElementsCallState {
 }
 
 impl Recorder<'_> {
-    /// Begins a loss of tensors of this shape, whose elements are recorded in several parts.
-    pub(crate) fn elements_begin(&mut self, call: &ElementsCall<'_>, shape: &Shape) -> Result<ElementsCallState> {
+    /// Begins a loss of tensors of this shape, whose elements are recorded in slices.
+    pub(crate) fn begin_elements(&mut self, call: &ElementsCall<'_>, shape: &Shape) -> Result<ElementsCallState> {
         let ElementsCall { loss, targets, upstream, .. } = call;
         let op = loss.op;
         self.check_device(op, "targets", targets)?;
@@ -108,14 +108,14 @@ impl Recorder<'_> {
         let summed = loss.weight.filter(|_| by_weight);
         let total_weight = summed.map(|w| self.sum_of_values(op, &w.on(self.gpu())?)).transpose()?;
         let upstream = upstream.cloned().unwrap_or_else(|| self.gpu().one());
-        let scale = loss.slope;
+        let scale = loss.slope_factor;
         let (upstream_is_factored, count) = (false, targets.count(op)?);
         let mut begun =
             ElementsCallState { weight, pos_weight, total_weight, upstream, upstream_is_factored, scale, count };
         match call.divisor(&begun) {
             Divisor::One => {}
             // In f64, so that the scale is rounded once.
-            Divisor::Count(count) => begun.scale = loss.slope / f64::from(count.max(1)),
+            Divisor::Count(count) => begun.scale = loss.slope_factor / f64::from(count.max(1)),
             Divisor::Sum(partial) => {
                 begun.upstream = self.upstream_quotient(op, &begun.upstream, partial)?;
                 begun.upstream_is_factored = true;
@@ -164,7 +164,7 @@ impl Recorder<'_> {
             None => blocks.bind_nothing(name),
         };
         let blocks = weigh(blocks, "weight", weight);
-        // With positive weights, a kernel without the constant is an error.
+        // A `pos_weight` for a kernel that does not declare `POS_WEIGHTED` makes recording fail.
         let blocks = if pos_weight.is_some() || call.loss.kernel.has_constant("POS_WEIGHTED") {
             weigh(blocks.constant("POS_WEIGHTED", pos_weight.is_some()), "pos_weight", pos_weight)
         } else {

@@ -24,7 +24,7 @@ impl Recorder<'_> {
         options.validate()?;
         let loss = options.describe();
         let op = loss.op;
-        request.without_statistics(op)?;
+        request.reject_statistics(op)?;
         self.check_device(op, loss.input, input)?;
         self.check_device(op, "targets", targets)?;
         let shape = loss.common_shape(input.shape(), targets.shape())?;
@@ -51,7 +51,7 @@ impl Recorder<'_> {
         };
         let gradient = request.grad.place();
         let call = ElementsCall { loss, targets: &y, upstream: request.upstream, gradient, divided };
-        let begun = self.elements_begin(&call, &shape)?;
+        let begun = self.begin_elements(&call, &shape)?;
         let losses = unreduced.then(|| self.output(op, shape)).transpose()?;
         let partials = partials(self, op, count, 1)?;
         let (losses_to, grad_to) = (losses.as_ref(), grad.as_ref());
@@ -158,10 +158,11 @@ macro_rules! operations {
                 /// recorded (except as stated for [`Recorder`]).
                 ///
                 /// # Cost
-                /// One pass: 8 bytes an element, 4 more for a gradient, and 4 more with one weight
-                /// per element. The partial sums of blocks take another small pass for each factor
-                /// of 1024 elements. Broadcast tensors are first repeated in memory, except for
-                /// weights that vary only along neighbouring dimensions.
+                /// One pass: 8 bytes an element, and 4 more for each of a gradient, unreduced
+                /// losses, one upstream gradient per element, and one weight per element. The
+                /// partial sums of blocks take another small pass for each factor of 1024 elements.
+                /// Broadcast tensors are first repeated in memory, except for weights that vary
+                /// only along neighbouring dimensions.
                 pub fn $with<'a>(
                     &mut self,
                     input: &Tensor<f32>,

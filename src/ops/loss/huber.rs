@@ -65,8 +65,8 @@ options! {
 impl ElementwiseLoss for Huber {
     fn describe(&self) -> Elementwise<'_> {
         let loss = Elementwise::new("huber", &KERNEL, self.weight.as_ref(), self.reduction);
-        // Differences are lifted only where they are below 2^64 after lifting, so a larger lifted
-        // `delta` is never reached; 2^64 stands for it.
+        // Lifted differences are below 2^64 (`shaders/lib/difference.wgsl`), so none reaches a
+        // larger lifted `delta`: 2^64 stands for it.
         let lifted = self.delta.min(2f64.powi(-62)) * 2f64.powi(126);
         Elementwise { broadcast: self.broadcast, weight_like_input: true, options: [self.delta, lifted], ..loss }
     }

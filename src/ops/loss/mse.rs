@@ -62,6 +62,6 @@ options! {
 impl ElementwiseLoss for Mse {
     fn describe(&self) -> Elementwise<'_> {
         let loss = Elementwise::new("mse", &KERNEL, self.weight.as_ref(), self.reduction);
-        Elementwise { broadcast: self.broadcast, weight_like_input: true, mean_by_weight: true, slope: 2.0, ..loss }
+        Elementwise { broadcast: self.broadcast, weight_like_input: true, mean_by_weight: true, slope_factor: 2.0, ..loss }
     }
 }

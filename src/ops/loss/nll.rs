@@ -68,8 +68,8 @@ impl Recorder<'_> {
     /// # Errors
     /// Shapes that do not fit; probabilities as targets; tensors of another [`Gpu`](crate::Gpu); a
     /// row larger than a binding (for halves of shape `[N, C, d1, .., dK]` with an odd product of
-    /// the `d`s: one of the `N` parts). On an error nothing is recorded (except as stated for
-    /// [`Recorder`]).
+    /// the `d`s: all elements of one index along `N`). On an error nothing is recorded (except as
+    /// stated for [`Recorder`]).
     ///
     /// # Cost
     /// Three passes over the rows, none over the classes: the sum of the weights, the losses (one
@@ -103,8 +103,8 @@ impl Recorder<'_> {
     }
 
     /// [`nll`](Self::nll) with its gradient with respect to the log-probabilities: `-g v w_t` at
-    /// the target, 0 elsewhere, where `g` is the upstream gradient (1 if there is none), for a mean
-    /// divided by its denominator. The upstream gradient is a scalar, or has the loss's shape.
+    /// the target, 0 elsewhere, where `g` is the upstream gradient (1 if there is none), which a
+    /// mean divides by its denominator. The upstream gradient is a scalar, or has the loss's shape.
     ///
     /// # Edge cases
     /// The gradient of an ignored row is 0; the gradient of a row whose target is not a class is
@@ -126,7 +126,7 @@ impl Recorder<'_> {
         request: impl Into<LossRequest<'a, T>>,
     ) -> Result<LossOutput<T>> {
         let request = request.into();
-        request.without_statistics("nll")?;
+        request.reject_statistics("nll")?;
         let Nll { weight, position_weight, reduction } = options.clone();
         let call = RowLoss {
             op: "nll",
@@ -139,7 +139,7 @@ impl Recorder<'_> {
             gradient: request.grad.place(),
             statistics: RowStatistics::None,
             threshold: 0.0,
-            rows_at_once: u32::MAX,
+            most_rows_for_plan: u32::MAX,
         };
         self.row_loss(&call, log_probs, request.grad)
     }

@@ -3,8 +3,8 @@
 /// How the losses of rows, or of single elements, are reduced to the result.
 ///
 /// Keras calls the two means `mean_with_sample_weight` and `sum_over_batch_size`. Both means of
-/// `bce` and `bce_with_logits` divide by the number of elements, whatever the weights, as in
-/// PyTorch.
+/// `bce`, `bce_with_logits` and `huber` divide by the number of elements, whatever the weights, as
+/// in PyTorch.
 ///
 /// # Examples
 /// ```
@@ -22,10 +22,10 @@ pub enum Reduction {
     /// No reduction: every loss.
     None,
     /// The mean as PyTorch defines it. Each loss documents its denominator. If that is the sum of
-    /// the weights (`cross_entropy` and its like, `nll`, `mse`), the mean is weighted, and weights
-    /// of both signs, such as advantages, make it useless: they sum to about 0, and the mean is
-    /// huge, infinite or NaN. Use [`MeanByCount`](Self::MeanByCount) then. The mean of nothing is
-    /// NaN.
+    /// the weights (`cross_entropy`, `linear_cross_entropy`, `nll`, `mse`), the mean is weighted,
+    /// and weights of both signs, such as advantages, make it useless: they sum to about 0, and the
+    /// mean is huge, infinite or NaN. Use [`MeanByCount`](Self::MeanByCount) then. The mean of
+    /// nothing is NaN.
     #[default]
     Mean,
     /// The sum of the losses divided by their number, whatever the weights. For losses of rows,

@@ -84,7 +84,7 @@ impl<'a, T: Element> LossRequest<'a, T> {
     }
 
     /// Checks that statistics are not requested from a loss that has none.
-    pub(crate) fn without_statistics(&self, op: &'static str) -> Result<()> {
+    pub(crate) fn reject_statistics(&self, op: &'static str) -> Result<()> {
         let expected = "not requested: only cross_entropy has them";
         ensure!(!self.statistics, Error::value(op, "statistics", expected, "a request"));
         Ok(())

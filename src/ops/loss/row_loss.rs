@@ -50,7 +50,7 @@ pub(crate) enum Coefficients {
 pub(crate) struct RowLoss<'a> {
     pub(crate) op: &'static str,
     pub(crate) kernel: &'static Kernel,
-    /// The shape of all rows.
+    /// The shape of the input.
     pub(crate) shape: Shape,
     pub(crate) targets: &'a Targets,
     /// `nll` uses only `weight`, `position_weight` and `reduction`; the rest keep their defaults.
@@ -63,9 +63,9 @@ pub(crate) struct RowLoss<'a> {
     /// Elements of the gradient whose magnitude is below this number times the row's factor are
     /// replaced by 0.
     pub(crate) threshold: f64,
-    /// At most this many rows count when the plan decides whether to split rows; it must not depend
-    /// on how rows are distributed over dispatches.
-    pub(crate) rows_at_once: u32,
+    /// The plan decides whether several workgroups share a row as if there were at most this many
+    /// rows. The number must not depend on how rows are distributed over dispatches.
+    pub(crate) most_rows_for_plan: u32,
 }
 
 /// The inputs of a validated call.
@@ -183,6 +183,7 @@ impl RowLoss<'_> {
         self.targets.check_device(rec, op)?;
         let shape = self.targets.shape();
         if self.targets.probabilities().is_some() {
+            // Returns the error of a loss that takes only class indices (`nll`).
             if self.kernel.bindings.iter().all(|binding| binding.name != "probabilities") {
                 self.targets.indices(op)?;
             }
@@ -245,7 +246,7 @@ impl RowLoss<'_> {
             RowPlan::streamed(caps, classes, inner)
         };
         if indices && self.statistics == RowStatistics::None && self.computes_softmax() {
-            plan.in_parts(caps, classes, self.rows_at_once.min(dims.rows()))
+            plan.in_parts(caps, classes, self.most_rows_for_plan.min(dims.rows()))
         } else {
             plan
         }

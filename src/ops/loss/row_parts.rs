@@ -1,4 +1,4 @@
-//! Softmax statistics of rows that are computed in dispatches of their own.
+//! Computes the softmax statistics of the parts of rows, in dispatches before those that use them.
 
 use crate::engine::kernel::{Kernel, kernel, params, read4, update, write};
 use crate::error::Result;
@@ -41,7 +41,7 @@ impl Recorder<'_> {
         let parts = self.output::<f32>(op, [count, plan.parts() as usize, WORDS])?;
         let to = self.whole(&parts);
         let dispatches = plan.dispatches(op, self.gpu().caps(), (rows.rows, rows.classes), plan.softmax_sweep())?;
-        let lanes = self.lanes(op, plan, count, (LANE_WORDS, dispatches.len()))?;
+        let lanes = self.lanes(op, plan, count, LANE_WORDS, dispatches.len() > 1)?;
         for (blocks, work) in dispatches {
             let launch = Launch::new(&KERNEL)
                 .rows(&plan, [rows.rows, rows.classes, rows.inner], &blocks)
@@ -54,16 +54,17 @@ impl Recorder<'_> {
         Ok(to)
     }
 
-    /// Allocates scratch for the state of lanes between dispatches, `words` per lane; returns
-    /// `None` if there is only one dispatch.
+    /// Allocates scratch for the state of lanes between dispatches, `words` per lane. Returns
+    /// `None` unless it is needed.
     pub(crate) fn lanes(
         &mut self,
         op: &'static str,
         plan: RowPlan,
         rows: usize,
-        (words, dispatches): (usize, usize),
+        words: usize,
+        needed: bool,
     ) -> Result<Option<Window>> {
-        if dispatches <= 1 {
+        if !needed {
             return Ok(None);
         }
         let lanes: Tensor<u32> = self.output(op, [rows, plan.lanes(), words])?;

@@ -23,8 +23,7 @@ params! {
         position_weight_stride: u32,
         /// 0: one factor for all rows; 1: one per row.
         factor_stride: u32,
-        /// The form of the factor. 0: `factor / divisor`. 1: `1 / factor`. 2: the product of two
-        /// elements of `factor`.
+        /// The form of the factor: a `FactorForm`.
         factor_form: u32,
         ignored: i32,
         /// Label smoothing: the target's extra share, `1 - s`.
@@ -39,8 +38,9 @@ params! {
         /// Elements of the gradient whose magnitude is below this threshold times the factor of the
         /// row are replaced by 0.
         threshold: f32,
-        /// The first class of this dispatch, and the number of all classes.
+        /// The first class of this dispatch.
         first_class: u32,
+        /// The number of all classes of a row, including those of other dispatches.
         all_classes: u32,
     }
 }
@@ -60,8 +60,8 @@ enum Kind {
     Sums,
     /// Writes losses and statistics, given sums and softmax.
     WriteResults,
-    /// Stores the row state for the gradient dispatches, which could not bind `parts` and `lanes`
-    /// as well.
+    /// Stores the row state for the gradient dispatches, which bind it instead of both `parts` and
+    /// `lanes`.
     StoreRowState,
     /// Writes the gradient of some blocks, given the row state.
     Gradient,
@@ -86,7 +86,7 @@ impl RowLoss<'_> {
         let wanted = self.statistics == RowStatistics::Write;
         let summed = self.coefficients() != Coefficients::OfTarget || wanted;
         (self.computes_softmax() && self.statistics != RowStatistics::LoadState && summed)
-            .then(|| plan.sweep(0).and(Sweep::QUADS))
+            .then(|| plan.sweep(0).with_more_turns(Sweep::QUADS))
     }
 
     fn steps(&self, caps: &Caps, plan: RowPlan, (rows, classes): (u32, u32)) -> Result<Steps> {
@@ -170,23 +170,22 @@ impl Recorder<'_> {
         let plan = call.plan(self.gpu().caps(), begun.inputs.dims);
         let (rows, classes) = (dims.rows(), dims.classes);
         let Steps { stores_part_stats, steps } = call.steps(self.gpu().caps(), plan, (rows, classes))?;
-        let parts = match (stores_part_stats, slice.input.is_empty()) {
-            (true, false) => {
-                let of_rows = Rows {
-                    window: &self.whole(slice.input),
-                    rows,
-                    classes,
-                    inner: dims.inner,
-                    logits: call.logits(),
-                    logit_scale: narrow(call.options.logit_scale),
-                    softcap: narrow(call.options.softcap.unwrap_or(1.0)),
-                };
-                Some(self.row_parts(op, plan, &of_rows)?)
-            }
-            _ => None,
+        let parts = if stores_part_stats && !slice.input.is_empty() {
+            let of_rows = Rows {
+                window: &self.whole(slice.input),
+                rows,
+                classes,
+                inner: dims.inner,
+                logits: call.logits(),
+                logit_scale: narrow(call.options.logit_scale),
+                softcap: narrow(call.options.softcap.unwrap_or(1.0)),
+            };
+            Some(self.row_parts(op, plan, &of_rows)?)
+        } else {
+            None
         };
         let any = |kind| steps.iter().any(|step| step.kind == kind);
-        let lanes = self.lanes(op, plan, rows as usize, (LANE_WORDS, if any(Kind::Sums) { usize::MAX } else { 0 }))?;
+        let lanes = self.lanes(op, plan, rows as usize, LANE_WORDS, any(Kind::Sums))?;
         let row_state = if any(Kind::StoreRowState) {
             Some(self.output::<u32>(op, [rows as usize, WORDS as usize])?)
         } else {
@@ -240,6 +239,7 @@ impl Recorder<'_> {
         let losses = writes_losses.then(|| self.window(&begun.losses, first, count.into()));
         let words = u64::from(WORDS);
         let of_call = || begun.statistics.as_ref().map(|t| self.window(t, first * words, u64::from(count) * words));
+        // The row state is stored to the binding `statistics`, and loaded from the binding `parts`.
         let (statistics_to, parts) = match (kind, statistics) {
             (Kind::Gradient, _) => (None, shared.row_state.clone()),
             (_, RowStatistics::LoadState) => (None, of_call()),
@@ -271,8 +271,8 @@ impl Recorder<'_> {
         let launch = call
             .launch(kind, shared.parts.is_some())
             .rows(&plan, [count, dims.classes, dims.inner], blocks)
-            // As for the whole tensor, so that a gathered strip with a single `inner` index does
-            // not need another variant.
+            // The `inner` of the whole tensor decides, so that a gathered strip with a single
+            // `inner` index does not need another variant.
             .by_quad(whole.inner == 1 && dims.classes.is_multiple_of(4))
             .in_place(in_place)
             .bind(call.input_name(), input)

@@ -82,7 +82,7 @@ impl Recorder<'_> {
         Ok(LossOutput { loss, grad, statistics, denominator })
     }
 
-    /// Begins a loss whose rows are recorded in several parts.
+    /// Begins a loss whose rows are recorded in slices.
     pub(crate) fn begin_rows(&mut self, call: &RowLoss<'_>) -> Result<RowsCallState> {
         let inputs = call.validate(self)?;
         self.begin_validated_rows(call, inputs)
@@ -147,9 +147,9 @@ impl Recorder<'_> {
         }
     }
 
-    /// Describes the factor of the gradients, upstream / divisor. The loss kernel divides; only if
-    /// there are both an upstream gradient and a sum of weights does a separate dispatch compute
-    /// the quotient.
+    /// Describes the factor of the gradients, upstream / divisor. The loss kernel divides. Only if
+    /// there are both an upstream gradient and a divisor on the GPU does a separate dispatch
+    /// compute the quotient.
     fn factor(&mut self, call: &RowLoss<'_>, inputs: &Inputs, divisor: Divisor<'_>) -> Result<Factor> {
         let upstream = inputs.upstream.clone();
         Ok(match divisor {

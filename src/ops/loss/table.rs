@@ -1,8 +1,8 @@
 //! The table of the elementwise losses.
 
-/// Calls a macro with all elementwise losses: the names of the operation, of its form with a
-/// request and of the reference with gradients; the options; and ranges of inputs and targets for
-/// tests. The macros generate modules, operations, references, exports,
+/// Calls a macro with one entry for each elementwise loss: the operation, its form with a request,
+/// the reference's gradient function, the type of the options, and the ranges of inputs and of
+/// targets in tests. The macros generate modules, operations, references, exports,
 /// [`nn::Loss`](crate::nn::Loss), tests and benches.
 #[doc(hidden)]
 #[macro_export]

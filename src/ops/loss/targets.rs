@@ -191,9 +191,9 @@ impl From<&Self> for Targets {
     }
 }
 
-/// The ignored index in 32 bits, as kernels compare it. A value that does not fit cannot be a
-/// class: it becomes `i32::MIN`, which cannot be a class either. Host slices are translated with
-/// this function.
+/// The ignored index of `i32` targets, as kernels compare it. A value that does not fit cannot be a
+/// class: it becomes `i32::MIN`, which cannot be a class either. [`Targets::new_ignoring`] uploads
+/// this value for ignored labels.
 fn device_ignored(ignored: i64) -> i32 {
     i32::try_from(ignored).unwrap_or(i32::MIN)
 }

@@ -102,7 +102,7 @@ impl Recorder<'_> {
                 let all = (1..).zip(sweeps).map(of_sweep).collect::<Result<Vec<_>>>()?;
                 all.into_iter().flatten().collect()
             };
-            let lanes = self.lanes(op, plan, rows as usize, (LANE_WORDS, dispatches.len()))?;
+            let lanes = self.lanes(op, plan, rows as usize, LANE_WORDS, dispatches.len() > 1)?;
             for (sweep, blocks, work) in dispatches {
                 let written = (sweep == 0 || sweep == 3).then(|| to.clone());
                 let launch = Launch::new(kernel)

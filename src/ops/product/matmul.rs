@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::engine::kernel::{Binding, Kernel, kernel, params, read4, update4};
 use crate::error::Result;
-use crate::plan::product::{Factors, Layout};
+use crate::plan::product::{Layout, ProductSpec};
 use crate::plan::summands::Summands;
 use crate::record::Recorder;
 use crate::tensor::{Element, Float, Format, Real, Tensor, expect_shape, size32};
@@ -85,12 +85,12 @@ impl Zeros {
 /// A validated product.
 #[derive(Clone, Debug)]
 pub(crate) struct Product<'a> {
-    pub(crate) factors: Factors,
+    pub(crate) spec: ProductSpec,
     pub(crate) a: &'a Tensor<Real>,
     pub(crate) b: &'a Tensor<Real>,
     pub(crate) bias: Option<&'a Tensor<Real>>,
     pub(crate) rectifier: Rectifier<'a>,
-    /// The range of the factors' summands to add.
+    /// The range of summands to add.
     pub(crate) k: Range<u32>,
     pub(crate) summands: Summands,
     pub(crate) out: &'a Tensor<f32>,
@@ -106,14 +106,14 @@ impl<'a> Product<'a> {
         zeros: Zeros,
         out: &'a Tensor<f32>,
     ) -> Self {
-        let factors = Factors {
+        let spec = ProductSpec {
             layout,
             sizes,
             placed: [a, b, &out.real()].map(Tensor::placed),
             sparse: zeros == Zeros::AreLeftOut,
         };
         let (k, summands) = (0..sizes.k, Summands::whole(sizes.k));
-        Self { factors, a, b, bias, rectifier: Rectifier::None, k, summands, out }
+        Self { spec, a, b, bias, rectifier: Rectifier::None, k, summands, out }
     }
 }
 
@@ -252,9 +252,9 @@ impl Recorder<'_> {
     /// The sum of a run that does not end here is in `runs`, which has the shape of `out`.
     pub(crate) fn matmul_summands(
         &mut self,
-        layout: Layout,
+        (layout, zeros): (Layout, Zeros),
         [a, b]: [&Tensor<Real>; 2],
-        (k, summands, zeros): (Range<u32>, Summands, Zeros),
+        (k, summands): (Range<u32>, Summands),
         (out, runs): (&Tensor<f32>, &mut Option<Tensor<f32>>),
     ) -> Result<()> {
         let sizes = check_product(self, layout, [a, b], None, &out.real())?;
@@ -272,7 +272,7 @@ impl Recorder<'_> {
         rectifier: Rectifier<'_>,
     ) -> Result<Tensor<f32>> {
         let sizes = layout.sizes("matmul", a, b)?;
-        if Tile::new(self.gpu().caps(), sizes).split(self.gpu().caps(), sizes) < sizes.k {
+        if Tile::new(self.gpu().caps(), sizes).summands_per_part(self.gpu().caps(), sizes) < sizes.k {
             // The rectifier needs the sum of all parts.
             let out = self.matmul(layout, a, b, bias)?;
             return match rectifier {

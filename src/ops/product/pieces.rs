@@ -4,7 +4,7 @@ use crate::engine::WORD_BYTES;
 use crate::error::Result;
 use crate::ops::product::matmul::{Params, Product, Rectifier, SIMD, SUBGROUP, Sums, TILED};
 use crate::ops::product::sum_parts::SumOfParts;
-use crate::plan::product::{Factors, Layout, Piece};
+use crate::plan::product::{Layout, Piece, ProductSpec};
 use crate::plan::summands::Summands;
 use crate::plan::tile::{ProductKernel, Tile};
 use crate::record::{Launch, Recorder, Window};
@@ -29,27 +29,27 @@ fn rows_of<T: Element>(
 
 impl Recorder<'_> {
     pub(crate) fn product(&mut self, product: &Product<'_>, sums: Sums) -> Result<()> {
-        let (caps, sizes, out) = (self.gpu().caps(), product.factors.sizes, product.out);
+        let (caps, sizes, out) = (self.gpu().caps(), product.spec.sizes, product.out);
         let bytes = out.len() as u64 * WORD_BYTES;
-        let (split, at_once) = match sums {
-            Sums::Auto => (Tile::new(caps, sizes).split(caps, sizes), PARTS_BYTES / bytes.max(1)),
+        let (summands_per_part, at_once) = match sums {
+            Sums::Auto => (Tile::new(caps, sizes).summands_per_part(caps, sizes), PARTS_BYTES / bytes.max(1)),
             Sums::Sections { at_once } => (Summands::SECTION.min(sizes.k.max(1)), at_once.into()),
         };
-        let parts = sizes.k.div_ceil(split).max(1);
+        let parts = sizes.k.div_ceil(summands_per_part).max(1);
         if parts == 1 {
-            return self.product_pieces(product, split, &mut None);
+            return self.product_pieces(product, summands_per_part, &mut None);
         }
         // The bias is added to the first part.
         let mut summed = SumOfParts::new(out, parts, at_once);
         for batch in summed.batches(self.gpu().caps()) {
             let scratch = self.output("matmul", [batch.len(), out.len()])?;
-            let k = batch.start * split..sizes.k.min(batch.end.saturating_mul(split));
+            let k = batch.start * summands_per_part..sizes.k.min(batch.end.saturating_mul(summands_per_part));
             let bias = product.bias.filter(|_| batch.start == 0);
             let rows = [batch.len() * sizes.m as usize, sizes.n as usize];
             let of_parts = scratch.reshape(rows)?;
             let summands = Summands::whole(k.end - k.start);
             let batch_product = Product { k, summands, bias, out: &of_parts, ..product.clone() };
-            self.product_pieces(&batch_product, split, &mut None)?;
+            self.product_pieces(&batch_product, summands_per_part, &mut None)?;
             self.sum_parts(&mut summed, &scratch, batch)?;
         }
         Ok(())
@@ -58,25 +58,25 @@ impl Recorder<'_> {
     pub(crate) fn product_pieces(
         &mut self,
         product: &Product<'_>,
-        split: u32,
+        summands_per_part: u32,
         runs: &mut Option<Tensor<f32>>,
     ) -> Result<()> {
-        let Product { factors, a, b, k, summands, out, .. } = product;
+        let Product { spec, a, b, k, summands, out, .. } = product;
         if out.is_empty() {
             return Ok(());
         }
-        let factors = Factors { placed: [*a, *b, &out.real()].map(Tensor::placed), ..*factors };
-        let pieces = factors.dispatches(self.gpu().caps(), k, split, *summands)?;
+        let spec = ProductSpec { placed: [*a, *b, &out.real()].map(Tensor::placed), ..*spec };
+        let pieces = spec.dispatches(self.gpu().caps(), k, summands_per_part, *summands)?;
         if runs.is_none() && pieces.iter().any(|piece| piece.unfinished) {
-            *runs = Some(self.output("matmul", [factors.sizes.m as usize, factors.sizes.n as usize])?);
+            *runs = Some(self.output("matmul", [spec.sizes.m as usize, spec.sizes.n as usize])?);
         }
         pieces.iter().try_for_each(|piece| self.product_piece(product, piece, runs.as_ref()))
     }
 
     fn product_piece(&mut self, product: &Product<'_>, piece: &Piece, runs: Option<&Tensor<f32>>) -> Result<()> {
-        let Product { factors, a, b, bias, rectifier, summands, out, .. } = product;
-        let Factors { layout, sizes, sparse, .. } = *factors;
-        let Piece { m, n, k, part, split, begun, unfinished, resumed, last, work } = piece;
+        let Product { spec, a, b, bias, rectifier, summands, out, .. } = product;
+        let ProductSpec { layout, sizes, sparse, .. } = *spec;
+        let Piece { m, n, k, part, summands_per_part, begun, unfinished, resumed, last, work } = piece;
         // The rows of the stored matrix, its number of columns, and the first column of the piece.
         let (a_rows, a_columns, a_first) = match layout {
             Layout::Tn => (k, sizes.m, m.start),
@@ -112,7 +112,7 @@ impl Recorder<'_> {
             a_stride: a_columns,
             b_stride: b_columns,
             c_stride: sizes.n,
-            split: *split,
+            split: *summands_per_part,
             run: summands.run,
         };
         // The size of the piece along a factor's quads: a cut in this direction can split quads.
@@ -138,7 +138,7 @@ impl Recorder<'_> {
             .constant("A_TRANSPOSED", layout == Layout::Tn)
             .constant("B_TRANSPOSED", layout == Layout::Nt)
             .constant("BIASED", bias.is_some())
-            .constant("RUNS", params.k.min(*split) > summands.run)
+            .constant("RUNS", params.k.min(*summands_per_part) > summands.run)
             .constant("RESUMED", *resumed)
             .constant("BEGUN", if *begun { 1 + u32::from(*unfinished) } else { 0 })
             .constant("RECTIFIED", *last && matches!(rectifier, Rectifier::Forward))

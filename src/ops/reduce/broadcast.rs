@@ -190,7 +190,7 @@ impl Recorder<'_> {
             let from = (!x.is_empty()).then(|| self.whole(&x));
             let to = self.window(output, strip.first_row(), rows.into());
             let dispatches = plan.dispatches(op, self.gpu().caps(), (rows, classes), plan.sweep(1))?;
-            let lanes = self.lanes(op, plan, rows as usize, (LANE_WORDS, dispatches.len()))?;
+            let lanes = self.lanes(op, plan, rows as usize, LANE_WORDS, dispatches.len() > 1)?;
             for (blocks, work) in dispatches {
                 let launch = Launch::new(&SUM)
                     .rows(&plan, [rows, classes, inner], &blocks)
