@@ -6,8 +6,9 @@
 //   fn element_loss(x: vec4<f32>, y: vec4<f32>, i: u32) -> vec4<f32>
 //       the losses, with the weight
 //   fn element_slope(x: vec4<f32>, y: vec4<f32>, i: u32, careful: bool) -> Slope
-//       d loss / d x, without the weight and `params.scale`; if careful, lifted where it would be
-//       subnormal
+//       d loss / d x, without the weight and `params.scale`; if careful, lifted where it, or a step
+//       on the way to it, could be subnormal. Numbers that are compared with a lifted number must
+//       be lifted, too.
 //   const SLOPE_LIFT: i32
 //       lifted slopes are multiplied by 2^SLOPE_LIFT
 //   fn in_range(x: vec4<f32>, y: vec4<f32>) -> vec4<bool>

@@ -70,7 +70,7 @@ impl Caps {
     pub const MIN_BUFFER: u64 = 32768;
 
     /// The smallest supported `max_bindings`: enough for every operation without optional inputs
-    /// and statistics.
+    /// and statistics, except for label smoothing of rows so long that they take several dispatches.
     pub const MIN_BINDINGS: u32 = 4;
 
     /// The smallest supported `workgroup_memory`: the values that a workgroup of 64 threads

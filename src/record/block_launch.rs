@@ -38,7 +38,7 @@ enum Span {
 
 impl BlockLaunch {
     pub(crate) fn new(op: &'static str, kernel: &'static Kernel, count: u32) -> Self {
-        let launch = Launch::new(kernel).by_quad(kernel.bindings.iter().any(|binding| binding.quads));
+        let launch = Launch::new(op, kernel).by_quad(kernel.bindings.iter().any(|binding| binding.quads));
         Self { op, launch, count, block: BLOCK, tensors: Vec::new(), first: 0, always: false }
     }
 

@@ -20,6 +20,8 @@ const UNDECLARED: &str = "is not declared by the kernel";
 #[derive(Clone, Debug)]
 #[must_use]
 pub(crate) struct Launch {
+    /// The operation, for errors.
+    op: &'static str,
     kernel: &'static Kernel,
     /// For each binding: not set, absent, or a window.
     windows: Vec<Option<Option<Window>>>,
@@ -37,8 +39,9 @@ pub(crate) struct Launch {
 }
 
 impl Launch {
-    pub(crate) fn new(kernel: &'static Kernel) -> Self {
+    pub(crate) fn new(op: &'static str, kernel: &'static Kernel) -> Self {
         Self {
+            op,
             kernel,
             windows: vec![None; kernel.bindings.len()],
             constants: vec![None; kernel.text().constants.len()],
@@ -180,18 +183,17 @@ struct Place {
 impl Recorder<'_> {
     /// Records a launch. `params` holds the kernel's own parameters.
     pub(crate) fn launch<P: Pod>(&mut self, launch: &Launch, params: &P, work: Work) -> Result<()> {
-        let kernel = launch.kernel;
+        let Launch { op, kernel, .. } = *launch;
         let (mut variant, windows) = launch.resolve(self.gpu().caps())?;
         let Work { groups, turns } = work;
         if groups == 0 {
             return Ok(());
         }
-        within(kernel.label, plan::TURNS, turns, plan::turn_budget(self.gpu().caps()))?;
-        within(kernel.label, "workgroups in a dispatch", groups, plan::most_groups(self.gpu().caps()))?;
-        let windows = self.within_bindings(kernel, &mut variant, windows)?;
+        within(op, plan::TURNS, turns, plan::turn_budget(self.gpu().caps()))?;
+        within(op, "workgroups in a dispatch", groups, plan::most_groups(self.gpu().caps()))?;
+        let windows = self.within_bindings(op, &mut variant, windows)?;
         let compiled = self.gpu().pipelines().get(self.gpu().device(), kernel, &variant)?;
-        let places =
-            windows.iter().flatten().map(|window| self.place(kernel.label, window)).collect::<Result<Vec<_>>>()?;
+        let places = windows.iter().flatten().map(|window| self.place(op, window)).collect::<Result<Vec<_>>>()?;
         let bases = windows.iter().map(|window| window.as_ref().map_or(0, |window| window.base));
         let common =
             kernel.text().common.iter().map(|&name| match launch.common.iter().find(|(known, _)| *known == name) {
@@ -255,7 +257,7 @@ impl Recorder<'_> {
     /// a constant in the shader.
     fn within_bindings(
         &self,
-        kernel: &'static Kernel,
+        op: &'static str,
         variant: &mut Variant,
         mut windows: Vec<Option<Window>>,
     ) -> Result<Vec<Option<Window>>> {
@@ -268,7 +270,7 @@ impl Recorder<'_> {
                 *slot = None;
             }
         }
-        self.check_bindings(kernel.label, used(&windows))?;
+        self.check_bindings(op, used(&windows))?;
         Ok(windows)
     }
 

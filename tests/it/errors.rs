@@ -176,7 +176,7 @@ fn values() {
         (Sgd::new().weight_decay(-0.5), "sgd: weight_decay must be at least 0 and finite, got -0.5"),
         (Sgd::new().nesterov(true), "sgd: momentum must be above 0 with nesterov, got 0"),
         (Sgd::new().nesterov(true).momentum(0.9).dampening(0.1), "sgd: dampening must be 0 with nesterov, got 0.1"),
-        (Sgd::new().momentum(0.9), "sgd: momentum must be 0 without a Momentum, got 0.9"),
+        (Sgd::new().momentum(0.9), "sgd: momentum must be 0 without a Momentum for the values, got 0.9"),
     ] {
         says(b.sgd(&x, &g, None, &options), message);
     }

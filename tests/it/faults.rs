@@ -93,7 +93,7 @@ fn a_device_with_downlevel_limits_trains_and_names_what_is_short() {
         let ones = Some(Weights::new([3], &[1.0; 3]).unwrap());
         let options = CrossEntropy::new().weight(ones);
         let error = gpu.batch().cross_entropy_with(&logits, &targets, &options, Grad::New).unwrap_err();
-        let (op, what) = ("xent.cross_entropy", "storage bindings in a shader");
+        let (op, what) = ("cross_entropy", "storage bindings in a shader");
         assert_eq!(error.to_string(), Error::Limit { op, what, needed: 5, allowed: 4 }.to_string());
         // The error comes before anything is overwritten.
         let mut batch = gpu.batch();

@@ -1,8 +1,8 @@
 //! One checker for all elementwise losses of the crate's table. A new loss needs nothing here but
 //! an implementation of [`Definition`].
 
-use xent::loss::{Bce, BceWithLogits, Grad, Huber, LossOutput, LossRequest, Mse, Reduction};
-use xent::{Batch, Error, Gpu, Result, Tensor, Weights, cpu, elementwise_losses};
+use xent::loss::{Bce, BceWithLogits, CrossEntropy, Grad, Huber, LossOutput, LossRequest, Mse, Nll, Reduction};
+use xent::{Batch, Caps, Error, Gpu, Result, Tensor, Weights, cpu, elementwise_losses};
 
 use crate::common::{close, devices, eval, families, gpu, one_in, random, same_bits, tiny, try_eval, unit};
 use extreme_values::{factors_of_any_size, hostile_values, tiny_and_huge_factors};
@@ -171,6 +171,11 @@ macro_rules! losses {
                 }
 
                 #[test]
+                fn few_bindings() {
+                    super::few_bindings::<Options>();
+                }
+
+                #[test]
                 fn wrong_calls_record_nothing() {
                     super::wrong_calls_record_nothing::<Options>();
                 }
@@ -309,6 +314,47 @@ fn weights_follow_the_definition<L: Loss>() {
         assert_eq!(on_gpu.is_ok(), L::WEIGHT_BROADCASTS, "{}: a weight of shape {row:?}", L::NAME);
         assert_eq!(on_cpu.is_ok(), L::WEIGHT_BROADCASTS, "{}: a weight of shape {row:?}", L::NAME);
     }
+}
+
+/// With the fewest storage bindings, results have the same bits.
+fn few_bindings<L: Loss>() {
+    let Some(gpu) = gpu() else { return };
+    let (x, y) = (L::input(31, 1500), L::target(32, 1500));
+    for gpu in families(&gpu) {
+        let few = gpu.with_caps(Caps { max_bindings: Caps::MIN_BINDINGS, ..gpu.caps().clone() }).unwrap();
+        for reduction in REDUCTIONS {
+            let options = L::default().set(None, reduction, false);
+            let [all, few] = [&gpu, &few].map(|gpu| {
+                let on = |values: &[f32]| Tensor::from_slice(gpu, [1500], values).unwrap();
+                let (tx, ty, into, written) = (on(&x), on(&y), on(&y), on(&x));
+                eval(gpu, |b| {
+                    let out = options.with(b, &tx, &ty, Grad::New.into())?;
+                    options.with(b, &tx, &ty, Grad::Into(&into).into())?;
+                    options.with(b, &written, &ty, Grad::InPlace.into())?;
+                    Ok([out.loss.clone(), out.gradient()?, into, written, tx])
+                })
+            });
+            for (i, (all, few)) in all.iter().zip(&few).enumerate() {
+                same_bits(&format!("{} {reduction:?}, result {i}", L::NAME), few, all);
+            }
+        }
+    }
+}
+
+/// The defaults are PyTorch's.
+#[test]
+fn defaults() {
+    let mean = Reduction::Mean;
+    let (bce, logits, huber, mse) = (Bce::new(), BceWithLogits::new(), Huber::new(), Mse::new());
+    assert_eq!([bce.reduction, logits.reduction, huber.reduction, mse.reduction], [mean; 4]);
+    assert!(bce.weight.is_none() && huber.weight.is_none() && mse.weight.is_none());
+    assert!(logits.weight.is_none() && logits.pos_weight.is_none());
+    assert_eq!(huber.delta, 1.0);
+    let (rows, nll) = (CrossEntropy::new(), Nll::new());
+    assert_eq!([rows.reduction, nll.reduction], [mean; 2]);
+    assert!(rows.weight.is_none() && rows.position_weight.is_none() && nll.weight.is_none());
+    let CrossEntropy { label_smoothing, z_loss, softcap, logit_scale, .. } = rows;
+    assert_eq!((label_smoothing, z_loss, softcap, logit_scale), (0.0, 0.0, None, 1.0));
 }
 
 fn wrong_calls_record_nothing<L: Loss>() {

@@ -34,7 +34,7 @@ impl Recorder<'_> {
             let dispatches = plan.dispatches(op, self.gpu().caps(), (rows, classes), plan.sweep(1))?;
             let lanes = self.lanes(op, plan, rows as usize, 1, dispatches.len() > 1)?;
             for (blocks, work) in dispatches {
-                let launch = Launch::new(&KERNEL)
+                let launch = Launch::new(op, &KERNEL)
                     .rows(&plan, [rows, classes, inner], &blocks)
                     .bind("logits", from.clone())
                     .bind("targets", target.clone())

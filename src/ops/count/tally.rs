@@ -189,7 +189,7 @@ impl Recorder<'_> {
         }
         let Recorded { record, kind } = recorded;
         let launch =
-            Launch::new(&TOTAL).bind("partial", self.whole(&partial)).bind("totals", self.whole(&cells.totals));
+            Launch::new(op, &TOTAL).bind("partial", self.whole(&partial)).bind("totals", self.whole(&cells.totals));
         self.launch(&launch, &TotalParams { record, kind }, Work::new(1, 0))
     }
 }

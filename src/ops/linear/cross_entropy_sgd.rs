@@ -126,7 +126,7 @@ impl Recorder<'_> {
     /// [`Gpu::plan_linear_cross_entropy_sgd`](crate::Gpu::plan_linear_cross_entropy_sgd) and
     /// [`sgd`](Self::sgd); [`Error::Aliasing`](crate::Error::Aliasing) if weight or bias share
     /// their buffer with another tensor that is read, or overlap each other. On an error nothing is
-    /// recorded.
+    /// recorded (except as stated for [`Recorder`]).
     ///
     /// # Cost
     /// `8 N D V` floating-point operations, while gradients alone take `6 N D V`; `4 V D` bytes
@@ -177,9 +177,10 @@ impl Recorder<'_> {
         if let Some(bias) = bias.filter(|bias| weight.overlaps(bias)) {
             no_alias(op, ("weight", weight), ("bias", bias))?;
         }
-        let velocity = self.velocity_of("weight", weight, weight_momentum, sgd)?;
+        let velocity = self.velocity_of(op, ["the weight's velocity", "weight"], weight, weight_momentum, sgd)?;
         let bias_momentum = bias_momentum.filter(|_| bias.is_some());
-        let bias_velocity = bias.map(|bias| self.velocity_of("bias", bias, bias_momentum, sgd)).transpose()?.flatten();
+        let of_bias = |bias| self.velocity_of(op, ["the bias's velocity", "bias"], bias, bias_momentum, sgd);
+        let bias_velocity = bias.map(of_bias).transpose()?.flatten();
         for velocity in velocity.iter().chain(&bias_velocity) {
             self.check_written(op, &layer, ("velocity", velocity), targets, &options.loss, upstream)?;
             no_alias(op, ("velocity", velocity), ("weight", weight))?;
@@ -204,8 +205,12 @@ impl Recorder<'_> {
             most_rows_for_plan: u32::MAX,
         };
         let loading = call(GradientPlace::InPlace, RowStatistics::LoadState);
-        let begun = self.begin_rows(&loading)?;
         let wanted = call(GradientPlace::None, RowStatistics::Write);
+        if statistics {
+            // Fails before anything is recorded.
+            wanted.validate(self)?;
+        }
+        let begun = self.begin_rows(&loading)?;
         let also = statistics.then(|| self.begin_rows(&wanted)).transpose()?;
         let (storing, blocks) = (call(GradientPlace::None, RowStatistics::StoreState), plan.update());
         let LinearSizes { classes, inputs, .. } = layer.sizes;

@@ -41,7 +41,8 @@ pub(crate) struct Elementwise<'a> {
     /// into `Params::scale`, so that no intermediate product overflows unless the gradient does.
     /// Divided by the number of losses, up to 2^32, it must be a normal `f32`.
     pub(crate) slope_factor: f64,
-    /// The numbers that the shader reads as `params.option_0` and `params.option_1`.
+    /// The numbers that the shader reads as `params.option_0` and `params.option_1`. A loss with
+    /// more needs further fields of `Params`.
     pub(crate) options: [f64; 2],
 }
 

@@ -1,8 +1,10 @@
 //! The operations of elementwise losses.
 
+use crate::engine::Caps;
 use crate::error::{Result, within};
 use crate::ops::loss::definition::{Elementwise, ElementwiseLoss};
 use crate::ops::loss::elements::{ElementsCall, ElementsSlice};
+use crate::ops::loss::request::GradientPlace;
 use crate::ops::loss::row_loss::check_upstream;
 use crate::ops::loss::{Grad, LossOutput, LossRequest, Reduction};
 use crate::ops::reduce::blocks::{check_of, partials};
@@ -49,18 +51,22 @@ impl Recorder<'_> {
             Grad::Into(to) if !repeated => Some(to.clone()),
             Grad::New | Grad::Into(_) => Some(self.output(op, shape.clone())?),
         };
-        let gradient = request.grad.place();
+        // Saves a binding: the gradient is written in place over a copy of the input.
+        let copy = grad.as_ref().filter(|_| self.gpu().caps().max_bindings < Caps::ENOUGH_BINDINGS);
+        let gradient = if copy.is_some() { GradientPlace::InPlace } else { request.grad.place() };
         let call = ElementsCall { loss, targets: &y, upstream: request.upstream, gradient, divided };
         let begun = self.begin_elements(&call, &shape)?;
+        if let Some(copy) = copy {
+            self.copy(&x, copy)?;
+        }
         let losses = unreduced.then(|| self.output(op, shape)).transpose()?;
         let partials = partials(self, op, count, 1)?;
-        let (losses_to, grad_to) = (losses.as_ref(), grad.as_ref());
         let all = ElementsSlice {
             elements: 0..count,
             first: 0,
-            x: &x,
-            losses: losses_to,
-            grad: grad_to,
+            x: copy.unwrap_or(&x),
+            losses: losses.as_ref(),
+            grad: grad.as_ref().filter(|_| copy.is_none()),
             partials: &partials,
         };
         self.elements_slice(&call, &begun, &all)?;

@@ -43,7 +43,7 @@ impl Recorder<'_> {
         let dispatches = plan.dispatches(op, self.gpu().caps(), (rows.rows, rows.classes), plan.softmax_sweep())?;
         let lanes = self.lanes(op, plan, count, LANE_WORDS, dispatches.len() > 1)?;
         for (blocks, work) in dispatches {
-            let launch = Launch::new(&KERNEL)
+            let launch = Launch::new(op, &KERNEL)
                 .rows(&plan, [rows.rows, rows.classes, rows.inner], &blocks)
                 .constant("LOGITS", rows.logits)
                 .bind("logits", rows.window.clone())

@@ -122,7 +122,7 @@ impl RowLoss<'_> {
     fn launch(&self, kind: Kind, part_stats_stored: bool) -> Launch {
         let writes_grad = self.gradient != GradientPlace::None && matches!(kind, Kind::All | Kind::Gradient);
         let grad = if writes_grad { 1 + u32::from(narrow(self.threshold) > 0.0) } else { 0 };
-        let launch = Launch::new(self.kernel).constant("GRAD", grad).constant("FACTORS", self.has_factors());
+        let launch = Launch::new(self.op, self.kernel).constant("GRAD", grad).constant("FACTORS", self.has_factors());
         if !self.computes_softmax() {
             return launch;
         }

@@ -2,7 +2,8 @@
 
 /// Calls a macro with one entry for each elementwise loss: the operation, its form with a request,
 /// the reference's gradient function, the type of the options, and the ranges of inputs and of
-/// targets in tests. The macros generate modules, operations, references, exports,
+/// targets in tests, which tell probabilities (both from 0), logits (targets from 0) and
+/// differences apart. The macros generate modules, operations, references, exports,
 /// [`nn::Loss`](crate::nn::Loss), tests and benches.
 #[doc(hidden)]
 #[macro_export]

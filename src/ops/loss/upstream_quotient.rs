@@ -23,7 +23,7 @@ impl Recorder<'_> {
         if denominator.is_empty() {
             return Ok(factor);
         }
-        let launch = Launch::new(&KERNEL)
+        let launch = Launch::new(op, &KERNEL)
             .bind("upstream", self.whole(upstream))
             .bind("denominator", self.whole(denominator))
             .bind("factor", self.whole(&factor));

@@ -51,7 +51,7 @@ impl Recorder<'_> {
                 (Some(parts), plan.dispatches(op, self.gpu().caps(), (rows, classes), map)?)
             };
             for (blocks, work) in dispatches {
-                let launch = Launch::new(kernel)
+                let launch = Launch::new(op, kernel)
                     .rows(&plan, [rows, classes, inner], &blocks)
                     .constant("PART_STATS_STORED", parts.is_some())
                     .bind("logits", from.clone())
@@ -105,7 +105,7 @@ impl Recorder<'_> {
             let lanes = self.lanes(op, plan, rows as usize, LANE_WORDS, dispatches.len() > 1)?;
             for (sweep, blocks, work) in dispatches {
                 let written = (sweep == 0 || sweep == 3).then(|| to.clone());
-                let launch = Launch::new(kernel)
+                let launch = Launch::new(op, kernel)
                     .rows(&plan, [rows, classes, inner], &blocks)
                     .constant("SWEEP", sweep)
                     .bind("output", y.clone())

@@ -132,7 +132,7 @@ impl Recorder<'_> {
             ProductKernel::Simd => &SIMD,
             ProductKernel::Subgroup => &SUBGROUP,
         };
-        let launch = Launch::new(kernel)
+        let launch = Launch::new("matmul", kernel)
             .by_quad(quads)
             .constant("WORKGROUP", tile.workgroup)
             .constant("A_TRANSPOSED", layout == Layout::Tn)

@@ -83,7 +83,7 @@ impl Recorder<'_> {
                 last: u32::from(last),
             };
             let work = Work::new(len.div_ceil(workgroup.into()), (batch.end - batch.start).into());
-            let launch = Launch::new(&KERNEL).bind("parts", from).bind("sums", to).bind("lows", low);
+            let launch = Launch::new(op, &KERNEL).bind("parts", from).bind("sums", to).bind("lows", low);
             self.launch(&launch, &params, work)?;
         }
         Ok(())

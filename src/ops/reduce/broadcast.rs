@@ -192,7 +192,7 @@ impl Recorder<'_> {
             let dispatches = plan.dispatches(op, self.gpu().caps(), (rows, classes), plan.sweep(1))?;
             let lanes = self.lanes(op, plan, rows as usize, LANE_WORDS, dispatches.len() > 1)?;
             for (blocks, work) in dispatches {
-                let launch = Launch::new(&SUM)
+                let launch = Launch::new(op, &SUM)
                     .rows(&plan, [rows, classes, inner], &blocks)
                     .bind("input", from.clone())
                     .bind("output", to.clone())
@@ -240,7 +240,7 @@ impl Recorder<'_> {
             let from = self.window(input, u64::from(first) * row, u64::from(last - first + 1) * row);
             let len = u64::from(range.end - range.start) * row;
             let to = self.window(&output, u64::from(range.start) * row, len);
-            let launch = Launch::new(&EXPAND)
+            let launch = Launch::new(op, &EXPAND)
                 .common("count", (range.end - range.start) * inner)
                 .common("block", BLOCK)
                 .common("inner", inner)

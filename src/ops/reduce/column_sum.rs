@@ -196,7 +196,7 @@ impl Recorder<'_> {
                 // Whole runs, and the rows of an incomplete run.
                 let turns = block.min(range.end - range.start).div_ceil(run) + if long { 0 } else { run };
                 let work = Work::new(groups, turns.into());
-                let launch = Launch::new(&KERNEL)
+                let launch = Launch::new("column_sum", &KERNEL)
                     .constant("RUN", run)
                     .constant("LONG", long)
                     .bind("input", from)

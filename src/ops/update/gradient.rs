@@ -159,7 +159,7 @@ impl Recorder<'_> {
             max_norm: narrow(gradient.clip_norm.unwrap_or(f64::INFINITY)),
             guard: u32::from(gradient.guard),
         };
-        let launch = Launch::new(&FACTOR)
+        let launch = Launch::new(op, &FACTOR)
             .bind("total", self.whole(&total))
             .bind("factor", self.whole(&factor))
             .bind("norm", self.whole(&norm))

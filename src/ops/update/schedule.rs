@@ -36,7 +36,7 @@ impl Recorder<'_> {
         [skipped, skips]: [&Tensor<u32>; 2],
         [table, factor]: [&Tensor<f32>; 2],
     ) -> Result<()> {
-        let launch = Launch::new(&KERNEL)
+        let launch = Launch::new("schedule", &KERNEL)
             .constant("COSINE", cosine)
             .bind("skipped", self.whole(skipped))
             .bind("skips", self.whole(skips))

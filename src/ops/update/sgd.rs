@@ -135,7 +135,7 @@ impl Recorder<'_> {
     /// # Errors
     /// [`Error::Value`] as [`Sgd::validate`], or if the options need a `momentum` that is `None`;
     /// different shapes; [`Error::Aliasing`]; [`Error::ForeignTensor`]. On an error nothing is
-    /// recorded.
+    /// recorded (except as stated for [`Recorder`]).
     ///
     /// # Cost
     /// 12 bytes an element, 20 with momentum.
@@ -170,7 +170,7 @@ impl Recorder<'_> {
         self.check_device(op, "grads", grads)?;
         expect_shape(op, "grads", grads.shape(), values.shape())?;
         no_alias(op, ("values", values), ("grads", grads))?;
-        let velocity = self.velocity_of("values", values, momentum, options)?;
+        let velocity = self.velocity_of("sgd", ["velocity", "values"], values, momentum, options)?;
         let velocity = velocity.as_ref();
         velocity.map_or(Ok(()), |velocity| no_alias(op, ("velocity", velocity), ("grads", grads)))?;
         self.sgd_step(&SgdStep {
@@ -185,25 +185,28 @@ impl Recorder<'_> {
     }
 
     /// The velocity for a step with these options, if they have momentum. Checks that it fits the
-    /// values.
+    /// values. `names` are those of the velocity and of the values in errors.
     pub(crate) fn velocity_of(
         &self,
-        what: &'static str,
+        op: &'static str,
+        [name, values_name]: [&'static str; 2],
         values: &Tensor<f32>,
         momentum: Option<&mut Momentum>,
         options: &Sgd,
     ) -> Result<Option<Tensor<f32>>> {
-        let op = "sgd";
         options.validate()?;
         match momentum {
             _ if options.momentum == 0.0 => Ok(None),
             Some(Momentum { velocity }) => {
-                self.check_device(op, "velocity", velocity)?;
-                expect_shape(op, "velocity", velocity.shape(), values.shape())?;
-                no_alias(op, ("velocity", velocity), (what, values))?;
+                self.check_device(op, name, velocity)?;
+                expect_shape(op, name, velocity.shape(), values.shape())?;
+                no_alias(op, (name, velocity), (values_name, values))?;
                 Ok(Some(velocity.clone()))
             }
-            None => Err(Error::value(op, "momentum", "0 without a Momentum", options.momentum)),
+            None => {
+                let expected = format!("0 without a Momentum for the {values_name}");
+                Err(Error::value(op, "momentum", &expected, options.momentum))
+            }
         }
     }
 

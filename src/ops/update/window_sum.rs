@@ -47,7 +47,7 @@ impl Recorder<'_> {
             Some(Denominator::Count(count)) => (1, *count, None),
             Some(Denominator::Scalar(scalar)) => (2, 0, Some(self.whole(scalar))),
         };
-        let launch = Launch::new(&KERNEL)
+        let launch = Launch::new("window_sum", &KERNEL)
             .constant("DENOMINATOR", kind)
             .bind("loss", loss.map(|loss| self.whole(loss)))
             .bind("denominator", scalar)
