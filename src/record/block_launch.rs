@@ -152,7 +152,7 @@ impl BlockLaunch {
                 launch = launch.bind(name, window);
             }
             let work = Work::by_blocks(rec.gpu().caps(), groups.max(1));
-            rec.launch(&launch, &params(first_of_all), work)?;
+            rec.launch(launch, &params(first_of_all), work)?;
         }
         Ok(())
     }

@@ -45,7 +45,7 @@ impl Launch {
             kernel,
             windows: vec![None; kernel.bindings.len()],
             constants: vec![None; kernel.text().constants.len()],
-            common: Vec::new(),
+            common: Vec::with_capacity(COMMON.len()),
             quads: false,
             by_scalar: 0,
             in_place: false,
@@ -128,8 +128,9 @@ impl Launch {
         Error::Kernel { kernel: self.kernel.label, name, problem: "is not set by the launch" }
     }
 
-    /// The variant of the kernel, and the windows in the order of its bindings.
-    fn resolve(&self, caps: &Caps) -> Result<(Variant, Vec<Option<Window>>)> {
+    /// The variant of the kernel, and the windows in the order of its bindings, which are taken
+    /// out.
+    fn resolve(&mut self, caps: &Caps) -> Result<(Variant, Vec<Option<Window>>)> {
         if let Some((name, problem)) = self.mistake {
             return Err(Error::Kernel { kernel: self.kernel.label, name, problem });
         }
@@ -144,10 +145,10 @@ impl Launch {
         };
         let constants =
             self.kernel.text().constants.iter().zip(&self.constants).map(constant).collect::<Result<_>>()?;
-        let named = |(binding, window): (&Binding, &Option<Option<Window>>)| {
-            window.clone().ok_or_else(|| self.not_set(binding.name))
-        };
-        let windows = self.kernel.bindings.iter().zip(&self.windows).map(named).collect::<Result<Vec<_>>>()?;
+        let windows = std::mem::take(&mut self.windows);
+        let named =
+            |(binding, window): (&Binding, Option<Option<Window>>)| window.ok_or_else(|| self.not_set(binding.name));
+        let windows = self.kernel.bindings.iter().zip(windows).map(named).collect::<Result<Vec<_>>>()?;
         let mut variant = Variant {
             constants,
             vec4: self.quads,
@@ -182,8 +183,8 @@ struct Place {
 
 impl Recorder<'_> {
     /// Records a launch. `params` holds the kernel's own parameters.
-    pub(crate) fn launch<P: Pod>(&mut self, launch: &Launch, params: &P, work: Work) -> Result<()> {
-        let Launch { op, kernel, .. } = *launch;
+    pub(crate) fn launch<P: Pod>(&mut self, mut launch: Launch, params: &P, work: Work) -> Result<()> {
+        let Launch { op, kernel, .. } = launch;
         let (mut variant, windows) = launch.resolve(self.gpu().caps())?;
         let Work { groups, turns } = work;
         if groups == 0 {

@@ -40,7 +40,7 @@ impl Recorder<'_> {
                     .bind("targets", target.clone())
                     .bind("ranks", to.clone())
                     .bind("lanes", lanes.clone());
-                self.launch(&launch, &(), work)?;
+                self.launch(launch, &(), work)?;
             }
         }
         Ok(ranks)

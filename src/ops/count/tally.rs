@@ -190,6 +190,6 @@ impl Recorder<'_> {
         let Recorded { record, kind } = recorded;
         let launch =
             Launch::new(op, &TOTAL).bind("partial", self.whole(&partial)).bind("totals", self.whole(&cells.totals));
-        self.launch(&launch, &TotalParams { record, kind }, Work::new(1, 0))
+        self.launch(launch, &TotalParams { record, kind }, Work::new(1, 0))
     }
 }

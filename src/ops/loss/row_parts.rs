@@ -49,7 +49,7 @@ impl Recorder<'_> {
                 .bind("logits", rows.window.clone())
                 .bind("parts", to.clone())
                 .bind("lanes", lanes.clone());
-            self.launch(&launch, &Params { logit_scale: rows.logit_scale, softcap: rows.softcap }, work)?;
+            self.launch(launch, &Params { logit_scale: rows.logit_scale, softcap: rows.softcap }, work)?;
         }
         Ok(to)
     }

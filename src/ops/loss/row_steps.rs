@@ -291,6 +291,6 @@ impl Recorder<'_> {
         } else {
             launch
         };
-        self.launch(&launch, &params, work)
+        self.launch(launch, &params, work)
     }
 }

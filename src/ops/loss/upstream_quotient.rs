@@ -27,7 +27,7 @@ impl Recorder<'_> {
             .bind("upstream", self.whole(upstream))
             .bind("denominator", self.whole(denominator))
             .bind("factor", self.whole(&factor));
-        self.launch(&launch, &(), Work::new(1, 0))?;
+        self.launch(launch, &(), Work::new(1, 0))?;
         Ok(factor)
     }
 }

@@ -57,7 +57,7 @@ impl Recorder<'_> {
                     .bind("logits", from.clone())
                     .bind("output", to.clone())
                     .bind("parts", parts.clone());
-                self.launch(&launch, &(), work)?;
+                self.launch(launch, &(), work)?;
             }
             self.store_strip(&y, &strip, &output)?;
         }
@@ -112,7 +112,7 @@ impl Recorder<'_> {
                     .bind("upstream", g.clone())
                     .bind("grad", written)
                     .bind("lanes", lanes.clone());
-                self.launch(&launch, &(), work)?;
+                self.launch(launch, &(), work)?;
             }
             self.store_strip(&x, &strip, &grad)?;
         }

@@ -153,6 +153,6 @@ impl Recorder<'_> {
         let launch = tile.constants.iter().fold(launch, |launch, &(name, value)| launch.constant(name, value));
         let launch =
             if by_quad { launch } else { ["bias", "gate", "runs", "c"].into_iter().fold(launch, Launch::by_scalar) };
-        self.launch(&launch, &params, *work)
+        self.launch(launch, &params, *work)
     }
 }

@@ -84,7 +84,7 @@ impl Recorder<'_> {
             };
             let work = Work::new(len.div_ceil(workgroup.into()), (batch.end - batch.start).into());
             let launch = Launch::new(op, &KERNEL).bind("parts", from).bind("sums", to).bind("lows", low);
-            self.launch(&launch, &params, work)?;
+            self.launch(launch, &params, work)?;
         }
         Ok(())
     }

@@ -197,7 +197,7 @@ impl Recorder<'_> {
                     .bind("input", from.clone())
                     .bind("output", to.clone())
                     .bind("lanes", lanes.clone());
-                self.launch(&launch, &(), work)?;
+                self.launch(launch, &(), work)?;
             }
         }
         Ok(())
@@ -247,7 +247,7 @@ impl Recorder<'_> {
                 .bind("input", from)
                 .bind("output", to);
             let work = Work::by_blocks(self.gpu().caps(), len.div_ceil(BLOCK.into()));
-            self.launch(&launch, &Params { first: range.start % size, size }, work)?;
+            self.launch(launch, &Params { first: range.start % size, size }, work)?;
         }
         Ok(output)
     }

@@ -202,7 +202,7 @@ impl Recorder<'_> {
                     .bind("input", from)
                     .bind("sums", to)
                     .bind("lows", low);
-                self.launch(&launch, &params, work)?;
+                self.launch(launch, &params, work)?;
             }
         }
         Ok(())

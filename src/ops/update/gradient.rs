@@ -164,7 +164,7 @@ impl Recorder<'_> {
             .bind("factor", self.whole(&factor))
             .bind("norm", self.whole(&norm))
             .bind("skipped", self.whole(&skipped));
-        self.launch(&launch, &params, Work::new(1, 0))?;
+        self.launch(launch, &params, Work::new(1, 0))?;
         Ok((factor, UpdateReport { norm, skipped }))
     }
 }

@@ -42,6 +42,6 @@ impl Recorder<'_> {
             .bind("skips", self.whole(skips))
             .bind("table", self.whole(table))
             .bind("factor", self.whole(factor));
-        self.launch(&launch, &params, Work::new(1, 0))
+        self.launch(launch, &params, Work::new(1, 0))
     }
 }

@@ -53,7 +53,7 @@ impl Recorder<'_> {
             .bind("denominator", scalar)
             .bind("sums", self.whole(sums))
             .bind("means", self.whole(&means));
-        self.launch(&launch, &Params { count, first: u32::from(first) }, Work::new(1, 0))?;
+        self.launch(launch, &Params { count, first: u32::from(first) }, Work::new(1, 0))?;
         Ok(means)
     }
 }
