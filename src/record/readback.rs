@@ -59,9 +59,17 @@ impl<V> std::fmt::Debug for Readback<V> {
     }
 }
 
-/// The longest single wait for the device, so that other threads get their turn.
+/// Lets other threads run between two polls of a wait that has taken `spent`. The pauses grow with
+/// the wait: they lengthen it by a few percent.
 #[cfg(not(target_arch = "wasm32"))]
-const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_millis(100);
+fn pause(spent: std::time::Duration, left: std::time::Duration) {
+    use std::time::Duration;
+    if spent < Duration::from_micros(100) {
+        std::thread::yield_now();
+    } else {
+        std::thread::sleep((spent / 32).min(Duration::from_millis(1)).min(left));
+    }
+}
 
 impl<V> Readback<V> {
     fn arrival(&mut self) -> &mut Option<Arrival<V>> {
@@ -78,31 +86,23 @@ impl<V> Readback<V> {
     /// [`Error::Readback`], but panic hooks run, and a program built with `panic = "abort"` aborts.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&mut self, timeout: std::time::Duration) -> Result<V> {
-        use std::time::{Duration, Instant};
-        let start = Instant::now();
+        let start = std::time::Instant::now();
         let mut context = Context::from_waker(std::task::Waker::noop());
         // Arrived values do not need the device, which may be lost by now.
         if let Poll::Ready(values) = self.poll_arrival(&mut context) {
             return values;
         }
         loop {
-            let left = timeout.saturating_sub(start.elapsed());
-            let wait = wgpu::PollType::Wait { submission_index: None, timeout: Some(left.min(LONGEST_WAIT)) };
-            let idle = match poll(&self.device, wait) {
-                Some(polled) => matches!(polled, Ok(wgpu::PollStatus::QueueEmpty)),
-                None => {
-                    *self.arrival() = None;
-                    return Err(Error::Readback(wgpu::BufferAsyncError));
-                }
-            };
+            if poll(&self.device).is_none() {
+                *self.arrival() = None;
+                return Err(Error::Readback(wgpu::BufferAsyncError));
+            }
             if let Poll::Ready(values) = self.poll_arrival(&mut context) {
                 return values;
             }
-            ensure!(start.elapsed() < timeout, Error::Timeout(timeout));
-            if idle {
-                // The recording is not submitted yet; another thread may submit it.
-                std::thread::sleep(Duration::from_micros(200));
-            }
+            let spent = start.elapsed();
+            ensure!(spent < timeout, Error::Timeout(timeout));
+            pause(spent, timeout.saturating_sub(spent));
         }
     }
 
@@ -270,12 +270,15 @@ impl Drop for Staging {
 
 /// Polls the device. Returns `None` if the driver has lost it, in which case wgpu panics. All other
 /// panics come from the application's callbacks, and are passed on.
+///
+/// Polls without waiting: if the wait of one thread times out while another thread empties the
+/// queue, wgpu panics and forgets callbacks.
 #[cfg(not(target_arch = "wasm32"))]
-fn poll(device: &wgpu::Device, how: wgpu::PollType) -> Option<Result<wgpu::PollStatus, wgpu::PollError>> {
+fn poll(device: &wgpu::Device) -> Option<()> {
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
     let _guard = crate::engine::opengl::lock_context(device);
-    match catch_unwind(AssertUnwindSafe(|| device.poll(how))) {
-        Ok(polled) => Some(polled),
+    match catch_unwind(AssertUnwindSafe(|| device.poll(wgpu::PollType::Poll))) {
+        Ok(_) => Some(()),
         Err(panic) => match panic.downcast_ref::<String>() {
             Some(message) if message.starts_with("Error in Device::poll") => None,
             _ => resume_unwind(panic),

@@ -125,10 +125,8 @@ impl DeviceInterface for Dawn {
         Box::pin(ready(error))
     }
 
-    fn poll(&self, poll: wgpu::wgt::PollType<u64>) -> Result<wgpu::PollStatus, wgpu::PollError> {
-        if matches!(poll, wgpu::wgt::PollType::Wait { .. }) {
-            self.link.ask(json!({ "do": "done" }));
-        }
+    fn poll(&self, _: wgpu::wgt::PollType<u64>) -> Result<wgpu::PollStatus, wgpu::PollError> {
+        self.link.ask(json!({ "do": "done" }));
         Ok(wgpu::PollStatus::QueueEmpty)
     }
 

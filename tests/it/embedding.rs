@@ -405,3 +405,30 @@ fn a_mistake_in_the_applications_encoder_gives_no_numbers() {
     assert_eq!(ticket.wait(TIMEOUT).unwrap(), [3.0, 0.0]);
     assert_eq!(app.uncaptured(), [""; 0]);
 }
+
+/// Waits that time out while other threads wait and submit: wgpu panics if a thread's wait times
+/// out while another thread's poll empties the queue.
+#[test]
+fn short_waits_of_several_threads() {
+    let Some(gpu) = gpu() else { return };
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let gpu = &gpu;
+            scope.spawn(move || {
+                for turn in 0..400 {
+                    let value = (4 * turn + thread) as f32;
+                    let (batch, mut ticket) = relu_of(gpu, &[value, -1.0]);
+                    batch.submit().unwrap();
+                    let start = std::time::Instant::now();
+                    let values = loop {
+                        match ticket.wait(Duration::from_micros(20)) {
+                            Err(Error::Timeout(_)) if start.elapsed() < TIMEOUT => {}
+                            values => break values.unwrap(),
+                        }
+                    };
+                    assert_eq!(values, [value, 0.0]);
+                }
+            });
+        }
+    });
+}
