@@ -206,12 +206,10 @@ impl Recorder<'_> {
         };
         let loading = call(GradientPlace::InPlace, RowStatistics::LoadState);
         let wanted = call(GradientPlace::None, RowStatistics::Write);
-        if statistics {
-            // Fails before anything is recorded.
-            wanted.validate(self)?;
-        }
+        // Fails before anything is recorded.
+        let wanted_inputs = statistics.then(|| wanted.validate(self)).transpose()?;
         let begun = self.begin_rows(&loading)?;
-        let also = statistics.then(|| self.begin_rows(&wanted)).transpose()?;
+        let also = wanted_inputs.map(|inputs| self.begin_validated_rows(&wanted, inputs)).transpose()?;
         let (storing, blocks) = (call(GradientPlace::None, RowStatistics::StoreState), plan.update());
         let LinearSizes { classes, inputs, .. } = layer.sizes;
         let blocks = blocks.unwrap_or(ClassBlocks { classes_at_once: 1, tokens_at_once: 1 });

@@ -88,7 +88,8 @@ impl Recorder<'_> {
         self.begin_validated_rows(call, inputs)
     }
 
-    fn begin_validated_rows(&mut self, call: &RowLoss<'_>, inputs: Inputs) -> Result<RowsCallState> {
+    /// Like [`begin_rows`](Self::begin_rows), after `RowLoss::validate`.
+    pub(crate) fn begin_validated_rows(&mut self, call: &RowLoss<'_>, inputs: Inputs) -> Result<RowsCallState> {
         let op = call.op;
         let inputs = match call.coefficients() {
             Coefficients::Smoothed if !inputs.weight.shape().is_empty() => {

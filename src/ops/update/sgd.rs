@@ -185,7 +185,7 @@ impl Recorder<'_> {
     }
 
     /// The velocity for a step with these options, if they have momentum. Checks that it fits the
-    /// values. `names` are those of the velocity and of the values in errors.
+    /// values. Errors call the velocity `name`, and the values `values_name`.
     pub(crate) fn velocity_of(
         &self,
         op: &'static str,
@@ -205,7 +205,7 @@ impl Recorder<'_> {
             }
             None => {
                 let expected = format!("0 without a Momentum for the {values_name}");
-                Err(Error::value(op, "momentum", &expected, options.momentum))
+                Err(Error::value(op, "momentum", expected, options.momentum))
             }
         }
     }
