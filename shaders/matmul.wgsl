@@ -33,66 +33,83 @@ const SUMS: u32 = 4u * ROW_QUADS * COLUMN_QUADS;
 // The number of threads that combine the results of the search for nonzero elements.
 const FINDERS: u32 = 16u;
 
-// SIDE rows of op(a) and SIDE columns of op(b) at DEPTH depths, in workgroup memory. Quad q of
-// depth d, with 4 rows of op(a) or 4 columns of op(b), is at `place(d, q)`.
-var<workgroup> a_tile: array<vec4<f32>, DEPTH * TILE_QUADS>;
-var<workgroup> b_tile: array<vec4<f32>, DEPTH * TILE_QUADS>;
+// The number of threads that load a tile of op(a) or op(b), a square of 4 x 4 each.
+const LOADERS: u32 = DEPTH_QUADS * TILE_QUADS;
 
+// SIDE rows of op(a), then SIDE columns of op(b), at DEPTH depths, in workgroup memory: for each
+// depth, quads of 4 rows or 4 columns, in the order of `permuted`.
+var<workgroup> tiles: array<array<vec4<f32>, TILE_QUADS>, 2u * DEPTH>;
+
+// The square that the thread has loaded for the next tiles: a quad of rows or columns at 4 depths.
+var<private> square: array<vec4<f32>, 4>;
 // The sums of the current run, and of earlier runs, for the thread's squares.
 var<private> sums: array<vec4<f32>, SUMS>;
 var<private> totals: array<vec4<f32>, SUMS>;
 var<private> a_quads: array<vec4<f32>, ROW_QUADS>;
 var<private> b_quads: array<vec4<f32>, COLUMN_QUADS>;
 
-// Threads that transpose while loading write at a stride of 4 depths. From one group of 4 depths to
-// the next, the quads are permuted, which avoids bank conflicts.
-fn place(d: u32, q: u32) -> u32 {
-    return d * TILE_QUADS + (q ^ ((d / 4u * 2u) % TILE_QUADS));
+// The position of quad q among the quads of each depth of a group of 4. Threads that transpose
+// while loading write at a stride of 4 depths; permuting the quads of each group differently avoids
+// bank conflicts.
+fn permuted(group: u32, q: u32) -> u32 {
+    return q ^ ((group * 2u) % TILE_QUADS);
 }
 
-// Loads SIDE rows of op(a) from `row` on and SIDE columns of op(b) from `column` on, at DEPTH
-// depths from `depth` on, into workgroup memory. All threads of the workgroup take part.
-fn load_tiles(thread: u32, row: u32, column: u32, depth: u32) {
-    if (A_TRANSPOSED == 1u) {
-        for (var i = thread; i < DEPTH * TILE_QUADS; i += WORKGROUP) {
-            a_tile[place(i / TILE_QUADS, i % TILE_QUADS)] = a_column(row + i % TILE_QUADS * 4u, depth + i / TILE_QUADS);
+// The square of a tile that loader i loads: its group of depths, and its quad. Neighbouring loaders
+// load neighbouring quads of the stored matrix.
+fn square_of(i: u32, stored_by_depth: bool) -> vec2<u32> {
+    return select(vec2<u32>(i / TILE_QUADS, i % TILE_QUADS), vec2<u32>(i % DEPTH_QUADS, i / DEPTH_QUADS), stored_by_depth);
+}
+
+// Loads the thread's square of SIDE rows of op(a) from `row` on or of SIDE columns of op(b) from
+// `column` on, at DEPTH depths from `depth` on. All threads take part: the first half loads op(a).
+fn load_square(thread: u32, row: u32, column: u32, depth: u32) {
+    if (thread < LOADERS) {
+        let at = square_of(thread, A_TRANSPOSED == 0u);
+        let d = depth + at.x * 4u;
+        let r = row + at.y * 4u;
+        if (A_TRANSPOSED == 1u) {
+            for (var e = 0u; e < 4u; e++) { // unrolled
+                square[e] = a_column(r, d + e);
+            }
+        } else {
+            let by_depth = transpose(mat4x4<f32>(a_row(r, d), a_row(r + 1u, d), a_row(r + 2u, d), a_row(r + 3u, d)));
+            for (var e = 0u; e < 4u; e++) { // unrolled
+                square[e] = by_depth[e];
+            }
         }
     } else {
-        for (var i = thread; i < DEPTH_QUADS * TILE_QUADS; i += WORKGROUP) {
-            let d = i % DEPTH_QUADS * 4u;
-            let q = i / DEPTH_QUADS;
-            let r = row + q * 4u;
-            var by_depth = transpose(mat4x4<f32>(
-                a_row(r, depth + d),
-                a_row(r + 1u, depth + d),
-                a_row(r + 2u, depth + d),
-                a_row(r + 3u, depth + d),
-            ));
+        let at = square_of(thread - LOADERS, B_TRANSPOSED == 1u);
+        let d = depth + at.x * 4u;
+        let c = column + at.y * 4u;
+        if (B_TRANSPOSED == 0u) {
             for (var e = 0u; e < 4u; e++) { // unrolled
-                a_tile[place(d + e, q)] = by_depth[e];
+                square[e] = b_row(c, d + e);
+            }
+        } else {
+            let by_depth = transpose(mat4x4<f32>(b_column(c, d), b_column(c + 1u, d), b_column(c + 2u, d), b_column(c + 3u, d)));
+            for (var e = 0u; e < 4u; e++) { // unrolled
+                square[e] = by_depth[e];
             }
         }
     }
-    if (B_TRANSPOSED == 0u) {
-        for (var i = thread; i < DEPTH * TILE_QUADS; i += WORKGROUP) {
-            b_tile[place(i / TILE_QUADS, i % TILE_QUADS)] = b_row(column + i % TILE_QUADS * 4u, depth + i / TILE_QUADS);
-        }
-    } else {
-        for (var i = thread; i < DEPTH_QUADS * TILE_QUADS; i += WORKGROUP) {
-            let d = i % DEPTH_QUADS * 4u;
-            let q = i / DEPTH_QUADS;
-            let c = column + q * 4u;
-            var by_depth = transpose(mat4x4<f32>(
-                b_column(c, depth + d),
-                b_column(c + 1u, depth + d),
-                b_column(c + 2u, depth + d),
-                b_column(c + 3u, depth + d),
-            ));
-            for (var e = 0u; e < 4u; e++) { // unrolled
-                b_tile[place(d + e, q)] = by_depth[e];
-            }
-        }
+}
+
+// Stores the thread's square in its tile.
+fn store_square(thread: u32) {
+    let of_b = thread >= LOADERS;
+    let at = square_of(thread % LOADERS, select(A_TRANSPOSED == 0u, B_TRANSPOSED == 1u, of_b));
+    for (var e = 0u; e < 4u; e++) { // unrolled
+        tiles[select(0u, DEPTH, of_b) + at.x * 4u + e][permuted(at.x, at.y)] = square[e];
     }
+}
+
+// The first row quad and the first column quad of a thread in the tile. 32 consecutive threads
+// share 4 row quads and 8 column quads, so that few of their reads of workgroup memory differ.
+fn position_of(thread: u32) -> vec2<u32> {
+    const ACROSS: u32 = max(COLUMN_THREADS / 8u, 1u);
+    let block = thread / 32u;
+    return vec2<u32>(block / ACROSS * 4u + thread % 32u / 8u, block % ACROSS * 8u + thread % 8u);
 }
 
 // Whether the thread's share of SIDE rows and DEPTH depths of op(a) has a nonzero element.
@@ -121,24 +138,24 @@ fn next_depth(thread: u32, row: u32, first: u32, end: u32) -> u32 {
     var depth = first;
     while (depth < end) {
         workgroupBarrier();
-        a_tile[thread].x = select(0.0, 1.0, holds_something(thread, row, depth));
+        tiles[thread / TILE_QUADS][thread % TILE_QUADS].x = select(0.0, 1.0, holds_something(thread, row, depth));
         workgroupBarrier();
         if (thread < FINDERS) {
             var found = 0.0;
             for (var i = thread; i < WORKGROUP; i += FINDERS) {
-                found += a_tile[i].x;
+                found += tiles[i / TILE_QUADS][i % TILE_QUADS].x;
             }
-            b_tile[thread].x = found;
+            tiles[DEPTH + thread / TILE_QUADS][thread % TILE_QUADS].x = found;
         }
         workgroupBarrier();
         if (thread == 0u) {
             var found = 0.0;
             for (var i = 0u; i < FINDERS; i++) {
-                found += b_tile[i].x;
+                found += tiles[DEPTH + i / TILE_QUADS][i % TILE_QUADS].x;
             }
-            a_tile[0].x = found;
+            tiles[0][0].x = found;
         }
-        if (workgroupUniformLoad(&a_tile[0]).x > 0.0) {
+        if (workgroupUniformLoad(&tiles[0][0]).x > 0.0) {
             break;
         }
         depth += DEPTH;
@@ -146,21 +163,16 @@ fn next_depth(thread: u32, row: u32, first: u32, end: u32) -> u32 {
     return depth;
 }
 
-// Adds the summands start..end to the sums of the tile of SIDE x SIDE elements at (row, column).
-// All threads of the workgroup take part.
-fn add_summands(thread: u32, row: u32, column: u32, start: u32, end: u32) {
-    let first_row = thread / COLUMN_THREADS;
-    let first_column = thread % COLUMN_THREADS;
-    for (var depth = next_depth(thread, row, start, end); depth < end; depth = next_depth(thread, row, depth + DEPTH, end)) {
-        workgroupBarrier();
-        load_tiles(thread, row, column, depth);
-        workgroupBarrier();
-        for (var d = 0u; d < DEPTH; d++) {
+// Adds the products of the tiles in workgroup memory to the thread's sums.
+fn multiply_tiles(thread: u32) {
+    let at = position_of(thread);
+    for (var group = 0u; group < DEPTH_QUADS; group++) { // unrolled
+        for (var d = 0u; d < 4u; d++) { // unrolled
             for (var x = 0u; x < ROW_QUADS; x++) { // unrolled
-                a_quads[x] = a_tile[place(d, first_row + x * ROW_THREADS)];
+                a_quads[x] = tiles[group * 4u + d][permuted(group, at.x + x * ROW_THREADS)];
             }
             for (var y = 0u; y < COLUMN_QUADS; y++) { // unrolled
-                b_quads[y] = b_tile[place(d, first_column + y * COLUMN_THREADS)];
+                b_quads[y] = tiles[DEPTH + group * 4u + d][permuted(group, at.y + y * COLUMN_THREADS)];
             }
             for (var x = 0u; x < ROW_QUADS; x++) { // unrolled
                 for (var e = 0u; e < 4u; e++) { // unrolled
@@ -173,6 +185,24 @@ fn add_summands(thread: u32, row: u32, column: u32, start: u32, end: u32) {
     }
 }
 
+// Adds the summands start..end to the sums of the tile of SIDE x SIDE elements at (row, column).
+// All threads of the workgroup take part. Unless depths are skipped, the squares at `start` are
+// loaded beforehand, and those of the next tiles while these are multiplied, up to `last`.
+fn add_summands(thread: u32, row: u32, column: u32, start: u32, end: u32, last: u32) {
+    for (var depth = next_depth(thread, row, start, end); depth < end; depth = next_depth(thread, row, depth + DEPTH, end)) {
+        if (SPARSE == 1u) {
+            load_square(thread, row, column, depth);
+        }
+        workgroupBarrier();
+        store_square(thread);
+        workgroupBarrier();
+        if (SPARSE == 0u && depth + DEPTH < last) {
+            load_square(thread, row, column, depth + DEPTH);
+        }
+        multiply_tiles(thread);
+    }
+}
+
 // A workgroup computes one tile of one part of c. All its threads take part in loading; each stores
 // its own squares.
 fn body(index: u32, thread: u32) {
@@ -182,9 +212,9 @@ fn body(index: u32, thread: u32) {
     let tile = index % (rows * columns);
     let row = tile / columns * SIDE;
     let column = tile % columns * SIDE;
-    // The first quad of the thread in the tile, down and across.
-    let first_row = thread / COLUMN_THREADS;
-    let first_column = thread % COLUMN_THREADS;
+    let position = position_of(thread);
+    let first_row = position.x;
+    let first_column = position.y;
     for (var x = 0u; x < ROW_QUADS; x++) { // unrolled
         for (var e = 0u; e < 4u; e++) { // unrolled
             for (var y = 0u; y < COLUMN_QUADS; y++) { // unrolled
@@ -197,14 +227,17 @@ fn body(index: u32, thread: u32) {
     }
     let start = part * params.split;
     let end = min(start + params.split, params.k);
+    if (SPARSE == 0u && start < end) {
+        load_square(thread, row, column, start);
+    }
     if (RUNS == 0u) {
-        add_summands(thread, row, column, start, end);
+        add_summands(thread, row, column, start, end, end);
         for (var i = 0u; i < SUMS; i++) { // unrolled
             totals[i] = add_run(totals[i], sums[i], 0u);
         }
     } else {
         for (var first = start; first < end; first += params.run) {
-            add_summands(thread, row, column, first, min(first + params.run, end));
+            add_summands(thread, row, column, first, min(first + params.run, end), end);
             for (var i = 0u; i < SUMS; i++) { // unrolled
                 totals[i] = add_run(totals[i], sums[i], first - start);
                 sums[i] = vec4<f32>();

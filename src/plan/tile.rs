@@ -32,17 +32,28 @@ pub(crate) struct Tile {
 struct TiledSizes {
     /// The number of rows, and of columns.
     side: u32,
-    workgroup: u32,
-    /// The constants `DEPTH_QUADS`, `ROW_QUADS` and `COLUMN_QUADS`.
-    depth_quads: u32,
+    /// The constants `ROW_QUADS` and `COLUMN_QUADS`.
     row_quads: u32,
     column_quads: u32,
 }
 
 impl TiledSizes {
-    const LARGE: Self = Self { side: 128, workgroup: 256, depth_quads: 4, row_quads: 2, column_quads: 2 };
-    const MEDIUM: Self = Self { side: 64, workgroup: 128, depth_quads: 4, row_quads: 1, column_quads: 2 };
-    const SMALL: Self = Self { side: 32, workgroup: 64, depth_quads: 2, row_quads: 1, column_quads: 1 };
+    const LARGE: Self = Self { side: 128, row_quads: 2, column_quads: 2 };
+    const MEDIUM: Self = Self { side: 64, row_quads: 1, column_quads: 2 };
+    const SMALL: Self = Self { side: 32, row_quads: 1, column_quads: 1 };
+
+    /// The constant `DEPTH_QUADS`.
+    const DEPTH_QUADS: u32 = 4;
+
+    /// The number of threads. Each loads 4 quads of a tile of `a` or `b`.
+    fn workgroup(self) -> u32 {
+        2 * Self::DEPTH_QUADS * (self.side / 4)
+    }
+
+    /// The bytes of one tile of each factor.
+    fn memory(self) -> u32 {
+        2 * self.side * 4 * Self::DEPTH_QUADS * 4
+    }
 }
 
 impl Tile {
@@ -53,24 +64,21 @@ impl Tile {
             Family::Gpu => {
                 let tiles = |side| u64::from(sizes.m.div_ceil(side)) * u64::from(sizes.n.div_ceil(side));
                 let fits = |tiled: &TiledSizes| {
-                    // One tile of each factor is in workgroup memory.
-                    let memory = 2 * tiled.side * 4 * tiled.depth_quads * 4;
-                    tiled.workgroup <= caps.max_invocations
-                        && memory <= caps.workgroup_memory
+                    tiled.workgroup() <= caps.max_invocations
+                        && tiled.memory() <= caps.workgroup_memory
                         && tiles(tiled.side) >= caps.enough_tiles.into()
                 };
                 let larger = [TiledSizes::LARGE, TiledSizes::MEDIUM].into_iter().find(fits);
-                let TiledSizes { side, workgroup, depth_quads, row_quads, column_quads } =
-                    larger.unwrap_or(TiledSizes::SMALL);
-                let depth = 4 * depth_quads;
+                let tiled = larger.unwrap_or(TiledSizes::SMALL);
+                let TiledSizes { side, row_quads, column_quads } = tiled;
+                let (workgroup, depth_quads) = (tiled.workgroup(), TiledSizes::DEPTH_QUADS);
                 Self {
                     kernel: ProductKernel::Tiled,
                     workgroup,
                     rows: side,
                     columns: side,
-                    depths_per_step: depth,
-                    // Loading a tile of a factor takes up to 2 turns.
-                    turns_per_step: 1 + 2 * (2 + 1) + u64::from(depth) + 1,
+                    depths_per_step: 4 * depth_quads,
+                    turns_per_step: 1,
                     // The loop itself, 2 turns over the tile, and the reduction over threads.
                     search_turns_per_step: 1 + (2 + 1) + u64::from(workgroup / 16 + 1) + (16 + 1),
                     constants: [
