@@ -50,7 +50,7 @@ pub(crate) mod summands;
 mod tests;
 pub(crate) mod tile;
 
-use crate::engine::Caps;
+use crate::engine::{Caps, Family, WORD_BYTES};
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use row_split::SegmentEnds;
@@ -60,6 +60,17 @@ pub(crate) use rows::{RowPlan, Sweep};
 /// The number of elements, or of partial results, that one workgroup of an elementwise kernel or a
 /// reduction processes.
 pub(crate) const BLOCK: u32 = 1024;
+
+/// The number of elements that one workgroup of an elementwise loss processes, out of `count`. On a
+/// GPU, adding up the losses of the threads costs as much as several elements per thread, so blocks
+/// grow while there are enough of them to keep the device busy.
+pub(crate) fn loss_block(caps: &Caps, count: u32) -> u32 {
+    const ENOUGH_BLOCKS: u32 = 1024;
+    const MOST: u32 = 8 * BLOCK;
+    let fits = |block: &u32| u64::from(*block) * WORD_BYTES <= caps.usable_binding() && count / block >= ENOUGH_BLOCKS;
+    let larger = [MOST, MOST / 2, MOST / 4].into_iter().find(fits);
+    larger.filter(|_| caps.family == Family::Gpu).unwrap_or(BLOCK)
+}
 
 /// The number of rows that one thread of a column sum adds in order.
 pub(crate) const COLUMN_BLOCK: u32 = 64;
@@ -93,9 +104,9 @@ impl Work {
         Self { groups, turns: turns.saturating_add(FIXED_TURNS) }
     }
 
-    /// One workgroup for each block of [`BLOCK`] elements.
-    pub(crate) fn by_blocks(caps: &Caps, groups: u64) -> Self {
-        Self::new(groups, (BLOCK / caps.workgroup_size()).into())
+    /// One workgroup for each block of elements.
+    pub(crate) fn by_blocks(caps: &Caps, groups: u64, block: u32) -> Self {
+        Self::new(groups, block.div_ceil(caps.workgroup_size()).into())
     }
 }
 

@@ -151,7 +151,7 @@ impl BlockLaunch {
                 };
                 launch = launch.bind(name, window);
             }
-            let work = Work::by_blocks(rec.gpu().caps(), groups.max(1));
+            let work = Work::by_blocks(rec.gpu().caps(), groups.max(1), block);
             rec.launch(launch, &params(first_of_all), work)?;
         }
         Ok(())

@@ -14,7 +14,7 @@ use crate::ops::loss::elements::{ElementsCall, ElementsSlice};
 use crate::ops::loss::request::GradientPlace;
 use crate::ops::loss::{BceWithLogits, Reduction};
 use crate::ops::product::matmul::Zeros;
-use crate::ops::reduce::blocks::partials;
+use crate::ops::reduce::blocks::loss_partials;
 
 /// Binary cross-entropy of a linear layer, without storing all its logits.
 impl Recorder<'_> {
@@ -128,7 +128,7 @@ impl Recorder<'_> {
             // The plan limits the number of elements to `u32`.
             let width = size32(classes);
             let elements = chunk.start * width..chunk.end * width;
-            let partials = partials(rec, op, elements.end - elements.start, 1)?;
+            let partials = loss_partials(rec, op, elements.end - elements.start)?;
             let (first, to) = (elements.start, Some(&losses));
             let slice = ElementsSlice { elements, first, x: logits, losses: to, grad: None, partials: &partials };
             rec.elements_slice(&call, &begun, &slice)?;

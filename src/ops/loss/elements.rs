@@ -10,6 +10,7 @@ use crate::ops::loss::row_loss::check_upstream;
 use crate::ops::loss::{Denominator, Reduction};
 use crate::ops::reduce::blocks::{Divisor, words};
 use crate::ops::reduce::broadcast::Broadcast;
+use crate::plan::loss_block;
 use crate::record::{BlockLaunch, Recorder};
 use crate::tensor::{Shape, Tensor, expect_shape, narrow};
 
@@ -141,6 +142,7 @@ impl Recorder<'_> {
         // Whether there is one upstream gradient per element.
         let each = !upstream.shape().is_empty() && !upstream_is_factored;
         let blocks = BlockLaunch::new(call.loss.op, call.loss.kernel, count)
+            .block_size(loss_block(self.gpu().caps(), count))
             .first(elements.start)
             .constant("GRAD", in_place || grad.is_some())
             .constant("LOSSES", losses.is_some())

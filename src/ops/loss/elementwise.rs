@@ -7,7 +7,7 @@ use crate::ops::loss::elements::{ElementsCall, ElementsSlice};
 use crate::ops::loss::request::GradientPlace;
 use crate::ops::loss::row_loss::check_upstream;
 use crate::ops::loss::{Grad, LossOutput, LossRequest, Reduction};
-use crate::ops::reduce::blocks::{check_of, partials};
+use crate::ops::reduce::blocks::{check_of, loss_partials};
 use crate::ops::{no_alias, shape_error};
 use crate::record::Recorder;
 use crate::tensor::{Shape, Tensor, element_count, expect_shape};
@@ -60,7 +60,7 @@ impl Recorder<'_> {
             self.copy(&x, copy)?;
         }
         let losses = unreduced.then(|| self.output(op, shape)).transpose()?;
-        let partials = partials(self, op, count, 1)?;
+        let partials = loss_partials(self, op, count)?;
         let all = ElementsSlice {
             elements: 0..count,
             first: 0,

@@ -4,7 +4,7 @@
 use crate::engine::kernel::{Kernel, kernel, params, read, write};
 use crate::error::Result;
 use crate::ops::loss::Reduction;
-use crate::plan::BLOCK;
+use crate::plan::{BLOCK, loss_block};
 use crate::record::{BlockLaunch, Recorder};
 use crate::tensor::{Check, Element, Shape, Tensor};
 
@@ -58,9 +58,16 @@ pub(crate) const fn words(sums: u32) -> u32 {
     2 * sums + 1
 }
 
-/// A tensor for the partial results of `count` values: one per block, each with `sums` sums.
+/// A tensor for the partial results of `count` values: one per block of [`BLOCK`], each with `sums`
+/// sums.
 pub(crate) fn partials(rec: &mut Recorder<'_>, op: &'static str, count: u32, sums: u32) -> Result<Tensor<u32>> {
     rec.output(op, [count.div_ceil(BLOCK) as usize, words(sums) as usize])
+}
+
+/// A tensor for the partial results of an elementwise loss: one per block of [`loss_block`].
+pub(crate) fn loss_partials(rec: &mut Recorder<'_>, op: &'static str, count: u32) -> Result<Tensor<u32>> {
+    let blocks = count.div_ceil(loss_block(rec.gpu().caps(), count));
+    rec.output(op, [blocks as usize, WORDS as usize])
 }
 
 impl Recorder<'_> {

@@ -246,7 +246,7 @@ impl Recorder<'_> {
                 .common("inner", inner)
                 .bind("input", from)
                 .bind("output", to);
-            let work = Work::by_blocks(self.gpu().caps(), len.div_ceil(BLOCK.into()));
+            let work = Work::by_blocks(self.gpu().caps(), len.div_ceil(BLOCK.into()), BLOCK);
             self.launch(launch, &Params { first: range.start % size, size }, work)?;
         }
         Ok(output)
