@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::summands::Order;
-use crate::engine::{Caps, size_class};
+use crate::engine::{Caps, Family, size_class};
 use crate::error::{Error, Result, ensure, within};
 
 /// The sizes of a linear layer and its batch.
@@ -34,6 +34,8 @@ pub struct LinearPlan {
     tokens_at_once: usize,
     /// The number of tokens in a run of a sum over tokens.
     run: u32,
+    /// The number of sections of a sum over classes that are in memory at a time.
+    sections_at_once: u64,
     scratch_bytes: u64,
     backward: bool,
     update: Option<ClassBlocks>,
@@ -48,9 +50,11 @@ pub(crate) struct ClassBlocks {
 }
 
 impl LinearPlan {
-    /// The most sections of a sum over classes that are in memory at a time. With only one, a
-    /// product for few tokens has too few tiles to keep a GPU busy.
-    pub(crate) const SECTIONS_AT_ONCE: u32 = 4;
+    /// The number of sections of a sum over classes that are always in memory at a time, and the
+    /// bytes that more of them may take on a GPU. With few, a product for few tokens has too few
+    /// tiles to keep a GPU busy.
+    const SECTIONS_AT_ONCE: u64 = 4;
+    const BYTES_OF_SECTIONS: u64 = 8 << 20;
 
     /// The number of tokens in a section of a sum over tokens. Longer sums take memory for the
     /// compensation of rounding errors.
@@ -77,7 +81,7 @@ impl LinearPlan {
         let LinearSizes { tokens, inputs, classes } = sizes;
         let sections = Self::sections(classes);
         let by_parts = backward && sections > 1;
-        let parts = sections.min(Self::SECTIONS_AT_ONCE.into());
+        let parts = sections.min(Self::SECTIONS_AT_ONCE);
         let logits = |tokens: u64| tokens.saturating_mul(classes as u64).saturating_mul(4);
         let sums = |tokens: u64| tokens.saturating_mul(inputs as u64).saturating_mul(parts.saturating_mul(4));
         let scratch_of = |tokens: u64| copies.saturating_mul(buffer_bytes(caps, logits(tokens)));
@@ -111,8 +115,15 @@ impl LinearPlan {
         }
         let run = Self::run(sizes, copies);
         let at_once = largest(tokens, run, fits);
-        let scratch_bytes = scratch_of(at_once as u64);
-        Ok(Self { sizes, tokens_at_once: at_once, run, scratch_bytes, backward, update: None })
+        let more = match caps.family {
+            Family::Gpu => {
+                let of_section = sums(at_once as u64) / parts.max(1);
+                Self::BYTES_OF_SECTIONS.min(caps.max_buffer).checked_div(of_section).unwrap_or(0).min(sections)
+            }
+            Family::CpuSimd => 0,
+        };
+        let (scratch_bytes, sections_at_once) = (scratch_of(at_once as u64), parts.max(more).max(1));
+        Ok(Self { sizes, tokens_at_once: at_once, run, sections_at_once, scratch_bytes, backward, update: None })
     }
 
     /// The number of tokens in a run of a sum over tokens: as many as are in memory at a time with
@@ -156,7 +167,7 @@ impl LinearPlan {
     /// * one more of these if fewer tokens are in memory at a time than a run of that sum has (16
     ///   to 128 tokens);
     /// * for more than 4096 classes, up to five rows of hidden states for each token whose logits
-    ///   are in memory.
+    ///   are in memory; on a GPU more rows, up to 8 MiB.
     ///
     /// In an update, the tensors for sums over tokens are as large as the gradient of a block of
     /// weights, and the tensors for sums over classes have up to three rows for each token of the
@@ -177,7 +188,7 @@ impl LinearPlan {
         match self.update {
             None => {
                 let sections = Self::sections(classes);
-                let parts = sections.min(Self::SECTIONS_AT_ONCE.into());
+                let parts = self.sections_at_once;
                 let of_parts = match sections {
                     0 | 1 => 0,
                     // Includes the rounding errors of additions.
@@ -293,10 +304,14 @@ impl LinearPlan {
     }
 
     /// The number of sections of a sum over classes that are in memory at a time.
+    pub(crate) fn sections_at_once(&self) -> u32 {
+        u32::try_from(self.sections_at_once).unwrap_or(u32::MAX)
+    }
+
+    /// The number of parts of a sum over classes, for the checks of plans.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn parts(&self) -> u64 {
-        let sections = u64::from(self.over_classes().sections());
-        if self.backward && self.update.is_none() { sections.min(Self::SECTIONS_AT_ONCE.into()) } else { 1 }
+        if self.backward && self.update.is_none() { self.sections_at_once } else { 1 }
     }
 }
 

@@ -109,7 +109,7 @@ impl Recorder<'_> {
                 loss(self, start..end, &logits)?;
             }
             if let Some(to) = &grads.hidden {
-                let over_classes = Sums::Sections { at_once: LinearPlan::SECTIONS_AT_ONCE };
+                let over_classes = Sums::Sections { at_once: plan.sections_at_once() };
                 self.hidden_grads(layer, &logits, (over_classes, zeros), &to.rows(chunk.clone())?)?;
             }
             if let Some(weight_grad) = &mut weight_grad {
