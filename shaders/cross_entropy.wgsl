@@ -230,6 +230,7 @@ fn grad_block(row: Row, i: u32, inside: bool, grad: RowGrad) {
 // returns as soon as each lane has stored its sums; SWEEP 2 loads them.
 fn body(group: u32, thread: u32) {
     let row = row_of(group, thread);
+    hold_logits(row);
     let probabilities_start = select(row.start, row.index * all_classes(), ROW_STATE_LOADED && all_classes() != classes());
 
     let row_weight = position_weight(row.index);
@@ -349,7 +350,6 @@ fn body(group: u32, thread: u32) {
     let p = exp_nonpositive(target_gap) / total;
     let rest_probability_lifted = stats.rest / total;
     let target_slope = weight * select(p - 1.0, -rest_probability_lifted * LOWER, target_is_sole_max) + z_loss_slope * p;
-    let exp_factor = lifted_exp_factor(stats.max);
     var grad = RowGrad(stats.max, vec2<f32>(), vec2<f32>(), t, weight, probabilities_start, poison, ignored, 0u);
     var target_grad = 0.0;
     if (FACTORS == 0u) {
@@ -357,7 +357,7 @@ fn body(group: u32, thread: u32) {
         let factor = plain_factor(row.index);
         target_grad = factor * target_slope;
         grad.scale = vec2<f32>(factor, 1.0);
-        grad.share = vec2<f32>(LOWER, factor * terms.x * (exp_factor * LOWER) / total);
+        grad.share = vec2<f32>(LOWER, factor * terms.x / total);
         grad.threshold_bits = threshold_bits_of(factor);
     } else {
         // In this order, factors of 1 cause no rounding. (Adding a z-loss slope of 0 could flush a
@@ -376,17 +376,23 @@ fn body(group: u32, thread: u32) {
         if (TARGETS == 2u && no_z_loss) {
             sum = times(wide(sum_of_all.significand), Wide(1.0, sum_of_all.exponent));
         }
-        let all = times(times(scale, sum), wide(exp_factor));
+        let all = times(scale, sum);
         grad.scale = multipliers(scale);
-        grad.share = multipliers(Wide(all.significand / total, all.exponent - 2 * LIFTED_BY));
+        grad.share = multipliers(Wide(all.significand / total, all.exponent - LIFTED_BY));
         let by_row = multipliers(factor);
         grad.threshold_bits = threshold_bits_of(by_row.x * by_row.y);
     }
-    for (var i = row.begin; i < row.whole; i++) {
-        grad_block(row, i, true, grad);
-    }
-    for (var i = row.whole; i < row.end; i++) {
-        grad_block(row, i, false, grad);
+    if (HELD > 0u) {
+        for (var i = 0u; i < HELD; i++) { // unrolled
+            grad_block(row, i, i < row.whole, grad);
+        }
+    } else {
+        for (var i = row.begin; i < row.whole; i++) {
+            grad_block(row, i, true, grad);
+        }
+        for (var i = row.whole; i < row.end; i++) {
+            grad_block(row, i, false, grad);
+        }
     }
     // Overwrites the gradient that this thread has just stored for the target.
     if (TARGETS == 0u && !poison && !ignored && processes(row, t) && (!ROW_STATE_LOADED || t < classes())) {

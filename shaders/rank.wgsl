@@ -34,8 +34,9 @@ fn body(group: u32, thread: u32) {
         }
     }
     var rank = mine;
-    for (var distance = LANES / 2u; distance > 0u; distance /= 2u) {
-        rank += across(thread, vec4<u32>(rank, 0u, 0u, 0u), distance).x;
+    for (var stage = TEAM / 2u; stage > 0u; stage /= 2u) { // unrolled
+        let pair = exchanged(thread, vec4<u32>(rank, 0u, 0u, 0u), stage);
+        rank = pair.mine.x + pair.other.x;
     }
     if (row.surplus) {
         return;

@@ -5,6 +5,10 @@
 
 const HOLD_EXP: bool = true;
 
+// Rows that stay in registers have no parts.
+fn add_held_sums(row: Row, i: u32, m: f32) {
+}
+
 // LANES threads share a part of a row of [outer, classes, inner]. All threads of a workgroup take
 // part in the reduction. The first lane stores the result in `parts` [rows, PARTS, 4]; if blocks
 // are left for a later dispatch, each lane stores its state in `lanes` [lanes, 7] instead.

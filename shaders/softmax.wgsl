@@ -4,7 +4,7 @@
 const HOLD_EXP: bool = true;
 
 fn row_scalar(stats: RowStats) -> f32 {
-    return lifted_exp_factor(stats.max) * LOWER / sum_of_exp(stats);
+    return 1.0 / sum_of_exp(stats);
 }
 
 fn row_value(e: vec4<f32>, m: f32, factor: f32) -> vec4<f32> {

@@ -40,7 +40,7 @@ fn body(group: u32, thread: u32) {
     for (var run = row.begin; run < row.end; run += RUN) {
         mine = plus(mine, run_sum(row, run, min(run + RUN, row.end)));
     }
-    let sum = value_of(sum_across(thread, mine, LANES));
+    let sum = value_of(sum_across(thread, mine));
     if (row.surplus) {
         return;
     }

@@ -4,11 +4,14 @@
 //   fn counts_of(i: u32) -> vec2<u32>        the counts of element i
 // Binding: partials [blocks, 2].
 
+const TEAM: u32 = WORKGROUP;
+
 // Adds up the counts of all threads of the workgroup. All of them take part and get the result.
 fn combine_counts(thread: u32, counts: vec2<u32>) -> vec2<u32> {
     var all = counts;
-    for (var distance = WORKGROUP / 2u; distance > 0u; distance /= 2u) {
-        all += across(thread, vec4<u32>(all, 0u, 0u), distance).xy;
+    for (var stage = TEAM / 2u; stage > 0u; stage /= 2u) { // unrolled
+        let pair = exchanged(thread, vec4<u32>(all, 0u, 0u), stage);
+        all = pair.mine.xy + pair.other.xy;
     }
     return all;
 }

@@ -1,4 +1,4 @@
-// needs: sum_across
+// needs: lanes sum
 // Partial results of reductions in a fixed order. A workgroup reduces a block of values to
 // 2 * SUMS + 1 words: SUMS compensated sums (`lib/sum.wgsl`), and the first position of bad data
 // (an element out of range, or an invalid target; NONE if there is none). A shader that needs this
@@ -6,14 +6,7 @@
 
 const NONE: u32 = 0xffffffffu;
 
-// The minimum of the positions of all threads. All threads of the workgroup take part.
-fn first_across(thread: u32, position: u32) -> u32 {
-    var first = position;
-    for (var distance = WORKGROUP / 2u; distance > 0u; distance /= 2u) {
-        first = min(first, across(thread, vec4<u32>(first, 0u, 0u, 0u), distance).x);
-    }
-    return first;
-}
+const TEAM: u32 = WORKGROUP;
 
 // The sums and the first position of bad data of the thread; after `combine_sums`, of the
 // workgroup.
@@ -32,9 +25,16 @@ fn begin_sums() {
 // Combines the results of all threads; all threads of the workgroup take part and get the result.
 fn combine_sums(thread: u32) {
     for (var k = 0u; k < SUMS; k++) { // unrolled
-        sums[k] = normalised_partial(sum_across(thread, sums[k], WORKGROUP));
+        for (var stage = TEAM / 2u; stage > 0u; stage /= 2u) { // unrolled
+            let bits = bitcast<vec2<u32>>(vec2<f32>(sums[k].high, sums[k].low));
+            let pair = exchanged(thread, vec4<u32>(bits, bad, 0u), stage);
+            let a = bitcast<vec2<f32>>(pair.mine.xy);
+            let b = bitcast<vec2<f32>>(pair.other.xy);
+            sums[k] = plus_sum(Sum(a.x, a.y), Sum(b.x, b.y));
+            bad = min(pair.mine.z, pair.other.z);
+        }
+        sums[k] = normalised_partial(sums[k]);
     }
-    bad = first_across(thread, bad);
 }
 
 fn store_partial(block: u32) {

@@ -22,10 +22,17 @@ fn map_block(row: Row, i: u32, inside: bool, m: f32, scalar: f32, poison: bool) 
 // statistics; then each lane maps its own blocks.
 fn body(group: u32, thread: u32) {
     let row = row_of(group, thread);
+    hold_logits(row);
     let stats = row_stats(row, thread);
     let scalar = row_scalar(stats);
     let poison = no_softmax(stats);
     if (row.surplus) {
+        return;
+    }
+    if (HELD > 0u) {
+        for (var i = 0u; i < HELD; i++) { // unrolled
+            map_block(row, i, i < row.whole, stats.max, scalar, poison);
+        }
         return;
     }
     for (var i = row.begin; i < row.whole; i++) {
@@ -34,4 +41,7 @@ fn body(group: u32, thread: u32) {
     for (var i = row.whole; i < row.end; i++) {
         map_block(row, i, false, stats.max, scalar, poison);
     }
+}
+
+fn add_held_sums(row: Row, i: u32, m: f32) {
 }

@@ -14,16 +14,48 @@
 // sum of the lanes. 3: this dispatch reads the final sums and writes some blocks of the gradient.
 override SWEEP: u32;
 
-fn upstream_quad(row: Row, i: u32, j: u32, inside: bool) -> vec4<f32> {
+// Whether both y and g stay in registers; with more blocks, registers would spill.
+const BOTH_HELD: bool = HELD > 0u && HELD <= 2u;
+
+var<private> held_output: array<mat4x4<f32>, max(HELD, 1u)>;
+var<private> held_upstream: array<mat4x4<f32>, max(HELD, 1u)>;
+
+// Loads the lane's blocks into registers, if they stay there.
+fn hold_row(row: Row) {
+    if (BOTH_HELD) {
+        for (var i = 0u; i < HELD; i++) { // unrolled
+            for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
+                held_output[i][j] = loaded_output(row, i, j, i < row.whole);
+                held_upstream[i][j] = loaded_upstream(row, i, j, i < row.whole);
+            }
+        }
+    }
+}
+
+fn loaded_upstream(row: Row, i: u32, j: u32, inside: bool) -> vec4<f32> {
     let c = quad_start(row, i, j);
     let at = row.start + c * params.inner;
     return load_quad_upstream(at, params.inner, room_at(inside, c), 0.0);
 }
 
-fn output_quad(row: Row, i: u32, j: u32, inside: bool) -> vec4<f32> {
+fn loaded_output(row: Row, i: u32, j: u32, inside: bool) -> vec4<f32> {
     let c = quad_start(row, i, j);
     let at = row.start + c * params.inner;
     return load_quad_output(at, params.inner, room_at(inside, c), 0.0);
+}
+
+fn output_quad(row: Row, i: u32, j: u32, inside: bool) -> vec4<f32> {
+    if (BOTH_HELD) {
+        return held_output[i][j];
+    }
+    return loaded_output(row, i, j, inside);
+}
+
+fn upstream_quad(row: Row, i: u32, j: u32, inside: bool) -> vec4<f32> {
+    if (BOTH_HELD) {
+        return held_upstream[i][j];
+    }
+    return loaded_upstream(row, i, j, inside);
 }
 
 // The sum of the terms over the 16 elements of block i.
@@ -38,6 +70,12 @@ fn sum_block(row: Row, i: u32, inside: bool, origin: f32) -> f32 {
 // The sum of the terms over all blocks of the lane, if they form a single run.
 fn few_sum(row: Row, origin: f32) -> f32 {
     var sum = 0.0;
+    if (BOTH_HELD) {
+        for (var i = 0u; i < HELD; i++) { // unrolled
+            sum += sum_block(row, i, i < row.whole, origin);
+        }
+        return sum;
+    }
     for (var i = row.begin; i < row.whole; i++) {
         sum += sum_block(row, i, true, origin);
     }
@@ -102,21 +140,28 @@ fn grad_block(row: Row, i: u32, inside: bool, origin: f32, sum: f32) {
 // writes the gradient of its own blocks.
 fn body(group: u32, thread: u32) {
     let row = row_of(group, thread);
+    hold_row(row);
     var origin = 0.0;
     // Softmax outputs in halves do not add up to 1 accurately enough for an origin.
     if (REFINE && !HALVES) {
-        let sum = value_of(sum_across(thread, lane_sum(row, 0.0, 1u), LANES));
+        let sum = value_of(sum_across(thread, lane_sum(row, 0.0, 1u)));
         // An origin must not make g overflow.
         origin = select(0.0, sum, (bitcast<u32>(sum) & 0x7fffffffu) < 0x71800000u);
     }
     if (SWEEP == 1u) {
         return;
     }
-    let sum = value_of(sum_across(thread, lane_sum(row, origin, 2u), LANES));
+    let sum = value_of(sum_across(thread, lane_sum(row, origin, 2u)));
     if (SWEEP == 2u) {
         return;
     }
     if (row.surplus) {
+        return;
+    }
+    if (BOTH_HELD) {
+        for (var i = 0u; i < HELD; i++) { // unrolled
+            grad_block(row, i, i < row.whole, origin, sum);
+        }
         return;
     }
     for (var i = row.begin; i < row.whole; i++) {

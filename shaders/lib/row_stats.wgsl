@@ -9,12 +9,21 @@ override PART_STATS_STORED: u32;
 // The statistics of the whole row. All lanes of the row get the result; all threads of the
 // workgroup take part.
 fn row_stats(row: Row, thread: u32) -> RowStats {
+    if (HELD > 0u) {
+        return held_stats(row, thread);
+    }
     if (PART_STATS_STORED == 0u) {
         return part_stats(lane_stats(row), thread);
     }
-    var all = stored_stats(row.index * PARTS + thread % PARTS);
-    for (var distance = PARTS / 2u; distance > 0u; distance /= 2u) {
-        all = with_other(all, thread, distance);
+    // Each thread loads one or two parts.
+    const OTHERS: u32 = min(PARTS, NEAR);
+    let first = row.index * PARTS + thread % OTHERS;
+    var all = stored_stats(first);
+    if (PARTS > NEAR) {
+        all = merge(all, stored_stats(first + NEAR));
+    }
+    for (var distance = OTHERS / 2u; distance > 0u; distance /= 2u) { // unrolled
+        all = merge(all, stats_from(across(thread, bits_of(all), distance)));
     }
     return all;
 }

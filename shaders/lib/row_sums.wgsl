@@ -79,56 +79,98 @@ fn first_largest(x: vec4<f32>, m: f32, c: u32, room: u32) -> u32 {
     return min(min(classes.x, classes.y), min(classes.z, classes.w));
 }
 
+// The terms of a block. x: coefficients; y: weighted gaps; z: entropy terms; w: tiny coefficients.
+struct BlockSums {
+    terms: vec4<f32>,
+    all: RowSums,
+}
+
+// Adds the quad x of the classes from `first` on, of which `room` exist, to the terms of its block,
+// and to the predictions, by one lane. `m` is the row maximum, and `at` the position of the row's
+// probabilities, if any.
+fn with_quad(before: BlockSums, x: vec4<f32>, first: u32, room: u32, m: f32, at: u32) -> BlockSums {
+    var terms = before.terms;
+    var s = before.all;
+    let d = gap4(x, m);
+    if (TARGETS == 2u) {
+        let a = coefficients(first, room, NONE, 0.0, at);
+        terms.y += sum4(weighted4(a, d));
+        if (FACTORS == 0u) {
+            terms.x += sum4(a);
+        } else {
+            let lifted = lifted_coefficients(first, room, at);
+            let tiny = abs(lifted) < vec4<f32>(1.0);
+            terms.x += sum4(select(a, vec4<f32>(), tiny));
+            terms.w += sum4(select(vec4<f32>(), lifted, tiny));
+        }
+    }
+    if (TARGETS == 1u) {
+        terms.y += sum4(weighted4(class_weights(first, room), d));
+    }
+    if (STATISTICS == 1u) {
+        terms.z += sum4(entropy_terms4(lifted_exp4(d), d));
+        s.predicted = min(s.predicted, first_largest(x, m, first, room));
+    }
+    if (STATISTICS == 1u && TARGETS == 2u) {
+        let q = probabilities4(first, at);
+        for (var k = 0u; k < 4u; k++) { // unrolled
+            s = with_class(s, first + k, q[k], k < room);
+        }
+    }
+    return BlockSums(terms, s);
+}
+
+fn with_terms(s: RowSums, terms: vec4<f32>) -> RowSums {
+    var all = s;
+    all.coefficients = plus(s.coefficients, terms.x);
+    all.gaps = plus(s.gaps, terms.y);
+    all.entropy_sum = plus(s.entropy_sum, terms.z);
+    all.tiny_coefficients = plus(s.tiny_coefficients, terms.w);
+    return all;
+}
+
+// The sums of the lane's blocks in registers, and the terms of its blocks so far.
+var<private> held_sums: BlockSums;
+
+// Adds block i of `held` to the sums of the lane, by one lane.
+fn add_held_sums(row: Row, i: u32, m: f32) {
+    if (!SUMMED) {
+        return;
+    }
+    if (i == 0u) {
+        held_sums = BlockSums(vec4<f32>(), no_sums());
+    }
+    var block = BlockSums(vec4<f32>(), held_sums.all);
+    for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
+        let first = quad_start(row, i, j);
+        block = with_quad(block, held[i][j], first, room_at(i < row.whole, first), m, row.start);
+    }
+    held_sums = BlockSums(held_sums.terms + block.terms, block.all);
+}
+
 // Adds the lane's blocks begin..end, a nonempty run, to its sums: 16 elements a block, of `logits`
 // and, with TARGETS 2, of `probabilities`, both [outer, classes, inner]; by one lane, without
 // exchange. `at` is the position of the row's probabilities, if any.
 fn run_sums(row: Row, begin: u32, end: u32, m: f32, at: u32, before: RowSums) -> RowSums {
     var s = before;
-    // x: coefficients; y: weighted gaps; z: entropy terms; w: tiny coefficients. Every eight blocks
-    // are added up separately, because adding equal numbers, such as the probabilities of a large
-    // vocabulary, to one growing sum rounds the same way each time.
+    // Every eight blocks are added up separately, because adding equal numbers, such as the
+    // probabilities of a large vocabulary, to one growing sum rounds the same way each time.
     var run = vec4<f32>();
     var eight = vec4<f32>();
     var i = begin;
     loop {
-        var block = vec4<f32>();
+        var block = BlockSums(vec4<f32>(), s);
         var j = 0u;
         loop {
             let first = quad_start(row, i, j);
-            let room = room_at(false, first);
-            let x = logits_quad(row, i, j, false);
-            let d = gap4(x, m);
-            if (TARGETS == 2u) {
-                let a = coefficients(first, room, NONE, 0.0, at);
-                block.y += sum4(weighted4(a, d));
-                if (FACTORS == 0u) {
-                    block.x += sum4(a);
-                } else {
-                    let lifted = lifted_coefficients(first, room, at);
-                    let tiny = abs(lifted) < vec4<f32>(1.0);
-                    block.x += sum4(select(a, vec4<f32>(), tiny));
-                    block.w += sum4(select(vec4<f32>(), lifted, tiny));
-                }
-            }
-            if (TARGETS == 1u) {
-                block.y += sum4(weighted4(class_weights(first, room), d));
-            }
-            if (STATISTICS == 1u) {
-                block.z += sum4(entropy_terms4(lifted_exp4(d), d));
-                s.predicted = min(s.predicted, first_largest(x, m, first, room));
-            }
-            if (STATISTICS == 1u && TARGETS == 2u) {
-                let q = probabilities4(first, at);
-                for (var k = 0u; k < 4u; k++) { // unrolled
-                    s = with_class(s, first + k, q[k], k < room);
-                }
-            }
+            block = with_quad(block, logits_quad(row, i, j, false), first, room_at(false, first), m, at);
             continuing {
                 j += 1u;
                 break if j >= 4u;
             }
         }
-        eight += block;
+        s = block.all;
+        eight += block.terms;
         continuing {
             i += 1u;
             if (i % 8u == 0u || i >= end) {
@@ -138,11 +180,7 @@ fn run_sums(row: Row, begin: u32, end: u32, m: f32, at: u32, before: RowSums) ->
             break if i >= end;
         }
     }
-    s.coefficients = plus(s.coefficients, run.x);
-    s.gaps = plus(s.gaps, run.y);
-    s.entropy_sum = plus(s.entropy_sum, run.z);
-    s.tiny_coefficients = plus(s.tiny_coefficients, run.w);
-    return s;
+    return with_terms(s, run);
 }
 
 // Loads a sum from the state of a lane.
@@ -187,6 +225,9 @@ fn store_lane_sums(row: Row, s: RowSums) {
 // The sums of the lane over its blocks up to the end of this dispatch, given the row maximum m;
 // `at` is the position of the row's probabilities, if any.
 fn lane_sums(row: Row, m: f32, at: u32) -> RowSums {
+    if (HELD > 0u && !ROW_STATE_LOADED) {
+        return with_terms(held_sums.all, held_sums.terms);
+    }
     var s = no_sums();
     if (SWEEP == 2u || (SWEEP == 1u && row.begin > 0u)) {
         s = load_lane_sums(row);
@@ -204,27 +245,26 @@ fn lane_sums(row: Row, m: f32, at: u32) -> RowSums {
 fn all_sums(lane: RowSums, thread: u32) -> RowSums {
     var all = lane;
     if (TARGETS == 2u) {
-        all.coefficients = sum_across(thread, lane.coefficients, LANES);
+        all.coefficients = sum_across(thread, lane.coefficients);
         if (FACTORS != 0u) {
-            all.tiny_coefficients = sum_across(thread, lane.tiny_coefficients, LANES);
+            all.tiny_coefficients = sum_across(thread, lane.tiny_coefficients);
         }
     }
     if (TARGETS != 0u) {
-        all.gaps = sum_across(thread, lane.gaps, LANES);
+        all.gaps = sum_across(thread, lane.gaps);
     }
     if (STATISTICS == 1u) {
-        all.entropy_sum = sum_across(thread, lane.entropy_sum, LANES);
-        for (var distance = LANES / 2u; distance > 0u; distance /= 2u) {
-            let mine = vec4<u32>(all.predicted, all.target_argmax, bitcast<u32>(all.target_max), 0u);
-            let theirs = across(thread, mine, distance);
-            all.predicted = min(all.predicted, theirs.x);
-            let q = bitcast<f32>(theirs.z);
-            let larger = q > all.target_max;
-            let first = q == all.target_max && theirs.y < all.target_argmax;
-            if (theirs.y != NONE && (all.target_argmax == NONE || larger || first)) {
-                all.target_argmax = theirs.y;
-                all.target_max = q;
-            }
+        all.entropy_sum = sum_across(thread, lane.entropy_sum);
+        for (var stage = TEAM / 2u; stage > 0u; stage /= 2u) { // unrolled
+            let bits = vec4<u32>(all.predicted, all.target_argmax, bitcast<u32>(all.target_max), 0u);
+            let pair = exchanged(thread, bits, stage);
+            all.predicted = min(pair.mine.x, pair.other.x);
+            let mine = bitcast<f32>(pair.mine.z);
+            let theirs = bitcast<f32>(pair.other.z);
+            let first = theirs == mine && pair.other.y < pair.mine.y;
+            let takes = pair.other.y != NONE && (pair.mine.y == NONE || theirs > mine || first);
+            all.target_argmax = select(pair.mine.y, pair.other.y, takes);
+            all.target_max = select(mine, theirs, takes);
         }
     }
     return all;

@@ -9,6 +9,7 @@
 // The number of threads of a workgroup that share a row: 1, or a power of two that divides
 // WORKGROUP.
 override LANES: u32;
+const TEAM: u32 = LANES;
 // The number of workgroups that share a row. If it is more than 1, LANES is WORKGROUP.
 override PARTS: u32;
 // The number of lanes that load consecutive quads: a power of two, at most LANES.

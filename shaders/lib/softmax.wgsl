@@ -8,6 +8,8 @@
 // and has to define
 //   const HOLD_EXP: bool                                whether the last sweep needs the row's
 //                                                       exponentials instead of its logits
+//   fn add_held_sums(row: Row, i: u32, m: f32)          adds block i, whose logits are in `held`, to
+//                                                       further sums of the lane
 //
 // The statistics are the row maximum m, the number of elements that equal it, and the sum of
 // exp(gap4(x, m)) over the other elements. Keeping the last two apart preserves the relative
@@ -26,10 +28,8 @@ struct RowStats {
     poison: u32,
 }
 
-// The blocks of the lane that stay in registers: exponentials if HOLD_EXP, else logits.
+// The blocks of the lane that stay in registers: logits, and then, if HOLD_EXP, exponentials.
 var<private> held: array<mat4x4<f32>, max(HELD, 1u)>;
-// The maximum that the exponentials in `held` are relative to: that of the lane.
-var<private> held_max: f32;
 
 // Block i of a row, padded with -infinity.
 fn logits_block(row: Row, i: u32, inside: bool) -> mat4x4<f32> {
@@ -81,13 +81,20 @@ fn with_block(e: Extremes, x: mat4x4<f32>) -> Extremes {
     return all;
 }
 
-// Statistics that have only a maximum (and `poison`); `ties` and `rest` are 0. A maximum of
-// -infinity is replaced by the lowest finite number.
-fn stats_of(e: Extremes) -> RowStats {
+// The extremes of all elements: the signed maximum, the unsigned maximum and the unsigned minimum.
+fn extremes_of(e: Extremes) -> vec4<u32> {
     let signed = max(max(e.signed_max.x, e.signed_max.y), max(e.signed_max.z, e.signed_max.w));
     let unsigned = max(max(e.unsigned_max.x, e.unsigned_max.y), max(e.unsigned_max.z, e.unsigned_max.w));
     let smallest = min(min(e.unsigned_min.x, e.unsigned_min.y), min(e.unsigned_min.z, e.unsigned_min.w));
-    let poison = signed >= 0x7f800000 || unsigned > 0xff800000u;
+    return vec4<u32>(bitcast<u32>(signed), unsigned, smallest, 0u);
+}
+
+// Statistics that have only a maximum (and `poison`); `ties` and `rest` are 0. A maximum of
+// -infinity is replaced by the lowest finite number.
+fn stats_of(extremes: vec4<u32>) -> RowStats {
+    let signed = bitcast<i32>(extremes.x);
+    let smallest = extremes.z;
+    let poison = signed >= 0x7f800000 || extremes.y > 0xff800000u;
     let m = select(min(smallest, bitcast<u32>(LOWEST)), u32(signed), signed >= 0);
     return RowStats(bitcast<f32>(m), 0.0, 0.0, u32(poison));
 }
@@ -149,7 +156,7 @@ fn add_block(s: RowStats, x: mat4x4<f32>, e: mat4x4<f32>) -> RowStats {
 
 // Merges a block of logits x into statistics.
 fn with_logits(s: RowStats, x: mat4x4<f32>) -> RowStats {
-    let block = stats_of(with_block(no_extremes(), x));
+    let block = stats_of(extremes_of(with_block(no_extremes(), x)));
     var all = rescaled(s, max(s.max, block.max));
     all.poison |= block.poison;
     return add_block(all, x, exp_block(x, all.max));
@@ -192,7 +199,7 @@ fn no_stats() -> LaneStats {
 
 // Adds the 16 elements x of a block to the statistics of a lane, by one lane.
 fn add_to_lane(s: LaneStats, x: mat4x4<f32>) -> LaneStats {
-    let block = stats_of(with_block(no_extremes(), x));
+    let block = stats_of(extremes_of(with_block(no_extremes(), x)));
     let m = max(s.max, block.max);
     let max_gap = gap(m, s.origin);
     let lost = gap_error(m, s.origin);
@@ -228,24 +235,37 @@ fn relative_to_max(s: LaneStats) -> RowStats {
 
 // The statistics of all blocks that the lane processes in this dispatch.
 fn lane_stats(row: Row) -> RowStats {
-    if (HELD > 0u) {
-        return held_stats(row);
-    }
     if (RUNS == 0u) {
         return single_run_stats(row, row.begin, row.end);
     }
     return relative_to_max(add_blocks(row, no_stats()));
 }
 
-// The statistics of the lane's HELD blocks, which stay in registers.
-fn held_stats(row: Row) -> RowStats {
-    var extremes = no_extremes();
+// Loads the logits of the lane's blocks into `held`, if they stay in registers. Kernels do this
+// before they wait for other loads.
+fn hold_logits(row: Row) {
     for (var i = 0u; i < HELD; i++) { // unrolled
         held[i] = logits_block(row, i, i < row.whole);
-        extremes = with_block(extremes, held[i]);
+    }
+}
+
+// The statistics of a row whose blocks all stay in registers: first its maximum, then the sums
+// relative to that. All lanes of the row get the result; all threads of the workgroup take part.
+fn held_stats(row: Row, thread: u32) -> RowStats {
+    var of_lane = no_extremes();
+    for (var i = 0u; i < HELD; i++) { // unrolled
+        of_lane = with_block(of_lane, held[i]);
+    }
+    var extremes = extremes_of(of_lane);
+    for (var stage = TEAM / 2u; stage > 0u; stage /= 2u) { // unrolled
+        let pair = exchanged(thread, extremes, stage);
+        let signed = max(bitcast<i32>(pair.mine.x), bitcast<i32>(pair.other.x));
+        let unsigned = max(pair.mine.y, pair.other.y);
+        extremes = vec4<u32>(bitcast<u32>(signed), unsigned, min(pair.mine.z, pair.other.z), 0u);
     }
     var s = stats_of(extremes);
     for (var i = 0u; i < HELD; i++) { // unrolled
+        add_held_sums(row, i, s.max);
         let x = held[i];
         let e = exp_block(x, s.max);
         s = add_block(s, x, e);
@@ -253,46 +273,50 @@ fn held_stats(row: Row) -> RowStats {
             held[i] = e;
         }
     }
-    held_max = s.max;
+    for (var stage = TEAM / 2u; stage > 0u; stage /= 2u) { // unrolled
+        let pair = exchanged(thread, vec4<u32>(bitcast<vec2<u32>>(vec2<f32>(s.ties, s.rest)), 0u, 0u), stage);
+        let sums = bitcast<vec2<f32>>(pair.mine.xy) + bitcast<vec2<f32>>(pair.other.xy);
+        s = RowStats(s.max, sums.x, sums.y, s.poison);
+    }
     return s;
 }
 
+// Merges statistics. Only those with the lower maximum are rescaled.
 fn merge(a: RowStats, b: RowStats) -> RowStats {
-    let m = max(a.max, b.max);
-    let x = rescaled(a, m);
-    let y = rescaled(b, m);
-    return RowStats(m, x.ties + y.ties, x.rest + y.rest, x.poison | y.poison);
+    let a_is_lower = a.max < b.max;
+    let m = select(a.max, b.max, a_is_lower);
+    let low = select(b.max, a.max, a_is_lower);
+    let sum = select(sum_of_exp(b), sum_of_exp(a), a_is_lower);
+    let same = low == m;
+    let lower_rest = select(sum * exp_between(low, m), select(b.rest, a.rest, a_is_lower), same);
+    let lower_ties = select(0.0, select(b.ties, a.ties, a_is_lower), same);
+    let ties = select(a.ties, b.ties, a_is_lower) + lower_ties;
+    let rest = select(a.rest, b.rest, a_is_lower) + lower_rest;
+    return RowStats(m, ties, rest, a.poison | b.poison);
 }
 
-// Merges s with the statistics of the thread at this distance (`across`).
-fn with_other(s: RowStats, thread: u32, distance: u32) -> RowStats {
-    let bits = vec4<u32>(bitcast<vec3<u32>>(vec3<f32>(s.max, s.ties, s.rest)), s.poison);
-    let other = across(thread, bits, distance);
-    let numbers = bitcast<vec3<f32>>(other.xyz);
-    return merge(s, RowStats(numbers.x, numbers.y, numbers.z, other.w));
+fn bits_of(s: RowStats) -> vec4<u32> {
+    return vec4<u32>(bitcast<vec3<u32>>(vec3<f32>(s.max, s.ties, s.rest)), s.poison);
+}
+
+fn stats_from(bits: vec4<u32>) -> RowStats {
+    let numbers = bitcast<vec3<f32>>(bits.xyz);
+    return RowStats(numbers.x, numbers.y, numbers.z, bits.w);
 }
 
 // Merges the statistics of the lanes into the statistics of the workgroup's part of the row; all
 // lanes get the result. All threads of the workgroup take part.
 fn part_stats(lane: RowStats, thread: u32) -> RowStats {
     var all = lane;
-    for (var distance = LANES / 2u; distance > 0u; distance /= 2u) {
-        all = with_other(all, thread, distance);
+    for (var stage = TEAM / 2u; stage > 0u; stage /= 2u) { // unrolled
+        let pair = exchanged(thread, bits_of(all), stage);
+        all = merge(stats_from(pair.mine), stats_from(pair.other));
     }
     return all;
 }
 
-// The factor, lifted, that turns the exponentials from `last_sweep_block` into exponentials
-// relative to the row maximum m.
-fn lifted_exp_factor(m: f32) -> f32 {
-    if (HELD > 0u && LANES > 1u) {
-        return exp_between(held_max, m);
-    }
-    return LIFT;
-}
-
-// Block i in the last sweep: if HOLD_EXP its exponentials, lifted and still without the factor
-// `lifted_exp_factor`, else its logits.
+// Block i in the last sweep: if HOLD_EXP its exponentials relative to the row maximum m, lifted,
+// else its logits.
 fn last_sweep_block(row: Row, i: u32, inside: bool, m: f32) -> mat4x4<f32> {
     if (HELD > 0u) {
         return held[i];

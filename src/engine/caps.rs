@@ -25,10 +25,10 @@ pub struct Caps {
     /// The width of a SIMD vector on a software adapter: the size of a workgroup in
     /// [`Family::CpuSimd`].
     pub simd_width: u32,
-    /// The number of threads in a subgroup, if the device has `Features::SUBGROUP` and that number
-    /// is fixed; else 0. Threads that share a row or a sum exchange values within a subgroup
-    /// directly. On [`Family::CpuSimd`] they do so only if this equals `simd_width`; product
-    /// kernels then use subgroups as well.
+    /// The least number of threads in a subgroup, if the device has `Features::SUBGROUP`; else 0.
+    /// Threads that share a row or a sum exchange values within a subgroup directly. On
+    /// [`Family::CpuSimd`] they do so only if this equals `simd_width`; product kernels then use
+    /// subgroups as well.
     pub subgroup_size: u32,
     /// The most quads that a thread processes per iteration, in straight-line code: 1 to 4.
     /// llvmpipe is fastest with 4; `SwiftShader` runs out of memory when it compiles that much
@@ -73,9 +73,8 @@ impl Caps {
     /// and statistics, except for label smoothing of rows so long that they take several dispatches.
     pub const MIN_BINDINGS: u32 = 4;
 
-    /// The smallest supported `workgroup_memory`: the values that a workgroup of 64 threads
-    /// exchanges.
-    pub const MIN_WORKGROUP_MEMORY: u32 = 64 * Self::MEMORY_PER_THREAD;
+    /// The smallest supported `workgroup_memory`: the tiles of the smallest product kernel.
+    pub const MIN_WORKGROUP_MEMORY: u32 = 4096;
 
     /// The bytes of workgroup memory per thread (`shaders/lib/lanes.wgsl`).
     const MEMORY_PER_THREAD: u32 = 32;
@@ -114,12 +113,12 @@ impl Caps {
             width @ 4..=16 if fixed && width.is_power_of_two() => width,
             _ => 8,
         };
-        let subgroup_size =
-            if fixed && device.features().contains(wgpu::Features::SUBGROUP) { info.subgroup_min_size } else { 0 };
         let family = match info.device_type {
             wgpu::DeviceType::Cpu => Family::CpuSimd,
             _ => Family::Gpu,
         };
+        let known = device.features().contains(wgpu::Features::SUBGROUP) && (fixed || family == Family::Gpu);
+        let subgroup_size = if known { info.subgroup_min_size } else { 0 };
         let quads_per_turn = if info.name.contains("llvmpipe") { 4 } else { 1 };
         // At most 2^46 bytes, the size of the largest tensor, so that sums of a few sizes do not
         // overflow.
@@ -162,6 +161,12 @@ impl Caps {
                 Family::CpuSimd => self.subgroup_size == workgroup,
             };
         [workgroup, if known { self.subgroup_size } else { 0 }]
+    }
+
+    /// Whether a workgroup of this many threads that exchange values is possible and useful.
+    pub(crate) fn has_workgroup_of(&self, threads: u32) -> bool {
+        let memory = threads * Self::MEMORY_PER_THREAD;
+        self.family == Family::Gpu && threads <= self.max_invocations && memory <= self.workgroup_memory
     }
 
     /// The number of threads in a workgroup of this family.

@@ -37,17 +37,38 @@ impl RowPlan {
     /// it fits, except where several threads share it on a CPU: there registers that live across a
     /// barrier are spilled to memory, so reading the row again is as fast.
     pub(crate) fn new(caps: &Caps, classes: u32, inner: u32) -> Self {
+        Self::with_large_workgroups(caps, classes, inner, true)
+    }
+
+    /// The same for kernels that hold rows of two tensors, for which the registers of a large
+    /// workgroup do not suffice.
+    pub(crate) fn for_two_tensors(caps: &Caps, classes: u32, inner: u32) -> Self {
+        Self::with_large_workgroups(caps, classes, inner, false)
+    }
+
+    fn with_large_workgroups(caps: &Caps, classes: u32, inner: u32, allowed: bool) -> Self {
         // With more blocks per thread, registers spill and compilers take seconds.
         const MOST_HELD: u32 = 2;
-        let [workgroup, subgroup] = caps.threads();
+        // Rows of up to 32768 elements stay in the registers of a large workgroup where it leaves
+        // each thread 128 registers or more: on NVIDIA's GPUs and AMD's RDNA, which have subgroups
+        // of at least 32 threads.
+        const LARGE_WORKGROUP: u32 = 512;
+        const MOST_HELD_BY_MANY: u32 = 4;
+        let [usual, subgroup] = caps.threads();
         let alone = inner > 1 || classes <= 32;
-        let span = if alone { 1 } else { workgroup.min(32) };
+        let span = if alone { 1 } else { usual.min(32) };
+        let large = allowed
+            && !alone
+            && subgroup == 32
+            && caps.has_workgroup_of(LARGE_WORKGROUP)
+            && (16 * MOST_HELD * usual + 1..=16 * MOST_HELD_BY_MANY * LARGE_WORKGROUP).contains(&classes);
+        let (workgroup, most_held) = if large { (LARGE_WORKGROUP, MOST_HELD_BY_MANY) } else { (usual, MOST_HELD) };
         let lanes = match caps.family {
             Family::Gpu if !alone && classes > 1024 => workgroup,
             _ => span,
         };
         let held = classes.div_ceil(16 * lanes);
-        let fits = (1..=MOST_HELD).contains(&held) && (alone || caps.family == Family::Gpu);
+        let fits = (1..=most_held).contains(&held) && (alone || caps.family == Family::Gpu);
         let (held, held_classes) = if fits { (held, classes) } else { (0, 0) };
         Self { workgroup, subgroup, lanes, parts: 1, span, held, classes: held_classes, whole: 1, blocks: 0 }
             .with_blocks(classes)
@@ -72,11 +93,19 @@ impl RowPlan {
 
     /// The same plan with several workgroups per row, if there are too few rows to keep a GPU busy.
     /// One dispatch computes the statistics of each part; in the next, every workgroup merges them
-    /// and processes its part. Rows that this plan keeps in registers are never split.
+    /// and processes its part. Rows that this plan keeps in registers are split only if they are
+    /// long and very few.
     pub(crate) fn in_parts(self, caps: &Caps, classes: u32, rows: u32) -> Self {
         const MOST_PARTS: u32 = 64;
         // A few workgroups for each multiprocessor of a large GPU.
         const ENOUGH_GROUPS: u32 = 512;
+        // Fewer rows than this leave more than half of the multiprocessors of a large GPU idle.
+        const FEW_ROWS: u32 = 64;
+        if self.held > 0 && self.workgroup > caps.workgroup_size() && rows < FEW_ROWS {
+            let [workgroup, _] = caps.threads();
+            let streamed = Self { workgroup, lanes: workgroup, held: 0, classes: 0, ..self }.with_blocks(classes);
+            return streamed.in_parts(caps, classes, rows);
+        }
         let wanted = ENOUGH_GROUPS.checked_div(rows).unwrap_or(0);
         // At least one block per thread.
         let parts = wanted.min(classes / (16 * self.workgroup)).min(MOST_PARTS).min(self.workgroup);

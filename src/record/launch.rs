@@ -32,6 +32,8 @@ pub(crate) struct Launch {
     quads: bool,
     /// Bit `i`: quad binding `i` is declared as scalars even if the others are declared as quads.
     by_scalar: u32,
+    /// Bit `i`: if binding `i` is a scalar 1, the shader has a constant instead.
+    ones: u32,
     /// Whether the gradient is written in place.
     in_place: bool,
     /// A name that was set wrongly, and what is wrong with it.
@@ -48,6 +50,7 @@ impl Launch {
             common: Vec::with_capacity(COMMON.len()),
             quads: false,
             by_scalar: 0,
+            ones: 0,
             in_place: false,
             mistake: None,
         }
@@ -104,6 +107,14 @@ impl Launch {
         self
     }
 
+    /// Replaces this binding by a constant in the shader if it is a scalar 1.
+    pub(crate) fn constant_if_one(mut self, name: &'static str) -> Self {
+        if let Some(i) = self.binding(name) {
+            self.ones |= 1 << i;
+        }
+        self
+    }
+
     /// Sets whether the gradient is written in place.
     pub(crate) fn in_place(self, in_place: bool) -> Self {
         Self { in_place, ..self }
@@ -148,7 +159,7 @@ impl Launch {
         let windows = std::mem::take(&mut self.windows);
         let named =
             |(binding, window): (&Binding, Option<Option<Window>>)| window.ok_or_else(|| self.not_set(binding.name));
-        let windows = self.kernel.bindings.iter().zip(windows).map(named).collect::<Result<Vec<_>>>()?;
+        let mut windows = self.kernel.bindings.iter().zip(windows).map(named).collect::<Result<Vec<_>>>()?;
         let mut variant = Variant {
             constants,
             vec4: self.quads,
@@ -156,8 +167,13 @@ impl Launch {
             in_place: self.in_place,
             ..Variant::default()
         };
-        for (i, (window, binding)) in windows.iter().zip(self.kernel.bindings).enumerate() {
-            match window {
+        for (i, (slot, binding)) in windows.iter_mut().zip(self.kernel.bindings).enumerate() {
+            if self.ones & (1 << i) != 0 && slot.as_ref().is_some_and(|window| window.one) {
+                variant.ones |= 1 << i;
+                *slot = None;
+                continue;
+            }
+            match slot {
                 Some(window) => {
                     variant.vec4 &= !binding.quads || window.quads || !variant.by_quad(i);
                     variant.f16 |= u32::from(window.format == Format::F16) << i;

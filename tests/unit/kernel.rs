@@ -85,10 +85,9 @@ fn bindings_are_used_as_declared() {
         let mut unused: Vec<_> = kernel.bindings.iter().map(|binding| format!("{}_data", binding.name)).collect();
         let mut unwritten = Vec::new();
         let mut written = Vec::new();
-        let others = [0, 2].into_iter().flat_map(|mode| {
-            let value = |&name: &&str| {
-                if ["DENOMINATOR", "PART_STATS_STORED", "SWEEP", "TARGETS"].contains(&name) { mode } else { 1 }
-            };
+        let modes = ["DENOMINATOR", "PART_STATS_STORED", "SWEEP", "TARGETS"];
+        let others = [(&modes[..], 0), (&modes, 2), (&["HELD"], 0)].into_iter().flat_map(|(names, mode)| {
+            let value = |&name: &&str| if names.contains(&name) { mode } else { 1 };
             let constants: Vec<u32> = kernel.text().constants.iter().map(value).collect();
             variants(kernel).into_iter().map(move |variant| Variant { constants: constants.clone(), ..variant })
         });
@@ -157,7 +156,7 @@ fn all_overrides_are_substituted_and_main_is_the_only_entry_point() {
 fn the_composer_finds_what_it_looks_for() {
     let library = text::LIBRARY.iter().map(|(_, file)| *file);
     for line in kernels().into_iter().map(|kernel| kernel.shader).chain(library).flat_map(str::lines) {
-        let mark = line.split_once("++) { //").map_or(" unrolled", |(_, mark)| mark);
+        let mark = line.split_once(") { //").map_or(" unrolled", |(_, mark)| mark);
         assert!(mark == " unrolled" || mark == " unrolled if WHOLE", "{line}");
         assert!(!line.contains("// need") || line.starts_with("// needs: "), "{line}");
         assert!(!line.starts_with("//need"), "{line}");

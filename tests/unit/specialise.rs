@@ -19,6 +19,8 @@ fn conditions_are_decided_as_far_as_they_can_be() {
         ("A - 3u == 0u", Value::Unknown),
         ("is_nan(x) && (A != 2u || B != 0u)", Value::Bool(false)),
         ("-x < 1.0", Value::Unknown),
+        ("max(A, 5u) / min(A, 3u)", Value::Number(2)),
+        ("max(x, 5u) > 0u", Value::Unknown),
     ] {
         assert_eq!(evaluate(expression, &known()), value, "{expression}");
     }
@@ -41,6 +43,9 @@ fn f() -> u32 {
         if (k % 2u == 1u) {
             e(k);
         }
+    }
+    for (var half = 3u * A / 2u; half > 0u; half /= 2u) { // unrolled
+        i(half);
     }
     if (x > 2u) {
         return f(
@@ -74,6 +79,14 @@ fn g() {}";
         "{",
         "e(k);",
         "}",
+        "}",
+        "{",
+        "const half: u32 = 3u;",
+        "i(half);",
+        "}",
+        "{",
+        "const half: u32 = 1u;",
+        "i(half);",
         "}",
         "if (x > 2u) {",
         "return f(",

@@ -102,8 +102,8 @@ pub(super) fn compose(kernel: &Kernel, variant: &Variant) -> String {
         // subgroup by subgroup.
         source = source.replace(
             "    @builtin(local_invocation_index) thread: u32,\n) {",
-            "    @builtin(subgroup_id) subgroup: u32,\n    @builtin(subgroup_invocation_id) member: u32,\n) {\n    \
-             let thread = subgroup * SUBGROUP + member;",
+            "    @builtin(subgroup_id) subgroup: u32,\n    @builtin(subgroup_size) size: u32,\n    \
+             @builtin(subgroup_invocation_id) member: u32,\n) {\n    let thread = subgroup * size + member;",
         );
     }
     for (name, value) in kernel.text().constants.iter().zip(&variant.constants) {

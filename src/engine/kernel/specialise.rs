@@ -2,10 +2,12 @@
 //! constants, and unrolls marked loops.
 //!
 //! Drivers would do this too, but their early passes take time in proportion to the code they are
-//! given. A loop is unrolled if it has this form, where the bound is made of constants and numbers:
+//! given. A loop is unrolled if it has one of these forms, where the bounds are made of constants
+//! and numbers:
 //!
 //! ```wgsl
 //! for (var r = 0u; r < ROWS; r++) { // unrolled
+//! for (var stage = TEAM / 2u; stage > 0u; stage /= 2u) { // unrolled
 //! ```
 //!
 //! Such loops are unrolled here because arrays with constant indices stay in registers, and few of
@@ -72,9 +74,9 @@ pub(super) fn write(text: &mut String, lines: &[&str], known: &Constants) -> boo
     let mut leaves = false;
     while let Some((&line, after)) = rest.split_first() {
         let indent = indent_of(line);
-        rest = if let Some((name, count)) = marked_loop(line, known) {
+        rest = if let Some((name, values)) = marked_loop(line, known) {
             let (body, closing) = split_block(after, indent);
-            for k in 0..count {
+            for k in values {
                 let mut known = known.clone();
                 known.insert(name.to_owned(), Value::Number(k));
                 let _ = writeln!(text, "{indent}{{\n{indent}const {name}: u32 = {k}u;");
@@ -156,20 +158,27 @@ fn write_branches<'l, 't>(
     }
 }
 
-/// The variable of a loop that must be unrolled, and the number of iterations.
-fn marked_loop<'a>(line: &'a str, known: &Constants) -> Option<(&'a str, u32)> {
+/// The variable of a loop that must be unrolled, and its values.
+fn marked_loop<'a>(line: &'a str, known: &Constants) -> Option<(&'a str, Vec<u32>)> {
     let number = |expression: &str| match evaluate(expression, known) {
         Value::Number(number) => Some(number),
         _ => None,
     };
-    let (header, condition) = line.trim().split_once("++) { // unrolled")?;
+    let (header, condition) = line.trim().split_once(") { // unrolled")?;
     if let Some(name) = condition.strip_prefix(" if ") {
         number(name).filter(|&value| value != 0)?;
     }
-    let header = header.strip_prefix("for (var ")?;
-    let (name, condition) = header.split_once(" = 0u; ")?;
-    let bound = condition.strip_prefix(name)?.strip_prefix(" < ")?.strip_suffix(name)?.strip_suffix("; ")?;
-    Some((name, number(bound)?))
+    let (name, rest) = header.strip_prefix("for (var ")?.split_once(" = ")?;
+    let (first, rest) = rest.split_once("; ")?;
+    let (condition, update) = rest.strip_prefix(name)?.split_once("; ")?;
+    let values = match update.strip_prefix(name)? {
+        "++" => (number(first)?..number(condition.strip_prefix(" < ")?)?).collect(),
+        " /= 2u" if condition == " > 0u" => std::iter::successors(Some(number(first)?), |value| Some(value / 2))
+            .take_while(|&value| value > 0)
+            .collect(),
+        _ => return None,
+    };
+    Some((name, values))
 }
 
 /// The value of an expression, if it follows from the known constants.
@@ -245,8 +254,12 @@ impl<'a> Parser<'a> {
             return Some(number(word));
         }
         if self.rest.starts_with('(') {
-            self.arguments("(", ")")?;
-            return Some(Value::Unknown);
+            let arguments = self.arguments("(", ")")?;
+            return Some(match (word, &arguments[..]) {
+                ("min", &[Value::Number(a), Value::Number(b)]) => Value::Number(a.min(b)),
+                ("max", &[Value::Number(a), Value::Number(b)]) => Value::Number(a.max(b)),
+                _ => Value::Unknown,
+            });
         }
         Some(match word {
             "true" => Value::Bool(true),
@@ -262,13 +275,14 @@ impl<'a> Parser<'a> {
         word
     }
 
-    fn arguments(&mut self, open: &str, close: &str) -> Option<()> {
+    fn arguments(&mut self, open: &str, close: &str) -> Option<Vec<Value>> {
         self.takes(open);
+        let mut values = Vec::new();
         while !self.takes(close) {
-            self.binary(0)?;
+            values.push(self.binary(0)?);
             self.takes(",");
         }
-        Some(())
+        Some(values)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Losses of rows: code shared by cross-entropy and the negative log-likelihood.
 
-use crate::engine::Caps;
 use crate::engine::kernel::Kernel;
+use crate::engine::{Caps, Family};
 use crate::error::{Error, Result, ensure};
 use crate::ops::loss::CrossEntropy;
 use crate::ops::loss::request::GradientPlace;
@@ -230,21 +230,19 @@ impl RowLoss<'_> {
         self.kernel.bindings.iter().any(|binding| binding.name == "parts")
     }
 
-    /// Plans the rows. Rows stay in registers only for class indices without smoothing and without
-    /// a cap: otherwise the gradient pass needs logits or per-class coefficients. Rows are split
-    /// across workgroups only for class indices without smoothing, in kernels that compute a
-    /// softmax, and only if no statistics or row state are involved.
+    /// Plans the rows. Rows stay in registers only without a cap, whose gradient needs logits; on a
+    /// CPU also only for class indices without smoothing, because coefficients of each class take
+    /// more registers than it has. Rows are split across workgroups only for class indices without
+    /// smoothing, in kernels that compute a softmax, and only if no statistics or row state are
+    /// involved.
     pub(crate) fn plan(&self, caps: &Caps, dims: Classes) -> RowPlan {
         let Classes { classes, inner, .. } = dims;
         if self.statistics == RowStatistics::LoadState {
             return RowPlan::streamed(caps, classes, inner);
         }
         let indices = self.coefficients() == Coefficients::OfTarget;
-        let plan = if indices && self.options.softcap.is_none() {
-            RowPlan::new(caps, classes, inner)
-        } else {
-            RowPlan::streamed(caps, classes, inner)
-        };
+        let held = (indices || caps.family == Family::Gpu) && self.options.softcap.is_none();
+        let plan = if held { RowPlan::new(caps, classes, inner) } else { RowPlan::streamed(caps, classes, inner) };
         if indices && self.statistics == RowStatistics::None && self.computes_softmax() {
             plan.in_parts(caps, classes, self.most_rows_for_plan.min(dims.rows()))
         } else {

@@ -282,6 +282,9 @@ impl Recorder<'_> {
             .bind("factor", factor)
             .bind("losses", losses)
             .bind("grad", new_grad);
+        // Every class has a coefficient; a load of each weight would cost as much as the logits.
+        let launch =
+            if call.coefficients() == Coefficients::OfTarget { launch } else { launch.constant_if_one("weight") };
         let launch = if call.computes_softmax() {
             launch
                 .bind("probabilities", probabilities)

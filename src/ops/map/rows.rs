@@ -77,7 +77,7 @@ impl Recorder<'_> {
         self.check_device(op, "upstream", upstream)?;
         let dims = Classes::along(op, "output", output.shape(), dim)?;
         expect_shape(op, "upstream", upstream.shape(), output.shape())?;
-        let plan = RowPlan::new(self.gpu().caps(), dims.classes, dims.inner);
+        let plan = RowPlan::for_two_tensors(self.gpu().caps(), dims.classes, dims.inner);
         if output.is_empty() {
             return self.output(op, output.shape().clone());
         }
