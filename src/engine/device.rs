@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::adapter::find_adapter;
+use super::bind_groups::BindGroups;
 use super::caps::{Caps, Family};
 use super::error_scope::guard;
 use super::kernel::Pipelines;
@@ -265,6 +266,11 @@ impl Gpu {
     /// The memory that holds a scalar 1.
     pub(crate) fn memory_of_one(&self) -> &Arc<Storage> {
         &self.shared.one
+    }
+
+    /// The bind groups of pooled buffers.
+    pub(crate) fn bind_groups(&self) -> &BindGroups {
+        &self.shared.pool.bind_groups
     }
 
     pub(crate) fn allocate(&self, op: &'static str, role: Role, bytes: u64) -> Result<Storage> {

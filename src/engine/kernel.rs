@@ -347,6 +347,18 @@ fn shader_module(device: &wgpu::Device, text: wgpu::ShaderModuleDescriptor<'_>, 
 #[cfg(test)]
 use self::tests::shader_module;
 
+/// The WGSL of all variants compiled so far, with the labels of their kernels, in any order.
+#[cfg(test)]
+pub(crate) fn composed(gpu: &crate::Gpu) -> Vec<(&'static str, String)> {
+    let kernels = crate::ops::kernels();
+    let compiled = lock(&gpu.pipelines().compiled);
+    let text = |(label, variant): &(&'static str, Variant)| {
+        let kernel = kernels.iter().find(|kernel| kernel.label == *label).expect("a kernel");
+        (*label, compose(kernel, variant))
+    };
+    compiled.keys().map(text).collect()
+}
+
 #[cfg(test)]
 #[path = "../../tests/unit/kernel.rs"]
 mod tests;

@@ -1,6 +1,7 @@
 //! The device, its buffer pool and its compiled kernels.
 
 mod adapter;
+mod bind_groups;
 mod caps;
 mod device;
 mod error_scope;
@@ -8,6 +9,7 @@ pub(crate) mod kernel;
 pub(crate) mod opengl;
 mod pool;
 
+pub(crate) use bind_groups::BoundRange;
 pub use caps::{Caps, Family};
 pub use device::{Counters, Gpu};
 pub(crate) use error_scope::{guard, in_scopes};

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::engine::bind_groups::BindGroups;
 use crate::engine::guard;
 use crate::error::{Error, Result};
 
@@ -47,6 +48,8 @@ type Free = HashMap<(Role, u64), Vec<wgpu::Buffer>>;
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     free: Mutex<Free>,
+    /// The bind groups of this pool's buffers.
+    pub(crate) bind_groups: BindGroups,
     created: AtomicU64,
     in_use: AtomicU64,
     most_in_use: AtomicU64,
@@ -123,6 +126,7 @@ impl Pool {
 
     /// Drops every free buffer.
     pub(crate) fn clear(&self) {
+        self.bind_groups.clear();
         lock(&self.free).clear();
     }
 }
@@ -190,6 +194,11 @@ impl Storage {
         let mut repeated = Self::unpooled(buffer.clone());
         repeated.more = vec![buffer.clone(); times - 1];
         repeated
+    }
+
+    /// Whether the buffers return to a pool.
+    pub(crate) fn is_pooled(&self) -> bool {
+        self.home.is_some()
     }
 
     /// The first buffer: the only one, unless the memory exceeds the largest buffer.

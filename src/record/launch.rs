@@ -7,7 +7,7 @@ use bytemuck::Pod;
 
 use super::recorder::{Arena, Recorder, Window};
 use crate::engine::kernel::{Access, Binding, COMMON, Kernel, Variant};
-use crate::engine::{Caps, Role, Storage, guard};
+use crate::engine::{BoundRange, Caps, Role, Storage, guard};
 use crate::error::{Error, Result, within};
 use crate::plan::{self, RowPlan, Work};
 use crate::tensor::Format;
@@ -226,26 +226,17 @@ impl Recorder<'_> {
         let words = bases.map(Ok).chain(common).chain(own).collect::<Result<Vec<u32>>>()?;
         let bytes = bytemuck::cast_slice(&words);
         let (arena, params_offset, params_size) = self.push_params(bytes)?;
-        let params =
-            wgpu::BufferBinding { buffer: arena.buffer(), offset: 0, size: std::num::NonZero::new(params_size) };
-        let bindings = windows.iter().flatten().zip(&places).map(|(window, place)| wgpu::BufferBinding {
-            buffer: &place.buffer,
+        let params = BoundRange { buffer: arena.buffer().clone(), offset: 0, size: params_size };
+        let others = windows.iter().flatten().zip(&places).map(|(window, place)| BoundRange {
+            buffer: place.buffer.clone(),
             offset: place.offset,
-            size: std::num::NonZero::new(window.size),
+            size: window.size,
         });
-        let entries: Vec<_> = std::iter::once(params)
-            .chain(bindings)
-            .zip(0..)
-            .map(|(buffer, binding)| wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(buffer) })
-            .collect();
-        let group = guard(self.gpu().device(), kernel.label, || {
-            self.gpu().device().create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(kernel.label),
-                layout: &compiled.layout,
-                entries: &entries,
-            })
-        })?;
-        drop(entries);
+        let ranges: Vec<_> = std::iter::once(params).chain(others).collect();
+        let create = |ranges: &[BoundRange]| self.create_bind_group(kernel.label, &compiled.layout, ranges);
+        let pooled = windows.iter().flatten().all(|window| window.one || window.storage.is_pooled());
+        let group =
+            if pooled { self.gpu().bind_groups().get(&compiled.layout, ranges, create) } else { create(&ranges) }?;
         windows.iter().flatten().for_each(|window| self.held.retain(&window.storage));
         let [x, y, z] = plan::grid(groups, self.gpu().caps());
         #[cfg(test)]
@@ -268,6 +259,25 @@ impl Recorder<'_> {
             }
         }
         Ok(())
+    }
+
+    fn create_bind_group(
+        &self,
+        label: &'static str,
+        layout: &wgpu::BindGroupLayout,
+        ranges: &[BoundRange],
+    ) -> Result<wgpu::BindGroup> {
+        let entries: Vec<_> = (0..)
+            .zip(ranges)
+            .map(|(binding, BoundRange { buffer, offset, size })| {
+                let range = wgpu::BufferBinding { buffer, offset: *offset, size: std::num::NonZero::new(*size) };
+                wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(range) }
+            })
+            .collect();
+        guard(self.gpu().device(), label, || {
+            let descriptor = wgpu::BindGroupDescriptor { label: Some(label), layout, entries: &entries };
+            self.gpu().device().create_bind_group(&descriptor)
+        })
     }
 
     /// If there are more bindings than the device supports, replaces inputs that are a scalar 1 by
