@@ -40,8 +40,14 @@ mod tune;
 #[cfg(test)]
 extern crate self as xent;
 #[cfg(test)]
+#[path = "../tests/unit/amd.rs"]
+mod amd;
+#[cfg(test)]
 #[path = "../tests/unit/every_op.rs"]
 mod every_op;
+#[cfg(test)]
+#[path = "../tests/unit/hot_kernels.rs"]
+mod hot_kernels;
 
 /// Losses and their options, for [`Recorder`].
 pub mod loss {
