@@ -10,7 +10,7 @@
 //! |---|---|
 //! | row | the elements along the class dimension, with all other indices fixed |
 //! | quad | 4 elements of consecutive classes; contiguous if `inner` is 1, and then loaded as one `vec4` |
-//! | block | of a reduction: the [`BLOCK`] elements that one workgroup sums; of a row: 4 quads; of a linear layer's loss: consecutive classes whose weights are updated together |
+//! | block | of a reduction: the elements that one workgroup sums, [`BLOCK`] or [`loss_block`]; of a row: 4 quads; of a linear layer's loss: consecutive classes whose weights are updated together |
 //! | chunk | of a linear layer's loss: consecutive tokens whose logits are in memory at the same time |
 //! | lane | one of the threads of a workgroup that share a row (or a part of it) |
 //! | span | neighbouring lanes that load consecutive quads of a row |
