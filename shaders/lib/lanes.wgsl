@@ -60,8 +60,8 @@ fn across(thread: u32, value: vec4<u32>, distance: u32) -> vec4<u32> {
     return other;
 }
 
-// The value of group `thread % GROUPS`, whose threads all have the same value. All threads of the
-// workgroup, which is a single team, take part.
+// The value of group `thread % GROUPS`, as its first thread has it. All threads of the workgroup,
+// which is a single team, take part.
 fn value_of_group(thread: u32, value: vec4<u32>) -> vec4<u32> {
     if (thread % NEAR == 0u) {
         shared_values[thread / NEAR] = value;

@@ -6,6 +6,9 @@
 // 1: `row_parts` has computed the statistics of the parts.
 override PART_STATS_STORED: u32;
 
+// The number of threads that load different parts.
+const LOADERS: u32 = min(PARTS, NEAR);
+
 // The statistics of the whole row. All lanes of the row get the result; all threads of the
 // workgroup take part.
 fn row_stats(row: Row, thread: u32) -> RowStats {
@@ -16,13 +19,12 @@ fn row_stats(row: Row, thread: u32) -> RowStats {
         return part_stats(lane_stats(row), thread);
     }
     // Each thread loads one or two parts.
-    const OTHERS: u32 = min(PARTS, NEAR);
-    let first = row.index * PARTS + thread % OTHERS;
+    let first = row.index * PARTS + thread % LOADERS;
     var all = stored_stats(first);
     if (PARTS > NEAR) {
         all = merge(all, stored_stats(first + NEAR));
     }
-    for (var distance = OTHERS / 2u; distance > 0u; distance /= 2u) { // unrolled
+    for (var distance = LOADERS / 2u; distance > 0u; distance /= 2u) { // unrolled
         all = merge(all, stats_from(across(thread, bits_of(all), distance)));
     }
     return all;

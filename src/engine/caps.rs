@@ -25,7 +25,8 @@ pub struct Caps {
     /// The width of a SIMD vector on a software adapter: the size of a workgroup in
     /// [`Family::CpuSimd`].
     pub simd_width: u32,
-    /// The least number of threads in a subgroup, if the device has `Features::SUBGROUP`; else 0.
+    /// The least number of threads in a subgroup, if the device has `Features::SUBGROUP` (and, on a
+    /// software adapter, if that number is fixed); else 0.
     /// Threads that share a row or a sum exchange values within a subgroup directly. On
     /// [`Family::CpuSimd`] they do so only if this equals `simd_width`; product kernels then use
     /// subgroups as well.

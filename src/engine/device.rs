@@ -250,7 +250,7 @@ impl Gpu {
         format!("{} [{}; {} {}; {family}]", info.name, info.backend, info.driver, info.driver_info)
     }
 
-    /// Frees all unused buffers of the pool.
+    /// Frees all unused buffers of the pool, and the bind groups that are kept for pooled buffers.
     pub fn trim(&self) {
         self.shared.pool.clear();
     }

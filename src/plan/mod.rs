@@ -50,7 +50,7 @@ pub(crate) mod summands;
 mod tests;
 pub(crate) mod tile;
 
-use crate::engine::{Caps, Family, WORD_BYTES};
+use crate::engine::{Caps, Family};
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use row_split::SegmentEnds;
@@ -63,13 +63,12 @@ pub(crate) const BLOCK: u32 = 1024;
 
 /// The number of elements that one workgroup of an elementwise loss processes, out of `count`. On a
 /// GPU, adding up the losses of the threads costs as much as several elements per thread, so blocks
-/// grow while there are enough of them to keep the device busy.
+/// are larger if there are enough of them to keep the device busy. The smallest binding holds the
+/// elements of the largest block at any alignment.
 pub(crate) fn loss_block(caps: &Caps, count: u32) -> u32 {
     const ENOUGH_BLOCKS: u32 = 1024;
-    const MOST: u32 = 8 * BLOCK;
-    let fits = |block: &u32| u64::from(*block) * WORD_BYTES <= caps.usable_binding() && count / block >= ENOUGH_BLOCKS;
-    let larger = [MOST, MOST / 2, MOST / 4].into_iter().find(fits);
-    larger.filter(|_| caps.family == Family::Gpu).unwrap_or(BLOCK)
+    const LARGE: u32 = 3 * BLOCK;
+    if caps.family == Family::Gpu && count / LARGE >= ENOUGH_BLOCKS { LARGE } else { BLOCK }
 }
 
 /// The number of rows that one thread of a column sum adds in order.

@@ -37,21 +37,21 @@ impl RowPlan {
     /// it fits, except where several threads share it on a CPU: there registers that live across a
     /// barrier are spilled to memory, so reading the row again is as fast.
     pub(crate) fn new(caps: &Caps, classes: u32, inner: u32) -> Self {
-        Self::with_large_workgroups(caps, classes, inner, true)
+        Self::with_large_workgroups(caps, classes, inner, false)
     }
 
-    /// The same for kernels that hold rows of two tensors, for which the registers of a large
-    /// workgroup do not suffice.
-    pub(crate) fn for_two_tensors(caps: &Caps, classes: u32, inner: u32) -> Self {
-        Self::with_large_workgroups(caps, classes, inner, false)
+    /// The same for kernels that compute the softmax of rows of one tensor: more rows stay in
+    /// registers.
+    pub(crate) fn of_softmax(caps: &Caps, classes: u32, inner: u32) -> Self {
+        Self::with_large_workgroups(caps, classes, inner, true)
     }
 
     fn with_large_workgroups(caps: &Caps, classes: u32, inner: u32, allowed: bool) -> Self {
         // With more blocks per thread, registers spill and compilers take seconds.
         const MOST_HELD: u32 = 2;
         // Rows of up to 32768 elements stay in the registers of a large workgroup where it leaves
-        // each thread 128 registers or more: on NVIDIA's GPUs and AMD's RDNA, which have subgroups
-        // of at least 32 threads.
+        // each thread 128 registers or more: on NVIDIA's GPUs and AMD's RDNA, whose smallest
+        // subgroups have 32 threads.
         const LARGE_WORKGROUP: u32 = 512;
         const MOST_HELD_BY_MANY: u32 = 4;
         let [usual, subgroup] = caps.threads();
@@ -104,7 +104,8 @@ impl RowPlan {
         if self.held > 0 && self.workgroup > caps.workgroup_size() && rows < FEW_ROWS {
             let [workgroup, _] = caps.threads();
             let streamed = Self { workgroup, lanes: workgroup, held: 0, classes: 0, ..self }.with_blocks(classes);
-            return streamed.in_parts(caps, classes, rows);
+            let split = streamed.in_parts(caps, classes, rows);
+            return if split.parts > 1 { split } else { self };
         }
         let wanted = ENOUGH_GROUPS.checked_div(rows).unwrap_or(0);
         // At least one block per thread.

@@ -87,7 +87,14 @@ impl Case {
             let mut extra = gpu.batch();
             std::mem::swap(&mut extra, b);
             extra.submit()?;
-            same_bits("loss alone", &once.wait(TIMEOUT)?, &twice.wait(TIMEOUT)?);
+            let (once, twice) = (once.wait(TIMEOUT)?, twice.wait(TIMEOUT)?);
+            if gpu.caps().family == Family::Gpu && self.sizes[2] > 8192 {
+                // A few long rows are split across workgroups, but not if statistics are requested.
+                let twice: Vec<f64> = twice.iter().map(|&x| x.into()).collect();
+                close("loss alone", &once, &twice, 2.4e-7, 0.0);
+            } else {
+                same_bits("loss alone", &once, &twice);
+            }
             let statistics = out.statistics.unwrap();
             assert_eq!(out.bias_grad.is_some(), biased);
             let bias = out.bias_grad.unwrap_or_else(|| out.loss.clone());

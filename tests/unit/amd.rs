@@ -21,8 +21,9 @@ pub(crate) struct Compiler {
 }
 
 fn text(name: &[std::ffi::c_char]) -> String {
-    let bytes: Vec<u8> = name.iter().map(|&c| c.cast_unsigned()).collect();
-    CStr::from_bytes_until_nul(&bytes).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+    CStr::from_bytes_until_nul(bytemuck::cast_slice(name))
+        .map(|text| text.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }
 
 impl Compiler {
@@ -45,6 +46,7 @@ impl Compiler {
             // As wgpu requests: hardware checks the bounds of buffers.
             let mut executables =
                 vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(true);
+            let mut subgroups = vk::PhysicalDeviceSubgroupSizeControlFeatures::default().subgroup_size_control(true);
             let mut robust = vk::PhysicalDeviceRobustness2FeaturesEXT::default().robust_buffer_access2(true);
             let features = vk::PhysicalDeviceFeatures::default().robust_buffer_access(true);
             let extensions = [ash::khr::pipeline_executable_properties::NAME, ash::ext::robustness2::NAME];
@@ -55,7 +57,8 @@ impl Compiler {
                 .enabled_extension_names(&extensions)
                 .enabled_features(&features)
                 .push_next(&mut executables)
-                .push_next(&mut robust);
+                .push_next(&mut robust)
+                .push_next(&mut subgroups);
             let device = instance.create_device(physical, &info, None)?;
             let statistics = ash::khr::pipeline_executable_properties::Device::new(&instance, &device);
             let bindings: Vec<_> = (0..16)
@@ -86,6 +89,7 @@ impl Compiler {
         unsafe {
             let module = self.device.create_shader_module(&vk::ShaderModuleCreateInfo::default().code(spirv), None)?;
             let stage = vk::PipelineShaderStageCreateInfo::default()
+                .flags(vk::PipelineShaderStageCreateFlags::ALLOW_VARYING_SUBGROUP_SIZE)
                 .stage(vk::ShaderStageFlags::COMPUTE)
                 .module(module)
                 .name(c"main");
@@ -120,7 +124,7 @@ pub(crate) fn spirv_of(wgsl: &str) -> Vec<u32> {
     validator.subgroup_operations(naga::valid::SubgroupOperationSet::all());
     let info = validator.validate(&module).expect("valid WGSL");
     let options = spv::Options {
-        lang_version: (1, 3),
+        lang_version: (1, 6),
         flags: spv::WriterFlags::empty(),
         bounds_check_policies: BoundsCheckPolicies {
             index: BoundsCheckPolicy::Restrict,

@@ -61,7 +61,8 @@ impl<'a, T: Element> LinearLossRequest<'a, T> {
         upstream? &'a Tensor<f32>,
     );
 
-    /// Requests the statistics.
+    /// Requests the statistics. As [`LossRequest::statistics`](crate::loss::LossRequest::statistics)
+    /// says, this can change the last bit of a loss.
     #[must_use]
     pub fn statistics(self) -> Self {
         Self { statistics: true, ..self }

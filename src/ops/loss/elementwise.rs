@@ -167,7 +167,7 @@ macro_rules! operations {
                 /// One pass: 8 bytes an element, and 4 more for each of a gradient, unreduced
                 /// losses, one upstream gradient per element, and one weight per element. The
                 /// partial sums of blocks take another small pass for each factor of 1024 elements (on
-                /// a GPU, the first factor is up to 8192).
+                /// a GPU, the first factor is up to 3072).
                 /// Broadcast tensors are first repeated in memory, except for weights that vary
                 /// only along neighbouring dimensions.
                 pub fn $with<'a>(

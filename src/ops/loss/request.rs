@@ -77,7 +77,8 @@ impl<'a, T: Element> LossRequest<'a, T> {
         upstream? &'a Tensor<f32>,
     );
 
-    /// Requests the statistics.
+    /// Requests the statistics. On a GPU, a few rows of more than 8192 classes are then not split
+    /// across workgroups, so their losses can differ in the last bit from those without statistics.
     #[must_use]
     pub fn statistics(self) -> Self {
         Self { statistics: true, ..self }

@@ -242,7 +242,11 @@ impl RowLoss<'_> {
         }
         let indices = self.coefficients() == Coefficients::OfTarget;
         let held = (indices || caps.family == Family::Gpu) && self.options.softcap.is_none();
-        let plan = if held { RowPlan::new(caps, classes, inner) } else { RowPlan::streamed(caps, classes, inner) };
+        let plan = match (held, self.computes_softmax()) {
+            (true, true) => RowPlan::of_softmax(caps, classes, inner),
+            (true, false) => RowPlan::new(caps, classes, inner),
+            (false, _) => RowPlan::streamed(caps, classes, inner),
+        };
         if indices && self.statistics == RowStatistics::None && self.computes_softmax() {
             plan.in_parts(caps, classes, self.most_rows_for_plan.min(dims.rows()))
         } else {

@@ -30,7 +30,7 @@ impl Recorder<'_> {
         self.check_device(op, "logits", logits)?;
         let dims = Classes::along(op, "logits", logits.shape(), dim)?;
         let caps = self.gpu().caps();
-        let plan = RowPlan::new(caps, dims.classes, dims.inner).in_parts(caps, dims.classes, dims.rows());
+        let plan = RowPlan::of_softmax(caps, dims.classes, dims.inner).in_parts(caps, dims.classes, dims.rows());
         if logits.is_empty() {
             return self.output(op, logits.shape().clone());
         }
@@ -77,7 +77,7 @@ impl Recorder<'_> {
         self.check_device(op, "upstream", upstream)?;
         let dims = Classes::along(op, "output", output.shape(), dim)?;
         expect_shape(op, "upstream", upstream.shape(), output.shape())?;
-        let plan = RowPlan::for_two_tensors(self.gpu().caps(), dims.classes, dims.inner);
+        let plan = RowPlan::new(self.gpu().caps(), dims.classes, dims.inner);
         if output.is_empty() {
             return self.output(op, output.shape().clone());
         }

@@ -30,8 +30,9 @@ impl Recorder<'_> {
     /// `dim`).
     ///
     /// # Cost
-    /// Two reads of a row, the second from a cache, and one write. On a GPU, rows that are too few
-    /// to keep it busy and too long for the registers of a workgroup take one more dispatch.
+    /// Two reads of a row, the second from a cache, and one write. On a GPU, rows of up to 8192
+    /// elements (on some up to 32768) are read once, and longer rows that are too few to keep it
+    /// busy take one more dispatch.
     ///
     /// # Examples
     /// ```
@@ -63,8 +64,8 @@ impl Recorder<'_> {
     /// If `upstream` and `output` differ in shape; else as [`softmax`](Self::softmax).
     ///
     /// # Cost
-    /// Three reads of both inputs, all but the first mostly from a cache, and one write: 12 bytes
-    /// an element to and from memory.
+    /// Three reads of both inputs (on a GPU one for rows of up to 8192 elements), all but the first
+    /// mostly from a cache, and one write: 12 bytes an element to and from memory.
     pub fn softmax_backward<T: Float>(
         &mut self,
         output: &Tensor<T>,
