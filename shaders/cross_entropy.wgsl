@@ -129,14 +129,6 @@ fn lifted_coefficients(c: u32, room: u32, at: u32) -> vec4<f32> {
     return select(vec4<f32>(), lifted, within(room));
 }
 
-// The sum of the coefficients. Tiny coefficients matter only if there are no others.
-fn sum_of_coefficients(sums: RowSums) -> Wide {
-    let sum = value_of(sums.coefficients);
-    let tiny = value_of(sums.tiny_coefficients);
-    let lifted = sum == 0.0 && tiny != 0.0;
-    return Wide(select(sum + tiny * LOWER, tiny, lifted), select(0, -LIFTED_BY, lifted));
-}
-
 // The coefficients of 4 classes from c on, 0 beyond the first `room`, times a scale of any size,
 // which is given as two factors; by one lane. A small weight is multiplied by the scale first, a
 // large weight by its share of the target, so that no intermediate product is subnormal or infinite

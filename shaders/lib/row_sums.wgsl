@@ -269,3 +269,11 @@ fn all_sums(lane: RowSums, thread: u32) -> RowSums {
     }
     return all;
 }
+
+// The sum of the coefficients. Tiny coefficients matter only if there are no others.
+fn sum_of_coefficients(sums: RowSums) -> Wide {
+    let sum = value_of(sums.coefficients);
+    let tiny = value_of(sums.tiny_coefficients);
+    let lifted = sum == 0.0 && tiny != 0.0;
+    return Wide(select(sum + tiny * LOWER, tiny, lifted), select(0, -LIFTED_BY, lifted));
+}

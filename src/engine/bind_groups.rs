@@ -1,5 +1,5 @@
 //! Bind groups of pooled buffers. They are kept for later dispatches, because a training step binds
-//! the same buffers each time, and creating a bind group costs more than recording a dispatch.
+//! the same buffers each time.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

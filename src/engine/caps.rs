@@ -26,10 +26,9 @@ pub struct Caps {
     /// [`Family::CpuSimd`].
     pub simd_width: u32,
     /// The least number of threads in a subgroup, if the device has `Features::SUBGROUP` (and, on a
-    /// software adapter, if that number is fixed); else 0.
-    /// Threads that share a row or a sum exchange values within a subgroup directly. On
-    /// [`Family::CpuSimd`] they do so only if this equals `simd_width`; product kernels then use
-    /// subgroups as well.
+    /// software adapter, if that number is fixed); else 0. Threads that share a row or a sum
+    /// exchange values within a subgroup directly. On [`Family::CpuSimd`] they do so only if this
+    /// equals `simd_width`; product kernels then use subgroups as well.
     pub subgroup_size: u32,
     /// The most quads that a thread processes per iteration, in straight-line code: 1 to 4.
     /// llvmpipe is fastest with 4; `SwiftShader` runs out of memory when it compiles that much

@@ -82,21 +82,22 @@ fn largest(upstream: Option<&(Vec<usize>, Vec<f32>)>) -> f64 {
 fn long_rows() {
     let Some(gpu) = gpu() else { return };
     for gpu in families(&gpu) {
-        for shape in [[2, 1500], [3, 8192], [2, 9001], [2, 20_000]] {
+        for shape in [[2, 1500], [3, 8192], [2, 9001], [2, 20_000], [2, 32_700]] {
             let (dims, targets) = targets_of(&shape, 3);
             let logits = random(2, shape.iter().product(), 4.0);
             let y = upload(&gpu, &dims, &targets, shape[1]);
             let x = Tensor::from_slice(&gpu, shape, &logits).unwrap();
             let request = LossRequest::new().grad(Grad::New).statistics();
-            let [loss, grad] = eval(&gpu, |b| {
-                let out = b.cross_entropy_with(&x, &y, &CrossEntropy::default(), request)?;
-                Ok([out.loss.clone(), out.gradient()?])
-            });
-            let want =
-                cpu::cross_entropy_backward((&logits, &shape), &targets, &CrossEntropy::default(), None).unwrap();
-            let what = format!("{shape:?} {:?}", gpu.caps().family);
-            close(&format!("loss {what}"), &loss, &want.loss, 1e-6, 1e-6);
-            close(&format!("grad {what}"), &grad, &want.grad, 2e-6, 1e-9);
+            for options in [CrossEntropy::default(), CrossEntropy::new().label_smoothing(0.1)] {
+                let [loss, grad] = eval(&gpu, |b| {
+                    let out = b.cross_entropy_with(&x, &y, &options, request)?;
+                    Ok([out.loss.clone(), out.gradient()?])
+                });
+                let want = cpu::cross_entropy_backward((&logits, &shape), &targets, &options, None).unwrap();
+                let what = format!("{shape:?} {:?} {options:?}", gpu.caps().family);
+                close(&format!("loss {what}"), &loss, &want.loss, 1e-6, 1e-6);
+                close(&format!("grad {what}"), &grad, &want.grad, 2e-6, 1e-9);
+            }
         }
     }
 }
