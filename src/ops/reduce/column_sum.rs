@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::engine::WORD_BYTES;
-use crate::engine::kernel::{Kernel, kernel, params, read, update};
+use crate::engine::kernel::{Kernel, kernel, params, read4, update4};
 use crate::error::Result;
 use crate::plan::{COLUMN_BLOCK, RowSplit, Work};
 use crate::record::{Launch, Recorder};
@@ -29,7 +29,7 @@ params! {
 }
 
 pub(crate) static KERNEL: Kernel =
-    kernel!("column_sum", Params::FIELDS, &[read("input", "f32"), update("sums", "f32"), update("lows", "f32")]);
+    kernel!("column_sum", Params::FIELDS, &[read4("input"), update4("sums"), update4("lows")]);
 
 /// The number of rows in a run. Rounding errors within a run are not kept.
 const RUN: u32 = 8;
@@ -151,15 +151,18 @@ impl Recorder<'_> {
             return Err(shape_error("column_sum", "input", "2 dimensions", input.shape()));
         };
         let columns = size32(columns);
-        let workgroup = self.gpu().caps().workgroup_size();
+        // Small workgroups, because a matrix of a few thousand rows has few threads.
+        let workgroup = self.gpu().caps().workgroup_size().min(64);
         let long = block == u32::MAX;
+        let whole = columns.is_multiple_of(4);
         let run = if long { 1 } else { RUN };
         let mut lows = lows.cloned();
         // First as many columns as a grid has workgroups for, then as many of their rows as
         // possible.
-        let by_columns = RowSplit::new("column_sum", columns, &[], workgroup);
+        let columns_per_group = 4 * workgroup;
+        let by_columns = RowSplit::new("column_sum", columns, &[], columns_per_group);
         for columns_range in by_columns.ranges(self.gpu().caps())? {
-            let per_block = u64::from((columns_range.end - columns_range.start).div_ceil(workgroup));
+            let per_block = u64::from((columns_range.end - columns_range.start).div_ceil(columns_per_group));
             let (len, per_row) = (rows.end - rows.start, [input.per_row(columns.into())]);
             let split = RowSplit {
                 groups_per_granule: per_block,
@@ -197,6 +200,9 @@ impl Recorder<'_> {
                 let turns = block.min(range.end - range.start).div_ceil(run) + if long { 0 } else { run };
                 let work = Work::new(groups, turns.into());
                 let launch = Launch::new("column_sum", &KERNEL)
+                    .by_quad(whole)
+                    .constant("WHOLE", whole)
+                    .constant("WORKGROUP", workgroup)
                     .constant("RUN", run)
                     .constant("LONG", long)
                     .bind("input", from)
