@@ -78,77 +78,39 @@ fn weighted(coefficient: f32, value: f32) -> f32 {
     return select(coefficient * value, 0.0, coefficient == 0.0);
 }
 
-fn last_class() -> u32 {
-    return max(classes(), 1u) - 1u;
-}
-
 fn within(room: u32) -> vec4<bool> {
     return vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(room);
 }
 
 // The weights of 4 classes from c on, by one lane; 0 beyond the first `room`.
 fn class_weights(c: u32, room: u32) -> vec4<f32> {
-    let last = first_class() + last_class();
-    let first = first_class() + c;
-    let weights = vec4<f32>(
-        class_weight(min(first, last)),
-        class_weight(min(first + 1u, last)),
-        class_weight(min(first + 2u, last)),
-        class_weight(min(first + 3u, last)),
-    );
-    return select(vec4<f32>(), weights, within(room));
+    let stride = params.weight_stride;
+    return load_quad_weight((first_class() + c) * stride, stride, room, 0.0);
 }
 
-// The probabilities of 4 classes from c on; the last class is repeated beyond the end of the row.
-fn probabilities4(c: u32, at: u32) -> vec4<f32> {
-    let last = last_class();
-    return vec4<f32>(
-        load_probabilities(at + min(c, last) * params.inner),
-        load_probabilities(at + min(c + 1u, last) * params.inner),
-        load_probabilities(at + min(c + 2u, last) * params.inner),
-        load_probabilities(at + min(c + 3u, last) * params.inner),
-    );
+// The probabilities of 4 classes from c on; 0 beyond the first `room`.
+fn probabilities4(c: u32, room: u32, at: u32) -> vec4<f32> {
+    return load_quad_probabilities(at + c * params.inner, params.inner, room, 0.0);
 }
 
-// The coefficients of 4 classes from c on; 0 beyond the first `room`. `t` is the target, `weight`
-// its class weight, and `at` the position of the row's probabilities.
-fn coefficients(c: u32, room: u32, t: u32, weight: f32, at: u32) -> vec4<f32> {
-    let weights = class_weights(c, room);
+// The factors of the weights in the coefficients of 4 classes from c on, if none is an index target.
+fn shares4(c: u32, room: u32, at: u32) -> vec4<f32> {
     if (TARGETS == 2u) {
-        let a = weights * (params.target_share * probabilities4(c, at) + params.uniform_share);
-        return select(vec4<f32>(), a, within(room));
+        return params.target_share * probabilities4(c, room, at) + params.uniform_share;
     }
-    let hit = (vec4<u32>(c) + vec4<u32>(0u, 1u, 2u, 3u)) == vec4<u32>(t);
-    return weights * params.uniform_share + select(vec4<f32>(), vec4<f32>(params.target_share * weight), hit);
+    return vec4<f32>(params.uniform_share);
 }
 
-// The coefficients if targets are probabilities, lifted: each factor contributes half of the lift.
-fn lifted_coefficients(c: u32, room: u32, at: u32) -> vec4<f32> {
-    let shares = params.target_share * probabilities4(c, at) + params.uniform_share;
-    let lifted = (class_weights(c, room) * 0x1p40f) * (shares * 0x1p40f);
-    return select(vec4<f32>(), lifted, within(room));
-}
-
-// The coefficients of 4 classes from c on, 0 beyond the first `room`, times a scale of any size,
-// which is given as two factors; by one lane. A small weight is multiplied by the scale first, a
-// large weight by its share of the target, so that no intermediate product is subnormal or infinite
-// unless the result is.
-fn scaled_coefficients(c: u32, room: u32, grad: RowGrad) -> vec4<f32> {
+// Coefficients, the products of weights and shares, times a scale of any size, which is given as
+// two factors. A small weight is multiplied by the scale first, a large weight by its share of the
+// target, so that no intermediate product is subnormal or infinite unless the result is.
+fn scaled_coefficients(weights: vec4<f32>, shares: vec4<f32>, scale: vec2<f32>) -> vec4<f32> {
     if (FACTORS == 0u) {
-        return grad.scale.x * coefficients(c, room, grad.t, grad.weight, grad.probabilities_start) * grad.scale.y;
-    }
-    let weights = class_weights(c, room);
-    var shares = vec4<f32>(params.uniform_share);
-    if (TARGETS == 2u) {
-        shares = params.target_share * probabilities4(c, grad.probabilities_start) + params.uniform_share;
-    } else {
-        let hit = (vec4<u32>(c) + vec4<u32>(0u, 1u, 2u, 3u)) == vec4<u32>(grad.t);
-        shares += select(vec4<f32>(), vec4<f32>(params.target_share), hit);
+        return scale.x * (weights * shares) * scale.y;
     }
     let small = abs(weights) < vec4<f32>(1.0);
-    let first = select(weights * shares, grad.scale.x * weights, small);
-    let scaled = first * select(vec4<f32>(grad.scale.x), shares, small) * grad.scale.y;
-    return select(vec4<f32>(), scaled, within(room));
+    let first = weights * select(shares, vec4<f32>(scale.x), small);
+    return first * select(vec4<f32>(scale.x), shares, small) * scale.y;
 }
 
 // The sum of the coefficients of a smoothed target, which can be subnormal.
@@ -166,17 +128,16 @@ fn unlifted(w: Wide) -> f32 {
 }
 
 // The gradient of a row is share * exp(z_c - m) - scale * a_c, with lifted exponentials; a cap
-// multiplies it by dz/dx. With TARGETS 0, the target's gradient is computed apart and stored last.
+// multiplies it by dz/dx. The gradient of an index target is computed apart and stored last.
 // Share and scale are pairs of factors, to be multiplied one after the other (`multipliers`).
 struct RowGrad {
     max: f32,
     share: vec2<f32>,
     scale: vec2<f32>,
-    t: u32,
-    weight: f32,
     probabilities_start: u32,
-    poison: bool,
-    ignored: bool,
+    // The gradient of a row that is poisoned or ignored.
+    constant: f32,
+    is_constant: bool,
     // The bits of the smallest magnitude that is not replaced by 0.
     threshold_bits: u32,
 }
@@ -205,14 +166,14 @@ fn grad_block(row: Row, i: u32, inside: bool, grad: RowGrad) {
         let room = room_at(inside, c);
         var g = grad.share.x * e[j] * grad.share.y;
         if (TARGETS != 0u) {
-            g -= scaled_coefficients(c, room, grad);
+            let shares = shares4(c, room, grad.probabilities_start);
+            g -= scaled_coefficients(row_weights(i, j, c, room), shares, grad.scale);
         }
         if (LOGITS == 2u) {
             g = times_slope4(g, logits_quad(row, i, j, inside));
         }
         g = zero_below_threshold(g, grad.threshold_bits);
-        g = select(g, vec4<f32>(nan()), grad.poison);
-        g = select(g, vec4<f32>(0.0), grad.ignored);
+        g = select(g, vec4<f32>(grad.constant), grad.is_constant);
         store_quad_grad(row.start + c * params.inner, params.inner, room, g);
     }
 }
@@ -223,6 +184,7 @@ fn grad_block(row: Row, i: u32, inside: bool, grad: RowGrad) {
 fn body(group: u32, thread: u32) {
     let row = row_of(group, thread);
     hold_logits(row);
+    hold_weights(row);
     let probabilities_start = select(row.start, row.index * all_classes(), ROW_STATE_LOADED && all_classes() != classes());
 
     let row_weight = position_weight(row.index);
@@ -342,7 +304,7 @@ fn body(group: u32, thread: u32) {
     let p = exp_nonpositive(target_gap) / total;
     let rest_probability_lifted = stats.rest / total;
     let target_slope = weight * select(p - 1.0, -rest_probability_lifted * LOWER, target_is_sole_max) + z_loss_slope * p;
-    var grad = RowGrad(stats.max, vec2<f32>(), vec2<f32>(), t, weight, probabilities_start, poison, ignored, 0u);
+    var grad = RowGrad(stats.max, vec2<f32>(), vec2<f32>(), probabilities_start, select(nan(), 0.0, ignored), poison || ignored, 0u);
     var target_grad = 0.0;
     if (FACTORS == 0u) {
         // Without huge factors, a subnormal result may be flushed.
@@ -387,8 +349,13 @@ fn body(group: u32, thread: u32) {
         }
     }
     // Overwrites the gradient that this thread has just stored for the target.
-    if (TARGETS == 0u && !poison && !ignored && processes(row, t) && (!ROW_STATE_LOADED || t < classes())) {
+    if (TARGETS != 2u && !grad.is_constant && processes(row, t) && (!ROW_STATE_LOADED || t < classes())) {
         var g = target_grad;
+        if (TARGETS == 1u) {
+            let share = params.uniform_share + params.target_share;
+            g = grad.share.x * lifted_exp4(vec4<f32>(target_gap)).x * grad.share.y;
+            g -= scaled_coefficients(vec4<f32>(weight), vec4<f32>(share), grad.scale).x;
+        }
         if (LOGITS == 2u) {
             g = times_slope4(vec4<f32>(g), vec4<f32>(target_logit)).x;
         }

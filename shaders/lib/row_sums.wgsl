@@ -8,9 +8,8 @@
 //   fn within(room: u32) -> vec4<bool>     which of 4 elements are among the first `room`
 // and, for the 4 classes from c on (`at` is the position of the row's probabilities),
 //   fn class_weights(c: u32, room: u32) -> vec4<f32>
-//   fn probabilities4(c: u32, at: u32) -> vec4<f32>
-//   fn coefficients(c: u32, room: u32, t: u32, weight: f32, at: u32) -> vec4<f32>
-//   fn lifted_coefficients(c: u32, room: u32, at: u32) -> vec4<f32>
+//   fn probabilities4(c: u32, room: u32, at: u32) -> vec4<f32>
+//   fn shares4(c: u32, room: u32, at: u32) -> vec4<f32>        factors of the weights
 // Binding: lanes [lanes, 11] (the state of each lane between dispatches; absent if one dispatch
 // processes all blocks).
 
@@ -86,33 +85,36 @@ struct BlockSums {
 }
 
 // Adds the quad x of the classes from `first` on, of which `room` exist, to the terms of its block,
-// and to the predictions, by one lane. `m` is the row maximum, and `at` the position of the row's
-// probabilities, if any.
-fn with_quad(before: BlockSums, x: vec4<f32>, first: u32, room: u32, m: f32, at: u32) -> BlockSums {
+// and to the predictions, by one lane. `weights` are the weights of these classes (used unless
+// TARGETS is 0), `m` is the row maximum, and `at` the position of the row's probabilities, if any.
+fn with_quad(before: BlockSums, x: vec4<f32>, weights: vec4<f32>, first: u32, room: u32, m: f32, at: u32) -> BlockSums {
     var terms = before.terms;
     var s = before.all;
     let d = gap4(x, m);
     if (TARGETS == 2u) {
-        let a = coefficients(first, room, NONE, 0.0, at);
+        let shares = shares4(first, room, at);
+        // 0 beyond the room without the select, too; but then Mesa rounds the sum differently.
+        let a = select(vec4<f32>(), weights * shares, within(room));
         terms.y += sum4(weighted4(a, d));
         if (FACTORS == 0u) {
             terms.x += sum4(a);
         } else {
-            let lifted = lifted_coefficients(first, room, at);
+            // Each factor contributes half of the lift.
+            let lifted = (weights * 0x1p40f) * (shares * 0x1p40f);
             let tiny = abs(lifted) < vec4<f32>(1.0);
             terms.x += sum4(select(a, vec4<f32>(), tiny));
             terms.w += sum4(select(vec4<f32>(), lifted, tiny));
         }
     }
     if (TARGETS == 1u) {
-        terms.y += sum4(weighted4(class_weights(first, room), d));
+        terms.y += sum4(weighted4(weights, d));
     }
     if (STATISTICS == 1u) {
         terms.z += sum4(entropy_terms4(lifted_exp4(d), d));
         s.predicted = min(s.predicted, first_largest(x, m, first, room));
     }
     if (STATISTICS == 1u && TARGETS == 2u) {
-        let q = probabilities4(first, at);
+        let q = probabilities4(first, room, at);
         for (var k = 0u; k < 4u; k++) { // unrolled
             s = with_class(s, first + k, q[k], k < room);
         }
@@ -129,6 +131,32 @@ fn with_terms(s: RowSums, terms: vec4<f32>) -> RowSums {
     return all;
 }
 
+// Whether the weights of the lane's classes stay in registers; with more blocks, registers would
+// spill.
+const WEIGHTS_HELD: bool = TARGETS != 0u && HELD > 0u && HELD <= 2u;
+
+var<private> held_weights: array<mat4x4<f32>, max(HELD, 1u)>;
+
+// Loads the weights of the lane's classes, if they stay in registers.
+fn hold_weights(row: Row) {
+    if (WEIGHTS_HELD) {
+        for (var i = 0u; i < HELD; i++) { // unrolled
+            for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
+                let c = quad_start(row, i, j);
+                held_weights[i][j] = class_weights(c, room_at(i < row.whole, c));
+            }
+        }
+    }
+}
+
+// The weights of quad j of the lane's block i, which are those of the classes from c on.
+fn row_weights(i: u32, j: u32, c: u32, room: u32) -> vec4<f32> {
+    if (WEIGHTS_HELD) {
+        return held_weights[i][j];
+    }
+    return class_weights(c, room);
+}
+
 // The sums of the lane's blocks in registers, and the terms of its blocks so far.
 var<private> held_sums: BlockSums;
 
@@ -143,7 +171,8 @@ fn add_held_sums(row: Row, i: u32, m: f32) {
     var block = BlockSums(vec4<f32>(), held_sums.all);
     for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
         let first = quad_start(row, i, j);
-        block = with_quad(block, held[i][j], first, room_at(i < row.whole, first), m, row.start);
+        let room = room_at(i < row.whole, first);
+        block = with_quad(block, held[i][j], row_weights(i, j, first, room), first, room, m, row.start);
     }
     held_sums = BlockSums(held_sums.terms + block.terms, block.all);
 }
@@ -163,7 +192,8 @@ fn run_sums(row: Row, begin: u32, end: u32, m: f32, at: u32, before: RowSums) ->
         var j = 0u;
         loop {
             let first = quad_start(row, i, j);
-            block = with_quad(block, logits_quad(row, i, j, false), first, room_at(false, first), m, at);
+            let room = room_at(false, first);
+            block = with_quad(block, logits_quad(row, i, j, false), class_weights(first, room), first, room, m, at);
             continuing {
                 j += 1u;
                 break if j >= 4u;

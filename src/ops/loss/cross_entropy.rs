@@ -16,8 +16,8 @@ pub(crate) static KERNEL: Kernel = kernel!(
     &[
         read4("logits"),
         read("targets", "i32"),
-        read("probabilities", "f32"),
-        read("weight", "f32"),
+        read4("probabilities"),
+        read4("weight"),
         read("position_weight", "f32"),
         read("factor", "f32"),
         write("losses", "f32"),

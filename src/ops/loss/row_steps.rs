@@ -227,6 +227,13 @@ impl Recorder<'_> {
             (None, probabilities.filter(|_| len > 0).map(window), 0)
         };
         let weight_window = (!weight.is_empty()).then(|| self.whole(weight));
+        // Every class has a coefficient; loads of single weights and probabilities would cost as much
+        // as the logits.
+        let of_every_class = call.coefficients() != Coefficients::OfTarget;
+        let quads = whole.classes.is_multiple_of(4) && first_class.is_multiple_of(4);
+        let in_quads = |window: Option<&Window>| quads && window.is_none_or(|window| window.quads || window.one);
+        let weight_by_quad = of_every_class && in_quads(weight_window.as_ref());
+        let probabilities_by_quad = in_quads(probabilities.as_ref());
         let position_weight_window = one_a_row(position_weight);
         let writes_grad = call.gradient != GradientPlace::None && matches!(kind, Kind::All | Kind::Gradient);
         let factor = writes_grad.then(|| {
@@ -282,10 +289,10 @@ impl Recorder<'_> {
             .bind("factor", factor)
             .bind("losses", losses)
             .bind("grad", new_grad);
-        // Every class has a coefficient; a load of each weight would cost as much as the logits.
-        let launch =
-            if call.coefficients() == Coefficients::OfTarget { launch } else { launch.constant_if_one("weight") };
         let launch = if call.computes_softmax() {
+            let launch = if of_every_class { launch.constant_if_one("weight") } else { launch };
+            let launch = if weight_by_quad { launch } else { launch.by_scalar("weight") };
+            let launch = if probabilities_by_quad { launch } else { launch.by_scalar("probabilities") };
             launch
                 .bind("probabilities", probabilities)
                 .bind("statistics", statistics_to)

@@ -124,10 +124,11 @@ impl Recorder<'_> {
         Ok(RowsOutput { loss: loss.with_check(check.clone()), statistics, check, denominator })
     }
 
-    /// Returns weights followed by their sum.
+    /// Returns weights followed by their sum, and by padding if the weights are whole quads.
     fn with_sum(&mut self, op: &'static str, weights: &Tensor<f32>) -> Result<Tensor<f32>> {
         let (sum, count) = (self.loss_of_values(op, weights, Divisor::One)?, weights.len());
-        let both = self.output(op, [count + 1])?;
+        let padding = if count.is_multiple_of(4) { 3 } else { 0 };
+        let both = self.output(op, [count + 1 + padding])?;
         self.copy(weights, &both.rows(0..count)?)?;
         self.copy(&sum.reshape([1])?, &both.rows(count..count + 1)?)?;
         Ok(both)
