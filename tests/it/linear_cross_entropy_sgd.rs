@@ -7,7 +7,7 @@ use crate::linear_cross_entropy::{Case, agrees};
 use xent::linear::{LinearCrossEntropy, LinearLossRequest, LinearSgd};
 use xent::loss::{CrossEntropy, Reduction, Targets};
 use xent::optim::{Momentum, Sgd};
-use xent::{Error, Family, Gpu, Tensor};
+use xent::{Error, Family, Gpu, Tensor, Weights};
 
 fn sgd() -> Sgd {
     Sgd::new().lr(0.3).momentum(0.9).weight_decay(0.05).nesterov(true)
@@ -129,6 +129,31 @@ fn it_is_the_gradients_and_a_step() {
                         agrees(&what, whole, &want, classes);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Blocks of whole quads of classes, although a row's probabilities, or all weights, are no whole
+/// quads.
+#[test]
+fn quads_in_a_block_are_not_quads_in_a_row() {
+    let Some(gpu) = gpu() else { return };
+    for classes in [501, 502, 503] {
+        // Between the first and the last of 5 tokens lie whole quads.
+        let sizes = [5, 12, classes];
+        let case = Case::new(sizes);
+        let weight = Some(Weights::new([classes], &random(7, classes, 1.0)).unwrap());
+        let loss = CrossEntropy::new().label_smoothing(0.2).weight(weight);
+        for (gpu, by_probabilities) in families(&gpu).iter().flat_map(|gpu| [(gpu, false), (gpu, true)]) {
+            let options = LinearCrossEntropy::from(loss.clone());
+            let blocks = options.clone().scratch(24576);
+            let plan = gpu.plan_linear_cross_entropy_sgd(sizes, &blocks, by_probabilities).unwrap().to_string();
+            assert!(plan.contains("2 blocks of 256 classes by 5 tokens"), "{plan}");
+            let whole = run(gpu, &case, &options, (true, by_probabilities), None, true);
+            let in_blocks = run(gpu, &case, &blocks, (true, by_probabilities), None, true);
+            for (got, want) in in_blocks.iter().zip(&whole) {
+                same_bits(&format!("{classes} classes, by probabilities: {by_probabilities}"), got, want);
             }
         }
     }
