@@ -7,47 +7,55 @@
 override RUN: u32;
 // 1: a block can have millions of rows.
 override LONG: u32;
-// 1: the number of columns is a multiple of 4.
-override WHOLE: u32;
+// The number of columns of a thread: 4, or 1 if quads would straddle two rows.
+override COLUMNS: u32;
 
-var<private> sums: array<Sum, 4>;
+var<private> sums: array<Sum, COLUMNS>;
+
+// The thread's columns of the input from element i on.
+fn columns_at(i: u32) -> vec4<f32> {
+    if (COLUMNS == 4u) {
+        return load4_input(i);
+    }
+    return vec4<f32>(load_input(i), 0.0, 0.0, 0.0);
+}
 
 // Adds a run of rows, summed by column, to the sums of the thread's columns.
 fn add_run(run: vec4<f32>) {
-    for (var c = 0u; c < 4u; c++) { // unrolled
+    for (var c = 0u; c < COLUMNS; c++) { // unrolled
         sums[c] = plus(sums[c], run[c]);
     }
 }
 
-// A thread adds a quad of columns of one block, in the order of the rows, in runs of RUN rows.
-// Neighbouring threads add neighbouring quads.
+// A thread adds its columns of one block, in the order of the rows, in runs of RUN rows.
+// Neighbouring threads add neighbouring columns.
 fn body(index: u32, thread: u32) {
-    let per_block = (params.end_column - params.first_column + 4u * WORKGROUP - 1u) / (4u * WORKGROUP);
+    let per_block = (params.end_column - params.first_column + COLUMNS * WORKGROUP - 1u) / (COLUMNS * WORKGROUP);
     let block = index / per_block;
-    let column = params.first_column + 4u * ((index % per_block) * WORKGROUP + thread);
+    let column = params.first_column + COLUMNS * ((index % per_block) * WORKGROUP + thread);
     let start = max(block * params.block, params.first);
     let end = min((block + 1u) * params.block, params.first + params.rows);
     if (column >= params.end_column || (start >= end && params.rows > 0u) || (block > 0u && params.rows == 0u)) {
         return;
     }
-    let room = select(params.end_column - column, 4u, WHOLE == 1u);
     let at = block * params.columns + column;
-    // An earlier dispatch has summed the first rows of the block.
-    let resumed = select(0u, room, start > block * params.block);
-    let high = load_quad_sums(at, 1u, resumed, 0.0);
-    let low = load_quad_lows(at, 1u, resumed, 0.0);
-    for (var c = 0u; c < 4u; c++) { // unrolled
-        sums[c] = Sum(high[c], low[c]);
+    // An earlier dispatch may have summed the first rows of the block.
+    let resumed = start > block * params.block;
+    for (var c = 0u; c < COLUMNS; c++) { // unrolled
+        sums[c] = Sum(0.0, 0.0);
+        if (resumed) {
+            sums[c] = Sum(load_sums(at + c), load_lows(at + c));
+        }
     }
     var i = (start - params.first) * params.columns + column;
     for (var row = start; row < start + (end - start) / RUN * RUN; row += RUN) {
-        var run = load_quad_input(i, 1u, room, 0.0);
+        var run = columns_at(i);
         for (var k = 1u; k < RUN; k++) { // unrolled
-            run += load_quad_input(i + k * params.columns, 1u, room, 0.0);
+            run += columns_at(i + k * params.columns);
         }
         add_run(run);
         if (LONG == 1u) {
-            for (var c = 0u; c < 4u; c++) { // unrolled
+            for (var c = 0u; c < COLUMNS; c++) { // unrolled
                 sums[c] = normalised_sum(sums[c]);
             }
         }
@@ -57,17 +65,22 @@ fn body(index: u32, thread: u32) {
     if (rest > 0u) {
         var run = vec4<f32>();
         for (var k = 0u; k < rest; k++) {
-            run += load_quad_input(i + k * params.columns, 1u, room, 0.0);
+            run += columns_at(i + k * params.columns);
         }
         add_run(run);
     }
     let last = end == (block + 1u) * params.block || end == params.last;
     var highs: vec4<f32>;
-    var rounding: vec4<f32>;
-    for (var c = 0u; c < 4u; c++) { // unrolled
+    var lows: vec4<f32>;
+    for (var c = 0u; c < COLUMNS; c++) { // unrolled
         highs[c] = select(sums[c].high, value_of(sums[c]), last);
-        rounding[c] = sums[c].low;
+        lows[c] = sums[c].low;
     }
-    store_quad_sums(at, 1u, room, highs);
-    store_quad_lows(at, 1u, room, rounding);
+    if (COLUMNS == 4u) {
+        store4_sums(at, highs);
+        store4_lows(at, lows);
+    } else {
+        store_sums(at, highs.x);
+        store_lows(at, lows.x);
+    }
 }

@@ -16,6 +16,9 @@
 
 override ROWS: u32;
 
+// The number of rows that are stored at once.
+const AT_ONCE: u32 = min(2u, ROWS);
+
 // Every load of 4 depths begins at a valid depth.
 const PAST_THE_LAST: bool = false;
 
@@ -136,7 +139,15 @@ fn body(index: u32, thread: u32) {
         }
     }
     let bias = bias_of(part, column);
-    for (var r = 0u; r < ROWS; r++) { // unrolled
-        finish_row(part, row + r, column, totals[r], bias);
+    // Drivers for CPUs take long to compile stores, so few rows at a time come to the place from
+    // which they are stored.
+    let last = min(row + ROWS, params.m);
+    for (var first = row; first < last; first += AT_ONCE) {
+        for (var k = 0u; k < AT_ONCE; k++) { // unrolled
+            finish_row(part, first + k, column, totals[k], bias);
+        }
+        for (var k = AT_ONCE; k < ROWS; k++) { // unrolled
+            totals[k - AT_ONCE] = totals[k];
+        }
     }
 }

@@ -3,8 +3,10 @@
 //!
 //! [`compose`] generates the WGSL of a variant from the declaration.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::num::NonZero;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use self::compose::compose;
@@ -263,6 +265,29 @@ impl Pipelines {
         *slot = Some(made.clone());
         self.count.fetch_add(1, Ordering::Relaxed);
         Ok(made)
+    }
+
+    /// Compiles these variants, on all cores.
+    pub(crate) fn compile(&self, device: &wgpu::Device, wanted: &[(&'static Kernel, Variant)]) -> Result<()> {
+        let mut seen = HashSet::new();
+        let wanted: Vec<_> =
+            wanted.iter().filter(|(kernel, variant)| seen.insert((kernel.label, variant.clone()))).collect();
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some((kernel, variant)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.get(device, kernel, variant)?;
+            }
+            Ok(())
+        };
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(wanted.len());
+        std::thread::scope(|scope| {
+            // A platform without threads spawns none.
+            let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+            let others: Vec<_> = (1..threads).filter_map(spawn).collect();
+            let own = work();
+            let results = others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            results.fold(own, Result::and)
+        })
     }
 
     /// The turn counter, in tests that use one.

@@ -41,6 +41,8 @@ pub struct Training {
     optimizer: Optimizer,
     /// The factor of each head's gradient, if it is not 1.
     upstreams: Upstreams,
+    /// Whether the kernels of a step have been compiled.
+    warm: bool,
 }
 
 type Upstreams = Vec<Option<Tensor<f32>>>;
@@ -95,7 +97,7 @@ impl Training {
             Mode::Passes => 1,
         };
         let optimizer = Optimizer::with_window(model.parameters(), options, totals, losses.len())?;
-        let mut training = Self { model, losses, mode, optimizer, upstreams: Vec::new() };
+        let mut training = Self { model, losses, mode, optimizer, upstreams: Vec::new(), warm: false };
         training.upstreams = training.weigh(training.optimizer.options().loss_scale)?;
         Ok(training)
     }
@@ -237,6 +239,45 @@ impl Training {
         upstreams.ok_or_else(|| Error::state(key, expected, format!("{note:?}"))).map(Some)
     }
 
+    /// Compiles the kernels of [`step`](Self::step) for a mini-batch of this shape, on all cores of
+    /// the machine at once. Nothing runs on the device, and the training stays as it is. The first
+    /// step does this by itself; further shapes, such as a last, smaller mini-batch, may need
+    /// further kernels.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    ///
+    /// # Examples
+    /// ```
+    /// use xent::loss::Targets;
+    /// use xent::nn::{Loss, Model, Sequential, Training};
+    /// use xent::optim::Optimization;
+    /// use xent::{Gpu, Tensor};
+    /// # let Ok(gpu) = Gpu::headless() else { return Ok(()) };
+    /// let model = Model::new(&gpu, &Sequential::new().linear(4, 8).relu().linear(8, 3), 1)?;
+    /// let mut training = Training::new(model, vec![Loss::cross_entropy()], Optimization::default())?;
+    /// let x = Tensor::zeros(&gpu, [16, 4])?;
+    /// let y = Targets::new(&gpu, [16], &[0i64; 16], 3)?;
+    /// training.warm_up(&x, &[y])?;
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    pub fn warm_up(&mut self, input: &Tensor<f32>, targets: &[Targets]) -> Result<()> {
+        let gpu = self.model.parameters().values().gpu().clone();
+        let progress = self.optimizer.progress();
+        let last = self.optimizer.options().accumulate - 1;
+        let result = gpu.warm_up(|rec| {
+            // Of a window's passes, the first begins its sums, and the last is followed by the update.
+            let passes = if last == 0 { vec![0] } else { vec![0, last] };
+            passes.into_iter().try_for_each(|pass| {
+                self.optimizer.window.passes = pass;
+                self.step_with(rec, input, targets).map(drop)
+            })
+        });
+        self.optimizer.go_back(progress);
+        self.warm |= result.is_ok();
+        result
+    }
+
     /// Records a training step on a mini-batch: inputs `[N, ..]`, and targets for each head.
     /// Nothing is submitted; the losses are computed when the recording is submitted.
     ///
@@ -244,6 +285,13 @@ impl Training {
     /// The errors of the model's layers and of the losses; [`Error::Value`] unless each head has
     /// targets of the kind that its loss takes. Nothing is updated then.
     pub fn step(&mut self, rec: &mut Recorder<'_>, input: &Tensor<f32>, targets: &[Targets]) -> Result<StepOutputs> {
+        if !self.warm {
+            self.warm_up(input, targets)?;
+        }
+        self.step_with(rec, input, targets)
+    }
+
+    fn step_with(&mut self, rec: &mut Recorder<'_>, input: &Tensor<f32>, targets: &[Targets]) -> Result<StepOutputs> {
         let (heads, given) = (self.losses.len(), targets.len());
         ensure!(
             given == heads,

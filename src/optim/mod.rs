@@ -63,6 +63,14 @@ pub struct Optimizer {
     updates: u64,
 }
 
+/// See [`Optimizer::progress`].
+#[derive(Debug)]
+pub(crate) struct Progress {
+    updates: u64,
+    passes: u32,
+    divided: Vec<bool>,
+}
+
 impl Optimizer {
     /// Creates an optimiser that has not updated anything yet.
     ///
@@ -235,6 +243,16 @@ impl Optimizer {
     /// Discards the passes since the last update. The next pass begins a new window.
     pub fn discard(&mut self) {
         self.window.passes = 0;
+    }
+
+    /// What recording a step changes on the host.
+    pub(crate) fn progress(&self) -> Progress {
+        Progress { updates: self.updates, passes: self.window.passes, divided: self.window.divided.clone() }
+    }
+
+    /// Forgets the steps recorded since [`progress`](Self::progress).
+    pub(crate) fn go_back(&mut self, Progress { updates, passes, divided }: Progress) {
+        (self.updates, self.window.passes, self.window.divided) = (updates, passes, divided);
     }
 
     /// Ends a pass. After the last pass of a window, records the update.

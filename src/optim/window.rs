@@ -23,7 +23,7 @@ pub(crate) struct Window {
     pub(super) sums: Tensor<f32>,
     /// For each loss, whether it is divided.
     pub(super) divided: Vec<bool>,
-    pub(super) passes: u32,
+    pub(crate) passes: u32,
 }
 
 impl Window {

@@ -209,8 +209,12 @@ impl Recorder<'_> {
         within(op, plan::TURNS, turns, plan::turn_budget(self.gpu().caps()))?;
         within(op, "workgroups in a dispatch", groups, plan::most_groups(self.gpu().caps()))?;
         let windows = self.within_bindings(op, &mut variant, windows)?;
-        let compiled = self.gpu().pipelines().get(self.gpu().device(), kernel, &variant)?;
         let places = windows.iter().flatten().map(|window| self.place(op, window)).collect::<Result<Vec<_>>>()?;
+        if let Some(wanted) = &mut self.wanted {
+            wanted.push((kernel, variant));
+            return Ok(());
+        }
+        let compiled = self.gpu().pipelines().get(self.gpu().device(), kernel, &variant)?;
         let bases = windows.iter().map(|window| window.as_ref().map_or(0, |window| window.base));
         let common =
             kernel.text().common.iter().map(|&name| match launch.common.iter().find(|(known, _)| *known == name) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::held::Held;
 use super::profile::Profile;
 use super::readback::{Readback, end_of};
+use crate::engine::kernel::{Kernel, Variant};
 use crate::engine::{Caps, Gpu, Role, Storage, WORD_BYTES, guard, storage_size};
 use crate::error::{Error, Result};
 use crate::tensor::{Element, Format, Real, Shape, Tensor, bytes_of};
@@ -28,6 +29,8 @@ pub struct Recorder<'e> {
     /// All bound memory, kept alive at least until the work is submitted (for the caller's encoder:
     /// until it is done).
     pub(super) held: Held,
+    /// In a warm-up: the kernels of the launches, which are not recorded.
+    pub(super) wanted: Option<Vec<(&'static Kernel, Variant)>>,
 }
 
 #[derive(Debug)]
@@ -68,7 +71,8 @@ pub(crate) struct Window {
 
 impl<'e> Recorder<'e> {
     pub(super) fn new(gpu: &Gpu, encoder: Encoder<'e>) -> Self {
-        Self { gpu: gpu.clone(), encoder, pass: None, arenas: Vec::new(), profile: None, held: Held::new() }
+        let (gpu, arenas, held) = (gpu.clone(), Vec::new(), Held::new());
+        Self { gpu, encoder, pass: None, arenas, profile: None, held, wanted: None }
     }
 
     /// The device this recorder records for.

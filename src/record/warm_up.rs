@@ -12,12 +12,14 @@ use crate::record::Recorder;
 /// A kernel is compiled when it is first recorded, once for each variant that is used. The variant
 /// depends on options, sizes and alignments.
 impl Gpu {
-    /// Compiles the kernels of a recording, so that its first real run takes no longer than later
-    /// ones. Records it and discards it; nothing runs on the device. To compile in the background,
-    /// call this from another thread with a clone of the `Gpu`.
+    /// Compiles the kernels of a recording, on all cores of the machine at once, so that its first
+    /// real run takes no longer than later ones. Records it and discards it; nothing runs on the
+    /// device. To compile in the background, call this from another thread with a clone of the
+    /// `Gpu`.
     ///
-    /// An [`Optimizer`](crate::optim::Optimizer), and so a [`Training`](crate::nn::Training),
-    /// counts recorded steps: pass one that is not used afterwards.
+    /// An [`Optimizer`](crate::optim::Optimizer) counts recorded steps: pass one that is not used
+    /// afterwards. A [`Training`](crate::nn::Training) has its own
+    /// [`warm_up`](crate::nn::Training::warm_up).
     ///
     /// # Errors
     /// The errors of `record`.
@@ -36,7 +38,12 @@ impl Gpu {
     pub fn warm_up(&self, record: impl FnOnce(&mut Recorder<'_>) -> Result<()>) -> Result<()> {
         let label = wgpu::CommandEncoderDescriptor { label: Some("xent.warm_up") };
         let mut encoder = guard(self.device(), "warm_up", || self.device().create_command_encoder(&label))?;
-        record(&mut self.record(&mut encoder))
+        let mut recorder = self.record(&mut encoder);
+        recorder.wanted = Some(Vec::new());
+        record(&mut recorder)?;
+        let wanted = recorder.wanted.take().unwrap_or_default();
+        drop(recorder);
+        self.pipelines().compile(self.device(), &wanted)
     }
 
     /// Compiles all further kernels through the driver's pipeline cache, seeded from `path` if it

@@ -4,6 +4,8 @@ use std::fs;
 
 use crate::common::*;
 use xent::loss::{CrossEntropy, Grad, Targets};
+use xent::nn::{Loss, Model, Sequential, Training};
+use xent::optim::{Optimization, Schedule, Sgd, WindowMean};
 use xent::{Caps, Error, Family, Gpu, Layout, Tensor, wgpu};
 
 #[test]
@@ -35,6 +37,63 @@ fn warm_kernels_are_not_recompiled() {
     // An error of the recording is returned.
     let error = gpu.warm_up(|rec| rec.matmul(Layout::Nn, &x, &x, None).map(drop)).unwrap_err();
     assert!(matches!(error, Error::Shape { op: "matmul", .. }), "{error}");
+}
+
+/// Warming up, also between the passes of a window, compiles everything and changes nothing.
+#[test]
+fn a_warm_training_compiles_nothing_and_stays_as_it_is() {
+    let Some(shared) = gpu() else { return };
+    let gpu = adapter().unwrap();
+    let [n, inputs, classes] = [5, 6, 4];
+    let x = Tensor::from_slice(&gpu, [n, inputs], &random(1, n * inputs, 1.0)).unwrap();
+    let y = Targets::new(&gpu, [n], &labels(2, n, classes), classes).unwrap();
+    let target = Tensor::from_slice(&gpu, [n, 1], &unit(3, n)).unwrap();
+    for (accumulate, window_mean) in [(1, WindowMean::Tokens), (3, WindowMean::Tokens), (2, WindowMean::Passes)] {
+        let start = || {
+            let head = |outputs| Sequential::new().linear(8, outputs);
+            let trunk = Sequential::new().linear(inputs, 8).relu();
+            let model = Model::with_heads(&gpu, &trunk, &[("a", &head(classes)), ("b", &head(1))], 1).unwrap();
+            let sgd = Sgd::new().lr(0.1).momentum(0.9);
+            let schedule = Schedule::Cosine { warm_up: 1, steps: 9, floor: 0.1 };
+            let options = Optimization { sgd, accumulate, window_mean, schedule, ..Optimization::default() };
+            let options = Optimization { clip_norm: Some(0.5), skip_non_finite: true, ..options };
+            Training::new(model, vec![Loss::cross_entropy(), Loss::mse()], options).unwrap()
+        };
+        let steps = |training: &mut Training| {
+            let mut batch = gpu.batch();
+            training.step(&mut batch, &x, &[(&y).into(), (&target).into()]).unwrap();
+            batch.submit().unwrap();
+        };
+        let end = |training: &Training| {
+            let mut batch = gpu.batch();
+            let mut state = training.checkpoint(&mut batch).unwrap();
+            batch.submit().unwrap();
+            format!("{:?}", state.wait(TIMEOUT).unwrap())
+        };
+        let mut warm = start();
+        let (submissions, before) = (gpu.counters().submissions, end(&warm));
+        warm.warm_up(&x, &[(&y).into(), (&target).into()]).unwrap();
+        assert_eq!(gpu.counters().submissions, submissions + 1, "of the checkpoint alone");
+        assert_eq!(end(&warm), before);
+        let compiled = gpu.counters().kernels_compiled;
+        for _ in 0..4 {
+            steps(&mut warm);
+        }
+        assert_eq!(gpu.counters().kernels_compiled, compiled, "{accumulate} passes");
+        // The first step of the other training warms it up by itself.
+        let mut other = start();
+        for step in 0..4 {
+            steps(&mut other);
+            if step == 1 {
+                other.warm_up(&x, &[(&y).into(), (&target).into()]).unwrap();
+            }
+        }
+        assert_eq!(end(&warm), end(&other), "{accumulate} passes");
+        let error = other.warm_up(&x, &[(&y).into()]).unwrap_err();
+        assert!(matches!(error, Error::Value { op: "Training::step", .. }), "{error}");
+        assert_eq!(end(&warm), end(&other));
+    }
+    drop(shared);
 }
 
 #[test]

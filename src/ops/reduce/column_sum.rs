@@ -154,12 +154,12 @@ impl Recorder<'_> {
         // Small workgroups, because a matrix of a few thousand rows has few threads.
         let workgroup = self.gpu().caps().workgroup_size().min(64);
         let long = block == u32::MAX;
-        let whole = columns.is_multiple_of(4);
         let run = if long { 1 } else { RUN };
         let mut lows = lows.cloned();
         // First as many columns as a grid has workgroups for, then as many of their rows as
         // possible.
-        let columns_per_group = 4 * workgroup;
+        let columns_per_thread = if columns.is_multiple_of(4) { 4 } else { 1 };
+        let columns_per_group = columns_per_thread * workgroup;
         let by_columns = RowSplit::new("column_sum", columns, &[], columns_per_group);
         for columns_range in by_columns.ranges(self.gpu().caps())? {
             let per_block = u64::from((columns_range.end - columns_range.start).div_ceil(columns_per_group));
@@ -200,8 +200,8 @@ impl Recorder<'_> {
                 let turns = block.min(range.end - range.start).div_ceil(run) + if long { 0 } else { run };
                 let work = Work::new(groups, turns.into());
                 let launch = Launch::new("column_sum", &KERNEL)
-                    .by_quad(whole)
-                    .constant("WHOLE", whole)
+                    .by_quad(columns_per_thread == 4)
+                    .constant("COLUMNS", columns_per_thread)
                     .constant("WORKGROUP", workgroup)
                     .constant("RUN", run)
                     .constant("LONG", long)
