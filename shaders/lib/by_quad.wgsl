@@ -10,10 +10,8 @@ fn body(group: u32, thread: u32) {
         return;
     }
     let range = thread_range(group, thread);
-    for (var i = range.steps; i < range.steps_end; i += STEP) {
-        for (var q = 0u; q < QUADS; q++) { // unrolled
-            quad(i + q * STRIDE, 4u);
-        }
+    for (var i = range.runs; i < range.runs_end; i += STRIDE) {
+        quad(i, 4u);
     }
     for (var i = range.rest; i < range.end; i += STRIDE) {
         quad(i, range.end - i);

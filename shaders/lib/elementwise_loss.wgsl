@@ -139,28 +139,30 @@ fn body(block: u32, thread: u32) {
     }
     var sum = 0.0;
     var first_bad = NONE;
+    var of_run = 0.0;
+    var quads = 0u;
     if (HAS_FAST_PATH) {
-        for (var i = range.steps; i < select(range.steps, range.steps_end, plain); i += STEP) {
-            var step_sum = 0.0;
-            for (var q = 0u; q < QUADS; q++) { // unrolled
-                let result = losses_of_quad(i + q * STRIDE, 4u, factors, false);
-                step_sum += result.sum;
-                first_bad = min(first_bad, result.bad);
+        for (var i = range.runs; i < select(range.runs, range.runs_end, plain); i += STRIDE) {
+            let result = losses_of_quad(i, 4u, factors, false);
+            of_run += result.sum;
+            first_bad = min(first_bad, result.bad);
+            quads += 1u;
+            if (QUADS == 1u || quads == QUADS) {
+                sum += of_run;
+                of_run = 0.0;
+                quads = 0u;
             }
-            sum += step_sum;
         }
     }
     // The rest of the block, or, without the fast path, all of it in the same order of additions.
-    var of_step = 0.0;
-    var quads = 0u;
-    for (var i = select(range.steps, range.rest, plain); i < range.end; i += STRIDE) {
+    for (var i = select(range.runs, range.rest, plain); i < range.end; i += STRIDE) {
         let result = losses_of_quad(i, range.end - i, factors, true);
-        of_step += result.sum;
+        of_run += result.sum;
         first_bad = min(first_bad, result.bad);
         quads += 1u;
-        if (quads == QUADS || i >= range.steps_end) {
-            sum += of_step;
-            of_step = 0.0;
+        if (quads == QUADS || i >= range.runs_end) {
+            sum += of_run;
+            of_run = 0.0;
             quads = 0u;
         }
     }

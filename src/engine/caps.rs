@@ -30,10 +30,6 @@ pub struct Caps {
     /// exchange values within a subgroup directly. On [`Family::CpuSimd`] they do so only if this
     /// equals `simd_width`; product kernels then use subgroups as well.
     pub subgroup_size: u32,
-    /// The most quads that a thread processes per iteration, in straight-line code: 1 to 4.
-    /// llvmpipe is fastest with 4; `SwiftShader` runs out of memory when it compiles that much
-    /// code.
-    pub quads_per_turn: u32,
     /// On [`Family::Gpu`], a product uses a larger tile only if the result then still has at least
     /// this many tiles.
     pub enough_tiles: u32,
@@ -119,7 +115,6 @@ impl Caps {
         };
         let known = device.features().contains(wgpu::Features::SUBGROUP) && (fixed || family == Family::Gpu);
         let subgroup_size = if known { info.subgroup_min_size } else { 0 };
-        let quads_per_turn = if info.name.contains("llvmpipe") { 4 } else { 1 };
         // At most 2^46 bytes, the size of the largest tensor, so that sums of a few sizes do not
         // overflow.
         let max_buffer = limits.max_buffer_size.min(1 << 46) & !Self::SEGMENT_MASK;
@@ -127,7 +122,6 @@ impl Caps {
             family,
             simd_width,
             subgroup_size,
-            quads_per_turn,
             enough_tiles: 128,
             // A whole number of quads; kernels and drivers use 32-bit offsets.
             max_binding: limits.max_storage_buffer_binding_size.min(max_buffer).min(u32::MAX.into()) & !15,

@@ -179,7 +179,6 @@ impl Gpu {
         let memory = u64::from(device.workgroup_memory);
         between("workgroup_memory", caps.workgroup_memory.into(), Caps::MIN_WORKGROUP_MEMORY.into(), memory)?;
         between("max_turns", caps.max_turns.into(), Caps::MIN_TURNS.into(), device.max_turns.into())?;
-        between("quads_per_turn", caps.quads_per_turn.into(), 1, 4)?;
         if caps.subgroup_size != 0 {
             between(
                 "subgroup_size",

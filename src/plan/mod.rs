@@ -75,9 +75,9 @@ pub(crate) fn loss_block(caps: &Caps, count: u32) -> u32 {
 pub(crate) const COLUMN_BLOCK: u32 = 64;
 
 /// The constant QUADS of `shaders/lib/turns.wgsl`.
-pub(crate) fn quads_per_step(caps: &Caps) -> u32 {
-    // A step must not be longer than a block.
-    (BLOCK / (4 * caps.workgroup_size())).clamp(1, caps.quads_per_turn)
+pub(crate) fn quads_per_run(caps: &Caps) -> u32 {
+    // A run must not be longer than a block.
+    (BLOCK / (4 * caps.workgroup_size())).clamp(1, 4)
 }
 
 /// The name of the loop budget in errors.

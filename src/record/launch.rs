@@ -146,7 +146,7 @@ impl Launch {
             return Err(Error::Kernel { kernel: self.kernel.label, name, problem });
         }
         let [workgroup, subgroup] = caps.threads();
-        let quads = plan::quads_per_step(caps);
+        let quads = plan::quads_per_run(caps);
         let constant = |(&name, &value): (&&'static str, &Option<u32>)| match (value, name) {
             (Some(value), _) => Ok(value),
             (None, "WORKGROUP") => Ok(workgroup),

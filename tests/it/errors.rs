@@ -288,8 +288,6 @@ fn caps() {
         ("max_invocations", with(|c| c.max_invocations = 1)),
         ("max_turns", with(|c| c.max_turns = Caps::MIN_TURNS - 1)),
         ("max_turns", with(|c| c.max_turns += 1)),
-        ("quads_per_turn", with(|c| c.quads_per_turn = 0)),
-        ("quads_per_turn", with(|c| c.quads_per_turn = 5)),
         ("simd_width", with(|c| c.simd_width = 7)),
         ("simd_width", with(|c| c.simd_width = 1)),
         ("storage_align", with(|c| c.storage_align = 3)),

@@ -94,9 +94,6 @@ fn tensors_and_devices() {
         let mut caps = gpu.caps().clone();
         (caps.enough_tiles, caps.subgroup_size) = (value, value);
         watch.tries("with_caps", || gpu.with_caps(caps).map(drop));
-        let mut caps = gpu.caps().clone();
-        caps.quads_per_turn = value;
-        watch.tries("with_caps", || gpu.with_caps(caps).map(drop));
     }
     for sizes in [[HUGE; 3], [0; 3], [HUGE, 0, 0], [0, HUGE, 0], [0, 0, HUGE], [HUGE, 1, 1], [1, HUGE, 1], [1, 1, HUGE]]
     {

@@ -9,7 +9,6 @@ fn caps(max_binding: u64, max_groups: u32) -> Caps {
     Caps {
         family: Family::CpuSimd,
         simd_width: 8,
-        quads_per_turn: 4,
         subgroup_size: 0,
         enough_tiles: 128,
         max_binding,

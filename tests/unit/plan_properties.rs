@@ -88,7 +88,6 @@ impl Numbers<'_> {
             family,
             simd_width,
             subgroup_size,
-            quads_per_turn: enough_tiles % 4 + 1,
             enough_tiles,
             max_binding: self.within(Caps::MIN_BINDING, max_buffer) & !15,
             max_buffer,
