@@ -61,14 +61,21 @@ pub(crate) use rows::{RowPlan, Sweep};
 /// reduction processes.
 pub(crate) const BLOCK: u32 = 1024;
 
+/// The largest block: the smallest binding holds its elements at any alignment.
+const LARGE_BLOCK: u32 = 3 * BLOCK;
+
 /// The number of elements that one workgroup of an elementwise loss processes, out of `count`. On a
 /// GPU, adding up the losses of the threads costs as much as several elements per thread, so blocks
-/// are larger if there are enough of them to keep the device busy. The smallest binding holds the
-/// elements of the largest block at any alignment.
+/// are larger if there are enough of them to keep the device busy.
 pub(crate) fn loss_block(caps: &Caps, count: u32) -> u32 {
     const ENOUGH_BLOCKS: u32 = 1024;
-    const LARGE: u32 = 3 * BLOCK;
-    if caps.family == Family::Gpu && count / LARGE >= ENOUGH_BLOCKS { LARGE } else { BLOCK }
+    if caps.family == Family::Gpu && count / LARGE_BLOCK >= ENOUGH_BLOCKS { LARGE_BLOCK } else { BLOCK }
+}
+
+/// The number of values that one workgroup of a sum adds up, out of `count`. Few values are a single
+/// block, because several blocks need another dispatch.
+pub(crate) fn sum_block(count: u32) -> u32 {
+    if count <= LARGE_BLOCK { LARGE_BLOCK } else { BLOCK }
 }
 
 /// The number of rows that one thread of a column sum adds in order.

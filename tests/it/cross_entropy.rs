@@ -555,3 +555,33 @@ fn the_prediction_is_the_largest_logit_before_the_cap_and_nan_is_no_probability(
         }
     }
 }
+
+/// Few rows take three dispatches: the sum of the targets' weights, the losses, their sum. With more,
+/// both sums have two levels.
+#[test]
+fn sums_over_few_rows_have_one_level() {
+    let Some(gpu) = gpu() else { return };
+    for gpu in families(&gpu) {
+        for (rows, dispatches) in [(1025, 3), (3072, 3), (3073, 5)] {
+            let logits = random(1, rows * 3, 4.0);
+            let mut index: Vec<i32> = (0..3).cycle().take(rows).collect();
+            index[rows - 1] = 1;
+            index.iter_mut().step_by(7).take(rows / 8).for_each(|target| *target = -100);
+            let weights = Weights::new([rows], &unit(4, rows)).unwrap();
+            let options = CrossEntropy::new().position_weight(Some(weights));
+            let before = gpu.counters().dispatches;
+            agree(&gpu, &[rows, 3], &logits, &index, &options);
+            assert_eq!(gpu.counters().dispatches - before, dispatches, "{rows} rows");
+            // A target that is no class is found at the end of the block, too.
+            index[rows - 1] = 3;
+            let targets = Tensor::from_slice(&gpu, [rows], &index).unwrap();
+            let x = Tensor::from_slice(&gpu, [rows, 3], &logits).unwrap();
+            let mut batch = gpu.batch();
+            let loss = batch.cross_entropy(&x, &targets, &options).unwrap();
+            let mut loss = batch.read(&loss).unwrap();
+            batch.submit().unwrap();
+            let error = loss.wait(TIMEOUT).unwrap_err();
+            assert!(matches!(error, Error::Data { position, .. } if position as usize == rows - 1), "{error}");
+        }
+    }
+}

@@ -5,11 +5,12 @@ use std::ops::Range;
 use crate::engine::Gpu;
 use crate::engine::kernel::{Kernel, kernel, params, read, write};
 use crate::error::{Error, Result};
+use crate::plan::sum_block;
 use crate::record::{BlockLaunch, Recorder};
 use crate::tensor::{Element, Shape, Tensor};
 
 use crate::ops::no_alias;
-use crate::ops::reduce::blocks::{partials, words};
+use crate::ops::reduce::blocks::words;
 
 /// The targets of rows of logits: a class index per row, with an ignored index, or a probability
 /// per class and row.
@@ -230,7 +231,9 @@ impl Recorder<'_> {
         ignored: i32,
         by_count: bool,
     ) -> Result<Tensor<u32>> {
-        let partials = partials(self, op, targets.count(op)?, 1)?;
+        let count = targets.count(op)?;
+        let block = sum_block(count);
+        let partials = self.output(op, [count.div_ceil(block) as usize, words(1) as usize])?;
         let strides = [weight, position_weight].map(|weights| u32::from(!weights.shape().is_empty()));
         let params = Params {
             weight_stride: strides[0],
@@ -239,7 +242,8 @@ impl Recorder<'_> {
             ignored,
             by_count: u32::from(by_count),
         };
-        let blocks = BlockLaunch::new(op, &KERNEL, targets.count(op)?)
+        let blocks = BlockLaunch::new(op, &KERNEL, count)
+            .block_size(block)
             .per_element("targets", targets)
             .whole("weight", weight)
             .per_block("partials", &partials, words(1));

@@ -4,7 +4,7 @@
 use crate::engine::kernel::{Kernel, kernel, params, read, write};
 use crate::error::Result;
 use crate::ops::loss::Reduction;
-use crate::plan::{BLOCK, loss_block};
+use crate::plan::{BLOCK, loss_block, sum_block};
 use crate::record::{BlockLaunch, Recorder};
 use crate::tensor::{Check, Element, Shape, Tensor};
 
@@ -97,7 +97,8 @@ impl Recorder<'_> {
         values: &Tensor<f32>,
         divisor: Divisor<'_>,
     ) -> Result<Tensor<f32>> {
-        if values.len() > BLOCK as usize {
+        let count = values.count(op)?;
+        if count > sum_block(count) {
             let partials = self.sum_blocks(op, values, Input::Values, None)?;
             return Ok(self.loss_of_partials(op, partials, divisor)?.0);
         }
@@ -136,7 +137,7 @@ impl Recorder<'_> {
         loss: Option<(&Tensor<f32>, Divisor<'_>)>,
     ) -> Result<Tensor<u32>> {
         let (words, sums, inputs, block) = match kind {
-            Input::Values => (1, 1, 0, BLOCK),
+            Input::Values => (1, 1, 0, sum_block(input.count(op)?)),
             // The smallest binding holds that many partial results.
             Input::Partials(sums) => (words(sums), sums, sums, if sums == 1 { BLOCK } else { BLOCK / 2 }),
         };
