@@ -3,22 +3,18 @@
 //!
 //! [`compose`] generates the WGSL of a variant from the declaration.
 
-use std::collections::{HashMap, HashSet};
-use std::num::NonZero;
-use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-
-use self::compose::compose;
-use crate::engine::guard;
-use crate::error::Result;
+use std::sync::OnceLock;
 
 mod compose;
+mod pipelines;
 mod specialise;
 mod text;
 #[cfg(test)]
 pub(crate) mod turns;
 
+pub(crate) use pipelines::Pipelines;
+#[cfg(test)]
+pub(crate) use pipelines::composed;
 pub(crate) use text::COMMON;
 
 /// Declares a kernel by the stem of its shader file, its parameters and its bindings.
@@ -204,184 +200,6 @@ fn buffer_bindings(kernel: &Kernel, variant: &Variant) -> Vec<(usize, &'static B
     };
     let only_read = |b: &Binding| b.access == Access::Read && written_over != Some(b.name);
     kernel.bindings.iter().enumerate().filter(needs_buffer).map(|(i, b)| (i, b, only_read(b))).collect()
-}
-
-/// A compiled variant.
-#[derive(Debug)]
-pub(crate) struct Compiled {
-    pub(crate) pipeline: wgpu::ComputePipeline,
-    pub(crate) layout: wgpu::BindGroupLayout,
-}
-
-/// The pipeline of a variant, once compiled. Its own lock is held during compilation, so that other
-/// variants can be compiled at the same time.
-type Slot = Arc<Mutex<Option<Arc<Compiled>>>>;
-
-/// Pipelines, compiled on first use.
-#[derive(Debug, Default)]
-pub(crate) struct Pipelines {
-    compiled: Mutex<HashMap<(&'static str, Variant), Slot>>,
-    cache: Mutex<Option<wgpu::PipelineCache>>,
-    count: AtomicU64,
-    /// Test override. `Some(on)`: wgpu's bounds checks and zero-initialisation of workgroup memory
-    /// are both on or both off. `None`: bounds checks only. No kernel needs zeros: each writes
-    /// before it reads.
-    checks: Mutex<Option<bool>>,
-    #[cfg(test)]
-    counter: Mutex<Option<Arc<turns::TurnCounter>>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Pipelines {
-    pub(crate) fn get(
-        &self,
-        device: &wgpu::Device,
-        kernel: &'static Kernel,
-        variant: &Variant,
-    ) -> Result<Arc<Compiled>> {
-        let slot = lock(&self.compiled).entry((kernel.label, variant.clone())).or_default().clone();
-        let mut slot = lock(&slot);
-        if let Some(found) = &*slot {
-            return Ok(found.clone());
-        }
-        let cache = self.cache();
-        let checks = *lock(&self.checks);
-        let text = compose(kernel, variant);
-        #[cfg(test)]
-        let counter = self.counter();
-        #[cfg(test)]
-        let (text, others) = match &counter {
-            Some(counter) => (turns::counting(&text), vec![Some(&counter.layout)]),
-            None => (text, Vec::new()),
-        };
-        #[cfg(not(test))]
-        let others = Vec::new();
-        let source = Source { kernel, variant, text };
-        let compile = || compile(device, &source, others, cache.as_ref(), checks);
-        let made = Arc::new(guard(device, kernel.label, compile)?);
-        *slot = Some(made.clone());
-        self.count.fetch_add(1, Ordering::Relaxed);
-        Ok(made)
-    }
-
-    /// Compiles these variants, on all cores.
-    pub(crate) fn compile(&self, device: &wgpu::Device, wanted: &[(&'static Kernel, Variant)]) -> Result<()> {
-        let mut seen = HashSet::new();
-        let wanted: Vec<_> =
-            wanted.iter().filter(|(kernel, variant)| seen.insert((kernel.label, variant.clone()))).collect();
-        let next = AtomicUsize::new(0);
-        let work = || {
-            while let Some((kernel, variant)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                self.get(device, kernel, variant)?;
-            }
-            Ok(())
-        };
-        let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(wanted.len());
-        std::thread::scope(|scope| {
-            // A platform without threads spawns none.
-            let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
-            let others: Vec<_> = (1..threads).filter_map(spawn).collect();
-            let own = work();
-            let results = others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
-            results.fold(own, Result::and)
-        })
-    }
-
-    /// The turn counter, in tests that use one.
-    #[cfg(test)]
-    pub(crate) fn counter(&self) -> Option<Arc<turns::TurnCounter>> {
-        lock(&self.counter).clone()
-    }
-
-    /// The number of pipelines compiled so far.
-    pub(crate) fn compiled(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
-    }
-
-    /// The driver's pipeline cache, if one is used.
-    pub(crate) fn cache(&self) -> Option<wgpu::PipelineCache> {
-        lock(&self.cache).clone()
-    }
-
-    pub(crate) fn set_cache(&self, cache: wgpu::PipelineCache) {
-        *lock(&self.cache) = Some(cache);
-    }
-}
-
-/// The WGSL text of a variant.
-struct Source<'a> {
-    kernel: &'a Kernel,
-    variant: &'a Variant,
-    text: String,
-}
-
-fn compile(
-    device: &wgpu::Device,
-    source: &Source<'_>,
-    other_groups: Vec<Option<&wgpu::BindGroupLayout>>,
-    cache: Option<&wgpu::PipelineCache>,
-    checks: Option<bool>,
-) -> Compiled {
-    let Source { kernel, variant, text } = source;
-    let entry = |binding: usize, ty: wgpu::BufferBindingType, has_dynamic_offset: bool| wgpu::BindGroupLayoutEntry {
-        // A kernel has a handful of bindings.
-        binding: u32::try_from(binding).unwrap_or(u32::MAX),
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },
-        count: None,
-    };
-    let params = entry(0, wgpu::BufferBindingType::Uniform, true);
-    let storage = buffer_bindings(kernel, variant)
-        .into_iter()
-        .enumerate()
-        .map(|(slot, (_, _, read_only))| entry(slot + 1, wgpu::BufferBindingType::Storage { read_only }, false));
-    let entries: Vec<_> = std::iter::once(params).chain(storage).collect();
-    let label = Some(kernel.label);
-    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
-    let groups: Vec<_> = std::iter::once(Some(&layout)).chain(other_groups).collect();
-    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-        label,
-        bind_group_layouts: &groups,
-        immediate_size: 0,
-    });
-    let source = wgpu::ShaderSource::Wgsl(text.as_str().into());
-    let module = shader_module(device, wgpu::ShaderModuleDescriptor { label, source }, checks.unwrap_or(true));
-    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label,
-        layout: Some(&pipeline_layout),
-        module: &module,
-        entry_point: Some("main"),
-        compilation_options: wgpu::PipelineCompilationOptions {
-            constants: &[],
-            zero_initialize_workgroup_memory: checks.unwrap_or(false),
-        },
-        cache,
-    });
-    Compiled { pipeline, layout }
-}
-
-#[cfg(not(test))]
-fn shader_module(device: &wgpu::Device, text: wgpu::ShaderModuleDescriptor<'_>, bounds: bool) -> wgpu::ShaderModule {
-    debug_assert!(bounds, "only tests compile without bounds checks");
-    device.create_shader_module(text)
-}
-
-#[cfg(test)]
-use self::tests::shader_module;
-
-/// The WGSL of all variants compiled so far, with the labels of their kernels, in any order.
-#[cfg(test)]
-pub(crate) fn composed(gpu: &crate::Gpu) -> Vec<(&'static str, String)> {
-    let kernels = crate::ops::kernels();
-    let compiled = lock(&gpu.pipelines().compiled);
-    let text = |(label, variant): &(&'static str, Variant)| {
-        let kernel = kernels.iter().find(|kernel| kernel.label == *label).expect("a kernel");
-        (*label, compose(kernel, variant))
-    };
-    compiled.keys().map(text).collect()
 }
 
 #[cfg(test)]

@@ -23,12 +23,12 @@ pub(crate) struct Tile {
     turns_per_step: u64,
     /// The turns of the search for nonzero elements of `a` at the depths of a step.
     search_turns_per_step: u64,
-    /// The constants of this kernel alone.
-    pub(crate) constants: Vec<(&'static str, u32)>,
+    /// Of [`ProductKernel::Tiled`].
+    tiled: Option<TiledSizes>,
 }
 
 /// The sizes of a workgroup of [`ProductKernel::Tiled`] and of its tile.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct TiledSizes {
     /// The number of rows, and of columns.
     side: u32,
@@ -70,24 +70,17 @@ impl Tile {
                 };
                 let larger = [TiledSizes::LARGE, TiledSizes::MEDIUM].into_iter().find(fits);
                 let tiled = larger.unwrap_or(TiledSizes::SMALL);
-                let TiledSizes { side, row_quads, column_quads } = tiled;
-                let (workgroup, depth_quads) = (tiled.workgroup(), TiledSizes::DEPTH_QUADS);
+                let (workgroup, side) = (tiled.workgroup(), tiled.side);
                 Self {
                     kernel: ProductKernel::Tiled,
                     workgroup,
                     rows: side,
                     columns: side,
-                    depths_per_step: 4 * depth_quads,
+                    depths_per_step: 4 * TiledSizes::DEPTH_QUADS,
                     turns_per_step: 1,
                     // The loop itself, 2 turns over the tile, and the reduction over threads.
                     search_turns_per_step: 1 + (2 + 1) + u64::from(workgroup / 16 + 1) + (16 + 1),
-                    constants: [
-                        ("TILE_QUADS", side / 4),
-                        ("DEPTH_QUADS", depth_quads),
-                        ("ROW_QUADS", row_quads),
-                        ("COLUMN_QUADS", column_quads),
-                    ]
-                    .to_vec(),
+                    tiled: Some(tiled),
                 }
             }
             Family::CpuSimd => {
@@ -104,10 +97,20 @@ impl Tile {
                     depths_per_step: 4,
                     turns_per_step: 1,
                     search_turns_per_step: 1,
-                    constants: vec![("ROWS", rows)],
+                    tiled: None,
                 }
             }
         }
+    }
+
+    /// The constants of this kernel alone.
+    pub(crate) fn constants(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        let of_tiled = |TiledSizes { side, row_quads, column_quads }| {
+            let depth_quads = ("DEPTH_QUADS", TiledSizes::DEPTH_QUADS);
+            [("TILE_QUADS", side / 4), depth_quads, ("ROW_QUADS", row_quads), ("COLUMN_QUADS", column_quads)]
+        };
+        let rows = if self.tiled.is_none() { Some(("ROWS", self.rows)) } else { None };
+        self.tiled.map(of_tiled).into_iter().flatten().chain(rows)
     }
 
     /// The number of workgroups for a result of `m` x `n`.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytemuck::Pod;
 
 use super::recorder::{Arena, Recorder, Window};
-use crate::engine::kernel::{Access, Binding, COMMON, Kernel, Variant};
+use crate::engine::kernel::{Access, COMMON, Kernel, Variant};
 use crate::engine::{BoundRange, Caps, Role, Storage, guard};
 use crate::error::{Error, Result, within};
 use crate::plan::{self, RowPlan, Work};
@@ -135,6 +135,26 @@ impl Launch {
             .by_quad(inner == 1 && classes.is_multiple_of(4))
     }
 
+    /// The parameters of the shader: the positions of tensors in their bindings, common parameters,
+    /// and those of the kernel's own that the shader uses, of which `given` has all.
+    fn params(&self, windows: &[Option<Window>], given: &[u8]) -> Result<Vec<u32>> {
+        let text = self.kernel.text();
+        let mut words = Vec::with_capacity(windows.len() + text.common.len() + text.own.len());
+        words.extend(windows.iter().map(|window| window.as_ref().map_or(0, |window| window.base)));
+        for &name in &text.common {
+            words.push(match self.common.iter().find(|(known, _)| *known == name) {
+                Some(&(_, value)) => value,
+                None if name == "zero" => 0,
+                None => return Err(self.not_set(name)),
+            });
+        }
+        for &(i, field) in &text.own {
+            let word = given.get(4 * i..).and_then(|rest| rest.first_chunk());
+            words.push(u32::from_ne_bytes(*word.ok_or_else(|| self.not_set(field.name))?));
+        }
+        Ok(words)
+    }
+
     fn not_set(&self, name: &'static str) -> Error {
         Error::Kernel { kernel: self.kernel.label, name, problem: "is not set by the launch" }
     }
@@ -147,19 +167,20 @@ impl Launch {
         }
         let [workgroup, subgroup] = caps.threads();
         let quads = plan::quads_per_run(caps);
-        let constant = |(&name, &value): (&&'static str, &Option<u32>)| match (value, name) {
-            (Some(value), _) => Ok(value),
-            (None, "WORKGROUP") => Ok(workgroup),
-            (None, "SUBGROUP") => Ok(subgroup),
-            (None, "QUADS") => Ok(quads),
-            (None, _) => Err(self.not_set(name)),
-        };
-        let constants =
-            self.kernel.text().constants.iter().zip(&self.constants).map(constant).collect::<Result<_>>()?;
-        let windows = std::mem::take(&mut self.windows);
-        let named =
-            |(binding, window): (&Binding, Option<Option<Window>>)| window.ok_or_else(|| self.not_set(binding.name));
-        let mut windows = self.kernel.bindings.iter().zip(windows).map(named).collect::<Result<Vec<_>>>()?;
+        let mut constants = Vec::with_capacity(self.constants.len());
+        for (&name, &value) in self.kernel.text().constants.iter().zip(&self.constants) {
+            constants.push(match (value, name) {
+                (Some(value), _) => value,
+                (None, "WORKGROUP") => workgroup,
+                (None, "SUBGROUP") => subgroup,
+                (None, "QUADS") => quads,
+                (None, _) => return Err(self.not_set(name)),
+            });
+        }
+        if let Some((_, binding)) = self.windows.iter().zip(self.kernel.bindings).find(|(slot, _)| slot.is_none()) {
+            return Err(self.not_set(binding.name));
+        }
+        let mut windows: Vec<_> = std::mem::take(&mut self.windows).into_iter().map(Option::flatten).collect();
         let mut variant = Variant {
             constants,
             vec4: self.quads,
@@ -209,25 +230,16 @@ impl Recorder<'_> {
         within(op, plan::TURNS, turns, plan::turn_budget(self.gpu().caps()))?;
         within(op, "workgroups in a dispatch", groups, plan::most_groups(self.gpu().caps()))?;
         let windows = self.within_bindings(op, &mut variant, windows)?;
-        let places = windows.iter().flatten().map(|window| self.place(op, window)).collect::<Result<Vec<_>>>()?;
+        let mut places = Vec::with_capacity(windows.len());
+        for window in windows.iter().flatten() {
+            places.push(self.place(op, window)?);
+        }
         if let Some(wanted) = &mut self.wanted {
             wanted.push((kernel, variant));
             return Ok(());
         }
         let compiled = self.gpu().pipelines().get(self.gpu().device(), kernel, &variant)?;
-        let bases = windows.iter().map(|window| window.as_ref().map_or(0, |window| window.base));
-        let common =
-            kernel.text().common.iter().map(|&name| match launch.common.iter().find(|(known, _)| *known == name) {
-                Some(&(_, value)) => Ok(value),
-                None if name == "zero" => Ok(0),
-                None => Err(launch.not_set(name)),
-            });
-        let given = bytemuck::bytes_of(params);
-        let own = kernel.text().own.iter().map(|&(i, field)| {
-            let word = given.get(4 * i..).and_then(|rest| rest.first_chunk());
-            word.map(|&word| u32::from_ne_bytes(word)).ok_or_else(|| launch.not_set(field.name))
-        });
-        let words = bases.map(Ok).chain(common).chain(own).collect::<Result<Vec<u32>>>()?;
+        let words = launch.params(&windows, bytemuck::bytes_of(params))?;
         let bytes = bytemuck::cast_slice(&words);
         let (arena, params_offset, params_size) = self.push_params(bytes)?;
         let params = BoundRange { buffer: arena.buffer().clone(), offset: 0, size: params_size };

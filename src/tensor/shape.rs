@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use super::Format;
 use crate::error::{Error, Result, ensure, within};
 
 /// The sizes of a tensor's dimensions, row-major: the last one varies fastest. `[]` is a scalar.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Shape(Vec<usize>);
+pub struct Shape(Arc<[usize]>);
 
 impl Shape {
     /// The number of elements, or `None` if the product of the nonzero dimensions overflows.
@@ -35,25 +36,25 @@ impl fmt::Display for Shape {
 
 impl<const N: usize> From<[usize; N]> for Shape {
     fn from(dims: [usize; N]) -> Self {
-        Self(dims.to_vec())
+        Self(Arc::new(dims))
     }
 }
 
 impl From<&[usize]> for Shape {
     fn from(dims: &[usize]) -> Self {
-        Self(dims.to_vec())
+        Self(dims.into())
     }
 }
 
 impl<const N: usize> From<&[usize; N]> for Shape {
     fn from(dims: &[usize; N]) -> Self {
-        Self(dims.to_vec())
+        Self(Arc::new(*dims))
     }
 }
 
 impl From<&Vec<usize>> for Shape {
     fn from(dims: &Vec<usize>) -> Self {
-        Self(dims.clone())
+        Self(dims.as_slice().into())
     }
 }
 
@@ -65,7 +66,7 @@ impl From<&Self> for Shape {
 
 impl From<Vec<usize>> for Shape {
     fn from(dims: Vec<usize>) -> Self {
-        Self(dims)
+        Self(dims.into())
     }
 }
 

@@ -1,5 +1,7 @@
 //! Parses representative variants of every shader and compares them with its declaration in Rust.
 
+use super::compose::compose;
+use super::pipelines::lock;
 use super::turns::Turns;
 use super::*;
 use crate::every_op::{ops, run, sweeps_in_full};

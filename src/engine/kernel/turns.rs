@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::{Kernel, Variant, lock};
+use super::pipelines::lock;
+use super::{Kernel, Variant};
 use crate::engine::{Gpu, create_buffer};
 use crate::error::Result;
 

@@ -150,7 +150,7 @@ impl Recorder<'_> {
             .bind("gate", gate)
             .bind("runs", earlier)
             .bind("c", c);
-        let launch = tile.constants.iter().fold(launch, |launch, &(name, value)| launch.constant(name, value));
+        let launch = tile.constants().fold(launch, |launch, (name, value)| launch.constant(name, value));
         let launch =
             if by_quad { launch } else { ["bias", "gate", "runs", "c"].into_iter().fold(launch, Launch::by_scalar) };
         self.launch(launch, &params, *work)
