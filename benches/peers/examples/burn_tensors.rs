@@ -53,8 +53,8 @@ fn main() -> Result<()> {
             recorder.finish()?;
             // Burn keeps several tensors in one buffer, but a kernel's output needs a buffer of its
             // own: copy it on the device.
-            let (from, bytes) = (out.gradient()?.buffer(), (ROWS * CLASSES * 4) as u64);
-            encoder.copy_buffer_to_buffer(from, out.gradient()?.offset(), &grad.buffer, grad.offset, bytes);
+            let (from, bytes) = (out.gradient()?, (ROWS * CLASSES * 4) as u64);
+            encoder.copy_buffer_to_buffer(from.buffer(), from.offset(), &grad.buffer, grad.offset, bytes);
             gpu.queue().submit([encoder.finish()]);
             Ok(ticket)
         })

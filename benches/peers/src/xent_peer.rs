@@ -51,7 +51,8 @@ pub fn job(gpu: &Gpu, work: &Work) -> Result<Job> {
             let y = Targets::new(gpu, [rows.n], &labels, rows.classes)?;
             repeated(gpu, move |batch| {
                 let out = batch.cross_entropy_with(&x, &y, &CrossEntropy::default(), Grad::New)?;
-                Ok((Some(out.loss), out.gradient()?))
+                let grad = out.gradient()?;
+                Ok((Some(out.loss), grad))
             })
         }
         Work::LinearCrossEntropy(head) => {
@@ -71,7 +72,8 @@ pub fn job(gpu: &Gpu, work: &Work) -> Result<Job> {
             let y = Tensor::from_slice(gpu, [vectors.y.len()], &vectors.y)?;
             repeated(gpu, move |batch| {
                 let out = batch.bce_with_logits_with(&x, &y, &BceWithLogits::default(), Grad::New)?;
-                Ok((Some(out.loss), out.gradient()?))
+                let grad = out.gradient()?;
+                Ok((Some(out.loss), grad))
             })
         }
         Work::Matmul(side, matrices) => {
