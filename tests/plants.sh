@@ -17,6 +17,7 @@ trap 'rm -rf "$XDG_RUNTIME_DIR"' EXIT
 # Each line: a kernel, its text, the replacement, and the tests to run (a binary and its filter).
 plants='
 cross_entropy|weight * select(p - 1.0, -rest_probability_lifted|weight * select(p - 0.9, -rest_probability_lifted|corpus ce_7x13
+cross_entropy: smoothed|let share = params.uniform_share + params.target_share;|let share = params.uniform_share - params.target_share;|corpus ce_7x13
 lib/softmax|select(s.ties, 0.0, higher)|select(s.ties, 0.5, higher)|corpus ce_7x13
 lib/softmax: gaps|select(0.0, lost, small)|select(0.0, 0.0 , small)|it accuracy::long
 lib/numerics: exp|1.6666666e-1|1.6766666e-1|corpus logsoftmax
@@ -25,7 +26,7 @@ nll|select(nan(), 0.0, ignored)|select(nan(), 0.1, ignored)|corpus nll
 bce|max(log_f32(p), -100.0)|max(log_f32(p), -101.0)|corpus bce_clamp
 bce_with_logits|falling, right) / (1.0 + e);|falling, right) / (1.1 + e);|corpus bcel_7x13
 huber|delta * (distance - 0.5 * delta)|delta * (distance - 0.6 * delta)|corpus huber
-column_sum|    var sum = Sum(0.0, 0.0);\n    if (start|    var sum = Sum(0.1, 0.0);\n    if (start|it parity::matmul_and_column_sum
+column_sum|sums[c] = Sum(0.0, 0.0);|sums[c] = Sum(0.1, 0.0);|it parity::matmul_and_column_sum
 lib/simd_product|a.w * b[3]|a.w * b[2]|it parity::matmul_and_column_sum
 sigmoid_backward|(factor * (1.0 - factor))|(factor * (1.1 - factor))|it parity::maps
 sgd|if (MOMENTUM == 2u) {|if (MOMENTUM == 3u) {|corpus sgd
