@@ -141,6 +141,8 @@ fn fit(gpu: &Gpu, digits: &Table, train: &[usize], validation: &Set, options: &O
         None => 0,
     };
     bar.inc((done * steps) as u64);
+    let first = Set::upload(gpu, digits, train.get(..BATCH).unwrap_or(train))?;
+    training.warm_up(gpu, &first.pixels, &[first.labels])?;
     for epoch in done + 1..=epochs {
         // One upload per epoch; the mini-batches are views of it.
         let order = batches(train, train.len(), seed, epoch as u64)?.next().unwrap_or_default();

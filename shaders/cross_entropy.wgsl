@@ -90,7 +90,7 @@ fn class_weights(c: u32, room: u32) -> vec4<f32> {
 
 // The probabilities of 4 classes from c on; 0 beyond the first `room`.
 fn probabilities4(c: u32, room: u32, at: u32) -> vec4<f32> {
-    return load_quad_probabilities(at + c * params.inner, params.inner, room, 0.0);
+    return load_quad_probabilities(at + c * inner(), inner(), room, 0.0);
 }
 
 // The factors of the weights in the coefficients of 4 classes from c on, if none is an index target.
@@ -174,7 +174,7 @@ fn grad_block(row: Row, i: u32, inside: bool, grad: RowGrad) {
         }
         g = zero_below_threshold(g, grad.threshold_bits);
         g = select(g, vec4<f32>(grad.constant), grad.is_constant);
-        store_quad_grad(row.start + c * params.inner, params.inner, room, g);
+        store_quad_grad(row.start + c * inner(), inner(), room, g);
     }
 }
 
@@ -359,6 +359,6 @@ fn body(group: u32, thread: u32) {
         if (LOGITS == 2u) {
             g = times_slope4(vec4<f32>(g), vec4<f32>(target_logit)).x;
         }
-        store_grad(row.start + t * params.inner, zero_below_threshold(vec4<f32>(g), grad.threshold_bits).x);
+        store_grad(row.start + t * inner(), zero_below_threshold(vec4<f32>(g), grad.threshold_bits).x);
     }
 }

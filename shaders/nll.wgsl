@@ -10,8 +10,8 @@
 fn fill_block(row: Row, i: u32, inside: bool, value: f32) {
     for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
         let c = quad_start(row, i, j);
-        let to = row.start + c * params.inner;
-        store_quad_grad(to, params.inner, room_at(inside, c), vec4<f32>(value));
+        let to = row.start + c * inner();
+        store_quad_grad(to, inner(), room_at(inside, c), vec4<f32>(value));
     }
 }
 
@@ -31,7 +31,7 @@ fn body(group: u32, thread: u32) {
     if (has_target) {
         // In place, only the thread that overwrites the log-probability may read it.
         if (processes(row, t)) {
-            let log_prob = load_log_probs(row.start + t * params.inner);
+            let log_prob = load_log_probs(row.start + t * inner());
             let weight = row_weight * class_weight(t);
             // With a weight of 0 the loss is 0 even if the log-probability is infinite, but not if
             // it is NaN.
@@ -59,6 +59,6 @@ fn body(group: u32, thread: u32) {
     }
     // Overwrites the gradient that this thread has just stored for the target.
     if (has_target && processes(row, t)) {
-        store_grad(row.start + t * params.inner, -scale);
+        store_grad(row.start + t * inner(), -scale);
     }
 }

@@ -8,7 +8,7 @@
 fn above(row: Row, i: u32, j: u32, t: u32, logit: f32) -> u32 {
     let c = quad_start(row, i, j);
     let room = room_at(false, c);
-    let x = load_quad_logits(row.start + c * params.inner, params.inner, room, 0.0);
+    let x = load_quad_logits(row.start + c * inner(), inner(), room, 0.0);
     let classes = vec4<u32>(c) + vec4<u32>(0u, 1u, 2u, 3u);
     let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(room);
     let higher = (x > vec4<f32>(logit)) | ((x == vec4<f32>(logit)) & (classes > vec4<u32>(t)));
@@ -22,7 +22,7 @@ fn body(group: u32, thread: u32) {
     let row = row_of(group, thread);
     let target_class = load_targets(row.index);
     let t = min(u32(max(target_class, 0)), params.classes - 1u);
-    let logit = load_logits(row.start + t * params.inner);
+    let logit = load_logits(row.start + t * inner());
     let at = lane_index(row);
     var mine = 0u;
     if (row.begin > 0u) {

@@ -12,8 +12,8 @@ fn run_sum(row: Row, begin: u32, end: u32) -> f32 {
         var j = 0u;
         loop {
             let c = quad_start(row, i, j);
-            let at = row.start + c * params.inner;
-            block += load_quad_input(at, params.inner, room_at(false, c), 0.0);
+            let at = row.start + c * inner();
+            block += load_quad_input(at, inner(), room_at(false, c), 0.0);
             continuing {
                 j += 1u;
                 break if j >= 4u;

@@ -34,7 +34,7 @@ struct Slope {
 
 // Whether the gradient has a factor per element.
 const OWN_FACTORS: bool = UPSTREAM == 1u || WEIGHTED == 1u;
-// Whether there is an unrolled fast path, for factors that need no care (`is_plain`).
+// Whether there is a fast path, without bounds checks and for factors that need no care (`is_plain`).
 const HAS_FAST_PATH: bool = GRAD == 0u || !OWN_FACTORS;
 
 // The two factors (`multipliers`) common to all elements: for plain slopes (xy) and for lifted

@@ -13,8 +13,8 @@ fn map_block(row: Row, i: u32, inside: bool, m: f32, scalar: f32, poison: bool) 
     for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
         let c = quad_start(row, i, j);
         let y = select(row_value(x[j], m, scalar), vec4<f32>(nan()), poison);
-        let to = row.start + c * params.inner;
-        store_quad_output(to, params.inner, room_at(inside, c), y);
+        let to = row.start + c * inner();
+        store_quad_output(to, inner(), room_at(inside, c), y);
     }
 }
 

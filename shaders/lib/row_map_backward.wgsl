@@ -34,14 +34,14 @@ fn hold_row(row: Row) {
 
 fn loaded_upstream(row: Row, i: u32, j: u32, inside: bool) -> vec4<f32> {
     let c = quad_start(row, i, j);
-    let at = row.start + c * params.inner;
-    return load_quad_upstream(at, params.inner, room_at(inside, c), 0.0);
+    let at = row.start + c * inner();
+    return load_quad_upstream(at, inner(), room_at(inside, c), 0.0);
 }
 
 fn loaded_output(row: Row, i: u32, j: u32, inside: bool) -> vec4<f32> {
     let c = quad_start(row, i, j);
-    let at = row.start + c * params.inner;
-    return load_quad_output(at, params.inner, room_at(inside, c), 0.0);
+    let at = row.start + c * inner();
+    return load_quad_output(at, inner(), room_at(inside, c), 0.0);
 }
 
 fn output_quad(row: Row, i: u32, j: u32, inside: bool) -> vec4<f32> {
@@ -131,8 +131,8 @@ fn grad_block(row: Row, i: u32, inside: bool, origin: f32, sum: f32) {
     for (var j = 0u; j < 4u; j++) { // unrolled if WHOLE
         let c = quad_start(row, i, j);
         let grad = row_grad(output_quad(row, i, j, inside), upstream_quad(row, i, j, inside) - origin, sum);
-        let to = row.start + c * params.inner;
-        store_quad_grad(to, params.inner, room_at(inside, c), grad);
+        let to = row.start + c * inner();
+        store_quad_grad(to, inner(), room_at(inside, c), grad);
     }
 }
 

@@ -25,6 +25,9 @@ override CLASSES: u32;
 // quads of a block are unrolled.
 override WHOLE: u32;
 
+// 1: `inner` is 1, so that the elements of a row are neighbours.
+override ADJACENT: u32;
+
 // 1: a lane has more than RUN blocks, counting those of all dispatches.
 override RUNS: u32;
 
@@ -55,6 +58,13 @@ struct Row {
     end: u32,
 }
 
+fn inner() -> u32 {
+    if (ADJACENT == 1u) {
+        return 1u;
+    }
+    return params.inner;
+}
+
 fn classes() -> u32 {
     if (HELD > 0u) {
         return CLASSES;
@@ -68,7 +78,7 @@ fn row_of(group: u32, thread: u32) -> Row {
     let number = group / PARTS * (WORKGROUP / LANES) + thread / LANES;
     let index = min(number, params.rows - 1u);
     let lane = thread % LANES;
-    let start = (index / params.inner) * classes() * params.inner + index % params.inner;
+    let start = (index / inner()) * classes() * inner() + index % inner();
     let part = group % PARTS;
     let blocks = (classes() + PARTS * 16u * LANES - 1u) / (PARTS * 16u * LANES);
     // If the row is in registers, all lanes use the `whole` of the last span, because it is a

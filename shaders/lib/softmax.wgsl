@@ -44,12 +44,12 @@ fn logits_block(row: Row, i: u32, inside: bool) -> mat4x4<f32> {
 fn logits_quad(row: Row, i: u32, j: u32, inside: bool) -> vec4<f32> {
     let c = quad_start(row, i, j);
     let room = room_at(inside, c);
-    let at = row.start + c * params.inner;
-    return prepare4(load_quad_logits(at, params.inner, room, -infinity()), room);
+    let at = row.start + c * inner();
+    return prepare4(load_quad_logits(at, inner(), room, -infinity()), room);
 }
 
 fn one_logit(row: Row, c: u32) -> f32 {
-    return prepare4(vec4<f32>(load_logits(row.start + c * params.inner)), 4u).x;
+    return prepare4(vec4<f32>(load_logits(row.start + c * inner())), 4u).x;
 }
 
 fn gap(x: f32, m: f32) -> f32 {

@@ -1,7 +1,6 @@
-//! Kernels: a shader with its bindings and parameters, declared once. Also the cache of compiled
-//! pipelines.
+//! Kernels: a shader with its bindings and parameters, declared once.
 //!
-//! [`compose`] generates the WGSL of a variant from the declaration.
+//! [`compose`] generates the WGSL of a variant from the declaration; [`Pipelines`] compiles it.
 
 use std::sync::OnceLock;
 

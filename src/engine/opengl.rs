@@ -42,6 +42,6 @@ pub(crate) fn lock_context(device: &wgpu::Device) -> Option<ContextGuard> {
     Some(ContextGuard(lock))
 }
 
-fn is_opengl(device: &wgpu::Device) -> bool {
+pub(crate) fn is_opengl(device: &wgpu::Device) -> bool {
     device.adapter_info().backend == wgpu::Backend::Gl
 }

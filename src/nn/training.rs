@@ -1,5 +1,6 @@
 //! A training step: forward pass, losses, backward pass and update in one recording.
 
+use crate::engine::Gpu;
 use crate::error::{Error, Result, ensure};
 use crate::ops::loss::Reduction;
 use crate::ops::loss::{Denominator, LossOutput, Targets};
@@ -41,8 +42,6 @@ pub struct Training {
     optimizer: Optimizer,
     /// The factor of each head's gradient, if it is not 1.
     upstreams: Upstreams,
-    /// Whether the kernels of a step have been compiled.
-    warm: bool,
 }
 
 type Upstreams = Vec<Option<Tensor<f32>>>;
@@ -97,7 +96,7 @@ impl Training {
             Mode::Passes => 1,
         };
         let optimizer = Optimizer::with_window(model.parameters(), options, totals, losses.len())?;
-        let mut training = Self { model, losses, mode, optimizer, upstreams: Vec::new(), warm: false };
+        let mut training = Self { model, losses, mode, optimizer, upstreams: Vec::new() };
         training.upstreams = training.weigh(training.optimizer.options().loss_scale)?;
         Ok(training)
     }
@@ -239,13 +238,13 @@ impl Training {
         upstreams.ok_or_else(|| Error::state(key, expected, format!("{note:?}"))).map(Some)
     }
 
-    /// Compiles the kernels of [`step`](Self::step) for a mini-batch of this shape, on all cores of
-    /// the machine at once. Nothing runs on the device, and the training stays as it is. The first
-    /// step does this by itself; further shapes, such as a last, smaller mini-batch, may need
-    /// further kernels.
+    /// Compiles the kernels of [`step`](Self::step) for a mini-batch of this shape, as
+    /// [`Gpu::warm_up`] does. Nothing runs on the device, and the training stays as it is. Other
+    /// shapes, such as a last, smaller mini-batch, may need further kernels, and so do other
+    /// [`Caps`](crate::Caps): `gpu` is the handle that will record the steps.
     ///
     /// # Errors
-    /// As [`step`](Self::step).
+    /// As [`step`](Self::step) and [`Gpu::warm_up`].
     ///
     /// # Examples
     /// ```
@@ -258,11 +257,10 @@ impl Training {
     /// let mut training = Training::new(model, vec![Loss::cross_entropy()], Optimization::default())?;
     /// let x = Tensor::zeros(&gpu, [16, 4])?;
     /// let y = Targets::new(&gpu, [16], &[0i64; 16], 3)?;
-    /// training.warm_up(&x, &[y])?;
+    /// training.warm_up(&gpu, &x, &[y])?;
     /// # Ok::<(), xent::Error>(())
     /// ```
-    pub fn warm_up(&mut self, input: &Tensor<f32>, targets: &[Targets]) -> Result<()> {
-        let gpu = self.model.parameters().values().gpu().clone();
+    pub fn warm_up(&mut self, gpu: &Gpu, input: &Tensor<f32>, targets: &[Targets]) -> Result<()> {
         let progress = self.optimizer.progress();
         let last = self.optimizer.options().accumulate - 1;
         let result = gpu.warm_up(|rec| {
@@ -270,11 +268,10 @@ impl Training {
             let passes = if last == 0 { vec![0] } else { vec![0, last] };
             passes.into_iter().try_for_each(|pass| {
                 self.optimizer.window.passes = pass;
-                self.step_with(rec, input, targets).map(drop)
+                self.step(rec, input, targets).map(drop)
             })
         });
         self.optimizer.go_back(progress);
-        self.warm |= result.is_ok();
         result
     }
 
@@ -285,13 +282,6 @@ impl Training {
     /// The errors of the model's layers and of the losses; [`Error::Value`] unless each head has
     /// targets of the kind that its loss takes. Nothing is updated then.
     pub fn step(&mut self, rec: &mut Recorder<'_>, input: &Tensor<f32>, targets: &[Targets]) -> Result<StepOutputs> {
-        if !self.warm {
-            self.warm_up(input, targets)?;
-        }
-        self.step_with(rec, input, targets)
-    }
-
-    fn step_with(&mut self, rec: &mut Recorder<'_>, input: &Tensor<f32>, targets: &[Targets]) -> Result<StepOutputs> {
         let (heads, given) = (self.losses.len(), targets.len());
         ensure!(
             given == heads,

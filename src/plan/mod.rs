@@ -10,11 +10,11 @@
 //! |---|---|
 //! | row | the elements along the class dimension, with all other indices fixed |
 //! | quad | 4 elements of consecutive classes; contiguous if `inner` is 1, and then loaded as one `vec4` |
-//! | block | of a reduction: the elements that one workgroup sums, [`BLOCK`] or [`loss_block`]; of a row: 4 quads; of a linear layer's loss: consecutive classes whose weights are updated together |
+//! | block | of a reduction: the elements that one workgroup sums, [`BLOCK`], [`loss_block`] or [`sum_block`]; of a row: 4 quads; of a linear layer's loss: consecutive classes whose weights are updated together |
 //! | chunk | of a linear layer's loss: consecutive tokens whose logits are in memory at the same time |
 //! | lane | one of the threads of a workgroup that share a row (or a part of it) |
 //! | span | neighbouring lanes that load consecutive quads of a row |
-//! | run | consecutive blocks of a lane, or summands of a product, that are added up before the sum joins the total |
+//! | run | consecutive blocks of a lane, quads of a thread, summands of a product, or rows of a sum of columns, that are added up before the sum joins the total |
 //! | depth | the index of a summand in a product, along `k` |
 //! | section | consecutive runs of a product that are summed in one `f32` |
 //! | part | of a row: the elements that one of several workgroups processes; of a product: the summands of one partial result |
@@ -90,8 +90,8 @@ pub(crate) fn quads_per_run(caps: &Caps) -> u32 {
 /// The name of the loop budget in errors.
 pub(crate) const TURNS: &str = "turns of an invocation's loops in a dispatch";
 
-/// An upper bound on the turns that do not depend on sizes: those of reduction trees, and the
-/// comparisons that end outer loops. Drivers that count turns also count the comparison that ends a
+/// An upper bound on the turns that do not depend on sizes: those of reduction trees, of storing the
+/// rows of a product, and the comparisons that end outer loops. Drivers that count turns also count the comparison that ends a
 /// loop.
 pub(crate) const FIXED_TURNS: u64 = 96;
 

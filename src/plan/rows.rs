@@ -18,14 +18,16 @@ pub(crate) struct RowPlan {
     held: u32,
     classes: u32,
     whole: u32,
+    /// Whether `inner` is 1.
+    adjacent: bool,
     /// The number of blocks of each lane.
     blocks: u32,
 }
 
 impl RowPlan {
     /// The names of the constants.
-    pub(crate) const CONSTANTS: [&str; 9] =
-        ["WORKGROUP", "SUBGROUP", "LANES", "PARTS", "SPAN", "HELD", "CLASSES", "WHOLE", "RUNS"];
+    pub(crate) const CONSTANTS: [&str; 10] =
+        ["WORKGROUP", "SUBGROUP", "LANES", "PARTS", "SPAN", "HELD", "CLASSES", "WHOLE", "ADJACENT", "RUNS"];
 
     /// The number of blocks in a run: `RUN` of `shaders/lib/rows.wgsl`.
     const RUN: u32 = 32;
@@ -70,7 +72,8 @@ impl RowPlan {
         let held = classes.div_ceil(16 * lanes);
         let fits = (1..=most_held).contains(&held) && (alone || caps.family == Family::Gpu);
         let (held, held_classes) = if fits { (held, classes) } else { (0, 0) };
-        Self { workgroup, subgroup, lanes, parts: 1, span, held, classes: held_classes, whole: 1, blocks: 0 }
+        let adjacent = inner == 1;
+        Self { workgroup, subgroup, lanes, parts: 1, span, held, classes: held_classes, whole: 1, adjacent, blocks: 0 }
             .with_blocks(classes)
     }
 
@@ -124,10 +127,10 @@ impl RowPlan {
     }
 
     /// The values of the constants.
-    pub(crate) fn constants(&self) -> [u32; 9] {
-        let Self { workgroup, subgroup, lanes, parts, span, held, classes, whole, blocks } = *self;
+    pub(crate) fn constants(&self) -> [u32; 10] {
+        let Self { workgroup, subgroup, lanes, parts, span, held, classes, whole, adjacent, blocks } = *self;
         let runs = u32::from(blocks > Self::RUN);
-        [workgroup, subgroup, lanes, parts, span, held, classes, whole, runs]
+        [workgroup, subgroup, lanes, parts, span, held, classes, whole, adjacent.into(), runs]
     }
 
     /// The number of lanes of a row, over all its parts.

@@ -205,6 +205,9 @@ impl Launch {
                 None => variant.absent |= 1 << i,
             }
         }
+        if !variant.vec4 {
+            variant.by_scalar = 0;
+        }
         Ok((variant, windows))
     }
 }

@@ -12,17 +12,18 @@ use crate::record::Recorder;
 /// A kernel is compiled when it is first recorded, once for each variant that is used. The variant
 /// depends on options, sizes and alignments.
 impl Gpu {
-    /// Compiles the kernels of a recording, on all cores of the machine at once, so that its first
-    /// real run takes no longer than later ones. Records it and discards it; nothing runs on the
-    /// device. To compile in the background, call this from another thread with a clone of the
-    /// `Gpu`.
+    /// Compiles the kernels of a recording, so that its first real run takes no longer than later
+    /// ones. Nothing runs on the device. Kernels are compiled on all cores of the machine at once:
+    /// threads are started, and have ended when this returns. (On OpenGL and on the web, the calling
+    /// thread compiles alone.) To compile in the background, call this from another thread with a
+    /// clone of the `Gpu`.
     ///
     /// An [`Optimizer`](crate::optim::Optimizer) counts recorded steps: pass one that is not used
     /// afterwards. A [`Training`](crate::nn::Training) has its own
     /// [`warm_up`](crate::nn::Training::warm_up).
     ///
     /// # Errors
-    /// The errors of `record`.
+    /// The errors of `record`; [`Error::Gpu`] if a kernel does not compile.
     ///
     /// # Examples
     /// ```
@@ -42,7 +43,9 @@ impl Gpu {
         recorder.wanted = Some(Vec::new());
         record(&mut recorder)?;
         let wanted = recorder.wanted.take().unwrap_or_default();
+        // Frees the memory of the recording.
         drop(recorder);
+        drop(encoder);
         self.pipelines().compile(self.device(), &wanted)
     }
 

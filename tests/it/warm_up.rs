@@ -72,7 +72,7 @@ fn a_warm_training_compiles_nothing_and_stays_as_it_is() {
         };
         let mut warm = start();
         let (submissions, before) = (gpu.counters().submissions, end(&warm));
-        warm.warm_up(&x, &[(&y).into(), (&target).into()]).unwrap();
+        warm.warm_up(&gpu, &x, &[(&y).into(), (&target).into()]).unwrap();
         assert_eq!(gpu.counters().submissions, submissions + 1, "of the checkpoint alone");
         assert_eq!(end(&warm), before);
         let compiled = gpu.counters().kernels_compiled;
@@ -80,16 +80,16 @@ fn a_warm_training_compiles_nothing_and_stays_as_it_is() {
             steps(&mut warm);
         }
         assert_eq!(gpu.counters().kernels_compiled, compiled, "{accumulate} passes");
-        // The first step of the other training warms it up by itself.
+        // Warmed up in the middle of its windows.
         let mut other = start();
         for step in 0..4 {
             steps(&mut other);
             if step == 1 {
-                other.warm_up(&x, &[(&y).into(), (&target).into()]).unwrap();
+                other.warm_up(&gpu, &x, &[(&y).into(), (&target).into()]).unwrap();
             }
         }
         assert_eq!(end(&warm), end(&other), "{accumulate} passes");
-        let error = other.warm_up(&x, &[(&y).into()]).unwrap_err();
+        let error = other.warm_up(&gpu, &x, &[(&y).into()]).unwrap_err();
         assert!(matches!(error, Error::Value { op: "Training::step", .. }), "{error}");
         assert_eq!(end(&warm), end(&other));
     }

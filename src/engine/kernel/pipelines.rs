@@ -1,6 +1,6 @@
-//! Pipelines of kernels, compiled when they are needed.
+//! The compiled pipelines of kernels.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,6 +11,7 @@ use super::compose::compose;
 use super::turns;
 use super::{Kernel, Variant, buffer_bindings};
 use crate::engine::guard;
+use crate::engine::opengl::is_opengl;
 use crate::error::Result;
 
 /// A compiled variant.
@@ -84,19 +85,27 @@ impl Pipelines {
         Ok(made)
     }
 
-    /// Compiles these variants, on all cores.
+    /// Compiles these variants, on all cores. On OpenGL, where calls are serialised anyway, the
+    /// calling thread compiles alone, because it may hold the lock of the context.
     pub(crate) fn compile(&self, device: &wgpu::Device, wanted: &[(&'static Kernel, Variant)]) -> Result<()> {
-        let mut seen = HashSet::new();
-        let wanted: Vec<_> =
-            wanted.iter().filter(|(kernel, variant)| seen.insert((kernel.label, variant.clone()))).collect();
+        let mut missing: Vec<(&'static Kernel, &Variant)> = Vec::new();
+        for (kernel, variant) in wanted {
+            let seen = missing.iter().any(|(other, seen)| other.label == kernel.label && *seen == variant);
+            // A slot whose lock is held is being compiled, and `get` waits for it.
+            let compiled = self.slot(kernel, variant).try_lock().is_ok_and(|compiled| compiled.is_some());
+            if !seen && !compiled {
+                missing.push((kernel, variant));
+            }
+        }
         let next = AtomicUsize::new(0);
         let work = || {
-            while let Some((kernel, variant)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+            while let Some((kernel, variant)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
                 self.get(device, kernel, variant)?;
             }
             Ok(())
         };
-        let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(wanted.len());
+        let cores = if is_opengl(device) { 1 } else { std::thread::available_parallelism().map_or(1, NonZero::get) };
+        let threads = cores.min(missing.len());
         std::thread::scope(|scope| {
             // A platform without threads spawns none.
             let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();

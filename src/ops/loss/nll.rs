@@ -73,8 +73,8 @@ impl Recorder<'_> {
     ///
     /// # Cost
     /// Three passes over the rows, none over the classes: the sum of the weights, the losses (one
-    /// element of each row is read), and the sum of the losses, each 4 to 16 bytes a row. Sums take
-    /// one more small pass for each factor of 1024 rows.
+    /// element of each row is read), and the sum of the losses, each 4 to 16 bytes a row. Sums of
+    /// more than 3072 rows take one more small pass, and another for each further factor of 1024.
     ///
     /// # Examples
     /// ```

@@ -75,7 +75,7 @@ pub(crate) struct Inputs {
     pub(crate) rows: Shape,
     pub(crate) targets: Targets,
     /// A scalar 1, or one weight per class. After `begin_validated_rows`, with label smoothing,
-    /// followed by their sum.
+    /// followed by their sum and by padding.
     pub(crate) weight: Tensor<f32>,
     /// A scalar 1, or one weight per row.
     pub(crate) position_weight: Tensor<f32>,

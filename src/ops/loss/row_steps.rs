@@ -227,8 +227,8 @@ impl Recorder<'_> {
             (None, probabilities.filter(|_| len > 0).map(window), 0)
         };
         let weight_window = (!weight.is_empty()).then(|| self.whole(weight));
-        // Every class has a coefficient; loads of single weights and probabilities would cost as much
-        // as the logits.
+        // If every class has a coefficient, loads of single weights and probabilities would cost as
+        // much as those of logits.
         let of_every_class = call.coefficients() != Coefficients::OfTarget;
         let quads = whole.classes.is_multiple_of(4) && first_class.is_multiple_of(4);
         let in_quads = |window: Option<&Window>| quads && window.is_none_or(|window| window.quads || window.one);
