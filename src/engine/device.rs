@@ -15,7 +15,8 @@ use crate::error::{Error, Result, ensure, within};
 /// A device to compute on. Clones are cheap and share everything.
 ///
 /// Bring your own device with [`Gpu::new`], or let [`Gpu::headless`] find one. The crate installs
-/// no callbacks on the device, starts no threads (except while [`warm_up`](Self::warm_up) compiles) and never submits an encoder that is yours.
+/// no callbacks on the device, starts no threads (except while [`warm_up`](Self::warm_up) compiles)
+/// and never submits an encoder that is yours.
 #[derive(Clone, Debug)]
 pub struct Gpu {
     shared: Arc<Shared>,

@@ -91,8 +91,8 @@ pub(crate) fn quads_per_run(caps: &Caps) -> u32 {
 pub(crate) const TURNS: &str = "turns of an invocation's loops in a dispatch";
 
 /// An upper bound on the turns that do not depend on sizes: those of reduction trees, of storing the
-/// rows of a product, and the comparisons that end outer loops. Drivers that count turns also count the comparison that ends a
-/// loop.
+/// rows of a product, and the comparisons that end outer loops. Drivers that count turns also count
+/// the comparison that ends a loop.
 pub(crate) const FIXED_TURNS: u64 = 96;
 
 /// The size of a dispatch.

@@ -25,7 +25,7 @@ pub(crate) struct Compiled {
 /// variants can be compiled at the same time.
 type Slot = Arc<Mutex<Option<Arc<Compiled>>>>;
 
-/// Pipelines, compiled on first use.
+/// Pipelines, compiled on first use or ahead of it.
 #[derive(Debug, Default)]
 pub(crate) struct Pipelines {
     /// By the label of the kernel.

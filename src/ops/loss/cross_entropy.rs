@@ -222,8 +222,8 @@ impl Recorder<'_> {
     /// With a gradient, up to two reads of a row (three with smoothing or probabilities), all but
     /// the first mostly from a cache, and one write: 8 bytes an element to and from memory, 4 with
     /// halves. A row in registers is read once. On a GPU, rows of more than 8192 classes that are
-    /// too few to keep it busy take two dispatches, with or without a gradient, if the targets are class indices without
-    /// smoothing and no statistics are requested. Rows beyond the loop budget
+    /// too few to keep it busy take two dispatches, with or without a gradient, if the targets are
+    /// class indices without smoothing and no statistics are requested. Rows beyond the loop budget
     /// ([`Caps::max_turns`](crate::Caps::max_turns)) take more. Dividing an upstream gradient by a
     /// denominator that the GPU computes takes a dispatch of its own. Statistics take at most one
     /// more read of a row, mostly from a cache (none with smoothing or probabilities, whose sums
