@@ -4,7 +4,7 @@
 use crate::engine::Gpu;
 use crate::engine::kernel::{Kernel, count, kernel, params, read, update, write};
 use crate::error::Result;
-use crate::plan::{RowSplit, Work};
+use crate::plan::{BLOCK, RowSplit, Work};
 use crate::record::{BlockLaunch, Launch, Recorder};
 use crate::tensor::{Tensor, size32};
 
@@ -145,7 +145,7 @@ impl Recorder<'_> {
         recorded: Recorded,
     ) -> Result<()> {
         let all = rows.count(op)?;
-        let to_partials = partials(self, op, all, 1)?;
+        let to_partials = partials(self, op, (all, BLOCK), 1)?;
         let of_cells = [cells.words.per_row(WORDS as u64)];
         let by_cells =
             RowSplit { granule: 1, groups_per_granule: 0, ..RowSplit::by_blocks(op, cells.count(), &of_cells) };

@@ -10,7 +10,7 @@ use crate::record::{BlockLaunch, Recorder};
 use crate::tensor::{Element, Shape, Tensor};
 
 use crate::ops::no_alias;
-use crate::ops::reduce::blocks::words;
+use crate::ops::reduce::blocks::{partials, words};
 
 /// The targets of rows of logits: a class index per row, with an ignored index, or a probability
 /// per class and row.
@@ -233,7 +233,7 @@ impl Recorder<'_> {
     ) -> Result<Tensor<u32>> {
         let count = targets.count(op)?;
         let block = sum_block(count);
-        let partials = self.output(op, [count.div_ceil(block) as usize, words(1) as usize])?;
+        let partials = partials(self, op, (count, block), 1)?;
         let strides = [weight, position_weight].map(|weights| u32::from(!weights.shape().is_empty()));
         let params = Params {
             weight_stride: strides[0],

@@ -58,16 +58,20 @@ pub(crate) const fn words(sums: u32) -> u32 {
     2 * sums + 1
 }
 
-/// A tensor for the partial results of `count` values: one per block of [`BLOCK`], each with `sums`
-/// sums.
-pub(crate) fn partials(rec: &mut Recorder<'_>, op: &'static str, count: u32, sums: u32) -> Result<Tensor<u32>> {
-    rec.output(op, [count.div_ceil(BLOCK) as usize, words(sums) as usize])
+/// A tensor for the partial results of `count` values: one per block, each with `sums` sums.
+pub(crate) fn partials(
+    rec: &mut Recorder<'_>,
+    op: &'static str,
+    (count, block): (u32, u32),
+    sums: u32,
+) -> Result<Tensor<u32>> {
+    rec.output(op, [count.div_ceil(block) as usize, words(sums) as usize])
 }
 
 /// A tensor for the partial results of an elementwise loss: one per block of [`loss_block`].
 pub(crate) fn loss_partials(rec: &mut Recorder<'_>, op: &'static str, count: u32) -> Result<Tensor<u32>> {
-    let blocks = count.div_ceil(loss_block(rec.gpu().caps(), count));
-    rec.output(op, [blocks as usize, WORDS as usize])
+    let block = loss_block(rec.gpu().caps(), count);
+    partials(rec, op, (count, block), 1)
 }
 
 impl Recorder<'_> {
@@ -142,7 +146,7 @@ impl Recorder<'_> {
             Input::Partials(sums) => (words(sums), sums, sums, if sums == 1 { BLOCK } else { BLOCK / 2 }),
         };
         let all = input.count(op)? / words;
-        let partials: Tensor<u32> = self.output(op, [all.div_ceil(block) as usize, self::words(sums) as usize])?;
+        let partials = partials(self, op, (all, block), sums)?;
         let (divisor, denominator) = match loss.map(|(_, divisor)| divisor) {
             None | Some(Divisor::One) => (1.0, None),
             Some(Divisor::Count(count)) => (as_f32(count), None),

@@ -2,7 +2,7 @@
 
 use crate::engine::kernel::{Kernel, kernel, params, read, read4, update4, write};
 use crate::error::Result;
-use crate::plan::Work;
+use crate::plan::{BLOCK, Work};
 use crate::record::{BlockLaunch, Launch, Recorder};
 use crate::tensor::{Shape, Tensor, expect_shape, narrow};
 
@@ -145,7 +145,7 @@ impl Recorder<'_> {
         gradient: Gradient,
     ) -> Result<(Tensor<f32>, UpdateReport)> {
         let op = "clip_factor";
-        let partials = partials(self, op, grads.count(op)?, SUMS)?;
+        let partials = partials(self, op, (grads.count(op)?, BLOCK), SUMS)?;
         let params =
             NormParams { inverse_loss_scale: gradient.inverse_loss_scale(), clip_value: gradient.clip_value() };
         BlockLaunch::new(op, &NORM, grads.count(op)?)
